@@ -1,0 +1,1 @@
+"""The harness: plan, execute, store, score, summarise, gate."""

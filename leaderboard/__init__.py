@@ -1,0 +1,1 @@
+"""The web leaderboard; reads result files only."""

@@ -1,0 +1,1 @@
+"""What is evaluated: schema, manifests, sources. Never imports torch."""

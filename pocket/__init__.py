@@ -1,0 +1,1 @@
+"""A tiny trained model family with its own world of scenes, plugins and judges."""

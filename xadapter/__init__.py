@@ -1,0 +1,1 @@
+"""X-Adapter (arXiv 2312.02238): sampling and training on unmodified diffusers models."""
