@@ -1,0 +1,245 @@
+"""The `released` preset reproduces every recorded pipeline, step by step."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor
+
+from tests.golden.conftest import (
+    FINAL_LIMIT,
+    FORWARD_LIMIT,
+    Case,
+    case_params,
+    model,
+    require,
+    worst,
+)
+from xadapter.config import Preset, find_preset
+from xadapter.handover import cross_bridge, decode_image, encode_image, resize_8bit, to_uint8
+from xadapter.noise import Noise, NoiseSource, generators_from
+from xadapter.sampling import (
+    Conditions,
+    Control,
+    Denoiser,
+    Guidance,
+    StepRecord,
+    hand_over,
+    run_stage1,
+    run_stage2,
+)
+
+
+@lru_cache(maxsize=None)
+def scheduler(side: str) -> Any:
+    source = require("schedulers", "stale_history")  # the folder is there
+    import json
+
+    text = (source.path.parent / "schedulers.json").read_text(encoding="utf-8")
+    return DPMSolverMultistepScheduler.from_config(json.loads(text)[side]["source_file_json"])
+
+
+def base_unet(case: Case) -> Any:
+    note = case.json.get("base_weights")
+    if note is None:
+        return model("base_unet")
+    from copy import deepcopy
+
+    from safetensors.torch import load_file
+
+    merged = deepcopy(model("base_unet"))
+    folder = case.path.parent.parent
+    changed = load_file(folder / str(note).split(" ")[0])
+    prefix = "base_unet."
+    state = {k[len(prefix) :]: v for k, v in changed.items() if k.startswith(prefix)}
+    state = {k if k.endswith(".weight") else f"{k}.weight": v for k, v in state.items()}
+    missing = merged.load_state_dict(state, strict=False)
+    assert not missing.unexpected_keys
+    return merged
+
+
+def noise_of(case: Case) -> Noise:
+    purposes = {
+        "base initial latent": "base_start",
+        "noise added to the encoded source image": "base_start",
+        "base VAE posterior sample of the source image": "source_posterior",
+        "upgraded VAE posterior sample": "upgraded_posterior",
+        "noise added to the upgraded latent": "upgraded_noise",
+        "noise added to the base latent": "base_noise",
+    }
+    named = {
+        purposes[entry["purpose"]]: case.tensors[entry["tensor"]]
+        for entry in case.json["noise_log"]
+        if entry["purpose"] in purposes
+    }
+    return Noise(**named)
+
+
+def sides(case: Case) -> tuple[Denoiser, Denoiser]:
+    tensors, call = case.tensors, case.json["call"]
+    guidance = Guidance(call["guidance_scale"], call.get("guidance_rescale", 0.0))
+    text = tensors["base_prompt_embeds"]
+    base_text = Conditions(text=text[-1:], negative_text=text[:1] if guidance.is_on else None)
+    upgraded_text = Conditions(
+        text=tensors["upgraded_prompt_embeds"],
+        negative_text=tensors.get("upgraded_negative_prompt_embeds"),
+        pooled=tensors["upgraded_pooled"],
+        negative_pooled=tensors.get("upgraded_negative_pooled"),
+        time_ids=tensors["upgraded_time_ids"][-1:],
+    )
+    controls = ()
+    if "control_image_uint8" in tensors:
+        controls = (
+            Control(
+                model("base_controlnet"),
+                tensors["control_image_uint8"].permute(2, 0, 1)[None].float() / 255,
+                scale=call["controlnet_conditioning_scale"],
+                window=(
+                    call.get("control_guidance_start", 0.0),
+                    call.get("control_guidance_end", 1.0),
+                ),
+                guess=call.get("guess_mode", False),
+            ),
+        )
+    base = Denoiser(base_unet(case), scheduler("base"), base_text, guidance, controls)
+    upgraded = Denoiser(model("upgraded_unet"), scheduler("upgraded"), upgraded_text, guidance)
+    return base, upgraded
+
+
+def preset_of(case: Case) -> Preset:
+    return find_preset(
+        "released",
+        has_control="control_image_uint8" in case.tensors,
+        has_source="source_posterior_mean" in case.tensors or is_tile(case),
+    )
+
+
+def is_tile(case: Case) -> bool:
+    return any("source image" in entry["purpose"] for entry in case.json["noise_log"])
+
+
+def assert_close(ours: Tensor, recorded: Tensor) -> None:
+    assert worst(ours, recorded) <= FINAL_LIMIT * float(recorded.abs().max())
+
+
+@pytest.mark.parametrize("name", case_params("pipelines"))
+def test_released_preset_reproduces_the_recorded_pipeline(name: str) -> None:
+    case = require("pipelines", name)
+    tensors, call = case.tensors, case.json["call"]
+    preset, noise = preset_of(case), noise_of(case)
+    base, upgraded = sides(case)
+    n_steps, t0 = call["num_inference_steps"], call["adapter_guidance_start"]
+
+    source = None
+    if is_tile(case):
+        assert noise.source_posterior is not None
+        picture = tensors["control_image_uint8"].permute(2, 0, 1)[None].float() / 255 * 2 - 1
+        source = encode_image(model("base_vae"), picture, noise.source_posterior)
+    steps1: list[StepRecord] = []
+    stage1 = run_stage1(
+        base,
+        noise.base_start,
+        n_steps=n_steps,
+        preset=preset,
+        source=source,
+        observer=steps1.append,
+    )
+    assert [int(s.timestep) for s in steps1] == case.json["timesteps_stage1"]
+    assert_close(torch.stack([s.latents for s in steps1]), tensors["stage1_latents"])
+
+    bridge = cross_bridge(
+        model("base_vae"),
+        model("upgraded_vae"),
+        stage1.latents,
+        posterior_noise=noise.upgraded_posterior,
+        resize=preset.resize,
+    )
+    pixels = to_uint8(bridge.image)[0]
+    assert np.array_equal(pixels, tensors["bridge_uint8"].numpy())
+
+    start = hand_over(
+        stage1,
+        bridge,
+        base=base,
+        upgraded=upgraded,
+        t0=t0,
+        upgraded_noise=noise.upgraded_noise,
+        base_noise=noise.base_noise,
+        preset=preset,
+    )
+    assert start.base is not None
+    assert start.n_last_steps == case.json["num_stage2_steps"]
+    assert_close(start.upgraded, tensors["upgraded_start"])
+    assert_close(start.base, tensors["base_start"])
+
+    steps2: list[StepRecord] = []
+    final = run_stage2(
+        upgraded,
+        start,
+        base=base,
+        mapper=model("mapper"),
+        adapter_scale=call["adapter_condition_scale"],
+        fusion=call.get("fusion_guidance_scale"),
+        preset=preset,
+        observer=steps2.append,
+    )
+    assert [int(s.timestep) for s in steps2] == case.json["timesteps_stage2_upgraded"]
+    base_steps = torch.stack([s.base_latents for s in steps2 if s.base_latents is not None])
+    assert_close(base_steps, tensors["stage2_base_latents"])
+    assert_close(torch.stack([s.latents for s in steps2]), tensors["stage2_upgraded_latents"])
+    assert_close(final, tensors["stage2_upgraded_latents"][-1])
+    check_inner_values(case, bridge.image, steps1, steps2)
+    check_picture(case, final)
+
+
+def check_inner_values(
+    case: Case, image: Tensor, steps1: list[StepRecord], steps2: list[StepRecord]
+) -> None:
+    """The values that only the first case of each kind records."""
+    tensors = case.tensors
+    seen: dict[str, Tensor | None] = {
+        "stage1_first_guided_eps": steps1[0].prediction,
+        "stage2_base_first_guided_eps": steps2[0].base_prediction,
+        "stage2_upgraded_first_guided_eps": steps2[0].prediction,
+    }
+    seen |= {f"first_hidden_{i}": f for i, f in enumerate(steps2[0].features)}
+    seen |= {f"first_residual_{i}": f for i, f in enumerate(steps2[0].offsets)}
+    for name, ours in seen.items():
+        if name in tensors and ours is not None:
+            assert_close(ours, tensors[name])
+    if "bridge_decoded" in tensors:
+        assert worst(image, tensors["bridge_decoded"].clamp(-1, 1)) <= FORWARD_LIMIT
+    if "bridge_resized_uint8" in tensors:
+        height, width = tensors["bridge_resized_uint8"].shape[:2]
+        resized = to_uint8(resize_8bit(image, height, width))[0]
+        assert np.array_equal(resized, tensors["bridge_resized_uint8"].numpy())
+
+
+def check_picture(case: Case, final: Tensor) -> None:
+    picture = (decode_image(model("upgraded_vae"), final) / 2 + 0.5).clamp(0, 1)
+    picture = picture.permute(0, 2, 3, 1)
+    if "final_image" in case.tensors:
+        assert_close(picture, case.tensors["final_image"])
+    else:
+        rounded = (picture * 255).round()
+        assert worst(rounded, case.tensors["final_image_uint8"].float()) <= 1
+
+
+@pytest.mark.parametrize("name", case_params("pipelines"))
+def test_draw_order_of_the_preset_gives_the_recorded_noise(name: str) -> None:
+    case = require("pipelines", name)
+    recorded = noise_of(case)
+    base_chw = tuple(recorded.base_start.shape[1:])
+    upgraded_chw = tuple(recorded.upgraded_noise.shape[1:])
+    generators = generators_from([case.json["generator_seed"]])
+    drawn = NoiseSource(generators, preset_of(case).draw_order).draw(
+        base_chw=base_chw, upgraded_chw=upgraded_chw
+    )
+    for name_, value in vars(recorded).items():
+        if value is not None:
+            assert torch.equal(getattr(drawn, name_), value), name_

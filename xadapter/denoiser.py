@@ -1,0 +1,207 @@
+"""A frozen UNet with everything that conditions it: text, guidance, ControlNets.
+
+Legend of shapes: b images, r rows (2b with guidance: unconditional rows first, else b), l tokens,
+d text width, c channels, h height, w width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xadapter.errors import SettingError
+from xadapter.guidance import Guidance, guide
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a UNet is told about b images.
+
+    `text` [b, l, d] and `pooled` [b, p] are the prompt's, `negative_*` the negative prompt's
+    (needed where guidance is on); `time_ids` [b, 6] = height, width, crop top, crop left, height,
+    width in px (SDXL). `added` goes into `added_cond_kwargs` (such as `image_embeds` of an
+    IP-Adapter) and `unet_kwargs` into the call (such as the residuals of a T2I-Adapter); both hold
+    r rows already.
+    """
+
+    text: Tensor
+    negative_text: Tensor | None = None
+    pooled: Tensor | None = None
+    negative_pooled: Tensor | None = None
+    time_ids: Tensor | None = None
+    negative_time_ids: Tensor | None = None
+    added: Mapping[str, Any] = field(default_factory=dict)
+    unet_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self, guided: bool) -> tuple[Tensor, dict[str, Any]]:
+        """Text [r, l, d] and `added_cond_kwargs` for a call with or without guidance.
+
+        Raises `SettingError` where guidance is on and the negative prompt is missing.
+        """
+        text = _rows(self.negative_text, self.text, guided, "negative_text")
+        added = dict(self.added)
+        if self.pooled is not None:
+            added["text_embeds"] = _rows(
+                self.negative_pooled, self.pooled, guided, "negative_pooled"
+            )
+        if self.time_ids is not None:
+            negative_ids = (
+                self.time_ids if self.negative_time_ids is None else self.negative_time_ids
+            )
+            added["time_ids"] = _rows(negative_ids, self.time_ids, guided, "negative_time_ids")
+        return text, added
+
+
+def _rows(negative: Tensor | None, positive: Tensor, guided: bool, name: str) -> Tensor:
+    if not guided:
+        return positive
+    if negative is None:
+        raise SettingError(f"guidance is on, but the conditions have no {name}")
+    return torch.cat([negative, positive])
+
+
+@dataclass(frozen=True)
+class Control:
+    """A ControlNet on one side: `image` [b, 3, height_px, width_px] in [0, 1].
+
+    It acts while the share of the schedule is inside `window`; in `guess` mode it sees the
+    conditional rows alone and its residuals are ramped, as in diffusers.
+    """
+
+    net: Any
+    image: Tensor
+    scale: float = 1.0
+    window: tuple[float, float] = (0.0, 1.0)
+    guess: bool = False
+
+    def weight(self, step: int, n_steps: int) -> float:
+        """Scale at step `step` of `n_steps`: 0 outside the window."""
+        start, end = self.window
+        outside = step / n_steps < start or (step + 1) / n_steps > end
+        return 0.0 if outside else self.scale
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A frozen UNet, the scheduler that says how it was trained, and its conditions."""
+
+    unet: Any
+    scheduler: Any
+    conditions: Conditions
+    guidance: Guidance = Guidance()
+    controls: tuple[Control, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the UNet."""
+        return self.unet.device
+
+    def predict(self, scaled_bchw: Tensor, timestep: Tensor, *, step: int, n_steps: int) -> Tensor:
+        """Guided prediction [b, c, h, w] float32 (epsilon or v, as the model was trained).
+
+        `scaled_bchw` are latents after the solver's `scale_model_input`; `step` of `n_steps` places
+        the call in the schedule for ControlNet windows.
+        """
+        guided = self.guidance.is_on
+        text, added = self.conditions.rows(guided)
+        dtype = self.unet.dtype
+        sample = torch.cat([scaled_bchw] * 2) if guided else scaled_bchw
+        sample, text = sample.to(dtype), text.to(dtype)
+        added = {key: _cast(value, dtype) for key, value in added.items()}
+        kwargs = {key: _copied(value) for key, value in self.conditions.unet_kwargs.items()}
+        kwargs.update(self._control_residuals(sample, timestep, text, added, step, n_steps))
+        prediction = self.unet(
+            sample,
+            timestep,
+            encoder_hidden_states=text,
+            added_cond_kwargs=added or None,
+            return_dict=False,
+            **kwargs,
+        )[0].float()
+        if not guided:
+            return prediction
+        unconditional, conditional = prediction.chunk(2)
+        return guide(unconditional, conditional, self.guidance)
+
+    def _control_residuals(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        added: dict[str, Any],
+        step: int,
+        n_steps: int,
+    ) -> dict[str, Any]:
+        down: list[Tensor] | None = None
+        middle: Tensor | None = None
+        for control in self.controls:
+            weight = control.weight(step, n_steps)
+            if weight == 0.0:
+                continue
+            downs, mid = _run_control(
+                control, weight, sample, timestep, text, added, self.guidance.is_on
+            )
+            down = downs if down is None else [a + b for a, b in zip(down, downs, strict=True)]
+            middle = mid if middle is None else middle + mid
+        if down is None:
+            return {}
+        return {
+            "down_block_additional_residuals": down,
+            "mid_block_additional_residual": middle,
+        }
+
+
+def _run_control(
+    control: Control,
+    weight: float,
+    sample: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    added: dict[str, Any],
+    guided: bool,
+) -> tuple[list[Tensor], Tensor]:
+    guess = control.guess or bool(control.net.config.global_pool_conditions)
+    conditional_only = guided and guess
+    image = control.image.to(device=sample.device, dtype=control.net.dtype)
+    if conditional_only:
+        sample, text = sample.chunk(2)[1], text.chunk(2)[1]
+        added = {key: _last_half(value) for key, value in added.items()}
+    elif guided:
+        image = torch.cat([image] * 2)
+    down, middle = control.net(
+        sample,
+        timestep,
+        encoder_hidden_states=text,
+        controlnet_cond=image,
+        conditioning_scale=weight,
+        guess_mode=guess,
+        added_cond_kwargs=added,
+        return_dict=False,
+    )
+    if conditional_only:
+        down = [torch.cat([torch.zeros_like(d), d]) for d in down]
+        middle = torch.cat([torch.zeros_like(middle), middle])
+    return list(down), middle
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(dtype)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cast(item, dtype) for item in value)
+    return value
+
+
+def _last_half(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.chunk(2)[1]
+    return type(value)(_last_half(item) for item in value)
+
+
+def _copied(value: Any) -> Any:
+    """A list that the UNet may empty, without touching the caller's."""
+    return list(value) if isinstance(value, list) else value
