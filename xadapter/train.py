@@ -1,0 +1,357 @@
+"""The trainer of the mapper: only the mapper learns; a run resumes bit by bit.
+
+Source: X-Adapter, arXiv 2312.02238, section 4.2 (objective: `xadapter.loss`). Ours: weighting by
+the typical loss (option), stratified timesteps, weight averaging, warm-up and cosine decay.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xadapter.checkpoint import load_checkpoint, save_checkpoint
+from xadapter.data import (
+    STEP_STREAM,
+    TABLE_STREAM,
+    LatentDataset,
+    TrainBatch,
+    UpgradedText,
+    generator_for,
+    index_batches,
+)
+from xadapter.errors import SettingError
+from xadapter.loss import (
+    FrozenModels,
+    Prediction,
+    Weighting,
+    mapper_losses,
+    paper_weights,
+    stratified_timesteps,
+    typical_losses,
+    typical_weights,
+)
+from xadapter.mapper import Mapper
+
+N_TABLE_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of a run; `steps` are optimizer steps of batch_size x accumulation_steps images.
+
+    `weighting` "paper" is the plain loss, "typical" divides by the upgraded model's own loss at
+    each timestep. `null_prompt_share` of the base prompts become the null text.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    ema_decay: float = 0.995
+    grad_clip: float = 1.0
+    accumulation_steps: int = 1
+    warmup_share: float = 0.03
+    weighting: Literal["paper", "typical"] = "typical"
+    seed: int = 0
+    checkpoint_every_steps: int = 500
+    log_every_steps: int = 50
+    null_prompt_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulation_steps",
+            "checkpoint_every_steps",
+            "log_every_steps",
+        ):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weighting not in ("paper", "typical"):
+            raise SettingError(f"weighting is 'paper' or 'typical', got {self.weighting!r}")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The averaged mapper, where it lies, and the mean loss of the last log window."""
+
+    mapper: Mapper
+    mapper_path: Path
+    steps: int
+    loss: float
+
+
+def learning_rate_at(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then half a cosine down to 0, for step 0, 1, ..."""
+    n_warmup = max(1, round(settings.warmup_share * settings.steps))
+    if step < n_warmup:
+        return settings.learning_rate * (step + 1) / n_warmup
+    share = (step - n_warmup) / max(1, settings.steps - n_warmup)
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def train_mapper(
+    mapper: Mapper,
+    *,
+    base_unet: Any,
+    upgraded_unet: Any,
+    upgraded_null: UpgradedText,
+    data: LatentDataset,
+    alphas_cumprod: Tensor,
+    settings: TrainSettings,
+    out_dir: Path | str,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+    prediction: Prediction = "epsilon",
+    base_null: Tensor | None = None,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train `mapper` in place and return its weight average; resume from `out_dir` by itself.
+
+    `alphas_cumprod` [T] is the schedule of both models, `prediction` the upgraded model's kind,
+    `base_null` [1, l, d] the base model's null text (needed for `null_prompt_share`). Both UNets
+    are frozen and moved to `device`. Writes `mapper/` (diffusers folder of the average),
+    `metrics.jsonl` and `checkpoint.safetensors`. `stop_after` ends early at a step, with a
+    checkpoint. Raises `SettingError` where `out_dir` holds a run of other settings.
+    """
+    if settings.null_prompt_share > 0 and base_null is None:
+        raise SettingError("null_prompt_share > 0 needs base_null, the base model's null text")
+    models = _frozen(base_unet, upgraded_unet, upgraded_null, alphas_cumprod, prediction, device)
+    run = _Run(mapper, models, data, settings, Path(out_dir), torch.device(device), base_null)
+    run.resume()
+    run.train(stop_after=stop_after, progress=progress)
+    return run.result()
+
+
+def _frozen(
+    base_unet: Any,
+    upgraded_unet: Any,
+    null: UpgradedText,
+    alphas_cumprod: Tensor,
+    prediction: Prediction,
+    device: torch.device | str,
+) -> FrozenModels:
+    for unet in (base_unet, upgraded_unet):
+        unet.requires_grad_(False).eval().to(device)
+    moved = UpgradedText(
+        null.hidden.to(device),
+        None if null.pooled is None else null.pooled.to(device),
+        None if null.time_ids is None else null.time_ids.to(device),
+    )
+    return FrozenModels(base_unet, upgraded_unet, moved, alphas_cumprod.to(device), prediction)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(
+        self,
+        mapper: Mapper,
+        models: FrozenModels,
+        data: LatentDataset,
+        settings: TrainSettings,
+        out_dir: Path,
+        device: torch.device,
+        base_null: Tensor | None,
+    ) -> None:
+        layout: Any = torch.channels_last
+        self.mapper = mapper.to(device).to(memory_format=layout).train().requires_grad_(True)
+        self.models, self.data, self.settings = models, data, settings
+        self.out_dir, self.device = out_dir, device
+        self.base_null = base_null
+        self.optimizer = torch.optim.AdamW(
+            mapper.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.averages = {n: w.detach().clone() for n, w in mapper.named_parameters()}
+        self.step = 0
+        self.sums = {"loss": 0.0, "mse": 0.0, "grad_norm": 0.0, "n": 0.0}
+        self.last_loss = math.nan
+        self.table: tuple[Tensor, Tensor] | None = None
+        self.weighting: Weighting = paper_weights
+
+    def resume(self) -> None:
+        """Restore the checkpoint of `out_dir`, or begin: measure the typical losses."""
+        found = load_checkpoint(
+            self.out_dir, mapper=self.mapper, averages=self.averages, optimizer=self.optimizer
+        )
+        if found is not None:
+            facts, extra = found
+            self._check_settings(facts["settings"])
+            self.step, self.sums = facts["step"], facts["sums"]
+            self.last_loss = facts["last_loss"]
+            if "table_losses" in extra:
+                self.table = (extra["table_timesteps"], extra["table_losses"])
+        elif self.settings.weighting == "typical":
+            self.table = self._measure_table()
+        if self.table is not None:
+            self.weighting = partial(typical_weights, table=self.table)
+        self._trim_metrics()
+
+    def _check_settings(self, stored: dict[str, Any]) -> None:
+        ours = asdict(self.settings)
+        free = {"checkpoint_every_steps"}
+        differing = [k for k in ours if k not in free and stored.get(k) != ours[k]]
+        if differing:
+            shown = ", ".join(f"{k} {stored.get(k)} there, {ours[k]} here" for k in differing)
+            raise SettingError(
+                f"{self.out_dir} holds a run of other settings ({shown}): choose another out_dir "
+                "or the same settings"
+            )
+
+    def _measure_table(self) -> tuple[Tensor, Tensor]:
+        generator = generator_for(self.settings.seed, TABLE_STREAM)
+        indices = torch.randperm(len(self.data), generator=generator)[:N_TABLE_IMAGES]
+        latents = self.data.batch(indices).upgraded_latents.to(self.device)
+        return typical_losses(self.models, latents, generator=generator)
+
+    def train(self, *, stop_after: int | None, progress: bool) -> None:
+        """Take the missing steps."""
+        settings = self.settings
+        last = settings.steps if stop_after is None else min(stop_after, settings.steps)
+        per_step = settings.accumulation_steps
+        batches = index_batches(
+            len(self.data),
+            settings.batch_size,
+            seed=settings.seed,
+            first=self.step * per_step,
+        )
+        bar = tqdm(
+            total=settings.steps,
+            initial=self.step,
+            unit="step",
+            desc="mapper",
+            disable=None if progress else True,
+        )
+        started = time.monotonic()
+        with bar:
+            while self.step < last:
+                self._take_step(batches)
+                bar.update()
+                if self.step % settings.log_every_steps == 0 or self.step == settings.steps:
+                    self._log(time.monotonic() - started)
+                    bar.set_postfix(loss=f"{self.last_loss:.4f}")
+                if self.step % settings.checkpoint_every_steps == 0 or self.step == last:
+                    self._save()
+
+    def _take_step(self, batches: Iterator[Tensor]) -> None:
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, settings)
+        generator = generator_for(settings.seed, STEP_STREAM, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(settings.accumulation_steps):
+            loss, mse = self._loss(next(batches), generator)
+            (loss / settings.accumulation_steps).backward()
+            self.sums["loss"] += loss.item() / settings.accumulation_steps
+            self.sums["mse"] += mse.item() / settings.accumulation_steps
+        norm = torch.nn.utils.clip_grad_norm_(self.mapper.parameters(), settings.grad_clip)
+        self.optimizer.step()
+        self.sums["grad_norm"] += float(norm)
+        self.sums["n"] += 1
+        self.step += 1
+        self._average()
+
+    def _loss(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        batch = self.data.batch(indices)
+        n_images, n_train = len(indices), len(self.models.alphas_cumprod)
+        timesteps = stratified_timesteps(n_images, n_train, generator).to(self.device)
+        base_noise = torch.randn(batch.base_latents.shape, generator=generator)
+        upgraded_noise = torch.randn(batch.upgraded_latents.shape, generator=generator)
+        dropped = torch.rand(n_images, generator=generator) < self.settings.null_prompt_share
+        text = batch.base_text.to(self.device)
+        if self.base_null is not None:
+            null = self.base_null.to(text).expand_as(text)
+            text = torch.where(dropped.to(self.device).view(-1, 1, 1), null, text)
+        losses = mapper_losses(
+            self.mapper,
+            self.models,
+            TrainBatch(
+                self._placed(batch.base_latents), self._placed(batch.upgraded_latents), text
+            ),
+            timesteps=timesteps,
+            base_noise=self._placed(base_noise),
+            upgraded_noise=self._placed(upgraded_noise),
+        )
+        return (losses * self.weighting(timesteps)).mean(), losses.detach().mean()
+
+    def _placed(self, latents: Tensor) -> Tensor:
+        return latents.to(self.device).float().contiguous(memory_format=torch.channels_last)
+
+    def _average(self) -> None:
+        """Exponential average of the weights; early steps count more (ours)."""
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, weight in self.mapper.named_parameters():
+                self.averages[name].lerp_(weight, 1 - decay)
+
+    def _log(self, seconds: float) -> None:
+        count = max(1.0, self.sums["n"])
+        self.last_loss = self.sums["loss"] / count
+        row = {
+            "step": self.step,
+            "images": self.step * self.settings.batch_size * self.settings.accumulation_steps,
+            "loss": self.last_loss,
+            "mse": self.sums["mse"] / count,
+            "grad_norm": self.sums["grad_norm"] / count,
+            "learning_rate": learning_rate_at(self.step - 1, self.settings),
+            "seconds": round(seconds, 3),
+        }
+        self.sums = dict.fromkeys(self.sums, 0.0)
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        with (self.out_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _trim_metrics(self) -> None:
+        """Drop rows of steps after the checkpoint: they will be taken again."""
+        path = self.out_dir / "metrics.jsonl"
+        if not path.exists():
+            return
+        rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
+        path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+
+    def _save(self) -> None:
+        extra = {}
+        if self.table is not None:
+            extra = {"table_timesteps": self.table[0], "table_losses": self.table[1]}
+        save_checkpoint(
+            self.out_dir,
+            mapper=self.mapper,
+            averages=self.averages,
+            optimizer=self.optimizer,
+            extra=extra,
+            facts={
+                "step": self.step,
+                "sums": self.sums,
+                "last_loss": self.last_loss,
+                "settings": asdict(self.settings),
+            },
+        )
+
+    def result(self) -> TrainResult:
+        """Write and return the averaged mapper."""
+        averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
+        averaged.load_state_dict(self.averages)
+        averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        path = self.out_dir / "mapper"
+        averaged.save_pretrained(path)
+        return TrainResult(averaged, path, self.step, self.last_loss)
+
+
+def with_steps(settings: TrainSettings, steps: int) -> TrainSettings:
+    """The same settings for another number of steps."""
+    return replace(settings, steps=steps)
