@@ -1,1 +1,1 @@
-"""Ways to make an image."""
+"""Ways to make an image: methods, families of models, plugins, and groups that share work."""

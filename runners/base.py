@@ -1,0 +1,130 @@
+"""The runner protocol: what is asked of a group of trials, and what comes back.
+
+Imports no torch, so that planning, storing and the command line can use it. Images are uint8 RGB
+arrays [height, width, 3]; sizes are (width, height) in px.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from runners.families import Family
+    from runners.session import GroupSession
+
+DTypeName = Literal["float32", "float16", "bfloat16"]
+PassName = Literal["stage1", "stage1_picture", "bridge", "base_text", "upgraded_text"]
+Side = Literal["base", "upgraded"]
+
+
+@dataclass(frozen=True)
+class RenderCase:
+    """One image to make, by every variant: prompts for both sides, seed, condition.
+
+    `condition` is the plugin's condition image, uint8 RGB [H, W, 3] at the base size; None where
+    the plugin takes none. An empty negative prompt means none.
+    """
+
+    case_id: str
+    seed: int
+    base_prompt: str
+    upgraded_prompt: str
+    negative_prompt: str = ""
+    condition: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """Settings that all images of a group share; sizes are (width, height) in px.
+
+    `sampler` is a name of `runners.session.SAMPLERS`.
+    """
+
+    base_size_px: tuple[int, int]
+    upgraded_size_px: tuple[int, int]
+    steps: int
+    guidance_scale: float
+    sampler: str = "dpm++"
+    dtype: DTypeName = "float32"
+    preset: Literal["sound", "released"] = "sound"
+    stage1_mode: Literal["full", "truncated"] = "full"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to make every image of a group; None is a knob that the method does not have."""
+
+    method: str
+    t0: float | None = None
+    plugin_scale: float = 1.0
+    adapter_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A plugin on disk: kind "lora" (a .safetensors file) or "controlnet" (a diffusers folder).
+
+    `weight` is the manifest's; it multiplies the variant's plugin scale. `condition` names the
+    detector that makes its condition images.
+    """
+
+    plugin_id: str
+    kind: str
+    path: Path
+    sha256: str = ""
+    weight: float = 1.0
+    condition: str | None = None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One image of one variant, or the reason why there is none.
+
+    `index` counts the group's cases. `seconds` is this image's share: its own work plus an even
+    share of every pass that it shares with other trials. `effective_t0` is M / N.
+    """
+
+    variant: Variant
+    index: int
+    image: np.ndarray | None
+    seconds: float
+    peak_memory_mib: float
+    effective_t0: float | None = None
+    error: str | None = None
+
+
+class Method(Protocol):
+    """A way to make an image; `side` says whose size its picture has.
+
+    `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
+    the trials that use them.
+    """
+
+    name: str
+    uses_t0: bool
+    uses_plugin: bool
+    uses_adapter: bool
+    side: Side
+    shares: tuple[PassName, ...]
+
+    def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
+        """Return uint8 RGB [n cases, height, width, 3]."""
+        ...
+
+
+class FamilySource(Protocol):
+    """What an entry point of group `xbench.families` names; importing it loads no torch."""
+
+    name: str
+
+    def fingerprint(self, adapter: Path | None) -> dict[str, str]:
+        """Part name -> sha256 of everything of the family that decides pixels."""
+        ...
+
+    def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
+        """Load both pipelines and the mapper; raise `UserError` for what is missing."""
+        ...
