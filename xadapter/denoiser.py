@@ -92,7 +92,7 @@ class Denoiser:
     unet: Any
     scheduler: Any
     conditions: Conditions
-    guidance: Guidance = Guidance()
+    guidance: Guidance = field(default_factory=Guidance)
     controls: tuple[Control, ...] = ()
 
     @property
@@ -111,7 +111,7 @@ class Denoiser:
         dtype = self.unet.dtype
         sample = torch.cat([scaled_bchw] * 2) if guided else scaled_bchw
         sample, text = sample.to(dtype), text.to(dtype)
-        added = {key: _cast(value, dtype) for key, value in added.items()}
+        added = {k: v if k == "time_ids" else _cast(v, dtype) for k, v in added.items()}
         kwargs = {key: _copied(value) for key, value in self.conditions.unet_kwargs.items()}
         kwargs.update(self._control_residuals(sample, timestep, text, added, step, n_steps))
         prediction = self.unet(

@@ -68,7 +68,7 @@ class FrozenModels:
         added = {}
         if null.pooled is not None and null.time_ids is not None:
             added["text_embeds"] = null.pooled.to(dtype).expand(n_images, -1)
-            added["time_ids"] = null.time_ids.to(dtype).expand(n_images, -1)
+            added["time_ids"] = null.time_ids.expand(n_images, -1)
         return self.upgraded_unet(
             noisy_bchw.to(dtype),
             timesteps_b,
@@ -124,7 +124,7 @@ def typical_losses(
     generator: torch.Generator,
     n_timesteps: int = N_TABLE_TIMESTEPS,
 ) -> tuple[Tensor, Tensor]:
-    """Loss of the upgraded model alone on a grid of timesteps: (timesteps [k], losses [k]), float32.
+    """Loss of the upgraded model alone on a grid of timesteps: timesteps [k], losses [k].
 
     Ours: the plain loss is dominated by low noise, where the mapper matters least; dividing by
     these losses gives every timestep the same weight.

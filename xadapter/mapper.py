@@ -91,9 +91,8 @@ class Mapper(ModelMixin, ConfigMixin):
             for j in range(n_blocks)
         )
         self.zero_out = nn.ModuleList(nn.Conv2d(width, width, 1) for width in out_channels)
-        for conv in self.zero_out:
-            nn.init.zeros_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        for weight in self.zero_out.parameters():
+            nn.init.zeros_(weight)
 
     @property
     def in_channels(self) -> tuple[int, ...]:
@@ -116,10 +115,10 @@ class Mapper(ModelMixin, ConfigMixin):
             raise MapperFitError(
                 f"the mapper takes features of widths {self.in_channels}, got {widths}"
             )
-        n_blocks = len(self.body) // N_BRANCHES
+        blocks, n_blocks = list(self.body), len(self.body) // N_BRANCHES
         offsets = []
         for i, x_bchw in enumerate(features):
-            for block in self.body[i * n_blocks : (i + 1) * n_blocks]:  # type: ignore[union-attr]
+            for block in blocks[i * n_blocks : (i + 1) * n_blocks]:
                 x_bchw = block(x_bchw)
             offsets.append(self.zero_out[i](x_bchw))
         return offsets[0], offsets[1], offsets[2]

@@ -60,7 +60,7 @@ def _names_for(
 
 
 def find_module(unet: nn.Module, name: str) -> nn.Module:
-    """Return the submodule `name`; raise `SiteError` naming the nearest modules if there is none."""
+    """Return the submodule `name`; `SiteError` names the nearest where there is none."""
     modules = dict(unet.named_modules())
     if name not in modules or not name:
         nearest = difflib.get_close_matches(name, [n for n in modules if n], n=3, cutoff=0.0)

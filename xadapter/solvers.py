@@ -49,19 +49,28 @@ def fresh_solver(scheduler: Solver, n_steps: int, device: torch.device | str) ->
 class ReleasedSolver(DPMSolverMultistepScheduler):
     """DPM-Solver++ that finds its index from the timestep on every call and keeps its history."""
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **kwargs: Any) -> Any:
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        generator: Any = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> Any:
         """One step from `timestep`, at whatever grid index that is (the last if on none).
 
         At index 0 with history, the "previous" grid point wraps to the last grid timestep.
         """
         index = self.index_for_timestep(timestep)
         self._step_index = index
-        if index != 0 or self.lower_order_nums == 0:
-            return super().step(model_output, timestep, sample, **kwargs)
         final = self.sigmas[-1].clone()
-        self.sigmas[-1] = self.sigmas[-2]
+        if index == 0 and self.lower_order_nums > 0:
+            self.sigmas[-1] = self.sigmas[-2]
         try:
-            return super().step(model_output, timestep, sample, **kwargs)
+            return super().step(
+                model_output, timestep, sample, generator, variance_noise, return_dict
+            )
         finally:
             self.sigmas[-1] = final
 

@@ -11,13 +11,13 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from xadapter.checkpoint import load_checkpoint, save_checkpoint
@@ -42,44 +42,11 @@ from xadapter.loss import (
     typical_weights,
 )
 from xadapter.mapper import Mapper
+from xadapter.settings import TrainSettings, learning_rate_at
+
+__all__ = ["TrainResult", "TrainSettings", "UpgradedText", "train_mapper"]
 
 N_TABLE_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of a run; `steps` are optimizer steps of batch_size x accumulation_steps images.
-
-    `weighting` "paper" is the plain loss, "typical" divides by the upgraded model's own loss at
-    each timestep. `null_prompt_share` of the base prompts become the null text.
-    """
-
-    steps: int
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    ema_decay: float = 0.995
-    grad_clip: float = 1.0
-    accumulation_steps: int = 1
-    warmup_share: float = 0.03
-    weighting: Literal["paper", "typical"] = "typical"
-    seed: int = 0
-    checkpoint_every_steps: int = 500
-    log_every_steps: int = 50
-    null_prompt_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulation_steps",
-            "checkpoint_every_steps",
-            "log_every_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.weighting not in ("paper", "typical"):
-            raise SettingError(f"weighting is 'paper' or 'typical', got {self.weighting!r}")
 
 
 @dataclass(frozen=True)
@@ -90,15 +57,6 @@ class TrainResult:
     mapper_path: Path
     steps: int
     loss: float
-
-
-def learning_rate_at(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then half a cosine down to 0, for step 0, 1, ..."""
-    n_warmup = max(1, round(settings.warmup_share * settings.steps))
-    if step < n_warmup:
-        return settings.learning_rate * (step + 1) / n_warmup
-    share = (step - n_warmup) / max(1, settings.steps - n_warmup)
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
 def train_mapper(
@@ -166,7 +124,8 @@ class _Run:
         base_null: Tensor | None,
     ) -> None:
         layout: Any = torch.channels_last
-        self.mapper = mapper.to(device).to(memory_format=layout).train().requires_grad_(True)
+        nn.Module.to(mapper, device=device, memory_format=layout)
+        self.mapper = mapper.train().requires_grad_(True)
         self.models, self.data, self.settings = models, data, settings
         self.out_dir, self.device = out_dir, device
         self.base_null = base_null
@@ -350,8 +309,3 @@ class _Run:
         path = self.out_dir / "mapper"
         averaged.save_pretrained(path)
         return TrainResult(averaged, path, self.step, self.last_loss)
-
-
-def with_steps(settings: TrainSettings, steps: int) -> TrainSettings:
-    """The same settings for another number of steps."""
-    return replace(settings, steps=steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def require(kind: str, name: str) -> Case:
     return case
 
 
-@lru_cache(maxsize=None)
+@cache
 def model(name: str) -> Any:
     """A recorded model, loaded with strict keys, frozen."""
     case = Case("models", name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from xadapter.sampling import (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def scheduler(side: str) -> Any:
     source = require("schedulers", "stale_history")  # the folder is there
     import json

@@ -1,0 +1,262 @@
+"""The friendly entry: X-Adapter from two loaded diffusers pipelines and a mapper.
+
+Plugins stay where they are: whatever is loaded into the base pipeline (LoRA, textual inversion,
+IP-Adapter) or given to the call (ControlNets) guides the upgraded model; LoRAs loaded into the
+upgraded pipeline act beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from torch import Tensor
+
+from xadapter.config import find_preset
+from xadapter.denoiser import Control, Denoiser
+from xadapter.errors import SettingError
+from xadapter.guidance import Guidance
+from xadapter.handover import cross_bridge, decode_image, encode_image, to_pil
+from xadapter.inputs import (
+    Picture,
+    Sizes,
+    base_conditions,
+    sizes_for,
+    to_unit_tensor,
+    upgraded_conditions,
+)
+from xadapter.mapper import Mapper
+from xadapter.noise import Noise, NoiseSource, generators_from
+from xadapter.sampling import run_stage1, run_stage2
+from xadapter.sites import check_fit
+from xadapter.solvers import shared_schedulers
+from xadapter.starts import Stage2Start, hand_over, hand_over_truncated, start_from_noise
+from xadapter.weights import load_mapper
+
+OneOrMany = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Output:
+    """b pictures, the latents [b, c, h, w] they were decoded from, and the effective t0.
+
+    `base_images` are stage 1's pictures (empty without a full stage 1).
+    """
+
+    images: list[Picture]
+    latents: Tensor
+    base_images: list[Picture]
+    t0: float
+
+
+@dataclass(frozen=True)
+class XAdapter:
+    """Two pipelines joined by a mapper."""
+
+    base: Any
+    upgraded: Any
+    mapper: Mapper
+    preset: str = "sound"
+
+    @classmethod
+    def from_pipelines(
+        cls, base: Any, upgraded: Any, mapper: Mapper | Path | str, preset: str = "sound"
+    ) -> XAdapter:
+        """Join a StableDiffusionPipeline (or its ControlNet twin) and an SDXL pipeline.
+
+        `mapper` is a mapper or its path. Raises `MapperFitError` where it does not fit, with both
+        sets of numbers, and `SettingError` for an unknown preset.
+        """
+        find_preset(preset)
+        if not isinstance(mapper, Mapper):
+            mapper = load_mapper(mapper)
+        check_fit(mapper, base.unet, upgraded.unet)
+        return cls(base, upgraded, mapper.to(upgraded.unet.device), preset)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        base_prompt: str | Sequence[str] | None = None,
+        *,
+        negative_prompt: str | None = None,
+        t0: float = 0.8,
+        adapter_scale: float = 1.0,
+        fusion: float | None = None,
+        steps: int = 50,
+        guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        seeds: Sequence[int] = (0,),
+        width: int = 1024,
+        height: int = 1024,
+        controlnets: Sequence[Any] | None = None,
+        control_images: Picture | Sequence[Picture] | None = None,
+        control_scale: OneOrMany = 1.0,
+        control_window: tuple[float, float] = (0.0, 1.0),
+        guess_mode: bool = False,
+        source_image: Picture | None = None,
+        ip_adapter_image: Picture | None = None,
+        stage1: Literal["full", "truncated", "none"] = "full",
+    ) -> Output:
+        """Render one picture per seed; a list of prompts gives each seed its own.
+
+        `width` and `height` are of the upgraded picture, in px. `t0` is the share of the schedule
+        in stage 2; `stage1` "none" starts both models from noise. ControlNets default to those of
+        the base pipeline. Raises `SettingError` for sizes and settings out of range.
+        """
+        size = sizes_for(self.base.vae, self.upgraded.vae, height_px=height, width_px=width)
+        guidance = Guidance(guidance_scale, guidance_rescale)
+        controls = self._controls(
+            size, controlnets, control_images, control_scale, control_window, guess_mode
+        )
+        preset = find_preset(
+            self.preset, has_control=bool(controls), has_source=source_image is not None
+        )
+        prompts = _per_seed(prompt, len(seeds), "prompt")
+        base_prompts = _per_seed(base_prompt or prompt, len(seeds), "base_prompt")
+        schedulers = shared_schedulers(self.base.scheduler, self.upgraded.scheduler)
+        base = Denoiser(
+            self.base.unet,
+            schedulers[0],
+            base_conditions(self.base, base_prompts, negative_prompt, guidance, ip_adapter_image),
+            guidance,
+            _batched(controls, len(seeds)),
+        )
+        upgraded = Denoiser(
+            self.upgraded.unet,
+            schedulers[1],
+            upgraded_conditions(self.upgraded, prompts, negative_prompt, guidance, (height, width)),
+            guidance,
+        )
+        noise = NoiseSource(generators_from(seeds), preset.draw_order).draw(
+            base_chw=(self.base.unet.config.in_channels, *size.base_latent),
+            upgraded_chw=(self.upgraded.unet.config.in_channels, *size.upgraded_latent),
+        )
+        source = self._encode_source(source_image, size, noise)
+        render = _Render(self, base, upgraded, noise, steps, t0, preset)
+        start, base_images = render.start(stage1, source)
+        latents = run_stage2(
+            upgraded,
+            start,
+            base=base,
+            mapper=self.mapper,
+            adapter_scale=adapter_scale,
+            fusion=fusion,
+            preset=preset,
+        )
+        images = to_pil(decode_image(self.upgraded.vae, latents))
+        return Output(images, latents, base_images, start.t0)
+
+    def _controls(
+        self,
+        size: Sizes,
+        nets: Sequence[Any] | None,
+        images: Picture | Sequence[Picture] | None,
+        scale: OneOrMany,
+        window: tuple[float, float],
+        guess: bool,
+    ) -> tuple[Control, ...]:
+        if nets is None:
+            own = getattr(self.base, "controlnet", None)
+            nets = [] if own is None else list(getattr(own, "nets", [own]))
+        pictures = [images] if isinstance(images, Image.Image) else list(images or ())
+        scales = [float(scale)] * len(nets) if isinstance(scale, (int, float)) else list(scale)
+        if not len(nets) == len(pictures) == len(scales):
+            raise SettingError(
+                f"got {len(nets)} ControlNets, {len(pictures)} control images and {len(scales)} "
+                "scales: give one of each per ControlNet"
+            )
+        return tuple(
+            Control(net, to_unit_tensor(picture, size.base_px), scale, window, guess)
+            for net, picture, scale in zip(nets, pictures, scales, strict=True)
+        )
+
+    def _encode_source(self, picture: Picture | None, size: Sizes, noise: Noise) -> Tensor | None:
+        if picture is None:
+            return None
+        if noise.source_posterior is None:
+            raise SettingError(f"the preset {self.preset!r} takes no source image")
+        image = to_unit_tensor(picture, size.base_px) * 2 - 1
+        image = image.expand(len(noise.source_posterior), -1, -1, -1)
+        return encode_image(self.base.vae, image, noise.source_posterior)
+
+
+@dataclass(frozen=True)
+class _Render:
+    joined: XAdapter
+    base: Denoiser
+    upgraded: Denoiser
+    noise: Noise
+    n_steps: int
+    t0: float
+    preset: Any
+
+    def start(
+        self, mode: Literal["full", "truncated", "none"], source: Tensor | None
+    ) -> tuple[Stage2Start, list[Picture]]:
+        """Run stage 1 in its mode; return stage 2's start and stage 1's pictures."""
+        noise = self.noise
+        if mode == "none":
+            start = start_from_noise(
+                upgraded=self.upgraded,
+                upgraded_noise=noise.upgraded_noise,
+                n_steps=self.n_steps,
+                base=self.base,
+                base_noise=noise.base_start,
+                preset=self.preset,
+            )
+            return start, []
+        stage1 = run_stage1(
+            self.base,
+            noise.base_start,
+            n_steps=self.n_steps,
+            preset=self.preset,
+            source=source,
+            snapshots_at=(self.t0,) if mode == "truncated" else (),
+        )
+        vaes = (self.joined.base.vae, self.joined.upgraded.vae)
+        if mode == "truncated":
+            start = hand_over_truncated(
+                stage1,
+                base=self.base,
+                upgraded=self.upgraded,
+                base_vae=vaes[0],
+                upgraded_vae=vaes[1],
+                t0=self.t0,
+                posterior_noise=noise.upgraded_posterior,
+                preset=self.preset,
+            )
+            return start, []
+        bridge = cross_bridge(
+            *vaes,
+            stage1.latents,
+            posterior_noise=noise.upgraded_posterior,
+            resize=self.preset.resize,
+        )
+        start = hand_over(
+            stage1,
+            bridge,
+            base=self.base,
+            upgraded=self.upgraded,
+            t0=self.t0,
+            upgraded_noise=noise.upgraded_noise,
+            base_noise=noise.base_noise,
+            preset=self.preset,
+        )
+        return start, to_pil(bridge.image)
+
+
+def _batched(controls: tuple[Control, ...], n_images: int) -> tuple[Control, ...]:
+    return tuple(
+        Control(c.net, c.image.expand(n_images, -1, -1, -1), c.scale, c.window, c.guess)
+        for c in controls
+    )
+
+
+def _per_seed(prompt: str | Sequence[str], n_seeds: int, name: str) -> list[str]:
+    prompts = [prompt] * n_seeds if isinstance(prompt, str) else list(prompt)
+    if len(prompts) != n_seeds or not prompts:
+        raise SettingError(f"{len(prompts)} {name}s for {n_seeds} seeds: give one per seed")
+    return prompts
