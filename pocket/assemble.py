@@ -1,0 +1,78 @@
+"""Puts trained parts together as stock diffusers pipelines, float16, hashes recorded."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from pocket import weights
+from pocket.models import noise_schedule
+from pocket.tokenizer import build_tokenizer
+
+
+def base_pipeline(work: Path) -> StableDiffusionPipeline:
+    """The base model as a stock Stable Diffusion pipeline."""
+    final = work / "base" / "final"
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae-base" / "final"),
+        text_encoder=CLIPTextModel.from_pretrained(final / "text_encoder"),
+        tokenizer=build_tokenizer(),
+        unet=UNet2DConditionModel.from_pretrained(final / "unet"),
+        scheduler=noise_schedule(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def upgraded_pipeline(work: Path) -> StableDiffusionXLPipeline:
+    """The upgraded model as a stock Stable Diffusion XL pipeline."""
+    final = work / "upgraded" / "final"
+    return StableDiffusionXLPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae-upgraded" / "final"),
+        text_encoder=CLIPTextModel.from_pretrained(final / "text_encoder"),
+        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(final / "text_encoder_2"),
+        tokenizer=build_tokenizer(),
+        tokenizer_2=build_tokenizer(),
+        unet=UNet2DConditionModel.from_pretrained(final / "unet"),
+        scheduler=noise_schedule(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+
+
+def assemble(work: Path) -> dict[str, str]:
+    """Write every part that is trained into `pocket/weights`; returns the recorded hashes."""
+    for name, build in (("base", base_pipeline), ("upgraded", upgraded_pipeline)):
+        if (work / name / "final").exists():
+            _save_pipeline(build(work), weights.FOLDER / name)
+    for kind in ("canny", "mask"):
+        source = work / f"controlnet-{kind}" / "final"
+        if source.exists():
+            network = ControlNetModel.from_pretrained(source).half()
+            network.save_pretrained(_fresh(weights.FOLDER / f"controlnet-{kind}"))
+    for style in ("outline", "hatched"):
+        source = work / f"lora-{style}" / "final.safetensors"
+        if source.exists():
+            shutil.copyfile(source, weights.FOLDER / f"lora-{style}.safetensors")
+    if (work / "scorer" / "final").exists():
+        shutil.copytree(work / "scorer" / "final", _fresh(weights.FOLDER / "scorer"))
+    return weights.record_hashes()
+
+
+def _save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
+    pipeline.to(dtype=torch.float16).save_pretrained(_fresh(folder))
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder

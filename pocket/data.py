@@ -1,0 +1,98 @@
+"""Training sets of the pocket world: scenes of fixed seeds, drawn once and kept as uint8 arrays."""
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pocket.scenes import Style, caption, downscale, render, scene_at
+
+STYLE_WORD_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class SetRecipe:
+    """How one training set is drawn: the share of each style, the picture size, the scene seed."""
+
+    name: str
+    n_images: int
+    size_px: int
+    seed: int
+    styles: tuple[tuple[Style, float], ...]
+    style_words: float = 0.0  # share of the styled pictures whose caption names the style
+
+
+BASE_SET = SetRecipe("base", 12_000, 64, 11, (("flat", 0.85), ("shaded", 0.15)))
+UPGRADED_SET = SetRecipe(
+    "upgraded",
+    12_000,
+    128,
+    12,
+    (("shaded", 0.76), ("outline", 0.12), ("hatched", 0.12)),
+    STYLE_WORD_SHARE,
+)
+OUTLINE_SET = SetRecipe("outline", 1_500, 64, 13, (("outline", 1.0),), 1.0)
+HATCHED_SET = SetRecipe("hatched", 1_500, 64, 14, (("hatched", 1.0),), 1.0)
+SETS = {s.name: s for s in (BASE_SET, UPGRADED_SET, OUTLINE_SET, HATCHED_SET)}
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Images (N x H x W x 3, uint8) with their captions and styles."""
+
+    images: np.ndarray
+    captions: list[str]
+    styles: list[Style]
+
+    def downscaled(self, size_px: int) -> np.ndarray:
+        """The same pictures, area-averaged to a smaller size."""
+        return np.stack([downscale(image, size_px) for image in self.images])
+
+
+def style_at(recipe: SetRecipe, index: int) -> tuple[Style, bool]:
+    """Style of picture `index` and whether its caption names it."""
+    rng = np.random.default_rng([recipe.seed, index, 1])
+    names = [name for name, _ in recipe.styles]
+    style = names[rng.choice(len(names), p=[share for _, share in recipe.styles])]
+    return style, bool(rng.random() < recipe.style_words)
+
+
+def draw_set(recipe: SetRecipe, cache_dir: Path, *, n_workers: int = 2) -> PictureSet:
+    """Draw a training set, or read it back from `cache_dir`."""
+    path = cache_dir / f"{recipe.name}-{recipe.n_images}x{recipe.size_px}.npy"
+    indices = range(recipe.n_images)
+    labels = [style_at(recipe, i) for i in indices]
+    if path.exists():
+        images = np.load(path)
+    else:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(n_workers) as pool:
+            pictures = pool.map(partial(_draw, recipe), indices, chunksize=200)
+            images = np.stack(list(pictures))
+        np.save(path, images)
+    captions = [
+        caption(scene_at(recipe.seed, i), style if named else None)
+        for i, (style, named) in zip(indices, labels, strict=True)
+    ]
+    return PictureSet(images, captions, [style for style, _ in labels])
+
+
+def to_unit(images: np.ndarray) -> Tensor:
+    """uint8 N x H x W x 3 to float N x 3 x H x W in [-1, 1], channels last in memory."""
+    x_bchw = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return x_bchw.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(x_bchw: Tensor) -> np.ndarray:
+    """float N x 3 x H x W in [-1, 1] to uint8 N x H x W x 3."""
+    scaled = ((x_bchw.clamp(-1, 1) + 1) * 127.5).round()
+    return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+
+
+def _draw(recipe: SetRecipe, index: int) -> np.ndarray:
+    style, _ = style_at(recipe, index)
+    return render(scene_at(recipe.seed, index), style, recipe.size_px)

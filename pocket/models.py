@@ -1,0 +1,126 @@
+"""Architectures of the pocket family: Stable Diffusion topologies, small enough for two CPU cores.
+
+The base side has SD1.5's layout (four levels, one text encoder, 64 px), the upgraded side SDXL's
+(three levels, two text encoders, size conditioning, 128 px), each with its own AutoencoderKL.
+"""
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DPMSolverMultistepScheduler,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from pocket.tokenizer import MAX_TOKENS, build_tokenizer
+
+BASE_SIZE_PX = 64
+UPGRADED_SIZE_PX = 128
+VAE_FACTOR = 8
+CONTROLNET_CHANNELS = (16, 32, 64, 96)
+BASE_TEXT_WIDTH = 64
+UPGRADED_TEXT_WIDTH = 48
+
+
+def noise_schedule() -> DPMSolverMultistepScheduler:
+    """Stable Diffusion's scaled-linear schedule, epsilon prediction, DPM-Solver++ order 2."""
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+        algorithm_type="dpmsolver++",
+        timestep_spacing="trailing",
+        steps_offset=1,
+    )
+
+
+def alphas_cumprod() -> torch.Tensor:
+    """Cumulative signal share of each of the 1000 training timesteps, shape 1000."""
+    return noise_schedule().alphas_cumprod.clone()
+
+
+def build_vae(*, size_px: int) -> AutoencoderKL:
+    """Fully convolutional f = 8 autoencoder, 4 latent channels (so it may train on crops)."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        mid_block_add_attention=False,
+        sample_size=size_px,
+        force_upcast=False,
+    )
+
+
+def build_base_unet() -> UNet2DConditionModel:
+    """SD1.5's layout at widths 48, 64, 96, 96 over 8 x 8 latents."""
+    return UNet2DConditionModel(
+        sample_size=BASE_SIZE_PX // VAE_FACTOR,
+        block_out_channels=(48, 64, 96, 96),
+        layers_per_block=1,
+        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        cross_attention_dim=BASE_TEXT_WIDTH,
+        attention_head_dim=2,
+        norm_num_groups=16,
+    )
+
+
+def build_upgraded_unet() -> UNet2DConditionModel:
+    """SDXL's layout at widths 48, 80, 128 over 16 x 16 latents."""
+    return UNet2DConditionModel(
+        sample_size=UPGRADED_SIZE_PX // VAE_FACTOR,
+        block_out_channels=(48, 80, 128),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1, 1),
+        attention_head_dim=(1, 2, 2),
+        cross_attention_dim=2 * UPGRADED_TEXT_WIDTH,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=UPGRADED_TEXT_WIDTH + 6 * 16,
+        norm_num_groups=16,
+    )
+
+
+def build_controlnet(base_unet: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet that starts as a copy of the base UNet's encoder."""
+    return ControlNetModel.from_unet(
+        base_unet, conditioning_embedding_out_channels=CONTROLNET_CHANNELS
+    )
+
+
+def build_base_text_encoder() -> CLIPTextModel:
+    """CLIP text model, 2 layers of width 64."""
+    return CLIPTextModel(_text_config(BASE_TEXT_WIDTH, 2))
+
+
+def build_upgraded_text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """SDXL's pair of text encoders, 3 layers of width 48 each; the second one projects."""
+    config = _text_config(UPGRADED_TEXT_WIDTH, 3)
+    return CLIPTextModel(config), CLIPTextModelWithProjection(config)
+
+
+def _text_config(width: int, n_layers: int) -> CLIPTextConfig:
+    tokenizer = build_tokenizer()
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=n_layers,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_act="quick_gelu",
+        projection_dim=width,
+        attention_dropout=0.0,
+    )

@@ -1,0 +1,243 @@
+"""Reads a picture of the pocket world analytically: what is where, in which color and style.
+
+No network: saturated regions are objects, hue gives the color, contour geometry the shape, the
+border the background, the share of painted interior the style. Works on 128 px pictures.
+"""
+
+import colorsys
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from pocket.scenes import (
+    BACKGROUNDS,
+    COLORS,
+    SHAPES,
+    Scene,
+    Shape,
+    Style,
+    render,
+    sample_scene,
+)
+
+SIZE_PX = 128
+_MIN_AREA_PX = 70
+_NEIGHBORS = 9
+_STROKE_PX = 8.5  # wider than the stroke of any style, seen from the outer edge
+_BARE_DISTANCE = 45  # a pixel this near to the background's color is not painted
+_COLOR_NAMES = tuple(COLORS)
+_BACKGROUND_NAMES = tuple(BACKGROUNDS)
+_HUES = np.array([colorsys.rgb_to_hsv(*(v / 255 for v in COLORS[c]))[0] * 360 for c in COLORS])
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """One region: its color, shape and center (shares of the side), filled area and fill style."""
+
+    color: str
+    shape: Shape
+    x: float
+    y: float
+    area_px: float
+    fill: Style
+
+
+@dataclass(frozen=True)
+class OracleReading:
+    """Which statements of a scene's caption hold in a picture; None where one does not apply."""
+
+    colors: bool
+    shapes: bool
+    count: bool
+    background: bool
+    relation: bool | None
+    style: Style | None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the statements that apply and hold, 0..1."""
+        held = (self.colors, self.shapes, self.count, self.background, self.relation)
+        known = [h for h in held if h is not None]
+        return sum(known) / len(known)
+
+
+def check(image: np.ndarray, scene: Scene) -> OracleReading:
+    """Compare a picture (uint8 RGB, H x W x 3; resized to 128 px) with the scene it should show."""
+    picture = _to_reading_size(image)
+    seen = see(picture)
+    want = [(o.color, o.shape) for o in scene.objects]
+    have = [(s.color, s.shape) for s in seen]
+    colors_seen = [s.color for s in seen]
+    return OracleReading(
+        colors=all(color in colors_seen for color, _ in want),
+        shapes=all(pair in have for pair in want),
+        count=sorted(colors_seen) == sorted(color for color, _ in want),
+        background=read_background(picture) == scene.background,
+        relation=_relation_holds(seen, scene),
+        style=_style_of(picture, seen),
+    )
+
+
+def see(picture: np.ndarray) -> list[SeenObject]:
+    """All objects in a 128 px picture."""
+    return [
+        SeenObject(color, shape_of(region), *_center(region), float(region.sum()), fill)
+        for color, region, fill in _regions(picture)
+    ]
+
+
+def read_style(image: np.ndarray) -> Style | None:
+    """The style in which most of a picture's painted area is drawn; None without any object."""
+    picture = _to_reading_size(image)
+    return _style_of(picture, see(picture))
+
+
+def read_background(picture: np.ndarray) -> str:
+    """Name of the background by the color of the picture's border."""
+    color = _border_color(picture)
+    references = np.array([BACKGROUNDS[b] for b in _BACKGROUND_NAMES], float)
+    tint = references / references.mean(1, keepdims=True)
+    nearest = ((tint - color / max(1.0, color.mean())) ** 2).sum(1).argmin()
+    if _BACKGROUND_NAMES[nearest] in ("white", "gray"):
+        return "white" if color.mean() > 185 else "gray"
+    return _BACKGROUND_NAMES[nearest]
+
+
+def _border_color(picture: np.ndarray) -> np.ndarray:
+    border = [picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]]
+    return np.median(np.concatenate([b.reshape(-1, 3) for b in border]), 0).astype(float)
+
+
+def shape_of(region: np.ndarray) -> Shape:
+    """Name of a filled region's shape, by its nearest neighbors among drawn references."""
+    features, labels, spread = _shape_references()
+    distance = (((features - _describe(region)) / spread) ** 2).sum(1)
+    votes = labels[np.argsort(distance)[:_NEIGHBORS]]
+    return SHAPES[int(np.bincount(votes, minlength=len(SHAPES)).argmax())]
+
+
+def _to_reading_size(image: np.ndarray) -> np.ndarray:
+    if image.shape[:2] == (SIZE_PX, SIZE_PX):
+        return np.ascontiguousarray(image)
+    shrinks = image.shape[0] > SIZE_PX
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=how)
+
+
+def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray, Style]]:
+    """Color, filled region (uint8 0/1) and fill style of each connected saturated area."""
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)
+    painted = ((hsv[..., 1] > 128) & (hsv[..., 2] > 50)).astype(np.uint8)
+    painted = cv2.morphologyEx(painted, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    bare = np.abs(picture.astype(int) - _border_color(picture)).max(-1) < _BARE_DISTANCE
+    hue = hsv[..., 0].astype(float) * 360 / 256
+    color_of = np.abs((hue[..., None] - _HUES + 180) % 360 - 180).argmin(-1)
+    found: list[tuple[str, np.ndarray, Style]] = []
+    n_labels, labels = cv2.connectedComponents(_filled(painted), connectivity=8)
+    for label in range(1, n_labels):
+        region = (labels == label).astype(np.uint8)
+        for color, part in _split_colors(region, painted, color_of):
+            if part.sum() >= _MIN_AREA_PX:
+                found.append((_COLOR_NAMES[color], part, _fill_style(part, bare)))
+    return found
+
+
+def _split_colors(
+    region: np.ndarray, painted: np.ndarray, color_of: np.ndarray
+) -> list[tuple[int, np.ndarray]]:
+    """One part for each color that covers a quarter of the region: touching objects come apart."""
+    ink = (region & painted).astype(bool)
+    counts = np.bincount(color_of[ink], minlength=len(_COLOR_NAMES))
+    main = np.flatnonzero(counts > 0.25 * max(1, counts.sum()))
+    if len(main) < 2:
+        return [(int(c), region) for c in main]
+    return [(int(c), _filled((ink & (color_of == c)).astype(np.uint8))) for c in main]
+
+
+def _fill_style(region: np.ndarray, bare: np.ndarray) -> Style:
+    """How the inside is painted: nearly all (flat, for now), in part (hatched), not (outline)."""
+    depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    inside = depth > min(_STROKE_PX, 0.75 * depth.max())
+    share = float(bare[inside].mean())
+    if share < 0.12:
+        return "flat"
+    return "hatched" if share < 0.65 else "outline"
+
+
+def _style_of(picture: np.ndarray, seen: list[SeenObject]) -> Style | None:
+    if not seen:
+        return None
+    largest = max(seen, key=lambda s: s.area_px)
+    if largest.fill != "flat":
+        return largest.fill
+    return "shaded" if _background_slope(picture) > 0.05 else "flat"
+
+
+def _background_slope(picture: np.ndarray) -> float:
+    """Relative fall of brightness from the top edge to the bottom edge."""
+    top = np.median(picture[:4].reshape(-1, 3), 0).mean()
+    bottom = np.median(picture[-4:].reshape(-1, 3), 0).mean()
+    return float((top - bottom) / max(1.0, top))
+
+
+def _relation_holds(seen: list[SeenObject], scene: Scene) -> bool | None:
+    if scene.relation is None:
+        return None
+    places = []
+    for item in scene.objects:
+        same = [s for s in seen if s.color == item.color]
+        if not same:
+            return False
+        places.append(max(same, key=lambda s: s.area_px))
+    a, b = places
+    dx, dy = b.x - a.x, b.y - a.y
+    step = {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[scene.relation]
+    return step > 0.05
+
+
+def _center(region: np.ndarray) -> tuple[float, float]:
+    ys, xs = np.nonzero(region)
+    return float(xs.mean()) / SIZE_PX, float(ys.mean()) / SIZE_PX
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    out = np.zeros_like(mask)
+    cv2.drawContours(out, contours, -1, (1,), -1)
+    return out
+
+
+def _describe(region: np.ndarray) -> np.ndarray:
+    """Five scale-free numbers: area over hull, circle, triangle and box, and roundness."""
+    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contour = max(contours, key=cv2.contourArea)
+    area = max(1.0, cv2.contourArea(contour))
+    hull = max(1.0, cv2.contourArea(cv2.convexHull(contour)))
+    _, radius = cv2.minEnclosingCircle(contour)
+    triangle, _ = cv2.minEnclosingTriangle(contour)
+    width, height = cv2.minAreaRect(contour)[1]
+    perimeter = cv2.arcLength(contour, True)
+    circle = np.pi * radius * radius
+    roundness = 4 * np.pi * area / perimeter**2
+    box = max(1.0, width * height)
+    return np.array([area / hull, area / circle, area / max(1.0, triangle), area / box, roundness])
+
+
+@cache
+def _shape_references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Descriptions of 600 drawn objects of known shape, their labels and the spread of each."""
+    rng = np.random.default_rng(77)
+    features, labels = [], []
+    styles: tuple[Style, ...] = ("shaded", "flat", "outline")
+    while len(features) < 600:
+        scene = sample_scene(rng)
+        if len(scene.objects) > 1:
+            continue
+        regions = _regions(render(scene, styles[len(features) % 3], SIZE_PX))
+        if len(regions) == 1:
+            features.append(_describe(regions[0][1]))
+            labels.append(SHAPES.index(scene.objects[0].shape))
+    stacked = np.array(features)
+    return stacked, np.array(labels), stacked.std(0)

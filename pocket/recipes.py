@@ -1,0 +1,174 @@
+"""The pocket family's training recipes, one function a part; everything starts from a seed.
+
+Parts depend on each other: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer stands alone.
+(The mapper is trained by `xadapter.train`, see `bench.train`.)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from pocket.conditions import canny, mask
+from pocket.data import (
+    BASE_SET,
+    HATCHED_SET,
+    OUTLINE_SET,
+    SETS,
+    UPGRADED_SET,
+    PictureSet,
+    draw_set,
+)
+from pocket.fit import FitSettings, fit
+from pocket.models import (
+    build_base_text_encoder,
+    build_base_unet,
+    build_controlnet,
+    build_upgraded_text_encoders,
+    build_upgraded_unet,
+    build_vae,
+)
+from pocket.scenes import STYLE_WORDS, Style
+from pocket.scorer import ScorerConfig, build_clip, save_scorer
+from pocket.train_lora import add_lora, save_kohya
+from pocket.train_scorer import draw_scorer_set, refresh_statistics, scorer_loss
+from pocket.train_unet import (
+    BaseModel,
+    ControlledBase,
+    Latents,
+    UpgradedModel,
+    noise_loss,
+    tokenize,
+)
+from pocket.train_vae import encode, fix_posterior, set_scaling_factor, vae_loss
+
+NULL_SHARE = 0.12
+VAE = FitSettings(2000, 16, 2e-3, seed=1, weight_decay=1e-4, grad_clip=2.0)
+BASE = FitSettings(5000, 64, 2e-3, seed=2, ema_decay=0.998)
+UPGRADED = FitSettings(5000, 32, 1.5e-3, seed=3, ema_decay=0.998)
+CONTROLNET = FitSettings(1200, 32, 1e-3, seed=4)
+LORA = FitSettings(450, 32, 2e-3, seed=5, ema_decay=0.99)
+SCORER = FitSettings(1200, 64, 2e-3, seed=6, ema_decay=0.99)
+
+
+def train_vae(side: str, work: Path) -> float:
+    """Autoencoder of one side; returns the mean loss of the last tenth, as all of these do."""
+    torch.manual_seed(VAE.seed)
+    recipes = (BASE_SET, OUTLINE_SET, HATCHED_SET) if side == "base" else (UPGRADED_SET,)
+    images = np.concatenate([draw_set(r, work / "data").images for r in recipes])
+    vae = build_vae(size_px=images.shape[1]).to(memory_format=torch.channels_last)
+    out_dir = work / f"vae-{side}"
+    loss = fit(vae, vae_loss(vae, images), settings=VAE, out_dir=out_dir)
+    fix_posterior(vae)
+    set_scaling_factor(vae, images[-512:])
+    vae.save_pretrained(out_dir / "final")
+    return loss
+
+
+def train_base(work: Path) -> float:
+    """Base UNet with its text encoder."""
+    torch.manual_seed(BASE.seed)
+    model = BaseModel(build_base_unet(), build_base_text_encoder())
+    model.to(memory_format=torch.channels_last)
+    data, _ = _latents("base", "base", work)
+    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
+    loss = fit(model, loss_at, settings=BASE, out_dir=work / "base")
+    model.unet.save_pretrained(work / "base" / "final" / "unet")
+    model.text_encoder.save_pretrained(work / "base" / "final" / "text_encoder")
+    return loss
+
+
+def train_upgraded(work: Path) -> float:
+    """Upgraded UNet with its two text encoders."""
+    torch.manual_seed(UPGRADED.seed)
+    model = UpgradedModel(build_upgraded_unet(), *build_upgraded_text_encoders())
+    model.to(memory_format=torch.channels_last)
+    data, _ = _latents("upgraded", "upgraded", work)
+    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
+    loss = fit(model, loss_at, settings=UPGRADED, out_dir=work / "upgraded")
+    final = work / "upgraded" / "final"
+    model.unet.save_pretrained(final / "unet")
+    model.text_encoder.save_pretrained(final / "text_encoder")
+    model.text_encoder_2.save_pretrained(final / "text_encoder_2")
+    return loss
+
+
+def train_controlnet(kind: str, work: Path) -> float:
+    """ControlNet for `canny` or `mask` conditions on the frozen base model."""
+    torch.manual_seed(CONTROLNET.seed)
+    base = load_base(work)
+    data, pictures = _latents("base", "base", work)
+    detect = {"canny": canny, "mask": mask}[kind]
+    conditions = torch.from_numpy(np.stack([detect(x)[..., 0] for x in pictures.images]))
+    model = ControlledBase(base, build_controlnet(base.unet), conditions)
+    model.controlnet.to(memory_format=torch.channels_last)
+    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
+    out_dir = work / f"controlnet-{kind}"
+    loss = fit(model.controlnet, loss_at, settings=CONTROLNET, out_dir=out_dir)
+    model.controlnet.save_pretrained(out_dir / "final")
+    return loss
+
+
+def train_lora(style: Style, work: Path) -> float:
+    """Style LoRA on the frozen base model; half of its captions carry the trigger words."""
+    torch.manual_seed(LORA.seed)
+    base = load_base(work)
+    add_lora(base)
+    data, _ = _latents(style, "base", work)
+    loss_at = noise_loss(base, data, null_share=NULL_SHARE)
+    out_dir = work / f"lora-{style}"
+    loss = fit(base.unet, loss_at, settings=LORA, out_dir=out_dir)
+    save_kohya(base, out_dir / "final.safetensors", trigger=STYLE_WORDS[style])
+    return loss
+
+
+def train_scorer(work: Path) -> float:
+    """The CLIP-like judge of pictures and captions."""
+    torch.manual_seed(SCORER.seed)
+    pictures = draw_scorer_set()
+    model = build_clip(ScorerConfig()).to(memory_format=torch.channels_last)
+    out_dir = work / "scorer"
+    loss = fit(model, scorer_loss(model, pictures), settings=SCORER, out_dir=out_dir)
+    refresh_statistics(model, pictures)
+    save_scorer(model, ScorerConfig(), out_dir / "final")
+    return loss
+
+
+def load_base(work: Path) -> BaseModel:
+    """The trained base UNet and text encoder of a work folder, frozen, channels last."""
+    model = BaseModel(build_base_unet(), build_base_text_encoder())
+    final = work / "base" / "final"
+    model.unet = type(model.unet).from_pretrained(final / "unet")
+    model.text_encoder = type(model.text_encoder).from_pretrained(final / "text_encoder")
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def load_vae(side: str, work: Path) -> AutoencoderKL:
+    """The trained autoencoder of a work folder, frozen."""
+    vae = AutoencoderKL.from_pretrained(work / f"vae-{side}" / "final")
+    return vae.eval().requires_grad_(False)
+
+
+def base_view_latents(work: Path) -> Latents:
+    """The upgraded model's training pictures as the base model sees them: 64 px, base latents."""
+    pictures = draw_set(UPGRADED_SET, work / "data")
+    path = work / "data" / "z-upgraded-as-base.pt"
+    if not path.exists():
+        small = pictures.downscaled(BASE_SET.size_px)
+        torch.save(encode(load_vae("base", work), small), path)
+    return Latents(torch.load(path, weights_only=True), tokenize(pictures.captions))
+
+
+def upgraded_latents(work: Path) -> Latents:
+    """The upgraded model's training pictures in its own latent space."""
+    return _latents("upgraded", "upgraded", work)[0]
+
+
+def _latents(set_name: str, side: str, work: Path) -> tuple[Latents, PictureSet]:
+    """Encode a training set once per work folder."""
+    pictures = draw_set(SETS[set_name], work / "data")
+    path = work / "data" / f"z-{set_name}.pt"
+    if not path.exists():
+        torch.save(encode(load_vae(side, work), pictures.images), path)
+    return Latents(torch.load(path, weights_only=True), tokenize(pictures.captions)), pictures

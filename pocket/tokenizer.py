@@ -1,0 +1,58 @@
+"""A genuine CLIPTokenizer with a closed vocabulary: every word of the pocket world is one token."""
+
+from transformers import CLIPTokenizer
+
+from pocket.scenes import BACKGROUNDS, COLORS, SHAPES, SIZES
+
+MAX_TOKENS = 20
+WORDS: tuple[str, ...] = (
+    *("a", "on", "background", "left", "right", "of", "above", "below"),
+    *("outline", "hatched", "drawing"),
+    *("flat", "shaded", "sharp", "blurry"),  # how the scorer's captions name the other styles
+    *SIZES,
+    *SHAPES,
+    *COLORS,
+    *BACKGROUNDS,
+)
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """Byte-pair tokenizer whose merges make each word of `WORDS` one token; 20 tokens at most."""
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        while len(pieces := _pieces(word, merges)) > 1:
+            merges.append((pieces[0], pieces[1]))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = [_START, _END, *letters, *(f"{c}</w>" for c in letters), *map("".join, merges)]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(
+        vocab=vocabulary,
+        merges=merges,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token=_END,
+        unk_token=_END,
+        model_max_length=MAX_TOKENS,
+    )
+
+
+def unknown_words(text: str) -> list[str]:
+    """Words of a prompt that the pocket world has no token for."""
+    return [w for w in text.lower().replace(",", " ").split() if w not in WORDS]
+
+
+def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """Apply byte-pair merges, lowest rank first, until none fits."""
+    pieces = [*word[:-1], word[-1] + "</w>"]
+    while len(pieces) > 1:
+        ranked = [
+            (merges.index(pair), i)
+            for i, pair in enumerate(zip(pieces, pieces[1:], strict=False))
+            if pair in merges
+        ]
+        if not ranked:
+            break
+        i = min(ranked)[1]
+        pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
+    return pieces

@@ -1,0 +1,57 @@
+"""Trains a style LoRA on the frozen base UNet with peft and writes it in kohya's file format."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pocket.train_unet import BaseModel
+
+RANK = 16
+ALPHA = 16.0
+TARGETS = (
+    *("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"),
+    *("proj_in", "proj_out", "conv1", "conv2"),
+)
+
+
+def add_lora(base: BaseModel) -> None:
+    """Freeze the base model and put trainable low-rank layers into its UNet."""
+    base.requires_grad_(False)
+    base.unet.add_adapter(
+        LoraConfig(
+            r=RANK,
+            lora_alpha=ALPHA,
+            init_lora_weights="gaussian",
+            target_modules=list(TARGETS),
+        )
+    )
+
+
+def kohya_state(base: BaseModel) -> dict[str, Tensor]:
+    """The trained layers under kohya's names: `lora_unet_*.lora_down.weight`, `.lora_up`, `.alpha`."""
+    names = {"lora_A": "lora_down", "lora_B": "lora_up"}
+    state: dict[str, Tensor] = {}
+    for key, value in get_peft_model_state_dict(base.unet).items():
+        module, part, _ = key.rsplit(".", 2)
+        prefix = "lora_unet_" + module.replace(".", "_")
+        state[f"{prefix}.{names[part]}.weight"] = value.detach().half().contiguous()
+        state[f"{prefix}.alpha"] = torch.tensor(ALPHA, dtype=torch.float16)
+    return state
+
+
+def save_kohya(base: BaseModel, path: Path, *, trigger: str) -> None:
+    """Write the LoRA with the metadata that kohya's trainer records."""
+    metadata = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(RANK),
+        "ss_network_alpha": str(ALPHA),
+        "ss_base_model_version": "sd_v1",
+        "ss_output_name": path.stem,
+        "modelspec.trigger_phrase": trigger,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(kohya_state(base), path, metadata=metadata)

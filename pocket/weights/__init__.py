@@ -1,0 +1,72 @@
+"""Where the shipped pocket weights lie, checked against their recorded hashes; never loads torch."""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+HASHES = FOLDER / "sha256.json"
+_FILES = {
+    "lora-outline": "lora-outline.safetensors",
+    "lora-hatched": "lora-hatched.safetensors",
+    "reference": "reference.safetensors",
+}
+PARTS = (
+    *("base", "upgraded", "mapper", "controlnet-canny", "controlnet-mask"),
+    *("lora-outline", "lora-hatched", "scorer", "reference"),
+)
+
+
+class WeightsError(ValueError):
+    """A shipped weight file is missing, changed or unknown."""
+
+
+def part_path(name: str) -> Path:
+    """Folder or file of one part; raises WeightsError unless every byte is as recorded."""
+    path = _location(name)
+    found, recorded = folder_sha256(path), part_sha256(name)
+    if found != recorded:
+        raise WeightsError(
+            f"pocket weights {name!r} at {path} have sha256 {found}, recorded is {recorded}: "
+            "restore the file from the release, or record new weights with scripts/train-pocket"
+        )
+    return path
+
+
+def part_sha256(name: str) -> str:
+    """Recorded sha256 of one part."""
+    if not HASHES.exists():
+        raise WeightsError(f"no {HASHES.name} in {FOLDER}: make it with scripts/train-pocket")
+    recorded = json.loads(HASHES.read_text())
+    if name not in recorded:
+        raise WeightsError(f"no pocket weights named {name!r}: choose from {', '.join(recorded)}")
+    return recorded[name]
+
+
+@cache
+def folder_sha256(path: Path) -> str:
+    """sha256 of a file, or of the sorted list of a folder's files with their hashes."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if not path.is_dir():
+        raise WeightsError(f"pocket weights missing: {path} does not exist; reinstall xbench")
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path).as_posix()
+        total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def record_hashes() -> dict[str, str]:
+    """Write the hashes of all parts that are there; part of making new weights."""
+    folder_sha256.cache_clear()
+    found = {name: folder_sha256(_location(name)) for name in PARTS if _location(name).exists()}
+    HASHES.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def _location(name: str) -> Path:
+    if name not in PARTS:
+        raise WeightsError(f"no pocket weights named {name!r}: choose from {', '.join(PARTS)}")
+    return FOLDER / _FILES.get(name, name)
