@@ -1,1 +1,1 @@
-"""What is evaluated: schema, manifests, sources. Never imports torch."""
+"""What is evaluated: the manifest's schema (`schema`, `load`), shipped manifests, cases."""

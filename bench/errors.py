@@ -1,0 +1,41 @@
+"""The harness's errors: all of them are things a user can fix."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from plugins_manifest.errors import UserError, nearest_names, unknown_name
+
+__all__ = ["UserError", "disk_error", "nearest_names", "shown_path", "unknown_name"]
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def disk_error(error: OSError, path: Path) -> UserError:
+    """What to tell a user when writing `path` failed; re-raises what no user can fix."""
+    where = shown_path(path)
+    if error.errno in _NO_ROOM:
+        return UserError(
+            f"no room left to write {where} ({error.strerror}): free some space and run the same "
+            "command again; everything finished is kept"
+        )
+    if error.errno in _NO_RIGHT:
+        return UserError(
+            f"{where} cannot be written ({error.strerror}): change its rights or choose another "
+            "folder with --out"
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return UserError(f"{where} is in the way of a folder: choose another --out")
+    raise error
+
+
+def shown_path(path: Path) -> str:
+    """A path as people should see it: relative where it lies below the working folder."""
+    for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        try:
+            return prefix + str(path.resolve().relative_to(anchor))
+        except ValueError:
+            continue
+    return str(path)
