@@ -20,6 +20,14 @@ DTypeName = Literal["float32", "float16", "bfloat16"]
 PassName = Literal["stage1", "stage1_picture", "bridge", "base_text", "upgraded_text"]
 Side = Literal["base", "upgraded"]
 
+SAMPLERS: dict[str, str] = {
+    "dpm++": "DPMSolverMultistepScheduler",
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+METHODS_GROUP = "xbench.methods"
+
 
 @dataclass(frozen=True)
 class RenderCase:
@@ -41,7 +49,7 @@ class RenderCase:
 class RenderSettings:
     """Settings that all images of a group share; sizes are (width, height) in px.
 
-    `sampler` is a name of `runners.session.SAMPLERS`.
+    `sampler` is a name of `SAMPLERS`.
     """
 
     base_size_px: tuple[int, int]

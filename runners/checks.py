@@ -1,0 +1,131 @@
+"""What can be wrong with a group, found before anything runs and told all at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from plugins_manifest.errors import UserError
+from runners.base import SAMPLERS, Method, PluginFile, RenderCase, RenderSettings, Variant
+from runners.families import Family
+from xadapter.handover import pixels_per_latent
+
+
+def check_group(
+    family: Family,
+    plugin: PluginFile | None,
+    cases: Sequence[RenderCase],
+    variants: Sequence[Variant],
+    settings: RenderSettings,
+    methods: Mapping[str, Method],
+) -> None:
+    """Raise one `UserError` that lists every problem of a group."""
+    problems = [
+        *_of_variants(variants, methods),
+        *_of_settings(family, settings),
+        *_of_adapter(family, variants, settings, methods),
+        *_of_conditions(plugin, cases, settings),
+        *overlong_prompts(family, cases),
+    ]
+    if not cases:
+        problems.append("the group has no cases: give at least one")
+    if problems:
+        raise UserError.collect(problems)
+
+
+def overlong_prompts(family: Family, cases: Sequence[RenderCase]) -> list[str]:
+    """Problems of prompts that have more tokens than a text encoder reads, each told once."""
+    limits = [("base", tokenizer, "base_prompt") for tokenizer in _tokenizers(family.base)] + [
+        ("upgraded", tokenizer, "upgraded_prompt") for tokenizer in _tokenizers(family.upgraded)
+    ]
+    problems: dict[str, None] = {}
+    for case in cases:
+        for side, tokenizer, field in limits:
+            for text in (getattr(case, field), case.negative_prompt):
+                n_tokens = len(tokenizer(text, truncation=False, verbose=False).input_ids)
+                if n_tokens > tokenizer.model_max_length:
+                    problems[
+                        f"case {case.case_id!r}: the prompt {text!r} has {n_tokens} tokens, the "
+                        f"{side} model reads {tokenizer.model_max_length}: shorten it"
+                    ] = None
+    return list(problems)
+
+
+def _tokenizers(pipe: Any) -> list[Any]:
+    found = (getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2"))
+    return [tokenizer for tokenizer in found if tokenizer is not None]
+
+
+def _of_variants(variants: Sequence[Variant], methods: Mapping[str, Method]) -> Iterator[str]:
+    for variant in variants:
+        method = methods.get(variant.method)
+        if method is None:
+            nearest = difflib.get_close_matches(variant.method, methods, n=3, cutoff=0.0)
+            yield f"there is no method {variant.method!r}: use one of {', '.join(nearest)}"
+        elif method.uses_t0 and (variant.t0 is None or not 0.0 < variant.t0 <= 1.0):
+            yield f"{variant.method}: t0 is {variant.t0}, it must be above 0 and at most 1"
+
+
+def _of_settings(family: Family, settings: RenderSettings) -> Iterator[str]:
+    if settings.sampler not in SAMPLERS:
+        yield f"there is no sampler {settings.sampler!r}: use one of {', '.join(SAMPLERS)}"
+    if settings.preset == "released" and settings.sampler != "dpm++":
+        yield f"the preset 'released' samples with 'dpm++', not {settings.sampler!r}"
+    if settings.steps < 1:
+        yield f"steps is {settings.steps}: use at least 1"
+    if settings.dtype != family.dtype:
+        yield f"the settings ask for {settings.dtype}, the family was loaded in {family.dtype}"
+    for side, pipe, size_px in _sizes(family, settings):
+        factor = pixels_per_latent(pipe.vae)
+        for name, value in zip(("width", "height"), size_px, strict=True):
+            if value < factor or value % factor:
+                yield f"the {side} {name} is {value} px: use a multiple of {factor}"
+
+
+def _of_adapter(
+    family: Family,
+    variants: Sequence[Variant],
+    settings: RenderSettings,
+    methods: Mapping[str, Method],
+) -> Iterator[str]:
+    names = {v.method for v in variants if v.method in methods and methods[v.method].uses_adapter}
+    if not names:
+        return
+    if family.mapper is None:
+        yield f"{', '.join(sorted(names))} needs a mapper: pass --adapter PATH"
+    sides = [
+        tuple(value // pixels_per_latent(pipe.vae) for value in size_px)
+        for _, pipe, size_px in _sizes(family, settings)
+    ]
+    if sides[1] != tuple(2 * value for value in sides[0]):
+        yield (
+            f"base size {settings.base_size_px} px and upgraded size {settings.upgraded_size_px} "
+            f"px give latents {sides[0]} and {sides[1]}: the upgraded latents must have twice the "
+            "sides of the base latents"
+        )
+
+
+def _of_conditions(
+    plugin: PluginFile | None, cases: Sequence[RenderCase], settings: RenderSettings
+) -> Iterator[str]:
+    if plugin is None or plugin.kind != "controlnet":
+        return
+    width_px, height_px = settings.base_size_px
+    for case in cases:
+        shape = None if case.condition is None else case.condition.shape
+        if shape != (height_px, width_px, 3):
+            found = "none" if shape is None else f"one of shape {shape}"
+            yield (
+                f"case {case.case_id!r}: {plugin.plugin_id} needs a condition image of shape "
+                f"{(height_px, width_px, 3)}, got {found}"
+            )
+
+
+def _sizes(
+    family: Family, settings: RenderSettings
+) -> tuple[tuple[str, Any, tuple[int, int]], ...]:
+    return (
+        ("base", family.base, settings.base_size_px),
+        ("upgraded", family.upgraded, settings.upgraded_size_px),
+    )

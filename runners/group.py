@@ -1,0 +1,165 @@
+"""Rendering a group: one plugin, one batch of cases, every variant, with shared work done once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+import numpy as np
+import torch
+
+from runners.base import (
+    METHODS_GROUP,
+    Method,
+    PluginFile,
+    RenderCase,
+    Rendered,
+    RenderSettings,
+    Variant,
+)
+from runners.checks import check_group
+from runners.families import Family
+from runners.memory import PeakMemory
+from runners.plugins import LoadedPlugin, attached, load_plugin
+from runners.session import GroupSession
+from runners.shared import SharedWork
+from xadapter.errors import SettingError
+
+_LOG = logging.getLogger(__name__)
+
+NON_FINITE = "the picture holds values that are not finite; try dtype float32 or a lower scale"
+
+
+def run_group(
+    family: Family,
+    plugin: PluginFile | None,
+    cases: Sequence[RenderCase],
+    variants: Sequence[Variant],
+    settings: RenderSettings,
+    *,
+    methods: Mapping[str, Method] | None = None,
+) -> Iterator[Rendered]:
+    """Render every variant of every case; results come variant by variant, cases in order.
+
+    The plugin is attached while results come, and every weight is as before afterwards, also when
+    the iterator is closed early. A variant that fails gives rows with an error and the others go
+    on. Seconds of shared passes are split evenly over the variants that read them. `methods`
+    defaults to the installed ones. Raises `UserError`, before anything runs, for wrong input.
+    """
+    known = installed_methods() if methods is None else methods
+    check_group(family, plugin, cases, variants, settings, known)
+    loaded = None if plugin is None else load_plugin(plugin, family)
+    work = SharedWork([(known[v.method], v) for v in variants], family.device)
+    with PeakMemory(family.device) as memory:
+        group = _Group(family, loaded, tuple(cases), settings, known, work, memory)
+        for scale, members in _by_plugin_scale(variants, known).items():
+            yield from _run_scale(group, scale, members)
+
+
+@dataclass(frozen=True)
+class _Group:
+    family: Family
+    plugin: LoadedPlugin | None
+    cases: tuple[RenderCase, ...]
+    settings: RenderSettings
+    methods: Mapping[str, Method]
+    work: SharedWork
+    memory: PeakMemory
+
+
+def installed_methods() -> dict[str, Method]:
+    """The methods of entry-point group `xbench.methods`, by name."""
+    return {point.name: point.load()() for point in entry_points(group=METHODS_GROUP)}
+
+
+def _by_plugin_scale(
+    variants: Sequence[Variant], methods: Mapping[str, Method]
+) -> dict[float | None, list[Variant]]:
+    """Variants that see the base model in one state; None: without the plugin."""
+    groups: dict[float | None, list[Variant]] = {}
+    for variant in variants:
+        scale = variant.plugin_scale if methods[variant.method].uses_plugin else None
+        groups.setdefault(scale, []).append(variant)
+    return groups
+
+
+def _run_scale(
+    group: _Group, scale: float | None, variants: Sequence[Variant]
+) -> Iterator[Rendered]:
+    settings = group.settings
+    with attached(
+        None if scale is None else group.plugin,
+        group.family,
+        scale=0.0 if scale is None else scale,
+        semantics="standard" if settings.preset == "sound" else "xadapter-official",
+    ) as active:
+        session = GroupSession(
+            group.family,
+            group.cases,
+            settings,
+            plugin=active,
+            plugin_scale=scale,
+            work=group.work,
+            snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),
+        )
+        for variant in variants:
+            yield from _run_variant(group, session, variant)
+    group.work.forget(scale)
+
+
+def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iterator[Rendered]:
+    method = group.methods[variant.method]
+    session.non_finite.clear()
+
+    def render() -> np.ndarray:
+        with torch.inference_mode():
+            return method.render(session, variant)
+
+    outcome = group.work.timed(method, variant, render)
+    if outcome.error is not None:
+        _LOG.warning("variant %s failed", variant, exc_info=outcome.error)
+        _free_device(group.family.device)
+    effective_t0 = _effective_t0(session, variant.t0)
+    for index in range(len(group.cases)):
+        reason = _reason(outcome.error, index in session.non_finite)
+        yield Rendered(
+            variant=variant,
+            index=index,
+            image=outcome.value[index] if reason is None else None,
+            seconds=outcome.seconds / len(group.cases),
+            peak_memory_mib=group.memory.peak_mib,
+            effective_t0=effective_t0,
+            error=reason,
+        )
+
+
+def _reason(error: Exception | None, is_non_finite: bool) -> str | None:
+    if error is not None:
+        first_line = (str(error) or "no message").splitlines()[0]
+        return f"{type(error).__name__}: {first_line}"
+    return NON_FINITE if is_non_finite else None
+
+
+def _effective_t0(session: GroupSession, t0: float | None) -> float | None:
+    """M / N of the steps that are really run; None where the preset refuses this t0."""
+    if t0 is None:
+        return None
+    try:
+        return session.preset.n_last_steps(session.settings.steps, t0) / session.settings.steps
+    except SettingError:
+        return None
+
+
+def _snapshot_t0s(
+    variants: Sequence[Variant], settings: RenderSettings, methods: Mapping[str, Method]
+) -> list[float]:
+    if settings.stage1_mode == "full":
+        return []
+    return [v.t0 for v in variants if v.t0 is not None and methods[v.method].uses_adapter]
+
+
+def _free_device(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()

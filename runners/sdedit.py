@@ -1,0 +1,45 @@
+"""Method `sdedit`: the base picture, resized, noised to t0, finished by the upgraded model alone.
+
+Source: SDEdit, arXiv 2108.01073; the baseline of X-Adapter, arXiv 2312.02238, section 5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runners.base import PassName, Side, Variant
+from runners.session import GroupSession
+from xadapter.errors import SettingError
+from xadapter.sampling import run_stage2, sdedit_start
+
+
+class SDEdit:
+    """X-Adapter's rival without any adapter, from the same picture and the same noise."""
+
+    name: str = "sdedit"
+    uses_t0: bool = True
+    uses_plugin: bool = True
+    uses_adapter: bool = False
+    side: Side = "upgraded"
+    shares: tuple[PassName, ...] = (
+        "base_text",
+        "stage1",
+        "stage1_picture",
+        "bridge",
+        "upgraded_text",
+    )
+
+    def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
+        """Run the last steps of the schedule from stage 1's picture; uint8 [b, H, W, 3]."""
+        if variant.t0 is None:
+            raise SettingError("sdedit needs a t0 in (0, 1], got none")
+        start = sdedit_start(
+            session.bridge().upgraded_latents,
+            upgraded=session.upgraded,
+            n_steps=session.settings.steps,
+            t0=variant.t0,
+            noise=session.noise.upgraded_noise,
+            preset=session.preset,
+        )
+        latents = run_stage2(session.upgraded, start, preset=session.preset)
+        return session.picture("upgraded", latents)

@@ -1,0 +1,209 @@
+"""A group's session: everything that the methods share, made once and only where it is needed.
+
+Legend: b images (the group's cases), c channels, h height, w width; latents and pictures are
+float32, pictures in [-1, 1]. All noise comes from one CPU generator per image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cached_property
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from torch import Tensor
+
+from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
+from runners.families import Family
+from runners.plugins import Attached
+from runners.shared import SharedWork, pass_key
+from xadapter.config import Preset, find_preset
+from xadapter.denoiser import Conditions, Control, Denoiser
+from xadapter.guidance import Guidance
+from xadapter.handover import Bridge, decode_image, encode_resized, pixels_per_latent, to_uint8
+from xadapter.inputs import base_conditions, upgraded_conditions
+from xadapter.noise import Noise, NoiseSource, generators_from
+from xadapter.sampling import run_stage1
+from xadapter.solvers import shared_schedulers
+from xadapter.starts import Stage1
+
+
+def image_seed(case: RenderCase) -> int:
+    """Seed of an image's generator: 63 bits of sha256 over its seed and case id, nothing else."""
+    digest = hashlib.sha256(f"{case.seed}\0{case.case_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class GroupSession:
+    """One plugin at one scale, attached, over a batch of cases.
+
+    `snapshot_t0s` are the t0 values that stage-1 mode "truncated" must serve.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        cases: Sequence[RenderCase],
+        settings: RenderSettings,
+        *,
+        plugin: Attached,
+        plugin_scale: float | None,
+        work: SharedWork,
+        snapshot_t0s: Sequence[float] = (),
+    ) -> None:
+        self.family = family
+        self.cases = tuple(cases)
+        self.settings = settings
+        self.preset: Preset = find_preset(
+            settings.preset, has_control=plugin.controlnet is not None
+        )
+        self.non_finite: set[int] = set()
+        self._plugin = plugin
+        self._plugin_scale = plugin_scale
+        self._work = work
+        self._snapshot_t0s = tuple(snapshot_t0s)
+        self._guidance = Guidance(settings.guidance_scale)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """All noise of the batch: [b, c, h, w] per purpose, each image from its own generator."""
+        base, upgraded = self.family.base, self.family.upgraded
+        source = NoiseSource(
+            generators_from([image_seed(case) for case in self.cases]), self.preset.draw_order
+        )
+        return source.draw(
+            base_chw=_latent_chw(base, self.settings.base_size_px),
+            upgraded_chw=_latent_chw(upgraded, self.settings.upgraded_size_px),
+        )
+
+    @cached_property
+    def base(self) -> Denoiser:
+        """The base model with the plugin, on the base prompts."""
+        return Denoiser(
+            self.family.base.unet,
+            self._schedulers[0],
+            self._shared("base_text", self._encode_base_text),
+            self._guidance,
+            self._controls(),
+        )
+
+    @cached_property
+    def upgraded(self) -> Denoiser:
+        """The upgraded model on the upgraded prompts."""
+        return Denoiser(
+            self.family.upgraded.unet,
+            self._schedulers[1],
+            self._shared("upgraded_text", self._encode_upgraded_text),
+            self._guidance,
+        )
+
+    def stage1(self) -> Stage1:
+        """Stage 1: the base model with its plugin, over the whole schedule."""
+        return self._shared("stage1", self._run_stage1)
+
+    def stage1_picture(self) -> Tensor:
+        """Stage 1's picture [b, 3, H, W] at the base size, as decoded (not clamped)."""
+        return self._shared(
+            "stage1_picture", lambda: decode_image(self.family.base.vae, self.stage1().latents)
+        )
+
+    def bridge(self) -> Bridge:
+        """Stage 1's picture, and the upgraded VAE's latents of it, for every t0."""
+        return self._shared("bridge", self._cross_bridge)
+
+    def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
+        """Decode final latents with a side's VAE: uint8 [b, H, W, 3]; see `pixels`."""
+        pipe: Any = self.family.base if side == "base" else self.family.upgraded
+        return self.pixels(decode_image(pipe.vae, latents_bchw))
+
+    def pixels(self, picture_bchw: Tensor) -> np.ndarray:
+        """Picture in [-1, 1] -> uint8 [b, H, W, 3]; images with a non-finite value are noted."""
+        finite = torch.isfinite(picture_bchw).flatten(1).all(dim=1)
+        self.non_finite.update(index for index, good in enumerate(finite.tolist()) if not good)
+        return to_uint8(torch.nan_to_num(picture_bchw))
+
+    @cached_property
+    def _schedulers(self) -> tuple[Any, Any]:
+        solver_class = getattr(diffusers, SAMPLERS[self.settings.sampler])
+        return shared_schedulers(
+            self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver_class
+        )
+
+    def _shared(self, name: PassName, compute: Callable[[], Any]) -> Any:
+        return self._work.get(pass_key(name, self._plugin_scale), compute)
+
+    def _run_stage1(self) -> Stage1:
+        return run_stage1(
+            self.base,
+            self.noise.base_start,
+            n_steps=self.settings.steps,
+            preset=self.preset,
+            snapshots_at=self._snapshot_t0s,
+        )
+
+    def _cross_bridge(self) -> Bridge:
+        picture = self.stage1_picture().clamp(-1, 1)
+        latents = encode_resized(
+            self.family.upgraded.vae,
+            picture,
+            self.noise.upgraded_posterior,
+            resize=self.preset.resize,
+        )
+        return Bridge(picture, latents)
+
+    def _encode_base_text(self) -> Conditions:
+        return _stacked(
+            [
+                base_conditions(
+                    self.family.base, [case.base_prompt], _negative(case), self._guidance
+                )
+                for case in self.cases
+            ]
+        )
+
+    def _encode_upgraded_text(self) -> Conditions:
+        width_px, height_px = self.settings.upgraded_size_px
+        return _stacked(
+            [
+                upgraded_conditions(
+                    self.family.upgraded,
+                    [case.upgraded_prompt],
+                    _negative(case),
+                    self._guidance,
+                    (height_px, width_px),
+                )
+                for case in self.cases
+            ]
+        )
+
+    def _controls(self) -> tuple[Control, ...]:
+        if self._plugin.controlnet is None:
+            return ()
+        images = [case.condition for case in self.cases if case.condition is not None]
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
+        image = stacked.to(self.family.device)
+        return (Control(self._plugin.controlnet, image, self._plugin.control_scale),)
+
+
+def _latent_chw(pipe: Any, size_px: tuple[int, int]) -> tuple[int, int, int]:
+    factor = pixels_per_latent(pipe.vae)
+    return pipe.unet.config.in_channels, size_px[1] // factor, size_px[0] // factor
+
+
+def _negative(case: RenderCase) -> str | None:
+    """The negative prompt; an empty one is none, so the pipeline's own default holds."""
+    return case.negative_prompt or None
+
+
+def _stacked(parts: Sequence[Conditions]) -> Conditions:
+    """Join conditions of single images, encoded one by one so that no image sees its batch."""
+    joined: dict[str, Any] = {}
+    for field in fields(Conditions):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], Tensor):
+            joined[field.name] = torch.cat(values)
+    return Conditions(**joined)

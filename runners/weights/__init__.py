@@ -1,0 +1,1 @@
+"""Tensor math of plugin formats, one file per format."""
