@@ -6,7 +6,7 @@ d text width, c channels, h height, w width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,14 +110,15 @@ class Denoiser:
         text, added = self.conditions.rows(guided)
         dtype = self.unet.dtype
         sample = torch.cat([scaled_bchw] * 2) if guided else scaled_bchw
-        sample, text = sample.to(dtype), text.to(dtype)
+        # time ids stay float32: 16 bits cannot hold every size in px
         added = {k: v if k == "time_ids" else _cast(v, dtype) for k, v in added.items()}
+        rows = _Rows(sample.to(dtype), timestep, text.to(dtype), added, guided)
         kwargs = {key: _copied(value) for key, value in self.conditions.unet_kwargs.items()}
-        kwargs.update(self._control_residuals(sample, timestep, text, added, step, n_steps))
+        kwargs.update(_control_residuals(self.controls, rows, step=step, n_steps=n_steps))
         prediction = self.unet(
-            sample,
+            rows.sample,
             timestep,
-            encoder_hidden_states=text,
+            encoder_hidden_states=rows.text,
             added_cond_kwargs=added or None,
             return_dict=False,
             **kwargs,
@@ -127,62 +128,56 @@ class Denoiser:
         unconditional, conditional = prediction.chunk(2)
         return guide(unconditional, conditional, self.guidance)
 
-    def _control_residuals(
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        text: Tensor,
-        added: dict[str, Any],
-        step: int,
-        n_steps: int,
-    ) -> dict[str, Any]:
-        down: list[Tensor] | None = None
-        middle: Tensor | None = None
-        for control in self.controls:
-            weight = control.weight(step, n_steps)
-            if weight == 0.0:
-                continue
-            downs, mid = _run_control(
-                control, weight, sample, timestep, text, added, self.guidance.is_on
-            )
-            down = downs if down is None else [a + b for a, b in zip(down, downs, strict=True)]
-            middle = mid if middle is None else middle + mid
-        if down is None:
-            return {}
-        return {
-            "down_block_additional_residuals": down,
-            "mid_block_additional_residual": middle,
-        }
+
+@dataclass(frozen=True)
+class _Rows:
+    """The inputs of one call: sample [r, c, h, w], text [r, l, d], what goes in added kwargs."""
+
+    sample: Tensor
+    timestep: Tensor
+    text: Tensor
+    added: Mapping[str, Any]
+    guided: bool
+
+    def conditional(self) -> _Rows:
+        """The conditional half alone."""
+        added = {key: _last_half(value) for key, value in self.added.items()}
+        return _Rows(_last_half(self.sample), self.timestep, _last_half(self.text), added, False)
 
 
-def _run_control(
-    control: Control,
-    weight: float,
-    sample: Tensor,
-    timestep: Tensor,
-    text: Tensor,
-    added: dict[str, Any],
-    guided: bool,
-) -> tuple[list[Tensor], Tensor]:
+def _control_residuals(
+    controls: Sequence[Control], rows: _Rows, *, step: int, n_steps: int
+) -> dict[str, Any]:
+    """Sum of the residuals of the ControlNets that act at this step, as UNet arguments."""
+    down: list[Tensor] | None = None
+    middle: Tensor | None = None
+    for control in controls:
+        weight = control.weight(step, n_steps)
+        if weight == 0.0:
+            continue
+        downs, mid = _run_control(control, rows, weight=weight)
+        down = downs if down is None else [a + b for a, b in zip(down, downs, strict=True)]
+        middle = mid if middle is None else middle + mid
+    if down is None:
+        return {}
+    return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+
+
+def _run_control(control: Control, rows: _Rows, *, weight: float) -> tuple[list[Tensor], Tensor]:
     guess = control.guess or bool(control.net.config.global_pool_conditions)
-    conditional_only = guided and guess
-    image = control.image.to(device=sample.device, dtype=control.net.dtype)
-    if conditional_only:
-        sample, text = sample.chunk(2)[1], text.chunk(2)[1]
-        added = {key: _last_half(value) for key, value in added.items()}
-    elif guided:
-        image = torch.cat([image] * 2)
+    seen = rows.conditional() if rows.guided and guess else rows
+    image = control.image.to(device=seen.sample.device, dtype=control.net.dtype)
     down, middle = control.net(
-        sample,
-        timestep,
-        encoder_hidden_states=text,
-        controlnet_cond=image,
+        seen.sample,
+        seen.timestep,
+        encoder_hidden_states=seen.text,
+        controlnet_cond=torch.cat([image] * 2) if seen.guided else image,
         conditioning_scale=weight,
         guess_mode=guess,
-        added_cond_kwargs=added,
+        added_cond_kwargs=dict(seen.added),
         return_dict=False,
     )
-    if conditional_only:
+    if rows.guided and guess:
         down = [torch.cat([torch.zeros_like(d), d]) for d in down]
         middle = torch.cat([torch.zeros_like(middle), middle])
     return list(down), middle

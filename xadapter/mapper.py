@@ -117,7 +117,8 @@ class Mapper(ModelMixin, ConfigMixin):
             )
         blocks, n_blocks = list(self.body), len(self.body) // N_BRANCHES
         offsets = []
-        for i, x_bchw in enumerate(features):
+        for i, feature in enumerate(features):
+            x_bchw = feature
             for block in blocks[i * n_blocks : (i + 1) * n_blocks]:
                 x_bchw = block(x_bchw)
             offsets.append(self.zero_out[i](x_bchw))

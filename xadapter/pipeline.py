@@ -109,7 +109,12 @@ class XAdapter:
         size = sizes_for(self.base.vae, self.upgraded.vae, height_px=height, width_px=width)
         guidance = Guidance(guidance_scale, guidance_rescale)
         controls = self._controls(
-            size, controlnets, control_images, control_scale, control_window, guess_mode
+            size,
+            controlnets,
+            images=control_images,
+            scale=control_scale,
+            window=control_window,
+            guess=guess_mode,
         )
         preset = find_preset(
             self.preset, has_control=bool(controls), has_source=source_image is not None
@@ -153,6 +158,7 @@ class XAdapter:
         self,
         size: Sizes,
         nets: Sequence[Any] | None,
+        *,
         images: Picture | Sequence[Picture] | None,
         scale: OneOrMany,
         window: tuple[float, float],

@@ -49,7 +49,7 @@ def fresh_solver(scheduler: Solver, n_steps: int, device: torch.device | str) ->
 class ReleasedSolver(DPMSolverMultistepScheduler):
     """DPM-Solver++ that finds its index from the timestep on every call and keeps its history."""
 
-    def step(
+    def step(  # noqa: PLR0917  # the signature of diffusers
         self,
         model_output: Tensor,
         timestep: Any,
@@ -192,8 +192,7 @@ def shared_schedulers(
     """
     solver_class = DPMSolverMultistepScheduler if solver_class is None else solver_class
     spacing = upgraded.config.get("timestep_spacing") or "leading"
-    offset = upgraded.config.get("steps_offset", 1)
-    return tuple(
-        solver_class.from_config(dict(s.config), timestep_spacing=spacing, steps_offset=offset)
-        for s in (base, upgraded)
-    )  # type: ignore[return-value]  # a generator of two is a pair
+    shared = {"timestep_spacing": spacing, "steps_offset": upgraded.config.get("steps_offset", 1)}
+    if "clip_sample" in inspect.signature(solver_class).parameters:
+        shared["clip_sample"] = False  # latents are not bounded by 1
+    return tuple(solver_class.from_config(dict(s.config), **shared) for s in (base, upgraded))  # type: ignore[return-value]  # a generator of two is a pair

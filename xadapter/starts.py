@@ -77,7 +77,12 @@ def hand_over(
         preset=preset,
     )
     base_latents = _noised_to(
-        base, stage1.latents, base_noise, stage1.n_steps, start.n_last_steps, preset
+        base,
+        stage1.latents,
+        noise=base_noise,
+        n_steps=stage1.n_steps,
+        n_last=start.n_last_steps,
+        preset=preset,
     )
     solver = preset.carry(stage1.solver)
     return Stage2Start(start.upgraded, base_latents, stage1.n_steps, start.n_last_steps, solver)
@@ -94,7 +99,9 @@ def sdedit_start(
 ) -> Stage2Start:
     """Noise clean upgraded latents to t0, for the upgraded model alone (SDEdit, 2108.01073)."""
     n_last = preset.n_last_steps(n_steps, t0)
-    latents = _noised_to(upgraded, clean_latents, noise, n_steps, n_last, preset)
+    latents = _noised_to(
+        upgraded, clean_latents, noise=noise, n_steps=n_steps, n_last=n_last, preset=preset
+    )
     return Stage2Start(latents, None, n_steps, n_last)
 
 
@@ -122,16 +129,19 @@ def hand_over_truncated(
             f"{sorted(stage1.snapshots)}: name this t0 in run_stage1(snapshots_at=...)"
         )
     noisy = stage1.snapshots[n_done]
-    factors = [_input_scale_at(side, stage1.n_steps, n_last, preset) for side in (base, upgraded)]
+    to_unit = {
+        side: _input_scale_at(denoiser, preset, n_steps=stage1.n_steps, n_last=n_last)
+        for side, denoiser in (("base", base), ("upgraded", upgraded))
+    }
     bridge = cross_bridge(
         base_vae,
         upgraded_vae,
-        noisy * factors[0],
+        noisy * to_unit["base"],
         posterior_noise=posterior_noise,
         resize=preset.resize,
         pixels="raw",
     )
-    return Stage2Start(bridge.upgraded_latents / factors[1], noisy, stage1.n_steps, n_last)
+    return Stage2Start(bridge.upgraded_latents / to_unit["upgraded"], noisy, stage1.n_steps, n_last)
 
 
 def start_from_noise(
@@ -144,27 +154,27 @@ def start_from_noise(
     preset: Preset = SOUND,
 ) -> Stage2Start:
     """One-stage mode: no stage 1, both sides start from unit noise and walk the whole schedule."""
-    latents = _first_latents(upgraded, upgraded_noise, n_steps, preset)
+    latents = _first_latents(upgraded, upgraded_noise, n_steps=n_steps, preset=preset)
     base_latents = None
     if base is not None and base_noise is not None:
-        base_latents = _first_latents(base, base_noise, n_steps, preset)
+        base_latents = _first_latents(base, base_noise, n_steps=n_steps, preset=preset)
     return Stage2Start(latents, base_latents, n_steps, n_steps)
 
 
-def _first_latents(side: Denoiser, noise: Tensor, n_steps: int, preset: Preset) -> Tensor:
+def _first_latents(side: Denoiser, noise: Tensor, *, n_steps: int, preset: Preset) -> Tensor:
     solver = preset.solver(side.scheduler, n_steps, side.device)
     return noise.to(side.device) * start_scale(solver)
 
 
 def _noised_to(
-    side: Denoiser, latents: Tensor, noise: Tensor, n_steps: int, n_last: int, preset: Preset
+    side: Denoiser, latents: Tensor, *, noise: Tensor, n_steps: int, n_last: int, preset: Preset
 ) -> Tensor:
     solver = preset.solver(side.scheduler, n_steps, side.device)
     walk = walk_from(solver, n_steps, first_step=n_steps - n_last)
     return noised(solver, latents.to(side.device), noise.to(side.device), walk.timesteps[0])
 
 
-def _input_scale_at(side: Denoiser, n_steps: int, n_last: int, preset: Preset) -> float:
+def _input_scale_at(side: Denoiser, preset: Preset, *, n_steps: int, n_last: int) -> float:
     solver = preset.solver(side.scheduler, n_steps, side.device)
     walk = walk_from(solver, n_steps, first_step=n_steps - n_last)
     return input_scale(solver, walk.timesteps[0], like=walk.timesteps)

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,29 +85,31 @@ def train_mapper(
     """
     if settings.null_prompt_share > 0 and base_null is None:
         raise SettingError("null_prompt_share > 0 needs base_null, the base model's null text")
-    models = _frozen(base_unet, upgraded_unet, upgraded_null, alphas_cumprod, prediction, device)
-    run = _Run(mapper, models, data, settings, Path(out_dir), torch.device(device), base_null)
+    given = FrozenModels(base_unet, upgraded_unet, upgraded_null, alphas_cumprod, prediction)
+    run = _Run(
+        mapper,
+        _frozen_on(device, given),
+        data=data,
+        settings=settings,
+        out_dir=Path(out_dir),
+        device=torch.device(device),
+        base_null=base_null,
+    )
     run.resume()
     run.train(stop_after=stop_after, progress=progress)
     return run.result()
 
 
-def _frozen(
-    base_unet: Any,
-    upgraded_unet: Any,
-    null: UpgradedText,
-    alphas_cumprod: Tensor,
-    prediction: Prediction,
-    device: torch.device | str,
-) -> FrozenModels:
-    for unet in (base_unet, upgraded_unet):
+def _frozen_on(device: torch.device | str, models: FrozenModels) -> FrozenModels:
+    for unet in (models.base_unet, models.upgraded_unet):
         unet.requires_grad_(False).eval().to(device)
+    null = models.upgraded_null
     moved = UpgradedText(
         null.hidden.to(device),
         None if null.pooled is None else null.pooled.to(device),
         None if null.time_ids is None else null.time_ids.to(device),
     )
-    return FrozenModels(base_unet, upgraded_unet, moved, alphas_cumprod.to(device), prediction)
+    return replace(models, upgraded_null=moved, alphas_cumprod=models.alphas_cumprod.to(device))
 
 
 class _Run:
@@ -117,6 +119,7 @@ class _Run:
         self,
         mapper: Mapper,
         models: FrozenModels,
+        *,
         data: LatentDataset,
         settings: TrainSettings,
         out_dir: Path,
@@ -124,7 +127,8 @@ class _Run:
         base_null: Tensor | None,
     ) -> None:
         layout: Any = torch.channels_last
-        nn.Module.to(mapper, device=device, memory_format=layout)
+        nn.Module.to(mapper, device)
+        nn.Module.to(mapper, memory_format=layout)
         self.mapper = mapper.train().requires_grad_(True)
         self.models, self.data, self.settings = models, data, settings
         self.out_dir, self.device = out_dir, device

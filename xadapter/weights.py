@@ -42,7 +42,9 @@ def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> Mapper
     _check_state(mapper, state, str(file))
     mapper.load_state_dict(state, assign=True)
     mapper.eval().requires_grad_(False)
-    return mapper if dtype is None else nn.Module.to(mapper, dtype=dtype)
+    if dtype is not None:
+        nn.Module.to(mapper, dtype=dtype)
+    return mapper
 
 
 def mapper_config(state: Mapping[str, Tensor], *, source: str = "the state") -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.golden.conftest import (
@@ -16,6 +19,7 @@ from tests.golden.conftest import (
     FORWARD_LIMIT,
     Case,
     case_params,
+    golden_folder,
     model,
     require,
     worst,
@@ -28,6 +32,7 @@ from xadapter.sampling import (
     Control,
     Denoiser,
     Guidance,
+    Stage2Start,
     StepRecord,
     hand_over,
     run_stage1,
@@ -37,29 +42,22 @@ from xadapter.sampling import (
 
 @cache
 def scheduler(side: str) -> Any:
-    source = require("schedulers", "stale_history")  # the folder is there
-    import json
-
-    text = (source.path.parent / "schedulers.json").read_text(encoding="utf-8")
-    return DPMSolverMultistepScheduler.from_config(json.loads(text)[side]["source_file_json"])
+    path = golden_folder() / "schedulers" / "schedulers.json"
+    source = json.loads(path.read_text(encoding="utf-8"))[side]["source_file_json"]
+    return DPMSolverMultistepScheduler.from_config(source)
 
 
 def base_unet(case: Case) -> Any:
+    """The recorded base UNet; with merged weights where the case says so."""
     note = case.json.get("base_weights")
     if note is None:
         return model("base_unet")
-    from copy import deepcopy
-
-    from safetensors.torch import load_file
-
-    merged = deepcopy(model("base_unet"))
-    folder = case.path.parent.parent
-    changed = load_file(folder / str(note).split(" ")[0])
     prefix = "base_unet."
+    changed = load_file(golden_folder() / note.split(" ")[0])
     state = {k[len(prefix) :]: v for k, v in changed.items() if k.startswith(prefix)}
+    merged = deepcopy(model("base_unet"))
     state = {k if k.endswith(".weight") else f"{k}.weight": v for k, v in state.items()}
-    missing = merged.load_state_dict(state, strict=False)
-    assert not missing.unexpected_keys
+    assert not merged.load_state_dict(state, strict=False).unexpected_keys
     return merged
 
 
@@ -115,12 +113,8 @@ def preset_of(case: Case) -> Preset:
     return find_preset(
         "released",
         has_control="control_image_uint8" in case.tensors,
-        has_source="source_posterior_mean" in case.tensors or is_tile(case),
+        has_source=noise_of(case).source_posterior is not None,
     )
-
-
-def is_tile(case: Case) -> bool:
-    return any("source image" in entry["purpose"] for entry in case.json["noise_log"])
 
 
 def assert_close(ours: Tensor, recorded: Tensor) -> None:
@@ -130,28 +124,18 @@ def assert_close(ours: Tensor, recorded: Tensor) -> None:
 @pytest.mark.parametrize("name", case_params("pipelines"))
 def test_released_preset_reproduces_the_recorded_pipeline(name: str) -> None:
     case = require("pipelines", name)
-    tensors, call = case.tensors, case.json["call"]
-    preset, noise = preset_of(case), noise_of(case)
+    call, noise, preset = case.json["call"], noise_of(case), preset_of(case)
     base, upgraded = sides(case)
-    n_steps, t0 = call["num_inference_steps"], call["adapter_guidance_start"]
-
-    source = None
-    if is_tile(case):
-        assert noise.source_posterior is not None
-        picture = tensors["control_image_uint8"].permute(2, 0, 1)[None].float() / 255 * 2 - 1
-        source = encode_image(model("base_vae"), picture, noise.source_posterior)
     steps1: list[StepRecord] = []
     stage1 = run_stage1(
         base,
         noise.base_start,
-        n_steps=n_steps,
+        n_steps=call["num_inference_steps"],
         preset=preset,
-        source=source,
+        source=source_latents(case, noise),
         observer=steps1.append,
     )
-    assert [int(s.timestep) for s in steps1] == case.json["timesteps_stage1"]
-    assert_close(torch.stack([s.latents for s in steps1]), tensors["stage1_latents"])
-
+    check_stage1(case, steps1)
     bridge = cross_bridge(
         model("base_vae"),
         model("upgraded_vae"),
@@ -159,24 +143,18 @@ def test_released_preset_reproduces_the_recorded_pipeline(name: str) -> None:
         posterior_noise=noise.upgraded_posterior,
         resize=preset.resize,
     )
-    pixels = to_uint8(bridge.image)[0]
-    assert np.array_equal(pixels, tensors["bridge_uint8"].numpy())
-
+    assert np.array_equal(to_uint8(bridge.image)[0], case.tensors["bridge_uint8"].numpy())
     start = hand_over(
         stage1,
         bridge,
         base=base,
         upgraded=upgraded,
-        t0=t0,
+        t0=call["adapter_guidance_start"],
         upgraded_noise=noise.upgraded_noise,
         base_noise=noise.base_noise,
         preset=preset,
     )
-    assert start.base is not None
-    assert start.n_last_steps == case.json["num_stage2_steps"]
-    assert_close(start.upgraded, tensors["upgraded_start"])
-    assert_close(start.base, tensors["base_start"])
-
+    check_start(case, start)
     steps2: list[StepRecord] = []
     final = run_stage2(
         upgraded,
@@ -188,13 +166,38 @@ def test_released_preset_reproduces_the_recorded_pipeline(name: str) -> None:
         preset=preset,
         observer=steps2.append,
     )
-    assert [int(s.timestep) for s in steps2] == case.json["timesteps_stage2_upgraded"]
-    base_steps = torch.stack([s.base_latents for s in steps2 if s.base_latents is not None])
-    assert_close(base_steps, tensors["stage2_base_latents"])
-    assert_close(torch.stack([s.latents for s in steps2]), tensors["stage2_upgraded_latents"])
-    assert_close(final, tensors["stage2_upgraded_latents"][-1])
+    check_stage2(case, steps2)
+    assert_close(final, case.tensors["stage2_upgraded_latents"][-1])
     check_inner_values(case, bridge.image, steps1, steps2)
     check_picture(case, final)
+
+
+def source_latents(case: Case, noise: Noise) -> Tensor | None:
+    """Base latents of the source image, in the tile pipeline."""
+    if noise.source_posterior is None:
+        return None
+    pixels = case.tensors["control_image_uint8"].permute(2, 0, 1)[None]
+    return encode_image(model("base_vae"), pixels.float() / 255 * 2 - 1, noise.source_posterior)
+
+
+def check_stage1(case: Case, steps: list[StepRecord]) -> None:
+    assert [int(step.timestep) for step in steps] == case.json["timesteps_stage1"]
+    assert_close(torch.stack([step.latents for step in steps]), case.tensors["stage1_latents"])
+
+
+def check_start(case: Case, start: Stage2Start) -> None:
+    assert start.base is not None
+    assert start.n_last_steps == case.json["num_stage2_steps"]
+    assert_close(start.upgraded, case.tensors["upgraded_start"])
+    assert_close(start.base, case.tensors["base_start"])
+
+
+def check_stage2(case: Case, steps: list[StepRecord]) -> None:
+    tensors = case.tensors
+    assert [int(step.timestep) for step in steps] == case.json["timesteps_stage2_upgraded"]
+    base_latents = torch.stack([s.base_latents for s in steps if s.base_latents is not None])
+    assert_close(base_latents, tensors["stage2_base_latents"])
+    assert_close(torch.stack([s.latents for s in steps]), tensors["stage2_upgraded_latents"])
 
 
 def check_inner_values(

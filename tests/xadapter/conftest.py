@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ def base_unet() -> Any:
 
 @pytest.fixture(scope="session")
 def upgraded_unet() -> Any:
+    return tiny_upgraded_unet()
+
+
+def tiny_upgraded_unet() -> Any:
     torch.manual_seed(2)
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -107,11 +112,26 @@ def new_mapper(seed: int = 7, *, zero: bool = False) -> Mapper:
     return mapper.eval().requires_grad_(False)
 
 
-@pytest.fixture()
+@pytest.fixture
 def mapper() -> Mapper:
     return new_mapper()
 
 
-@pytest.fixture()
+@pytest.fixture
 def zero_mapper() -> Mapper:
     return new_mapper(zero=True)
+
+
+@dataclass(frozen=True)
+class Models:
+    """All tiny models."""
+
+    base_unet: Any
+    upgraded_unet: Any
+    base_vae: Any
+    upgraded_vae: Any
+
+
+@pytest.fixture(scope="session")
+def models(base_unet: Any, upgraded_unet: Any, base_vae: Any, upgraded_vae: Any) -> Models:
+    return Models(base_unet, upgraded_unet, base_vae, upgraded_vae)
