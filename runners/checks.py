@@ -15,6 +15,7 @@ from xadapter.handover import pixels_per_latent
 def check_group(
     family: Family,
     plugin: PluginFile | None,
+    *,
     cases: Sequence[RenderCase],
     variants: Sequence[Variant],
     settings: RenderSettings,

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from torch import nn
 
 from plugins_manifest.errors import UserError
 from runners.fingerprint import find_family
@@ -55,14 +54,16 @@ def load_from_folders(
     """Load a family from two diffusers pipeline folders and a mapper."""
     torch_dtype = _torch_dtype(dtype)
     _require_device(device)
-    pipelines = [
-        kind.from_pretrained(folder, dtype=torch_dtype, local_files_only=True)
-        for kind, folder in (
-            (StableDiffusionPipeline, base),
-            (StableDiffusionXLPipeline, upgraded),
-        )
-    ]
-    return make_family(name, *pipelines, _mapper_from(mapper), device=device, dtype=dtype)
+    return make_family(
+        name,
+        StableDiffusionPipeline.from_pretrained(base, dtype=torch_dtype, local_files_only=True),
+        StableDiffusionXLPipeline.from_pretrained(
+            upgraded, dtype=torch_dtype, local_files_only=True
+        ),
+        _mapper_from(mapper),
+        device=device,
+        dtype=dtype,
+    )
 
 
 def load_from_hub(
@@ -70,11 +71,14 @@ def load_from_hub(
 ) -> Family:
     """Load a family from the Hub (or its cache), both sides at pinned commits, safetensors only."""
     _require_device(device)
-    pipelines = [
-        _from_hub(kind, model, dtype)
-        for kind, model in ((StableDiffusionPipeline, base), (StableDiffusionXLPipeline, upgraded))
-    ]
-    return make_family(name, *pipelines, _mapper_from(mapper), device=device, dtype=dtype)
+    return make_family(
+        name,
+        _from_hub(StableDiffusionPipeline, base, dtype),
+        _from_hub(StableDiffusionXLPipeline, upgraded, dtype),
+        _mapper_from(mapper),
+        device=device,
+        dtype=dtype,
+    )
 
 
 def make_family(
@@ -105,7 +109,7 @@ def make_family(
     return Family(name, base, upgraded, mapper, device, dtype)
 
 
-def place(model: nn.Module, *, device: str, dtype: str) -> Any:
+def place(model: Any, *, device: str, dtype: str) -> Any:
     """Freeze a model and move it, convolutions in the memory layout that is fast for them."""
     model.eval().requires_grad_(False)
     return model.to(device=device, dtype=_torch_dtype(dtype), memory_format=torch.channels_last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -40,7 +40,7 @@ def run_group(
     settings: RenderSettings,
     *,
     methods: Mapping[str, Method] | None = None,
-) -> Iterator[Rendered]:
+) -> Generator[Rendered]:
     """Render every variant of every case; results come variant by variant, cases in order.
 
     The plugin is attached while results come, and every weight is as before afterwards, also when
@@ -49,7 +49,7 @@ def run_group(
     defaults to the installed ones. Raises `UserError`, before anything runs, for wrong input.
     """
     known = installed_methods() if methods is None else methods
-    check_group(family, plugin, cases, variants, settings, known)
+    check_group(family, plugin, cases=cases, variants=variants, settings=settings, methods=known)
     loaded = None if plugin is None else load_plugin(plugin, family)
     work = SharedWork([(known[v.method], v) for v in variants], family.device)
     with PeakMemory(family.device) as memory:

@@ -33,4 +33,4 @@ def _add(table: dict[str, nn.Parameter], model: nn.Module, prefix: str) -> None:
         key = prefix + name.removeprefix(_TEXT_LEVEL).replace(".", "_")
         if key in table:
             raise PluginWeightsError(f"two modules of the model are named {key} in a LoRA file")
-        table[key] = module.weight
+        table[key] = model.get_parameter(f"{name}.weight")

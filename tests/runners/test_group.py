@@ -59,7 +59,8 @@ def test_every_variant_gives_one_picture_per_case_at_its_side_s_size(
         side_px = 64 if result.variant.method == "base" else 128
         assert result.image.shape == (side_px, side_px, 3)
         assert result.image.dtype == np.uint8
-        assert result.seconds > 0 and result.peak_memory_mib > 0
+        assert result.seconds > 0
+        assert result.peak_memory_mib > 0
     effective = {r.variant.t0: r.effective_t0 for r in results}
     assert effective == {None: None, 0.7: 2 / 3, 1.0: 1.0}
 

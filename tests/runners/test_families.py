@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from plugins_manifest.errors import UserError
+from runners.families import Family, load_from_folders, load_from_hub
+from runners.hub_family import SD15_SDXL, HubModel
+from xadapter.mapper import Mapper
+
+
+def load(
+    folders: Path, mapper: Path | None, *, device: str = "cpu", dtype: str = "float32"
+) -> Family:
+    return load_from_folders(
+        "pocket",
+        base=folders / "base",
+        upgraded=folders / "upgraded",
+        mapper=mapper,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def test_all_parts_are_frozen_and_in_evaluation_mode(family: Family) -> None:
+    parts = (family.base.unet, family.base.text_encoder, family.upgraded.vae, family.mapper)
+    for part in parts:
+        assert part is not None
+        assert not part.training
+        assert not any(weight.requires_grad for weight in part.parameters())
+
+
+def test_a_mapper_that_does_not_fit_shows_both_sets_of_channels(
+    folders: Path, tmp_path: Path
+) -> None:
+    Mapper(in_channels=(10, 6, 4), out_channels=(10, 14, 6)).save_pretrained(tmp_path / "mapper")
+    with pytest.raises(UserError, match=r"\(10, 6, 4\).*\(96, 96, 64\)|\(10, 6, 4\)"):
+        load(folders, tmp_path / "mapper")
+
+
+def test_a_file_that_is_no_mapper_is_told(folders: Path) -> None:
+    with pytest.raises(UserError, match="no mapper"):
+        load(folders, folders / "lora.safetensors")
+
+
+def test_a_family_without_mapper_loads(folders: Path) -> None:
+    assert load(folders, None).mapper is None
+
+
+def test_an_unknown_dtype_and_device_are_told_with_the_valid_ones(folders: Path) -> None:
+    with pytest.raises(UserError, match="float16"):
+        load(folders, None, dtype="int8")
+    with pytest.raises(UserError, match="cpu"):
+        load(folders, None, device="tpu")
+
+
+def test_bfloat16_reaches_every_part(folders: Path) -> None:
+    family = load(folders, folders / "mapper", dtype="bfloat16")
+    assert family.base.unet.dtype == torch.bfloat16
+    assert family.mapper is not None
+    assert family.mapper.dtype == torch.bfloat16
+
+
+def test_a_repository_that_cannot_be_had_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model = HubModel("nobody/nothing", "0" * 40)
+    with pytest.raises(UserError, match="nobody/nothing"):
+        load_from_hub(
+            "none", base=model, upgraded=model, mapper=None, device="cpu", dtype="float32"
+        )
+
+
+def test_hub_families_pin_full_commits() -> None:
+    for model in (SD15_SDXL.base, SD15_SDXL.upgraded):
+        assert len(model.revision) == 40
+
+
+def test_a_missing_mapper_of_a_hub_family_says_where_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"X_Adapter_v1\.bin"):
+        SD15_SDXL.load(device="cpu", dtype="float16", adapter=tmp_path / "none.bin")
