@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -22,7 +23,7 @@ from pocket.tokenizer import build_tokenizer
 def base_pipeline(work: Path) -> StableDiffusionPipeline:
     """The base model as a stock Stable Diffusion pipeline."""
     final = work / "base" / "final"
-    return StableDiffusionPipeline(
+    parts: dict[str, Any] = dict(
         vae=AutoencoderKL.from_pretrained(work / "vae-base" / "final"),
         text_encoder=CLIPTextModel.from_pretrained(final / "text_encoder"),
         tokenizer=build_tokenizer(),
@@ -32,12 +33,13 @@ def base_pipeline(work: Path) -> StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    return StableDiffusionPipeline(**parts)
 
 
 def upgraded_pipeline(work: Path) -> StableDiffusionXLPipeline:
     """The upgraded model as a stock Stable Diffusion XL pipeline."""
     final = work / "upgraded" / "final"
-    return StableDiffusionXLPipeline(
+    parts: dict[str, Any] = dict(
         vae=AutoencoderKL.from_pretrained(work / "vae-upgraded" / "final"),
         text_encoder=CLIPTextModel.from_pretrained(final / "text_encoder"),
         text_encoder_2=CLIPTextModelWithProjection.from_pretrained(final / "text_encoder_2"),
@@ -48,6 +50,7 @@ def upgraded_pipeline(work: Path) -> StableDiffusionXLPipeline:
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )
+    return StableDiffusionXLPipeline(**parts)
 
 
 def assemble(work: Path) -> dict[str, str]:

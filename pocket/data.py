@@ -56,7 +56,7 @@ class PictureSet:
 def style_at(recipe: SetRecipe, index: int) -> tuple[Style, bool]:
     """Style of picture `index` and whether its caption names it."""
     rng = np.random.default_rng([recipe.seed, index, 1])
-    names = [name for name, _ in recipe.styles]
+    names: list[Style] = [name for name, _ in recipe.styles]
     style = names[rng.choice(len(names), p=[share for _, share in recipe.styles])]
     return style, bool(rng.random() < recipe.style_words)
 

@@ -1,4 +1,4 @@
-"""One training loop for every pocket network: AdamW, cosine schedule, EMA, checkpoint and resume."""
+"""One training loop for every pocket network: AdamW, cosine schedule, EMA, exact resume."""
 
 import json
 import math
@@ -105,7 +105,14 @@ def fit(module: nn.Module, loss_at: LossFunction, *, settings: FitSettings, out_
         if step % settings.log_every_steps == 0:
             _log(out_dir, step, losses[-settings.log_every_steps :], time.monotonic() - started)
         if step % settings.checkpoint_every_steps == 0 or step == settings.steps:
-            _checkpoint(out_dir / "checkpoint.pt", step, losses, parameters, optimizer, ema)
+            _checkpoint(
+                out_dir / "checkpoint.pt",
+                step,
+                losses=losses,
+                parameters=parameters,
+                optimizer=optimizer,
+                ema=ema,
+            )
     bar.close()
     ema.copy_to()
     tail = losses[-max(1, settings.steps // 10) :]
@@ -121,6 +128,7 @@ def _log(out_dir: Path, step: int, losses: list[float], seconds: float) -> None:
 def _checkpoint(
     path: Path,
     step: int,
+    *,
     losses: list[float],
     parameters: list[nn.Parameter],
     optimizer: torch.optim.Optimizer,

@@ -4,6 +4,8 @@ The base side has SD1.5's layout (four levels, one text encoder, 64 px), the upg
 (three levels, two text encoders, size conditioning, 128 px), each with its own AutoencoderKL.
 """
 
+from typing import Any
+
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -44,50 +46,53 @@ def alphas_cumprod() -> torch.Tensor:
 
 def build_vae(*, size_px: int) -> AutoencoderKL:
     """Fully convolutional f = 8 autoencoder, 4 latent channels (so it may train on crops)."""
-    return AutoencoderKL(
-        block_out_channels=(16, 32, 64, 64),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        norm_num_groups=8,
-        latent_channels=4,
-        mid_block_add_attention=False,
-        sample_size=size_px,
-        force_upcast=False,
-    )
+    settings: dict[str, Any] = {
+        "block_out_channels": (16, 32, 64, 64),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "latent_channels": 4,
+        "mid_block_add_attention": False,
+        "sample_size": size_px,
+        "force_upcast": False,
+    }
+    return AutoencoderKL(**settings)
 
 
 def build_base_unet() -> UNet2DConditionModel:
     """SD1.5's layout at widths 48, 64, 96, 96 over 8 x 8 latents."""
-    return UNet2DConditionModel(
-        sample_size=BASE_SIZE_PX // VAE_FACTOR,
-        block_out_channels=(48, 64, 96, 96),
-        layers_per_block=1,
-        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        cross_attention_dim=BASE_TEXT_WIDTH,
-        attention_head_dim=2,
-        norm_num_groups=16,
-    )
+    settings: dict[str, Any] = {
+        "sample_size": BASE_SIZE_PX // VAE_FACTOR,
+        "block_out_channels": (48, 64, 96, 96),
+        "layers_per_block": 1,
+        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        "cross_attention_dim": BASE_TEXT_WIDTH,
+        "attention_head_dim": 2,
+        "norm_num_groups": 16,
+    }
+    return UNet2DConditionModel(**settings)
 
 
 def build_upgraded_unet() -> UNet2DConditionModel:
     """SDXL's layout at widths 48, 80, 128 over 16 x 16 latents."""
-    return UNet2DConditionModel(
-        sample_size=UPGRADED_SIZE_PX // VAE_FACTOR,
-        block_out_channels=(48, 80, 128),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1, 1),
-        attention_head_dim=(1, 2, 2),
-        cross_attention_dim=2 * UPGRADED_TEXT_WIDTH,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=16,
-        projection_class_embeddings_input_dim=UPGRADED_TEXT_WIDTH + 6 * 16,
-        norm_num_groups=16,
-    )
+    settings: dict[str, Any] = {
+        "sample_size": UPGRADED_SIZE_PX // VAE_FACTOR,
+        "block_out_channels": (48, 80, 128),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 1, 1),
+        "attention_head_dim": (1, 2, 2),
+        "cross_attention_dim": 2 * UPGRADED_TEXT_WIDTH,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 16,
+        "projection_class_embeddings_input_dim": UPGRADED_TEXT_WIDTH + 6 * 16,
+        "norm_num_groups": 16,
+    }
+    return UNet2DConditionModel(**settings)
 
 
 def build_controlnet(base_unet: UNet2DConditionModel) -> ControlNetModel:
@@ -109,7 +114,7 @@ def build_upgraded_text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProj
 
 
 def _text_config(width: int, n_layers: int) -> CLIPTextConfig:
-    tokenizer = build_tokenizer()
+    tokenizer: Any = build_tokenizer()
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,

@@ -217,11 +217,11 @@ def _describe(region: np.ndarray) -> np.ndarray:
     hull = max(1.0, cv2.contourArea(cv2.convexHull(contour)))
     _, radius = cv2.minEnclosingCircle(contour)
     triangle, _ = cv2.minEnclosingTriangle(contour)
-    width, height = cv2.minAreaRect(contour)[1]
+    box_sides = np.array(cv2.minAreaRect(contour)[1], float)
     perimeter = cv2.arcLength(contour, True)
     circle = np.pi * radius * radius
     roundness = 4 * np.pi * area / perimeter**2
-    box = max(1.0, width * height)
+    box = max(1.0, float(box_sides.prod()))
     return np.array([area / hull, area / circle, area / max(1.0, triangle), area / box, roundness])
 
 

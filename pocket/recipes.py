@@ -1,10 +1,11 @@
 """The pocket family's training recipes, one function a part; everything starts from a seed.
 
-Parts depend on each other: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer stands alone.
+Parts depend on each other: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer alone.
 (The mapper is trained by `xadapter.train`, see `bench.train`.)
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def train_vae(side: str, work: Path) -> float:
     torch.manual_seed(VAE.seed)
     recipes = (BASE_SET, OUTLINE_SET, HATCHED_SET) if side == "base" else (UPGRADED_SET,)
     images = np.concatenate([draw_set(r, work / "data").images for r in recipes])
-    vae = build_vae(size_px=images.shape[1]).to(memory_format=torch.channels_last)
+    vae: Any = build_vae(size_px=images.shape[1])
+    vae.to(memory_format=torch.channels_last)
     out_dir = work / f"vae-{side}"
     loss = fit(vae, vae_loss(vae, images), settings=VAE, out_dir=out_dir)
     fix_posterior(vae)

@@ -6,6 +6,7 @@ Pictures of any size are resized to 128 px (bicubic, antialiased, float: clean-f
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """Shape of the network: a ResNet of four one-block stages and a three-layer text transformer."""
+    """Shape of the network: a four-stage ResNet and a three-layer text transformer."""
 
     vision_width: int = 16
     text_width: int = 96
@@ -35,7 +36,7 @@ class ScorerConfig:
 
 def build_clip(config: ScorerConfig) -> CLIP:
     """Fresh open_clip model for the pocket vocabulary."""
-    tokenizer = build_tokenizer()
+    tokenizer: Any = build_tokenizer()
     vision = CLIPVisionCfg(
         layers=(1, 1, 1, 1), width=config.vision_width, head_width=64, image_size=SIZE_PX
     )
@@ -52,7 +53,7 @@ def build_clip(config: ScorerConfig) -> CLIP:
 
 
 class Scorer:
-    """Embeds pictures (uint8 RGB, H x W x 3) and prompts in one space; runs on the CPU in float32."""
+    """Embeds pictures (uint8 RGB, H x W x 3) and prompts in one space; CPU, float32."""
 
     def __init__(self, model: CLIP, *, sha256: str) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -82,7 +83,7 @@ class Scorer:
 
     def feature_maps(self, images: list[np.ndarray]) -> list[Tensor]:
         """Outputs of the ResNet's stem and four stages, each N x C x h x w."""
-        visual = self.model.visual
+        visual: Any = self.model.visual
         maps: list[Tensor] = []
         with torch.inference_mode():
             x_bchw = visual.stem(preprocess(images))

@@ -1,5 +1,8 @@
 """A genuine CLIPTokenizer with a closed vocabulary: every word of the pocket world is one token."""
 
+from itertools import pairwise
+from typing import Any
+
 from transformers import CLIPTokenizer
 
 from pocket.scenes import BACKGROUNDS, COLORS, SHAPES, SIZES
@@ -19,7 +22,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 def build_tokenizer() -> CLIPTokenizer:
     """Byte-pair tokenizer whose merges make each word of `WORDS` one token; 20 tokens at most."""
-    merges: list[tuple[str, str]] = []
+    merges: Any = []  # pairs of pieces, in rank order
     for word in WORDS:
         while len(pieces := _pieces(word, merges)) > 1:
             merges.append((pieces[0], pieces[1]))
@@ -47,9 +50,7 @@ def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
     pieces = [*word[:-1], word[-1] + "</w>"]
     while len(pieces) > 1:
         ranked = [
-            (merges.index(pair), i)
-            for i, pair in enumerate(zip(pieces, pieces[1:], strict=False))
-            if pair in merges
+            (merges.index(pair), i) for i, pair in enumerate(pairwise(pieces)) if pair in merges
         ]
         if not ranked:
             break

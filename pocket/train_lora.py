@@ -11,7 +11,7 @@ from torch import Tensor
 from pocket.train_unet import BaseModel
 
 RANK = 16
-ALPHA = 16.0
+ALPHA = 16
 TARGETS = (
     *("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"),
     *("proj_in", "proj_out", "conv1", "conv2"),
@@ -32,14 +32,14 @@ def add_lora(base: BaseModel) -> None:
 
 
 def kohya_state(base: BaseModel) -> dict[str, Tensor]:
-    """The trained layers under kohya's names: `lora_unet_*.lora_down.weight`, `.lora_up`, `.alpha`."""
+    """The trained layers under kohya's names, float16: `.lora_down`, `.lora_up` and `.alpha`."""
     names = {"lora_A": "lora_down", "lora_B": "lora_up"}
     state: dict[str, Tensor] = {}
     for key, value in get_peft_model_state_dict(base.unet).items():
         module, part, _ = key.rsplit(".", 2)
         prefix = "lora_unet_" + module.replace(".", "_")
         state[f"{prefix}.{names[part]}.weight"] = value.detach().half().contiguous()
-        state[f"{prefix}.alpha"] = torch.tensor(ALPHA, dtype=torch.float16)
+        state[f"{prefix}.alpha"] = torch.tensor(float(ALPHA), dtype=torch.float16)
     return state
 
 

@@ -1,12 +1,10 @@
-"""Trains the pocket diffusion models: epsilon prediction with min-SNR weighting (arXiv 2303.09556)."""
+"""Trains the pocket diffusion models: epsilon prediction, min-SNR weights (arXiv 2303.09556)."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pocket.fit import LossFunction
 from pocket.models import UPGRADED_SIZE_PX, alphas_cumprod
@@ -27,7 +25,7 @@ class NoisePredictor(Protocol):
 class BaseModel(nn.Module):
     """Base UNet and its text encoder, trained together."""
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    def __init__(self, unet: Any, text_encoder: Any) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
@@ -44,9 +42,9 @@ class UpgradedModel(nn.Module):
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
-        text_encoder: CLIPTextModel,
-        text_encoder_2: CLIPTextModelWithProjection,
+        unet: Any,
+        text_encoder: Any,
+        text_encoder_2: Any,
     ) -> None:
         super().__init__()
         self.unet = unet
@@ -73,7 +71,7 @@ class UpgradedModel(nn.Module):
 class ControlledBase(nn.Module):
     """A trainable ControlNet on the frozen base model; `conditions` are uint8 N x H x W."""
 
-    def __init__(self, base: BaseModel, controlnet: ControlNetModel, conditions: Tensor) -> None:
+    def __init__(self, base: BaseModel, controlnet: Any, conditions: Tensor) -> None:
         super().__init__()
         self.controlnet = controlnet.requires_grad_(True)
         self.frozen = [base.requires_grad_(False).eval()]  # in a list: not a submodule

@@ -1,11 +1,11 @@
 """Trains a pocket autoencoder: L1 + L2, weighted at edges, with latents pulled to unit variance."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from pocket.data import to_unit
@@ -16,7 +16,7 @@ POSTERIOR_LOGVAR = 2 * math.log(LATENT_NOISE)
 CROP_PX = 64
 
 
-def vae_loss(vae: AutoencoderKL, images: np.ndarray) -> LossFunction:
+def vae_loss(vae: Any, images: np.ndarray) -> LossFunction:
     """Reconstruction loss over random 64 px crops (whole pictures where they are that small)."""
 
     def loss_at(batch_size: int, generator: torch.Generator) -> Tensor:
@@ -30,7 +30,7 @@ def vae_loss(vae: AutoencoderKL, images: np.ndarray) -> LossFunction:
     return loss_at
 
 
-def fix_posterior(vae: AutoencoderKL) -> None:
+def fix_posterior(vae: Any) -> None:
     """Make the posterior's deviation the constant used in training, so sampling it is sound."""
     conv, n = vae.quant_conv, vae.config["latent_channels"]
     with torch.no_grad():
@@ -39,7 +39,7 @@ def fix_posterior(vae: AutoencoderKL) -> None:
 
 
 @torch.no_grad()
-def set_scaling_factor(vae: AutoencoderKL, images: np.ndarray) -> float:
+def set_scaling_factor(vae: Any, images: np.ndarray) -> float:
     """Store 1 / standard deviation of the latents in the config and return it."""
     latents = torch.cat([vae.encode(to_unit(x)).latent_dist.mean for x in np.split(images, 16)])
     factor = round(1 / latents.std().item(), 5)
@@ -48,7 +48,7 @@ def set_scaling_factor(vae: AutoencoderKL, images: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, images: np.ndarray, *, batch_size: int = 32) -> Tensor:
+def encode(vae: Any, images: np.ndarray, *, batch_size: int = 32) -> Tensor:
     """Scaled latents (posterior means) of uint8 images, N x 4 x H/8 x W/8."""
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     means = [vae.encode(to_unit(part)).latent_dist.mean for part in parts]

@@ -1,4 +1,4 @@
-"""Where the shipped pocket weights lie, checked against their recorded hashes; never loads torch."""
+"""Where the shipped pocket weights lie, checked against recorded hashes; never loads torch."""
 
 import hashlib
 import json
