@@ -1,6 +1,6 @@
 """The hand-over between the stages: stage-1 latents become a noisy latent of the upgraded model.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.3, equation 5 (decode with the base VAE, encode with
+Source: X-Adapter, arXiv 2312.02238, two-stage denoising (decode with the base VAE, encode with
 the upgraded VAE). Legend: b images, c channels, h height, w width; images are float32 in [-1, 1].
 """
 

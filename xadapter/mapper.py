@@ -1,6 +1,6 @@
 """The mapper F of X-Adapter: base decoder features in, offsets for the upgraded decoder out.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.1 and figure 3. Keys and shapes of the state dict
+Source: X-Adapter, arXiv 2312.02238, mapping layers. Keys and shapes of the state dict
 are those of the released checkpoint. Shape suffixes: b batch, c channels, h height, w width.
 """
 

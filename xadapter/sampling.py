@@ -1,6 +1,6 @@
 """Two-stage sampling: plain functions over two denoisers.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.3 and figure 4. Stage 1 runs the base model with its
+Source: X-Adapter, arXiv 2312.02238, two-stage denoising. Stage 1 runs the base model with its
 plugin; the hand-over gives the upgraded model a start at t0; stage 2 runs both in lock-step, with
 the mapper's offsets. Legend: b images, c channels, h height, w width; latents are float32.
 """
@@ -242,7 +242,7 @@ def _walk_together(
 
 
 def _offsets(pair: _Pair, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Equation 3's offsets, scaled, with one row per row of the upgraded call.
+    """The mapper's offsets, scaled, with one row per row of the upgraded call.
 
     Guidance on one side only (ours): the conditional half serves an unguided upgraded model, and
     an unguided base model's features serve both halves.

@@ -1,6 +1,6 @@
 """Where features are read in the base UNet and where offsets are put in the upgraded one.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.1: the base decoder's last three levels guide the
+Source: X-Adapter, arXiv 2312.02238, mapping layers: the base decoder's last three levels guide the
 upgraded decoder. The sites are named per number of UNet levels, so that offset i meets a feature
 map of the same side: with base latents of side S and upgraded latents of side 2S, the sides are
 S/2, S and 2S.

@@ -1,6 +1,6 @@
 """Where stage 2 begins: the ways to make its first latents.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.3, equation 5. "full" (what the released code does)
+Source: X-Adapter, arXiv 2312.02238, two-stage denoising. "full" (what the released code does)
 denoises the base latent to the end and noises it again; "truncated" (what the paper says) converts
 the noisy base latent at t0. Legend: b images, c channels, h height, w width; latents are float32.
 """
@@ -116,7 +116,7 @@ def hand_over_truncated(
     posterior_noise: Tensor,
     preset: Preset = SOUND,
 ) -> Stage2Start:
-    """Stage-1 mode "truncated", equation 5: z_up = E_up(D_base(z_base)) on the noisy latent at t0.
+    """Stage-1 mode "truncated": z_up = E_up(D_base(z_base)) on the noisy latent at t0.
 
     Nothing is noised again, and the base latent goes on as it is. The decoded picture is not
     clamped. Raises `SettingError` where stage 1 took no snapshot at this t0.

@@ -1,6 +1,6 @@
 """Forward hooks that read base features and add offsets, on unmodified diffusers UNets.
 
-Source: X-Adapter, arXiv 2312.02238, equation 3 (the offsets are added to the upgraded decoder's
+Source: X-Adapter, arXiv 2312.02238, mapping layers (the offsets are added to the upgraded decoder's
 features). Hooks are removed when the context ends, on exceptions too.
 """
 
@@ -69,7 +69,7 @@ def capture(base_unet: nn.Module, *, names: tuple[str, ...] | None = None) -> It
 
 
 def fuse(hidden_bchw: Tensor, offset_bchw: Tensor, weight: float | None) -> Tensor:
-    """Add an offset to a feature map (equation 3), or mix: h + f (r - h) for a fusion weight f.
+    """Add an offset to a feature map, or mix: h + f (r - h) for a fusion weight f.
 
     Raises `MapperFitError` with both shapes where they differ.
     """

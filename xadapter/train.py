@@ -1,6 +1,6 @@
 """The trainer of the mapper: only the mapper learns; a run resumes bit by bit.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.2 (objective: `xadapter.loss`). Ours: weighting by
+Source: X-Adapter, arXiv 2312.02238, null-text training (objective: `xadapter.loss`). Ours: weighting by
 the typical loss (option), stratified timesteps, weight averaging, warm-up and cosine decay.
 """
 
