@@ -1,0 +1,159 @@
+"""What a metric is: a question about one image or about a set of images, with its provenance.
+
+Metrics import no torch until they score, so that recipes can be compared at once. A metric is an
+entry point of group `xbench.metrics`: a callable without arguments that returns a metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from metrics.features import FeatureCache
+
+Better = Literal["higher", "lower"]
+
+
+class MetricUnavailableError(ValueError):
+    """A metric lacks weights or data; the message says which and how to get them."""
+
+
+class SelfTestError(ValueError):
+    """A metric gave a wrong value for a known input."""
+
+
+def expect(holds: bool, message: str) -> None:
+    """Raise SelfTestError with the message unless a self-test's claim holds."""
+    if not holds:
+        raise SelfTestError(message)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number, or None with the reason; a reason beside a number is a caution.
+
+    `leave_one_out` (set metrics that can): prompt -> the value without that prompt's images.
+    """
+
+    value: float | None
+    reason: str | None = None
+    leave_one_out: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is None and not self.reason:
+            raise ValueError("a missing score needs a reason")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a score is a finite number or None, not {self.value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImage:
+    """One image under one plugin, with what metrics may ask about it.
+
+    A floor image (upgraded model, no plugin) appears once for each plugin it is a floor of.
+    `load_picture` and `load_condition` read uint8 RGB [H, W, 3]; `prompt` is the content prompt,
+    without the plugin's trigger; `detector` made the condition; `scene` is (seed, index) of a
+    pocket scene. Knobs that a method does not have are None.
+    """
+
+    trial_id: str
+    image_sha256: str
+    plugin: str
+    kind: str
+    method: str
+    t0: float | None
+    plugin_scale: float | None
+    adapter_scale: float | None
+    case_id: str
+    seed: int
+    prompt: str
+    load_picture: Callable[[], np.ndarray]
+    load_condition: Callable[[], np.ndarray] | None = None
+    condition_key: str = ""
+    detector: str | None = None
+    trigger: str | None = None
+    scene: tuple[int, int] | None = None
+
+
+class References(Protocol):
+    """The other images of a run that an image is compared with, and embeddings made so far."""
+
+    features: FeatureCache
+
+    def base_of(self, image: ScoredImage) -> ScoredImage | None:
+        """The base model's image of the same plugin, case and seed."""
+        ...
+
+    def floor_of(self, image: ScoredImage) -> ScoredImage | None:
+        """The image of the upgraded model without the plugin, same case and seed."""
+        ...
+
+    def style_bank(self, image: ScoredImage) -> Sequence[ScoredImage]:
+        """Images of base + plugin from other prompts; their noise is independent too."""
+        ...
+
+
+class _Described(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def better(self) -> Better: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def recipe(self) -> str:
+        """Everything that changes the number; raises MetricUnavailableError, never loads torch."""
+        ...
+
+    def applies_to(self, image: ScoredImage) -> bool:
+        """Whether the question makes sense for this image's plugin."""
+        ...
+
+    def selftest(self) -> None:
+        """Raise SelfTestError or MetricUnavailableError unless known inputs give known values."""
+        ...
+
+
+class ImageMetric(_Described, Protocol):
+    """A number for each image."""
+
+    level: Literal["image"]
+
+    def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
+        """One score for each image, in order; independent of which others are asked with it."""
+        ...
+
+
+class SetMetric(_Described, Protocol):
+    """A number for a set of images that share plugin, method and settings."""
+
+    level: Literal["group"]
+
+    def score(self, images: Sequence[ScoredImage], references: References) -> Score:
+        """One score for the set; the order of images does not matter."""
+        ...
+
+
+Metric = ImageMetric | SetMetric
+
+
+def describe(metric: Metric) -> dict[str, Any]:
+    """Name, direction, level, needs, recipe (None with `unavailable`) and summary of a metric."""
+    recipe, unavailable = None, None
+    try:
+        recipe = metric.recipe()
+    except MetricUnavailableError as error:
+        unavailable = str(error)
+    return {
+        "name": metric.name,
+        "better": metric.better,
+        "level": metric.level,
+        "needs": list(metric.needs),
+        "recipe": recipe,
+        "unavailable": unavailable,
+        "summary": (type(metric).__doc__ or "").strip().partition("\n")[0],
+    }

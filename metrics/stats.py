@@ -1,0 +1,194 @@
+"""Means with intervals, paired differences, and corrections for many tests; imports no torch.
+
+Images of one prompt are alike, so all resampling draws whole prompts (clusters). Everything is
+seeded: the same numbers give the same interval. Too little data gives None with a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+
+MIN_CLUSTERS = 5
+N_RESAMPLES = 4000
+N_FLIPS = 9999
+_EXACT_FLIPS_CLUSTERS = 13
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval; `low` and `high` are None together, `reason` says why.
+
+    `n` counts values, `n_clusters` prompts.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_clusters: int
+    reason: str | None = None
+
+
+def clustered_mean(
+    values: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+) -> Estimate:
+    """Mean of values with a bootstrap interval that draws whole clusters.
+
+    BCa (Efron 1987; Efron and Tibshirani 1993, eq. 14.10) with the acceleration from leaving out
+    one cluster at a time; percentile where BCa is not defined.
+    """
+    if len(values) != len(clusters):
+        raise ValueError(f"{len(values)} values but {len(clusters)} clusters")
+    if not len(values):
+        return Estimate(None, None, None, 0, 0, "no values")
+    sums, counts = _by_cluster(values, clusters)
+    mean, n_clusters = float(sums.sum() / counts.sum()), len(sums)
+    reason = _too_little(values, n_clusters)
+    if reason:
+        return Estimate(mean, None, None, len(values), n_clusters, reason)
+    weights = _resample_weights(n_clusters, n_resamples, seed)
+    draws = (weights @ sums) / (weights @ counts)
+    left_out = (sums.sum() - sums) / (counts.sum() - counts)
+    levels = _bca_levels(draws, mean, left_out=left_out, confidence=confidence)
+    low, high = np.quantile(draws, levels)
+    return Estimate(mean, float(low), float(high), len(values), n_clusters)
+
+
+def paired_difference(
+    a: Mapping[tuple[str, int], float],
+    b: Mapping[tuple[str, int], float],
+    *,
+    cluster_of: Mapping[str, str],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of a - b over the (case id, seed) pairs of both; `cluster_of` gives a case's prompt."""
+    pairs = sorted(a.keys() & b.keys())
+    if not pairs:
+        return Estimate(None, None, None, 0, 0, "no (case, seed) pair has both values")
+    differences = [a[pair] - b[pair] for pair in pairs]
+    clusters = [cluster_of[case_id] for case_id, _ in pairs]
+    return clustered_mean(differences, clusters, confidence=confidence, seed=seed)
+
+
+def jackknife(
+    value: float, left_out: Mapping[str, float], *, n: int, confidence: float = 0.95
+) -> Estimate:
+    """Interval of a statistic from its leave-one-cluster-out values (Tukey 1958; Student's t)."""
+    n_clusters = len(left_out)
+    if n_clusters < MIN_CLUSTERS:
+        return Estimate(value, None, None, n, n_clusters, _few(n_clusters))
+    from scipy.special import stdtrit
+
+    parts = np.array([left_out[name] for name in sorted(left_out)])
+    variance = (n_clusters - 1) / n_clusters * ((parts - parts.mean()) ** 2).sum()
+    half = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(variance)
+    return Estimate(value, value - half, value + half, n, n_clusters)
+
+
+def paired_jackknife(
+    a: tuple[float, Mapping[str, float]],
+    b: tuple[float, Mapping[str, float]],
+    *,
+    n: int,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Interval of the difference of two statistics, each (value, leave-one-out values).
+
+    Both must come from the same clusters; else the interval is None with a reason.
+    """
+    difference = a[0] - b[0]
+    if a[1].keys() != b[1].keys():
+        return Estimate(difference, None, None, n, 0, "the two sets hold different prompts")
+    left_out = {name: a[1][name] - b[1][name] for name in a[1]}
+    return jackknife(difference, left_out, n=n, confidence=confidence)
+
+
+def sign_flip_p(values: Sequence[float], clusters: Sequence[str], *, seed: int = 0) -> float | None:
+    """Two-sided p-value that the mean is 0, from flipping the signs of whole clusters.
+
+    Exact up to 13 clusters, else 9,999 seeded flips with the observed one added (Phipson and Smyth
+    2010). None below the least number of clusters.
+    """
+    sums, _ = _by_cluster(values, clusters)
+    if len(sums) < MIN_CLUSTERS:
+        return None
+    signs = _signs(len(sums), seed)
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-12)
+    exact = len(sums) <= _EXACT_FLIPS_CLUSTERS
+    return float(extreme.mean() if exact else (extreme.sum() + 1) / (len(extreme) + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that keep the family-wise error rate (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.arange(len(p_values), 0, -1)
+    adjusted = np.maximum.accumulate(np.asarray(p_values, float)[order] * steps).clip(max=1.0)
+    out = np.empty(len(p_values))
+    out[order] = adjusted
+    return [float(p) for p in out]
+
+
+def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and count of each cluster, in the order of the clusters' names."""
+    _, labels = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.bincount(labels, weights=np.asarray(values, float))
+    return sums, np.bincount(labels).astype(float)
+
+
+def _too_little(values: Sequence[float], n_clusters: int) -> str | None:
+    if n_clusters < MIN_CLUSTERS:
+        return _few(n_clusters)
+    if np.ptp(np.asarray(values, float)) == 0:
+        return f"all {len(values)} values are equal: resampling cannot tell their spread"
+    return None
+
+
+def _few(n_clusters: int) -> str:
+    return f"{n_clusters} prompts are too few for an interval (at least {MIN_CLUSTERS})"
+
+
+@cache
+def _resample_weights(n_clusters: int, n_resamples: int, seed: int) -> np.ndarray:
+    """How often each resample draws each cluster, R x C; the same for all statistics."""
+    rng = np.random.default_rng([seed, n_clusters])
+    even = np.full(n_clusters, 1 / n_clusters)
+    return rng.multinomial(n_clusters, even, size=n_resamples).astype(float)
+
+
+@cache
+def _signs(n_clusters: int, seed: int) -> np.ndarray:
+    if n_clusters <= _EXACT_FLIPS_CLUSTERS:
+        codes = np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)
+        return (codes & 1) * 2.0 - 1
+    rng = np.random.default_rng([seed, n_clusters])
+    return rng.integers(0, 2, (N_FLIPS, n_clusters)) * 2.0 - 1
+
+
+def _bca_levels(
+    draws: np.ndarray, value: float, *, left_out: np.ndarray, confidence: float
+) -> tuple[float, float]:
+    """Quantile levels of the bootstrap draws; ties count half, as in scipy."""
+    plain = ((1 - confidence) / 2, (1 + confidence) / 2)
+    below = float(((draws < value).mean() + (draws <= value).mean()) / 2)
+    spread = left_out.mean() - left_out
+    scale = float((spread**2).sum() ** 1.5)
+    if not 0 < below < 1 or scale == 0:
+        return plain
+    bias = _NORMAL.inv_cdf(below)
+    acceleration = float((spread**3).sum()) / (6 * scale)
+    shifts = [bias + _NORMAL.inv_cdf(level) for level in plain]
+    low, high = (_NORMAL.cdf(bias + s / (1 - acceleration * s)) for s in shifts)
+    return low, high
