@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from runners.base import PassName, Side, Variant
-from runners.session import GroupSession
+
+if TYPE_CHECKING:
+    from runners.session import GroupSession
 
 
 class BaseModel:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from plugins_manifest.errors import UserError
+from plugins_manifest.errors import UserError, unknown_name
 from runners.base import SAMPLERS, Method, PluginFile, RenderCase, RenderSettings, Variant
 from runners.families import Family
 from xadapter.handover import pixels_per_latent
@@ -62,15 +61,14 @@ def _of_variants(variants: Sequence[Variant], methods: Mapping[str, Method]) -> 
     for variant in variants:
         method = methods.get(variant.method)
         if method is None:
-            nearest = difflib.get_close_matches(variant.method, methods, n=3, cutoff=0.0)
-            yield f"there is no method {variant.method!r}: use one of {', '.join(nearest)}"
+            yield unknown_name("method", variant.method, methods)
         elif method.uses_t0 and (variant.t0 is None or not 0.0 < variant.t0 <= 1.0):
             yield f"{variant.method}: t0 is {variant.t0}, it must be above 0 and at most 1"
 
 
 def _of_settings(family: Family, settings: RenderSettings) -> Iterator[str]:
     if settings.sampler not in SAMPLERS:
-        yield f"there is no sampler {settings.sampler!r}: use one of {', '.join(SAMPLERS)}"
+        yield unknown_name("sampler", settings.sampler, SAMPLERS)
     if settings.preset == "released" and settings.sampler != "dpm++":
         yield f"the preset 'released' samples with 'dpm++', not {settings.sampler!r}"
     if settings.steps < 1:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from plugins_manifest.errors import UserError
+from plugins_manifest.errors import UserError, unknown_name
 from runners.base import FamilySource
 
 FAMILIES_GROUP = "xbench.families"
@@ -26,8 +25,7 @@ def find_family(name: str) -> FamilySource:
     """Look a family up among the installed entry points; `UserError` names the nearest."""
     points = {point.name: point for point in entry_points(group=FAMILIES_GROUP)}
     if name not in points:
-        nearest = difflib.get_close_matches(name, points, n=3, cutoff=0.0)
-        raise UserError(f"there is no family {name!r}: use one of {', '.join(nearest) or 'none'}")
+        raise UserError(unknown_name("family", name, points))
     return points[name].load()
 
 

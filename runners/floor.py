@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from runners.base import PassName, Side, Variant
-from runners.session import GroupSession
-from xadapter.sampling import run_alone
+
+if TYPE_CHECKING:
+    from runners.session import GroupSession
 
 
 class Floor:
@@ -21,6 +24,8 @@ class Floor:
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Run the upgraded model over the whole schedule; uint8 [b, H, W, 3]."""
+        from xadapter.sampling import run_alone
+
         latents = run_alone(
             session.upgraded,
             session.noise.upgraded_noise,

@@ -5,12 +5,14 @@ Source: SDEdit, arXiv 2108.01073; the baseline of X-Adapter, arXiv 2312.02238, s
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from runners.base import PassName, Side, Variant
-from runners.session import GroupSession
-from xadapter.errors import SettingError
-from xadapter.sampling import run_stage2, sdedit_start
+
+if TYPE_CHECKING:
+    from runners.session import GroupSession
 
 
 class SDEdit:
@@ -31,8 +33,10 @@ class SDEdit:
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Run the last steps of the schedule from stage 1's picture; uint8 [b, H, W, 3]."""
+        from xadapter.sampling import run_stage2, sdedit_start
+
         if variant.t0 is None:
-            raise SettingError("sdedit needs a t0 in (0, 1], got none")
+            raise ValueError("sdedit needs a t0 in (0, 1], got none")
         start = sdedit_start(
             session.bridge().upgraded_latents,
             upgraded=session.upgraded,

@@ -5,12 +5,15 @@ Source: X-Adapter, arXiv 2312.02238, section 4.3.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from runners.base import PassName, Side, Variant
-from runners.session import GroupSession
-from xadapter.errors import SettingError
-from xadapter.sampling import Stage2Start, hand_over, hand_over_truncated, run_stage2
+
+if TYPE_CHECKING:
+    from runners.session import GroupSession
+    from xadapter.starts import Stage2Start
 
 
 class XAdapterMethod:
@@ -31,8 +34,10 @@ class XAdapterMethod:
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Hand over at t0 and run stage 2; uint8 [b, H, W, 3]."""
+        from xadapter.sampling import run_stage2
+
         if variant.t0 is None:
-            raise SettingError("xadapter needs a t0 in (0, 1], got none")
+            raise ValueError("xadapter needs a t0 in (0, 1], got none")
         latents = run_stage2(
             session.upgraded,
             self._start(session, variant.t0),
@@ -44,6 +49,8 @@ class XAdapterMethod:
         return session.picture("upgraded", latents)
 
     def _start(self, session: GroupSession, t0: float) -> Stage2Start:
+        from xadapter.sampling import hand_over, hand_over_truncated
+
         noise = session.noise
         if session.settings.stage1_mode == "truncated":
             return hand_over_truncated(

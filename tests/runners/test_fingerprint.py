@@ -11,10 +11,11 @@ from runners.fingerprint import find_family, hash_path
 from runners.hub_family import SD15_SDXL
 
 
-def test_protocol_and_fingerprints_load_no_torch() -> None:
+def test_protocol_methods_and_fingerprints_load_no_torch() -> None:
     script = (
         "import sys; import runners.base, runners.fingerprint, runners.hub_family, "
-        "runners.pocket_family; sys.exit('torch' in sys.modules)"
+        "runners.pocket_family, runners.base_model, runners.floor, runners.sdedit, "
+        "runners.x_adapter; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
