@@ -9,13 +9,17 @@ from collections.abc import Iterable, Sequence
 class UserError(Exception):
     """Something the user can fix; the message says what is wrong, the value, and the fix."""
 
+    def __init__(self, message: str, problems: Sequence[str] | None = None) -> None:
+        super().__init__(message)
+        self.problems: tuple[str, ...] = (message,) if problems is None else tuple(problems)
+
     @classmethod
     def collect(cls, problems: Sequence[str]) -> UserError:
         """One error that lists all problems, one a line."""
         if len(problems) == 1:
             return cls(problems[0])
         listed = "\n".join(f"  - {problem}" for problem in problems)
-        return cls(f"{len(problems)} problems:\n{listed}")
+        return cls(f"{len(problems)} problems:\n{listed}", problems)
 
 
 def nearest_names(name: str, valid: Iterable[str], *, n: int = 3) -> list[str]:

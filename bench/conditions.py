@@ -1,0 +1,148 @@
+"""Condition images: what a ControlNet sees, made from a photo or a pocket scene by a detector.
+
+Every detector runs at the base model's size, on an antialiased down-scale. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.errors import UserError, shown_path, unknown_name
+from bench.files import png_bytes, read_image, sha256_of, write_bytes, write_json
+from bench.registry import DETECTORS
+from bench.store import condition_name
+from plugins_manifest.cases import Case
+
+Detector = Callable[[np.ndarray], np.ndarray]
+PHOTO_CANNY_THRESHOLDS = (100, 200)
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_INDEX = "conditions/index.json"
+
+
+def photo_canny(image: np.ndarray) -> np.ndarray:
+    """Canny edges of a photo's gray values, uint8 RGB [H, W, 3] of 0 and 255.
+
+    Thresholds are those the ControlNet authors' annotator uses by default.
+    """
+    import cv2
+
+    gray = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return np.repeat(cv2.Canny(gray, *PHOTO_CANNY_THRESHOLDS)[..., None], 3, -1)
+
+
+def find_detector(name: str, *, family: str) -> Detector:
+    """A detector by name; the pocket family's are those its ControlNets were trained with."""
+    if name not in DETECTORS:
+        raise UserError(unknown_name("detector", name, DETECTORS))
+    if family == "pocket" or name == "mask":
+        from pocket import conditions
+
+        return {"canny": conditions.canny, "mask": conditions.mask}[name]
+    return photo_canny
+
+
+def cover(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    """Scale to fill (width, height) px and cut the middle out; uint8 RGB, antialiased."""
+    height_px, width_px = image.shape[:2]
+    if (width_px, height_px) == size_px:
+        return image
+    scale = max(size_px[0] / width_px, size_px[1] / height_px)
+    crop_w, crop_h = size_px[0] / scale, size_px[1] / scale
+    left, top = (width_px - crop_w) / 2, (height_px - crop_h) / 2
+    box = (left, top, left + crop_w, top + crop_h)
+    picture = Image.fromarray(image).resize(size_px, Image.Resampling.LANCZOS, box=box)
+    return np.asarray(picture)
+
+
+def source_picture(case: Case, size_px: tuple[int, int]) -> np.ndarray:
+    """The picture a case's condition comes from, uint8 RGB at `size_px` (width, height).
+
+    Raises `UserError` for a case that has neither image nor scene.
+    """
+    if case.scene is not None:
+        from pocket.scenes import render, scene_at
+
+        return cover(render(scene_at(*case.scene), "flat", min(size_px)), size_px)
+    if case.image_path is None:
+        raise UserError(
+            f"case {case.case_id!r} has no picture to make a condition from: add 'image: PATH'"
+        )
+    return cover(read_image(Path(case.image_path)), size_px)
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """Sha256 of an image's shape and pixels; independent of the file format."""
+    return sha256_of(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+
+
+@dataclass
+class ConditionSet:
+    """Condition images of one run, made on demand; kept in `folder` (a run directory) if given.
+
+    Finished images are read back, so that a resumed run uses the very same ones.
+    """
+
+    family: str
+    size_px: tuple[int, int]
+    folder: Path | None = None
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and (path := self.folder / _INDEX).is_file():
+            try:
+                self._hashes = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                self._hashes = {}  # an index is only a shortcut: it is made anew
+
+    def image(self, case: Case, detector: str) -> np.ndarray:
+        """The condition image, uint8 RGB [H, W, 3] at the base size."""
+        path = self._path(case, detector)
+        if path is not None and path.is_file():
+            return read_image(path)
+        picture = source_picture(case, self.size_px)
+        made = find_detector(detector, family=self.family)(picture)
+        if path is not None:
+            write_bytes(path, png_bytes(made))
+        return made
+
+    def sha256(self, case: Case, detector: str) -> str:
+        """Sha256 of the condition's pixels."""
+        key = condition_name(case.case_id, detector)
+        path = self._path(case, detector)
+        if key not in self._hashes or (path is not None and not path.is_file()):
+            self._hashes[key] = pixels_sha256(self.image(case, detector))
+        return self._hashes[key]
+
+    def save_index(self) -> None:
+        """Keep the hashes, so that planning again reads no image."""
+        if self.folder is not None and self._hashes:
+            write_json(self.folder / _INDEX, dict(sorted(self._hashes.items())))
+
+    def _path(self, case: Case, detector: str) -> Path | None:
+        name = condition_name(case.case_id, detector)
+        return None if self.folder is None else self.folder / name
+
+
+def convert_folder(
+    photos: Path, out: Path, *, detector: str, size_px: tuple[int, int]
+) -> Iterator[Path]:
+    """Make a condition image of every photo in a folder; yields each file it wrote.
+
+    Raises `UserError` for an unknown detector and for a folder without photos.
+    """
+    detect = find_detector(detector, family="photos")
+    if not photos.is_dir():
+        raise UserError(f"there is no folder {shown_path(photos)}: check the path")
+    found = sorted(p for p in photos.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+    if not found:
+        raise UserError(f"{shown_path(photos)} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+    for photo in found:
+        path = out / f"{photo.stem}.png"
+        write_bytes(path, png_bytes(detect(cover(read_image(photo), size_px))))
+        yield path

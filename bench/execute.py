@@ -1,0 +1,219 @@
+"""Executing a plan: batch by batch, resumable, with one row for every trial that fails.
+
+The batch is the unit of work. Its images are written as they come, its rows in one file at its
+end; a batch that was cut off has no rows and is redone whole, with the same members.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.cache import ImageCache
+from bench.conditions import ConditionSet
+from bench.files import png_bytes
+from bench.plan import Group, Plan
+from bench.store import RunStore
+from bench.trial import Trial
+from plugins_manifest.errors import UserError
+from plugins_manifest.schema import Settings
+from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
+
+_LOG = logging.getLogger(__name__)
+# What rendering may raise for one group without ending the run: files, shapes, memory.
+GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
+
+Row = dict[str, Any]
+Render = Callable[
+    [PluginFile | None, Sequence[RenderCase], Sequence[Variant], RenderSettings],
+    Iterator[Rendered],
+]
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent inside models (loading included) and inside metrics."""
+
+    models: float = 0.0
+    metrics: float = 0.0
+
+
+@dataclass
+class Execution:
+    """Everything that rendering batches needs.
+
+    `render` is `runners.group.run_group` with its family; it is asked for only where something has
+    to be rendered.
+    """
+
+    plan: Plan
+    store: RunStore
+    conditions: ConditionSet
+    render: Render
+    cache: ImageCache | None = None
+    show_progress: bool = True
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+    def run(self) -> None:
+        """Make every trial that is not there yet; see `finished_trials`."""
+        finished = finished_trials(self.store)
+        todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
+        bar = tqdm(
+            total=len(self.plan.trials),
+            initial=len(self.plan.trials) - len(todo),
+            unit="image",
+            desc=self.plan.manifest.name,
+            disable=None if self.show_progress else True,
+        )
+        with bar:
+            for group in self.plan.groups:
+                missing = [t for t in group.trials if t.trial_id not in finished]
+                if missing:
+                    self._make(group, missing, bar)
+
+    def _make(self, group: Group, missing: Sequence[Trial], bar: tqdm) -> None:
+        """Make the missing trials of a batch and write their rows at once."""
+        rows: dict[str, Row] = {}
+        for trial in missing:
+            if (row := self._from_cache(trial)) is not None:
+                rows[trial.trial_id] = row
+                bar.update()
+        fresh: list[tuple[str, bytes, Row]] = []
+        for trial, rendered in self._render(group, [t for t in missing if t.trial_id not in rows]):
+            row, png = self._store(trial, rendered)
+            rows[trial.trial_id] = row
+            if png is not None:
+                fresh.append((trial.trial_id, png, row))
+            bar.update()
+        self.store.write_results(group.group_id, list(rows.values()))
+        for trial_id, png, row in fresh if self.cache is not None else ():
+            facts = {key: row[key] for key in ("seconds", "peak_memory_mib", "effective_t0")}
+            self.cache.put(trial_id, png, facts)
+
+    def _from_cache(self, trial: Trial) -> Row | None:
+        cached = None if self.cache is None else self.cache.get(trial.trial_id)
+        if cached is None:
+            return None
+        image, sha256 = self.store.write_image_file(trial.trial_id, cached.png)
+        return _row(
+            trial.trial_id,
+            image=image,
+            image_sha256=sha256,
+            seconds=cached.seconds,
+            peak_memory_mib=cached.peak_memory_mib,
+            effective_t0=cached.effective_t0,
+            origin="cache",
+        )
+
+    def _store(self, trial: Trial, rendered: Rendered) -> tuple[Row, bytes | None]:
+        facts: Row = {
+            "seconds": rendered.seconds,
+            "peak_memory_mib": rendered.peak_memory_mib,
+            "effective_t0": rendered.effective_t0,
+        }
+        if rendered.image is None:
+            error = rendered.error or "no image came back"
+            return _row(trial.trial_id, status="failed", error=error, **facts), None
+        png = png_bytes(rendered.image)
+        image, sha256 = self.store.write_image_file(trial.trial_id, png)
+        return _row(trial.trial_id, image=image, image_sha256=sha256, **facts), png
+
+    def _render(self, group: Group, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Rendered]]:
+        """Render trials of a batch; a batch of which nothing is there is rendered in one go."""
+        plan = self.plan
+        plugin = None if group.plugin is None else plan.plugins[group.plugin]
+        for members, variants in _rectangles(group, {t.trial_id for t in trials}):
+            cases = [self._case(group, index) for index in members]
+            wanted = {
+                (variant, i): group.trials[group.variants.index(variant) * len(group.members) + m]
+                for variant in variants
+                for i, m in enumerate(members)
+            }
+            settings = render_settings(plan.manifest.settings)
+            for rendered in self._guarded(plugin, cases, variants, settings):
+                trial = wanted.pop((rendered.variant, rendered.index))
+                yield trial, rendered
+
+    def _guarded(
+        self,
+        plugin: PluginFile | None,
+        cases: Sequence[RenderCase],
+        variants: Sequence[Variant],
+        settings: RenderSettings,
+    ) -> Iterator[Rendered]:
+        """What the renderer yields; if it breaks down, a failed row for everything still open."""
+        still_open = [(variant, i) for variant in variants for i in range(len(cases))]
+        started = time.perf_counter()
+        reason = "the renderer left it out"
+        try:
+            for rendered in self.render(plugin, cases, variants, settings):
+                self.clock.models += time.perf_counter() - started
+                still_open.remove((rendered.variant, rendered.index))
+                yield rendered
+                started = time.perf_counter()
+        except GROUP_ERRORS as error:
+            _LOG.warning("a batch of %s failed", plugin and plugin.plugin_id, exc_info=error)
+            reason = f"{type(error).__name__}: {error}"
+        self.clock.models += time.perf_counter() - started
+        for variant, index in still_open:
+            yield Rendered(variant, index, None, 0.0, 0.0, error=reason)
+
+    def _case(self, group: Group, index: int) -> RenderCase:
+        case_id, seed = group.members[index]
+        trial, case = group.trials[index], self.plan.cases[case_id]
+        detector = None if group.plugin is None else self.plan.plugins[group.plugin].condition
+        return RenderCase(
+            case_id=case_id,
+            seed=seed,
+            base_prompt=trial.base_prompt,
+            upgraded_prompt=trial.upgraded_prompt,
+            negative_prompt=trial.negative_prompt,
+            condition=None if detector is None else self.conditions.image(case, detector),
+        )
+
+
+def finished_trials(store: RunStore) -> set[str]:
+    """Ids of the trials whose image is there; failed ones are tried again."""
+    results = store.results()
+    done = results.loc[results["status"] == "ok", "trial_id"]
+    there = {path.stem for path in (store.folder / "images").glob("*/*.png")}
+    return set(done) & there
+
+
+def render_settings(settings: Settings) -> RenderSettings:
+    """The manifest's settings as the runners take them."""
+    return RenderSettings(
+        base_size_px=settings.base_size,
+        upgraded_size_px=settings.upgraded_size,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        sampler=settings.sampler,
+        dtype=settings.dtype,
+        preset=settings.preset,
+        stage1_mode=settings.stage1_mode,
+    )
+
+
+def _rectangles(
+    group: Group, wanted: set[str]
+) -> Iterator[tuple[tuple[int, ...], tuple[Variant, ...]]]:
+    """Split the wanted trials into sets of (members x variants), as few as share members."""
+    n = len(group.members)
+    by_members: dict[tuple[int, ...], list[Variant]] = {}
+    for i, variant in enumerate(group.variants):
+        row = group.trials[i * n : (i + 1) * n]
+        members = tuple(m for m, trial in enumerate(row) if trial.trial_id in wanted)
+        if members:
+            by_members.setdefault(members, []).append(variant)
+    for members, variants in by_members.items():
+        yield members, tuple(variants)
+
+
+def _row(trial_id: str, *, status: str = "ok", **facts: Any) -> Row:
+    blank: Mapping[str, Any] = {"image": None, "image_sha256": None, "error": None}
+    return {"trial_id": trial_id, "status": status, **blank, "origin": "rendered", **facts}

@@ -1,0 +1,260 @@
+"""The plan: which trials a run consists of, in which batches, and what they will cost.
+
+Needs no torch of its own; nothing is loaded but names, hashes, prompts and condition images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.cases import all_cases, prompts_of
+from bench.conditions import ConditionSet
+from bench.errors import UserError
+from bench.registry import find_method
+from bench.selection import Selection
+from bench.sources import resolve_plugin
+from bench.store import condition_name
+from bench.trial import Ingredients, Trial, trial_id
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Manifest, MethodSpec
+from runners.base import Method, PluginFile, Variant
+from runners.fingerprint import family_fingerprint
+
+BATCH_SIZE = 12
+
+# Measured seconds for one image and one step on one busy CPU core, shared passes included.
+_POCKET_SECONDS_PER_STEP = {"base": 0.010, "floor": 0.018, "sdedit": 0.018, "xadapter": 0.030}
+_PNG_BYTES_PER_PIXEL = 1.5
+
+
+@dataclass(frozen=True)
+class Group:
+    """One batch under one plugin: the unit that is rendered and written together.
+
+    `members` are (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
+    `members[i % len(members)]`.
+    """
+
+    group_id: str
+    plugin: str | None
+    members: tuple[tuple[str, int], ...]
+    variants: tuple[Variant, ...]
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a run with what is needed to make them."""
+
+    manifest: Manifest
+    selection: Selection
+    weights: dict[str, str]
+    plugins: dict[str, PluginFile]
+    cases: dict[str, Case]
+    groups: tuple[Group, ...]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial, in the order of rendering."""
+        return [trial for group in self.groups for trial in group.trials]
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials per method."""
+        return dict(Counter(trial.method for trial in self.trials))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost; `seconds` is None where nothing was measured yet."""
+
+    trials: dict[str, int]
+    seconds: float | None
+    disk_mib: float
+    downloads_mib: float
+
+
+def make_plan(manifest: Manifest, selection: Selection, conditions: ConditionSet) -> Plan:
+    """List every trial of the selected part of a manifest.
+
+    Raises one `UserError` for all plugins that cannot be resolved; other checks are preflight's.
+    """
+    chosen = selection.apply(manifest)
+    cases = all_cases(chosen, limit=selection.limit)
+    plan = Plan(
+        manifest=chosen,
+        selection=selection,
+        weights=family_fingerprint(chosen.family, adapter=selection.adapter),
+        plugins=_resolve(chosen),
+        cases={case.case_id: case for case in itertools.chain(*cases.values())},
+        groups=(),
+    )
+    groups = _groups(plan, cases, conditions)
+    wanted = selection.only
+    if wanted is not None:
+        groups = [kept for group in groups if (kept := _keep(group, wanted)) is not None]
+        if not groups:
+            raise UserError(f"no trial of this manifest begins with {', '.join(wanted)}")
+    return Plan(**{**vars(plan), "groups": tuple(groups)})
+
+
+def _resolve(manifest: Manifest) -> dict[str, PluginFile]:
+    problems: list[str] = []
+    found: dict[str, PluginFile] = {}
+    for spec in manifest.plugins:
+        try:
+            found[spec.id] = resolve_plugin(spec, manifest)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError.collect(problems)
+    return found
+
+
+def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) -> list[Group]:
+    manifest = plan.manifest
+    with_plugin = [m for m in manifest.methods if find_method(m.name).uses_plugin]
+    alone = [m for m in manifest.methods if not find_method(m.name).uses_plugin]
+    groups: list[Group] = []
+    for batch in _batches(list(plan.cases.values()), manifest.seeds) if alone else ():
+        groups.append(_group(plan, None, batch, methods=alone, conditions=conditions))
+    for spec in manifest.plugins:
+        file = plan.plugins[spec.id]
+        for batch in _batches(cases[spec.id], manifest.seeds) if with_plugin else ():
+            groups.append(_group(plan, file, batch, methods=with_plugin, conditions=conditions))
+    return groups
+
+
+def _batches(cases: Sequence[Case], seeds: Sequence[int]) -> Iterator[tuple[tuple[Case, int], ...]]:
+    pairs = [(case, seed) for seed in seeds for case in cases]
+    for start in range(0, len(pairs), BATCH_SIZE):
+        yield tuple(pairs[start : start + BATCH_SIZE])
+
+
+def _group(
+    plan: Plan,
+    plugin: PluginFile | None,
+    batch: Sequence[tuple[Case, int]],
+    *,
+    methods: Sequence[MethodSpec],
+    conditions: ConditionSet,
+) -> Group:
+    variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
+    trials = tuple(
+        _trial(plan, plugin, case, seed=seed, variant=variant, conditions=conditions)
+        for variant in variants
+        for case, seed in batch
+    )
+    digest = hashlib.sha256(json.dumps([trial.trial_id for trial in trials]).encode())
+    name = "floor" if plugin is None else plugin.plugin_id
+    members = tuple((case.case_id, seed) for case, seed in batch)
+    plugin_id = None if plugin is None else plugin.plugin_id
+    return Group(f"{name}-{digest.hexdigest()[:12]}", plugin_id, members, variants, trials)
+
+
+def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
+    t0s = spec.t0 or () if method.uses_t0 else (None,)
+    adapter_scales = spec.adapter_scale or (1.0,) if method.uses_adapter else (None,)
+    plugin_scales = spec.plugin_scale if method.uses_plugin else (1.0,)
+    for plugin_scale, t0, scale in itertools.product(plugin_scales, t0s, adapter_scales):
+        yield Variant(spec.name, t0=t0, plugin_scale=plugin_scale, adapter_scale=scale)
+
+
+def _trial(
+    plan: Plan,
+    plugin: PluginFile | None,
+    case: Case,
+    *,
+    seed: int,
+    variant: Variant,
+    conditions: ConditionSet,
+) -> Trial:
+    manifest, method = plan.manifest, find_method(variant.method)
+    detector = None if plugin is None else plugin.condition
+    base_prompt, upgraded_prompt = case.prompt, case.prompt
+    if plugin is not None:
+        spec = manifest.plugin(plugin.plugin_id)
+        base_prompt, upgraded_prompt = prompts_of(spec, case, family=manifest.family)
+    ingredients = Ingredients(
+        case=case,
+        seed=seed,
+        base_prompt=base_prompt,
+        upgraded_prompt=upgraded_prompt,
+        weights=plan.weights,
+        settings=manifest.settings,
+        plugin=plugin,
+        condition_sha256=None if detector is None else conditions.sha256(case, detector),
+    )
+    return Trial(
+        trial_id=trial_id(method, variant, ingredients),
+        plugin="" if plugin is None else plugin.plugin_id,
+        kind="" if plugin is None else plugin.kind,
+        stack=json.dumps([] if plugin is None else [plugin.plugin_id]),
+        method=variant.method,
+        t0=variant.t0,
+        plugin_scale=None if plugin is None else variant.plugin_scale,
+        adapter_scale=variant.adapter_scale,
+        preset=manifest.settings.preset,
+        stage1_mode=manifest.settings.stage1_mode,
+        case_id=case.case_id,
+        base_prompt=base_prompt,
+        upgraded_prompt=upgraded_prompt,
+        negative_prompt=case.negative_prompt,
+        condition_path=None if detector is None else condition_name(case.case_id, detector),
+        seed=seed,
+    )
+
+
+def _keep(group: Group, prefixes: Sequence[str]) -> Group | None:
+    """The group with only the variants of which a trial is wanted, all its members kept."""
+    n = len(group.members)
+    kept = [
+        i
+        for i in range(len(group.variants))
+        if any(t.trial_id.startswith(tuple(prefixes)) for t in group.trials[i * n : (i + 1) * n])
+    ]
+    if not kept:
+        return None
+    trials = tuple(t for i in kept for t in group.trials[i * n : (i + 1) * n])
+    variants = tuple(group.variants[i] for i in kept)
+    return Group(group.group_id, group.plugin, group.members, variants, trials)
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Seconds, disk space and downloads that rendering the whole plan takes."""
+    settings, counts = plan.manifest.settings, plan.counts()
+    known = plan.manifest.family == "pocket" and set(counts) <= set(_POCKET_SECONDS_PER_STEP)
+    seconds = sum(
+        n * settings.steps * _POCKET_SECONDS_PER_STEP.get(m, 0) for m, n in counts.items()
+    )
+    n_bytes = sum(
+        n * _PNG_BYTES_PER_PIXEL * _n_pixels(plan.manifest, method) for method, n in counts.items()
+    )
+    return Estimate(counts, seconds if known else None, n_bytes / 2**20, downloads_mib=0.0)
+
+
+def _n_pixels(manifest: Manifest, method: str) -> int:
+    settings = manifest.settings
+    is_base = find_method(method).side == "base"
+    width_px, height_px = settings.base_size if is_base else settings.upgraded_size
+    return width_px * height_px
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """The plan in numbers, for `--json`."""
+    cost = estimate(plan)
+    return {
+        "manifest": plan.manifest.name,
+        "trials": len(plan.trials),
+        "methods": cost.trials,
+        "batches": len(plan.groups),
+        "plugins": list(plan.plugins),
+        "seconds": cost.seconds,
+        "disk_mib": round(cost.disk_mib, 2),
+        "downloads_mib": cost.downloads_mib,
+    }

@@ -1,0 +1,227 @@
+"""Cheap failures first: everything that can be known before a model loads, told all at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from bench.cases import all_cases, prompts_of
+from bench.errors import UserError, shown_path, unknown_name
+from bench.registry import find_method, installed
+from bench.selection import Selection
+from bench.sources import resolve_plugin
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Manifest
+
+RENDERED_KINDS = ("lora", "controlnet")
+CLIP_TOKENS = 75  # of 77: start and end take one each
+_CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
+_SAFETENSORS_HEADER_LIMIT = 100 << 20
+N_SHOWN = 5
+
+
+def preflight(manifest: Manifest, selection: Selection) -> None:
+    """Raise one `UserError` with every problem of the manifest's names, files and prompts.
+
+    A check that needs what another one found missing is left out.
+    """
+    checks: tuple[Callable[[Manifest, Selection], Iterator[str]], ...] = (
+        _check_selection,
+        _check_methods,
+        _check_plugins,
+        _check_cases,
+        _check_mapper,
+    )
+    problems = list(chain.from_iterable(check(manifest, selection) for check in checks))
+    if problems:
+        raise UserError.collect(problems)
+
+
+def _check_selection(manifest: Manifest, selection: Selection) -> Iterator[str]:
+    yield from selection.problems()
+    methods = installed("methods")
+    for name in selection.methods or ():
+        if name not in methods:
+            yield unknown_name("method", name, methods)
+
+
+def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
+    for spec in selection.apply(manifest).methods:
+        if spec.name not in installed("methods"):
+            continue
+        method = find_method(spec.name)
+        if method.uses_t0 and not spec.t0:
+            yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
+
+
+def _check_plugins(manifest: Manifest, selection: Selection) -> Iterator[str]:
+    contents: dict[tuple[str, float, str | None], str] = {}
+    for spec in manifest.plugins:
+        if spec.kind not in RENDERED_KINDS:
+            yield (
+                f"plugin {spec.id!r} is a {spec.kind}: this version renders "
+                f"{' and '.join(RENDERED_KINDS)}; remove it"
+            )
+            continue
+        try:
+            file = resolve_plugin(spec, manifest)
+        except UserError as error:
+            yield from error.problems
+            continue
+        twin = contents.setdefault((file.sha256, spec.weight, spec.trigger), spec.id)
+        if twin != spec.id:
+            yield f"plugins {twin!r} and {spec.id!r} are the same file and weight: remove one"
+
+
+def _check_cases(manifest: Manifest, selection: Selection) -> Iterator[str]:
+    try:
+        cases = all_cases(manifest, limit=selection.limit)
+    except UserError as error:
+        yield from error.problems
+        return
+    for spec in manifest.plugins:
+        without = [
+            case.case_id
+            for case in cases[spec.id]
+            if spec.condition and case.image_path is None and case.scene is None
+        ]
+        if without:
+            yield (
+                f"plugin {spec.id!r} needs a condition, but {_shown(without)} has no picture: add "
+                "'image: PATH' to the case"
+            )
+    yield from _check_prompts(manifest, cases)
+
+
+def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator[str]:
+    check = pocket_prompt_problem if manifest.family == "pocket" else clip_prompt_problem
+    prompts = dict.fromkeys(
+        prompt
+        for spec in manifest.plugins
+        for case in cases[spec.id]
+        for prompt in (*prompts_of(spec, case, family=manifest.family), case.negative_prompt)
+    )
+    problems = [problem for prompt in prompts if (problem := check(prompt)) is not None]
+    yield from problems[:N_SHOWN]
+    if len(problems) > N_SHOWN:
+        yield f"{len(problems) - N_SHOWN} more prompts have such problems"
+
+
+def pocket_prompt_problem(prompt: str) -> str | None:
+    """What is wrong with a prompt for the pocket models: too many words, or unknown ones."""
+    from pocket.tokenizer import MAX_TOKENS, WORDS, unknown_words
+
+    n_words, limit = len(prompt.split()), MAX_TOKENS - 2
+    if n_words > limit:
+        return f"the prompt {prompt!r} has {n_words} words, pocket reads {limit}: shorten it"
+    unknown = sorted(set(unknown_words(prompt)))
+    if unknown:
+        return f"the prompt {prompt!r}: " + "; ".join(
+            unknown_name("pocket word", word, WORDS) for word in unknown
+        )
+    return None
+
+
+def clip_prompt_problem(prompt: str) -> str | None:
+    """Whether a prompt surely has more tokens than CLIP reads: each of its pieces takes one."""
+    n_pieces = len(_CLIP_PIECES.findall(prompt))
+    if n_pieces <= CLIP_TOKENS:
+        return None
+    shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
+    return (
+        f"the prompt {shown!r} has at least {n_pieces} tokens, the models read {CLIP_TOKENS}: "
+        "shorten it"
+    )
+
+
+# --- the mapper
+
+
+def _check_mapper(manifest: Manifest, selection: Selection) -> Iterator[str]:
+    path = selection.adapter
+    if path is None or not path.exists() or manifest.family != "pocket":
+        return
+    try:
+        found = mapper_channels(path)
+    except (ValueError, KeyError, OSError) as error:
+        yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
+        return
+    wanted = _pocket_channels()
+    if found is not None and found != wanted:
+        yield (
+            f"--adapter: the mapper in {shown_path(path)} turns channels {found[0]} into "
+            f"{found[1]}, family {manifest.family!r} needs {wanted[0]} into {wanted[1]}: use a "
+            "mapper that was trained for this family"
+        )
+
+
+Channels = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def mapper_channels(path: Path) -> Channels | None:
+    """In- and out-channels of a mapper, from its config or tensor shapes; None for .bin files.
+
+    Raises ValueError, KeyError or OSError for what is no mapper.
+    """
+    if path.is_dir():
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return tuple(config["in_channels"]), tuple(config["out_channels"])
+    if path.suffix != ".safetensors":
+        return None
+    shapes = _tensor_shapes(path)
+    outs = tuple(shapes[f"zero_out.{i}.weight"][0] for i in range(3))
+    n_blocks = len({key.split(".")[1] for key in shapes if key.startswith("body.")}) // 3
+    ins = (shapes.get(f"body.{i * n_blocks}.in_conv.weight", (outs[i],) * 2)[1] for i in range(3))
+    return tuple(ins), outs
+
+
+def _tensor_shapes(path: Path) -> dict[str, Sequence[int]]:
+    with path.open("rb") as stream:
+        n_bytes = int.from_bytes(stream.read(8), "little")
+        if n_bytes > _SAFETENSORS_HEADER_LIMIT:
+            raise ValueError("it is no safetensors file")
+        header = json.loads(stream.read(n_bytes))
+    return {key: value["shape"] for key, value in header.items() if key != "__metadata__"}
+
+
+def _pocket_channels() -> Channels:
+    from pocket.weights import part_path
+
+    base, upgraded = (
+        json.loads((part_path(part) / "unet" / "config.json").read_text())["block_out_channels"]
+        for part in ("base", "upgraded")
+    )
+    return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
+
+
+# --- the output folder
+
+
+def check_room(folder: Path, needed_mib: float) -> list[str]:
+    """What keeps a run from writing `needed_mib` into `folder`."""
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        return [f"{shown_path(parent)} is a file, not a folder: choose another --out"]
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return [
+            f"{shown_path(parent)} cannot be written: change its rights or choose another --out"
+        ]
+    free_mib = shutil.disk_usage(parent).free / 2**20
+    if free_mib < needed_mib:
+        return [
+            f"{shown_path(folder)} needs about {needed_mib:.0f} MiB, {free_mib:.0f} MiB are free: "
+            "free some space or choose another --out"
+        ]
+    return []
+
+
+def _shown(names: Sequence[str]) -> str:
+    text = ", ".join(repr(name) for name in names[:N_SHOWN])
+    return text if len(names) <= N_SHOWN else f"{text} and {len(names) - N_SHOWN} more"

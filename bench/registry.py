@@ -1,0 +1,57 @@
+"""What is installed: methods, metrics, families and plugin sources, found by entry points."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from bench.errors import UserError, unknown_name
+from plugins_manifest.schema import KnownNames
+from runners.base import SAMPLERS, Method
+
+Group = Literal["methods", "metrics", "families", "sources"]
+DETECTORS = ("canny", "mask")
+_SINGULAR: dict[Group, str] = {
+    "methods": "method",
+    "metrics": "metric",
+    "families": "family",
+    "sources": "source",
+}
+
+
+@cache
+def installed(group: Group) -> dict[str, EntryPoint]:
+    """Name -> entry point of group `xbench.<group>`; nothing is imported."""
+    return {point.name: point for point in entry_points(group=f"xbench.{group}")}
+
+
+def load_entry(group: Group, name: str) -> Any:
+    """The object an entry point names; `UserError` with the nearest names, or if it is broken."""
+    points = installed(group)
+    if name not in points:
+        raise UserError(unknown_name(_SINGULAR[group], name, points))
+    try:
+        return points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{_SINGULAR[group]} {name!r} ({points[name].value}) cannot be imported: {error}; "
+            "reinstall the package that brings it"
+        ) from error
+
+
+@cache
+def find_method(name: str) -> Method:
+    """A method and its traits."""
+    return load_entry("methods", name)()
+
+
+def known_names() -> KnownNames:
+    """Every name that a manifest may use, for the checks of `load_manifest`."""
+    return {
+        "family": tuple(installed("families")),
+        "method": tuple(installed("methods")),
+        "metric": tuple(installed("metrics")),
+        "detector": DETECTORS,
+        "sampler": tuple(SAMPLERS),
+    }

@@ -1,0 +1,78 @@
+"""Which part of a manifest a command asks for, and with which mapper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.errors import UserError, shown_path
+from plugins_manifest.schema import Manifest, MethodSpec, t0_problems
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Overrides of a manifest; None means as the manifest says.
+
+    `limit` keeps the first cases; `adapter` replaces the family's mapper; `only` keeps trials whose
+    ids begin with one of its items.
+    """
+
+    methods: tuple[str, ...] | None = None
+    t0: tuple[float, ...] | None = None
+    limit: int | None = None
+    seeds: tuple[int, ...] | None = None
+    adapter: Path | None = None
+    only: tuple[str, ...] | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data for run.json, without a private path."""
+        data = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.adapter is not None:
+            data["adapter"] = shown_path(self.adapter)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, whatever the manifest says."""
+        found = t0_problems(self.t0 or ())
+        if self.limit is not None and self.limit < 1:
+            found.append(f"--limit is {self.limit}: use at least 1")
+        if self.adapter is not None and not self.adapter.exists():
+            found.append(
+                f"--adapter: there is nothing at {shown_path(self.adapter)}: check the path"
+            )
+        return found
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """The manifest with the methods, t0 values and seeds that were asked for."""
+        specs = {spec.name: spec for spec in manifest.methods}
+        names = self.methods or tuple(specs)
+        methods = tuple(self._with_t0(specs.get(name, MethodSpec(name=name))) for name in names)
+        update: dict[str, Any] = {"methods": methods}
+        if self.seeds is not None:
+            update["seeds"] = self.seeds
+        return manifest.model_copy(update=update)
+
+    def _with_t0(self, spec: MethodSpec) -> MethodSpec:
+        return spec if self.t0 is None else spec.model_copy(update={"t0": self.t0})
+
+
+def parse_list(
+    texts: Sequence[str], kind: Callable[[str], Value], *, option: str
+) -> tuple[Value, ...] | None:
+    """Values of a repeatable, comma-separated option; None if it was not given."""
+    items = [item.strip() for text in texts for item in text.split(",") if item.strip()]
+    if not texts:
+        return None
+    try:
+        values = tuple(dict.fromkeys(kind(item) for item in items))
+    except ValueError as error:
+        raise UserError(
+            f"{option} is {','.join(texts)!r}: give numbers, e.g. {option} 0,1"
+        ) from error
+    if not values:
+        raise UserError(f"{option} is empty: name at least one value or leave the option out")
+    return values
