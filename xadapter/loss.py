@@ -1,8 +1,8 @@
 """The training objective of X-Adapter.
 
-Source: arXiv 2312.02238, equation 4 (null-text training): the squared error of the upgraded model's noise
-prediction, with the mapper's offsets, at one timestep shared by both sides. Legend: b images,
-c channels, h height, w width.
+Source: arXiv 2312.02238, equation 4 (null-text training): the squared error of the upgraded
+model's noise prediction, with the mapper's offsets, at one timestep shared by both sides.
+Legend: b images, c channels, h height, w width.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The trainer of the mapper: only the mapper learns; a run resumes bit by bit.
 
-Source: X-Adapter, arXiv 2312.02238, null-text training (objective: `xadapter.loss`). Ours: weighting by
-the typical loss (option), stratified timesteps, weight averaging, warm-up and cosine decay.
+Source: X-Adapter, arXiv 2312.02238, null-text training (objective: `xadapter.loss`). Ours:
+weighting by the typical loss (option), stratified timesteps, weight averaging, warm-up and cosine
+decay.
 """
 
 from __future__ import annotations

@@ -137,6 +137,12 @@ def test_every_stage1_mode_runs(joined: XAdapter, stage1: Any) -> None:
     assert out.t0 == (1.0 if stage1 == "none" else pytest.approx(2 / 3))
 
 
+def test_sizes_that_halve_to_odd_latents_run(joined: XAdapter) -> None:
+    out = call(joined, width=20, height=12)
+    assert out.images[0].size == (20, 12)
+    assert tuple(out.latents.shape) == (1, 4, 6, 10)
+
+
 def test_guidance_off_and_prompts_per_seed_run(joined: XAdapter) -> None:
     out = call(joined, ["a cat", "a dog"], seeds=[0, 0], guidance_scale=1.0)
     assert not torch.equal(out.latents[0], out.latents[1])

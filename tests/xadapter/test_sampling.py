@@ -191,7 +191,7 @@ def test_truncated_latents_of_sigma_space_solvers_are_those_of_ddim(models: Any)
     starts = {}
     for solver in ("euler", "ddim"):
         world = make_world(models, solver=solver)
-        stage1 = run_stage1(world.base, world.noise.base_start, n_steps=40, snapshots_at=(0.5,))
+        stage1 = run_stage1(world.base, world.noise.base_start, n_steps=12, snapshots_at=(0.5,))
         start = hand_over_truncated(
             stage1,
             base=world.base,
@@ -202,8 +202,8 @@ def test_truncated_latents_of_sigma_space_solvers_are_those_of_ddim(models: Any)
             posterior_noise=world.noise.upgraded_posterior,
         )
         probe = scheduler(solver)
-        probe.set_timesteps(40)
-        starts[solver] = probe.scale_model_input(start.upgraded, probe.timesteps[20])
+        probe.set_timesteps(12)
+        starts[solver] = probe.scale_model_input(start.upgraded, probe.timesteps[6])
     assert apart(starts["euler"], starts["ddim"]) < 0.05
 
 
