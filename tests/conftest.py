@@ -1,0 +1,53 @@
+"""Rules for every test: two switches that continuous integration turns on.
+
+XBENCH_LOOPBACK_ONLY=1 refuses connections to other machines; XBENCH_NO_SKIPS=1 makes a skip fail.
+"""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+class ForeignConnectionError(OSError):
+    """A test tried to reach another machine."""
+
+
+def pytest_configure() -> None:
+    """Guard every socket of this process, and let no library look for a hub."""
+    if os.environ.get("XBENCH_LOOPBACK_ONLY") == "1":
+        _guard_sockets()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn skips into failures where everything that a test may need is at hand."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        if os.environ.get("XBENCH_NO_SKIPS") == "1":
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and XBENCH_NO_SKIPS=1: {report.longrepr}"
+    return report
+
+
+def _guard_sockets() -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+            raise ForeignConnectionError(f"tests reach this machine only, not {address[0]}")
+        connect(self, address)
+
+    socket.socket.connect = guarded
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

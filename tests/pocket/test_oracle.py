@@ -1,0 +1,50 @@
+"""Claims about the analytic reader of pocket pictures."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from pocket.oracle import check, read_style
+from pocket.scenes import COLORS, STYLES, Style, render, scene_at
+
+N_SCENES = 60
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("size_px", [64, 128])
+def test_the_oracle_reads_every_attribute_of_drawn_scenes(style: Style, size_px: int) -> None:
+    scenes = [scene_at(40, i) for i in range(N_SCENES)]
+    readings = [check(render(s, style, size_px), s) for s in scenes]
+    assert np.mean([r.accuracy for r in readings]) == 1.0
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_oracle_names_the_style(style: Style) -> None:
+    pictures = [render(scene_at(41, i), style, 128) for i in range(N_SCENES)]
+    assert np.mean([read_style(p) == style for p in pictures]) >= 0.9
+
+
+def test_a_wrong_color_shape_background_or_count_is_noticed() -> None:
+    scene = next(s for i in range(99) if len((s := scene_at(42, i)).objects) == 1)
+    (item,) = scene.objects
+    other_color = next(c for c in COLORS if c != item.color)
+    other_shape = "star" if item.shape != "star" else "circle"
+    other_background = "teal" if scene.background != "teal" else "pink"
+    drawn = render(scene, "flat", 128)
+    wrong_color = check(drawn, replace(scene, objects=(replace(item, color=other_color),)))
+    assert not wrong_color.colors and not wrong_color.shapes and not wrong_color.count
+    wrong_shape = check(drawn, replace(scene, objects=(replace(item, shape=other_shape),)))
+    assert wrong_shape.colors and not wrong_shape.shapes
+    assert not check(drawn, replace(scene, background=other_background)).background
+    empty = render(replace(scene, objects=()), "flat", 128)
+    assert not check(empty, scene).count
+    assert read_style(empty) is None
+
+
+def test_a_mirrored_picture_breaks_the_relation() -> None:
+    scene = next(s for i in range(99) if (s := scene_at(43, i)).relation == "left of")
+    mirrored = cv2.flip(render(scene, "shaded", 128), 1)
+    assert check(mirrored, scene).relation is False
+    assert check(render(scene, "shaded", 128), scene).relation is True

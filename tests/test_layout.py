@@ -1,0 +1,76 @@
+"""Claims about the layout: what lies where, who may import whom, and what stays light."""
+
+import importlib.util
+import subprocess
+import sys
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
+TORCH_FREE = (
+    *PACKAGES,
+    *("bench.cli", "bench.errors", "bench.plan", "bench.schema", "bench.store", "bench.summary"),
+    *("metrics.stats", "plugins_manifest.cases", "plugins_manifest.load", "pocket.weights"),
+    "runners.base",
+)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_folder_seen_is_the_package_imported(name: str) -> None:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    assert Path(spec.origin) == ROOT / name / "__init__.py"
+
+
+def test_light_modules_leave_torch_out() -> None:
+    code = "import sys, importlib\n"
+    code += f"for m in {TORCH_FREE!r}:\n    importlib.import_module(m)\n"
+    code += "    assert 'torch' not in sys.modules, m\n"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_help_leaves_torch_out() -> None:
+    code = "import sys\nfrom bench.cli import main\n"
+    code += "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+    code += "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "run" in done.stdout and "--manifest" not in done.stderr
+
+
+def test_leaderboard_modules_never_shadow_a_package() -> None:
+    names = {p.stem for p in (ROOT / "leaderboard").rglob("*.py")} - {"__init__"}
+    assert not names & set(PACKAGES)
+
+
+@pytest.mark.parametrize("group", ["xbench.methods", "xbench.metrics", "xbench.families"])
+def test_every_registered_extension_loads(group: str) -> None:
+    found = entry_points(group=group)
+    assert len(found) > 0
+    for entry in found:
+        assert entry.load() is not None
+
+
+def test_modules_and_functions_stay_small() -> None:
+    long_ones = [
+        f"{path.relative_to(ROOT)}: {n} lines"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if (n := len(path.read_text().splitlines())) > 350
+    ]
+    assert long_ones == []
+
+
+@pytest.mark.slow
+def test_help_answers_in_half_a_second() -> None:
+    command = [sys.executable, "-m", "bench.cli", "--help"]
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.5
