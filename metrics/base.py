@@ -56,8 +56,8 @@ class ScoredImage:
 
     A floor image (upgraded model, no plugin) appears once for each plugin it is a floor of.
     `load_picture` and `load_condition` read uint8 RGB [H, W, 3]; `prompt` is the content prompt,
-    without the plugin's trigger; `detector` made the condition; `scene` is (seed, index) of a
-    pocket scene. Knobs that a method does not have are None.
+    without the plugin's trigger; `detector`, as `family` has it, made the condition; `scene` is
+    (seed, index) of a pocket scene. Knobs that a method does not have are None.
     """
 
     trial_id: str
@@ -73,8 +73,8 @@ class ScoredImage:
     prompt: str
     load_picture: Callable[[], np.ndarray]
     load_condition: Callable[[], np.ndarray] | None = None
-    condition_key: str = ""
     detector: str | None = None
+    family: str = ""
     trigger: str | None = None
     scene: tuple[int, int] | None = None
 

@@ -94,11 +94,12 @@ class ConditionMetric:
     def _score(self, image: ScoredImage) -> Score:
         if image.load_condition is None:
             return Score(None, "the trial has no condition image")
-        return self._compare(image.load_picture(), image.load_condition())
+        return self._compare(image.load_picture(), image.load_condition(), family=image.family)
 
-    def _compare(self, picture: np.ndarray, condition: np.ndarray) -> Score:
+    def _compare(self, picture: np.ndarray, condition: np.ndarray, *, family: str = "") -> Score:
         height, width = condition.shape[:2]
-        found = detectors.detect(self.detector, picture, size_px=(width, height))
+        size_px = (width, height)
+        found = detectors.detect(self.detector, picture, size_px=size_px, family=family)
         return overlap(found, condition, tolerance_px=self.tolerance_px).score(self.measure)
 
 

@@ -1,0 +1,186 @@
+"""A run's images as the metrics see them: each with its plugin, its condition, its references.
+
+Floor images belong to no plugin; here each appears once for every plugin that has the same case
+and seed, so that every plugin has its own floor row.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.files import read_image
+from bench.store import RunStore
+from metrics.base import ScoredImage
+from metrics.features import FeatureCache
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Manifest
+
+CACHE_BYTES = 512 << 20
+_PairKey = tuple[str, str, int]  # plugin, case id, seed
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image to score, or the reason why it is not there."""
+
+    image: ScoredImage
+    missing: str | None = None
+
+
+class Pictures:
+    """Reads image files, keeping the most recent ones up to a number of bytes."""
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._held: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    def read(self, path: Path) -> np.ndarray:
+        """uint8 RGB [H, W, 3], not to be written to."""
+        if path in self._held:
+            self._held.move_to_end(path)
+            return self._held[path]
+        picture = read_image(path)
+        self._held[path] = picture
+        self._held_bytes += picture.nbytes
+        while self._held_bytes > self._limit_bytes and len(self._held) > 1:
+            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        return picture
+
+
+class Gallery:
+    """All subjects of a run, neighbors in (case, seed) together; finds references."""
+
+    def __init__(self, subjects: Sequence[Subject]) -> None:
+        self.subjects = sorted(subjects, key=_place)
+        self.features = FeatureCache()
+        self._base: dict[_PairKey, list[ScoredImage]] = {}
+        self._floor: dict[_PairKey, ScoredImage] = {}
+        for image in self.images():
+            key = (image.plugin, image.case_id, image.seed)
+            if image.method == "base":
+                self._base.setdefault(key, []).append(image)
+            elif image.method == "floor":
+                self._floor[key] = image
+
+    def images(self) -> Iterator[ScoredImage]:
+        """The images that are there."""
+        return (s.image for s in self.subjects if s.missing is None)
+
+    def base_of(self, image: ScoredImage) -> ScoredImage | None:
+        """The base model's image of the same plugin, case, seed and plugin scale.
+
+        Without an equal scale (floor has none) the one whose scale is nearest to 1.
+        """
+        found = self._base.get((image.plugin, image.case_id, image.seed), [])
+        return _at_scale(found, image.plugin_scale)
+
+    def floor_of(self, image: ScoredImage) -> ScoredImage | None:
+        """The image of the upgraded model without the plugin, same case and seed."""
+        return self._floor.get((image.plugin, image.case_id, image.seed))
+
+    def style_bank(self, image: ScoredImage) -> list[ScoredImage]:
+        """Base + plugin images of other prompts; their noise, drawn per (seed, case), is too."""
+        bank = []
+        for (plugin, _, _), found in self._base.items():
+            chosen = _at_scale(found, image.plugin_scale)
+            if plugin == image.plugin and chosen and chosen.prompt != image.prompt:
+                bank.append(chosen)
+        return bank
+
+
+def read_gallery(store: RunStore) -> Gallery:
+    """Every trial of a run as subjects."""
+    manifest, cases = store.manifest(), store.cases()
+    rows = _trials_with_results(store)
+    pictures = Pictures()
+    with_plugin = [row for row in rows if row["plugin"]]
+    build = partial(_subject, store=store, manifest=manifest, cases=cases, pictures=pictures)
+    subjects = [build(row) for row in with_plugin]
+    homes = {(row["plugin"], row["case_id"], row["seed"]): row for row in with_plugin}
+    for row in rows:
+        if not row["plugin"]:
+            subjects += [
+                build(
+                    {
+                        **row,
+                        "plugin": plugin,
+                        "kind": home["kind"],
+                        "condition_path": home["condition_path"],
+                    }
+                )
+                for (plugin, case_id, seed), home in homes.items()
+                if (case_id, seed) == (row["case_id"], row["seed"])
+            ]
+    return Gallery(subjects)
+
+
+def _trials_with_results(store: RunStore) -> list[dict[str, Any]]:
+    merged = store.trials().merge(store.results(), on="trial_id", how="left")
+    merged = merged.astype(object).where(merged.notna(), None)
+    return [{str(k): v for k, v in row.items()} for row in merged.to_dict("records")]
+
+
+def _subject(
+    row: dict[str, Any],
+    *,
+    store: RunStore,
+    manifest: Manifest,
+    cases: dict[str, Case],
+    pictures: Pictures,
+) -> Subject:
+    plugin = manifest.plugin(row["plugin"])
+    case = cases.get(row["case_id"])
+    load_condition: Callable[[], np.ndarray] | None = None
+    if row["condition_path"]:
+        load_condition = partial(pictures.read, store.folder / row["condition_path"])
+    image = ScoredImage(
+        trial_id=row["trial_id"],
+        image_sha256=row["image_sha256"] or "",
+        plugin=row["plugin"],
+        kind=row["kind"],
+        method=row["method"],
+        t0=row["t0"],
+        plugin_scale=row["plugin_scale"],
+        adapter_scale=row["adapter_scale"],
+        case_id=row["case_id"],
+        seed=int(row["seed"]),
+        prompt=row["upgraded_prompt"],
+        load_picture=partial(pictures.read, store.folder / (row["image"] or "")),
+        load_condition=load_condition,
+        detector=plugin.condition,
+        family=manifest.family,
+        trigger=plugin.trigger,
+        scene=case.scene if case else None,
+    )
+    return Subject(image, _why_missing(row))
+
+
+def _why_missing(row: dict[str, Any]) -> str | None:
+    if row["status"] == "ok":
+        return None
+    if row["status"] is None:
+        return "not rendered yet"
+    return f"not rendered: {row['error'] or row['status']}"
+
+
+def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage | None:
+    wanted = 1.0 if scale is None else scale
+    exact = [i for i in found if i.plugin_scale == wanted]
+    near = sorted(found, key=lambda i: abs((i.plugin_scale or 1.0) - 1.0))
+    return (exact or near or [None])[0]
+
+
+def _place(subject: Subject) -> tuple[Any, ...]:
+    image = subject.image
+    knobs = (image.t0, image.plugin_scale, image.adapter_scale)
+    numbers = [-1.0 if knob is None or pd.isna(knob) else knob for knob in knobs]
+    return (image.case_id, image.seed, image.plugin, image.method, *numbers, image.trial_id)
