@@ -45,6 +45,7 @@ def sizes_for(base_vae: Any, upgraded_vae: Any, *, height_px: int, width_px: int
     return Sizes(base, upgraded, (base[0] * base_factor, base[1] * base_factor))
 
 
+@torch.no_grad()
 def base_conditions(
     pipe: Any,
     prompts: Sequence[str],
@@ -66,6 +67,7 @@ def base_conditions(
     return Conditions(text=text, negative_text=negative_text, added=added)
 
 
+@torch.no_grad()
 def upgraded_conditions(
     pipe: Any,
     prompts: Sequence[str],

@@ -119,21 +119,15 @@ class XAdapter:
         preset = find_preset(
             self.preset, has_control=bool(controls), has_source=source_image is not None
         )
-        prompts = _per_seed(prompt, len(seeds), "prompt")
-        base_prompts = _per_seed(base_prompt or prompt, len(seeds), "base_prompt")
-        schedulers = shared_schedulers(self.base.scheduler, self.upgraded.scheduler)
-        base = Denoiser(
-            self.base.unet,
-            schedulers[0],
-            base_conditions(self.base, base_prompts, negative_prompt, guidance, ip_adapter_image),
-            guidance,
-            _batched(controls, len(seeds)),
-        )
-        upgraded = Denoiser(
-            self.upgraded.unet,
-            schedulers[1],
-            upgraded_conditions(self.upgraded, prompts, negative_prompt, guidance, (height, width)),
-            guidance,
+        preset.n_last_steps(steps, t0)  # a wrong t0 fails before anything runs
+        base, upgraded = self._sides(
+            _per_seed(prompt if base_prompt is None else base_prompt, len(seeds), "base_prompt"),
+            _per_seed(prompt, len(seeds), "prompt"),
+            negative_prompt=negative_prompt,
+            guidance=guidance,
+            size_px=(height, width),
+            controls=_batched(controls, len(seeds)),
+            ip_adapter_image=ip_adapter_image,
         )
         noise = NoiseSource(generators_from(seeds), preset.draw_order).draw(
             base_chw=(self.base.unet.config.in_channels, *size.base_latent),
@@ -153,6 +147,27 @@ class XAdapter:
         )
         images = to_pil(decode_image(self.upgraded.vae, latents))
         return Output(images, latents, base_images, start.t0)
+
+    def _sides(
+        self,
+        base_prompts: Sequence[str],
+        prompts: Sequence[str],
+        *,
+        negative_prompt: str | None,
+        guidance: Guidance,
+        size_px: tuple[int, int],
+        controls: tuple[Control, ...],
+        ip_adapter_image: Picture | None,
+    ) -> tuple[Denoiser, Denoiser]:
+        schedulers = shared_schedulers(self.base.scheduler, self.upgraded.scheduler)
+        base_text = base_conditions(
+            self.base, base_prompts, negative_prompt, guidance, ip_adapter_image
+        )
+        text = upgraded_conditions(self.upgraded, prompts, negative_prompt, guidance, size_px)
+        return (
+            Denoiser(self.base.unet, schedulers[0], base_text, guidance, controls),
+            Denoiser(self.upgraded.unet, schedulers[1], text, guidance),
+        )
 
     def _controls(
         self,

@@ -202,7 +202,7 @@ def test_wrong_inputs_are_told(base_pipe: Any, upgraded_pipe: Any, joined: XAdap
         XAdapter.from_pipelines(base_pipe, upgraded_pipe, wrong)
     with pytest.raises(SettingError, match=r"multiple of 4 px.*got 26"):
         call(joined, width=26)
-    with pytest.raises(SettingError, match="2 prompts for 1 seeds"):
+    with pytest.raises(SettingError, match=r"2 (base_)?prompts for 1 seeds"):
         call(joined, ["a", "b"])
     with pytest.raises(SettingError, match=r"0 < t0 <= 1, got 1.5"):
         call(joined, t0=1.5)
