@@ -146,3 +146,11 @@ def convert_folder(
         path = out / f"{photo.stem}.png"
         write_bytes(path, png_bytes(detect(cover(read_image(photo), size_px))))
         yield path
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) in px of a text like 512x512; `UserError` for anything else."""
+    sides = text.lower().split("x")
+    if len(sides) == 2 and all(side.isdigit() and int(side) > 0 for side in sides):
+        return int(sides[0]), int(sides[1])
+    raise UserError(f"--size is {text!r}: write it as WIDTHxHEIGHT, e.g. 512x512")

@@ -91,9 +91,10 @@ class Execution:
                 fresh.append((trial.trial_id, png, row))
             bar.update()
         self.store.write_results(group.group_id, list(rows.values()))
-        for trial_id, png, row in fresh if self.cache is not None else ():
-            facts = {key: row[key] for key in ("seconds", "peak_memory_mib", "effective_t0")}
-            self.cache.put(trial_id, png, facts)
+        if self.cache is not None:
+            for trial_id, png, row in fresh:
+                facts = {key: row[key] for key in ("seconds", "peak_memory_mib", "effective_t0")}
+                self.cache.put(trial_id, png, facts)
 
     def _from_cache(self, trial: Trial) -> Row | None:
         cached = None if self.cache is None else self.cache.get(trial.trial_id)

@@ -171,9 +171,8 @@ class RunStore:
         path = self.folder / "results" / f"{part}.parquet"
         frame = pd.DataFrame(list(rows))
         if path.exists():
-            old = read_table(path, schema.RESULTS)
-            old = old[~old["trial_id"].isin(frame["trial_id"])]
-            frame = pd.concat([old, frame], ignore_index=True) if len(old) else frame
+            both = pd.concat([read_table(path, schema.RESULTS), frame], ignore_index=True)
+            frame = both.drop_duplicates("trial_id", keep="last")
         write_table(path, frame, schema.RESULTS)
 
     def image_path(self, trial_id: str) -> Path:

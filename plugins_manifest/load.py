@@ -141,10 +141,11 @@ def _explain(problem: Any, data: dict[Hashable, Any]) -> str:
 
 
 def _valid_keys(loc: Place) -> list[str]:
-    models = _SECTIONS.get(str(loc[0]), ()) if len(loc) > 1 else (Manifest,)
-    if loc[0] == "cases":
+    head, *rest = loc
+    models = _SECTIONS.get(str(head), ()) if rest else (Manifest,)
+    if head == "cases" and rest:
         tags = {"pocket": PocketCases, "coco-val2017": CocoCases, "file": FileCases}
-        models = (tags.get(str(loc[1]), InlineCase),)
+        models = (tags.get(str(rest[0]), InlineCase),)
     return [field.alias or key for m in models for key, field in m.model_fields.items()]
 
 

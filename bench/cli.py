@@ -1,0 +1,382 @@
+"""The command line. Every command imports what it needs when it runs, so that help is fast."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+from plugins_manifest.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.run import RunOutcome, RunRequest
+
+USER_ERROR, INTERRUPTED = 2, 130
+P = ParamSpec("P")
+
+
+class Commands(click.Group):
+    """The command group; says one clear message for user errors and interruptions."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; exit code 2 for user errors, 130 when interrupted."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(USER_ERROR)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nInterrupted. Everything finished is kept; run the same command again to go on.",
+                err=True,
+            )
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xbench", prog_name="xbench")
+def main() -> None:
+    """Do Stable Diffusion 1.5 plugins still work after an upgrade? Measure it.
+
+    Start with:  xbench run --manifest pocket
+    """
+
+
+def run_options(command: Callable[P, None]) -> Callable[P, None]:
+    """Options that `run` and `plan` share."""
+    options = (
+        click.option("--manifest", required=True, metavar="NAME|PATH", help="What is evaluated."),
+        click.option("--methods", multiple=True, metavar="A,B", help="Only these methods."),
+        click.option("--t0", multiple=True, metavar="X,Y", help="Only these hand-over times."),
+        click.option("--limit", type=int, metavar="N", help="Only the first N cases."),
+        click.option("--seeds", multiple=True, metavar="A,B", help="Other seeds."),
+        click.option(
+            "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
+        ),
+        click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return wraps(command)(command)
+
+
+@main.command()
+@run_options
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory [runs/NAME].")
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def run(as_json: bool, out: Path | None, engine: str, dry_run: bool, **given: Any) -> None:
+    """Render, score and compare; the same command resumes a run.
+
+    Exit code 0: all went well; 1: some trials failed; 2: something to fix; 130: interrupted.
+    """
+    request = _request(out=out, show_progress=not as_json, **given)
+    if dry_run:
+        _show_plan(request, as_json=as_json)
+        return
+    from bench.run import run_benchmark
+
+    outcome = run_benchmark(request)
+    _show_outcome(outcome, as_json=as_json)
+    if outcome.n_failed:
+        sys.exit(1)
+
+
+@main.command()
+@run_options
+def plan(as_json: bool, **given: Any) -> None:
+    """Say what a run would cost: images, seconds, disk, downloads."""
+    _show_plan(_request(**given), as_json=as_json)
+
+
+def _request(
+    *,
+    manifest: str,
+    methods: Sequence[str],
+    t0: Sequence[str],
+    limit: int | None,
+    seeds: Sequence[str],
+    adapter: Path | None,
+    only: Sequence[str],
+    out: Path | None = None,
+    device: str = "auto",
+    cache: bool = True,
+    show_progress: bool = True,
+) -> RunRequest:
+    from bench.run import RunRequest
+    from bench.selection import Selection, parse_list
+
+    selection = Selection(
+        methods=parse_list(methods, str, option="--methods"),
+        t0=parse_list(t0, float, option="--t0"),
+        limit=limit,
+        seeds=parse_list(seeds, int, option="--seeds"),
+        adapter=adapter,
+        only=parse_list(only, str, option="--only"),
+    )
+    return RunRequest(
+        manifest=manifest,
+        selection=selection,
+        out=out,
+        device=device,
+        use_cache=cache,
+        show_progress=show_progress,
+        started=_process_start(),
+    )
+
+
+def _process_start() -> float:
+    import psutil
+
+    return psutil.Process().create_time()
+
+
+def _show_plan(request: RunRequest, *, as_json: bool) -> None:
+    from bench.plan import plan_facts
+    from bench.run import plan_run
+
+    facts = plan_facts(plan_run(request))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    seconds = facts["seconds"]
+    click.echo(f"{facts['manifest']}: {facts['trials']} images in {facts['batches']} batches")
+    for method, count in facts["methods"].items():
+        click.echo(f"  {method:<10} {count}")
+    click.echo(f"time       {_duration(seconds) if seconds is not None else 'not measured yet'}")
+    click.echo(f"disk       {facts['disk_mib']:.1f} MiB")
+    click.echo(f"downloads  {facts['downloads_mib']:.0f} MiB")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
+
+
+def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
+    from bench.errors import shown_path
+
+    report = outcome.folder / "tables" / "report.md"
+    if as_json:
+        facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
+        click.echo(json.dumps({**facts, "report": shown_path(report)}, indent=2))
+        return
+    _show_table(outcome.folder)
+    done = outcome.n_trials - outcome.n_failed
+    click.echo(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed", nl=False)
+    click.echo(f" ({outcome.n_cached} from the cache)" if outcome.n_cached else "")
+    click.echo(f"report: {shown_path(report)}")
+    if outcome.was_finished:
+        click.echo("nothing was left to do")
+    elif outcome.overhead is not None:
+        click.echo(
+            f"took {_duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
+            f"metrics {100 * outcome.overhead:.1f} %"
+        )
+
+
+def _show_table(folder: Path) -> None:
+    from bench.report import console_table
+
+    click.echo(console_table(folder))
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def score(run_dir: Path, metrics: Sequence[str], as_json: bool) -> None:
+    """Score the images of a run again, and write its tables."""
+    from bench.judge import judge_run
+    from bench.selection import parse_list
+
+    names = parse_list(metrics, str, option="--metrics")
+    seconds = judge_run(run_dir, metrics=names, show_progress=not as_json)
+    if as_json:
+        click.echo(json.dumps({"seconds_in_metrics": seconds}))
+    else:
+        _show_table(run_dir)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+def report(run_dir: Path) -> None:
+    """Write a run's summary and report again, and print the table."""
+    from bench.judge import write_tables
+    from bench.store import RunStore
+
+    store = RunStore.open(run_dir)
+    with store.lock():
+        write_tables(store)
+    _show_table(run_dir)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("trial")
+def explain(run_dir: Path, trial: str) -> None:
+    """Everything about one image, and how to render it again."""
+    from bench.explain import explain_trial
+    from bench.store import RunStore
+
+    click.echo(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--detector", required=True, metavar="NAME", help="canny or mask.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--size", default="512x512", show_default=True, metavar="WxH", help="Size in px.")
+def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
+    """Make condition images from a folder of photos."""
+    from tqdm import tqdm
+
+    from bench.conditions import convert_folder, parse_size
+
+    made = list(
+        tqdm(
+            convert_folder(folder, out, detector=detector, size_px=parse_size(size)),
+            unit="image",
+            disable=None,
+        )
+    )
+    click.echo(f"{len(made)} condition images in {out}")
+
+
+@main.command()
+@click.option("--family", type=click.Choice(["pocket"]), default="pocket", show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+def train(family: str, steps: int | None, seed: int, out: Path) -> None:
+    """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
+    from bench.train import train_pocket_mapper
+
+    try:
+        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    click.echo(f"mapper in {result.path} after {result.step} steps")
+
+
+@main.group()
+def plugins() -> None:
+    """What manifests contain."""
+
+
+@plugins.command("list")
+@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_plugins(manifest: str, as_json: bool) -> None:
+    """List the plugins of a manifest."""
+    from plugins_manifest.load import load_manifest
+
+    specs = load_manifest(manifest).plugins
+    if as_json:
+        click.echo(json.dumps([spec.model_dump(mode="json") for spec in specs], indent=2))
+        return
+    for spec in specs:
+        click.echo(f"{spec.id:<20} {spec.kind:<12} {spec.source}")
+
+
+@plugins.command("show")
+@click.argument("plugin")
+@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+def show_plugin(plugin: str, manifest: str) -> None:
+    """Show one plugin: what the manifest says, its file and sha256."""
+    from bench.errors import shown_path, unknown_name
+    from bench.sources import resolve_plugin
+    from plugins_manifest.load import load_manifest
+
+    loaded = load_manifest(manifest)
+    specs = {spec.id: spec for spec in loaded.plugins}
+    if plugin not in specs:
+        raise UserError(unknown_name("plugin", plugin, specs))
+    file = resolve_plugin(specs[plugin], loaded)
+    facts = specs[plugin].model_dump(mode="json")
+    click.echo(json.dumps(facts | {"file": shown_path(file.path), "sha256": file.sha256}, indent=2))
+
+
+@main.group()
+def metrics() -> None:
+    """The questions that are asked about images."""
+
+
+@metrics.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_metrics(as_json: bool) -> None:
+    """List the installed metrics with what they need."""
+    from bench.registry import installed, load_entry
+    from metrics.base import describe
+
+    facts = [describe(load_entry("metrics", name)()) for name in sorted(installed("metrics"))]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for fact in facts:
+        note = f" (unavailable: {fact['unavailable']})" if fact["unavailable"] else ""
+        click.echo(f"{fact['name']:<18} {fact['better']:<7} {fact['summary']}{note}")
+
+
+@metrics.command("selftest")
+def selftest_metrics() -> None:
+    """Check that known inputs give known values."""
+    from bench.judge import selftests
+
+    n_failed = 0
+    for name, problem in selftests():
+        click.echo(f"{name:<18} {'ok' if problem is None else problem}")
+        n_failed += problem is not None
+    if n_failed:
+        sys.exit(1)
+
+
+@main.group()
+def cache() -> None:
+    """The image cache that all runs share."""
+
+
+@cache.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_cache(as_json: bool) -> None:
+    """Where the cache is and how large."""
+    from bench.cache import cache_info
+
+    info = cache_info()
+    if as_json:
+        facts = {"folder": str(info.folder), "images": info.n_images, "bytes": info.n_bytes}
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"{info.folder}: {info.n_images} images, {info.n_bytes / 2**20:.1f} MiB")
+
+
+@cache.command("clean")
+@click.option("--unused-days", type=float, help="Only images unused for so many days.")
+def clean(unused_days: float | None) -> None:
+    """Remove cached images; runs keep theirs."""
+    from bench.cache import clean_cache
+
+    removed = clean_cache(unused_days=unused_days)
+    click.echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
+
+
+@main.command()
+def doctor() -> None:
+    """Check that this machine is ready for a run."""
+    from bench.doctor import examine
+
+    n_problems = 0
+    for finding in examine():
+        fix = f" -> {finding.fix}" if finding.fix else ""
+        click.echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
+        n_problems += finding.state != "ok"
+    if n_problems:
+        sys.exit(1)

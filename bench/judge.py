@@ -1,0 +1,61 @@
+"""Scoring a run by the metrics that its manifest names, and writing its tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bench.registry import installed, load_entry
+from bench.report import write_report
+from bench.score import score_run
+from bench.store import RunStore
+from bench.summary import summarise
+from metrics.base import MetricUnavailableError
+
+
+def judge_run(run_dir: Path, *, metrics: Sequence[str] | None = None, show_progress: bool) -> float:
+    """Score a finished run and write its tables; returns the seconds spent inside metrics."""
+    store = RunStore.open(run_dir)
+    with store.lock():
+        names = store.manifest().metrics if metrics is None else metrics
+        seconds = score(store, names, show_progress=show_progress)
+        write_tables(store)
+    return seconds
+
+
+def score(store: RunStore, names: Sequence[str], *, show_progress: bool) -> float:
+    """Score a run by metrics; returns the seconds spent inside them, loading included.
+
+    Raises `UserError` for unknown metrics.
+    """
+    started = time.perf_counter()
+    metrics = [load_entry("metrics", name)() for name in names]
+    loading_seconds = time.perf_counter() - started
+    with tqdm(unit="score", desc="scores", disable=None if show_progress else True) as bar:
+
+        def advance(done: int, total: int, name: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(name, refresh=False)
+            bar.update(done - bar.n)
+
+        return loading_seconds + score_run(store, metrics, progress=advance).total_seconds
+
+
+def write_tables(store: RunStore) -> None:
+    """Write tables/summary.parquet and tables/report.md with its picture sheets."""
+    summarise(store)
+    write_report(store)
+
+
+def selftests() -> Iterator[tuple[str, str | None]]:
+    """Name of each installed metric and what its self-test found, None where all is well."""
+    for name in sorted(installed("metrics")):
+        problem = None
+        try:
+            load_entry("metrics", name)().selftest()
+        except (AssertionError, MetricUnavailableError) as error:
+            problem = str(error) or type(error).__name__
+        yield name, problem
