@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bench.files import read_image
+from bench.rows import Row, records
 from bench.store import RunStore
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
@@ -123,14 +123,12 @@ def read_gallery(store: RunStore) -> Gallery:
     return Gallery(subjects)
 
 
-def _trials_with_results(store: RunStore) -> list[dict[str, Any]]:
-    merged = store.trials().merge(store.results(), on="trial_id", how="left")
-    merged = merged.astype(object).where(merged.notna(), None)
-    return [{str(k): v for k, v in row.items()} for row in merged.to_dict("records")]
+def _trials_with_results(store: RunStore) -> list[Row]:
+    return records(store.trials().merge(store.results(), on="trial_id", how="left"))
 
 
 def _subject(
-    row: dict[str, Any],
+    row: Row,
     *,
     store: RunStore,
     manifest: Manifest,
@@ -164,7 +162,7 @@ def _subject(
     return Subject(image, _why_missing(row))
 
 
-def _why_missing(row: dict[str, Any]) -> str | None:
+def _why_missing(row: Row) -> str | None:
     if row["status"] == "ok":
         return None
     if row["status"] is None:
@@ -182,5 +180,5 @@ def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage 
 def _place(subject: Subject) -> tuple[Any, ...]:
     image = subject.image
     knobs = (image.t0, image.plugin_scale, image.adapter_scale)
-    numbers = [-1.0 if knob is None or pd.isna(knob) else knob for knob in knobs]
+    numbers = [-1.0 if knob is None else knob for knob in knobs]
     return (image.case_id, image.seed, image.plugin, image.method, *numbers, image.trial_id)

@@ -21,6 +21,7 @@ import pyarrow as pa
 from bench import schema
 from bench.files import read_table, write_table
 from bench.gallery import Gallery, Subject, read_gallery
+from bench.rows import Row, records
 from bench.store import RunStore
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 
@@ -34,7 +35,6 @@ SCORES = pa.schema(
 )
 Progress = Callable[[int, int, str], None]
 _CHUNK = 64
-_Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,10 @@ def score_run(
     return Scoring(seconds, skipped, n_scores)
 
 
-def read_scores(store: RunStore) -> pd.DataFrame:
-    """All scores of a run with the columns of `SCORES`, in a fixed order."""
+def read_scores(store: RunStore) -> list[Row]:
+    """All scores of a run as rows with the columns of `SCORES`, in a fixed order."""
     paths = sorted((store.folder / "scores").glob("*.parquet"))
-    frames = [frame for path in paths if not (frame := read_table(path, SCORES)).empty]
-    if not frames:
-        return SCORES.empty_table().to_pandas()
-    return pd.concat(frames, ignore_index=True)
+    return [row for path in paths for row in records(read_table(path, SCORES))]
 
 
 def _task(metric: Metric, gallery: Gallery) -> _Task:
@@ -120,7 +117,7 @@ def _scored_inputs(store: RunStore, name: str) -> str | None:
     if not path.exists():
         return None
     frame = read_table(path, SCORES)
-    return None if frame.empty else frame["inputs"].iloc[0]
+    return None if frame.empty else str(frame["inputs"].tolist()[0])
 
 
 def _image_work(tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[int]]]:
@@ -147,7 +144,7 @@ def _score_chunk(task: _Task, chunk: Sequence[int], gallery: Gallery) -> None:
     task.scores.update(zip(there, scores, strict=False))
 
 
-def _image_rows(task: _Task) -> list[_Row]:
+def _image_rows(task: _Task) -> list[Row]:
     rows = []
     for i, subject in enumerate(task.subjects):
         why = subject.missing or task.unavailable or "no score"
@@ -159,7 +156,7 @@ def _image_rows(task: _Task) -> list[_Row]:
     return rows
 
 
-def _group_rows(task: _Task, gallery: Gallery) -> list[_Row]:
+def _group_rows(task: _Task, gallery: Gallery) -> list[Row]:
     metric: SetMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "group"
     groups: dict[tuple[Any, ...], list[Subject]] = {}
     for subject in task.subjects:
@@ -199,7 +196,7 @@ def _with_caution(score: Score, members: Sequence[Subject]) -> Score:
     return Score(score.value, reason, score.leave_one_out)
 
 
-def _row(task: _Task, subject: Subject, score: Score) -> _Row:
+def _row(task: _Task, subject: Subject, score: Score) -> Row:
     image, metric = subject.image, task.metric
     left_out = score.leave_one_out
     return {
@@ -220,7 +217,7 @@ def _row(task: _Task, subject: Subject, score: Score) -> _Row:
     }
 
 
-def _write(store: RunStore, name: str, rows: Sequence[_Row]) -> None:
+def _write(store: RunStore, name: str, rows: Sequence[Row]) -> None:
     """Replace a metric's file; a metric that applies to no image has none."""
     path = _path(store, name)
     if rows:

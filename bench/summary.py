@@ -7,14 +7,16 @@ the same table, bit by bit. Loads no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
 from bench import schema
+from bench.rows import Row, grouped, records
 from bench.score import read_scores
 from bench.store import RunStore
 from metrics.stats import (
@@ -42,7 +44,7 @@ class Arm:
     adapter_scale: float | None
 
 
-_ARM_FIELDS = [field.name for field in fields(Arm)]
+ARM_FIELDS = [field.name for field in fields(Arm)]
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ class Scores:
     `arms` are in reading order: by plugin, then method, then t0 and scales.
     """
 
-    def __init__(self, frame: pd.DataFrame, prompt_of: Mapping[str, str]) -> None:
+    def __init__(self, rows: Sequence[Row], prompt_of: Mapping[str, str]) -> None:
         self.prompt_of = prompt_of
         self.cells: dict[tuple[Arm, str], Cell] = {}
-        for key, rows in frame.groupby([*_ARM_FIELDS, "metric"], dropna=False, sort=False):
-            arm = _arm(key)
-            self.cells[arm, rows["metric"].iloc[0]] = _cell(arm, rows)
+        for group in grouped(rows, *ARM_FIELDS, "metric").values():
+            arm = arm_of(group[0])
+            self.cells[arm, group[0]["metric"]] = _cell(arm, group)
         self.arms = sorted({arm for arm, _ in self.cells}, key=arm_order)
         self.metrics = sorted({metric for _, metric in self.cells})
 
@@ -116,10 +118,10 @@ class Scores:
 def read_run_scores(run: RunStore | Path) -> Scores:
     """The scores of a run's planned trials."""
     store = run if isinstance(run, RunStore) else RunStore.open(run)
-    trials, frame = store.trials(), read_scores(store)
-    planned = frame["trial_id"].isna() | frame["trial_id"].isin(trials["trial_id"])
-    prompts = dict(zip(trials["case_id"], trials["upgraded_prompt"], strict=True))
-    return Scores(frame[planned], prompts)
+    trials = records(store.trials())
+    planned = {None, *(trial["trial_id"] for trial in trials)}
+    rows = [row for row in read_scores(store) if row["trial_id"] in planned]
+    return Scores(rows, {trial["case_id"]: trial["upgraded_prompt"] for trial in trials})
 
 
 def summarise(run: RunStore | Path) -> pd.DataFrame:
@@ -146,19 +148,20 @@ def arm_order(arm: Arm) -> tuple[Any, ...]:
     return (arm.plugin, place, arm.method, *knobs)
 
 
-def _cell(arm: Arm, rows: pd.DataFrame) -> Cell:
-    first = rows.iloc[0]
-    there = rows[rows["value"].notna()]
-    is_group, group = first["level"] == "group", None
+def arm_of(row: Row) -> Arm:
+    """The arm that a row of scores, of the summary or of the plan belongs to."""
+    return Arm(**{name: row[name] for name in ARM_FIELDS})
+
+
+def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:
+    first, there = rows[0], [row for row in rows if row["value"] is not None]
     by_pair: dict[_PairKey, float] = {}
-    if is_group and len(there):
-        left_out = there["leave_one_out"].iloc[0]
-        parts = json.loads(left_out) if isinstance(left_out, str) else {}
-        group = (float(there["value"].iloc[0]), parts)
-    elif not is_group:
-        pairs = zip(there["case_id"], there["seed"].astype(int), there["value"], strict=True)
-        by_pair = {(case_id, seed): float(value) for case_id, seed, value in pairs}
-    n = int(there["n"].sum())
+    group = None
+    if first["level"] == "image":
+        by_pair = {(row["case_id"], int(row["seed"])): row["value"] for row in there}
+    elif there:
+        group = (there[0]["value"], json.loads(there[0]["leave_one_out"] or "{}"))
+    n = sum(int(row["n"]) for row in there)
     return Cell(arm, first["metric"], first["recipe"], first["better"], by_pair, group, n)
 
 
@@ -173,7 +176,7 @@ def _summary_row(
     floor_cost = costs.get(Arm("", "", arm.method, arm.t0, arm.plugin_scale, arm.adapter_scale))
     seconds, peak_memory_mib = costs.get(arm) or floor_cost or (None, None)
     return {
-        **{name: getattr(arm, name) for name in _ARM_FIELDS},
+        **{name: getattr(arm, name) for name in ARM_FIELDS},
         "metric": metric,
         "recipe": cell.recipe,
         "better": cell.better,
@@ -191,22 +194,13 @@ def _summary_row(
 
 def _costs(store: RunStore) -> dict[Arm, tuple[float | None, float | None]]:
     """Mean seconds and largest peak memory of each arm's finished images; floor is plugin ""."""
-    merged = store.trials().merge(store.results(), on="trial_id")
-    finished = merged[merged["status"] == "ok"]
+    rows = records(store.trials().merge(store.results(), on="trial_id"))
+    finished = [row for row in rows if row["status"] == "ok"]
     costs = {}
-    for key, rows in finished.groupby(_ARM_FIELDS, dropna=False, sort=False):
-        arm = _arm(key)
-        arm = arm if arm.plugin else replace(arm, kind="")
-        costs[arm] = (_or_none(rows["seconds"].mean()), _or_none(rows["peak_memory_mib"].max()))
+    for group in grouped(finished, *ARM_FIELDS).values():
+        arm = arm_of(group[0])
+        arm = arm if arm.plugin else replace(arm, plugin="", kind="")
+        seconds = [row["seconds"] for row in group if row["seconds"] is not None]
+        memory = [row["peak_memory_mib"] for row in group if row["peak_memory_mib"] is not None]
+        costs[arm] = (fmean(seconds) if seconds else None, max(memory, default=None))
     return costs
-
-
-def _arm(key: Any) -> Arm:
-    """An arm from a group's key, which starts with the arm's fields; missing knobs become None."""
-    plugin, kind, method, *knobs = tuple(key)[: len(_ARM_FIELDS)]
-    texts = ["" if pd.isna(text) else str(text) for text in (plugin, kind, method)]
-    return Arm(*texts, *(_or_none(knob) for knob in knobs))
-
-
-def _or_none(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)

@@ -22,7 +22,7 @@ class MetricUnavailableError(ValueError):
     """A metric lacks weights or data; the message says which and how to get them."""
 
 
-class SelfTestError(ValueError):
+class SelfTestError(AssertionError):
     """A metric gave a wrong value for a known input."""
 
 
