@@ -8,6 +8,7 @@ import torch
 from plugins_manifest.errors import UserError
 from runners.families import Family, load_from_folders, load_from_hub
 from runners.hub_family import SD15_SDXL, HubModel
+from runners.pocket_family import POCKET
 from xadapter.mapper import Mapper
 
 
@@ -82,3 +83,30 @@ def test_hub_families_pin_full_commits() -> None:
 def test_a_missing_mapper_of_a_hub_family_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"X_Adapter_v1\.bin"):
         SD15_SDXL.load(device="cpu", dtype="float16", adapter=tmp_path / "none.bin")
+
+
+def test_pocket_loads_its_own_weights_or_another_mapper(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def part_path(name: str) -> Path:
+        asked.append(name)
+        return folders / name
+
+    monkeypatch.setattr("pocket.weights.part_path", part_path)
+    family = POCKET.load(device="cpu", dtype="float32", adapter=folders / "mapper")
+    assert family.name == "pocket"
+    assert asked == ["base", "upgraded"]
+
+
+def test_pocket_weights_that_are_missing_are_a_user_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pocket.weights.HASHES", tmp_path / "sha256.json")
+    with pytest.raises(UserError, match="train-pocket"):
+        POCKET.fingerprint(None)
+    with pytest.raises(UserError, match="pocket weights|train-pocket"):
+        POCKET.load(device="cpu", dtype="float32", adapter=None)
+    with pytest.raises(UserError, match="no mapper"):
+        POCKET.fingerprint(tmp_path / "none")

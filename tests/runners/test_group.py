@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -52,8 +53,8 @@ def state_of(family: Family) -> dict[str, Tensor]:
 def test_every_variant_gives_one_picture_per_case_at_its_side_s_size(
     family: Family, lora: PluginFile, cases: list[RenderCase], sweep: list[Variant]
 ) -> None:
-    results = rendered(family, lora, cases, [*sweep, Variant("floor")])
-    assert len(results) == 6 * len(cases)
+    results = rendered(family, lora, cases[:2], [*sweep, Variant("floor")])
+    assert len(results) == 6 * 2
     for result in results:
         assert result.image is not None
         side_px = 64 if result.variant.method == "base" else 128
@@ -74,15 +75,25 @@ def test_an_image_is_the_same_alone_in_a_batch_and_in_another_order(
     request: pytest.FixtureRequest,
 ) -> None:
     plugin = request.getfixturevalue(kind)
-    batch = images(rendered(family, plugin, cases, sweep))
-    again = images(rendered(family, plugin, cases, sweep))
-    backwards = images(rendered(family, plugin, cases[::-1], sweep[::-1]))
-    alone = images(rendered(family, plugin, [cases[2]], sweep[-1:]))
+    variants = sweep[::2]  # base, sdedit at 1, xadapter at 1
+    batch = images(rendered(family, plugin, cases, variants))
+    backwards = images(rendered(family, plugin, cases[::-1], variants[::-1]))
+    alone = images(rendered(family, plugin, [cases[2]], variants))
     last = len(cases) - 1
     for (variant, index), image in batch.items():
-        assert np.array_equal(image, again[variant, index])
         assert np.array_equal(image, backwards[variant, last - index])
-    assert largest_step(alone[sweep[-1], 0], batch[sweep[-1], 2]) <= 1
+    for variant in variants:
+        assert largest_step(alone[variant, 0], batch[variant, 2]) <= 1
+
+
+def test_a_batch_made_again_with_other_variants_done_gives_the_same_bits(
+    family: Family, lora: PluginFile, cases: list[RenderCase], sweep: list[Variant]
+) -> None:
+    """What a resumed run does."""
+    whole = images(rendered(family, lora, cases[:2], sweep))
+    rest = images(rendered(family, lora, cases[:2], sweep[3:]))
+    for key, image in rest.items():
+        assert np.array_equal(image, whole[key])
 
 
 @pytest.mark.parametrize("kind", ["lora", "controlnet"])
@@ -239,11 +250,10 @@ def test_a_non_finite_image_is_a_row_with_a_reason_and_its_neighbor_is_fine(
 def test_seconds_of_all_trials_add_up_to_the_time_spent(
     family: Family, lora: PluginFile, cases: list[RenderCase], sweep: list[Variant]
 ) -> None:
+    start_s = time.perf_counter()
     results = rendered(family, lora, cases[:2], sweep)
-    by_method = {}
-    for result in results:
-        by_method.setdefault(result.variant.method, []).append(result.seconds)
-    assert max(by_method["base"]) < min(by_method["xadapter"])
+    elapsed_s = time.perf_counter() - start_s
+    assert 0.5 * elapsed_s < sum(result.seconds for result in results) <= elapsed_s
 
 
 def test_wrong_input_is_told_all_at_once(
