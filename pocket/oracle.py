@@ -236,8 +236,8 @@ def _shape_references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if len(scene.objects) > 1:
             continue
         regions = _regions(render(scene, styles[len(features) % 3], SIZE_PX))
-        if len(regions) == 1:
-            features.append(_describe(regions[0][1]))
+        for _, region, _ in regions if len(regions) == 1 else ():
+            features.append(_describe(region))
             labels.append(SHAPES.index(scene.objects[0].shape))
     stacked = np.array(features)
     return stacked, np.array(labels), stacked.std(0)

@@ -26,10 +26,10 @@ def pytest_configure() -> None:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn skips into failures where everything that a test may need is at hand."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail"):
-        if os.environ.get("XBENCH_NO_SKIPS") == "1":
-            report.outcome = "failed"
-            report.longrepr = f"skipped, and XBENCH_NO_SKIPS=1: {report.longrepr}"
+    is_skip = report.skipped and not hasattr(report, "wasxfail")
+    if is_skip and os.environ.get("XBENCH_NO_SKIPS") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and XBENCH_NO_SKIPS=1: {report.longrepr}"
     return report
 
 
