@@ -184,9 +184,10 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 
 
 def _show_table(folder: Path) -> None:
-    from bench.report import console_table
+    from bench.console import format_summary
+    from bench.store import RunStore
 
-    click.echo(console_table(folder))
+    click.echo(format_summary(RunStore.open(folder).summary()))
 
 
 @main.command()
@@ -264,7 +265,7 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
         result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed)
     except ValueError as error:
         raise UserError(str(error)) from error
-    click.echo(f"mapper in {result.path} after {result.step} steps")
+    click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
 
 
 @main.group()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,15 @@ class Stopwatch:
 
     models: float = 0.0
     metrics: float = 0.0
+
+    @contextmanager
+    def in_models(self) -> Iterator[None]:
+        """Count what runs inside as the models' time."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.models += time.perf_counter() - started
 
 
 @dataclass

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import shlex
+from dataclasses import asdict
 from typing import Any
 
 from bench.errors import UserError, shown_path
+from bench.rows import Row, records
 from bench.store import RunStore
 
 
-def find_trial(store: RunStore, beginning: str) -> dict[str, Any]:
+def find_trial(store: RunStore, beginning: str) -> Row:
     """The trial whose id begins so; `UserError` for none and for several."""
-    trials = store.trials()
-    found = trials[trials["trial_id"].str.startswith(beginning)]
-    if found.empty:
+    found = {
+        row["trial_id"]: row
+        for row in records(store.trials())
+        if row["trial_id"].startswith(beginning)
+    }
+    if not found:
         raise UserError(
             f"no trial of {shown_path(store.folder)} begins with {beginning!r}: ids stand in "
             "trials.parquet and are the names of the images"
         )
-    if found["trial_id"].nunique() > 1:
-        some = ", ".join(found["trial_id"].head(3))
+    if len(found) > 1:
+        some = ", ".join(list(found)[:3])
         raise UserError(f"{len(found)} trials begin with {beginning!r} ({some}, ...): add digits")
-    return _plain(found.iloc[0].to_dict())
+    return next(iter(found.values()))
 
 
 def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
@@ -30,26 +34,20 @@ def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
     trial = find_trial(store, beginning)
     trial_id = trial["trial_id"]
     facts, manifest = store.run_facts(), store.manifest()
-    results, scores = store.results(), store.scores()
-    result = results[results["trial_id"] == trial_id]
-    own_scores = scores[scores["trial_id"] == trial_id]
+    results = [row for row in records(store.results()) if row["trial_id"] == trial_id]
     plugins = [p.model_dump(mode="json") for p in manifest.plugins if p.id == trial["plugin"]]
     return {
         "trial": trial,
-        "result": _plain(result.iloc[0].to_dict()) if len(result) else None,
+        "result": results[0] if results else None,
         "scores": [
-            _plain(row)
-            for row in own_scores[["metric", "recipe", "better", "value", "reason"]].to_dict(
-                "records"
-            )
+            {key: row[key] for key in ("metric", "recipe", "better", "value", "reason")}
+            for row in records(store.scores())
+            if row["trial_id"] == trial_id
         ],
         "plugin": plugins[0] if plugins else None,
-        "case": vars(store.cases()[trial["case_id"]]) if store.cases() else None,
+        "case": asdict(store.cases()[trial["case_id"]]),
         "settings": manifest.settings.model_dump(mode="json"),
-        "weights": facts.get("weights"),
-        "versions": facts.get("versions"),
-        "device": facts.get("device"),
-        "git": facts.get("git"),
+        **{key: facts.get(key) for key in ("weights", "versions", "device", "git")},
         "render_again": again_command(store, trial_id, facts),
     }
 
@@ -62,11 +60,3 @@ def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:
     if "adapter" in selection:
         words += ["--adapter", selection["adapter"]]
     return shlex.join(words)
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """A table row as plain data: missing numbers are None."""
-    return {
-        str(key): None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in row.items()
-    }

@@ -8,7 +8,6 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,8 @@ from bench.errors import UserError, shown_path
 from bench.execute import Execution, Stopwatch, finished_trials
 from bench.plan import Plan, estimate, make_plan
 from bench.preflight import check_room, preflight
-from bench.registry import known_names
+from bench.registry import find_method, installed, known_names
+from bench.rows import records
 from bench.selection import Selection
 from bench.sources import resolve_plugin
 from bench.store import RunStore
@@ -86,20 +86,31 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
     manifest = read_request(request)
     store = RunStore(request.out or Path("runs") / manifest.name)
     is_resumed = store.exists()
+    clock = Stopwatch()
     if not is_resumed:
-        preflight_all(manifest, request.selection, store)
+        preflight_all(manifest, request.selection, store, clock)
     with store.lock():
         key = plan_key(manifest, request.selection)
         if is_resumed and (outcome := _finished(store, manifest, key)) is not None:
             return outcome
         if is_resumed:
-            preflight_all(manifest, request.selection, store)
-        return _Run(request, manifest, store, key=key, started=started).go(is_resumed=is_resumed)
+            preflight_all(manifest, request.selection, store, clock)
+        run = _Run(request, manifest, store, key=key, started=started, clock=clock)
+        return run.go(is_resumed=is_resumed)
 
 
-def preflight_all(manifest: Manifest, selection: Selection, store: RunStore) -> None:
-    """`preflight`, and whether the run directory can be written."""
+def preflight_all(
+    manifest: Manifest, selection: Selection, store: RunStore, clock: Stopwatch
+) -> None:
+    """`preflight`, and whether the run directory can be written.
+
+    Methods tell their traits, which imports torch: those seconds are the models'.
+    """
     problems = check_room(store.folder, needed_mib=1)
+    with clock.in_models():
+        for name in {spec.name for spec in selection.apply(manifest).methods}:
+            if name in installed("methods"):
+                find_method(name)
     try:
         preflight(manifest, selection)
     except UserError as error:
@@ -179,13 +190,14 @@ class _Run:
         *,
         key: str,
         started: float,
+        clock: Stopwatch,
     ) -> None:
         self.request = request
         self.manifest = manifest
         self.store = store
         self.key = key
         self.started = started
-        self.clock = Stopwatch()
+        self.clock = clock
         self.facts: dict[str, Any] = {}
 
     def go(self, *, is_resumed: bool) -> RunOutcome:
@@ -258,7 +270,7 @@ class _Run:
         )
 
     def _execute(self, plan: Plan, conditions: ConditionSet) -> None:
-        with self._in_models():
+        with self.clock.in_models():
             device = provenance.choose_device(self.request.device)
             self._write_facts(device=provenance.device_facts(device))
         dtype = plan.manifest.settings.dtype
@@ -284,27 +296,21 @@ class _Run:
         write_tables(self.store)
 
     def _outcome(self, plan: Plan, before: set[str]) -> RunOutcome:
-        results = self.store.results()
-        results = results[results["trial_id"].isin([trial.trial_id for trial in plan.trials])]
-        fresh = results[~results["trial_id"].isin(before)]
+        planned = {trial.trial_id for trial in plan.trials}
+        rows = [row for row in records(self.store.results()) if row["trial_id"] in planned]
+        fresh = [row for row in rows if row["trial_id"] not in before]
         wall_seconds = time.time() - self.started
         inside = self.clock.models + self.clock.metrics
         return RunOutcome(
             folder=self.store.folder,
             n_trials=len(plan.trials),
-            n_failed=int((results["status"] == "failed").sum()),
-            n_rendered=int((fresh["origin"] == "rendered").sum()),
-            n_cached=int((results["origin"] == "cache").sum()),
+            n_failed=sum(row["status"] == "failed" for row in rows),
+            n_rendered=sum(row["origin"] == "rendered" for row in fresh),
+            n_cached=sum(row["origin"] == "cache" for row in rows),
             wall_seconds=wall_seconds,
             overhead=max(0.0, 1 - inside / wall_seconds),
             was_finished=False,
         )
-
-    @contextmanager
-    def _in_models(self) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.clock.models += time.perf_counter() - started
 
 
 class FamilyRenderer:
@@ -331,6 +337,7 @@ class FamilyRenderer:
         from runners.families import load_family
 
         if self._family is None:
+            _quiet_libraries()
             self._family = load_family(
                 self._plan.manifest.family,
                 device=self._device,
@@ -338,6 +345,17 @@ class FamilyRenderer:
                 adapter=self._plan.selection.adapter,
             )
         return self._family
+
+
+def _quiet_libraries() -> None:
+    """Keep diffusers' and transformers' own bars and hints out of ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:

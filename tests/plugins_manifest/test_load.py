@@ -1,0 +1,116 @@
+"""A manifest is read whole or refused with every problem, file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from plugins_manifest.errors import UserError
+from plugins_manifest.load import load_manifest, parse_manifest, shipped_manifests
+from plugins_manifest.schema import json_schema
+
+GOOD = """\
+schema: 1
+name: mine
+family: pocket
+plugins:
+  - id: a
+    kind: lora
+    source: pocket:lora-outline
+cases:
+  - prompt: a red circle
+methods:
+  - name: base
+  - name: xadapter
+    t0: [0.7]
+"""
+KNOWN = {"family": ("pocket",), "method": ("base", "sdedit", "xadapter"), "metric": ("edge-f1",)}
+
+
+def problems_of(text: str) -> tuple[str, ...]:
+    with pytest.raises(UserError) as caught:
+        parse_manifest(text, Path("mine.yaml"), known=KNOWN)
+    return caught.value.problems
+
+
+def test_every_shipped_manifest_loads() -> None:
+    assert {"pocket", "pocket-smoke"} <= set(shipped_manifests())
+    for name in shipped_manifests():
+        assert load_manifest(name).name == name
+
+
+def test_good_manifest_keeps_its_values_and_fills_in_defaults() -> None:
+    manifest = parse_manifest(GOOD, Path("mine.yaml"), known=KNOWN)
+    assert manifest.plugin("a").weight == 1.0
+    assert manifest.methods[1].t0 == (0.7,)
+    assert manifest.seeds == (0,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("name: base", "name: bose", 11, "unknown method 'bose': use base"),
+        ("family: pocket", "family: poket", 3, "unknown family 'poket': use pocket"),
+        ("kind: lora", "kind: lor", 6, "unknown kind 'lor': use lora"),
+        ("kind: lora", "kind: lora\n    triger: x", 7, "unknown key 'triger': use trigger"),
+        ("t0: [0.7]", "t0: [0.7, 1.5]", 13, "t0 is 1.5"),
+        ("t0: [0.7]", "t0: [0]", 13, "use 0 < t0 <= 1"),
+        ("kind: lora", "kind: controlnet", 5, "a controlnet needs a condition"),
+        ("kind: lora", "kind: lora\n    sha256: abc", 7, "64 hexadecimal digits"),
+        ("schema: 1", "schema: 1\nsettings: {base_size: [63, 64]}", 2, "multiple of 8: use 64"),
+        ("schema: 1", "schema: 1\nmetrics: [edge-f2]", 2, "unknown metric 'edge-f2': use edge-f1"),
+        ("schema: 1", "schema: 2", 1, "Input should be 1"),
+        ("schema: 1", "schema: 1\nschema: 1", 2, "comes twice"),
+    ],
+)
+def test_each_mistake_is_told_with_its_line(old: str, new: str, line: int, said: str) -> None:
+    (problem,) = problems_of(GOOD.replace(old, new, 1))
+    assert problem.startswith(f"mine.yaml:{line}: ")
+    assert said in problem
+
+
+def test_all_mistakes_are_told_together() -> None:
+    text = GOOD.replace("lora\n", "lor\n").replace("0.7", "7").replace("name: base", "name: bas")
+    assert len(problems_of(text + "stepps: 3\n")) == 4
+
+
+def test_missing_key_is_named() -> None:
+    assert problems_of(GOOD.replace("family: pocket\n", "")) == (
+        "mine.yaml:1: family is missing: add it",
+    )
+
+
+def test_unknown_case_source_names_the_valid_ones() -> None:
+    text = GOOD.replace("cases:\n  - prompt: a red circle", "cases: {source: coco, n: 3}")
+    assert "coco-val2017" in problems_of(text)[0]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "just words"])
+def test_what_is_no_manifest_is_refused_in_one_message(text: str) -> None:
+    assert len(problems_of(text)) == 1
+
+
+def test_unknown_manifest_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown manifest 'pockt': use pocket"):
+        load_manifest("pockt")
+    with pytest.raises(UserError, match="no manifest file 'no/such.yaml'"):
+        load_manifest("no/such.yaml")
+
+
+def test_fingerprint_depends_on_content_and_not_on_layout() -> None:
+    one = parse_manifest(GOOD, Path("one.yaml"))
+    two = parse_manifest("# a comment\n" + GOOD.replace("[0.7]", "\n      - 0.70"), Path("b.yaml"))
+    other = parse_manifest(GOOD.replace("0.7", "0.8"), Path("one.yaml"))
+    assert one.fingerprint() == two.fingerprint() != other.fingerprint()
+
+
+def test_written_out_manifest_reads_back_the_same(tmp_path: Path) -> None:
+    import yaml
+
+    manifest = load_manifest("pocket")
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(manifest.as_data()))
+    assert load_manifest(path).fingerprint() == manifest.fingerprint()
+
+
+def test_json_schema_knows_every_key() -> None:
+    assert {"schema", "plugins", "cases", "methods"} <= set(json_schema()["properties"])
