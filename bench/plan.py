@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +79,16 @@ class Estimate:
     downloads_mib: float
 
 
-def make_plan(manifest: Manifest, selection: Selection, conditions: ConditionSet) -> Plan:
+def make_plan(
+    manifest: Manifest,
+    selection: Selection,
+    conditions: ConditionSet,
+    *,
+    weights: Mapping[str, str] | None = None,
+) -> Plan:
     """List every trial of the selected part of a manifest.
 
+    `weights` are the family's parts by sha256 (default: those that are installed).
     Raises one `UserError` for all plugins that cannot be resolved; other checks are preflight's.
     """
     chosen = selection.apply(manifest)
@@ -89,7 +96,7 @@ def make_plan(manifest: Manifest, selection: Selection, conditions: ConditionSet
     plan = Plan(
         manifest=chosen,
         selection=selection,
-        weights=family_fingerprint(chosen.family, adapter=selection.adapter),
+        weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
         plugins=_resolve(chosen),
         cases={case.case_id: case for case in itertools.chain(*cases.values())},
         groups=(),

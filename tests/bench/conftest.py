@@ -1,0 +1,114 @@
+"""Runs without models: a renderer that paints, and the shipped pocket weights where they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.conditions import ConditionSet
+from bench.plan import Plan, make_plan
+from bench.selection import Selection
+from plugins_manifest.load import parse_manifest
+from plugins_manifest.schema import Manifest
+from pocket.weights import PARTS, WeightsError, part_path
+from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
+
+SMALL = """\
+schema: 1
+name: small
+family: pocket
+plugins:
+  - {id: lora, kind: lora, source: lora.bin, trigger: outline drawing}
+  - {id: net, kind: controlnet, source: net.bin, condition: canny}
+cases: {source: pocket, seed: 5, n: 3}
+methods:
+  - name: base
+  - name: floor
+  - {name: sdedit, t0: [0.5, 1.0]}
+  - {name: xadapter, t0: [0.5], adapter_scale: [1.0]}
+settings: {base_size: [64, 64], upgraded_size: [128, 128], steps: 4}
+"""
+WEIGHTS = {"base": "b" * 64, "upgraded": "u" * 64, "mapper": "m" * 64}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("XBENCH_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def manifest_file(tmp_path: Path) -> Path:
+    """A small manifest with two plugin files beside it."""
+    for name in ("lora", "net"):
+        (tmp_path / f"{name}.bin").write_bytes(name.encode())
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture
+def manifest(manifest_file: Path) -> Manifest:
+    return parse_manifest(SMALL, manifest_file)
+
+
+def plan_of(manifest: Manifest, folder: Path | None = None, **chosen: object) -> Plan:
+    """A plan over made-up family weights."""
+    conditions = ConditionSet("pocket", (64, 64), folder=folder)
+    return make_plan(manifest, Selection(**chosen), conditions, weights=WEIGHTS)
+
+
+def paint(case: RenderCase, variant: Variant) -> np.ndarray:
+    """An image that depends on everything that a trial's id depends on."""
+    facts = f"{case.base_prompt}|{case.seed}|{variant}|{case.condition is None}"
+    seed = int.from_bytes(hashlib.sha256(facts.encode()).digest()[:4], "big")
+    return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+class Painter:
+    """A stand-in for `run_group`; remembers what it was asked for, and can break."""
+
+    def __init__(self, *, bad_method: str | None = None, stop_after: int | None = None) -> None:
+        self.calls: list[tuple[str | None, list[str], list[Variant]]] = []
+        self.n_images = 0
+        self.bad_method = bad_method
+        self.stop_after = stop_after
+
+    def __call__(
+        self,
+        plugin: PluginFile | None,
+        cases: Sequence[RenderCase],
+        variants: Sequence[Variant],
+        settings: RenderSettings,
+    ) -> Iterator[Rendered]:
+        name = None if plugin is None else plugin.plugin_id
+        self.calls.append((name, [case.case_id for case in cases], list(variants)))
+        for variant in variants:
+            for i, case in enumerate(cases):
+                if self.stop_after is not None and self.n_images >= self.stop_after:
+                    raise KeyboardInterrupt
+                self.n_images += 1
+                if variant.method == self.bad_method:
+                    yield Rendered(variant, i, None, 0.5, 1.0, error="ValueError: too bad")
+                else:
+                    yield Rendered(variant, i, paint(case, variant), 0.5, 1.0, variant.t0)
+
+
+def weights_are_there() -> bool:
+    try:
+        return all(part_path(part) for part in PARTS)
+    except WeightsError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def pocket_weights() -> None:
+    """Needed by tests that render with the shipped models."""
+    if not weights_are_there():
+        pytest.skip("the pocket weights are not all there: make them with scripts/train-pocket")

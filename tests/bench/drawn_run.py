@@ -1,0 +1,155 @@
+"""A finished run directory whose images are drawn, not rendered: every part of it is real.
+
+X-Adapter's pictures show the right scene, SDEdit's a scene that moves away as t0 grows, floor's
+another scene; so a report has something to find.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from bench.store import RunStore, condition_name
+from metrics.condition import edge_f1, edge_iou, mask_iou
+from metrics.distribution import PocketDistance
+from metrics.perceptual import PocketLpips
+from metrics.pocket_oracle import PocketOracle, PocketStyleRate
+from metrics.style import PocketStyle
+from metrics.text import PocketClip
+from plugins_manifest.cases import Case
+from pocket import conditions
+from pocket.scenes import Style, caption, render, scene_at
+from tests.metrics.pictures import random_scorer, random_sha256
+
+SEED = 31
+PLUGINS = {
+    "pocket-canny": ("controlnet", "canny", None),
+    "pocket-outline": ("lora", None, "outline drawing"),
+}
+
+
+@cache
+def reference() -> np.ndarray:
+    pictures = [render(scene_at(77, i), "shaded", 128) for i in range(24)]
+    return random_scorer().features(pictures).astype(np.float64)
+
+
+def drawn_metrics() -> list:
+    scorer = {"scorer": random_scorer, "scorer_sha256": random_sha256}
+    distance = {**scorer, "reference": reference, "reference_sha256": random_sha256}
+    return [
+        edge_f1(),
+        edge_iou(),
+        mask_iou(),
+        PocketClip(**scorer),
+        PocketStyle(**scorer),
+        PocketLpips(**scorer),
+        PocketOracle(),
+        PocketStyleRate(),
+        PocketDistance("pocket-fid", "frechet", **distance),
+        PocketDistance("pocket-kid", "kernel", **distance),
+    ]
+
+
+def draw_run(
+    folder: Path, *, n_cases: int = 6, t0s: tuple[float, ...] = (0.5, 0.9), prompts=None
+) -> RunStore:
+    """Write a whole run with two plugins, four methods, one seed."""
+    store = RunStore(folder)
+    folder.mkdir(parents=True)
+    store.write_run_facts({"run_id": "drawn", "status": "finished"})
+    store.write_manifest(_manifest(n_cases))
+    texts = prompts or [caption(scene_at(SEED, i)) for i in range(n_cases)]
+    cases = [Case(f"case-{i:02}", texts[i], scene=(SEED, i)) for i in range(n_cases)]
+    store.write_cases(cases)
+    trials = [t for case in cases for t in _trials(case, t0s)]
+    for case in cases:
+        _write_condition(store, case)
+    results = [_draw(store, trial, case_of(cases, trial)) for trial in trials]
+    store.write_trials(trials)
+    store.write_results("all", results)
+    return store
+
+
+def case_of(cases: list[Case], trial: dict) -> Case:
+    return next(case for case in cases if case.case_id == trial["case_id"])
+
+
+def _manifest(n_cases: int) -> dict:
+    plugins = []
+    for plugin, (kind, condition, trigger) in PLUGINS.items():
+        facts = {"id": plugin, "kind": kind, "source": f"pocket:{plugin}"}
+        plugins.append(facts | ({"condition": condition} if condition else {"trigger": trigger}))
+    return {
+        "schema": 1,
+        "name": "drawn",
+        "family": "pocket",
+        "plugins": plugins,
+        "cases": {"source": "pocket", "seed": SEED, "n": n_cases},
+        "methods": [{"name": "base"}, {"name": "floor"}],
+        "metrics": ["edge-f1"],
+        "settings": {"base_size": [64, 64], "upgraded_size": [128, 128], "steps": 4},
+    }
+
+
+def _trials(case: Case, t0s: tuple[float, ...]) -> list[dict]:
+    trials = [_trial(case, "", "floor", None)]
+    for plugin in PLUGINS:
+        trials.append(_trial(case, plugin, "base", None))
+        trials += [_trial(case, plugin, m, t0) for m in ("sdedit", "xadapter") for t0 in t0s]
+    return trials
+
+
+def _trial(case: Case, plugin: str, method: str, t0: float | None) -> dict:
+    kind, condition, trigger = PLUGINS.get(plugin, ("", None, None))
+    return {
+        "trial_id": f"{case.case_id}-{plugin or 'none'}-{method}-{t0}",
+        "plugin": plugin,
+        "kind": kind,
+        "stack": "[]",
+        "method": method,
+        "t0": t0,
+        "plugin_scale": 1.0 if plugin else None,
+        "adapter_scale": 1.0 if method == "xadapter" else None,
+        "preset": "sound",
+        "stage1_mode": "full",
+        "case_id": case.case_id,
+        "base_prompt": f"{case.prompt} {trigger}" if trigger else case.prompt,
+        "upgraded_prompt": case.prompt,
+        "negative_prompt": "",
+        "condition_path": condition_name(case.case_id, condition) if condition else None,
+        "seed": 0,
+    }
+
+
+def _write_condition(store: RunStore, case: Case) -> None:
+    from bench.files import png_bytes, write_bytes
+
+    assert case.scene is not None
+    picture = conditions.canny(render(scene_at(*case.scene), "flat", 64))
+    write_bytes(store.condition_path(case.case_id, "canny"), png_bytes(picture))
+
+
+def _draw(store: RunStore, trial: dict, case: Case) -> dict:
+    assert case.scene is not None
+    _, index = case.scene
+    away = {"sdedit": 40 if (trial["t0"] or 0) > 0.7 and index % 4 else 0, "floor": 80}
+    scene = scene_at(SEED, index + away.get(trial["method"], 0))
+    size_px = 64 if trial["method"] == "base" else 128
+    path, sha256 = store.write_image(trial["trial_id"], render(scene, _style(trial), size_px))
+    return {
+        "trial_id": trial["trial_id"],
+        "status": "ok",
+        "image": path,
+        "image_sha256": sha256,
+        "seconds": 0.25 if trial["method"] == "base" else 0.5,
+        "peak_memory_mib": 900.0,
+        "error": None,
+    }
+
+
+def _style(trial: dict) -> Style:
+    is_lora = trial["plugin"] == "pocket-outline"
+    if trial["method"] == "base":
+        return "outline" if is_lora else "flat"
+    return "outline" if is_lora and trial["method"] == "xadapter" else "shaded"

@@ -1,0 +1,132 @@
+"""Everything that can be known before a model loads is told at once."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.preflight import (
+    check_room,
+    clip_prompt_problem,
+    mapper_channels,
+    pocket_prompt_problem,
+    preflight,
+)
+from bench.selection import Selection, parse_list
+from bench.sources import resolve_plugin
+from plugins_manifest.load import parse_manifest
+from plugins_manifest.schema import Manifest
+from tests.bench.conftest import SMALL
+
+
+def problems_of(text: str, file: Path, **chosen: object) -> tuple[str, ...]:
+    with pytest.raises(UserError) as caught:
+        preflight(parse_manifest(text, file), Selection(**chosen))
+    return caught.value.problems
+
+
+def test_good_manifest_passes(manifest: Manifest) -> None:
+    preflight(manifest, Selection())
+
+
+def test_all_problems_come_together(manifest_file: Path) -> None:
+    text = SMALL.replace("lora.bin", "gone.bin").replace(
+        "cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a red dog}]"
+    )
+    problems = problems_of(text, manifest_file, t0=(2.0,), methods=("xadaptr",), limit=0)
+    said = "\n".join(problems)
+    for part in ("gone.bin", "t0 is 2", "unknown method 'xadaptr': use xadapter", "--limit is 0"):
+        assert part in said
+    assert "case-0000' has no picture" not in said  # limit 0 leaves no case to look at
+
+
+def test_wrong_sha256_names_both_and_the_fix(manifest_file: Path) -> None:
+    text = SMALL.replace("source: net.bin", f"source: net.bin, sha256: {'0' * 64}")
+    (problem,) = problems_of(text, manifest_file)
+    assert "plugin 'net'" in problem
+    assert "the manifest says 000" in problem
+
+
+def test_prompts_are_checked_against_the_pocket_vocabulary() -> None:
+    assert pocket_prompt_problem("a large red circle on a white background") is None
+    assert "unknown pocket word 'bleu': use blue" in str(pocket_prompt_problem("a bleu circle"))
+    assert "19 words, pocket reads 18" in str(pocket_prompt_problem("a " * 19))
+
+
+def test_long_prompts_are_refused_for_clip_and_real_ones_are_not() -> None:
+    assert clip_prompt_problem("A man, on a bike (red); it's 1998!") is None
+    assert "at least 80 tokens" in str(clip_prompt_problem("word " * 80))
+
+
+def test_condition_without_picture_is_told(manifest_file: Path) -> None:
+    text = SMALL.replace("cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a circle}]")
+    (problem,) = problems_of(text, manifest_file)
+    assert "'case-0000' has no picture" in problem
+
+
+def test_method_without_t0_is_told(manifest_file: Path) -> None:
+    (problem,) = problems_of(SMALL.replace(", t0: [0.5, 1.0]", ""), manifest_file)
+    assert "method 'sdedit' needs t0" in problem
+
+
+def test_kinds_that_are_not_rendered_yet_are_told(manifest_file: Path) -> None:
+    (problem,) = problems_of(SMALL.replace("kind: lora", "kind: lycoris"), manifest_file)
+    assert "lora and controlnet" in problem
+
+
+def test_sources_that_cannot_be_fetched_are_told(manifest: Manifest) -> None:
+    spec = manifest.plugins[0]
+    for source in ("hf://org/repo@main/file", "urn:air:sd1:lora:civitai:1@2"):
+        with pytest.raises(UserError, match="cannot be fetched yet: download"):
+            resolve_plugin(spec.model_copy(update={"source": source}), manifest)
+    with pytest.raises(UserError, match="no pocket weights named 'lora-x'"):
+        resolve_plugin(spec.model_copy(update={"source": "pocket:lora-x"}), manifest)
+
+
+def write_header(path: Path, shapes: dict[str, list[int]]) -> None:
+    header = {k: {"dtype": "F32", "shape": s, "data_offsets": [0, 0]} for k, s in shapes.items()}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+def test_mapper_channels_are_read_from_config_and_from_shapes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"in_channels": [4, 2, 1], "out_channels": [4, 8, 3]}')
+    assert mapper_channels(tmp_path) == ((4, 2, 1), (4, 8, 3))
+    shapes = {f"zero_out.{i}.weight": [out, out, 1, 1] for i, out in enumerate((4, 8, 3))}
+    shapes |= {"body.1.in_conv.weight": [8, 2, 3, 3], "body.2.in_conv.weight": [3, 1, 3, 3]}
+    file = tmp_path / "mapper.safetensors"
+    write_header(file, shapes | {"body.0.block1.weight": [4, 4, 3, 3]})
+    assert mapper_channels(file) == ((4, 2, 1), (4, 8, 3))
+
+
+def test_mapper_that_does_not_fit_is_told(
+    manifest_file: Path, tmp_path: Path, pocket_weights: None
+) -> None:
+    folder = tmp_path / "mapper"
+    folder.mkdir()
+    (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
+    assert "holds no mapper" in problem
+    (folder / "config.json").write_text('{"in_channels": [4, 2, 1], "out_channels": [4, 8, 3]}')
+    (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
+    assert "channels (4, 2, 1) into (4, 8, 3), family 'pocket' needs" in problem
+
+
+def test_missing_adapter_is_told(manifest_file: Path) -> None:
+    (problem,) = problems_of(SMALL, manifest_file, adapter=Path("no/mapper"))
+    assert problem == "--adapter: there is nothing at no/mapper: check the path"
+
+
+def test_room_is_checked_where_the_run_will_be_written(tmp_path: Path) -> None:
+    assert check_room(tmp_path / "new" / "run", needed_mib=1) == []
+    assert "MiB are free" in check_room(tmp_path, needed_mib=1e12)[0]
+    (tmp_path / "file").write_text("")
+    assert "is a file" in check_room(tmp_path / "file" / "run", needed_mib=1)[0]
+
+
+def test_option_lists_take_commas_and_repetition() -> None:
+    assert parse_list(["0.5,0.7", "0.5"], float, option="--t0") == (0.5, 0.7)
+    assert parse_list([], float, option="--t0") is None
+    with pytest.raises(UserError, match="--t0 is 'x': give numbers"):
+        parse_list(["x"], float, option="--t0")
