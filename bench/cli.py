@@ -381,3 +381,7 @@ def doctor() -> None:
         n_problems += finding.state != "ok"
     if n_problems:
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -43,10 +43,10 @@ def test_all_problems_come_together(manifest_file: Path) -> None:
 
 
 def test_wrong_sha256_names_both_and_the_fix(manifest_file: Path) -> None:
-    text = SMALL.replace("source: net.bin", f"source: net.bin, sha256: {'0' * 64}")
+    text = SMALL.replace("source: net.bin", f"source: net.bin, sha256: {'a' * 64}")
     (problem,) = problems_of(text, manifest_file)
     assert "plugin 'net'" in problem
-    assert "the manifest says 000" in problem
+    assert "the manifest says aaa" in problem
 
 
 def test_prompts_are_checked_against_the_pocket_vocabulary() -> None:
