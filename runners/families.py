@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import nn
 
 from plugins_manifest.errors import UserError
 from runners.fingerprint import find_family
@@ -112,7 +113,9 @@ def make_family(
 def place(model: Any, *, device: str, dtype: str) -> Any:
     """Freeze a model and move it, convolutions in the memory layout that is fast for them."""
     model.eval().requires_grad_(False)
-    return model.to(device=device, dtype=_torch_dtype(dtype), memory_format=torch.channels_last)
+    if model.dtype != _torch_dtype(dtype):
+        nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
+    return model.to(device=device, memory_format=torch.channels_last)
 
 
 def _from_hub(kind: Any, model: HubModel, dtype: str) -> Any:

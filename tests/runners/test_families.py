@@ -106,7 +106,7 @@ def test_pocket_weights_that_are_missing_are_a_user_error(
     monkeypatch.setattr("pocket.weights.HASHES", tmp_path / "sha256.json")
     with pytest.raises(UserError, match="train-pocket"):
         POCKET.fingerprint(None)
-    with pytest.raises(UserError, match="pocket weights|train-pocket"):
+    with pytest.raises(UserError, match=r"pocket weights|train-pocket"):
         POCKET.load(device="cpu", dtype="float32", adapter=None)
     with pytest.raises(UserError, match="no mapper"):
         POCKET.fingerprint(tmp_path / "none")
