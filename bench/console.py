@@ -11,25 +11,25 @@ from bench.rows import Row, grouped, records
 from bench.summary import ARM_FIELDS, Arm, arm_of
 from metrics.stats import Estimate
 
+WIDTH = 100
 Role = Literal["function", "quality", "text"]
+_Names = Mapping[Role, str]
+_N_LEFT = 4  # columns
+_PLAIN: tuple[Role, ...] = ("quality", "text")
 # first in the list that a plugin has numbers for; a plugin has one function
 _CHOICES: dict[Role, tuple[str, ...]] = {
     "function": ("edge-f1", "mask-iou", "pocket-style"),
     "quality": ("pocket-kid", "pocket-fid"),
     "text": ("clip-score", "pocket-clip"),
 }
-_HEADER = ("method", "t0", "function", "difference to base", "quality", "text", "s/image")
 
 
 def format_summary(summary: pd.DataFrame) -> str:
     """Summary rows as aligned text: a block for each plugin, a line for each method and t0."""
     blocks = []
     for (plugin, kind), mine in sorted(grouped(records(summary), "plugin", "kind").items()):
-        names: dict[Role, str | None] = {role: choose_metric(mine, role) for role in _CHOICES}
-        lines = [_line(rows, names) for rows in by_arm(mine).values()]
-        told = [f"{role} {name} ({better_of(mine, name)})" for role, name in names.items() if name]
-        title = f"{plugin} ({kind}): {', '.join(told) or 'no scores'}"
-        blocks.append("\n".join([_clip(title), *_aligned([_HEADER, *lines])]))
+        names = {role: name for role in _CHOICES if (name := choose_metric(mine, role))}
+        blocks.append("\n".join([*_title(f"{plugin} ({kind})", mine, names), *_body(mine, names)]))
     return "\n\n".join(blocks)
 
 
@@ -51,11 +51,14 @@ def by_arm(mine: Sequence[Row]) -> dict[Arm, dict[str, Row]]:
 
 
 def number(value: float | None, *, digits: int = 3, signed: bool = False) -> str:
-    """A number with fixed decimals, or a dash for none."""
+    """A number with fixed decimals, two digits where it is small, or a dash for none."""
     if value is None:
         return "-"
     digits = digits if abs(value) < 100 else min(digits, 1)
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    told = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if digits >= 3 and value and abs(value) < 0.01:
+        told = f"{value:+.2g}" if signed else f"{value:.2g}"
+    return told if told.strip("+-0.") else told.lstrip("+-")
 
 
 def with_interval(
@@ -79,16 +82,41 @@ def with_interval(
     return f"{told} [{ends}]"
 
 
-def _line(rows: Mapping[str, Row], names: Mapping[Role, str | None]) -> tuple[str, ...]:
+def _title(plugin: str, mine: Sequence[Row], names: _Names) -> list[str]:
+    directions: dict[str, list[str]] = {}
+    for name in names.values():
+        directions.setdefault(better_of(mine, name), []).append(name)
+    told = "; ".join(f"{better} is better: {', '.join(n)}" for better, n in directions.items())
+    title = f"{plugin}: {told or 'no scores'}"
+    return [title] if len(title) <= WIDTH else [_clip(plugin), _clip(f"  {told}")]
+
+
+def _body(mine: Sequence[Row], names: _Names) -> list[str]:
+    """The block's lines, with fewer decimals where they would be too wide."""
+    header = ("method", "t0", names.get("function", "function"), "difference to base")
+    header = (*header, names.get("quality", "quality"), names.get("text", "text"), "s/image")
+    for digits in (3, 2):
+        cells = [_line(rows, names, digits=digits) for rows in by_arm(mine).values()]
+        lines = _aligned([header, *cells])
+        if max(len(line) for line in lines) <= WIDTH:
+            return lines
+    return [_clip(line) for line in lines]
+
+
+def _line(rows: Mapping[str, Row], names: _Names, *, digits: int) -> tuple[str, ...]:
     first = next(iter(rows.values()))
-    function = rows.get(names["function"] or "")
-    plain = [rows.get(names[role] or "") for role in ("quality", "text")]
+    function = rows.get(names.get("function", ""))
+    told = ["-", "-"]
+    if function is not None:
+        told = [with_interval(function, digits=digits)]
+        told.append(with_interval(function, prefix="delta", signed=True, digits=digits))
+    plain = [rows.get(names.get(role, "")) for role in _PLAIN]
+    numbers = ["-" if row is None else number(row["value"]) for row in plain]
     return (
         _method(first),
         number(first["t0"], digits=2),
-        "-" if function is None else with_interval(function),
-        "-" if function is None else with_interval(function, prefix="delta", signed=True),
-        *("-" if row is None else number(row["value"]) for row in plain),
+        *told,
+        *numbers,
         number(first["seconds"], digits=2),
     )
 
@@ -99,18 +127,18 @@ def _method(row: Row) -> str:
     return " ".join([row["method"], *marks])
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
-    """Columns two spaces apart; the first is left-aligned, t0 too, numbers to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
-    out = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if i < 4 else cell.rjust(width)
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns two spaces apart; words and intervals to the left, plain numbers to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if i < _N_LEFT else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        out.append(_clip("  " + "  ".join(cells).rstrip()))
-    return out
+        )
+        for line in lines
+    ]
 
 
 def _clip(line: str) -> str:
-    return line if len(line) <= 100 else line[:97] + "..."
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."

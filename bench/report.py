@@ -30,7 +30,7 @@ from bench.summary import Arm, Scores, read_run_scores, summarise
 from metrics.stats import Estimate, holm
 
 MAX_FAILURES = 20
-_PUNCTUATION = str.maketrans({c: f"\\{c}" for c in string.punctuation if c not in ",'.:-;%+="})
+_PUNCTUATION = str.maketrans({c: f"\\{c}" for c in string.punctuation if c not in ",'.:-;%+=()/"})
 _HOW_TO_READ = """\
 - **base**: base model with the plugin, the plugin at home. **floor**: upgraded model without it.
 - **sdedit**: the base picture, noised to t0 and finished by the upgraded model. **xadapter**: the
@@ -90,8 +90,9 @@ def console_table(run: RunStore | Path | pd.DataFrame) -> str:
 def escape(text: str) -> str:
     """Text as Markdown shows it literally: one line, punctuation escaped, no control characters."""
     plain = "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in text)
-    # "http://" and "www." would become links without any brackets
-    return " ".join(plain.split()).translate(_PUNCTUATION).replace("www.", "www\\.")
+    literal = " ".join(plain.split()).translate(_PUNCTUATION)
+    # both would become links without any brackets
+    return literal.replace("://", ":\\/\\/").replace("www.", "www\\.")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -200,7 +201,9 @@ def _verdicts(duels: Sequence[_Duel]) -> str:
     places: dict[str, list[str]] = {}
     for duel in duels:
         low, high = duel.difference.low, duel.difference.high
-        if low is None or high is None:
+        if duel.difference.value == 0:
+            verdict = "equals SDEdit"
+        elif low is None or high is None:
             verdict = "cannot be told from SDEdit (no interval)"
         elif low > 0 or high < 0:
             good = (low > 0) == (duel.better == "higher")

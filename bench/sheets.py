@@ -15,7 +15,7 @@ from bench.summary import Arm, arm_order
 
 MAX_ROWS = 8
 TILE_PX = 192
-_LABEL_PX, _HEADER_PX, _GAP_PX, _MARGIN_PX = 264, 76, 6, 16
+_LABEL_PX, _HEADER_PX, _GAP_PX, _METHOD_GAP_PX, _MARGIN_PX = 264, 76, 6, 14, 16
 _FONT_PX, _HEADER_FONT_PX = 21, 24
 _PAPER, _INK, _FAINT, _EMPTY = (255, 255, 255), (25, 25, 25), (95, 95, 95), (232, 232, 232)
 
@@ -63,20 +63,31 @@ def draw_plugin(subjects: Sequence[Subject]) -> Image.Image:
 def draw_sheet(row_labels: Sequence[str], columns: Sequence[Column]) -> Image.Image:
     """Put labeled rows and columns on white paper; every cell is `TILE_PX` square."""
     step = TILE_PX + _GAP_PX
-    width = 2 * _MARGIN_PX + _LABEL_PX + step * len(columns)
+    lefts = _lefts(columns)
+    width = max(lefts, default=_LABEL_PX) + TILE_PX + _MARGIN_PX
     height = 2 * _MARGIN_PX + _HEADER_PX + step * len(row_labels)
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for r, label in enumerate(row_labels):
         top = _MARGIN_PX + _HEADER_PX + r * step
         _draw_label(draw, label, top=top)
-    for c, column in enumerate(columns):
-        left = _MARGIN_PX + _LABEL_PX + c * step
+    for left, column in zip(lefts, columns, strict=True):
         _draw_heading(draw, column.heading, left=left)
         for r, cell in enumerate(column.cells):
             top = _MARGIN_PX + _HEADER_PX + r * step
             _draw_cell(sheet, cell, left=left, top=top)
     return sheet
+
+
+def _lefts(columns: Sequence[Column]) -> list[int]:
+    """Left edges of the columns; a wider gap separates methods."""
+    lefts: list[int] = []
+    left, method = _MARGIN_PX + _LABEL_PX, None
+    for column in columns:
+        left += _METHOD_GAP_PX if method not in (None, column.heading[0]) else 0
+        lefts.append(left)
+        left, method = left + TILE_PX + _GAP_PX, column.heading[0]
+    return lefts
 
 
 def heading_of(arm: Arm) -> tuple[str, str]:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.files import png_bytes, write_bytes
+from bench.score import score_run
 from bench.store import RunStore, condition_name
+from bench.summary import summarise
 from metrics.condition import edge_f1, edge_iou, mask_iou
 from metrics.distribution import PocketDistance
 from metrics.perceptual import PocketLpips
@@ -71,6 +74,15 @@ def draw_run(
     return store
 
 
+@cache
+def finished_run(root: Path) -> RunStore:
+    """A drawn run with scores and summary, made once for all tests, which only read it."""
+    store = draw_run(root / "finished" / "drawn")
+    score_run(store, drawn_metrics())
+    summarise(store)
+    return store
+
+
 def case_of(cases: list[Case], trial: dict) -> Case:
     return next(case for case in cases if case.case_id == trial["case_id"])
 
@@ -123,8 +135,6 @@ def _trial(case: Case, plugin: str, method: str, t0: float | None) -> dict:
 
 
 def _write_condition(store: RunStore, case: Case) -> None:
-    from bench.files import png_bytes, write_bytes
-
     assert case.scene is not None
     picture = conditions.canny(render(scene_at(*case.scene), "flat", 64))
     write_bytes(store.condition_path(case.case_id, "canny"), png_bytes(picture))

@@ -10,9 +10,8 @@ from bench.report import console_table, escape, write_report
 from bench.score import score_run
 from bench.sheets import Column, draw_sheet
 from bench.store import RunStore
-from bench.summary import summarise
 from metrics.stats import Estimate
-from tests.bench.drawn_run import draw_run, drawn_metrics
+from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
 
 HOSTILE = [
     "<script>alert(1)</script> | a [link](http://evil.example) `code` ![x](y)",
@@ -23,9 +22,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> RunStore:
-    store = draw_run(tmp_path_factory.mktemp("runs") / "drawn")
-    score_run(store, drawn_metrics())
-    summarise(store)
+    store = finished_run(tmp_path_factory.getbasetemp())
     write_report(store)
     return store
 
@@ -40,7 +37,7 @@ def rendered(markdown: str) -> str:
 
 
 def test_the_report_says_in_words_what_was_found(text: str):
-    words = text.split("## How to read")[0]
+    words = text.split("## How to read", maxsplit=1)[0]
     assert "**pocket-canny** (edge-f1): base 1.000, floor 0.0" in words
     assert "equals SDEdit at t0 0.5; keeps more than SDEdit at t0 0.9" in words
 
@@ -101,7 +98,7 @@ def test_a_run_with_hostile_prompts_and_errors_is_reported(tmp_path: Path):
     store.write_results("all", results.to_dict("records"))
     score_run(store, drawn_metrics())
     text = write_report(store).read_text(encoding="utf-8")
-    assert "4 of 15 trials failed" in text
+    assert "4 of 21 trials failed" in text
     assert "<b>" not in rendered(text)
     assert "\\<b\\>boom\\</b\\> \\| pipe second line" in text
 

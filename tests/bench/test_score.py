@@ -15,14 +15,12 @@ from metrics.features import FeatureCache
 from metrics.pocket_oracle import PocketOracle
 from metrics.style import PocketStyle
 from metrics.text import ClipScore
-from tests.bench.drawn_run import draw_run, drawn_metrics
+from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory) -> RunStore:
-    store = draw_run(tmp_path_factory.mktemp("runs") / "drawn")
-    score_run(store, drawn_metrics())
-    return store
+    return finished_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

@@ -11,15 +11,12 @@ from bench.rows import Row, records
 from bench.score import score_run
 from bench.store import RunStore
 from bench.summary import Arm, Scores, read_run_scores, summarise
-from tests.bench.drawn_run import draw_run, drawn_metrics
+from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> RunStore:
-    store = draw_run(tmp_path_factory.mktemp("runs") / "drawn")
-    score_run(store, drawn_metrics())
-    summarise(store)
-    return store
+    return finished_run(tmp_path_factory.getbasetemp())
 
 
 def find(rows: list[Row], **wanted) -> Row:

@@ -1,0 +1,88 @@
+"""Drawn pocket scenes as scored images, and a scorer with random weights."""
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from metrics.base import ScoredImage
+from metrics.features import FeatureCache
+from pocket.scenes import caption, render, scene_at
+from pocket.scorer import Scorer, ScorerConfig, build_clip
+
+
+@cache
+def random_scorer() -> Scorer:
+    torch.manual_seed(0)
+    return Scorer(build_clip(ScorerConfig(vision_width=8, text_width=32)), sha256="a" * 64)
+
+
+def random_sha256() -> str:
+    return "a" * 64
+
+
+def image_of(
+    index: int,
+    *,
+    picture: np.ndarray | None = None,
+    condition: np.ndarray | None = None,
+    method: str = "xadapter",
+    plugin: str = "pocket-outline",
+    kind: str = "lora",
+    prompt: str | None = None,
+    detector: str | None = None,
+    trigger: str | None = None,
+    style: str = "shaded",
+) -> ScoredImage:
+    scene = scene_at(21, index)
+    if picture is None:
+        picture = render(scene, style, 128)
+    return ScoredImage(
+        trial_id=f"{plugin}-{method}-{index}",
+        image_sha256=f"{style}-{index}-{hash(picture.tobytes())}",
+        plugin=plugin,
+        kind=kind,
+        method=method,
+        t0=None,
+        plugin_scale=1.0,
+        adapter_scale=None,
+        case_id=f"case-{index}",
+        seed=0,
+        prompt=caption(scene) if prompt is None else prompt,
+        load_picture=lambda: picture,
+        load_condition=None if condition is None else lambda: condition,
+        detector=detector,
+        family="pocket",
+        trigger=trigger,
+        scene=(21, index),
+    )
+
+
+class NoReferences:
+    """A world without other images."""
+
+    def __init__(self) -> None:
+        self.features = FeatureCache()
+
+    def base_of(self, image):
+        return None
+
+    def floor_of(self, image):
+        return None
+
+    def style_bank(self, image):
+        return []
+
+
+class GivenReferences(NoReferences):
+    """A base image and a bank for every question."""
+
+    def __init__(self, *, base=None, bank=()) -> None:
+        super().__init__()
+        self.base, self.bank = base, list(bank)
+
+    def base_of(self, image):
+        return self.base
+
+    def style_bank(self, image):
+        return self.bank
