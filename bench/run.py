@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import provenance
 from bench.cache import ImageCache, render_context
-from bench.cases import all_cases
 from bench.conditions import ConditionSet
-from bench.errors import UserError, shown_path
+from bench.errors import UserError
 from bench.execute import Execution, Stopwatch, finished_trials
 from bench.plan import Plan, estimate, make_plan
 from bench.preflight import check_room, preflight
 from bench.registry import find_method, installed, known_names
+from bench.renderer import FamilyRenderer
+from bench.resume import check_identity, find_finished, locked_manifest, plan_key
 from bench.rows import records
 from bench.selection import Selection
-from bench.sources import resolve_plugin
 from bench.store import RunStore
 from plugins_manifest.load import load_manifest
 from plugins_manifest.schema import Manifest
-from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
-from runners.fingerprint import family_fingerprint
-
-if TYPE_CHECKING:
-    from runners.families import Family
 
 
 @dataclass(frozen=True)
@@ -91,8 +82,8 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
         preflight_all(manifest, request.selection, store, clock)
     with store.lock():
         key = plan_key(manifest, request.selection)
-        if is_resumed and (outcome := _finished(store, manifest, key)) is not None:
-            return outcome
+        if is_resumed and (n_trials := find_finished(store, manifest, key)) is not None:
+            return nothing_left(store, n_trials)
         if is_resumed:
             preflight_all(manifest, request.selection, store, clock)
         run = _Run(request, manifest, store, key=key, started=started, clock=clock)
@@ -119,57 +110,15 @@ def preflight_all(
         raise UserError.collect(problems)
 
 
-def plan_key(manifest: Manifest, selection: Selection) -> str:
-    """Hash of everything a plan is made from; equal keys mean equal plans. Loads no torch."""
-    problems = selection.problems()
-    if problems:
-        raise UserError.collect(problems)
-    cases = {
-        case.case_id: [asdict(case), _file_state(case.image_path)]
-        for listed in all_cases(manifest, limit=selection.limit).values()
-        for case in listed
-    }
-    files = {spec.id: resolve_plugin(spec, manifest).sha256 for spec in manifest.plugins}
-    weights = family_fingerprint(manifest.family, adapter=selection.adapter)
-    facts = [manifest.fingerprint(), selection.as_data(), weights, files, cases]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _file_state(path: str | None) -> list[int] | None:
-    if path is None:
-        return None
-    state = Path(path).stat()
-    return [state.st_size, state.st_mtime_ns]
-
-
 def _conditions(manifest: Manifest, folder: Path | None) -> ConditionSet:
     return ConditionSet(manifest.family, manifest.settings.base_size, folder=folder)
 
 
-def _check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:
-    if facts.get("manifest_fingerprint") != manifest.fingerprint():
-        raise UserError(
-            f"{shown_path(store.folder)} holds a run of another manifest "
-            f"({facts.get('manifest')!r}, {str(facts.get('manifest_fingerprint'))[:8]}; this one "
-            f"is {manifest.name!r}, {manifest.fingerprint()[:8]}): choose another --out, or delete "
-            "that folder"
-        )
-
-
-def _finished(store: RunStore, manifest: Manifest, key: str) -> RunOutcome | None:
-    """The outcome of a run that has nothing left to do, read without torch; None otherwise."""
-    facts = store.run_facts()
-    _check_identity(facts, manifest, store)
-    if facts.get("status") != "complete" or facts.get("plan_key") != key:
-        return None
-    planned = set(store.trials()["trial_id"])
-    if not planned <= finished_trials(store) or store.summary().empty:
-        return None
-    if not (store.tables_dir / "report.md").is_file():
-        return None
+def nothing_left(store: RunStore, n_trials: int) -> RunOutcome:
+    """The outcome of asking for a run that is finished."""
     return RunOutcome(
         folder=store.folder,
-        n_trials=len(planned),
+        n_trials=n_trials,
         n_failed=0,
         n_rendered=0,
         n_cached=0,
@@ -223,7 +172,7 @@ class _Run:
     def _open(self, *, is_resumed: bool) -> None:
         old = self.store.run_facts() if is_resumed else {}
         if old:
-            _check_identity(old, self.manifest, self.store)
+            check_identity(old, self.manifest, self.store)
         manifest = self.manifest
         self.facts = {
             "run_id": old.get("run_id", uuid.uuid4().hex),
@@ -311,68 +260,3 @@ class _Run:
             overhead=max(0.0, 1 - inside / wall_seconds),
             was_finished=False,
         )
-
-
-class FamilyRenderer:
-    """Renders groups with a family that is loaded when the first group comes."""
-
-    def __init__(self, plan: Plan, device: str) -> None:
-        self._plan = plan
-        self._device = device
-        self._family: Family | None = None
-
-    def __call__(
-        self,
-        plugin: PluginFile | None,
-        cases: Sequence[RenderCase],
-        variants: Sequence[Variant],
-        settings: RenderSettings,
-    ) -> Iterator[Rendered]:
-        """`run_group` with the plan's family."""
-        from runners.group import run_group
-
-        return run_group(self._loaded(), plugin, cases, variants, settings)
-
-    def _loaded(self) -> Family:
-        from runners.families import load_family
-
-        if self._family is None:
-            _quiet_libraries()
-            self._family = load_family(
-                self._plan.manifest.family,
-                device=self._device,
-                dtype=self._plan.manifest.settings.dtype,
-                adapter=self._plan.selection.adapter,
-            )
-        return self._family
-
-
-def _quiet_libraries() -> None:
-    """Keep diffusers' and transformers' own bars and hints out of ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-
-
-def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The manifest with every plugin's sha256; local paths are made relative to `folder`."""
-    data = plan.manifest.as_data()
-    for entry in data["plugins"]:
-        file = plan.plugins[entry["id"]]
-        entry["sha256"] = file.sha256
-        if ":" not in entry["source"]:
-            entry["source"] = _relative(file.path, folder)
-    if isinstance(data["cases"], dict) and "path" in data["cases"]:
-        data["cases"]["path"] = _relative(plan.manifest.folder / data["cases"]["path"], folder)
-    for case in data["cases"] if isinstance(data["cases"], list) else ():
-        if "image" in case:
-            case["image"] = _relative(plan.manifest.folder / case["image"], folder)
-    return data
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return os.path.relpath(path.resolve(), folder.resolve())

@@ -9,7 +9,7 @@ from tests.bench.chaos import killed_run, start_run, tables
 
 
 @pytest.mark.usefixtures("pocket_weights")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_run_killed_three_times_equals_uninterrupted_run(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     assert start_run(whole, cache=tmp_path / "cache-1").wait() == 0

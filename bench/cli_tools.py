@@ -1,0 +1,163 @@
+"""The commands around a run: conditions, training, plugins, metrics, cache, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from plugins_manifest.errors import UserError
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--detector", required=True, metavar="NAME", help="canny or mask.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--size", default="512x512", show_default=True, metavar="WxH", help="Size in px.")
+def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
+    """Make condition images from a folder of photos."""
+    from tqdm import tqdm
+
+    from bench.conditions import convert_folder, parse_size
+
+    made = list(
+        tqdm(
+            convert_folder(folder, out, detector=detector, size_px=parse_size(size)),
+            unit="image",
+            disable=None,
+        )
+    )
+    click.echo(f"{len(made)} condition images in {out}")
+
+
+@click.command()
+@click.option("--family", type=click.Choice(["pocket"]), default="pocket", show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+def train(family: str, steps: int | None, seed: int, out: Path) -> None:
+    """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
+    from bench.train import train_pocket_mapper
+
+    try:
+        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
+
+
+@click.group()
+def plugins() -> None:
+    """What manifests contain."""
+
+
+@plugins.command("list")
+@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_plugins(manifest: str, as_json: bool) -> None:
+    """List the plugins of a manifest."""
+    from plugins_manifest.load import load_manifest
+
+    specs = load_manifest(manifest).plugins
+    if as_json:
+        click.echo(json.dumps([spec.model_dump(mode="json") for spec in specs], indent=2))
+        return
+    for spec in specs:
+        click.echo(f"{spec.id:<20} {spec.kind:<12} {spec.source}")
+
+
+@plugins.command("show")
+@click.argument("plugin")
+@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+def show_plugin(plugin: str, manifest: str) -> None:
+    """Show one plugin: what the manifest says, its file and sha256."""
+    from bench.errors import shown_path, unknown_name
+    from bench.sources import resolve_plugin
+    from plugins_manifest.load import load_manifest
+
+    loaded = load_manifest(manifest)
+    specs = {spec.id: spec for spec in loaded.plugins}
+    if plugin not in specs:
+        raise UserError(unknown_name("plugin", plugin, specs))
+    file = resolve_plugin(specs[plugin], loaded)
+    facts = specs[plugin].model_dump(mode="json")
+    click.echo(json.dumps(facts | {"file": shown_path(file.path), "sha256": file.sha256}, indent=2))
+
+
+@click.group()
+def metrics() -> None:
+    """The questions that are asked about images."""
+
+
+@metrics.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_metrics(as_json: bool) -> None:
+    """List the installed metrics with what they need."""
+    from bench.registry import installed, load_entry
+    from metrics.base import describe
+
+    facts = [describe(load_entry("metrics", name)()) for name in sorted(installed("metrics"))]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for fact in facts:
+        note = f" (unavailable: {fact['unavailable']})" if fact["unavailable"] else ""
+        click.echo(f"{fact['name']:<18} {fact['better']:<7} {fact['summary']}{note}")
+
+
+@metrics.command("selftest")
+def selftest_metrics() -> None:
+    """Check that known inputs give known values."""
+    from bench.judge import selftests
+
+    n_failed = 0
+    for name, problem in selftests():
+        click.echo(f"{name:<18} {'ok' if problem is None else problem}")
+        n_failed += problem is not None
+    if n_failed:
+        sys.exit(1)
+
+
+@click.group()
+def cache() -> None:
+    """The image cache that all runs share."""
+
+
+@cache.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_cache(as_json: bool) -> None:
+    """Where the cache is and how large."""
+    from bench.cache import cache_info
+
+    info = cache_info()
+    if as_json:
+        facts = {"folder": str(info.folder), "images": info.n_images, "bytes": info.n_bytes}
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"{info.folder}: {info.n_images} images, {info.n_bytes / 2**20:.1f} MiB")
+
+
+@cache.command("clean")
+@click.option("--unused-days", type=float, help="Only images unused for so many days.")
+def clean(unused_days: float | None) -> None:
+    """Remove cached images; runs keep theirs."""
+    from bench.cache import clean_cache
+
+    removed = clean_cache(unused_days=unused_days)
+    click.echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
+
+
+@click.command()
+def doctor() -> None:
+    """Check that this machine is ready for a run."""
+    from bench.doctor import examine
+
+    n_problems = 0
+    for finding in examine():
+        fix = f" -> {finding.fix}" if finding.fix else ""
+        click.echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
+        n_problems += finding.state != "ok"
+    if n_problems:
+        sys.exit(1)

@@ -1,0 +1,90 @@
+"""Whether a run directory belongs to a request, and whether anything is left to do in it.
+
+Loads no torch, so that the answer for a finished run comes at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.cases import all_cases
+from bench.errors import UserError, shown_path
+from bench.execute import finished_trials
+from bench.plan import Plan
+from bench.selection import Selection
+from bench.sources import resolve_plugin
+from bench.store import RunStore
+from plugins_manifest.schema import Manifest
+from runners.fingerprint import family_fingerprint
+
+
+def plan_key(manifest: Manifest, selection: Selection) -> str:
+    """Hash of everything a plan is made from; equal keys mean equal plans. Loads no torch."""
+    problems = selection.problems()
+    if problems:
+        raise UserError.collect(problems)
+    cases = {
+        case.case_id: [asdict(case), _file_state(case.image_path)]
+        for listed in all_cases(manifest, limit=selection.limit).values()
+        for case in listed
+    }
+    files = {spec.id: resolve_plugin(spec, manifest).sha256 for spec in manifest.plugins}
+    weights = family_fingerprint(manifest.family, adapter=selection.adapter)
+    facts = [manifest.fingerprint(), selection.as_data(), weights, files, cases]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _file_state(path: str | None) -> list[int] | None:
+    if path is None:
+        return None
+    state = Path(path).stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:
+    if facts.get("manifest_fingerprint") != manifest.fingerprint():
+        raise UserError(
+            f"{shown_path(store.folder)} holds a run of another manifest "
+            f"({facts.get('manifest')!r}, {str(facts.get('manifest_fingerprint'))[:8]}; this one "
+            f"is {manifest.name!r}, {manifest.fingerprint()[:8]}): choose another --out, or delete "
+            "that folder"
+        )
+
+
+def find_finished(store: RunStore, manifest: Manifest, key: str) -> int | None:
+    """The number of trials of a run that has nothing left to do; None otherwise."""
+    facts = store.run_facts()
+    check_identity(facts, manifest, store)
+    if facts.get("status") != "complete" or facts.get("plan_key") != key:
+        return None
+    planned = set(store.trials()["trial_id"])
+    if not planned <= finished_trials(store) or store.summary().empty:
+        return None
+    if not (store.tables_dir / "report.md").is_file():
+        return None
+    return len(planned)
+
+
+def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The manifest with every plugin's sha256; local paths are made relative to `folder`."""
+    data = plan.manifest.as_data()
+    for entry in data["plugins"]:
+        file = plan.plugins[entry["id"]]
+        entry["sha256"] = file.sha256
+        if ":" not in entry["source"]:
+            entry["source"] = _relative(file.path, folder)
+    if isinstance(data["cases"], dict) and "path" in data["cases"]:
+        data["cases"]["path"] = _relative(plan.manifest.folder / data["cases"]["path"], folder)
+    for case in data["cases"] if isinstance(data["cases"], list) else ():
+        if "image" in case:
+            case["image"] = _relative(plan.manifest.folder / case["image"], folder)
+    return data
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.resolve(), folder.resolve())
