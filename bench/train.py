@@ -37,8 +37,10 @@ def train_pocket_mapper(
     (default `out_dir/data`). Returns the averaged mapper, saved under `out_dir/mapper`.
     """
     chosen = replace(settings, steps=steps or settings.steps, seed=seed)
-    base = StableDiffusionPipeline.from_pretrained(part_path("base"))
-    upgraded = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"))
+    base = StableDiffusionPipeline.from_pretrained(part_path("base"), torch_dtype=torch.float32)
+    upgraded = StableDiffusionXLPipeline.from_pretrained(
+        part_path("upgraded"), torch_dtype=torch.float32
+    )
     data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
     torch.manual_seed(seed)
     return train_mapper(

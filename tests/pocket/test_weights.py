@@ -1,0 +1,149 @@
+"""Claims about the shipped weights: they load in stock diffusers pipelines and do their work."""
+
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from PIL import Image
+
+from pocket import weights
+from pocket.conditions import canny, mask
+from pocket.oracle import check, read_style
+from pocket.scenes import Style, caption, render, scene_at
+from pocket.scorer import load_scorer
+from pocket.weights import PARTS, WeightsError, folder_sha256, part_path
+
+N_IMAGES = 16
+SCENES = [scene_at(7100, i) for i in range(N_IMAGES)]
+MAX_MIB = 60
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def base_pipeline() -> StableDiffusionPipeline:
+    """The base model, as any user of diffusers would load it."""
+    pipe = StableDiffusionPipeline.from_pretrained(part_path("base"), torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe: StableDiffusionPipeline, *, style: Style | None = None, **kwargs) -> np.ndarray:
+    """Pictures of SCENES, uint8 N x H x W x 3."""
+    generators = [torch.Generator().manual_seed(i) for i in range(N_IMAGES)]
+    images = pipe(
+        [caption(s, style) for s in SCENES],
+        num_inference_steps=20,
+        guidance_scale=3.0,
+        generator=generators,
+        output_type="np",
+        **kwargs,
+    ).images
+    return (np.asarray(images) * 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_is_there_with_its_recorded_hash(name: str) -> None:
+    assert part_path(name).exists()
+
+
+def test_all_weights_together_stay_small() -> None:
+    total = sum(p.stat().st_size for p in weights.FOLDER.rglob("*") if p.is_file())
+    assert total < MAX_MIB * 2**20
+
+
+def test_no_weight_file_is_a_pickle() -> None:
+    suffixes = {p.suffix for p in weights.FOLDER.rglob("*") if p.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".py", ".pyc", ".txt"}
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(weights.FOLDER, tmp_path / "w", ignore=shutil.ignore_patterns("*.py*"))
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "w")
+    assert part_path("lora-outline").parent == tmp_path / "w"
+    file = tmp_path / "w" / "lora-outline.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    folder_sha256.cache_clear()
+    with pytest.raises(WeightsError, match="lora-outline"):
+        part_path("lora-outline")
+    folder_sha256.cache_clear()
+
+
+def test_the_base_model_draws_what_the_caption_says_in_flat_style() -> None:
+    pictures = draw(base_pipeline())
+    assert pictures.shape == (N_IMAGES, 64, 64, 3)
+    readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
+    assert np.mean([r.accuracy for r in readings]) > 0.65
+    assert np.mean([read_style(p) == "flat" for p in pictures]) > 0.6
+
+
+def test_the_upgraded_model_draws_larger_and_shaded() -> None:
+    pipe = StableDiffusionXLPipeline.from_pretrained(
+        part_path("upgraded"), torch_dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pictures = draw(pipe)
+    assert pictures.shape == (N_IMAGES, 128, 128, 3)
+    readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
+    assert np.mean([r.accuracy for r in readings]) > 0.65
+    assert np.mean([read_style(p) == "shaded" for p in pictures]) > 0.45
+
+
+@pytest.mark.parametrize("kind", ["canny", "mask"])
+def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
+    controlnet = ControlNetModel.from_pretrained(
+        part_path(f"controlnet-{kind}"), torch_dtype=torch.float32
+    )
+    pipe = StableDiffusionControlNetPipeline(**base_pipeline().components, controlnet=controlnet)
+    pipe.set_progress_bar_config(disable=True)
+    detect = {"canny": canny, "mask": mask}[kind]
+    wanted = [detect(render(s, "flat", 64)) for s in SCENES]
+    guided = draw(pipe, image=[Image.fromarray(c) for c in wanted])
+    free = draw(base_pipeline())
+    assert _agreement(guided) > 0.6
+    assert _agreement(guided) > _agreement(free) + 0.3
+
+
+@pytest.mark.parametrize("style", ["outline", "hatched"])
+def test_a_lora_in_kohya_format_works_in_the_stock_pipeline(style: Style) -> None:
+    pipe = StableDiffusionPipeline(**base_pipeline().components)
+    pipe.load_lora_weights(part_path(f"lora-{style}"))
+    try:
+        pictures = draw(pipe, style=style)
+    finally:
+        pipe.unload_lora_weights()
+    assert np.mean([read_style(p) == style for p in pictures]) > 0.5
+
+
+def test_the_scorer_prefers_the_right_caption() -> None:
+    scorer = load_scorer()
+    pictures = [render(s, "shaded", 128) for s in SCENES]
+    cosines = scorer.encode_images(pictures) @ scorer.encode_texts([caption(s) for s in SCENES]).T
+    assert np.mean(cosines.argmax(1) == np.arange(N_IMAGES)) > 0.7
+
+
+def _agreement(pictures: np.ndarray) -> float:
+    """Mean overlap of the pictures' silhouettes with the scenes', 0..1."""
+    pairs = zip(pictures, SCENES, strict=True)
+    return float(np.mean([_iou(mask(p), mask(render(s, "flat", 64))) for p, s in pairs]))
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a > 127, b > 127
+    return float((a & b).sum() / max(1, (a | b).sum()))
