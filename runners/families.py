@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers.utils.logging
 import torch
+import transformers.utils.logging
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import nn
 
@@ -55,15 +59,15 @@ def load_from_folders(
     """Load a family from two diffusers pipeline folders and a mapper."""
     torch_dtype = _torch_dtype(dtype)
     _require_device(device)
-    return make_family(
-        name,
-        StableDiffusionPipeline.from_pretrained(base, dtype=torch_dtype, local_files_only=True),
-        StableDiffusionXLPipeline.from_pretrained(
+    with _no_loading_bars():
+        base_pipe = StableDiffusionPipeline.from_pretrained(
+            base, dtype=torch_dtype, local_files_only=True
+        )
+        upgraded_pipe = StableDiffusionXLPipeline.from_pretrained(
             upgraded, dtype=torch_dtype, local_files_only=True
-        ),
-        _mapper_from(mapper),
-        device=device,
-        dtype=dtype,
+        )
+    return make_family(
+        name, base_pipe, upgraded_pipe, _mapper_from(mapper), device=device, dtype=dtype
     )
 
 
@@ -116,6 +120,21 @@ def place(model: Any, *, device: str, dtype: str) -> Any:
     if model.dtype != _torch_dtype(dtype):
         nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
     return model.to(device=device, memory_format=torch.channels_last)
+
+
+@contextmanager
+def _no_loading_bars() -> Iterator[None]:
+    """Hide the libraries' bars over files that are read in a second (downloads keep theirs)."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    try:
+        for library in libraries:
+            library.disable_progress_bar()
+        yield
+    finally:
+        for library, was_shown in zip(libraries, shown, strict=True):
+            if was_shown:
+                library.enable_progress_bar()
 
 
 def _from_hub(kind: Any, model: HubModel, dtype: str) -> Any:

@@ -46,8 +46,11 @@ def test_a_file_that_is_no_mapper_is_told(folders: Path) -> None:
         load(folders, folders / "lora.safetensors")
 
 
-def test_a_family_without_mapper_loads(folders: Path) -> None:
+def test_a_family_without_mapper_loads_without_a_word(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert load(folders, None).mapper is None
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_unknown_dtype_and_device_are_told_with_the_valid_ones(folders: Path) -> None:
