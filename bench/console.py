@@ -28,7 +28,9 @@ def format_summary(summary: pd.DataFrame) -> str:
     """Summary rows as aligned text: a block for each plugin, a line for each method and t0."""
     blocks = []
     for (plugin, kind), mine in sorted(grouped(records(summary), "plugin", "kind").items()):
-        names = {role: name for role in _CHOICES if (name := choose_metric(mine, role))}
+        names: dict[Role, str] = {
+            role: name for role in _CHOICES if (name := choose_metric(mine, role))
+        }
         blocks.append("\n".join([*_title(f"{plugin} ({kind})", mine, names), *_body(mine, names)]))
     return "\n\n".join(blocks)
 
