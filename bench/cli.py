@@ -31,9 +31,10 @@ class Commands(click.Group):
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(USER_ERROR)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             click.echo(
-                "\nInterrupted. Everything finished is kept; run the same command again to go on.",
+                f"\nInterrupted. {error} Everything finished is kept: run the same command again "
+                "to go on.",
                 err=True,
             )
             ctx.exit(INTERRUPTED)

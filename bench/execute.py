@@ -57,14 +57,15 @@ class Stopwatch:
 class Execution:
     """Everything that rendering batches needs.
 
-    `render` is `runners.group.run_group` with its family; it is asked for only where something has
-    to be rendered.
+    `render` is `runners.group.run_group` with its family; `prepare` loads that family and is called
+    before every batch that has something to render. What it raises ends the run.
     """
 
     plan: Plan
     store: RunStore
     conditions: ConditionSet
     render: Render
+    prepare: Callable[[], None] | None = None
     cache: ImageCache | None = None
     show_progress: bool = True
     clock: Stopwatch = field(default_factory=Stopwatch)
@@ -138,6 +139,9 @@ class Execution:
         """Render trials of a batch; a batch of which nothing is there is rendered in one go."""
         plan = self.plan
         plugin = None if group.plugin is None else plan.plugins[group.plugin]
+        if trials and self.prepare is not None:
+            with self.clock.in_models():
+                self.prepare()
         for members, variants in _rectangles(group, {t.trial_id for t in trials}):
             cases = [self._case(group, index) for index in members]
             wanted = {

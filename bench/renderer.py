@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bench.plan import Plan
+from bench.errors import UserError
+from bench.execute import render_settings
+from bench.plan import Group, Plan
 from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
 
 if TYPE_CHECKING:
@@ -13,12 +15,22 @@ if TYPE_CHECKING:
 
 
 class FamilyRenderer:
-    """Renders groups with a family that is loaded when the first group comes."""
+    """Renders groups with the plan's family."""
 
     def __init__(self, plan: Plan, device: str) -> None:
         self._plan = plan
         self._device = device
         self._family: Family | None = None
+
+    def prepare(self) -> None:
+        """Load the family and check all batches against it, once.
+
+        Raises one `UserError` for what no batch could be rendered with: a mapper that does not
+        fit, sizes the models cannot make, prompts that are too long.
+        """
+        if self._family is None:
+            self._family = self._load()
+            self._check(self._family)
 
     def __call__(
         self,
@@ -27,23 +39,63 @@ class FamilyRenderer:
         variants: Sequence[Variant],
         settings: RenderSettings,
     ) -> Iterator[Rendered]:
-        """`run_group` with the plan's family."""
+        """`run_group` with the plan's family; `prepare` comes first."""
         from runners.group import run_group
 
-        return run_group(self._loaded(), plugin, cases, variants, settings)
+        if self._family is None:
+            raise RuntimeError("prepare() must be called before rendering")
+        return run_group(self._family, plugin, cases, variants, settings)
 
-    def _loaded(self) -> Family:
+    def _load(self) -> Family:
         from runners.families import load_family
 
-        if self._family is None:
-            _quiet_libraries()
-            self._family = load_family(
-                self._plan.manifest.family,
+        _quiet_libraries()
+        manifest = self._plan.manifest
+        try:
+            return load_family(
+                manifest.family,
                 device=self._device,
-                dtype=self._plan.manifest.settings.dtype,
+                dtype=manifest.settings.dtype,
                 adapter=self._plan.selection.adapter,
             )
-        return self._family
+        except ValueError as error:  # e.g. a mapper whose channels do not fit
+            raise UserError(str(error)) from error
+
+    def _check(self, family: Family) -> None:
+        from runners.checks import check_group
+        from runners.group import installed_methods
+
+        settings, methods = render_settings(self._plan.manifest.settings), installed_methods()
+        problems: dict[str, None] = {}
+        for group in self._plan.groups:
+            try:
+                cases = bare_cases(group)
+                check_group(
+                    family,
+                    None,
+                    cases=cases,
+                    variants=group.variants,
+                    settings=settings,
+                    methods=methods,
+                )
+            except UserError as error:
+                problems |= dict.fromkeys(error.problems)
+        if problems:
+            raise UserError.collect(list(problems))
+
+
+def bare_cases(group: Group) -> list[RenderCase]:
+    """A batch's cases without their condition images."""
+    return [
+        RenderCase(
+            case_id=case_id,
+            seed=seed,
+            base_prompt=trial.base_prompt,
+            upgraded_prompt=trial.upgraded_prompt,
+            negative_prompt=trial.negative_prompt,
+        )
+        for (case_id, seed), trial in zip(group.members, group.trials, strict=False)
+    ]
 
 
 def _quiet_libraries() -> None:

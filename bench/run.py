@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,13 @@ class _Run:
         self._open(is_resumed=is_resumed)
         try:
             outcome = self._work()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self._write_facts(status="interrupted")
+            n_done, n_trials = len(finished_trials(self.store)), len(self.store.trials())
+            raise KeyboardInterrupt(f"{n_done} of {n_trials} images are done.") from error
+        except UserError:
+            with suppress(UserError):  # a full disk takes no status either
+                self._write_facts(status="stopped")
             raise
         self._write_facts(
             status="complete" if outcome.n_failed == 0 else "failed trials",
@@ -224,11 +230,13 @@ class _Run:
             self._write_facts(device=provenance.device_facts(device))
         dtype = plan.manifest.settings.dtype
         context = render_context(dtype=dtype, device_kind=device)
+        renderer = FamilyRenderer(plan, device)
         Execution(
             plan=plan,
             store=self.store,
             conditions=conditions,
-            render=FamilyRenderer(plan, device),
+            render=renderer,
+            prepare=renderer.prepare,
             cache=ImageCache(context) if self.request.use_cache else None,
             show_progress=self.request.show_progress,
             clock=self.clock,

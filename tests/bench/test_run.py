@@ -151,7 +151,18 @@ def test_interrupted_run_keeps_what_it_has_and_says_so(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert "run the same command again" in errors
+    assert " of 14 images are done. Everything finished is kept: run the same command" in errors
     assert "Traceback" not in errors
     assert RunStore.open(out).run_facts()["status"] == "interrupted"
     assert len(RunStore.open(out).results()) >= 2
+
+
+def test_sizes_that_the_models_cannot_make_end_the_run_with_one_message(tmp_path: Path) -> None:
+    shipped = (ROOT / "plugins_manifest" / "manifests" / "pocket-smoke.yaml").read_text()
+    path = tmp_path / "odd.yaml"
+    path.write_text(shipped.replace("[128, 128]", "[256, 256]"))
+    words = ["run", "--manifest", str(path), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "upgraded latents must have twice the sides" in result.stderr
+    assert RunStore.open(tmp_path / "run").run_facts()["status"] == "stopped"
