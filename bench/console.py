@@ -18,7 +18,7 @@ _N_LEFT = 4  # columns
 _PLAIN: tuple[Role, ...] = ("quality", "text")
 # first in the list that a plugin has numbers for; a plugin has one function
 _CHOICES: dict[Role, tuple[str, ...]] = {
-    "function": ("edge-f1", "mask-iou", "pocket-style"),
+    "function": ("edge-f1-1px", "edge-f1", "mask-iou", "pocket-style-rate", "pocket-style"),
     "quality": ("pocket-kid", "pocket-fid"),
     "text": ("clip-score", "pocket-clip"),
 }

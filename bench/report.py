@@ -36,7 +36,8 @@ _HOW_TO_READ = """\
 - **sdedit**: the base picture, noised to t0 and finished by the upgraded model. **xadapter**: the
   same start, with the mapper handing the plugin's features over. A larger t0 repaints more.
 - The **function** of a plugin is what it is for: a ControlNet's condition found again in the image
-  (edge-f1, mask-iou), a LoRA's style (cosine to base images of other prompts).
+  (edge-f1, mask-iou), a LoRA's style (the share of images drawn in it, or the cosine to base
+  images of other prompts).
 - **Quality** is the kernel distance to held-out images of the upgraded model without plugin: lower
   is better; a plugin that works moves it as well. **Text** is the raw cosine of image and prompt.
 - Brackets hold 95 % intervals that draw whole prompts. Differences are paired by prompt and seed.

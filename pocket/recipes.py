@@ -50,7 +50,7 @@ BASE = FitSettings(5000, 64, 2e-3, seed=2, ema_decay=0.998)
 UPGRADED = FitSettings(5000, 32, 1.5e-3, seed=3, ema_decay=0.998)
 CONTROLNET = FitSettings(1200, 32, 1e-3, seed=4)
 LORA = FitSettings(450, 32, 2e-3, seed=5, ema_decay=0.99)
-SCORER = FitSettings(1200, 64, 2e-3, seed=6, ema_decay=0.99)
+SCORER = FitSettings(1000, 64, 2e-3, seed=6, ema_decay=0.99)
 
 
 def train_vae(side: str, work: Path) -> float:

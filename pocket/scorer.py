@@ -61,13 +61,17 @@ class Scorer:
         self.tokenizer = build_tokenizer()
 
     def features(self, images: list[np.ndarray]) -> np.ndarray:
-        """Image embeddings as the network gives them, N x 64: for Frechet and kernel distances."""
+        """Image embeddings of length 8 = sqrt(64), N x 64: for Frechet and kernel distances.
+
+        At that length a coordinate is about 1, the scale that the kernel of KID is made for.
+        """
         with torch.inference_mode():
             parts = [
                 self.model.encode_image(preprocess(images[i : i + _BATCH]))
                 for i in range(0, len(images), _BATCH)
             ]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, EMBEDDING_WIDTH), np.float32)
+        raw = torch.cat(parts).numpy() if parts else np.zeros((0, EMBEDDING_WIDTH), np.float32)
+        return _unit(raw) * np.float32(EMBEDDING_WIDTH**0.5)
 
     def encode_images(self, images: list[np.ndarray]) -> np.ndarray:
         """Unit-length image embeddings, N x 64."""

@@ -1,4 +1,9 @@
-"""Trains the pocket scorer with open_clip's contrastive loss on all styles, sharp and blurry."""
+"""Trains the pocket scorer with open_clip's contrastive loss on all styles, sharp and blurry.
+
+Half of the batches hold different scenes with plain captions: they teach content. The other half
+hold every scene in all four styles, sharp and blurry, with captions that say so: hard negatives,
+without which the embedding ignores style and sharpness.
+"""
 
 import cv2
 import numpy as np
@@ -15,29 +20,34 @@ from pocket.scorer import SIZE_PX, preprocess
 from pocket.train_unet import tokenize
 
 BLURRY_SHARE = 0.35
+N_LOOKS = 2 * len(STYLES)
 NOISE = 0.05
 N_IMAGES = 8_000
 SEED = 15
 
 
 def draw_scorer_set() -> PictureSet:
-    """8,000 scenes, a quarter in each style, with plain captions."""
+    """2,000 scenes in each of the four styles, one after the other, with plain captions."""
     styles: list[Style] = [STYLES[i % len(STYLES)] for i in range(N_IMAGES)]
-    scenes = [scene_at(SEED, i) for i in range(N_IMAGES)]
+    scenes = [scene_at(SEED, i // len(STYLES)) for i in range(N_IMAGES)]
     images = [render(s, style, SIZE_PX) for s, style in zip(scenes, styles, strict=True)]
     return PictureSet(np.stack(images), [caption(s) for s in scenes], styles)
 
 
 def scorer_loss(model: CLIP, pictures: PictureSet) -> LossFunction:
-    """Contrastive loss; captions name the style and the sharpness half of the time each."""
+    """Contrastive loss, over content batches and look batches in turn (by chance)."""
     contrast = ClipLoss()
 
     def loss_at(batch_size: int, generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(pictures.captions), (batch_size,), generator=generator).tolist()
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        blurry = rng.random(batch_size) < BLURRY_SHARE
+        names_looks = rng.random() < 0.5
+        choose = _look_batch if names_looks else _content_batch
+        index, blurry = choose(len(pictures.captions), batch_size, rng)
         images = [_seen(pictures.images[i], bad) for i, bad in zip(index, blurry, strict=True)]
-        texts = [_words(pictures, i, bad, rng) for i, bad in zip(index, blurry, strict=True)]
+        texts = [
+            pictures.captions[i] + (_look(pictures.styles[i], bad) if names_looks else "")
+            for i, bad in zip(index, blurry, strict=True)
+        ]
         x = preprocess(images)
         x = x + NOISE * rng.random() * torch.randn(x.shape, generator=generator)
         image = F.normalize(model.encode_image(x), dim=-1)
@@ -69,10 +79,17 @@ def _seen(image: np.ndarray, blurry: bool) -> np.ndarray:
     return cv2.resize(small, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
 
 
-def _words(pictures: PictureSet, i: int, blurry: bool, rng: np.random.Generator) -> str:
-    text = pictures.captions[i]
-    if rng.random() < 0.5:
-        text += f" {pictures.styles[i]} drawing"
-    if rng.random() < 0.5:
-        text += " blurry" if blurry else " sharp"
-    return text
+def _content_batch(n: int, size: int, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+    """Any pictures, each in one look."""
+    return rng.integers(n, size=size).tolist(), (rng.random(size) < BLURRY_SHARE).tolist()
+
+
+def _look_batch(n: int, size: int, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+    """A few scenes, each in all styles, sharp and blurry."""
+    scenes = rng.integers(n // len(STYLES), size=size // N_LOOKS)
+    index = [int(s) * len(STYLES) + k for s in scenes for k in range(len(STYLES))]
+    return index * 2, [False] * len(index) + [True] * len(index)
+
+
+def _look(style: Style, blurry: bool) -> str:
+    return f" {style} drawing {'blurry' if blurry else 'sharp'}"
