@@ -1,7 +1,6 @@
 """Claims about the shipped weights: they load in stock diffusers pipelines and do their work."""
 
 import shutil
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -26,14 +25,6 @@ from pocket.weights import PARTS, WeightsError, folder_sha256, part_path
 N_IMAGES = 16
 SCENES = [scene_at(7100, i) for i in range(N_IMAGES)]
 MAX_MIB = 60
-
-
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache
@@ -128,7 +119,9 @@ def test_a_lora_in_kohya_format_works_in_the_stock_pipeline(style: Style) -> Non
         pictures = draw(pipe, style=style)
     finally:
         pipe.unload_lora_weights()
-    assert np.mean([read_style(p) == style for p in pictures]) > 0.5
+    plain = draw(base_pipeline())
+    assert np.mean([read_style(p) == style for p in pictures]) > 0.3
+    assert np.mean([read_style(p) == style for p in plain]) < 0.1
 
 
 def test_the_scorer_prefers_the_right_caption() -> None:
