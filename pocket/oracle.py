@@ -233,10 +233,11 @@ def _shape_references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     styles: tuple[Style, ...] = ("shaded", "flat", "outline")
     while len(features) < 600:
         scene = sample_scene(rng)
-        if len(scene.objects) > 1:
+        if len(scene.objects) != 1:
             continue
         regions = _regions(render(scene, styles[len(features) % 3], SIZE_PX))
-        for _, region, _ in regions if len(regions) == 1 else ():
+        if len(regions) == 1:
+            _, region, _ = regions[0]
             features.append(_describe(region))
             labels.append(SHAPES.index(scene.objects[0].shape))
     stacked = np.array(features)
