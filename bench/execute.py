@@ -18,6 +18,7 @@ from tqdm import tqdm
 from bench.cache import ImageCache
 from bench.conditions import ConditionSet
 from bench.files import png_bytes
+from bench.interrupt import Interrupts
 from bench.plan import Group, Plan
 from bench.store import RunStore
 from bench.trial import Trial
@@ -69,6 +70,7 @@ class Execution:
     cache: ImageCache | None = None
     show_progress: bool = True
     clock: Stopwatch = field(default_factory=Stopwatch)
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
     def run(self) -> None:
         """Make every trial that is not there yet; see `finished_trials`."""
@@ -101,6 +103,7 @@ class Execution:
             if png is not None:
                 fresh.append((trial.trial_id, png, row))
             bar.update()
+        self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
         self.store.write_results(group.group_id, list(rows.values()))
         if self.cache is not None:
             for trial_id, png, row in fresh:

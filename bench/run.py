@@ -14,6 +14,7 @@ from bench.cache import ImageCache, render_context
 from bench.conditions import ConditionSet
 from bench.errors import UserError
 from bench.execute import Execution, Stopwatch, finished_trials
+from bench.interrupt import Interrupts, watched_interrupts
 from bench.plan import Plan, estimate, make_plan
 from bench.preflight import check_room, preflight
 from bench.registry import find_method, installed, known_names
@@ -154,7 +155,8 @@ class _Run:
         """Render, score, report; keeps run.json's status true on every way out."""
         self._open(is_resumed=is_resumed)
         try:
-            outcome = self._work()
+            with watched_interrupts() as interrupts:
+                outcome = self._work(interrupts)
         except KeyboardInterrupt as error:
             self._write_facts(status="interrupted")
             n_done, n_trials = len(finished_trials(self.store)), len(self.store.trials())
@@ -199,7 +201,7 @@ class _Run:
         self.facts |= changes
         self.store.write_run_facts(self.facts)
 
-    def _work(self) -> RunOutcome:
+    def _work(self, interrupts: Interrupts) -> RunOutcome:
         manifest, store = self.manifest, self.store
         conditions = _conditions(manifest, store.folder)
         plan = make_plan(manifest, self.request.selection, conditions)
@@ -209,7 +211,7 @@ class _Run:
         self._write_plan(plan, conditions)
         before = finished_trials(store)
         if {trial.trial_id for trial in plan.trials} - before:
-            self._execute(plan, conditions)
+            self._execute(plan, conditions, interrupts)
         self._judge(manifest)
         return self._outcome(plan, before)
 
@@ -224,7 +226,7 @@ class _Run:
             counts={"trials": len(plan.trials)},
         )
 
-    def _execute(self, plan: Plan, conditions: ConditionSet) -> None:
+    def _execute(self, plan: Plan, conditions: ConditionSet, interrupts: Interrupts) -> None:
         with self.clock.in_models():
             device = provenance.choose_device(self.request.device)
             self._write_facts(device=provenance.device_facts(device))
@@ -240,6 +242,7 @@ class _Run:
             cache=ImageCache(context) if self.request.use_cache else None,
             show_progress=self.request.show_progress,
             clock=self.clock,
+            interrupts=interrupts,
         ).run()
 
     def _judge(self, manifest: Manifest) -> None:
