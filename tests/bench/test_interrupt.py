@@ -5,34 +5,40 @@ import signal
 
 import pytest
 
-from bench.interrupt import watched_interrupts
+from bench.interrupt import Interrupts, watched_interrupts
+
+
+def _press_ctrl_c(*, hidden_as: Exception | None) -> None:
+    """What a library may make of Ctrl-C: another error, or nothing."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt as error:
+        if hidden_as is not None:
+            raise hidden_as from error
+
+
+def _watched(*, hidden_as: Exception | None, pressed: bool = True) -> Interrupts:
+    with watched_interrupts() as interrupts:
+        if pressed:
+            _press_ctrl_c(hidden_as=hidden_as)
+        elif hidden_as is not None:
+            raise hidden_as
+    return interrupts
 
 
 def test_an_error_that_hides_ctrl_c_leaves_as_an_interruption() -> None:
-    def library() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt as error:
-            raise ValueError("could not determine the shape of an object") from error
-
-    with pytest.raises(KeyboardInterrupt), watched_interrupts():
-        library()
+    with pytest.raises(KeyboardInterrupt):
+        _watched(hidden_as=ValueError("could not determine the shape of an object"))
 
 
 def test_a_swallowed_ctrl_c_is_found_at_the_next_check() -> None:
-    seen = []
-    with pytest.raises(KeyboardInterrupt), watched_interrupts() as interrupts:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt:
-            seen.append("swallowed")
+    interrupts = _watched(hidden_as=None)
+    with pytest.raises(KeyboardInterrupt):
         interrupts.check()
-    assert seen == ["swallowed"]
 
 
 def test_other_errors_pass_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ValueError, match="plain"), watched_interrupts() as interrupts:
-        interrupts.check()
-        raise ValueError("plain")
+    with pytest.raises(ValueError, match="plain"):
+        _watched(hidden_as=ValueError("plain"), pressed=False)
     assert signal.getsignal(signal.SIGINT) is before
