@@ -38,7 +38,7 @@ def write_sheets(gallery: Gallery, folder: Path) -> dict[str, Path]:
         mine = [subject for subject in gallery.subjects if subject.image.plugin == plugin]
         path = folder / f"sheet-{plugin}.png"
         buffer = BytesIO()
-        draw_plugin(mine).save(buffer, format="PNG", compress_level=6)
+        draw_plugin(mine).save(buffer, format="PNG", compress_level=2)
         write_bytes(path, buffer.getvalue())
         written[plugin] = path
     return written
