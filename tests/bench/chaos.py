@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bench.store import RunStore
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = "pocket-smoke"
+N_FILES = 30  # that a run from scratch writes, about
 # Columns that a clock or the machine's memory decides; everything else must be identical.
 MEASURED = ("seconds", "peak_memory_mib", "origin")
 
@@ -34,24 +37,25 @@ def killed_run(
 ) -> list[str]:
     """Run, kill (SIGKILL) and resume until `n_kills` kills have hit, then finish the run.
 
-    Kills hit after a random time since the run's folder last changed, and at random stages: once a
-    random number of files is there. A run that finishes early is started anew in a fresh folder's
-    place by removing its newest batch. Returns where each kill hit.
+    Each kill comes once a random number of files was written, and a random moment after. A run
+    that finishes before its kill has its batches and the cache taken away, and begins anew.
+    Returns what each kill hit.
     """
     kills: list[str] = []
     while len(kills) < n_kills:
+        started_ns = time.time_ns()
         process = start_run(out, cache=cache, manifest=manifest)
-        n_files = _n_files(out)
-        target = n_files + rng.randrange(1, 14)
-        while process.poll() is None and _n_files(out) < target:
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.05)
+        target = rng.randrange(0, N_FILES)
+        while process.poll() is None and len(_written(out, started_ns)) <= target:
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.2)
         if process.poll() is None:
             process.kill()
-            kills.append(f"after {_n_files(out)} files")
-        process.wait()
-        if process.returncode == 0:
-            _undo_last_batch(out, cache)
+            written = _written(out, started_ns)
+            kills.append(f"after {len(written)} files, the last {written[-1]}")
+        if process.wait() == 0:
+            shutil.rmtree(out / "results")
+            shutil.rmtree(cache)
     assert start_run(out, cache=cache, manifest=manifest).wait() == 0
     return kills
 
@@ -71,14 +75,11 @@ def tables(folder: Path) -> dict[str, str]:
     }
 
 
-def _n_files(folder: Path) -> int:
-    return sum(1 for path in folder.rglob("*") if path.suffix in (".png", ".parquet", ".json"))
-
-
-def _undo_last_batch(out: Path, cache: Path) -> None:
-    """Make a finished run unfinished again, so that there is something to kill."""
-    newest = max((out / "results").glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
-    newest.unlink()
-    for path in sorted(cache.rglob("*"), reverse=True):
-        if path.is_file():
-            path.unlink()
+def _written(folder: Path, since_ns: int) -> list[str]:
+    """Names of the finished files written since a moment, oldest first."""
+    found: list[tuple[int, str]] = []
+    for path in folder.rglob("*.*"):
+        if path.suffix in (".png", ".parquet", ".json", ".md") and path.name[0] != ".":
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path.name))
+    return [name for written_ns, name in sorted(found) if written_ns >= since_ns]
