@@ -20,31 +20,17 @@ from bench.store import condition_name
 from plugins_manifest.cases import Case
 
 Detector = Callable[[np.ndarray], np.ndarray]
-PHOTO_CANNY_THRESHOLDS = (100, 200)
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _INDEX = "conditions/index.json"
-
-
-def photo_canny(image: np.ndarray) -> np.ndarray:
-    """Canny edges of a photo's gray values, uint8 RGB [H, W, 3] of 0 and 255.
-
-    Thresholds are those the ControlNet authors' annotator uses by default.
-    """
-    import cv2
-
-    gray = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
-    return np.repeat(cv2.Canny(gray, *PHOTO_CANNY_THRESHOLDS)[..., None], 3, -1)
 
 
 def find_detector(name: str, *, family: str) -> Detector:
     """A detector by name; the pocket family's are those its ControlNets were trained with."""
     if name not in DETECTORS:
         raise UserError(unknown_name("detector", name, DETECTORS))
-    if family == "pocket" or name == "mask":
-        from pocket import conditions
+    from metrics import detectors
 
-        return {"canny": conditions.canny, "mask": conditions.mask}[name]
-    return photo_canny
+    return detectors.find_detector(name, family=family).find
 
 
 def cover(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
-from xadapter.config import find_preset
+from xadapter.config import Preset, find_preset
 from xadapter.denoiser import Control, Denoiser
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
@@ -129,10 +129,7 @@ class XAdapter:
             controls=_batched(controls, len(seeds)),
             ip_adapter_image=ip_adapter_image,
         )
-        noise = NoiseSource(generators_from(seeds), preset.draw_order).draw(
-            base_chw=(self.base.unet.config.in_channels, *size.base_latent),
-            upgraded_chw=(self.upgraded.unet.config.in_channels, *size.upgraded_latent),
-        )
+        noise = self._noise(seeds, size, preset)
         source = self._encode_source(source_image, size, noise)
         render = _Render(self, base, upgraded, noise, steps, t0, preset)
         start, base_images = render.start(stage1, source)
@@ -147,6 +144,12 @@ class XAdapter:
         )
         images = to_pil(decode_image(self.upgraded.vae, latents))
         return Output(images, latents, base_images, start.t0)
+
+    def _noise(self, seeds: Sequence[int], size: Sizes, preset: Preset) -> Noise:
+        return NoiseSource(generators_from(seeds), preset.draw_order).draw(
+            base_chw=(self.base.unet.config.in_channels, *size.base_latent),
+            upgraded_chw=(self.upgraded.unet.config.in_channels, *size.upgraded_latent),
+        )
 
     def _sides(
         self,
@@ -212,7 +215,7 @@ class _Render:
     noise: Noise
     n_steps: int
     t0: float
-    preset: Any
+    preset: Preset
 
     def start(
         self, mode: Literal["full", "truncated", "none"], source: Tensor | None

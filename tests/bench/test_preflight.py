@@ -28,7 +28,7 @@ def problems_of(text: str, file: Path, **chosen: object) -> tuple[str, ...]:
 
 
 def test_good_manifest_passes(manifest: Manifest) -> None:
-    preflight(manifest, Selection())
+    assert preflight(manifest, Selection()) is None
 
 
 def test_all_problems_come_together(manifest_file: Path) -> None:

@@ -35,4 +35,4 @@ def test_only_triggers_that_name_a_style_are_asked():
 
 @pytest.mark.parametrize("metric", [PocketOracle(), PocketStyleRate()])
 def test_selftests_pass(metric):
-    metric.selftest()
+    assert metric.selftest() is None

@@ -112,7 +112,7 @@ def test_dry_run_reads_shapes_and_leaves_the_model_alone(upgraded_unet: Any) -> 
 
 
 def test_fitting_mapper_passes(base_unet: Any, upgraded_unet: Any, mapper: Mapper) -> None:
-    check_fit(mapper, base_unet, upgraded_unet)
+    assert check_fit(mapper, base_unet, upgraded_unet) is None
 
 
 def test_mapper_that_does_not_fit_names_both_sets_of_numbers(
