@@ -37,9 +37,9 @@ def train_pocket_mapper(
     (default `out_dir/data`). Returns the averaged mapper, saved under `out_dir/mapper`.
     """
     chosen = replace(settings, steps=steps or settings.steps, seed=seed)
-    base = StableDiffusionPipeline.from_pretrained(part_path("base"), torch_dtype=torch.float32)
+    base = StableDiffusionPipeline.from_pretrained(part_path("base"), dtype=torch.float32)
     upgraded = StableDiffusionXLPipeline.from_pretrained(
-        part_path("upgraded"), torch_dtype=torch.float32
+        part_path("upgraded"), dtype=torch.float32
     )
     data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
     torch.manual_seed(seed)

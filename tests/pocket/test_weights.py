@@ -30,7 +30,7 @@ MAX_MIB = 60
 @cache
 def base_pipeline() -> StableDiffusionPipeline:
     """The base model, as any user of diffusers would load it."""
-    pipe = StableDiffusionPipeline.from_pretrained(part_path("base"), torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(part_path("base"), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -86,7 +86,7 @@ def test_the_base_model_draws_what_the_caption_says_in_flat_style() -> None:
 
 def test_the_upgraded_model_draws_larger_and_shaded() -> None:
     pipe = StableDiffusionXLPipeline.from_pretrained(
-        part_path("upgraded"), torch_dtype=torch.float32
+        part_path("upgraded"), dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     pictures = draw(pipe)
@@ -99,7 +99,7 @@ def test_the_upgraded_model_draws_larger_and_shaded() -> None:
 @pytest.mark.parametrize("kind", ["canny", "mask"])
 def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     controlnet = ControlNetModel.from_pretrained(
-        part_path(f"controlnet-{kind}"), torch_dtype=torch.float32
+        part_path(f"controlnet-{kind}"), dtype=torch.float32
     )
     pipe = StableDiffusionControlNetPipeline(**base_pipeline().components, controlnet=controlnet)
     pipe.set_progress_bar_config(disable=True)
