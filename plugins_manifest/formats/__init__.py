@@ -1,0 +1,1 @@
+"""Plugin files: what is in them and what each key means, with numpy alone."""
