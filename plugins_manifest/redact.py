@@ -1,0 +1,50 @@
+"""Secrets out of texts: signed URLs and tokens are as good as passwords."""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import urlsplit
+
+_QUERY = re.compile(r"(https?://[^\s\"'<>?#]+)[?#][^\s\"'<>]*")
+_USER = re.compile(r"(https?://)[^/\s\"'<>@]+@")
+_SECRET = re.compile(
+    r"(?i)\b((?:x-amz-[a-z-]+|token|signature|sig|access_token|api_key|key-pair-id|policy)=)"
+    r"[^&\s\"'<>]+"
+)
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+")
+_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy")
+
+
+def redact_url(url: str) -> str:
+    """Scheme, host and path; a query, fragment or password is left out."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    rest = "?..." if parts.query else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}{rest}"
+
+
+def redact_text(text: str) -> str:
+    """The text without the queries of its URLs, bearer tokens and signature parameters."""
+    text = _USER.sub(r"\1...@", text)
+    text = _QUERY.sub(r"\1?...", text)
+    text = _SECRET.sub(r"\1...", text)
+    return _BEARER.sub(r"\1...", text)
+
+
+class RedactingFilter(logging.Filter):
+    """Rewrites records of the HTTP libraries, which log every URL with its query."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, with its secrets blanked."""
+        record.msg, record.args = redact_text(record.getMessage()), None
+        return True
+
+
+_FILTER = RedactingFilter()
+
+
+def guard_logs() -> None:
+    """Put the filter on the HTTP libraries' loggers; doing it twice changes nothing."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)

@@ -1,0 +1,227 @@
+"""The content-addressed store: a file lies under its sha256, complete and checked, or not at all.
+
+Layout below `XBENCH_STORE` (default: the user data folder):
+    sha256/ab/<sha256>/file.safetensors    one file, or a folder of files named `tree`
+    partial/<key>.part, .json, .lock       downloads under way; a lock dies with its process
+No name from outside becomes a path. Several processes may share the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_data_path
+
+from plugins_manifest.errors import UserError
+from plugins_manifest.fetch_errors import FetchError
+
+CHUNK_BYTES = 1 << 20
+_SPARE_BYTES = 32 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TREE = "tree"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def store_folder() -> Path:
+    """`XBENCH_STORE`, or xbench's folder in the user's data."""
+    named = os.environ.get("XBENCH_STORE")
+    return Path(named) if named else user_data_path("xbench") / "store"
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space of the disk that holds a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_tree(files: Mapping[str, str]) -> str:
+    """Sha256 of a folder from its files' relative names and sha256s (as runners.fingerprint)."""
+    digest = hashlib.sha256()
+    for name in sorted(files, key=Path):
+        digest.update(f"{name}\0{files[name]}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Where one download grows: the bytes so far, and what is known about the whole."""
+
+    part: Path
+    facts_path: Path
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that are there."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def facts(self) -> dict[str, object]:
+        """What `remember` wrote; empty where nothing readable is there."""
+        try:
+            data = json.loads(self.facts_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def remember(self, facts: Mapping[str, object]) -> None:
+        """Keep what a later process needs to go on (no address: signed ones are secrets)."""
+        temporary = self.facts_path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(dict(facts)), encoding="utf-8")
+        temporary.replace(self.facts_path)
+
+    def discard(self) -> None:
+        """Forget the download."""
+        self.part.unlink(missing_ok=True)
+        self.facts_path.unlink(missing_ok=True)
+
+
+class Store:
+    """Files by sha256 below one folder."""
+
+    def __init__(
+        self, folder: Path | None = None, *, free: Callable[[Path], int] = free_bytes
+    ) -> None:
+        self.folder = folder or store_folder()
+        self._free = free
+
+    def find(self, sha256: str) -> Path | None:
+        """The file or folder with this content, or None."""
+        home = self._home(sha256)
+        entries = sorted(home.iterdir()) if home.is_dir() else []
+        return entries[0] if entries else None
+
+    def adopt(self, file: Path, sha256: str, *, suffix: str = ".safetensors") -> Path:
+        """Move a checked file of the store's own disk into its place, atomically."""
+        path = self._home(sha256) / f"file{suffix}"
+        with self._explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync(file)
+            file.replace(path)
+        return path
+
+    def copy_in(self, file: Path, sha256: str, *, suffix: str) -> Path:
+        """Take a copy of a checked file (a link where the disk allows it)."""
+        found = self.find(sha256)
+        if found is not None:
+            return found
+        temporary = self._temporary(sha256)
+        with self._explained(temporary):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            self.need_room(file.stat().st_size, what=file.name)
+            _link_or_copy(file.resolve(), temporary)
+        return self.adopt(temporary, sha256, suffix=suffix)
+
+    def put_tree(self, files: Mapping[str, str]) -> tuple[Path, str]:
+        """A folder of stored files (plain name -> sha256); its path and sha256."""
+        bad = [name for name in files if not _NAME.fullmatch(name)]
+        if bad:
+            raise UserError(f"{', '.join(map(repr, bad))} cannot be the name of a plugin's file")
+        sha256 = sha256_of_tree(files)
+        path = self._home(sha256) / _TREE
+        if path.is_dir():
+            return path, sha256
+        temporary = self._temporary(sha256)
+        with self._explained(temporary):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, content in files.items():
+                stored = self.find(content)
+                if stored is None:
+                    raise UserError(f"the store lost {content}: run the same command again")
+                _link_or_copy(stored, temporary / name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.rename(path)
+            except OSError as error:  # another process was first: its folder holds the same
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                shutil.rmtree(temporary)
+        return path, sha256
+
+    def remove(self, sha256: str) -> None:
+        """Forget a damaged entry."""
+        shutil.rmtree(self._home(sha256), ignore_errors=True)
+
+    @contextmanager
+    def download(self, key: str) -> Iterator[Partial]:
+        """Hold the download `key` for this process; others wait until it is released."""
+        folder = self.folder / "partial"
+        name = hashlib.sha256(key.encode()).hexdigest()
+        lock = FileLock(folder / f"{name}.lock")
+        with self._explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            with self._explained(folder):
+                yield Partial(folder / f"{name}.part", folder / f"{name}.json")
+        finally:
+            lock.release()
+
+    def need_room(self, n_bytes: int, *, what: str) -> None:
+        """`FetchError` unless the disk has room for so many bytes and some to spare."""
+        free = self._free(self.folder)
+        if free < n_bytes + _SPARE_BYTES:
+            raise FetchError(
+                f"{what}: needs {n_bytes / 2**20:.0f} MiB in {self.folder}, {free / 2**20:.0f} MiB "
+                "are free: free some space, or set XBENCH_STORE to a folder on another disk",
+                code="disk",
+            )
+
+    def _home(self, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{sha256!r} is no sha256")
+        return self.folder / "sha256" / sha256[:2] / sha256
+
+    def _temporary(self, sha256: str) -> Path:
+        return self.folder / "partial" / f"{sha256}.{os.getpid()}.tmp"
+
+    @contextmanager
+    def _explained(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise FetchError(
+                    f"no room left in {self.folder} ({error.strerror}): free some space and run "
+                    "the same command again; what was fetched is kept",
+                    code="disk",
+                ) from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+                raise FetchError(
+                    f"{path} cannot be written ({error.strerror}): change its rights, or set "
+                    "XBENCH_STORE to another folder",
+                    code="disk",
+                ) from error
+            raise
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+        _sync(target)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
