@@ -1,4 +1,4 @@
-"""What is kept as weights: looked at before the first byte is written, and whole before its name."""
+"""What may be kept as weights: judged by its first bytes, and whole before it gets its name."""
 
 from __future__ import annotations
 

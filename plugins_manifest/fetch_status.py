@@ -52,8 +52,7 @@ class Seen:
     @property
     def words(self) -> str:
         """What the server says, in one short line without control characters."""
-        facts = self.facts
-        said = str(facts.get("message") or facts.get("error") or "")
+        said = ": ".join(str(self.facts[key]) for key in ("error", "message") if key in self.facts)
         line = " ".join("".join(c if c.isprintable() else " " for c in said).split())
         return line[:_LONGEST_WORDS]
 
