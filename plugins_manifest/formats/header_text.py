@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from json.decoder import scanstring
 from typing import Any
 
 from plugins_manifest.formats.parsed import Caps, UnsafeFile
 
 METADATA = "__metadata__"
+_STRINGS = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_ENTRY = 1_024  # characters of one tensor's entry
 
@@ -90,7 +90,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
     if not _is_at(text, at, '"'):
         raise _not_json('expected "', at)
     try:
-        value, end = scanstring(text, at + 1, True)
+        value, end = _STRINGS.raw_decode(text, at)
     except ValueError as error:
         raise _not_json("a name or text does not end", at) from error
     return value, _skip(text, end)

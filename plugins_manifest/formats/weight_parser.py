@@ -1,0 +1,147 @@
+"""Parses files that change weights: every formula in every way of naming modules."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plugins_manifest.formats.base_model import base_of
+from plugins_manifest.formats.formulas import Size
+from plugins_manifest.formats.groups import Candidate, Group, candidates, implied_size, misfit
+from plugins_manifest.formats.layouts import weight_layout
+from plugins_manifest.formats.names import Names
+from plugins_manifest.formats.parsed import (
+    BaseModel,
+    Header,
+    ModuleChange,
+    ModuleTable,
+    ParsedPlugin,
+    Problem,
+)
+from plugins_manifest.formats.peft_settings import alpha_of, read_settings
+from plugins_manifest.formats.suffixes import split_key
+from plugins_manifest.formats.table import CROSS_DIMS, cross_dim
+from plugins_manifest.formats.tokens import token_problems
+
+_BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+?)\.(?:string_to_param\.\*|emb_params|clip_l)")
+_LORA_FORMULAS = {"lora", "dora"}
+_N_NEAREST = 12  # modules that get nearest names; a file for another model has hundreds
+
+
+@dataclass
+class _Reading:
+    """What has been found so far."""
+
+    changes: list[ModuleChange] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    unmatched: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: list[tuple[str, Size]] = field(default_factory=list)
+    layouts: Counter[str] = field(default_factory=Counter)
+    targets: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The file and the model that it shall be attached to."""
+
+    header: Header
+    table: ModuleTable
+    settings: Mapping[str, Any]
+
+
+def is_weight_plugin(keys: Iterable[str]) -> bool:
+    """Whether any key is a part of a formula."""
+    names = keys if isinstance(keys, (set, dict)) else set(keys)
+    return any(split_key(key, names) is not None for key in names)
+
+
+def parse_weights(header: Header, table: ModuleTable) -> ParsedPlugin:
+    """Parse LoRA and LyCORIS files, with the embeddings that may be bundled in them."""
+    groups, embeddings = _grouped(header)
+    settings, problems = read_settings(header.metadata)
+    names, reading = Names(table), _Reading(problems=list(problems))
+    place = _Place(header, table, settings)
+    for group in groups.values():
+        name = names.resolve(group.module)
+        reading.layouts[weight_layout(group, name)] += len(group.keys)
+        found, wrong = candidates(group, header.tensors)
+        for candidate in found:
+            size = implied_size(candidate, header.tensors)
+            reading.sizes.append((group.module, size or Size(None, None)))
+        if name.module is None:
+            is_shown = len(reading.unmatched) < _N_NEAREST
+            reading.unmatched[group.module] = names.nearest(group.module) if is_shown else ()
+            continue
+        reading.problems.extend(wrong)
+        for candidate in found:
+            _take(reading, candidate, module=name.module, place=place)
+    return _result(header, table, reading, embeddings)
+
+
+def _grouped(header: Header) -> tuple[dict[str, Group], dict[str, str]]:
+    groups: dict[str, Group] = {}
+    embeddings = {}
+    for key in header.tensors:
+        if match := _BUNDLED.fullmatch(key):
+            embeddings[key] = f"embedding:{match['token']}"
+        elif part := split_key(key, header.tensors.keys()):
+            groups.setdefault(part.module, Group(part.module)).add(key, part)
+    return groups, embeddings
+
+
+def _take(reading: _Reading, candidate: Candidate, *, module: str, place: _Place) -> None:
+    tensors = place.header.tensors
+    problem = misfit(candidate, tensors, place.table, module)
+    target = f"{module}.{candidate.param}"
+    if problem is None and target in reading.targets:
+        problem = Problem("double-target", f"{target} is changed twice")
+    if problem is not None:
+        reading.problems.append(problem)
+        return
+    alpha = None
+    if place.settings and "down" in candidate.parts and "alpha" not in candidate.parts:
+        rank = tensors[candidate.parts["down"]].shape[0]
+        alpha = alpha_of(place.settings, module, rank)
+    reading.targets.add(target)
+    reading.changes.append(
+        ModuleChange(target, candidate.formula.name, dict(candidate.parts), alpha)
+    )
+
+
+def _result(
+    header: Header, table: ModuleTable, reading: _Reading, embeddings: dict[str, str]
+) -> ParsedPlugin:
+    used = {key for change in reading.changes for key in change.parts.values()} | set(embeddings)
+    unknown = tuple(key for key in header.tensors if key not in used)
+    own = cross_dim(table)
+    base = base_of(reading.sizes, own)
+    formulas = {change.formula for change in reading.changes}
+    problems = [*_base_problems(base, own), *reading.problems, *token_problems(embeddings.values())]
+    return ParsedPlugin(
+        format=reading.layouts.most_common(1)[0][0] if reading.layouts else "unknown",
+        kind="lora" if formulas <= _LORA_FORMULAS else "lycoris",
+        base_model=base,
+        changes=tuple(reading.changes),
+        unknown_keys=unknown,
+        unmatched=reading.unmatched,
+        problems=(*problems, *_key_problems(header, reading, unknown)),
+        other_keys=embeddings,
+    )
+
+
+def _base_problems(base: BaseModel, own_cross_dim: int | None) -> Iterable[Problem]:
+    own = CROSS_DIMS.get(own_cross_dim or 0, "unknown")
+    if base not in (own, "unknown"):
+        yield Problem("wrong-base", f"made for {base}, by the shapes of its tensors, not for {own}")
+
+
+def _key_problems(header: Header, reading: _Reading, unknown: tuple[str, ...]) -> Iterable[Problem]:
+    for module, nearest in reading.unmatched.items():
+        hint = f" (nearest: {', '.join(nearest)})" if nearest else ""
+        yield Problem("unmatched-module", f"{module} is not in the base model{hint}")
+    for key in unknown:
+        if split_key(key, header.tensors.keys()) is None:
+            yield Problem("unknown-key", f"{key}: no formula has such a part")
