@@ -73,7 +73,7 @@ class Audit:
         return self.share > 0 and all(row.is_ok for row in self.rows)
 
     def told(self) -> str:
-        """One line: '32 of 192 changes applied (16.7 %): 160 unmatched-module (a, b and 158 more)'."""
+        """One line, e.g. "32 of 192 changes applied (16.7 %): 160 unmatched-module (a, b, ...)"."""
         percent = "100" if self.is_complete else f"{min(100 * self.share, 99.9):.1f}"
         line = f"{self.n_applied} of {self.n_expected} changes applied ({percent} %)"
         parts = [f"{len(names)} {why} ({_shown(names)})" for why, names in self._broken().items()]
