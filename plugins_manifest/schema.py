@@ -219,6 +219,11 @@ class Manifest(Section):
         """The folder that relative paths start from: the manifest file's own."""
         return Path.cwd() if self._path is None else self._path.parent
 
+    @property
+    def path(self) -> Path | None:
+        """The file that this manifest was read from."""
+        return self._path
+
     def attach_path(self, path: Path) -> Manifest:
         """Remember which file this manifest was read from; returns itself."""
         self._path = path
