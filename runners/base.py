@@ -6,7 +6,8 @@ arrays [height, width, 3]; sizes are (width, height) in px.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DTypeName = Literal["float32", "float16", "bfloat16"]
 PassName = Literal["stage1", "stage1_picture", "bridge", "base_text", "upgraded_text"]
 Side = Literal["base", "upgraded"]
+LoraSemantics = Literal["standard", "xadapter-official"]
 
 SAMPLERS: dict[str, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -31,10 +33,11 @@ METHODS_GROUP = "xbench.methods"
 
 @dataclass(frozen=True)
 class RenderCase:
-    """One image to make, by every variant: prompts for both sides, seed, condition.
+    """One image to make, by every variant: prompts for both sides, seed, condition images.
 
-    `condition` is the plugin's condition image, uint8 RGB [H, W, 3] at the base size; None where
-    the plugin takes none. An empty negative prompt means none.
+    `conditions` holds one image per plugin id, uint8 RGB [H, W, 3] at the size of the plugin's
+    side; `condition` is the one of a plugin that is alone. `reference` is an image prompt (uint8
+    RGB, any size). An empty negative prompt means none.
     """
 
     case_id: str
@@ -43,6 +46,12 @@ class RenderCase:
     upgraded_prompt: str
     negative_prompt: str = ""
     condition: np.ndarray | None = None
+    conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    reference: np.ndarray | None = None
+
+    def condition_for(self, plugin_id: str) -> np.ndarray | None:
+        """The condition image of a plugin; None where there is none."""
+        return self.conditions.get(plugin_id, self.condition)
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A plugin on disk: kind "lora" (a .safetensors file) or "controlnet" (a diffusers folder).
+    """A plugin on disk; `kind` as in the manifest, `path` a file or a folder.
 
-    `weight` is the manifest's; it multiplies the variant's plugin scale. `condition` names the
-    detector that makes its condition images.
+    `weight` is the manifest's; on the base side it is multiplied by the variant's plugin scale.
+    `condition` names the detector that makes its condition images, `side` the model it changes.
+    `lora_semantics` None is the preset's ("sound": standard); loaders get a plugin with it filled
+    in. `allow_partial` lets a plugin render of which not everything fits. `token` is the word that
+    stands for a textual inversion.
     """
 
     plugin_id: str
@@ -86,6 +98,21 @@ class PluginFile:
     sha256: str = ""
     weight: float = 1.0
     condition: str | None = None
+    side: Side = "base"
+    lora_semantics: LoraSemantics | None = None
+    allow_partial: bool = False
+    trigger: str | None = None
+    token: str | None = None
+
+
+Stack = tuple[PluginFile, ...]
+
+
+def stack_of(plugin: PluginFile | Stack | None) -> Stack:
+    """What a group renders, as a stack: none, one or several plugins."""
+    if plugin is None:
+        return ()
+    return (plugin,) if isinstance(plugin, PluginFile) else plugin
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plugins_manifest.errors import UserError, unknown_name
-from runners.base import SAMPLERS, Method, PluginFile, RenderCase, RenderSettings, Variant
+from runners.base import SAMPLERS, Method, RenderCase, RenderSettings, Stack, Variant
 from runners.families import Family
 from xadapter.handover import pixels_per_latent
+
+_CONDITION_KINDS = ("controlnet", "t2i-adapter")
 
 
 def check_group(
     family: Family,
-    plugin: PluginFile | None,
+    stack: Stack,
     *,
     cases: Sequence[RenderCase],
     variants: Sequence[Variant],
@@ -25,7 +27,7 @@ def check_group(
         *_of_variants(variants, methods),
         *_of_settings(family, settings),
         *_of_adapter(family, variants, settings, methods),
-        *_of_conditions(plugin, cases, settings),
+        *_of_conditions(stack, cases, settings),
         *overlong_prompts(family, cases),
     ]
     if not cases:
@@ -106,19 +108,22 @@ def _of_adapter(
 
 
 def _of_conditions(
-    plugin: PluginFile | None, cases: Sequence[RenderCase], settings: RenderSettings
+    stack: Stack, cases: Sequence[RenderCase], settings: RenderSettings
 ) -> Iterator[str]:
-    if plugin is None or plugin.kind != "controlnet":
-        return
-    width_px, height_px = settings.base_size_px
-    for case in cases:
-        shape = None if case.condition is None else case.condition.shape
-        if shape != (height_px, width_px, 3):
-            found = "none" if shape is None else f"one of shape {shape}"
-            yield (
-                f"case {case.case_id!r}: {plugin.plugin_id} needs a condition image of shape "
-                f"{(height_px, width_px, 3)}, got {found}"
-            )
+    for plugin in stack:
+        if plugin.kind.replace("_", "-") not in _CONDITION_KINDS:
+            continue
+        upgraded = plugin.side == "upgraded"
+        width_px, height_px = settings.upgraded_size_px if upgraded else settings.base_size_px
+        for case in cases:
+            image = case.condition_for(plugin.plugin_id)
+            shape = None if image is None else image.shape
+            if shape != (height_px, width_px, 3):
+                found = "none" if shape is None else f"one of shape {shape}"
+                yield (
+                    f"case {case.case_id!r}: {plugin.plugin_id} needs a condition image of shape "
+                    f"{(height_px, width_px, 3)}, got {found}"
+                )
 
 
 def _sizes(

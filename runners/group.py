@@ -1,28 +1,32 @@
-"""Rendering a group: one plugin, one batch of cases, every variant, with shared work done once."""
+"""Rendering a group: a plugin or a stack, a batch of cases, every variant, shared work once."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
 import numpy as np
 import torch
 
+from runners.attachments import LoadedPlugin
 from runners.base import (
     METHODS_GROUP,
+    LoraSemantics,
     Method,
     PluginFile,
     RenderCase,
     Rendered,
     RenderSettings,
+    Stack,
     Variant,
+    stack_of,
 )
 from runners.checks import check_group
 from runners.families import Family
 from runners.memory import PeakMemory
-from runners.plugins import LoadedPlugin, attached, load_plugin
+from runners.plugins import attach_all, load_plugin
 from runners.session import GroupSession
 from runners.shared import SharedWork
 from xadapter.errors import SettingError
@@ -34,7 +38,7 @@ NON_FINITE = "the picture holds values that are not finite; try dtype float32 or
 
 def run_group(
     family: Family,
-    plugin: PluginFile | None,
+    plugin: PluginFile | Stack | None,
     cases: Sequence[RenderCase],
     variants: Sequence[Variant],
     settings: RenderSettings,
@@ -43,14 +47,15 @@ def run_group(
 ) -> Generator[Rendered]:
     """Render every variant of every case; results come variant by variant, cases in order.
 
-    The plugin is attached while results come, and every weight is as before afterwards, also when
-    the iterator is closed early. A variant that fails gives rows with an error and the others go
-    on. Seconds of shared passes are split evenly over the variants that read them. `methods`
+    The plugins are attached while results come, and every weight is as before afterwards, also
+    when the iterator is closed early. A variant that fails gives rows with an error and the others
+    go on. Seconds of shared passes are split evenly over the variants that read them. `methods`
     defaults to the installed ones. Raises `UserError`, before anything runs, for wrong input.
     """
     known = installed_methods() if methods is None else methods
-    check_group(family, plugin, cases=cases, variants=variants, settings=settings, methods=known)
-    loaded = None if plugin is None else load_plugin(plugin, family)
+    stack = stack_of(plugin)
+    check_group(family, stack, cases=cases, variants=variants, settings=settings, methods=known)
+    loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
     work = SharedWork([(known[v.method], v) for v in variants], family.device)
     with PeakMemory(family.device) as memory:
         group = _Group(family, loaded, tuple(cases), settings, known, work, memory)
@@ -61,12 +66,18 @@ def run_group(
 @dataclass(frozen=True)
 class _Group:
     family: Family
-    plugin: LoadedPlugin | None
+    plugins: tuple[LoadedPlugin, ...]
     cases: tuple[RenderCase, ...]
     settings: RenderSettings
     methods: Mapping[str, Method]
     work: SharedWork
     memory: PeakMemory
+
+
+def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
+    """The plugin, with the preset's way to read a LoRA where it has no own."""
+    preset: LoraSemantics = "standard" if settings.preset == "sound" else "xadapter-official"
+    return replace(file, lora_semantics=file.lora_semantics or preset)
 
 
 def installed_methods() -> dict[str, Method]:
@@ -89,17 +100,14 @@ def _run_scale(
     group: _Group, scale: float | None, variants: Sequence[Variant]
 ) -> Iterator[Rendered]:
     settings = group.settings
-    with attached(
-        None if scale is None else group.plugin,
-        group.family,
-        scale=0.0 if scale is None else scale,
-        semantics="standard" if settings.preset == "sound" else "xadapter-official",
-    ) as active:
+    base = [p for p in group.plugins if p.file.side == "base" and scale is not None]
+    strengths = [p.file.weight * (scale or 0.0) for p in base]
+    with attach_all(base, group.family, strengths) as active:
         session = GroupSession(
             group.family,
             group.cases,
             settings,
-            plugin=active,
+            attachment=active,
             plugin_scale=scale,
             work=group.work,
             snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runners.attachments import Attachment
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
 from runners.families import Family
-from runners.plugins import Attached
 from runners.shared import SharedWork, pass_key
 from xadapter.config import Preset, find_preset
 from xadapter.denoiser import Conditions, Control, Denoiser
@@ -39,7 +39,7 @@ def image_seed(case: RenderCase) -> int:
 
 
 class GroupSession:
-    """One plugin at one scale, attached, over a batch of cases.
+    """A plugin or a stack at one scale, attached, over a batch of cases.
 
     `snapshot_t0s` are the t0 values that stage-1 mode "truncated" must serve.
     """
@@ -50,7 +50,7 @@ class GroupSession:
         cases: Sequence[RenderCase],
         settings: RenderSettings,
         *,
-        plugin: Attached,
+        attachment: Attachment,
         plugin_scale: float | None,
         work: SharedWork,
         snapshot_t0s: Sequence[float] = (),
@@ -58,11 +58,9 @@ class GroupSession:
         self.family = family
         self.cases = tuple(cases)
         self.settings = settings
-        self.preset: Preset = find_preset(
-            settings.preset, has_control=plugin.controlnet is not None
-        )
+        self.preset: Preset = find_preset(settings.preset, has_control=bool(attachment.controls))
         self.non_finite: set[int] = set()
-        self._plugin = plugin
+        self._attachment = attachment
         self._plugin_scale = plugin_scale
         self._work = work
         self._snapshot_t0s = tuple(snapshot_t0s)
@@ -181,12 +179,23 @@ class GroupSession:
         )
 
     def _controls(self) -> tuple[Control, ...]:
-        if self._plugin.controlnet is None:
-            return ()
-        images = [case.condition for case in self.cases if case.condition is not None]
+        return tuple(
+            Control(
+                control.net,
+                self._condition(control.plugin_id),
+                control.scale,
+                window=control.window,
+                guess=control.guess,
+            )
+            for control in self._attachment.controls
+        )
+
+    def _condition(self, plugin_id: str) -> Tensor:
+        """A plugin's condition images [b, 3, height_px, width_px] in [0, 1]."""
+        found = [case.condition_for(plugin_id) for case in self.cases]
+        images = [image for image in found if image is not None]
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
-        image = stacked.to(self.family.device)
-        return (Control(self._plugin.controlnet, image, self._plugin.control_scale),)
+        return stacked.to(self.family.device)
 
 
 def _latent_chw(pipe: Any, size_px: tuple[int, int]) -> tuple[int, int, int]:

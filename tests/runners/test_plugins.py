@@ -1,30 +1,15 @@
 from __future__ import annotations
 
-import json
-import pickle
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from plugins_manifest.errors import UserError
 from runners.base import PluginFile
 from runners.families import Family
-from runners.plugins import CONTROLNET_FILE, attached, load_plugin
-
-
-class Explosive:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
-        return Path.write_text, (self.path, "executed")
+from runners.plugins import attach_all, load_plugin
 
 
 def base_state(family: Family) -> dict[str, Tensor]:
@@ -36,135 +21,25 @@ def base_state(family: Family) -> dict[str, Tensor]:
     }
 
 
-def test_a_lora_changes_exactly_its_modules_and_is_gone_bit_for_bit(
-    family: Family, lora: PluginFile
-) -> None:
-    before = base_state(family)
-    names = set(load_file(lora.path))
-    with attached(load_plugin(lora, family), family, scale=1.0):
-        during = base_state(family)
-    after = base_state(family)
-    changed = {key for key in before if not torch.equal(before[key], during[key])}
-    assert len(changed) == len([name for name in names if name.endswith(".alpha")])
-    assert all(torch.equal(before[key], after[key]) for key in before)
-
-
-def test_a_lora_is_gone_after_an_exception(family: Family, lora: PluginFile) -> None:
+def test_stacked_plugins_are_all_gone(family: Family, lora: PluginFile) -> None:
     before = base_state(family)
     plugin = load_plugin(lora, family)
-    with pytest.raises(KeyboardInterrupt), attached(plugin, family, scale=1.0):
-        raise KeyboardInterrupt
-    after = base_state(family)
-    assert all(torch.equal(before[key], after[key]) for key in before)
-
-
-def test_nested_plugins_are_both_gone(family: Family, lora: PluginFile) -> None:
-    before = base_state(family)
-    plugin = load_plugin(lora, family)
-    with attached(plugin, family, scale=1.0), attached(plugin, family, scale=-0.3):
+    with attach_all([plugin, plugin], family, [1.0, -0.3]):
         pass
     after = base_state(family)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_our_merge_equals_diffusers_own_lora(family: Family, lora: PluginFile) -> None:
-    """The same file through peft, as diffusers loads kohya files (UNet part)."""
-    generator = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, 4, 8, 8, generator=generator)
-    text = torch.randn(1, 5, 64, generator=generator)
-
-    def forward() -> Tensor:
-        with torch.no_grad():
-            return family.base.unet(sample, 500, encoder_hidden_states=text).sample
-
-    with attached(load_plugin(lora, family), family, scale=0.7):
-        ours = forward()
-    plain = forward()
-    state = {k: v for k, v in load_file(lora.path).items() if k.startswith("lora_unet")}
-    try:
-        family.base.load_lora_weights(dict(state), adapter_name="reference")
-        family.base.set_adapters(["reference"], [0.7])
-        reference = forward()
-    finally:
-        family.base.unload_lora_weights()
-    largest = float(reference.abs().max())
-    assert float((ours - reference).abs().max()) < 1e-4 * largest
-    assert float((ours - plain).abs().max()) > 1e-2 * largest
-    assert torch.equal(forward(), plain)
-
-
-def test_a_controlnet_is_handed_over_with_its_scale(family: Family, controlnet: PluginFile) -> None:
-    plugin = load_plugin(replace(controlnet, weight=0.5), family)
-    with attached(plugin, family, scale=0.8) as active:
-        assert active.controlnet is plugin.controlnet
-        assert active.control_scale == pytest.approx(0.4)
-
-
-def test_a_controlnet_with_missing_keys_fails_and_never_draws_weights(
-    family: Family, controlnet: PluginFile, tmp_path: Path
-) -> None:
-    folder = tmp_path / "net"
-    shutil.copytree(controlnet.path, folder)
-    state = load_file(folder / CONTROLNET_FILE)
-    del state["controlnet_mid_block.weight"]
-    state["extra.weight"] = torch.zeros(1)
-    save_file(state, folder / CONTROLNET_FILE)
-    with pytest.raises(UserError, match=r"missing keys.*controlnet_mid_block\.weight") as raised:
-        load_plugin(replace(controlnet, path=folder), family)
-    assert "extra.weight" in str(raised.value)
-
-
-def test_a_controlnet_for_another_base_model_is_refused_with_both_numbers(
-    family: Family, controlnet: PluginFile, tmp_path: Path
-) -> None:
-    from diffusers import ControlNetModel
-
-    config = json.loads((controlnet.path / "config.json").read_text(encoding="utf-8"))
-    config["cross_attention_dim"] = 32
-    ControlNetModel.from_config(config).save_pretrained(tmp_path / "net")
-    with pytest.raises(UserError, match=r"cross_attention_dim 32.*64"):
-        load_plugin(replace(controlnet, path=tmp_path / "net"), family)
-
-
-def test_a_folder_without_weights_is_no_controlnet(
-    family: Family, controlnet: PluginFile, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=r"config\.json"):
-        load_plugin(replace(controlnet, path=tmp_path), family)
-
-
-@pytest.mark.parametrize("name", ["evil.safetensors", "evil.pt"])
-def test_a_pickle_is_refused_and_never_executed(
-    family: Family, lora: PluginFile, tmp_path: Path, name: str
-) -> None:
-    mark, file = tmp_path / "mark", tmp_path / name
-    file.write_bytes(pickle.dumps(Explosive(mark)))
-    with pytest.raises(UserError, match="not a safetensors file"):
-        load_plugin(replace(lora, path=file), family)
-    assert not mark.exists()
-
-
-def test_a_truncated_file_is_told(family: Family, lora: PluginFile, tmp_path: Path) -> None:
-    file = tmp_path / "half.safetensors"
-    file.write_bytes(lora.path.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"half\.safetensors is not a safetensors file"):
-        load_plugin(replace(lora, path=file), family)
-
-
-def test_a_missing_file_is_told(family: Family, lora: PluginFile, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no file"):
-        load_plugin(replace(lora, path=tmp_path / "none.safetensors"), family)
-
-
-def test_a_lora_for_another_model_names_the_nearest_modules(
-    family: Family, lora: PluginFile, tmp_path: Path
-) -> None:
-    state = {key.replace("mid_block", "middle_block"): v for key, v in load_file(lora.path).items()}
-    save_file(state, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"middle_block.*nearest: lora_unet_mid_block"):
-        load_plugin(replace(lora, path=tmp_path / "other.safetensors"), family)
-
-
 def test_an_unknown_kind_is_told(family: Family, lora: PluginFile) -> None:
     with pytest.raises(UserError, match="hypernetwork"):
         load_plugin(replace(lora, kind="hypernetwork"), family)
+
+
+def test_a_stack_hands_over_every_control_in_order(
+    family: Family, lora: PluginFile, controlnet: PluginFile
+) -> None:
+    files = (controlnet, lora, replace(controlnet, plugin_id="second"))
+    plugins = [load_plugin(file, family) for file in files]
+    with attach_all(plugins, family, [0.5, 1.0, 0.25]) as active:
+        found = [(control.plugin_id, control.scale) for control in active.controls]
+    assert found == [("random-net", 0.5), ("second", 0.25)]

@@ -1,0 +1,96 @@
+"""Weight plugins: merged into a side's own UNet and text encoder, and gone bit for bit.
+
+Nothing slows down, and nothing else needs to know that the plugin is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from plugins_manifest.errors import UserError
+from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats.parse import parse
+from plugins_manifest.formats.parsed import Header, ParsedPlugin, UnsafeFile
+from runners.attachments import Attachment
+from runners.audit import Audit, require_complete
+from runners.base import PluginFile
+from runners.families import Family
+from runners.tensor_file import read_tensors
+from runners.weights.accounts import rows_of_the_rest
+from runners.weights.engine import PluginWeights, merged_into, parameters_of
+from runners.weights.verify import usable_changes, verify
+
+_KINDS = ("lora", "lycoris")
+
+
+@dataclass(frozen=True)
+class WeightPlugin:
+    """What can be merged of a file, verified in the model."""
+
+    file: PluginFile
+    weights: PluginWeights
+    audit: Audit
+
+    @contextmanager
+    def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
+        """Merge into the plugin's side; afterwards every weight is as before, bit for bit."""
+        with merged_into(side_parameters(self.file, family), self.weights, strength=strength):
+            yield Attachment()
+
+
+def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
+    """Read a file, attach it for a moment, and compare the model with what the file asks for.
+
+    Raises `UserError` for files that are not safetensors or no weight plugins, and
+    `PluginNotAppliedError` where not everything arrives and the plugin may not be partial.
+    """
+    header = _header(file)
+    targets = side_parameters(file, family)
+    parsed = parse(header, {name: tuple(p.shape) for name, p in targets.items()})
+    if parsed.kind not in _KINDS:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {file.path.name} is of kind {parsed.kind}, not lora or "
+            "lycoris: correct its kind in the manifest"
+        )
+    found = PluginWeights(
+        parsed.changes, read_tensors(file, file.path), file.lora_semantics or "standard"
+    )
+    weights, refused = usable_changes(found, targets)
+    audit = Audit((*verify(weights, targets), *refused, *rows_of_the_rest(parsed, header)))
+    _require(audit, file=file, parsed=parsed, family=family)
+    return WeightPlugin(file, weights, audit)
+
+
+def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
+    """Canonical name -> parameter of the models that a plugin of this side may change."""
+    if file.side == "base":
+        models = [("unet", family.base.unet), ("text_encoder", family.base.text_encoder)]
+    else:
+        names = ("unet", "text_encoder", "text_encoder_2")
+        models = [(name, getattr(family.upgraded, name, None)) for name in names]
+    return parameters_of(models)
+
+
+def _header(file: PluginFile) -> Header:
+    if not file.path.is_file():
+        raise UserError(f"plugin {file.plugin_id!r}: there is no file {str(file.path)!r}")
+    try:
+        return read_header(file.path)
+    except UnsafeFile as error:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {file.path.name} is not a safetensors file ({error})"
+        ) from error
+
+
+def _require(audit: Audit, *, file: PluginFile, parsed: ParsedPlugin, family: Family) -> None:
+    made_for = f" (made for {parsed.base_model})" if parsed.base_model != "unknown" else ""
+    require_complete(
+        audit,
+        plugin_id=file.plugin_id,
+        what=f"{file.path.name}{made_for} on the {file.side} model of {family.name!r}",
+        allow_partial=file.allow_partial,
+    )
