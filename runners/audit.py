@@ -98,14 +98,17 @@ class PluginNotAppliedError(UserError):
         self.audit = audit
 
 
-def require_complete(audit: Audit, *, plugin_id: str, allow_partial: bool) -> None:
-    """Raise `PluginNotAppliedError` under 100 %, unless a part is allowed and there is one."""
-    if audit.is_complete or (allow_partial and audit.n_applied > 0 and audit.share > 0):
+def require_complete(audit: Audit, *, plugin_id: str, what: str, allow_partial: bool) -> None:
+    """Raise `PluginNotAppliedError` under 100 %, unless a part is allowed and there is one.
+
+    `what` names the file and the model for the message.
+    """
+    if audit.is_complete or (allow_partial and audit.share > 0):
         return
-    fix = "use a file made for this base model"
+    fix = "use a file made for this model"
     if audit.share > 0:
         fix += ", or set allow_partial: true to render with the part that fits"
-    raise PluginNotAppliedError(f"plugin {plugin_id!r}: {audit.told()}; {fix}", audit)
+    raise PluginNotAppliedError(f"plugin {plugin_id!r}: {what}: {audit.told()}; {fix}", audit)
 
 
 def _shown(names: Iterable[str]) -> str:

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from plugins_manifest.formats.parsed import ModuleChange
+from runners.weights.engine import PluginWeights, merged_weight
 from tests.golden.conftest import FORWARD_LIMIT, Case, golden_folder, model, require, worst
 
 Semantics = Literal["standard", "xadapter-official"]
@@ -35,16 +37,30 @@ def weight_name(target: str) -> str:
 
 def merge(semantics: Semantics) -> dict[str, Tensor]:
     """Merged weights under the names of their targets."""
-    lora = pytest.importorskip("runners.weights.lora", reason="runners.weights.lora is missing")
     modules = {name: weight_name(m["target"]) for name, m in facts()["modules"].items()}
     weights = {f"{UNET}{k}": v for k, v in model("base_unet").state_dict().items()}
     weights |= {f"{TEXT}{k}": v for k, v in require("models", "base_text_encoder").tensors.items()}
-    targets = {name: weights[target] for name, target in modules.items()}
     state = load_file(golden_folder() / "lora" / "lora_kohya.safetensors")
-    merged = lora.merged_weights(
-        state, targets, semantics=semantics, multiplier=facts()["multiplier"]
+    plugin = PluginWeights(
+        tuple(
+            ModuleChange(target, "lora", parts_of(name, state)) for name, target in modules.items()
+        ),
+        state,
+        semantics,
     )
-    return {modules[name]: value for name, value in merged.items()}
+    assert sum(len(change.parts) for change in plugin.changes) == len(state)
+    strength = facts()["multiplier"]
+    return {
+        target: merged_weight(plugin, changes, weights[target], strength=strength)
+        for target, changes in plugin.by_target().items()
+    }
+
+
+def parts_of(module: str, state: dict[str, Tensor]) -> dict[str, str]:
+    """Part -> key of a module in kohya's names."""
+    ends = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
+    keys = {part: f"{module}.{end}" for part, end in ends.items()}
+    return {part: key for part, key in keys.items() if key in state}
 
 
 @pytest.mark.parametrize("semantics", list(MERGED))

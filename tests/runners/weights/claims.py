@@ -1,4 +1,4 @@
-"""A claim: these parts, on this layer, must give this output, which other people's code computed."""
+"""A claim: these parts, on this layer, give this output, which other people's code computed."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Claim:
         return change_of(self.formula, parts or self.parts, self.layer.weight.detach())
 
 
-def make_layer(kernel: int | None, *, seed: int = 0) -> Layer:
+def make_layer(kernel: int | None, *, bias: bool = True) -> Layer:
     """A square linear layer (None), or a convolution with this kernel; frozen."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         layer = (
-            nn.Linear(SIDE, SIDE)
+            nn.Linear(SIDE, SIDE, bias=bias)
             if kernel is None
-            else nn.Conv2d(SIDE, SIDE, kernel, padding=kernel // 2)
+            else nn.Conv2d(SIDE, SIDE, kernel, padding=kernel // 2, bias=bias)
         )
     return layer.requires_grad_(False)
 
