@@ -1,0 +1,106 @@
+"""Textual inversions: files of a few vectors that stand for a token.
+
+Source: Textual Inversion, arXiv 2208.01618; the layouts of diffusers, AUTOMATIC1111 and Civitai.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from plugins_manifest.formats.groups import FLOATS
+from plugins_manifest.formats.parsed import (
+    BaseModel,
+    Header,
+    ModuleTable,
+    ParsedPlugin,
+    Problem,
+    TensorInfo,
+)
+from plugins_manifest.formats.tokens import UNNAMED, token_problems
+
+_WIDTHS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2", 1280: "sdxl"})
+_A1111 = re.compile(r"string_to_param\.(?P<token>.+)")
+_TOKEN_IDS = re.compile(r"string_to_token\..+")
+_SDXL = frozenset({"clip_l", "clip_g"})
+_CIVITAI = "emb_params"
+_MAX_TENSORS = 64
+_MAX_VECTORS = 75  # CLIP's context without its start and end
+
+
+def is_embedding(header: Header, table: ModuleTable) -> bool:
+    """Whether a file has nothing but vectors as wide as a text encoder."""
+    tensors = header.tensors
+    if tensors.keys() & {_CIVITAI, *_SDXL} or any(_A1111.fullmatch(key) for key in tensors):
+        return True
+    widths = {*_WIDTHS, _own_width(table)}
+    are_vectors = all(
+        info.dtype in FLOATS and len(info.shape) in (1, 2) and info.shape[-1] in widths
+        for info in tensors.values()
+    )
+    are_names = not any(key.endswith((".weight", ".bias")) for key in tensors)
+    return len(tensors) <= _MAX_TENSORS and are_vectors and are_names
+
+
+def parse_embedding(header: Header, table: ModuleTable) -> ParsedPlugin:
+    """Give every vector its token; check width, count and token."""
+    roles, problems, layout = _roles(header)
+    own, bases = _own_width(table), set[BaseModel]()
+    for key, role in roles.items():
+        if not role.startswith("embedding:"):
+            continue
+        info = header.tensors[key]
+        problem = _misfit(key, info)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        width = info.shape[-1]
+        bases.add(_WIDTHS.get(width, "unknown"))
+        if width != own and layout != "embedding-sdxl":
+            made_for = _WIDTHS.get(width, "another model")
+            message = f"{key}: vectors of {width} ({made_for}), the text encoder's are {own}"
+            problems.append(Problem("wrong-base", message))
+    problems += token_problems(dict.fromkeys(r for r in roles.values() if r.startswith("emb")))
+    unknown = tuple(key for key in header.tensors if key not in roles)
+    problems += [Problem("unknown-key", f"{key}: no part of an embedding") for key in unknown]
+    base = "sdxl" if layout == "embedding-sdxl" else bases.pop() if len(bases) == 1 else "unknown"
+    return ParsedPlugin(
+        format=layout,
+        kind="textual-inversion",
+        base_model=base,
+        unknown_keys=unknown,
+        problems=tuple(problems),
+        other_keys=roles,
+    )
+
+
+def _roles(header: Header) -> tuple[dict[str, str], list[Problem], str]:
+    keys = header.tensors.keys()
+    if keys & _SDXL:
+        roles = {key: f"embedding:{UNNAMED}" for key in keys if key in _SDXL}
+        why = "an embedding for SDXL's two text encoders, not for SD1.5's one"
+        return roles, [Problem("wrong-base", why)], "embedding-sdxl"
+    if _CIVITAI in keys:
+        return {_CIVITAI: f"embedding:{UNNAMED}"}, [], "embedding-civitai"
+    named = {key: match["token"] for key in keys if (match := _A1111.fullmatch(key))}
+    if named:
+        roles = {key: f"embedding:{token}" for key, token in named.items()}
+        roles |= dict.fromkeys(filter(_TOKEN_IDS.fullmatch, keys), "token-id")
+        return roles, [], "embedding-a1111"
+    return {key: f"embedding:{key}" for key in keys}, [], "embedding"
+
+
+def _misfit(key: str, info: TensorInfo) -> Problem | None:
+    if info.dtype not in FLOATS:
+        return Problem("bad-dtype", f"{key} is of dtype {info.dtype}")
+    n_vectors = info.shape[0] if len(info.shape) == 2 else 1
+    if len(info.shape) not in (1, 2) or not 1 <= n_vectors <= _MAX_VECTORS:
+        message = f"{key} is {list(info.shape)}, not 1 to {_MAX_VECTORS} vectors"
+        return Problem("bad-shape", message)
+    return None
+
+
+def _own_width(table: ModuleTable) -> int:
+    shape = table.get("text_encoder.embeddings.token_embedding.weight")
+    return shape[1] if shape else 0
