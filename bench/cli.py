@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from bench.cli_tools import cache, conditions, doctor, metrics, plugins, train
+from bench.cli_plugins import plugins
+from bench.cli_tools import cache, conditions, doctor, metrics, train
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,13 +75,28 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
+@click.option("--fetch", is_flag=True, help="Fetch the plugins that are not here first.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def run(as_json: bool, out: Path | None, engine: str, dry_run: bool, **given: Any) -> None:
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    as_json: bool,
+    out: Path | None,
+    engine: str,
+    fetch: bool,
+    dry_run: bool,
+    **given: Any,
+) -> None:
     """Render, score and compare; the same command resumes a run.
 
     Exit code 0: all went well; 1: some trials failed; 2: something to fix; 130: interrupted.
     """
     request = _request(out=out, show_progress=not as_json, **given)
+    if fetch and not dry_run:
+        from bench.cli_plugins import fetch_quietly
+
+        fetch_quietly(given["manifest"], ctx.obj)
     if dry_run:
         _show_plan(request, as_json=as_json)
         return

@@ -1,4 +1,4 @@
-"""The commands around a run: conditions, training, plugins, metrics, cache, doctor."""
+"""The commands around a run: conditions, training, metrics, cache, doctor."""
 
 from __future__ import annotations
 
@@ -46,44 +46,6 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     except ValueError as error:
         raise UserError(str(error)) from error
     click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
-
-
-@click.group()
-def plugins() -> None:
-    """What manifests contain."""
-
-
-@plugins.command("list")
-@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_plugins(manifest: str, as_json: bool) -> None:
-    """List the plugins of a manifest."""
-    from plugins_manifest.load import load_manifest
-
-    specs = load_manifest(manifest).plugins
-    if as_json:
-        click.echo(json.dumps([spec.model_dump(mode="json") for spec in specs], indent=2))
-        return
-    for spec in specs:
-        click.echo(f"{spec.id:<20} {spec.kind:<12} {spec.source}")
-
-
-@plugins.command("show")
-@click.argument("plugin")
-@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
-def show_plugin(plugin: str, manifest: str) -> None:
-    """Show one plugin: what the manifest says, its file and sha256."""
-    from bench.errors import shown_path, unknown_name
-    from bench.sources import resolve_plugin
-    from plugins_manifest.load import load_manifest
-
-    loaded = load_manifest(manifest)
-    specs = {spec.id: spec for spec in loaded.plugins}
-    if plugin not in specs:
-        raise UserError(unknown_name("plugin", plugin, specs))
-    file = resolve_plugin(specs[plugin], loaded)
-    facts = specs[plugin].model_dump(mode="json")
-    click.echo(json.dumps(facts | {"file": shown_path(file.path), "sha256": file.sha256}, indent=2))
 
 
 @click.group()

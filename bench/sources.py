@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from bench.errors import UserError
-from bench.registry import installed, load_entry
+from bench.registry import load_entry
+from plugins_manifest.references import is_network, parse_reference
 from plugins_manifest.schema import Manifest, PluginSpec
 from runners.base import PluginFile
 from runners.fingerprint import hash_path
@@ -48,21 +50,60 @@ class PocketSource:
 LOCAL, POCKET = LocalSource(), PocketSource()
 
 
-def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
-    """Find a plugin's file and check its sha256; `UserError` names the plugin and the fix."""
+def locate_local(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
+    """Path and sha256 of a plugin that needs no network; `UserError` names the plugin."""
     scheme, colon, _ = spec.source.partition(":")
     is_path = not colon or "/" in scheme or len(scheme) == 1
-    schemes = installed("sources")
-    if not is_path and scheme not in schemes:
-        raise UserError(
-            f"plugin {spec.id!r}: sources of the kind {scheme!r} cannot be fetched yet: download "
-            f"the file, give its path, or use one of {', '.join(sorted(schemes))}"
-        )
-    source: Source = LOCAL if is_path else load_entry("sources", scheme)
     try:
-        path, sha256 = source.locate(spec.source, folder=manifest.folder)
+        source: Source = LOCAL if is_path else load_entry("sources", scheme)
+        return source.locate(spec.source, folder=manifest.folder)
     except (UserError, ValueError) as error:
         raise UserError(f"plugin {spec.id!r}: {error}") from error
+
+
+def _locate_stored(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
+    """Path and sha256 of a fetched plugin: pinned by the manifest or its lock, in the store."""
+    from bench.fetching import label_of, lock_of
+    from plugins_manifest.store import Store
+
+    parse_reference(spec.source)
+    lock = lock_of(manifest)
+    entry = lock.find(spec.id, spec.source) if lock else None
+    sha256 = spec.sha256 or (entry.sha256 if entry else None)
+    path = Store().find(sha256) if sha256 else None
+    if sha256 is None or path is None:
+        what = "is not fetched yet" if sha256 else "is not locked and fetched yet"
+        raise UserError(
+            f"plugin {spec.id!r}: {spec.source} {what}: run: xbench plugins fetch "
+            f"{label_of(manifest)}"
+        )
+    found = _hash_of_stored(path, _state(path))
+    if found != sha256:
+        raise UserError(
+            f"plugin {spec.id!r}: the store is damaged, {path} has sha256 {found}: delete "
+            f"{path.parent} and run: xbench plugins fetch {label_of(manifest)}"
+        )
+    return path, sha256
+
+
+@lru_cache(maxsize=1024)
+def _hash_of_stored(path: Path, _state: tuple[tuple[int, int], ...]) -> str:
+    return hash_path(path)
+
+
+def _state(path: Path) -> tuple[tuple[int, int], ...]:
+    """Sizes and times of a file or folder, so that what changed is hashed again."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
+def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
+    """Find a plugin's file and check its sha256; `UserError` names the plugin and the fix.
+
+    Never asks the network: `xbench plugins fetch` does.
+    """
+    locate = _locate_stored if is_network(spec.source) else locate_local
+    path, sha256 = locate(spec, manifest)
     if spec.sha256 is not None and spec.sha256 != sha256:
         raise UserError(
             f"plugin {spec.id!r}: {spec.source} has sha256 {sha256}, the manifest says "

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.redact import one_line, redact_text
 
 LONGEST_WAIT_SECONDS = 30.0
 _LONGEST_WORDS = 160
@@ -53,8 +54,7 @@ class Seen:
     def words(self) -> str:
         """What the server says, in one short line without control characters."""
         said = ": ".join(str(self.facts[key]) for key in ("error", "message") if key in self.facts)
-        line = " ".join("".join(c if c.isprintable() else " " for c in said).split())
-        return line[:_LONGEST_WORDS]
+        return one_line(redact_text(said), longest=_LONGEST_WORDS)
 
 
 def judge(seen: Seen) -> FetchError | None:

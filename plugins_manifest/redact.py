@@ -32,6 +32,12 @@ def redact_text(text: str) -> str:
     return _BEARER.sub(r"\1...", text)
 
 
+def one_line(text: object, *, longest: int = 200) -> str:
+    """Text of a stranger without control characters, on one line, cut where it gets long."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(shown.split())[:longest]
+
+
 class RedactingFilter(logging.Filter):
     """Rewrites records of the HTTP libraries, which log every URL with its query."""
 

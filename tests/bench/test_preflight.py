@@ -76,11 +76,13 @@ def test_kinds_that_are_not_rendered_yet_are_told(manifest_file: Path) -> None:
     assert "lora and controlnet" in problem
 
 
-def test_sources_that_cannot_be_fetched_are_told(manifest: Manifest) -> None:
+def test_sources_that_are_not_fetched_are_told(manifest: Manifest) -> None:
     spec = manifest.plugins[0]
     for source in ("hf://org/repo@main/file", "urn:air:sd1:lora:civitai:1@2"):
-        with pytest.raises(UserError, match="cannot be fetched yet: download"):
+        with pytest.raises(UserError, match="not locked and fetched yet: run: xbench plugins"):
             resolve_plugin(spec.model_copy(update={"source": source}), manifest)
+    with pytest.raises(UserError, match="unknown source 'ftp': use pocket"):
+        resolve_plugin(spec.model_copy(update={"source": "ftp:x"}), manifest)
     with pytest.raises(UserError, match="no pocket weights named 'lora-x'"):
         resolve_plugin(spec.model_copy(update={"source": "pocket:lora-x"}), manifest)
 

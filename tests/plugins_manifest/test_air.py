@@ -49,7 +49,7 @@ def test_parts_are_told_apart() -> None:
         ("urn:air:sd1:lora:civitai:82098@", "the version '' is empty"),
         ("urn:air:sd1:lora:civitai:abc@def", "the id 'abc' is no number"),
         ("urn:air:sd1:lora:civitai:1@2+x", "the file id 'x' is no number"),
-        ("urn:air:sd1:lora:civitai:１@2", "is no number"),
+        ("urn:air:sd1:lora:civitai:\uff11@2", "is no number"),
         ("urn:air:sd1:lora:civitai:1@2@3", "is no AIR"),
         ("urn:air:sd1:lora:civitai:../x@2", "is no AIR"),
         ("urn:air:a:b:c:d:e@1", "is no AIR"),
@@ -60,7 +60,7 @@ def test_parts_are_told_apart() -> None:
     ],
 )
 def test_what_is_no_pinned_air_is_refused(text: str, said: str) -> None:
-    with pytest.raises(UserError, match="write urn:air|add one, e.g.|no number") as caught:
+    with pytest.raises(UserError, match=r"write urn:air|add one, e\.g\.|no number") as caught:
         pinned_air(text)
     assert said in str(caught.value)
 

@@ -1,0 +1,291 @@
+"""xbench plugins: what a manifest contains, pinned, fetched and checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from plugins_manifest.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.fetching import OpenSupply, Shelf
+    from plugins_manifest.lock import Lock, LockedPlugin
+    from plugins_manifest.locking import Outcome
+    from plugins_manifest.schema import PluginSpec
+    from plugins_manifest.supply import Supply
+
+Command = Callable[..., None]
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_LOCK_FILE = click.option(
+    "--lock",
+    "lock_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Another lock file [beside the manifest].",
+)
+_HOSTS = click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Fetch from this host too.",
+)
+
+
+@click.group()
+def plugins() -> None:
+    """What manifests contain: list, lock, fetch and check it."""
+
+
+@plugins.command("list")
+@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+@_JSON
+def list_plugins(manifest: str, as_json: bool) -> None:
+    """List the plugins of a manifest."""
+    from bench.fetching import Shelf
+
+    shelf = Shelf.open(manifest)
+    lock = shelf.lock()
+    if as_json:
+        rows = [
+            spec.model_dump(mode="json") | {"locked_sha256": _locked_sha256(spec, lock)}
+            for spec in shelf.manifest.plugins
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for spec in shelf.manifest.plugins:
+        locked = _locked_sha256(spec, lock)
+        note = f"  locked {locked[:12]}" if locked else ""
+        click.echo(f"{spec.id:<20} {spec.kind:<12} {spec.source}{note}")
+
+
+def _locked_sha256(spec: PluginSpec, lock: Lock | None) -> str | None:
+    entry = lock.find(spec.id, spec.source) if lock else None
+    return entry.sha256 if entry else None
+
+
+@plugins.command("show")
+@click.argument("plugin")
+@click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+def show_plugin(plugin: str, manifest: str) -> None:
+    """Show one plugin: what the manifest and its lock say, its file and sha256."""
+    from bench.errors import shown_path, unknown_name
+    from bench.fetching import Shelf
+    from bench.sources import resolve_plugin
+    from plugins_manifest.references import is_network
+
+    shelf = Shelf.open(manifest)
+    specs = {spec.id: spec for spec in shelf.manifest.plugins}
+    if plugin not in specs:
+        raise UserError(unknown_name("plugin", plugin, specs))
+    spec, lock = specs[plugin], shelf.lock()
+    entry = lock.find(spec.id, spec.source) if lock else None
+    facts: dict[str, Any] = spec.model_dump(mode="json")
+    facts["lock"] = entry.model_dump(mode="json", exclude_none=True) if entry else None
+    try:
+        file = resolve_plugin(spec, shelf.manifest)
+        facts |= {"file": shown_path(file.path), "sha256": file.sha256}
+    except UserError as error:
+        if not is_network(spec.source):
+            raise
+        facts |= {"file": None, "note": str(error)}
+    click.echo(json.dumps(facts, indent=2))
+
+
+@plugins.command("lock")
+@click.argument("manifest")
+@click.option("--update", is_flag=True, help="Pin again what is pinned already.")
+@click.option("--no-download", is_flag=True, help="Note only what the sites say.")
+@_LOCK_FILE
+@_HOSTS
+@_JSON
+@click.pass_obj
+def lock_command(
+    open_supply: OpenSupply | None,
+    manifest: str,
+    *,
+    update: bool,
+    no_download: bool,
+    lock_file: Path | None,
+    allow_hosts: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Pin every plugin of MANIFEST to bytes: write MANIFEST.lock.yaml.
+
+    What is pinned stays as it is unless --update. Exit code 1: some were skipped as gated.
+    """
+    from bench.errors import shown_path
+    from bench.fetching import Shelf, lock_shelf
+
+    shelf = Shelf.open(manifest, lock_file=lock_file)
+    with closing(_Open(open_supply, allow_hosts)) as site:
+        outcome = lock_shelf(
+            shelf, site.supply, update=update, download="none" if no_download else "unlocked"
+        )
+    _show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
+
+
+@plugins.command("fetch")
+@click.argument("manifest")
+@click.option("--dry-run", is_flag=True, help="Only say what, from where, how large.")
+@_LOCK_FILE
+@_HOSTS
+@_JSON
+@click.pass_obj
+def fetch_command(
+    open_supply: OpenSupply | None,
+    manifest: str,
+    *,
+    dry_run: bool,
+    lock_file: Path | None,
+    allow_hosts: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Have every file of MANIFEST in the store; what is not locked yet is locked first.
+
+    The same command goes on where it was stopped. Exit code 1: some were skipped as gated.
+    """
+    from bench.errors import shown_path
+    from bench.fetching import Shelf, lock_shelf
+
+    shelf = Shelf.open(manifest, lock_file=lock_file)
+    with closing(_Open(open_supply, allow_hosts)) as site:
+        if dry_run:
+            _show_order(shelf, site.supply, as_json=as_json)
+            return
+        outcome = lock_shelf(shelf, site.supply, download="missing")
+    _show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
+
+
+def fetch_quietly(manifest: str, open_supply: OpenSupply | None) -> None:
+    """As `fetch`, with nothing printed but progress and problems (gated plugins among them)."""
+    from bench.fetching import Shelf, lock_shelf
+
+    with closing(_Open(open_supply, ())) as site:
+        outcome = lock_shelf(Shelf.open(manifest), site.supply, download="missing")
+    problems = [*outcome.problems, *(done.reason for done in outcome.done if done.reason)]
+    if problems:
+        raise UserError.collect(problems)
+
+
+@plugins.command("verify")
+@click.argument("manifest")
+@_LOCK_FILE
+@_JSON
+def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None:
+    """Hash the files of MANIFEST again and compare them with its lock; needs no network.
+
+    Exit code 1 where anything differs or is not here.
+    """
+    from bench.fetching import Shelf
+    from plugins_manifest.store import Store
+    from plugins_manifest.verify import verify
+
+    shelf = Shelf.open(manifest, lock_file=lock_file)
+    verdicts = verify(shelf.manifest, shelf.lock(), Store(), shelf.locate)
+    if as_json:
+        click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
+    else:
+        for verdict in verdicts:
+            fix = f" -> {verdict.fix}" if verdict.fix else ""
+            click.echo(f"{verdict.id:<20} {verdict.words}: {verdict.detail}{fix}")
+    if any(verdict.state != "ok" for verdict in verdicts):
+        sys.exit(1)
+
+
+class _Open:
+    """The supply of one command; closes its connections."""
+
+    def __init__(self, open_supply: OpenSupply | None, allow_hosts: Sequence[str]) -> None:
+        from bench.fetching import quiet_hub, show_progress
+        from plugins_manifest import supply
+
+        quiet_hub()
+        self.supply: Supply = (open_supply or supply.open_supply)(
+            allow_hosts=allow_hosts, progress=show_progress
+        )
+
+    def close(self) -> None:
+        self.supply.client.close()
+
+
+def _show_outcome(outcome: Outcome, *, as_json: bool, written: str) -> None:
+    """Print what happened; raises `UserError` for what failed, exits 1 for what was skipped."""
+    skipped = [done for done in outcome.done if done.state == "skipped:gated"]
+    if as_json:
+        rows = [{"id": d.id, "state": d.state, "reason": d.reason} for d in outcome.done]
+        facts = {"lock": written, "plugins": rows, "problems": outcome.problems}
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        for done in outcome.done:
+            words = done.reason or _facts(done.entry)
+            click.echo(f"{done.id:<20} {done.state:<16} {words}")
+        click.echo(f"lock file: {written}")
+    if outcome.problems:
+        raise UserError.collect(outcome.problems)
+    if skipped:
+        sys.exit(1)
+
+
+def _facts(entry: LockedPlugin | None) -> str:
+    if entry is None:
+        return ""
+    words = [_size(entry.size_bytes), entry.sha256[:12] if entry.sha256 else "not downloaded"]
+    weights = entry.weights
+    if weights is not None:
+        words.append(f"{weights.format} for {weights.base_model}")
+        words += [f"rank {'/'.join(map(str, weights.rank))}"] if weights.rank else []
+        words += [f"{len(weights.problems)} problems"] if weights.problems else []
+    return ", ".join(words)
+
+
+def _show_order(shelf: Shelf, supply: Supply, *, as_json: bool) -> None:
+    """What a fetch would do; nothing is written."""
+    from plugins_manifest.locking import lock_manifest
+
+    outcome = lock_manifest(
+        supply, shelf.manifest, old=shelf.lock(), locate=shelf.locate, download="none"
+    )
+    rows = [_order_row(entry, supply) for entry in outcome.lock.plugins]
+    if as_json:
+        click.echo(json.dumps({"plugins": rows, "problems": outcome.problems}, indent=2))
+    else:
+        for row in rows:
+            todo = "fetch" if row["to_fetch"] else "here"
+            click.echo(f"{row['id']:<20} {todo:<6} {_size(row['bytes']):>10}  {row['from']}")
+            click.echo(f"{'':<20} license: {row['license']}{' (nsfw)' if row['nsfw'] else ''}")
+        for done in outcome.done:
+            if done.reason:
+                click.echo(f"{done.id:<20} {done.reason}")
+        known = [row["bytes"] or 0 for row in rows if row["to_fetch"]]
+        click.echo(f"{len(known)} to fetch, {_size(sum(known))}")
+    if outcome.problems:
+        raise UserError.collect(outcome.problems)
+
+
+def _order_row(entry: LockedPlugin, supply: Supply) -> dict[str, Any]:
+    from plugins_manifest.licenses import License
+
+    origin = entry.origin
+    urls = [file.url for file in entry.files if file.url]
+    at = f"hf://{origin.repository}@{origin.revision}" if origin.repository else None
+    return {
+        "id": entry.id,
+        "kind": entry.kind,
+        "to_fetch": supply.missing(entry),
+        "from": at or (urls[0] if urls else entry.source),
+        "page": origin.page,
+        "bytes": entry.size_bytes,
+        "sha256": entry.sha256 or (entry.files[0].sha256 if len(entry.files) == 1 else None),
+        "license": License(**entry.license.model_dump()).describe(),
+        "nsfw": bool(entry.nsfw),
+    }
+
+
+def _size(n_bytes: int | None) -> str:
+    return "size unknown" if n_bytes is None else f"{n_bytes / 2**20:.1f} MiB"
