@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CONFIG = "config.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _ADULT_TAG = "not-for-all-audiences"
+_MAIN = "main"
 _TIMEOUT_SECONDS = 30.0
 
 
@@ -64,7 +65,7 @@ class Hub:
         api = self._api()
         with hub_errors_explained(what, place.repository, place.revision):
             info = api.model_info(
-                place.repository, revision=place.revision, timeout=_TIMEOUT_SECONDS
+                place.repository, revision=place.revision or _MAIN, timeout=_TIMEOUT_SECONDS
             )
             tree = api.list_repo_tree(place.repository, revision=info.sha, recursive=True)
             files = {file.path: file for file in map(_hub_file, tree) if file is not None}

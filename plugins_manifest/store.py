@@ -178,7 +178,9 @@ class Store:
 
     def need_room(self, n_bytes: int, *, what: str) -> None:
         """`FetchError` unless the disk has room for so many bytes and some to spare."""
-        free = self._free(self.folder)
+        with self._explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = self._free(self.folder)
         if free < n_bytes + _SPARE_BYTES:
             raise FetchError(
                 f"{what}: needs {n_bytes / 2**20:.0f} MiB in {self.folder}, {free / 2**20:.0f} MiB "
