@@ -19,8 +19,8 @@ from runners.base_model import BaseModel
 from runners.families import Family, load_from_folders
 from runners.floor import Floor
 from runners.sdedit import SDEdit
-from runners.weights.kohya_names import kohya_table
 from runners.x_adapter import XAdapterMethod
+from tests.runners.kohya import kohya_table
 from xadapter.mapper import Mapper
 from xadapter.sites import injected_names, site_shapes, tapped_names
 
