@@ -274,7 +274,8 @@ class _Job:
         known = f"{expected}" if expected is not None else f"at most {wanted.most_bytes}"
         return FetchError(
             f"{wanted.what}: the source sends {n_bytes} bytes or more instead of {known}: it "
-            "changed there; look at it, then pin the new one with: xbench plugins lock --update",
+            "changed there; xbench plugins lock --update pins the new file and says whether only "
+            "its metadata changed",
             code="too-large" if wanted.size_bytes is None else "changed",
         )
 

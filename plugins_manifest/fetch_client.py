@@ -114,6 +114,10 @@ class Client:
                 yield answer
         except httpx.TransportError as error:
             broken = _broken(what, error)
+        except FetchError as error:
+            if str(error).startswith(what):
+                raise
+            broken = FetchError(f"{what}: {error}", code=error.code)  # the guard knows hosts only
         if broken is not None:  # the library's error would drag the request along
             raise broken from None
 

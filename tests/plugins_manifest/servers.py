@@ -22,8 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-from plugins_manifest.fetch_client import Client
+from plugins_manifest.civitai import Civitai
+from plugins_manifest.fetch_client import Client, Token
 from plugins_manifest.fetch_guard import AllowList, HostRule
+from plugins_manifest.hub import Hub
+from plugins_manifest.store import Store
+from plugins_manifest.supply import Supply
 
 TOKEN = "secret-token-0123456789"
 SIGNATURE = "deadbeefsignature"
@@ -49,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: TlsServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def do_GET(self) -> None:  # noqa: N802 (the library's name)
+    def do_GET(self) -> None:
         parts = urlsplit(self.path)
         headers = {key.lower(): value for key, value in self.headers.items()}
         request = Request(parts.path, parse_qs(parts.query), headers)
@@ -163,6 +167,12 @@ class World:
             "sleep": self.pauses.append,
         }
         return Client(**{**given, **changed})
+
+    def supply(self, store: Store, *, token: str | None = TOKEN, hub: Hub | None = None) -> Supply:
+        """What the command line opens, with these servers in the places of the real ones."""
+        client = self.client()
+        site = Civitai(client, base_url=self.base_url, token=Token(token) if token else None)
+        return Supply(client, site, hub or Hub(), store)
 
     def add(self, model_id: int, version_id: int, content: bytes, **changed: Any) -> dict[str, Any]:
         """Publish a version with one file; `changed` overrides fields of the version."""
@@ -314,7 +324,32 @@ def safetensors_bytes(
 ) -> bytes:
     """A valid file with one tensor of made-up numbers."""
     payload = hashlib.shake_256(str(seed).encode()).digest(n_floats * 2)
-    entry = {"dtype": "F16", "shape": [n_floats], "data_offsets": [0, len(payload)]}
-    header = {"weight": entry} | ({"__metadata__": metadata} if metadata else {})
+    return with_header({"weight": ("F16", [n_floats], payload)}, metadata=metadata)
+
+
+def with_header(
+    tensors: dict[str, tuple[str, list[int], bytes]], *, metadata: dict[str, str] | None = None
+) -> bytes:
+    """A safetensors file of tensors (dtype, shape, bytes) in the given order."""
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    payload = b""
+    for name, (dtype, shape, content) in tensors.items():
+        offsets = [len(payload), len(payload) + len(content)]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+        payload += content
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + payload
+
+
+def lora_bytes(*, rank: int = 4, alpha: float = 2.0, seed: int = 0, width: int = 768) -> bytes:
+    """A kohya LoRA of one cross-attention layer of SD1.5 (text width 768), made-up numbers."""
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    numbers = hashlib.shake_256(f"lora {seed}".encode()).digest(rank * (width + 320) * 2)
+    half = rank * width * 2
+    return with_header(
+        {
+            f"{name}.lora_down.weight": ("F16", [rank, width], numbers[:half]),
+            f"{name}.lora_up.weight": ("F16", [320, rank], numbers[half:]),
+            f"{name}.alpha": ("F32", [], struct.pack("<f", alpha)),
+        }
+    )
