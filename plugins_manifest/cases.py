@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,33 @@ from plugins_manifest.schema import CocoCases, FileCases, InlineCase
 
 COCO_CAPTIONS = "captions_val2017.json"
 COCO_PHOTOS = "val2017"
+COCO_VARIABLE = "XBENCH_COCO"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt with an optional source picture: a file, or a scene (seed, index) of pocket."""
+    """A prompt with an optional source picture: a file, or a scene (seed, index) of pocket.
+
+    `condition_paths` are finished condition images, (condition name, path); `reference_path` is
+    what an image prompt sees, where it is not the source picture.
+    """
 
     case_id: str
     prompt: str
     negative_prompt: str = ""
     image_path: str | None = None
     scene: tuple[int, int] | None = None
+    condition_paths: tuple[tuple[str, str], ...] = ()
+    reference_path: str | None = None
+
+    def condition_path(self, condition: str) -> str | None:
+        """The finished image of a condition; None where it is to be made from the picture."""
+        return dict(self.condition_paths).get(condition)
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a picture that conditions can be made from."""
+        return self.image_path is not None or self.scene is not None
 
 
 def inline_cases(
@@ -39,20 +56,57 @@ def inline_cases(
     Raises `UserError` for ids that come twice and images that are not there.
     """
     problems: list[str] = []
-    cases: list[Case] = []
+    cases: dict[str, Case] = {}
     for i, item in enumerate(items):
         case_id = item.id or f"{prefix}-{i:04d}"
-        image = None if item.image is None else folder / item.image
-        if image is not None and not image.is_file():
-            problems.append(f"case {case_id!r}: there is no image {item.image!r}: check the path")
-        if any(case.case_id == case_id for case in cases):
+        if case_id in cases:
             problems.append(f"case id {case_id!r} comes twice: rename one")
+        for name in (item.image, item.reference, *item.conditions.values()):
+            if name is not None and not (folder / name).is_file():
+                problems.append(f"case {case_id!r}: there is no image {name!r}: check the path")
         negative = negative_prompt if item.negative_prompt is None else item.negative_prompt
-        path = None if image is None else str(image)
-        cases.append(Case(case_id, item.prompt, negative, image_path=path))
+        cases[case_id] = Case(
+            case_id,
+            item.prompt,
+            negative,
+            image_path=_joined(folder, item.image),
+            condition_paths=tuple((k, str(folder / v)) for k, v in item.conditions.items()),
+            reference_path=_joined(folder, item.reference),
+        )
     if problems:
         raise UserError.collect(problems)
-    return cases
+    return list(cases.values())
+
+
+def _joined(folder: Path, name: str | None) -> str | None:
+    return None if name is None else str(folder / name)
+
+
+def with_finished_conditions(
+    cases: Sequence[Case], condition_images: str | None, *, folder: Path
+) -> list[Case]:
+    """The cases with the images of CONDITION/CASE.png (or CONDITION/PHOTO.png) in a folder.
+
+    A case's own condition images come first. Raises `UserError` where there is no such folder.
+    """
+    if condition_images is None:
+        return list(cases)
+    root = folder / condition_images
+    if not root.is_dir():
+        raise UserError(f"there is no folder {condition_images!r}: correct condition_images")
+    there = {
+        (kind.name, file.stem): str(file)
+        for kind in sorted(root.iterdir())
+        for file in sorted(kind.glob("*.png"))
+    }
+    kinds = list(dict.fromkeys(kind for kind, _ in there))
+    return [_with_found(case, kinds, there) for case in cases]
+
+
+def _with_found(case: Case, kinds: Sequence[str], there: Mapping[tuple[str, str], str]) -> Case:
+    stems = [case.case_id, *([Path(case.image_path).stem] if case.image_path else [])]
+    found = {kind: there[kind, s] for kind in kinds for s in stems[::-1] if (kind, s) in there}
+    return replace(case, condition_paths=tuple({**found, **dict(case.condition_paths)}.items()))
 
 
 def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> list[Case]:
@@ -73,7 +127,8 @@ def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> l
     if not items:
         raise UserError(f"the case file {spec.path!r} holds no case: add one")
     items = items[: spec.n]
-    return inline_cases(items, folder=path.parent, negative_prompt=negative_prompt)
+    cases = inline_cases(items, folder=path.parent, negative_prompt=negative_prompt)
+    return with_finished_conditions(cases, spec.condition_images, folder=folder)
 
 
 def _read_rows(path: Path) -> Any:
@@ -94,12 +149,13 @@ def coco_cases(spec: CocoCases, *, folder: Path, negative_prompt: str = "") -> l
     Photos come in order of their id; without `image_ids`, those that are on the disk.
     Raises `UserError` for a missing folder, unknown ids and missing photos.
     """
-    root = folder / spec.path
+    root = coco_folder(spec, folder=folder)
+    shown = spec.path or root.name
     captions_path, photos = root / COCO_CAPTIONS, root / COCO_PHOTOS
     if not captions_path.is_file() or not photos.is_dir():
         raise UserError(
-            f"cases.path is {spec.path!r}: it must hold {COCO_CAPTIONS} and the folder "
-            f"{COCO_PHOTOS} with the photos"
+            f"{'cases.path' if spec.path else COCO_VARIABLE} is {shown!r}: it must hold "
+            f"{COCO_CAPTIONS} and the folder {COCO_PHOTOS} with the photos"
         )
     names, captions = _coco_captions(captions_path)
     image_ids = spec.image_ids
@@ -109,18 +165,31 @@ def coco_cases(spec: CocoCases, *, folder: Path, negative_prompt: str = "") -> l
     problems = [
         f"COCO val2017 has no image {i}: correct image_ids" for i in image_ids if i not in captions
     ] or [
-        f"the photo {COCO_PHOTOS}/{names[i]} is missing under {spec.path!r}: add it"
+        f"the photo {COCO_PHOTOS}/{names[i]} is missing under {shown!r}: add it"
         for i in image_ids
         if not (photos / names[i]).is_file()
     ]
     if not image_ids:
-        problems.append(f"no photo of COCO val2017 lies in {spec.path!r}/{COCO_PHOTOS}: add some")
+        problems.append(f"no photo of COCO val2017 lies in {shown!r}/{COCO_PHOTOS}: add some")
     if problems:
         raise UserError.collect(problems)
-    return [
+    cases = [
         Case(f"coco-{i:012d}", captions[i], negative_prompt, image_path=str(photos / names[i]))
         for i in image_ids[: spec.n]
     ]
+    return with_finished_conditions(cases, spec.condition_images, folder=folder)
+
+
+def coco_folder(spec: CocoCases, *, folder: Path) -> Path:
+    """Where COCO val2017 lies; `UserError` where nobody says so."""
+    if spec.path is not None:
+        return folder / spec.path
+    if named := os.environ.get(COCO_VARIABLE):
+        return Path(named)
+    raise UserError(
+        f"the cases are photos of COCO val2017: set {COCO_VARIABLE} to the folder that holds "
+        f"{COCO_CAPTIONS} and {COCO_PHOTOS}, or write it as cases.path"
+    )
 
 
 def _coco_captions(path: Path) -> tuple[dict[int, str], dict[int, str]]:

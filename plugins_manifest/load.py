@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from plugins_manifest.errors import UserError, nearest_names, unknown_name
+from plugins_manifest.plugin_schema import StackMember, stack_problems
 from plugins_manifest.schema import (
     CASE_SOURCES,
     CocoCases,
@@ -22,12 +23,14 @@ from plugins_manifest.schema import (
     PluginSpec,
     PocketCases,
     Settings,
+    StackSpec,
 )
 
 SHIPPED = Path(__file__).parent / "manifests"
 Place = tuple[str | int, ...]
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "plugins": (PluginSpec,),
+    "stacks": (StackSpec,),
     "methods": (MethodSpec,),
     "settings": (Settings,),
     "cases": (InlineCase, PocketCases, CocoCases, FileCases),
@@ -81,10 +84,14 @@ def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) ->
         manifest = Manifest.model_validate(data, context={"known": known or {}})
     except ValidationError as error:
         for problem in error.errors():
-            if problem["type"] == "too_short" and problem["input"]:
-                continue  # its items are reported one by one
+            items_tell = problem["type"] == "too_short" and _has_broken_items(problem, error)
+            if items_tell or not problem["loc"]:
+                continue  # reported one by one: the items here, the stacks below
             line = _line_of(problem["loc"], lines)
             problems.append(f"{path.name}:{line}: {_explain(problem, data)}")
+        for place, message, value in stack_problems(data):
+            told = f"{_dotted(place, data)}: {message}{_shown(value, message)}"
+            problems.append(f"{path.name}:{_line_of(place, lines)}: {told}")
     else:
         if not problems:
             return manifest.attach_path(path.resolve())
@@ -136,8 +143,22 @@ def _explain(problem: Any, data: dict[Hashable, Any]) -> str:
     if kind == "literal_error" and loc[-1] == "kind":
         return f"{name}: " + unknown_name("kind", str(value), get_args(PluginKind))
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict | list) else f" (it is {value!r})"
-    return f"{name}: {message}{shown if repr(value) not in message else ''}"
+    return f"{name}: {message}{_shown(value, message)}"
+
+
+def _shown(value: Any, message: str) -> str:
+    """The value in brackets, where it is short and the message does not tell it."""
+    is_told = value is None or isinstance(value, dict | list) or repr(value) in message
+    return "" if is_told else f" (it is {value!r})"
+
+
+def _has_broken_items(problem: Any, error: ValidationError) -> bool:
+    """Whether a list is only too short because its items were refused."""
+    place = problem["loc"]
+    return any(
+        other["loc"][: len(place)] == place and len(other["loc"]) > len(place)
+        for other in error.errors()
+    )
 
 
 def _valid_keys(loc: Place) -> list[str]:
@@ -146,6 +167,8 @@ def _valid_keys(loc: Place) -> list[str]:
     if head == "cases" and rest:
         tags = {"pocket": PocketCases, "coco-val2017": CocoCases, "file": FileCases}
         models = (tags.get(str(rest[0]), InlineCase),)
+    if head == "stacks" and "plugins" in rest:
+        models = (StackMember,)
     return [field.alias or key for m in models for key, field in m.model_fields.items()]
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -21,64 +18,37 @@ from pydantic import (
     model_validator,
 )
 
-from plugins_manifest.errors import unknown_name
+from plugins_manifest.plugin_schema import (
+    Id,
+    KnownNames,
+    PluginKind,
+    PluginSpec,
+    Section,
+    StackSpec,
+    check_name,
+    stack_problems,
+)
 
-PluginKind = Literal[
-    "lora", "lycoris", "controlnet", "t2i-adapter", "ip-adapter", "textual-inversion"
+__all__ = [
+    "CASE_SOURCES",
+    "CocoCases",
+    "FileCases",
+    "InlineCase",
+    "KnownNames",
+    "Manifest",
+    "MethodSpec",
+    "PluginKind",
+    "PluginSpec",
+    "PocketCases",
+    "Settings",
+    "StackSpec",
+    "json_schema",
+    "t0_problems",
 ]
-CONDITION_KINDS = ("controlnet", "t2i-adapter")
+
 SIZE_STEP_PX = 8
-Vocabulary = Literal["family", "method", "metric", "detector", "sampler"]
-KnownNames = dict[Vocabulary, tuple[str, ...]]
-
-
-class Section(BaseModel):
-    """A part of the manifest: unknown keys are errors, values do not change later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-def _check_name(what: Vocabulary, name: str, info: ValidationInfo) -> str:
-    known: KnownNames = (info.context or {}).get("known", {})
-    if what in known and name not in known[what]:
-        raise ValueError(unknown_name(what, name, known[what]))
-    return name
-
-
-class PluginSpec(Section):
-    """One plugin: where its file is, what it needs, and how strongly it is applied."""
-
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    kind: PluginKind
-    source: str = Field(min_length=1)
-    sha256: str | None = None
-    weight: float = Field(default=1.0, allow_inf_nan=False)
-    trigger: str | None = None
-    condition: str | None = None
-    license: str | None = None
-    nsfw: bool = False
-    prompts: tuple[str, ...] | None = None
-
-    @field_validator("sha256")
-    @classmethod
-    def _check_sha256(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
-            raise ValueError("a sha256 has 64 hexadecimal digits in lower case")
-        return value
-
-    @field_validator("condition")
-    @classmethod
-    def _check_condition(cls, value: str | None, info: ValidationInfo) -> str | None:
-        return None if value is None else _check_name("detector", value, info)
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> PluginSpec:
-        takes_condition = self.kind in CONDITION_KINDS
-        if takes_condition and self.condition is None:
-            raise ValueError(f"a {self.kind} needs a condition: add e.g. 'condition: canny'")
-        if not takes_condition and self.condition is not None:
-            raise ValueError(f"a {self.kind} takes no condition: remove 'condition'")
-        return self
+# keys that are left out while they have their default: older manifests keep their fingerprint
+_QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial": False}
 
 
 class MethodSpec(Section):
@@ -92,7 +62,7 @@ class MethodSpec(Section):
     @field_validator("name")
     @classmethod
     def _check_method(cls, value: str, info: ValidationInfo) -> str:
-        return _check_name("method", value, info)
+        return check_name("method", value, info)
 
     @field_validator("t0")
     @classmethod
@@ -121,12 +91,18 @@ def t0_problems(values: tuple[float, ...]) -> list[str]:
 
 
 class InlineCase(Section):
-    """A case written in the manifest or a case file."""
+    """A case written in the manifest or a case file; paths are relative to that file.
+
+    `image` is the picture that conditions are made from, `conditions` maps condition names to
+    finished condition images, `reference` is what an ip_adapter sees (default: `image`).
+    """
 
     prompt: str = Field(min_length=1)
-    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    id: Id | None = None
     negative_prompt: str | None = None
     image: str | None = None
+    reference: str | None = None
+    conditions: dict[str, str] = Field(default_factory=dict)
 
 
 class PocketCases(Section):
@@ -138,19 +114,28 @@ class PocketCases(Section):
 
 
 class CocoCases(Section):
-    """Photos and captions of COCO val2017 from a folder with captions_val2017.json, val2017/."""
+    """Photos and captions of COCO val2017 from a folder with captions_val2017.json, val2017/.
+
+    Without `path` the folder is $XBENCH_COCO. `condition_images` is a folder of finished condition
+    images, CONDITION/CASE.png (or the photo's name).
+    """
 
     source: Literal["coco-val2017"]
-    path: str
+    path: str | None = None
+    condition_images: str | None = None
     n: int | None = Field(default=None, ge=1)
     image_ids: tuple[int, ...] | None = None
 
 
 class FileCases(Section):
-    """Cases in a JSON, CSV or YAML file with the keys prompt, id, negative_prompt, image."""
+    """Cases in a JSON, CSV or YAML file with the keys of inline cases.
+
+    `condition_images` is a folder of finished condition images, CONDITION/CASE.png.
+    """
 
     source: Literal["file"]
     path: str
+    condition_images: str | None = None
     n: int | None = Field(default=None, ge=1)
 
 
@@ -197,16 +182,17 @@ class Settings(Section):
     @field_validator("sampler")
     @classmethod
     def _check_sampler(cls, value: str, info: ValidationInfo) -> str:
-        return _check_name("sampler", value, info)
+        return check_name("sampler", value, info)
 
 
 class Manifest(Section):
     """Everything that one benchmark run evaluates."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Id
     family: str
     plugins: tuple[PluginSpec, ...] = Field(min_length=1)
+    stacks: tuple[StackSpec, ...] = ()
     cases: CaseSpec
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     methods: tuple[MethodSpec, ...] = Field(min_length=1)
@@ -232,13 +218,13 @@ class Manifest(Section):
     @field_validator("family")
     @classmethod
     def _check_family(cls, value: str, info: ValidationInfo) -> str:
-        return _check_name("family", value, info)
+        return check_name("family", value, info)
 
     @field_validator("metrics")
     @classmethod
     def _check_metrics(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for value in values:
-            _check_name("metric", value, info)
+            check_name("metric", value, info)
         return values
 
     @field_validator("plugins", "methods", "seeds")
@@ -250,13 +236,29 @@ class Manifest(Section):
                 raise ValueError(f"{name!r} is listed twice: remove one")
         return values
 
+    @model_validator(mode="after")
+    def _check_stacks(self) -> Manifest:
+        data = self.model_dump(mode="json", include={"plugins", "stacks"})
+        for _, message, value in stack_problems(data):
+            raise ValueError(f"{message} (it is {value!r})")
+        return self
+
     def plugin(self, plugin_id: str) -> PluginSpec:
         """The plugin of this id; KeyError if there is none."""
         return {plugin.id: plugin for plugin in self.plugins}[plugin_id]
 
     def as_data(self) -> dict[str, Any]:
-        """The manifest as plain data, defaults written out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """The manifest as plain data, defaults written out but those of `_QUIET`."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for entry in data["plugins"]:
+            for key in [key for key, default in _QUIET.items() if entry[key] == default]:
+                del entry[key]
+        for case in data["cases"] if isinstance(data["cases"], list) else ():
+            if not case["conditions"]:
+                del case["conditions"]
+        if not data["stacks"]:
+            del data["stacks"]
+        return data
 
     def fingerprint(self) -> str:
         """Sha256 of the manifest's content; independent of file name and layout."""
@@ -265,5 +267,6 @@ class Manifest(Section):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of the manifest, for editors."""
-    return Manifest.model_json_schema(by_alias=True)
+    """JSON Schema of the manifest, for editors; docs/manifest.schema.json holds it."""
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, **Manifest.model_json_schema(by_alias=True)}
