@@ -65,6 +65,11 @@ class ImageCache:
         self._root = (folder or cache_folder()) / "images" / context
         self._can_write = True
 
+    @property
+    def audits(self) -> Path:
+        """The folder of load audits (bench/audit.py) of plugins that were rendered here."""
+        return self._root / "audits"
+
     def get(self, trial_id: str) -> CachedImage | None:
         """The cached image, or None; a damaged entry counts as none."""
         image, facts_path = self._paths(trial_id)

@@ -202,10 +202,12 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 
 
 def _show_table(folder: Path) -> None:
+    from bench.audit import remarks
     from bench.console import format_summary
     from bench.store import RunStore
 
-    click.echo(format_summary(RunStore.open(folder).summary()))
+    store = RunStore.open(folder)
+    click.echo(format_summary(store.summary(), remarks(store)))
 
 
 @main.command()

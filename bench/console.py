@@ -24,14 +24,19 @@ _CHOICES: dict[Role, tuple[str, ...]] = {
 }
 
 
-def format_summary(summary: pd.DataFrame) -> str:
-    """Summary rows as aligned text: a block for each plugin, a line for each method and t0."""
+def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = None) -> str:
+    """Summary rows as aligned text: a block for each plugin, a line for each method and t0.
+
+    `remarks` (plugin -> one line) stand under a plugin's name.
+    """
     blocks = []
     for (plugin, kind), mine in sorted(grouped(records(summary), "plugin", "kind").items()):
         names: dict[Role, str] = {
             role: name for role in _CHOICES if (name := choose_metric(mine, role))
         }
-        blocks.append("\n".join([*_title(f"{plugin} ({kind})", mine, names), *_body(mine, names)]))
+        remark = [_clip(f"  {told}") for told in [(remarks or {}).get(plugin)] if told]
+        title = _title(f"{plugin} ({kind})", mine, names)
+        blocks.append("\n".join([*title, *remark, *_body(mine, names)]))
     return "\n\n".join(blocks)
 
 

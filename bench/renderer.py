@@ -11,15 +11,17 @@ from bench.plan import Group, Plan
 from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
 
 if TYPE_CHECKING:
+    from bench.audit import AuditBook
     from runners.families import Family
 
 
 class FamilyRenderer:
     """Renders groups with the plan's family."""
 
-    def __init__(self, plan: Plan, device: str) -> None:
+    def __init__(self, plan: Plan, device: str, audits: AuditBook | None = None) -> None:
         self._plan = plan
         self._device = device
+        self._audits = audits
         self._family: Family | None = None
 
     def prepare(self) -> None:
@@ -44,7 +46,13 @@ class FamilyRenderer:
 
         if self._family is None:
             raise RuntimeError("prepare() must be called before rendering")
-        return run_group(self._family, plugin, cases, variants, settings)
+        audits = self._audits
+        if audits is None:
+            return run_group(self._family, plugin, cases, variants, settings)
+        rendered = run_group(
+            self._family, plugin, cases, variants, settings, on_loaded=audits.loaded
+        )
+        return audits.watch(plugin, rendered)
 
     def _load(self) -> Family:
         from runners.families import load_family

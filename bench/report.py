@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.audit import read_audits, remarks
 from bench.console import (
     better_of,
     by_arm,
@@ -65,12 +66,16 @@ def write_report(run: RunStore | Path) -> Path:
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     summary = records(store.summary()) or records(summarise(store))
     scores, gallery = read_run_scores(store), read_gallery(store)
-    sheets = write_sheets(gallery, store.tables_dir)
+    sheets, partial = write_sheets(gallery, store.tables_dir), remarks(store)
     parts = [
         _heading(store, gallery),
         _headline(scores, summary),
         "## How to read this\n\n" + _HOW_TO_READ,
-        *(_plugin_part(name, summary, sheets.get(name)) for name in _plugins(summary)),
+        _load_audit(store),
+        *(
+            _plugin_part(name, summary, sheets.get(name), remark=partial.get(name))
+            for name in _plugins(summary)
+        ),
         _failures(store),
         _missing(store),
         _recipes(summary),
@@ -85,7 +90,7 @@ def console_table(run: RunStore | Path | pd.DataFrame) -> str:
     if isinstance(run, pd.DataFrame):
         return format_summary(run)
     store = run if isinstance(run, RunStore) else RunStore.open(run)
-    return format_summary(store.summary())
+    return format_summary(store.summary(), remarks(store))
 
 
 def escape(text: str) -> str:
@@ -215,10 +220,31 @@ def _verdicts(duels: Sequence[_Duel]) -> str:
     return "; ".join(f"{verdict} at {', '.join(at)}" for verdict, at in places.items())
 
 
-def _plugin_part(plugin: str, summary: Sequence[Row], sheet: Path | None) -> str:
+def _load_audit(store: RunStore) -> str:
+    """What of each plugin's file is in the model."""
+    audits = sorted(read_audits(store).items())
+    rows = [
+        [
+            escape(name),
+            f"{a.n_applied} of {a.n_expected}",
+            f"{100 * a.share:.1f} %",
+            escape(a.why()),
+        ]
+        for name, a in audits
+    ]
+    header = ["plugin", "changes applied", "share", "what is wrong"]
+    note = "\nEvery module is in audit.parquet.\n"
+    return "" if not rows else "## Load audit\n\n" + table(header, rows) + note
+
+
+def _plugin_part(
+    plugin: str, summary: Sequence[Row], sheet: Path | None, *, remark: str | None
+) -> str:
     mine = _of(plugin, summary)
     kind = mine[0]["kind"]
     parts = [f"## {escape(plugin)} ({escape(kind)})\n", _main_table(mine)]
+    if remark is not None:
+        parts.insert(1, f"**Only a part of it was applied.** {escape(remark)}\n")
     if sheet is not None:
         parts.append(f"![{escape(plugin)}: prompts by methods]({sheet.name})\n")
         parts.append(f"Rows: the first {MAX_ROWS} prompts at most, at the first seed.\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import provenance
+from bench.audit import AuditBook
 from bench.cache import ImageCache, render_context
 from bench.conditions import ConditionSet
 from bench.errors import UserError
@@ -232,18 +233,25 @@ class _Run:
             self._write_facts(device=provenance.device_facts(device))
         dtype = plan.manifest.settings.dtype
         context = render_context(dtype=dtype, device_kind=device)
-        renderer = FamilyRenderer(plan, device)
+        cache = ImageCache(context) if self.request.use_cache else None
+        audits = AuditBook(
+            self.store,
+            model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
+            kept=None if cache is None else cache.audits,
+        )
+        renderer = FamilyRenderer(plan, device, audits)
         Execution(
             plan=plan,
             store=self.store,
             conditions=conditions,
             render=renderer,
             prepare=renderer.prepare,
-            cache=ImageCache(context) if self.request.use_cache else None,
+            cache=cache,
             show_progress=self.request.show_progress,
             clock=self.clock,
             interrupts=interrupts,
         ).run()
+        audits.complete(plan.plugins.values())
 
     def _judge(self, manifest: Manifest) -> None:
         """Score, summarise, report."""

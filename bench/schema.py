@@ -9,7 +9,7 @@ import pyarrow as pa
 
 RUN_FORMAT = 1
 
-_TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
+_TEXT, _REAL, _WHOLE, _TRUTH = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
 TRIALS = pa.schema(
     [
@@ -86,5 +86,22 @@ SUMMARY = pa.schema(
         ("delta_high", _REAL),
         ("seconds", _REAL),
         ("peak_memory_mib", _REAL),
+    ]
+)
+
+AUDIT = pa.schema(
+    [
+        ("plugin", _TEXT),
+        ("module", _TEXT),  # a parameter of the model, or a module or key of the file
+        ("formula", _TEXT),
+        ("n_keys", _WHOLE),  # keys of the file that this row accounts for
+        ("expected", _REAL),  # norm of the change that the file asks for, at weight 1
+        ("applied", _REAL),  # norm of the change read from the model
+        ("missing", _TRUTH),  # asked for, and not in the model
+        ("extra", _TRUTH),  # in the model, and not asked for
+        ("non_finite", _WHOLE),  # values that are NaN or infinite
+        ("max_error", _REAL),  # largest |applied - expected| of an element, of the largest expected
+        ("reason", _TEXT),  # code of plugins_manifest.formats.reasons; null: all is well
+        ("detail", _TEXT),
     ]
 )

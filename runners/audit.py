@@ -76,10 +76,13 @@ class Audit:
         """One line, e.g. "32 of 192 changes applied (16.7 %): 160 unmatched-module (a, b, ...)"."""
         percent = "100" if self.is_complete else f"{min(100 * self.share, 99.9):.1f}"
         line = f"{self.n_applied} of {self.n_expected} changes applied ({percent} %)"
-        parts = [f"{len(names)} {why} ({_shown(names)})" for why, names in self._broken().items()]
+        return f"{line}: {why}" if (why := self.why()) else line
+
+    def why(self) -> str:
+        """What is wrong, by reason with the first names; empty where nothing is."""
         if self.rows and all(row.reason == "no-change" for row in self.rows):
-            parts = ["every change is zero"]
-        return line if not parts else f"{line}: {'; '.join(parts)}"
+            return "every change is zero"
+        return "; ".join(f"{len(n)} {why} ({_shown(n)})" for why, n in self._broken().items())
 
     def _broken(self) -> dict[str, list[str]]:
         groups: dict[str, list[str]] = {}
@@ -91,11 +94,15 @@ class Audit:
 
 
 class PluginNotAppliedError(UserError):
-    """A plugin of which the model would hold only a part; `audit` tells which."""
+    """A plugin of which the model would hold only a part; `audit` tells which.
 
-    def __init__(self, message: str, audit: Audit) -> None:
+    `plugin_id` is filled in by whoever loads a stack.
+    """
+
+    def __init__(self, message: str, audit: Audit, *, plugin_id: str | None = None) -> None:
         super().__init__(message)
         self.audit = audit
+        self.plugin_id = plugin_id
 
 
 def require_complete(audit: Audit, *, plugin_id: str, what: str, allow_partial: bool) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from plugins_manifest.errors import UserError, unknown_name
 from runners.attachments import Attachment, LoadedPlugin
+from runners.audit import PluginNotAppliedError
 from runners.base import PluginFile
 from runners.controlnet_plugin import load_controlnet
 from runners.families import Family
@@ -28,7 +29,11 @@ def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
     kind = file.kind.replace("_", "-")
     if kind not in LOADERS:
         raise UserError(f"plugin {file.plugin_id!r}: {unknown_name('kind', kind, LOADERS)}")
-    return LOADERS[kind](file, family)
+    try:
+        return LOADERS[kind](file, family)
+    except PluginNotAppliedError as error:
+        error.plugin_id = file.plugin_id
+        raise
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from plugins_manifest.formats.header import read_header
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, ParsedPlugin, UnsafeFile
 from runners.attachments import Attachment
-from runners.audit import Audit, require_complete
+from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
 from runners.base import PluginFile
 from runners.families import Family
 from runners.tensor_file import read_tensors
@@ -81,8 +81,10 @@ def _header(file: PluginFile) -> Header:
     try:
         return read_header(file.path)
     except UnsafeFile as error:
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is not a safetensors file ({error})"
+        refused = AuditRow(file.path.name, missing=True, reason=error.code, detail=str(error))
+        raise PluginNotAppliedError(
+            f"plugin {file.plugin_id!r}: {file.path.name} is not a safetensors file ({error})",
+            Audit((refused,)),
         ) from error
 
 
