@@ -224,12 +224,7 @@ def _load_audit(store: RunStore) -> str:
     """What of each plugin's file is in the model."""
     audits = sorted(read_audits(store).items())
     rows = [
-        [
-            escape(name),
-            f"{a.n_applied} of {a.n_expected}",
-            f"{100 * a.share:.1f} %",
-            escape(a.why()),
-        ]
+        [escape(name), f"{a.n_applied} of {a.n_expected}", f"{a.percent} %", escape(a.why())]
         for name, a in audits
     ]
     header = ["plugin", "changes applied", "share", "what is wrong"]

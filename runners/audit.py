@@ -72,10 +72,14 @@ class Audit:
         """Whether everything arrived and nothing else did."""
         return self.share > 0 and all(row.is_ok for row in self.rows)
 
+    @property
+    def percent(self) -> str:
+        """The share as text; "100" is said of complete audits alone."""
+        return "100" if self.is_complete else f"{min(100 * self.share, 99.9):.1f}"
+
     def told(self) -> str:
         """One line, e.g. "32 of 192 changes applied (16.7 %): 160 unmatched-module (a, b, ...)"."""
-        percent = "100" if self.is_complete else f"{min(100 * self.share, 99.9):.1f}"
-        line = f"{self.n_applied} of {self.n_expected} changes applied ({percent} %)"
+        line = f"{self.n_applied} of {self.n_expected} changes applied ({self.percent} %)"
         return f"{line}: {why}" if (why := self.why()) else line
 
     def why(self) -> str:

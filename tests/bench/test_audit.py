@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench import schema
-from bench.audit import AuditBook, read_audit_table, read_audits, remarks
+from bench.audit import AuditBook, read_audits, remarks
 from bench.console import WIDTH, format_summary
 from bench.store import RunStore
 from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
@@ -46,7 +46,7 @@ def test_audit_parquet_has_exactly_the_public_columns_and_every_row(store: RunSt
     table = pq.read_table(store.folder / "audit.parquet")
     assert table.schema.equals(schema.AUDIT)
     assert read_audits(store) == {"style": PARTIAL}
-    assert read_audit_table(store)["reason"].tolist() == [None, *["unmatched-module"] * 3]
+    assert table["reason"].to_pylist() == [None, *["unmatched-module"] * 3]
 
 
 def test_a_resumed_run_keeps_the_audits_of_before(store: RunStore) -> None:
