@@ -1,0 +1,38 @@
+"""xbench in a process of its own, with test servers in the places of the real sites.
+
+python -m tests.plugins_manifest.cli_driver SETTINGS.json WORD... ; the token comes from the
+environment as usual. The settings hold rules, addresses, CA and URLs, nothing that turns a check
+off.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.cli import main
+from plugins_manifest.civitai import Civitai, token_from_environment
+from plugins_manifest.fetch_client import Client
+from plugins_manifest.fetch_guard import AllowList, HostRule
+from plugins_manifest.hub import Hub
+from plugins_manifest.store import Store
+from plugins_manifest.supply import Supply
+
+
+def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:
+    rules = tuple(
+        HostRule(**{**rule, "networks": tuple(rule["networks"])}) for rule in settings["rules"]
+    )
+    client = Client(
+        allow=AllowList(rules).with_hosts(choices["allow_hosts"]),
+        resolve=lambda host, port: [settings["addresses"][host]],
+        ca=Path(settings["ca"]),
+        timeout_seconds=10.0,
+    )
+    site = Civitai(client, base_url=settings["base_url"], token=token_from_environment())
+    return Supply(client, site, Hub(), Store(), choices["progress"])
+
+
+if __name__ == "__main__":
+    given = json.loads(Path(sys.argv[1]).read_text())
+    main(sys.argv[2:], obj=lambda **choices: open_supply(given, **choices))
