@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from bench.cli_inspect import inspect_plugin
 from bench.cli_plugins import plugins
 from bench.cli_tools import cache, conditions, doctor, metrics, train
 from plugins_manifest.errors import UserError
@@ -251,6 +252,7 @@ def explain(run_dir: Path, trial: str) -> None:
     click.echo(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
 
 
+plugins.add_command(inspect_plugin)
 for tool in (conditions, train, plugins, metrics, cache, doctor):
     main.add_command(tool)
 

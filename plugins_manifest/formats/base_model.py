@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from plugins_manifest.formats.formulas import Size
-from plugins_manifest.formats.parsed import BaseModel
+from plugins_manifest.formats.parsed import BaseModel, Problem
 from plugins_manifest.formats.table import CROSS_DIMS
 
 _CROSS = re.compile(r".*attn2[._](?:processor[._])?to_[kv]")
@@ -21,11 +22,18 @@ _DEEP = re.compile(r".*transformer_blocks[._][1-9]")
 _TEXT_DIMS: dict[int, BaseModel] = {1024: "sd2", 1280: "sdxl"}
 
 
-def base_of(sizes: Iterable[tuple[str, Size]], own_cross_dim: int | None) -> BaseModel:
+@dataclass(frozen=True)
+class Base:
+    """The base model, and the width of the text that the file's cross-attentions read."""
+
+    name: BaseModel
+    cross_dim: int | None = None
+
+
+def base_of(sizes: Iterable[tuple[str, Size]], own_cross_dim: int | None) -> Base:
     """Vote over (module as written, size of its weight).
 
-    `own_cross_dim` is the text width of the model that the plugin shall be attached to: a plugin
-    of that width is never told to be of another one by weaker signs.
+    `own_cross_dim` is the text width of the model that the plugin shall be attached to.
     """
     cross: Counter[int] = Counter()
     weak: Counter[BaseModel] = Counter()
@@ -41,7 +49,22 @@ def base_of(sizes: Iterable[tuple[str, Size]], own_cross_dim: int | None) -> Bas
                 weak[_TEXT_DIMS[size.n_in_flat]] += 1
     if cross:
         width, _ = cross.most_common(1)[0]
-        return CROSS_DIMS.get(width, "unknown")
+        return Base(CROSS_DIMS.get(width, "unknown"), width)
     if weak:
-        return weak.most_common(1)[0][0]
-    return "sd1" if n_text_768 and own_cross_dim == 768 else "unknown"
+        return Base(weak.most_common(1)[0][0])
+    return Base("sd1" if n_text_768 and own_cross_dim == 768 else "unknown")
+
+
+def base_problem(base: Base, own_cross_dim: int | None) -> Problem | None:
+    """Say that a file was made for another base model; None where nothing speaks against."""
+    own = CROSS_DIMS.get(own_cross_dim or 0, "unknown")
+    if base.cross_dim is not None and base.cross_dim != own_cross_dim:
+        made_for = base.name if base.name != "unknown" else "another model"
+        return Problem(
+            "wrong-base",
+            f"made for {made_for}: its cross-attentions read text of width {base.cross_dim}, "
+            f"those of the base model {own_cross_dim}",
+        )
+    if base.name not in (own, "unknown") and base.cross_dim is None:
+        return Problem("wrong-base", f"made for {base.name}, by its layers, not for {own}")
+    return None

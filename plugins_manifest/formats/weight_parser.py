@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from plugins_manifest.formats.base_model import base_of
+from plugins_manifest.formats.base_model import base_of, base_problem
 from plugins_manifest.formats.formulas import Size
 from plugins_manifest.formats.groups import Candidate, Group, candidates, implied_size, misfit
 from plugins_manifest.formats.layouts import weight_layout
 from plugins_manifest.formats.names import Names
 from plugins_manifest.formats.parsed import (
-    BaseModel,
     Header,
     ModuleChange,
     ModuleTable,
@@ -23,7 +22,7 @@ from plugins_manifest.formats.parsed import (
 )
 from plugins_manifest.formats.peft_settings import alpha_of, read_settings
 from plugins_manifest.formats.suffixes import split_key
-from plugins_manifest.formats.table import CROSS_DIMS, cross_dim
+from plugins_manifest.formats.table import cross_dim
 from plugins_manifest.formats.tokens import token_problems
 
 _BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+?)\.(?:string_to_param\.\*|emb_params|clip_l)")
@@ -119,23 +118,19 @@ def _result(
     own = cross_dim(table)
     base = base_of(reading.sizes, own)
     formulas = {change.formula for change in reading.changes}
-    problems = [*_base_problems(base, own), *reading.problems, *token_problems(embeddings.values())]
+    wrong_base = base_problem(base, own)
+    problems = [] if wrong_base is None else [wrong_base]
+    problems += [*reading.problems, *token_problems(embeddings.values())]
     return ParsedPlugin(
         format=reading.layouts.most_common(1)[0][0] if reading.layouts else "unknown",
         kind="lora" if formulas <= _LORA_FORMULAS else "lycoris",
-        base_model=base,
+        base_model=base.name,
         changes=tuple(reading.changes),
         unknown_keys=unknown,
         unmatched=reading.unmatched,
         problems=(*problems, *_key_problems(header, reading, unknown)),
         other_keys=embeddings,
     )
-
-
-def _base_problems(base: BaseModel, own_cross_dim: int | None) -> Iterable[Problem]:
-    own = CROSS_DIMS.get(own_cross_dim or 0, "unknown")
-    if base not in (own, "unknown"):
-        yield Problem("wrong-base", f"made for {base}, by the shapes of its tensors, not for {own}")
 
 
 def _key_problems(header: Header, reading: _Reading, unknown: tuple[str, ...]) -> Iterable[Problem]:

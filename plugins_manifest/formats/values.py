@@ -1,0 +1,105 @@
+"""What only the numbers tell: NaN and infinity, and tensors that are all zero. numpy alone.
+
+bfloat16 and the 8-bit floats are read as bits: numpy does not know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plugins_manifest.formats.parsed import Header, ModuleChange, Problem, TensorInfo
+
+_CHUNK_BYTES = 4 * 2**20
+_N_SHOWN = 3
+# dtype -> (bits as an unsigned integer, mask of all bits but the sign, smallest non-finite value)
+_BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
+    {
+        "F64": ("<u8", 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000),
+        "F32": ("<u4", 0x7FFF_FFFF, 0x7F80_0000),
+        "F16": ("<u2", 0x7FFF, 0x7C00),
+        "BF16": ("<u2", 0x7FFF, 0x7F80),
+        "F8_E5M2": ("<u1", 0x7F, 0x7C),
+        "F8_E4M3": ("<u1", 0x7F, 0x7F),  # the "fn" kind: NaN alone, no infinity
+    }
+)
+# Formula -> sets of parts; the change is zero where each set has a part that is all zero.
+_FACTORS: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
+    {
+        "lora": (("down", "up"),),
+        "lora-tucker": (("down", "up", "mid"),),
+        "loha": (("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"),),
+        "lokr": (("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"),),
+        "full": (("diff",),),
+        "norm": (("diff",),),
+        "ia3": (("scale",),),
+        "oft": (("blocks",),),
+        "boft": (("blocks",),),
+        "glora": (("a1", "a2"), ("b1", "b2")),
+    }
+)
+_KEEPS = frozenset({"dora_scale", "magnitude", "rescale"})  # these change a weight by themselves
+
+
+@dataclass(frozen=True)
+class Values:
+    """Keys with NaN or infinite values, and keys that are zero throughout."""
+
+    non_finite: tuple[str, ...]
+    zero: frozenset[str]
+
+
+def read_values(path: Path, header: Header) -> Values:
+    """Read all floating-point tensors once, in 4 MiB pieces."""
+    non_finite, zero = [], set()
+    with path.open("rb") as file:
+        for key, info in sorted(header.tensors.items(), key=lambda item: item[1].start):
+            if info.dtype not in _BITS:
+                continue
+            file.seek(header.payload_start + info.start)
+            left, is_zero = info.end - info.start, True
+            while left > 0 and (raw := file.read(min(left, _CHUNK_BYTES))):
+                left -= len(raw)
+                largest = _largest(raw, info)
+                is_zero = is_zero and largest == 0
+                if largest >= _BITS[info.dtype][2]:
+                    non_finite.append(key)
+                    break
+            if is_zero and key not in non_finite[-1:]:
+                zero.add(key)
+    return Values(tuple(non_finite), frozenset(zero))
+
+
+def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Problem]:
+    """Non-finite tensors, and a file none of whose changes changes anything."""
+    problems = []
+    if values.non_finite:
+        shown = ", ".join(values.non_finite[:_N_SHOWN])
+        n = len(values.non_finite)
+        problems.append(Problem("non-finite", f"NaN or infinite values in {n} tensors: {shown}"))
+    all_changes = list(changes)
+    n_zero = sum(_is_zero(change, values.zero) for change in all_changes)
+    if all_changes and n_zero == len(all_changes):
+        problems.append(Problem("no-change", "all changes are zero: an untrained plugin"))
+    return problems
+
+
+def _largest(raw: bytes, info: TensorInfo) -> int:
+    """The largest magnitude, as bits; the order of floats without sign is that of their bits."""
+    kind, mask, _ = _BITS[info.dtype]
+    bits: NDArray[np.unsignedinteger] = np.frombuffer(raw, dtype=kind)
+    return int((bits & bits.dtype.type(mask)).max(initial=0))
+
+
+def _is_zero(change: ModuleChange, zero: frozenset[str]) -> bool:
+    if _KEEPS & change.parts.keys() or change.formula not in _FACTORS:
+        return False
+    return all(
+        any(part in change.parts and change.parts[part] in zero for part in parts)
+        for parts in _FACTORS[change.formula]
+    )
