@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from typing import Any
 import diffusers.utils.logging
 import torch
 import transformers.utils.logging
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import nn
 
 from plugins_manifest.errors import UserError
 from runners.fingerprint import find_family
-from runners.hub_family import HubModel
 from xadapter.errors import XAdapterError
 from xadapter.mapper import Mapper
 from xadapter.sites import check_fit
@@ -27,17 +27,24 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_BASE_PARTS = ("unet", "vae", "text_encoder")
-_UPGRADED_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
+_PIPELINES: dict[str, Any] = {
+    kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)
+}
 
 
 @dataclass(frozen=True)
 class Family:
-    """Two loaded pipelines and a mapper (None: methods that use an adapter cannot run)."""
+    """Two loaded pipelines and a mapper (None: methods that use an adapter cannot run).
+
+    The upgraded one is SDXL's, or again Stable Diffusion's (SD 2.1: one text encoder, no size
+    conditioning). Either may predict epsilon or v; its own scheduler says which.
+    """
 
     name: str
     base: StableDiffusionPipeline
-    upgraded: StableDiffusionXLPipeline
+    upgraded: Pipeline
     mapper: Mapper | None
     device: str
     dtype: str
@@ -54,42 +61,40 @@ def load_family(
 
 
 def load_from_folders(
-    name: str, *, base: Path, upgraded: Path, mapper: Path | None, device: str, dtype: str
+    name: str,
+    *,
+    base: Path,
+    upgraded: Path,
+    mapper: Path | None,
+    device: str,
+    dtype: str,
+    upgraded_vae: Path | None = None,
 ) -> Family:
-    """Load a family from two diffusers pipeline folders and a mapper."""
+    """Load a family from two diffusers pipeline folders and a mapper; safetensors only.
+
+    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own. Raises one
+    `UserError` for what is no pipeline, and for a mapper that does not fit.
+    """
     torch_dtype = _torch_dtype(dtype)
-    _require_device(device)
+    require_device(device)
     with _no_loading_bars():
-        base_pipe = StableDiffusionPipeline.from_pretrained(
-            base, dtype=torch_dtype, local_files_only=True
-        )
-        upgraded_pipe = StableDiffusionXLPipeline.from_pretrained(
-            upgraded, dtype=torch_dtype, local_files_only=True
+        vae = None if upgraded_vae is None else _vae_from(upgraded_vae, torch_dtype)
+        base_pipe = _pipeline_from(base, torch_dtype, side="base")
+        upgraded_pipe = _pipeline_from(upgraded, torch_dtype, side="upgraded", vae=vae)
+    if not isinstance(base_pipe, StableDiffusionPipeline):
+        raise UserError(
+            f"the base model of {name!r} is a {type(base_pipe).__name__}: X-Adapter starts from a "
+            "StableDiffusionPipeline"
         )
     return make_family(
         name, base_pipe, upgraded_pipe, _mapper_from(mapper), device=device, dtype=dtype
     )
 
 
-def load_from_hub(
-    name: str, *, base: HubModel, upgraded: HubModel, mapper: Path | None, device: str, dtype: str
-) -> Family:
-    """Load a family from the Hub (or its cache), both sides at pinned commits, safetensors only."""
-    _require_device(device)
-    return make_family(
-        name,
-        _from_hub(StableDiffusionPipeline, base, dtype),
-        _from_hub(StableDiffusionXLPipeline, upgraded, dtype),
-        _mapper_from(mapper),
-        device=device,
-        dtype=dtype,
-    )
-
-
 def make_family(
     name: str,
     base: StableDiffusionPipeline,
-    upgraded: StableDiffusionXLPipeline,
+    upgraded: Pipeline,
     mapper: Mapper | None,
     *,
     device: str = "cpu",
@@ -99,10 +104,11 @@ def make_family(
 
     Raises `UserError` with both sets of channels where the mapper does not.
     """
-    for pipe, parts in ((base, _BASE_PARTS), (upgraded, _UPGRADED_PARTS)):
+    for pipe in (base, upgraded):
         pipe.set_progress_bar_config(disable=True)
-        for part in parts:
-            place(getattr(pipe, part), device=device, dtype=dtype)
+        for part in _PARTS:
+            if (model := getattr(pipe, part, None)) is not None:
+                place(model, device=device, dtype=dtype)
     if mapper is not None:
         try:
             check_fit(mapper, base.unet, upgraded.unet)
@@ -137,25 +143,54 @@ def _no_loading_bars() -> Iterator[None]:
                 library.enable_progress_bar()
 
 
-def _from_hub(kind: Any, model: HubModel, dtype: str) -> Any:
-    extra: dict[str, Any] = {}
-    if kind is StableDiffusionPipeline:
-        extra = {"safety_checker": None, "requires_safety_checker": False}
+def _pipeline_from(folder: Path, dtype: torch.dtype, *, side: str, vae: Any = None) -> Pipeline:
+    """A pipeline of the class that its model_index.json names, half-precision files preferred."""
+    index = folder / "model_index.json"
     try:
-        return kind.from_pretrained(
-            model.repository,
-            revision=model.revision,
-            dtype=_torch_dtype(dtype),
-            variant="fp16",
+        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder.name} is no diffusers pipeline folder: its model_index.json cannot be read "
+            f"({error})"
+        ) from error
+    if kind not in _PIPELINES:
+        raise UserError(
+            f"the {side} model in {folder.name} is a {kind}: use one of {', '.join(_PIPELINES)}"
+        )
+    extra: dict[str, Any] = {} if vae is None else {"vae": vae}
+    if kind == StableDiffusionPipeline.__name__:
+        extra |= {"safety_checker": None, "requires_safety_checker": False}
+        extra |= {"feature_extractor": None}
+    has_half = any(folder.glob("*/*.fp16.safetensors"))
+    try:
+        return _PIPELINES[kind].from_pretrained(
+            folder,
+            dtype=dtype,
+            variant="fp16" if has_half else None,
             use_safetensors=True,
+            local_files_only=True,
             **extra,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{model.repository} at {model.revision} cannot be loaded "
-            f"({str(error).splitlines()[0]}): check the network, HF_ENDPOINT and HF_HOME, or fill "
-            "the cache on another machine and set HF_HUB_OFFLINE=1"
+            f"the {side} model in {folder.name} cannot be loaded ({_first_line(error)}): fetch it "
+            "again"
         ) from error
+
+
+def _vae_from(folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        return AutoencoderKL.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the VAE in {folder.name} cannot be loaded ({_first_line(error)}): fetch it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _mapper_from(path: Path | None) -> Mapper | None:
@@ -173,7 +208,8 @@ def _torch_dtype(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Raise `UserError`, naming those that are there, unless torch can use `device`."""
     kind = device.split(":", maxsplit=1)[0]
     available = {
         "cpu": True,

@@ -1,80 +1,154 @@
-"""Families that live on the Hugging Face Hub, at pinned revisions.
+"""Families that live on the Hugging Face Hub, at pinned commits.
 
-Downloads go through diffusers and honor HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE.
+The commits below were written down without access to the Hub: none of them has been confirmed
+against it. A wrong one cannot load wrong weights, it fails with a message. Every part can be
+replaced by an environment variable XBENCH_FAMILY_PART (such as XBENCH_SD15_SDXL_BASE) that names
+owner/repository@COMMIT, a mirror for instance, or a local pipeline folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from plugins_manifest.errors import UserError
 from runners.fingerprint import hash_path
+from runners.hub_download import HubModel, fetch_file, fetch_folder
 
 if TYPE_CHECKING:
     from runners.families import Family
 
+Part = Literal["base", "upgraded", "upgraded_vae", "mapper"]
+_WEIGHTS = "*.fp16.safetensors"
+_TEXT_FILES = ("model_index.json", "scheduler/*.json", "tokenizer*/*")
+_MODELS = ("unet", "text_encoder", "text_encoder_2", "vae")
+_VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
-@dataclass(frozen=True)
-class HubModel:
-    """A repository at one commit."""
 
-    repository: str
-    revision: str
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the pin; the commit fixes the weights."""
-        return hashlib.sha256(f"{self.repository}@{self.revision}".encode()).hexdigest()
+def pipeline_files(*, with_vae: bool = True) -> tuple[str, ...]:
+    """Patterns of what a pipeline needs: configs, tokenizers, half-precision safetensors."""
+    models = [name for name in _MODELS if with_vae or name != "vae"]
+    return (*_TEXT_FILES, *(f"{n}/{end}" for n in models for end in ("config.json", _WEIGHTS)))
 
 
 @dataclass(frozen=True)
 class HubFamily:
-    """A base and an upgraded repository; the mapper is a file that the user has."""
+    """A base and an upgraded pipeline; `upgraded_vae` replaces the upgraded pipeline's own.
+
+    `mapper_hint` says what to do where a method needs a mapper and none is given.
+    """
 
     name: str
     base: HubModel
     upgraded: HubModel
     mapper_hint: str
+    upgraded_vae: HubModel | None = None
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
-        """Hashes of the two pins, and of the mapper file where one is given."""
-        parts = {"base": self.base.sha256, "upgraded": self.upgraded.sha256}
-        if adapter is not None:
-            parts["mapper"] = hash_path(adapter)
+        """Hashes of the pins (or of local folders), and of the mapper where there is one."""
+        upgraded = _hash(self._source("upgraded"))
+        if (vae := self._source("upgraded_vae")) is not None:
+            upgraded = hashlib.sha256(f"{upgraded}\0{_hash(vae)}".encode()).hexdigest()
+        parts = {"base": _hash(self._source("base")), "upgraded": upgraded}
+        mapper = self._mapper_source(adapter)
+        if mapper is not None:
+            parts["mapper"] = _hash(mapper)
         return parts
+
+    def mapper_problem(self, adapter: Path | None) -> str | None:
+        """What a method that needs a mapper lacks; None where there is one."""
+        if self._mapper_source(adapter) is not None:
+            return None
+        return f"the family {self.name!r} comes without a mapper: {self.mapper_hint}"
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load (and download, unless cached) both pipelines.
 
-        Raises `UserError`, naming repository, revision and what to set, where one cannot be had.
+        Raises `UserError`, naming repository, commit and what to set, where one cannot be had.
         """
-        from runners.families import load_from_hub
+        from runners.families import load_from_folders, require_device
 
-        if adapter is not None and not adapter.exists():
-            raise UserError(f"there is no mapper at {str(adapter)!r}: {self.mapper_hint}")
-        return load_from_hub(
+        require_device(device)  # before gigabytes are fetched
+        mapper = self._mapper_source(adapter)
+        vae = self._source("upgraded_vae")
+        return load_from_folders(
             self.name,
-            base=self.base,
-            upgraded=self.upgraded,
-            mapper=adapter,
+            base=self._folder("base", pipeline_files()),
+            upgraded=self._folder("upgraded", pipeline_files(with_vae=vae is None)),
+            upgraded_vae=None if vae is None else self._folder("upgraded_vae", _VAE_FILES),
+            mapper=self._fetched_mapper(mapper),
             device=device,
             dtype=dtype,
         )
 
+    def setting(self, part: Part) -> str:
+        """The environment variable that replaces a part."""
+        return f"XBENCH_{self.name}_{part}".replace("-", "_").upper()
 
+    def _source(self, part: Part) -> HubModel | Path | None:
+        """Where a part comes from: what its environment variable says, else the pin."""
+        own = {"base": self.base, "upgraded": self.upgraded, "upgraded_vae": self.upgraded_vae}
+        text = os.environ.get(self.setting(part))
+        if not text:
+            return own.get(part)
+        folder = Path(text).expanduser()
+        return folder if folder.exists() else HubModel.parse(text, name=self.setting(part))
+
+    def _folder(self, part: Part, files: tuple[str, ...]) -> Path:
+        source = self._source(part)
+        assert source is not None, f"{part} has a pin"
+        if isinstance(source, Path):
+            return source
+        return fetch_folder(source, files, setting=self.setting(part))
+
+    def _mapper_source(self, adapter: Path | None) -> HubModel | Path | None:
+        if adapter is None:
+            return self._source("mapper")
+        if not adapter.exists():
+            raise UserError(f"there is no mapper at {str(adapter)!r}: {self.mapper_hint}")
+        return adapter
+
+    def _fetched_mapper(self, source: HubModel | Path | None) -> Path | None:
+        if isinstance(source, HubModel):
+            return fetch_file(source, setting=self.setting("mapper"))
+        return source
+
+
+def _hash(source: HubModel | Path | None) -> str:
+    assert source is not None, "base and upgraded have pins"
+    return source.sha256 if isinstance(source, HubModel) else hash_path(source)
+
+
+_SD15 = HubModel(
+    "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+)
 SD15_SDXL = HubFamily(
     name="sd15-sdxl",
-    base=HubModel(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
-    ),
+    base=_SD15,
     upgraded=HubModel(
         "stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"
     ),
+    upgraded_vae=HubModel(
+        "madebyollin/sdxl-vae-fp16-fix", "207b116dae70ace3637169f1ddd2434b91b3a8cd"
+    ),
     mapper_hint=(
-        "fetch X_Adapter_v1.bin from the Hub repository Lingmin-Ran/X-Adapter and pass "
-        "--adapter PATH"
+        "fetch the released X_Adapter_v1.bin from the Hub repository Lingmin-Ran/X-Adapter and "
+        "pass --adapter PATH, or set "
+        "XBENCH_SD15_SDXL_MAPPER=Lingmin-Ran/X-Adapter@COMMIT/X_Adapter_v1.bin (its commit is not "
+        "pinned here)"
+    ),
+)
+SD15_SD21 = HubFamily(
+    name="sd15-sd21",
+    base=_SD15,
+    upgraded=HubModel(
+        "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6"
+    ),
+    mapper_hint=(
+        "no mapper was ever released for it, so it renders base, sdedit and floor; for xadapter "
+        "train one and pass --adapter PATH"
     ),
 )

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from plugins_manifest.errors import UserError
-from runners.families import Family, load_from_folders, load_from_hub
-from runners.hub_family import SD15_SDXL, HubModel
+from runners.families import Family, load_from_folders
 from runners.pocket_family import POCKET
 from xadapter.mapper import Mapper
 
@@ -65,27 +64,6 @@ def test_bfloat16_reaches_every_part(folders: Path) -> None:
     assert family.base.unet.dtype == torch.bfloat16
     assert family.mapper is not None
     assert family.mapper.dtype == torch.bfloat16
-
-
-def test_a_repository_that_cannot_be_had_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    model = HubModel("nobody/nothing", "0" * 40)
-    with pytest.raises(UserError, match="nobody/nothing"):
-        load_from_hub(
-            "none", base=model, upgraded=model, mapper=None, device="cpu", dtype="float32"
-        )
-
-
-def test_hub_families_pin_full_commits() -> None:
-    for model in (SD15_SDXL.base, SD15_SDXL.upgraded):
-        assert len(model.revision) == 40
-
-
-def test_a_missing_mapper_of_a_hub_family_says_where_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"X_Adapter_v1\.bin"):
-        SD15_SDXL.load(device="cpu", dtype="float16", adapter=tmp_path / "none.bin")
 
 
 def test_pocket_loads_its_own_weights_or_another_mapper(
