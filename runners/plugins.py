@@ -11,13 +11,20 @@ from runners.audit import PluginNotAppliedError
 from runners.base import PluginFile
 from runners.controlnet_plugin import load_controlnet
 from runners.families import Family
+from runners.ip_adapter_plugin import load_ip_adapter
+from runners.t2i_plugin import load_t2i
+from runners.textual_inversion_plugin import load_textual_inversion
 from runners.weight_plugin import load_weight_plugin
 
 Loader = Callable[[PluginFile, Family], LoadedPlugin]
 
 LOADERS: dict[str, Loader] = {
     "lora": load_weight_plugin,
+    "lycoris": load_weight_plugin,
     "controlnet": load_controlnet,
+    "t2i-adapter": load_t2i,
+    "ip-adapter": load_ip_adapter,
+    "textual-inversion": load_textual_inversion,
 }
 
 
