@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,11 @@ import click
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.fetching import OpenSupply, Shelf
-    from plugins_manifest.lock import Lock, LockedPlugin
-    from plugins_manifest.locking import Outcome
+    from bench.fetching import OpenSupply
+    from plugins_manifest.lock import Lock
     from plugins_manifest.schema import PluginSpec
     from plugins_manifest.supply import Supply
 
-Command = Callable[..., None]
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LOCK_FILE = click.option(
     "--lock",
@@ -120,6 +118,7 @@ def lock_command(
     What is pinned stays as it is unless --update. Exit code 1: some were skipped as gated.
     """
     from bench.errors import shown_path
+    from bench.fetch_report import show_outcome
     from bench.fetching import Shelf, lock_shelf
 
     shelf = Shelf.open(manifest, lock_file=lock_file)
@@ -127,7 +126,7 @@ def lock_command(
         outcome = lock_shelf(
             shelf, site.supply, update=update, download="none" if no_download else "unlocked"
         )
-    _show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
+    show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
 
 
 @plugins.command("fetch")
@@ -151,15 +150,16 @@ def fetch_command(
     The same command goes on where it was stopped. Exit code 1: some were skipped as gated.
     """
     from bench.errors import shown_path
+    from bench.fetch_report import show_order, show_outcome
     from bench.fetching import Shelf, lock_shelf
 
     shelf = Shelf.open(manifest, lock_file=lock_file)
     with closing(_Open(open_supply, allow_hosts)) as site:
         if dry_run:
-            _show_order(shelf, site.supply, as_json=as_json)
+            show_order(shelf, site.supply, as_json=as_json)
             return
         outcome = lock_shelf(shelf, site.supply, download="missing")
-    _show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
+    show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
 
 
 def fetch_quietly(manifest: str, open_supply: OpenSupply | None) -> None:
@@ -198,6 +198,25 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
         sys.exit(1)
 
 
+@plugins.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+def convert_command(file: Path, new: Path) -> None:
+    """Turn a pickled FILE (.pt, .bin, .ckpt) into a safetensors file NEW.
+
+    FILE is read in a process without rights, network or much memory; only tensors come through.
+    """
+    from bench.errors import shown_path
+    from plugins_manifest.pickle_convert import convert_pickle
+
+    if not file.is_file():
+        raise UserError(f"{str(file)!r} is no file: give a pickled plugin's file")
+    if new.exists() or not new.absolute().parent.is_dir():
+        raise UserError(f"{shown_path(new)} exists, or its folder does not: name a new file")
+    header = convert_pickle(file, new)
+    click.echo(f"{len(header.tensors)} tensors in {shown_path(new)}")
+
+
 class _Open:
     """The supply of one command; closes its connections."""
 
@@ -212,80 +231,3 @@ class _Open:
 
     def close(self) -> None:
         self.supply.client.close()
-
-
-def _show_outcome(outcome: Outcome, *, as_json: bool, written: str) -> None:
-    """Print what happened; raises `UserError` for what failed, exits 1 for what was skipped."""
-    skipped = [done for done in outcome.done if done.state == "skipped:gated"]
-    if as_json:
-        rows = [{"id": d.id, "state": d.state, "reason": d.reason} for d in outcome.done]
-        facts = {"lock": written, "plugins": rows, "problems": outcome.problems}
-        click.echo(json.dumps(facts, indent=2))
-    else:
-        for done in outcome.done:
-            words = done.reason or _facts(done.entry)
-            click.echo(f"{done.id:<20} {done.state:<16} {words}")
-        click.echo(f"lock file: {written}")
-    if outcome.problems:
-        raise UserError.collect(outcome.problems)
-    if skipped:
-        sys.exit(1)
-
-
-def _facts(entry: LockedPlugin | None) -> str:
-    if entry is None:
-        return ""
-    words = [_size(entry.size_bytes), entry.sha256[:12] if entry.sha256 else "not downloaded"]
-    weights = entry.weights
-    if weights is not None:
-        words.append(f"{weights.format} for {weights.base_model}")
-        words += [f"rank {'/'.join(map(str, weights.rank))}"] if weights.rank else []
-        words += [f"{len(weights.problems)} problems"] if weights.problems else []
-    return ", ".join(words)
-
-
-def _show_order(shelf: Shelf, supply: Supply, *, as_json: bool) -> None:
-    """What a fetch would do; nothing is written."""
-    from plugins_manifest.locking import lock_manifest
-
-    outcome = lock_manifest(
-        supply, shelf.manifest, old=shelf.lock(), locate=shelf.locate, download="none"
-    )
-    rows = [_order_row(entry, supply) for entry in outcome.lock.plugins]
-    if as_json:
-        click.echo(json.dumps({"plugins": rows, "problems": outcome.problems}, indent=2))
-    else:
-        for row in rows:
-            todo = "fetch" if row["to_fetch"] else "here"
-            click.echo(f"{row['id']:<20} {todo:<6} {_size(row['bytes']):>10}  {row['from']}")
-            click.echo(f"{'':<20} license: {row['license']}{' (nsfw)' if row['nsfw'] else ''}")
-        for done in outcome.done:
-            if done.reason:
-                click.echo(f"{done.id:<20} {done.reason}")
-        known = [row["bytes"] or 0 for row in rows if row["to_fetch"]]
-        click.echo(f"{len(known)} to fetch, {_size(sum(known))}")
-    if outcome.problems:
-        raise UserError.collect(outcome.problems)
-
-
-def _order_row(entry: LockedPlugin, supply: Supply) -> dict[str, Any]:
-    from plugins_manifest.licenses import License
-
-    origin = entry.origin
-    urls = [file.url for file in entry.files if file.url]
-    at = f"hf://{origin.repository}@{origin.revision}" if origin.repository else None
-    return {
-        "id": entry.id,
-        "kind": entry.kind,
-        "to_fetch": supply.missing(entry),
-        "from": at or (urls[0] if urls else entry.source),
-        "page": origin.page,
-        "bytes": entry.size_bytes,
-        "sha256": entry.sha256 or (entry.files[0].sha256 if len(entry.files) == 1 else None),
-        "license": License(**entry.license.model_dump()).describe(),
-        "nsfw": bool(entry.nsfw),
-    }
-
-
-def _size(n_bytes: int | None) -> str:
-    return "size unknown" if n_bytes is None else f"{n_bytes / 2**20:.1f} MiB"

@@ -234,8 +234,7 @@ def _choose(files: Sequence[_File], air: Air, what: str) -> _File:
         if not chosen and weights:
             raise UserError(
                 f"{what}: {air} has no safetensors file, only {_listed(weights)}: download it "
-                "yourself, convert it with: xbench plugins inspect FILE --allow-pickle, and give "
-                "the converted file's path"
+                "yourself, run: xbench plugins convert FILE NEW, and give the new file's path"
             )
     if len(chosen) == 1:
         return chosen[0]

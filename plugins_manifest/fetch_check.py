@@ -13,8 +13,8 @@ from plugins_manifest.formats.reasons import UNSAFE
 _UNKNOWN_SIZE_BYTES = 32 << 30
 _NO: FetchCode = "not-a-plugin"
 _PICKLE_HINT = (
-    "; download it yourself, convert it with: xbench plugins inspect FILE --allow-pickle, and give "
-    "the converted file's path as the source"
+    "; download it yourself, run: xbench plugins convert FILE NEW, and give the new file's path "
+    "as the source"
 )
 
 

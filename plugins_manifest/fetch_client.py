@@ -10,13 +10,12 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -66,10 +65,11 @@ class Client:
         guard_logs()
         self.allow = allow or AllowList()
         self._sleep, self._max_tries = sleep, max_tries
-        self._http = httpx.Client(
-            transport=GuardedTransport(self.allow, resolve, ca=ca),
-            timeout=timeout_seconds,
-            follow_redirects=False,
+        # Asked directly: a client would parse redirects itself, keep cookies, and log addresses.
+        self._transport = GuardedTransport(self.allow, resolve, ca=ca)
+        self._requests = httpx.Client(
+            transport=self._transport,
+            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, 10.0)),
             trust_env=False,
             headers={
                 "User-Agent": USER_AGENT,
@@ -93,7 +93,7 @@ class Client:
 
     def close(self) -> None:
         """Close every connection."""
-        self._http.close()
+        self._requests.close()
 
     @contextmanager
     def open(
@@ -172,9 +172,10 @@ class Client:
     def _last_hop(
         self, url: str, *, what: str, token: Token | None, headers: Mapping[str, str]
     ) -> Iterator[Answer]:
-        first = _origin(url, what)
+        at = _parsed(url, what)
+        first = _origin(at, what)
         for _ in range(MAX_HOPS + 1):
-            host, port = origin = _origin(url, what)
+            host, port = origin = _origin(at, what)
             rule = self.allow.rule(host, port)
             # A token that was dropped once does not come back, wherever the chain leads.
             token_now = token if origin == first and rule.gets_token else None
@@ -182,11 +183,12 @@ class Client:
             sent = dict(headers)
             if token_now is not None:
                 sent["Authorization"] = f"Bearer {token_now.value}"
-            with self._http.stream("GET", url, headers=sent) as response:
+            request = self._requests.build_request("GET", at, headers=sent)
+            with closing(self._transport.handle_request(request)) as response:
                 location = response.headers.get("location")
                 if response.status_code in _REDIRECTS and location:
-                    url = urljoin(url, location)
-                    asked = judge_redirect(what, url, had_token=token_now is not None)
+                    at = _parsed(location, what, base=at)
+                    asked = judge_redirect(what, str(at), had_token=token_now is not None)
                     if asked is not None:
                         raise asked
                     continue
@@ -195,6 +197,7 @@ class Client:
                     what=what,
                     host=host,
                     on_storage=origin != first,
+                    sent_token="authorization" in request.headers,
                     had_token=token_now is not None,
                 )
                 return
@@ -203,24 +206,35 @@ class Client:
         )
 
 
-def _origin(url: str, what: str) -> tuple[str, int]:
-    """Host and port of an https address; `FetchError` for every other scheme."""
-    parts = urlsplit(url)
+def _parsed(text: str, what: str, *, base: httpx.URL | None = None) -> httpx.URL:
+    """An address, by the one parser that also opens the connection."""
     try:
-        host, port = parts.hostname, parts.port or HTTPS_PORT
-    except ValueError:
-        host, port = None, HTTPS_PORT
-    if parts.scheme != "https" or not host or parts.username or parts.password:
+        return httpx.URL(text) if base is None else base.join(text)
+    except (httpx.InvalidURL, ValueError):
         raise FetchError(
-            f"{what}: leads to a {parts.scheme or 'strange'} address on {host!r}: only plain https "
+            f"{what}: leads to something that is no address: check the source", code="blocked-host"
+        ) from None
+
+
+def _origin(at: httpx.URL, what: str) -> tuple[str, int]:
+    """Host and port of an https address; `FetchError` for every other scheme."""
+    if at.scheme != "https" or not at.host or at.userinfo:
+        raise FetchError(
+            f"{what}: leads to a {at.scheme or 'strange'} address on {at.host!r}: only plain https "
             "addresses are fetched",
             code="blocked-host",
         )
-    return host, port
+    return at.raw_host.decode("ascii").lower(), at.port or HTTPS_PORT
 
 
 def _answer(
-    response: httpx.Response, *, what: str, host: str, on_storage: bool, had_token: bool
+    response: httpx.Response,
+    *,
+    what: str,
+    host: str,
+    on_storage: bool,
+    sent_token: bool,
+    had_token: bool,
 ) -> Answer:
     chunks = response.iter_raw()
     start = b""
@@ -235,7 +249,7 @@ def _answer(
         {key.lower(): value for key, value in response.headers.items()},
         start,
         on_storage,
-        sent_token="authorization" in response.request.headers,
+        sent_token=sent_token,
         had_token=had_token,
     )
     return Answer(seen, _joined(start, chunks))

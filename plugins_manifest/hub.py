@@ -152,8 +152,8 @@ def _choose(files: dict[str, HubFile], place: HubPlace, what: str) -> tuple[HubF
             raise UserError(f"{what}: {place.repository} has no file {place.path!r}: use {near}")
         if not place.path.endswith(".safetensors"):
             raise UserError(
-                f"{what}: {place.path!r} is no safetensors file: name one, or download it, convert "
-                "it with: xbench plugins inspect FILE --allow-pickle, and give the new file's path"
+                f"{what}: {place.path!r} is no safetensors file: name one, or download it, run: "
+                "xbench plugins convert FILE NEW, and give the new file's path"
             )
         return (files[place.path],)
     inside = {

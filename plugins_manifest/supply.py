@@ -80,6 +80,8 @@ class Supply:
         return entry.sha256 is None or self.store.find(entry.sha256) is None
 
     def _download(self, entry: LockedPlugin) -> Path:
+        if len(entry.files) != 1:
+            raise UserError(f"plugin {entry.id!r}: its lock must name one file: lock it again")
         (file,) = entry.files
         wanted = self._wanted(entry, file)
 

@@ -9,6 +9,7 @@ from typing import Literal
 from plugins_manifest.errors import UserError
 from plugins_manifest.file_facts import fingerprint, same_weights
 from plugins_manifest.lock import Lock, LockedFile, LockedPlugin
+from plugins_manifest.redact import one_line
 from plugins_manifest.schema import Manifest, PluginSpec
 from plugins_manifest.store import Store
 from plugins_manifest.supply import Locate
@@ -83,7 +84,7 @@ def _verify_files(entry: LockedPlugin, path: Path) -> Verdict:
     for file in entry.files:
         state = _state(file, _place(entry, file, path))
         if _ORDER.index(state) > _ORDER.index(worst.state):
-            worst = Verdict(entry.id, state, file.source_name or file.name)
+            worst = Verdict(entry.id, state, one_line(file.source_name or file.name))
     return worst
 
 

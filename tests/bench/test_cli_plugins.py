@@ -270,6 +270,31 @@ def test_damaged_store_is_noticed_wherever_a_plugin_is_used(shell: Shell) -> Non
     assert "the store is damaged" in shown["note"] and "fetch mine.yaml" in shown["note"]
 
 
+def test_run_with_fetch_fetches_first_and_stops_where_it_cannot(shell: Shell) -> None:
+    _, err = shell.call("run", "--manifest", "mine.yaml", "--fetch", code=2, token=None)
+    assert err.count("set CIVITAI_TOKEN") == 2
+    assert not (shell.folder / "runs").exists()
+
+
+@pytest.mark.slow
+def test_pickle_becomes_safetensors_without_being_trusted(shell: Shell) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(2, 3)}, shell.folder / "old.pt")
+    out, _ = shell.call("plugins", "convert", "old.pt", "new.safetensors")
+    assert "1 tensors in new.safetensors" in out
+    _, err = shell.call("plugins", "convert", "old.pt", "new.safetensors", code=2)
+    assert "name a new file" in err
+
+
+def test_fetching_leaves_torch_out() -> None:
+    modules = ("bench.cli_plugins", "bench.fetching", "bench.sources", "plugins_manifest.supply")
+    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\n"
+    subprocess.run(
+        [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True, cwd=ROOT
+    )
+
+
 def test_unknown_hosts_need_to_be_allowed(shell: Shell) -> None:
     text = MANIFEST.replace("urn:air:sd1:lora:civitai:1@10", "https://evil.test/x.safetensors")
     (shell.folder / "mine.yaml").write_text(text)

@@ -108,7 +108,7 @@ def test_what_is_no_weights_is_not_counted(world: World, changed: dict[str, Any]
 def test_pickle_alone_is_refused_with_the_way_out(world: World) -> None:
     row = world.add(1, 10, CONTENT)
     row["files"][0] |= {"name": "bad.pt", "metadata": {"format": "PickleTensor"}}
-    assert "--allow-pickle" in str(refused(world))
+    assert "plugins convert FILE NEW" in str(refused(world))
 
 
 def test_file_id_of_another_version_is_told(world: World) -> None:

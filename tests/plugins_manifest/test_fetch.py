@@ -129,7 +129,7 @@ def test_secrets_reach_no_log_no_file_and_no_traceback(
         pytest.raises(FetchError) as caught,
     ):
         fetched(published, store)
-    assert "HTTP Request" in caplog.text
+    assert "receive_response_headers" in caplog.text
     shown = "".join(traceback.format_exception(caught.value)) + caplog.text
     files = [path.read_bytes() for path in store.folder.rglob("*.json")]
     assert files and parts(store)

@@ -117,6 +117,11 @@ def attempt(world: World, store: Store, url: str, **changed: object) -> FetchErr
         "https://user:word@civitai.com/x",
         "//evil.test/x",
         "https://civitai.com:99999/x",
+        "https://[::1/x",
+        "https://civitai.com\\@evil.test/x",
+        "https://evil.test\\@civitai.com/x",
+        "https://civitai.com%00.evil.test/x",
+        "javascript:alert(1)",
     ],
 )
 def test_every_redirect_is_checked(world: World, store: Store, location: str) -> None:
