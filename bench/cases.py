@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from plugins_manifest.cases import Case, coco_cases, file_cases, inline_cases
+from plugins_manifest.lineup import Lineup, lineups
 from plugins_manifest.schema import (
     CocoCases,
     FileCases,
     InlineCase,
     Manifest,
-    PluginSpec,
     PocketCases,
 )
 
@@ -41,29 +41,28 @@ def pocket_cases(spec: PocketCases) -> list[Case]:
     ]
 
 
-def own_cases(plugin: PluginSpec, manifest: Manifest) -> list[Case]:
-    """The cases of a plugin that lists its own prompts; empty if it does not."""
-    items = [InlineCase(prompt=prompt) for prompt in plugin.prompts or ()]
+def own_cases(lineup: Lineup, manifest: Manifest) -> list[Case]:
+    """The cases of a lineup that lists its own prompts; empty if it does not."""
+    items = [InlineCase(prompt=prompt) for prompt in lineup.prompts or ()]
     return inline_cases(
         items,
         folder=manifest.folder,
         negative_prompt=manifest.settings.negative_prompt,
-        prefix=plugin.id,
+        prefix=lineup.id,
     )
 
 
 def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]:
-    """Plugin id -> its cases, the first `limit` of each list."""
-    shared = shared_cases(manifest)
+    """Lineup id -> its cases, the first `limit` of each list; a plugin alone is a lineup too."""
+    listed = list(lineups(manifest))
+    shared = [] if all(lineup.prompts for lineup in listed) else shared_cases(manifest)
     return {
-        plugin.id: (own_cases(plugin, manifest) if plugin.prompts else shared)[:limit]
-        for plugin in manifest.plugins
+        lineup.id: (own_cases(lineup, manifest) if lineup.prompts else shared)[:limit]
+        for lineup in listed
     }
 
 
-def prompts_of(plugin: PluginSpec, case: Case, *, family: str) -> tuple[str, str]:
-    """Base and upgraded prompt: the base model gets the trigger too, the upgraded one does not."""
-    if plugin.trigger is None:
-        return case.prompt, case.prompt
+def prompts_of(lineup: Lineup, case: Case, *, family: str) -> tuple[str, str]:
+    """Base and upgraded prompt: each side gets the triggers of its own plugins, and no others."""
     separator = " " if family == "pocket" else ", "
-    return f"{case.prompt}{separator}{plugin.trigger}", case.prompt
+    return lineup.prompts_of(case.prompt, separator=separator)

@@ -1,6 +1,7 @@
 """Condition images: what a ControlNet sees, made from a photo or a pocket scene by a detector.
 
-Every detector runs at the base model's size, on an antialiased down-scale. Loads no torch.
+Every detector runs at the size of its plugin's side, on an antialiased down-scale; conditions that
+no detector here makes come with the cases. Loads no torch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bench.files import png_bytes, read_image, sha256_of, write_bytes, write_jso
 from bench.registry import DETECTORS
 from bench.store import condition_name
 from plugins_manifest.cases import Case
+from runners.base import Side
 
 Detector = Callable[[np.ndarray], np.ndarray]
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -71,12 +73,14 @@ def pixels_sha256(image: np.ndarray) -> str:
 class ConditionSet:
     """Condition images of one run, made on demand; kept in `folder` (a run directory) if given.
 
-    Finished images are read back, so that a resumed run uses the very same ones.
+    Finished images are read back, so that a resumed run uses the very same ones. `size_px` is the
+    base side's, `upgraded_size_px` that of plugins of the upgraded model.
     """
 
     family: str
     size_px: tuple[int, int]
     folder: Path | None = None
+    upgraded_size_px: tuple[int, int] | None = None
     _hashes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,33 +90,60 @@ class ConditionSet:
             except ValueError:
                 self._hashes = {}  # an index is only a shortcut: it is made anew
 
-    def image(self, case: Case, detector: str) -> np.ndarray:
-        """The condition image, uint8 RGB [H, W, 3] at the base size."""
-        path = self._path(case, detector)
+    def image(self, case: Case, detector: str, *, side: Side = "base") -> np.ndarray:
+        """The condition image, uint8 RGB [H, W, 3] at the side's size.
+
+        Raises `UserError` where the case has neither the finished image nor a picture for it.
+        """
+        path = self._path(case, detector, side)
         if path is not None and path.is_file():
             return read_image(path)
-        picture = source_picture(case, self.size_px)
-        made = find_detector(detector, family=self.family)(picture)
+        made = self._made(case, detector, side)
         if path is not None:
             write_bytes(path, png_bytes(made))
         return made
 
-    def sha256(self, case: Case, detector: str) -> str:
+    def _made(self, case: Case, detector: str, side: Side) -> np.ndarray:
+        size_px = self.size_px if side == "base" else self.upgraded_size_px
+        if size_px is None:
+            raise ValueError("conditions of the upgraded side need upgraded_size_px")
+        finished = case.condition_path(detector)
+        if finished is not None:
+            return cover(read_image(Path(finished)), size_px)
+        if detector not in DETECTORS:
+            raise UserError(needs_finished(case.case_id, detector))
+        return find_detector(detector, family=self.family)(source_picture(case, size_px))
+
+    def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
         """Sha256 of the condition's pixels."""
-        key = condition_name(case.case_id, detector)
-        path = self._path(case, detector)
+        key = condition_name(case.case_id, detector, side=side)
+        path = self._path(case, detector, side)
         if key not in self._hashes or (path is not None and not path.is_file()):
-            self._hashes[key] = pixels_sha256(self.image(case, detector))
+            self._hashes[key] = pixels_sha256(self.image(case, detector, side=side))
         return self._hashes[key]
+
+    def reference(self, case: Case, own: Path | None) -> np.ndarray:
+        """What an image prompt sees, uint8 RGB: the case's reference, the plugin's, the picture."""
+        named = case.reference_path or (None if own is None else str(own)) or case.image_path
+        return source_picture(case, self.size_px) if named is None else read_image(Path(named))
 
     def save_index(self) -> None:
         """Keep the hashes, so that planning again reads no image."""
         if self.folder is not None and self._hashes:
             write_json(self.folder / _INDEX, dict(sorted(self._hashes.items())))
 
-    def _path(self, case: Case, detector: str) -> Path | None:
-        name = condition_name(case.case_id, detector)
+    def _path(self, case: Case, detector: str, side: Side) -> Path | None:
+        name = condition_name(case.case_id, detector, side=side)
         return None if self.folder is None else self.folder / name
+
+
+def needs_finished(case_id: str, condition: str) -> str:
+    """What to do about a case without the image of a condition that no detector here makes."""
+    return (
+        f"case {case_id!r} has no {condition} image, and no detector here makes one "
+        f"({', '.join(DETECTORS)} are made): add 'conditions: {{{condition}: PATH}}' to the case, "
+        "or condition_images to a COCO or file source"
+    )
 
 
 def convert_folder(

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqdm import tqdm
@@ -23,8 +23,9 @@ from bench.plan import Group, Plan
 from bench.store import RunStore
 from bench.trial import Trial
 from plugins_manifest.errors import UserError
+from plugins_manifest.lineup import find_lineup
 from plugins_manifest.schema import Settings
-from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
+from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 _LOG = logging.getLogger(__name__)
 # What rendering may raise for one group without ending the run: files, shapes, memory.
@@ -32,7 +33,7 @@ GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
 
 Row = dict[str, Any]
 Render = Callable[
-    [PluginFile | None, Sequence[RenderCase], Sequence[Variant], RenderSettings],
+    [Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings],
     Iterator[Rendered],
 ]
 
@@ -141,7 +142,6 @@ class Execution:
     def _render(self, group: Group, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Rendered]]:
         """Render trials of a batch; a batch of which nothing is there is rendered in one go."""
         plan = self.plan
-        plugin = None if group.plugin is None else plan.plugins[group.plugin]
         if trials and self.prepare is not None:
             with self.clock.in_models():
                 self.prepare()
@@ -153,13 +153,13 @@ class Execution:
                 for i, m in enumerate(members)
             }
             settings = render_settings(plan.manifest.settings)
-            for rendered in self._guarded(plugin, cases, variants, settings):
+            for rendered in self._guarded(plan.stack(group), cases, variants, settings):
                 trial = wanted.pop((rendered.variant, rendered.index))
                 yield trial, rendered
 
     def _guarded(
         self,
-        plugin: PluginFile | None,
+        stack: Stack,
         cases: Sequence[RenderCase],
         variants: Sequence[Variant],
         settings: RenderSettings,
@@ -169,30 +169,47 @@ class Execution:
         started = time.perf_counter()
         reason = "the renderer left it out"
         try:
-            for rendered in self.render(plugin, cases, variants, settings):
+            for rendered in self.render(stack, cases, variants, settings):
                 self.clock.models += time.perf_counter() - started
                 still_open.remove((rendered.variant, rendered.index))
                 yield rendered
                 started = time.perf_counter()
         except GROUP_ERRORS as error:
-            _LOG.warning("a batch of %s failed", plugin and plugin.plugin_id, exc_info=error)
+            names = " + ".join(file.plugin_id for file in stack) or "the upgraded model"
+            _LOG.warning("a batch of %s failed", names, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
         self.clock.models += time.perf_counter() - started
         for variant, index in still_open:
             yield Rendered(variant, index, None, 0.0, 0.0, error=reason)
 
     def _case(self, group: Group, index: int) -> RenderCase:
-        case_id, seed = group.members[index]
-        trial, case = group.trials[index], self.plan.cases[case_id]
-        detector = None if group.plugin is None else self.plan.plugins[group.plugin].condition
-        return RenderCase(
-            case_id=case_id,
-            seed=seed,
-            base_prompt=trial.base_prompt,
-            upgraded_prompt=trial.upgraded_prompt,
-            negative_prompt=trial.negative_prompt,
-            condition=None if detector is None else self.conditions.image(case, detector),
+        case, stack = self.plan.cases[group.members[index][0]], self.plan.stack(group)
+        reference = next((file for file in stack if file.kind == "ip_adapter"), None)
+        return replace(
+            bare_case(self.plan, group, index),
+            conditions={
+                file.plugin_id: self.conditions.image(case, file.condition, side=file.side)
+                for file in stack
+                if file.condition is not None
+            },
+            reference=reference and self.conditions.reference(case, reference.reference),
         )
+
+
+def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
+    """A member of a batch as the runners take it, without its condition images."""
+    (case_id, seed), trial = group.members[index], group.trials[index]
+    negative = trial.negative_prompt
+    if group.plugin is not None:
+        negative = find_lineup(plan.manifest, group.plugin).base_negative_prompt(negative)
+    return RenderCase(
+        case_id=case_id,
+        seed=seed,
+        base_prompt=trial.base_prompt,
+        upgraded_prompt=trial.upgraded_prompt,
+        negative_prompt=trial.negative_prompt,
+        base_negative_prompt=negative if negative != trial.negative_prompt else None,
+    )
 
 
 def finished_trials(store: RunStore) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import asdict
 from typing import Any
@@ -35,7 +36,9 @@ def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
     trial_id = trial["trial_id"]
     facts, manifest = store.run_facts(), store.manifest()
     results = [row for row in records(store.results()) if row["trial_id"] == trial_id]
-    plugins = [p.model_dump(mode="json") for p in manifest.plugins if p.id == trial["plugin"]]
+    members = json.loads(trial["stack"] or "[]")
+    plugins = [p.model_dump(mode="json") for p in manifest.plugins if p.id in members]
+    stacks = [s.model_dump(mode="json") for s in manifest.stacks if s.id == trial["plugin"]]
     return {
         "trial": trial,
         "result": results[0] if results else None,
@@ -45,6 +48,8 @@ def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
             if row["trial_id"] == trial_id
         ],
         "plugin": plugins[0] if plugins else None,
+        "plugins": plugins,
+        "stack": stacks[0] if stacks else None,
         "case": asdict(store.cases()[trial["case_id"]]),
         "settings": manifest.settings.model_dump(mode="json"),
         **{key: facts.get(key) for key in ("weights", "versions", "device", "git")},

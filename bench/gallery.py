@@ -1,13 +1,14 @@
 """A run's images as the metrics see them: each with its plugin, its condition, its references.
 
 Floor images belong to no plugin; here each appears once for every plugin that has the same case
-and seed, so that every plugin has its own floor row.
+and seed, so that every plugin has its own floor row. A stack is a plugin here; one with plugins of
+the upgraded model has floor images of its own.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,11 @@ import numpy as np
 
 from bench.files import read_image
 from bench.rows import Row, records
-from bench.store import RunStore
+from bench.store import RunStore, condition_name
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
 from plugins_manifest.cases import Case
-from plugins_manifest.schema import Manifest
+from plugins_manifest.lineup import Lineup, lineups
 
 CACHE_BYTES = 512 << 20
 _PairKey = tuple[str, str, int]  # plugin, case id, seed
@@ -103,20 +104,25 @@ def read_gallery(store: RunStore) -> Gallery:
     rows = _trials_with_results(store)
     pictures = Pictures()
     with_plugin = [row for row in rows if row["plugin"]]
-    build = partial(_subject, store=store, manifest=manifest, cases=cases, pictures=pictures)
+    known = {lineup.id: lineup for lineup in lineups(manifest)}
+    build = partial(
+        _subject,
+        folder=store.folder,
+        family=manifest.family,
+        lineups_by_id=known,
+        cases=cases,
+        pictures=pictures,
+    )
     subjects = [build(row) for row in with_plugin]
-    homes = {(row["plugin"], row["case_id"], row["seed"]): row for row in with_plugin}
+    homes = {
+        (row["plugin"], row["case_id"], row["seed"]): row
+        for row in with_plugin
+        if not known[row["plugin"]].is_remix
+    }
     for row in rows:
         if not row["plugin"]:
             subjects += [
-                build(
-                    {
-                        **row,
-                        "plugin": plugin,
-                        "kind": home["kind"],
-                        "condition_path": home["condition_path"],
-                    }
-                )
+                build({**row, "plugin": plugin, "kind": home["kind"]})
                 for (plugin, case_id, seed), home in homes.items()
                 if (case_id, seed) == (row["case_id"], row["seed"])
             ]
@@ -130,16 +136,20 @@ def _trials_with_results(store: RunStore) -> list[Row]:
 def _subject(
     row: Row,
     *,
-    store: RunStore,
-    manifest: Manifest,
-    cases: dict[str, Case],
+    folder: Path,
+    family: str,
+    lineups_by_id: Mapping[str, Lineup],
+    cases: Mapping[str, Case],
     pictures: Pictures,
 ) -> Subject:
-    plugin = manifest.plugin(row["plugin"])
+    lineup = lineups_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
-    load_condition: Callable[[], np.ndarray] | None = None
-    if row["condition_path"]:
-        load_condition = partial(pictures.read, store.folder / row["condition_path"])
+    conditions = {
+        detector: partial(pictures.read, folder / path)
+        for detector, path in _condition_paths(lineup, row["case_id"]).items()
+    }
+    detector = next(iter(conditions), None)
+    triggers = [t for m in lineup.members if (t := m.plugin.words) and m.plugin.side == "base"]
     image = ScoredImage(
         trial_id=row["trial_id"],
         image_sha256=row["image_sha256"] or "",
@@ -151,15 +161,27 @@ def _subject(
         adapter_scale=row["adapter_scale"],
         case_id=row["case_id"],
         seed=int(row["seed"]),
-        prompt=row["upgraded_prompt"],
-        load_picture=partial(pictures.read, store.folder / (row["image"] or "")),
-        load_condition=load_condition,
-        detector=plugin.condition,
-        family=manifest.family,
-        trigger=plugin.trigger,
+        prompt=case.prompt if case else row["upgraded_prompt"],
+        load_picture=partial(pictures.read, folder / (row["image"] or "")),
+        load_condition=None if detector is None else conditions[detector],
+        detector=detector,
+        family=family,
+        trigger=triggers[0] if len(triggers) == 1 else None,
         scene=case.scene if case else None,
+        kinds=tuple(member.plugin.kind for member in lineup.members),
+        conditions=conditions,
     )
     return Subject(image, _why_missing(row))
+
+
+def _condition_paths(lineup: Lineup, case_id: str) -> dict[str, str]:
+    """Detector -> path of its condition image, of the first plugin (base side first) with it."""
+    found: dict[str, str] = {}
+    for member in sorted(lineup.members, key=lambda member: member.plugin.side):
+        if (condition := member.plugin.condition) is not None:
+            path = condition_name(case_id, condition, side=member.plugin.side)
+            found.setdefault(condition, path)
+    return found
 
 
 def _why_missing(row: Row) -> str | None:

@@ -10,20 +10,21 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.cases import all_cases, prompts_of
-from bench.conditions import ConditionSet
+from bench.conditions import ConditionSet, pixels_sha256
 from bench.errors import UserError
 from bench.registry import find_method
 from bench.selection import Selection
 from bench.sources import resolve_plugin
 from bench.store import condition_name
-from bench.trial import Ingredients, Trial, trial_id
+from bench.trial import Ingredients, Part, Trial, trial_id
 from plugins_manifest.cases import Case
+from plugins_manifest.lineup import Lineup, lineups
 from plugins_manifest.schema import Manifest, MethodSpec
-from runners.base import Method, PluginFile, Variant
+from runners.base import Method, PluginFile, Stack, Variant
 from runners.fingerprint import family_fingerprint
 
 BATCH_SIZE = 12
@@ -35,9 +36,10 @@ _PNG_BYTES_PER_PIXEL = 1.5
 
 @dataclass(frozen=True)
 class Group:
-    """One batch under one plugin: the unit that is rendered and written together.
+    """One batch under one lineup: the unit that is rendered and written together.
 
-    `members` are (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
+    `plugin` is the id of a plugin or a stack, None for the upgraded model alone. `members` are
+    (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
     `members[i % len(members)]`.
     """
 
@@ -50,14 +52,23 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a run with what is needed to make them."""
+    """All trials of a run with what is needed to make them.
+
+    `plugins` are the manifest's; `stacks` holds, for each plugin that is rendered alone and for
+    each stack, the files with the weights that they have there.
+    """
 
     manifest: Manifest
     selection: Selection
     weights: dict[str, str]
     plugins: dict[str, PluginFile]
+    stacks: dict[str, Stack]
     cases: dict[str, Case]
     groups: tuple[Group, ...]
+
+    def stack(self, group: Group) -> Stack:
+        """The plugins that a batch is rendered with."""
+        return () if group.plugin is None else self.stacks[group.plugin]
 
     @property
     def trials(self) -> list[Trial]:
@@ -93,11 +104,13 @@ def make_plan(
     """
     chosen = selection.apply(manifest)
     cases = all_cases(chosen, limit=selection.limit)
+    plugins = _resolve(chosen)
     plan = Plan(
         manifest=chosen,
         selection=selection,
         weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
-        plugins=_resolve(chosen),
+        plugins=plugins,
+        stacks={lineup.id: _stack(lineup, plugins) for lineup in lineups(chosen)},
         cases={case.case_id: case for case in itertools.chain(*cases.values())},
         groups=(),
     )
@@ -123,29 +136,53 @@ def _resolve(manifest: Manifest) -> dict[str, PluginFile]:
     return found
 
 
+def _stack(lineup: Lineup, plugins: Mapping[str, PluginFile]) -> Stack:
+    return tuple(replace(plugins[m.plugin.id], weight=m.weight) for m in lineup.members)
+
+
 def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) -> list[Group]:
-    manifest = plan.manifest
-    with_plugin = [m for m in manifest.methods if find_method(m.name).uses_plugin]
-    alone = [m for m in manifest.methods if not find_method(m.name).uses_plugin]
+    """Batches of the upgraded model alone first, then of every lineup.
+
+    A remix has another upgraded model, so it gets trials of its own for every method.
+    """
+    methods = plan.manifest.methods
+    with_plugin = [m for m in methods if find_method(m.name).uses_plugin]
+    alone = [m for m in methods if not find_method(m.name).uses_plugin]
+    listed = list(lineups(plan.manifest))
+    seeds = {lineup.id: lineup.seeds or plan.manifest.seeds for lineup in listed}
+    wanted = {
+        (case.case_id, seed)
+        for lineup in listed
+        for case in cases[lineup.id]
+        for seed in seeds[lineup.id]
+        if not lineup.is_remix
+    }
+    every_seed = dict.fromkeys(itertools.chain.from_iterable(seeds.values()))
+    pairs = [
+        (case, seed)
+        for seed in every_seed
+        for case in plan.cases.values()
+        if (case.case_id, seed) in wanted
+    ]
     groups: list[Group] = []
-    for batch in _batches(list(plan.cases.values()), manifest.seeds) if alone else ():
+    for batch in _batches(pairs) if alone else ():
         groups.append(_group(plan, None, batch, methods=alone, conditions=conditions))
-    for spec in manifest.plugins:
-        file = plan.plugins[spec.id]
-        for batch in _batches(cases[spec.id], manifest.seeds) if with_plugin else ():
-            groups.append(_group(plan, file, batch, methods=with_plugin, conditions=conditions))
+    for lineup in listed:
+        pairs = [(case, seed) for seed in seeds[lineup.id] for case in cases[lineup.id]]
+        mine = [*with_plugin, *(alone if lineup.is_remix else ())]
+        for batch in _batches(pairs) if mine else ():
+            groups.append(_group(plan, lineup, batch, methods=mine, conditions=conditions))
     return groups
 
 
-def _batches(cases: Sequence[Case], seeds: Sequence[int]) -> Iterator[tuple[tuple[Case, int], ...]]:
-    pairs = [(case, seed) for seed in seeds for case in cases]
+def _batches(pairs: Sequence[tuple[Case, int]]) -> Iterator[Sequence[tuple[Case, int]]]:
     for start in range(0, len(pairs), BATCH_SIZE):
-        yield tuple(pairs[start : start + BATCH_SIZE])
+        yield pairs[start : start + BATCH_SIZE]
 
 
 def _group(
     plan: Plan,
-    plugin: PluginFile | None,
+    lineup: Lineup | None,
     batch: Sequence[tuple[Case, int]],
     *,
     methods: Sequence[MethodSpec],
@@ -153,15 +190,15 @@ def _group(
 ) -> Group:
     variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
     trials = tuple(
-        _trial(plan, plugin, case, seed=seed, variant=variant, conditions=conditions)
+        _trial(plan, lineup, case, seed=seed, variant=variant, conditions=conditions)
         for variant in variants
         for case, seed in batch
     )
     digest = hashlib.sha256(json.dumps([trial.trial_id for trial in trials]).encode())
-    name = "floor" if plugin is None else plugin.plugin_id
+    name = "floor" if lineup is None else lineup.id
     members = tuple((case.case_id, seed) for case, seed in batch)
-    plugin_id = None if plugin is None else plugin.plugin_id
-    return Group(f"{name}-{digest.hexdigest()[:12]}", plugin_id, members, variants, trials)
+    lineup_id = None if lineup is None else lineup.id
+    return Group(f"{name}-{digest.hexdigest()[:12]}", lineup_id, members, variants, trials)
 
 
 def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
@@ -174,7 +211,7 @@ def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
 
 def _trial(
     plan: Plan,
-    plugin: PluginFile | None,
+    lineup: Lineup | None,
     case: Case,
     *,
     seed: int,
@@ -182,11 +219,11 @@ def _trial(
     conditions: ConditionSet,
 ) -> Trial:
     manifest, method = plan.manifest, find_method(variant.method)
-    detector = None if plugin is None else plugin.condition
-    base_prompt, upgraded_prompt = case.prompt, case.prompt
-    if plugin is not None:
-        spec = manifest.plugin(plugin.plugin_id)
-        base_prompt, upgraded_prompt = prompts_of(spec, case, family=manifest.family)
+    stack = () if lineup is None else plan.stacks[lineup.id]
+    base_prompt, upgraded_prompt, base_negative = case.prompt, case.prompt, case.negative_prompt
+    if lineup is not None:
+        base_prompt, upgraded_prompt = prompts_of(lineup, case, family=manifest.family)
+        base_negative = lineup.base_negative_prompt(case.negative_prompt)
     ingredients = Ingredients(
         case=case,
         seed=seed,
@@ -194,17 +231,22 @@ def _trial(
         upgraded_prompt=upgraded_prompt,
         weights=plan.weights,
         settings=manifest.settings,
-        plugin=plugin,
-        condition_sha256=None if detector is None else conditions.sha256(case, detector),
+        stack=tuple(_part(file, case, conditions) for file in stack),
+        base_negative_prompt=base_negative,
     )
+    paths = {
+        file.plugin_id: condition_name(case.case_id, file.condition, side=file.side)
+        for file in stack
+        if file.condition is not None
+    }
     return Trial(
         trial_id=trial_id(method, variant, ingredients),
-        plugin="" if plugin is None else plugin.plugin_id,
-        kind="" if plugin is None else plugin.kind,
-        stack=json.dumps([] if plugin is None else [plugin.plugin_id]),
+        plugin="" if lineup is None else lineup.id,
+        kind="" if lineup is None else lineup.kind,
+        stack=json.dumps([file.plugin_id for file in stack]),
         method=variant.method,
         t0=variant.t0,
-        plugin_scale=None if plugin is None else variant.plugin_scale,
+        plugin_scale=variant.plugin_scale if method.uses_plugin else None,
         adapter_scale=variant.adapter_scale,
         preset=manifest.settings.preset,
         stage1_mode=manifest.settings.stage1_mode,
@@ -212,8 +254,21 @@ def _trial(
         base_prompt=base_prompt,
         upgraded_prompt=upgraded_prompt,
         negative_prompt=case.negative_prompt,
-        condition_path=None if detector is None else condition_name(case.case_id, detector),
+        condition_path=next(iter(paths.values()), None),
+        conditions=json.dumps(paths),
         seed=seed,
+    )
+
+
+def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
+    detector = file.condition
+    reference = None
+    if file.kind == "ip_adapter":
+        reference = pixels_sha256(conditions.reference(case, file.reference))
+    return Part(
+        file,
+        None if detector is None else conditions.sha256(case, detector, side=file.side),
+        reference,
     )
 
 
@@ -261,6 +316,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "methods": cost.trials,
         "batches": len(plan.groups),
         "plugins": list(plan.plugins),
+        "stacks": [stack.id for stack in plan.manifest.stacks],
         "seconds": cost.seconds,
         "disk_mib": round(cost.disk_mib, 2),
         "downloads_mib": cost.downloads_mib,

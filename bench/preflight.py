@@ -12,13 +12,15 @@ from pathlib import Path
 
 from bench.cases import all_cases, prompts_of
 from bench.errors import UserError, shown_path, unknown_name
-from bench.registry import find_method, installed
+from bench.fetching import label_of
+from bench.registry import DETECTORS, find_method, installed
 from bench.selection import Selection
-from bench.sources import resolve_plugin
+from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
-from plugins_manifest.schema import Manifest
+from plugins_manifest.lineup import Member, lineups
+from plugins_manifest.schema import Manifest, PluginSpec
+from runners.base import PluginFile
 
-RENDERED_KINDS = ("lora", "controlnet")
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
 _SAFETENSORS_HEADER_LIMIT = 100 << 20
@@ -60,22 +62,46 @@ def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
 
 
 def _check_plugins(manifest: Manifest, selection: Selection) -> Iterator[str]:
-    contents: dict[tuple[str, float, str | None], str] = {}
+    files: dict[str, PluginFile] = {}
+    unfetched: list[str] = []
     for spec in manifest.plugins:
-        if spec.kind not in RENDERED_KINDS:
-            yield (
-                f"plugin {spec.id!r} is a {spec.kind}: this version renders "
-                f"{' and '.join(RENDERED_KINDS)}; remove it"
-            )
-            continue
         try:
-            file = resolve_plugin(spec, manifest)
+            files[spec.id] = resolve_plugin(spec, manifest)
+        except NotFetchedError:
+            unfetched.append(spec.id)
         except UserError as error:
             yield from error.problems
+    if unfetched:
+        yield (
+            f"{len(unfetched)} of {len(manifest.plugins)} plugins are not on this machine yet "
+            f"({_shown(unfetched)}): run: xbench plugins fetch {label_of(manifest)}"
+        )
+    for file in files.values():
+        if file.reference is not None and not file.reference.is_file():
+            yield (
+                f"plugin {file.plugin_id!r}: there is no image {shown_path(file.reference)}: "
+                "correct reference"
+            )
+    yield from _check_twins(manifest, files)
+
+
+def _check_twins(manifest: Manifest, files: dict[str, PluginFile]) -> Iterator[str]:
+    """Lineups whose images would be the same: their trials would share their ids."""
+    seen: dict[tuple[object, ...], str] = {}
+    for lineup in lineups(manifest):
+        facts = [_pixels_of(files[m.plugin.id], m) for m in lineup.members if m.plugin.id in files]
+        if len(facts) < len(lineup.members):
             continue
-        twin = contents.setdefault((file.sha256, spec.weight, spec.trigger), spec.id)
-        if twin != spec.id:
-            yield f"plugins {twin!r} and {spec.id!r} are the same file and weight: remove one"
+        twin = seen.setdefault((*facts, lineup.prompts), lineup.id)
+        if twin != lineup.id:
+            what = "plugins" if len(facts) == 1 else "stacks"
+            yield f"{what} {twin!r} and {lineup.id!r} are the same file and weight: remove one"
+
+
+def _pixels_of(file: PluginFile, member: Member) -> tuple[object, ...]:
+    """Everything of a plugin that decides pixels."""
+    told = (member.weight, member.plugin.words, member.plugin.polarity, member.plugin.token)
+    return file.sha256, file.side, file.condition, file.lora_semantics, file.reference, *told
 
 
 def _check_cases(manifest: Manifest, selection: Selection) -> Iterator[str]:
@@ -84,27 +110,51 @@ def _check_cases(manifest: Manifest, selection: Selection) -> Iterator[str]:
     except UserError as error:
         yield from error.problems
         return
-    for spec in manifest.plugins:
-        without = [
-            case.case_id
-            for case in cases[spec.id]
-            if spec.condition and case.image_path is None and case.scene is None
-        ]
-        if without:
+    told: dict[str, None] = {}
+    for lineup in lineups(manifest):
+        for member in lineup.members:
+            told |= dict.fromkeys(_picture_problems(member.plugin, cases[lineup.id]))
+    yield from told
+    yield from _check_prompts(manifest, cases)
+
+
+def _picture_problems(spec: PluginSpec, cases: Sequence[Case]) -> Iterator[str]:
+    """What the cases lack for one plugin: condition images, pictures to make them from."""
+    condition = spec.condition
+    if condition is not None:
+        bare = [case.case_id for case in cases if case.condition_path(condition) is None]
+        blank = [c.case_id for c in cases if c.case_id in bare and not c.has_picture]
+        if bare and condition not in DETECTORS:
             yield (
-                f"plugin {spec.id!r} needs a condition, but {_shown(without)} has no picture: add "
+                f"plugin {spec.id!r} needs {condition} images, which no detector here makes, but "
+                f"{_shown(bare)} has none: add 'conditions: {{{condition}: PATH}}' to the case, or "
+                "condition_images to the case source"
+            )
+        elif blank:
+            yield (
+                f"plugin {spec.id!r} needs a condition, but {_shown(blank)} has no picture: add "
                 "'image: PATH' to the case"
             )
-    yield from _check_prompts(manifest, cases)
+    if spec.kind == "ip_adapter" and spec.reference is None:
+        blank = [c.case_id for c in cases if c.reference_path is None and not c.has_picture]
+        if blank:
+            yield (
+                f"plugin {spec.id!r} needs a reference image, but {_shown(blank)} has none: add "
+                "'reference: PATH' to the plugin or to the case"
+            )
 
 
 def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator[str]:
     check = pocket_prompt_problem if manifest.family == "pocket" else clip_prompt_problem
     prompts = dict.fromkeys(
         prompt
-        for spec in manifest.plugins
-        for case in cases[spec.id]
-        for prompt in (*prompts_of(spec, case, family=manifest.family), case.negative_prompt)
+        for lineup in lineups(manifest)
+        for case in cases[lineup.id]
+        for prompt in (
+            *prompts_of(lineup, case, family=manifest.family),
+            case.negative_prompt,
+            lineup.base_negative_prompt(case.negative_prompt),
+        )
     )
     problems = [problem for prompt in prompts if (problem := check(prompt)) is not None]
     yield from problems[:N_SHOWN]

@@ -12,6 +12,12 @@ from runners.base import SAMPLERS, Method
 
 Group = Literal["methods", "metrics", "families", "sources"]
 DETECTORS = ("canny", "mask")
+# conditions that no detector here makes: their finished images come with the cases
+_FINISHED_ONLY = (
+    "color depth face hed inpaint keypose lineart lineart-anime mlsd normal normalbae openpose "
+    "qrcode scribble seg shuffle sketch softedge tile zoedepth"
+)
+CONDITIONS = (*DETECTORS, *_FINISHED_ONLY.split())
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",
@@ -52,6 +58,6 @@ def known_names() -> KnownNames:
         "family": tuple(installed("families")),
         "method": tuple(installed("methods")),
         "metric": tuple(installed("metrics")),
-        "detector": DETECTORS,
+        "detector": CONDITIONS,
         "sampler": tuple(SAMPLERS),
     }

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
-from bench.execute import render_settings
-from bench.plan import Group, Plan
-from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
+from bench.execute import bare_case, render_settings
+from bench.plan import Plan
+from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 if TYPE_CHECKING:
     from bench.audit import AuditBook
@@ -36,7 +36,7 @@ class FamilyRenderer:
 
     def __call__(
         self,
-        plugin: PluginFile | None,
+        stack: Stack,
         cases: Sequence[RenderCase],
         variants: Sequence[Variant],
         settings: RenderSettings,
@@ -48,11 +48,11 @@ class FamilyRenderer:
             raise RuntimeError("prepare() must be called before rendering")
         audits = self._audits
         if audits is None:
-            return run_group(self._family, plugin, cases, variants, settings)
+            return run_group(self._family, stack, cases, variants, settings)
         rendered = run_group(
-            self._family, plugin, cases, variants, settings, on_loaded=audits.loaded
+            self._family, stack, cases, variants, settings, on_loaded=audits.loaded
         )
-        return audits.watch(plugin, rendered)
+        return audits.watch(stack, rendered)
 
     def _load(self) -> Family:
         from runners.families import load_family
@@ -77,7 +77,8 @@ class FamilyRenderer:
         problems: dict[str, None] = {}
         for group in self._plan.groups:
             try:
-                cases = bare_cases(group)
+                members = range(len(group.members))
+                cases = [bare_case(self._plan, group, index) for index in members]
                 check_group(
                     family,
                     None,
@@ -90,20 +91,6 @@ class FamilyRenderer:
                 problems |= dict.fromkeys(error.problems)
         if problems:
             raise UserError.collect(list(problems))
-
-
-def bare_cases(group: Group) -> list[RenderCase]:
-    """A batch's cases without their condition images."""
-    return [
-        RenderCase(
-            case_id=case_id,
-            seed=seed,
-            base_prompt=trial.base_prompt,
-            upgraded_prompt=trial.upgraded_prompt,
-            negative_prompt=trial.negative_prompt,
-        )
-        for (case_id, seed), trial in zip(group.members, group.trials, strict=False)
-    ]
 
 
 def _quiet_libraries() -> None:

@@ -19,6 +19,7 @@ from bench.plan import Plan
 from bench.selection import Selection
 from bench.sources import resolve_plugin
 from bench.store import RunStore
+from plugins_manifest.cases import Case
 from plugins_manifest.schema import Manifest
 from runners.fingerprint import family_fingerprint
 
@@ -29,14 +30,22 @@ def plan_key(manifest: Manifest, selection: Selection) -> str:
     if problems:
         raise UserError.collect(problems)
     cases = {
-        case.case_id: [asdict(case), _file_state(case.image_path)]
+        case.case_id: [asdict(case), [_file_state(path) for path in _files_of(case)]]
         for listed in all_cases(manifest, limit=selection.limit).values()
         for case in listed
     }
-    files = {spec.id: resolve_plugin(spec, manifest).sha256 for spec in manifest.plugins}
+    files = {
+        spec.id: [file.sha256, _file_state(file.reference and str(file.reference))]
+        for spec in manifest.plugins
+        if (file := resolve_plugin(spec, manifest))
+    }
     weights = family_fingerprint(manifest.family, adapter=selection.adapter)
     facts = [manifest.fingerprint(), selection.as_data(), weights, files, cases]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files_of(case: Case) -> list[str | None]:
+    return [case.image_path, case.reference_path, *(path for _, path in case.condition_paths)]
 
 
 def _file_state(path: str | None) -> list[int] | None:
@@ -76,13 +85,20 @@ def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
     for entry in data["plugins"]:
         file = plan.plugins[entry["id"]]
         entry["sha256"] = file.sha256
+        if file.reference is not None:
+            entry["reference"] = _relative(file.reference, folder)
         if ":" not in entry["source"]:
             entry["source"] = _relative(file.path, folder)
-    if isinstance(data["cases"], dict) and "path" in data["cases"]:
-        data["cases"]["path"] = _relative(plan.manifest.folder / data["cases"]["path"], folder)
-    for case in data["cases"] if isinstance(data["cases"], list) else ():
-        if "image" in case:
-            case["image"] = _relative(plan.manifest.folder / case["image"], folder)
+    home, cases = plan.manifest.folder, data["cases"]
+    for key in ("path", "condition_images") if isinstance(cases, dict) else ():
+        if key in cases:
+            cases[key] = _relative(home / cases[key], folder)
+    for case in cases if isinstance(cases, list) else ():
+        for key in ("image", "reference"):
+            if key in case:
+                case[key] = _relative(home / case[key], folder)
+        named = case.get("conditions", {})
+        named.update({name: _relative(home / path, folder) for name, path in named.items()})
     return data
 
 

@@ -114,7 +114,13 @@ def preflight_all(
 
 
 def _conditions(manifest: Manifest, folder: Path | None) -> ConditionSet:
-    return ConditionSet(manifest.family, manifest.settings.base_size, folder=folder)
+    settings = manifest.settings
+    return ConditionSet(
+        manifest.family,
+        settings.base_size,
+        folder=folder,
+        upgraded_size_px=settings.upgraded_size,
+    )
 
 
 def nothing_left(store: RunStore, n_trials: int) -> RunOutcome:

@@ -14,8 +14,8 @@ _TEXT, _REAL, _WHOLE, _TRUTH = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 TRIALS = pa.schema(
     [
         ("trial_id", _TEXT),
-        ("plugin", _TEXT),  # "" for methods without a plugin (floor)
-        ("kind", _TEXT),
+        ("plugin", _TEXT),  # plugin or stack id, "" for methods without a plugin (floor)
+        ("kind", _TEXT),  # the plugin's, or "stack"
         ("stack", _TEXT),  # JSON list of plugin ids
         ("method", _TEXT),
         ("t0", _REAL),
@@ -27,7 +27,8 @@ TRIALS = pa.schema(
         ("base_prompt", _TEXT),
         ("upgraded_prompt", _TEXT),
         ("negative_prompt", _TEXT),
-        ("condition_path", _TEXT),  # relative to the run directory
+        ("condition_path", _TEXT),  # relative to the run directory; the first of a stack
+        ("conditions", _TEXT),  # JSON: plugin id -> path of its condition image
         ("seed", _WHOLE),
     ]
 )

@@ -53,7 +53,10 @@ class Selection:
         methods = tuple(self._with_t0(specs.get(name, MethodSpec(name=name))) for name in names)
         update: dict[str, Any] = {"methods": methods}
         if self.seeds is not None:
+            own = {"seeds": None}
             update["seeds"] = self.seeds
+            update["plugins"] = tuple(p.model_copy(update=own) for p in manifest.plugins)
+            update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
         return manifest.model_copy(update=update)
 
     def _with_t0(self, spec: MethodSpec) -> MethodSpec:

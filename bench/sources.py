@@ -15,6 +15,10 @@ from runners.base import PluginFile
 from runners.fingerprint import hash_path
 
 
+class NotFetchedError(UserError):
+    """A plugin that this machine does not have yet; `xbench plugins fetch` gets it."""
+
+
 class Source(Protocol):
     """Finds the file or folder that a manifest's `source` names."""
 
@@ -73,7 +77,7 @@ def _locate_stored(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
     path = Store().find(sha256) if sha256 else None
     if sha256 is None or path is None:
         what = "is not fetched yet" if sha256 else "is not locked and fetched yet"
-        raise UserError(
+        raise NotFetchedError(
             f"plugin {spec.id!r}: {spec.source} {what}: run: xbench plugins fetch "
             f"{label_of(manifest)}"
         )
@@ -116,4 +120,10 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
         sha256=sha256,
         weight=spec.weight,
         condition=spec.condition,
+        side=spec.side,
+        lora_semantics=spec.lora_semantics,
+        allow_partial=spec.allow_partial,
+        trigger=spec.trigger,
+        token=spec.token,
+        reference=None if spec.reference is None else manifest.folder / spec.reference,
     )

@@ -32,6 +32,7 @@ from bench.files import (
 from plugins_manifest.cases import Case
 from plugins_manifest.load import load_manifest
 from plugins_manifest.schema import Manifest
+from runners.base import Side
 
 _RUN_FILE, _LOCK_FILE = "run.json", ".lock"
 
@@ -136,10 +137,7 @@ class RunStore:
     def cases(self) -> dict[str, Case]:
         """Every case of the run by its id."""
         rows = json.loads((self.folder / "cases.json").read_text(encoding="utf-8"))["cases"]
-        return {
-            row["case_id"]: Case(**{**row, "scene": tuple(row["scene"]) if row["scene"] else None})
-            for row in rows
-        }
+        return {row["case_id"]: _case(row) for row in rows}
 
     def write_cases(self, cases: Iterable[Case]) -> None:
         """Write cases.json; where a source picture lies on this machine is left out of no case."""
@@ -219,9 +217,16 @@ class RunStore:
         return read_table(path, schema.SUMMARY) if path.exists() else empty_table(schema.SUMMARY)
 
 
-def condition_name(case_id: str, detector: str) -> str:
+def condition_name(case_id: str, detector: str, *, side: Side = "base") -> str:
     """Path of a condition image, relative to the run directory."""
-    return f"conditions/{detector}/{case_id}.png"
+    kind = detector if side == "base" else f"{detector}-{side}"
+    return f"conditions/{kind}/{case_id}.png"
+
+
+def _case(row: Mapping[str, Any]) -> Case:
+    pairs = tuple((name, path) for name, path in row.get("condition_paths", ()))
+    scene = tuple(row["scene"]) if row["scene"] else None
+    return Case(**{**row, "scene": scene, "condition_paths": pairs})
 
 
 def _image_name(trial_id: str) -> str:

@@ -121,7 +121,8 @@ def read_run_scores(run: RunStore | Path) -> Scores:
     trials = records(store.trials())
     planned = {None, *(trial["trial_id"] for trial in trials)}
     rows = [row for row in read_scores(store) if row["trial_id"] in planned]
-    return Scores(rows, {trial["case_id"]: trial["upgraded_prompt"] for trial in trials})
+    prompts = {trial["case_id"]: trial["upgraded_prompt"] for trial in trials}
+    return Scores(rows, prompts | {case.case_id: case.prompt for case in store.cases().values()})
 
 
 def summarise(run: RunStore | Path) -> pd.DataFrame:

@@ -10,14 +10,18 @@ from typing import Any
 
 from plugins_manifest.cases import Case
 from plugins_manifest.schema import Settings
-from runners.base import Method, PluginFile, Variant
+from runners.base import PRESET_SEMANTICS, Method, PluginFile, Variant
 
 ID_DIGITS = 20
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of trials.parquet; None is a knob that the method does not have."""
+    """One row of trials.parquet; None is a knob that the method does not have.
+
+    `stack` is a JSON list of plugin ids, `conditions` a JSON mapping from plugin id to the path of
+    its condition image; `condition_path` is the first of them.
+    """
 
     trial_id: str
     plugin: str
@@ -34,6 +38,7 @@ class Trial:
     upgraded_prompt: str
     negative_prompt: str
     condition_path: str | None
+    conditions: str
     seed: int
 
     def as_row(self) -> dict[str, Any]:
@@ -42,10 +47,20 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A plugin as one case uses it; hashes are of the pixels that it is shown."""
+
+    file: PluginFile
+    condition_sha256: str | None = None
+    reference_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class Ingredients:
     """What a trial is made of, besides the method's own knobs.
 
-    `weights` are the family's parts by sha256: base, upgraded, mapper.
+    `weights` are the family's parts by sha256: base, upgraded, mapper. `stack` holds all plugins,
+    of both sides, in the order in which they are attached.
     """
 
     case: Case
@@ -54,8 +69,8 @@ class Ingredients:
     upgraded_prompt: str
     weights: Mapping[str, str]
     settings: Settings
-    plugin: PluginFile | None = None
-    condition_sha256: str | None = None
+    stack: tuple[Part, ...] = ()
+    base_negative_prompt: str | None = None
 
 
 def trial_id(method: Method, variant: Variant, ingredients: Ingredients) -> str:
@@ -86,19 +101,18 @@ def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[st
             "base_prompt": made_of.base_prompt,
             "base_size": list(settings.base_size),
         }
+        if made_of.base_negative_prompt not in (None, case.negative_prompt):
+            facts["base_negative_prompt"] = made_of.base_negative_prompt
     if method.side == "upgraded":
         facts |= {
             "upgraded": made_of.weights["upgraded"],
             "upgraded_prompt": made_of.upgraded_prompt,
             "upgraded_size": list(settings.upgraded_size),
         }
-    if method.uses_plugin and made_of.plugin is not None:
-        facts |= {
-            "plugin_kind": made_of.plugin.kind,
-            "plugin": made_of.plugin.sha256,
-            "plugin_strength": float(made_of.plugin.weight * variant.plugin_scale),
-            "condition": made_of.condition_sha256,
-        }
+    if len(made_of.stack) == 1 and method.uses_plugin:
+        facts |= _of_single(made_of.stack[0], variant, settings)
+    elif len(made_of.stack) > 1:
+        facts["stack"] = [_of_member(part, variant, settings) for part in made_of.stack]
     if method.uses_t0:
         facts["t0"] = variant.t0
     if method.uses_adapter:
@@ -108,3 +122,37 @@ def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[st
             "stage1_mode": settings.stage1_mode,
         }
     return facts
+
+
+def _of_single(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
+    """A plugin that is alone; rare settings enter only where they are used."""
+    return {
+        "plugin_kind": part.file.kind,
+        "plugin": part.file.sha256,
+        "plugin_strength": float(part.file.weight * variant.plugin_scale),
+        "condition": part.condition_sha256,
+        **_rare(part, settings),
+    }
+
+
+def _of_member(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
+    """A plugin of a stack; the plugin scale does not touch the upgraded side."""
+    scale = variant.plugin_scale if part.file.side == "base" else 1.0
+    return {
+        "kind": part.file.kind,
+        "sha256": part.file.sha256,
+        "side": part.file.side,
+        "strength": float(part.file.weight * scale),
+        "condition": part.condition_sha256,
+        **_rare(part, settings),
+    }
+
+
+def _rare(part: Part, settings: Settings) -> dict[str, Any]:
+    semantics = part.file.lora_semantics
+    facts = {
+        "lora_semantics": None if semantics == PRESET_SEMANTICS[settings.preset] else semantics,
+        "token": part.file.token,
+        "reference": part.reference_sha256,
+    }
+    return {key: value for key, value in facts.items() if value is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -58,6 +58,10 @@ class ScoredImage:
     `load_picture` and `load_condition` read uint8 RGB [H, W, 3]; `prompt` is the content prompt,
     without the plugin's trigger; `detector`, as `family` has it, made the condition; `scene` is
     (seed, index) of a pocket scene. Knobs that a method does not have are None.
+
+    Of a stack (`kind` "stack"), `kinds` are its plugins' kinds, `conditions` reads the condition
+    image of each detector (of the first plugin that has it), `detector` and `load_condition` are
+    the first of them, and `trigger` is that of its only plugin with one, else None.
     """
 
     trial_id: str
@@ -77,6 +81,17 @@ class ScoredImage:
     family: str = ""
     trigger: str | None = None
     scene: tuple[int, int] | None = None
+    kinds: tuple[str, ...] = ()
+    conditions: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+
+    def is_of(self, kinds: Sequence[str]) -> bool:
+        """Whether the plugin, or one of the stack, is of one of these kinds."""
+        return any(kind in kinds for kind in (self.kind, *self.kinds))
+
+    def condition_of(self, detector: str) -> Callable[[], np.ndarray] | None:
+        """Reads the condition image that this detector made; None where there is none."""
+        own = self.load_condition if self.detector == detector else None
+        return self.conditions.get(detector, own)
 
 
 class References(Protocol):

@@ -74,8 +74,8 @@ class ConditionMetric:
         return f"{self.measure}, {within}; {detectors.recipe(self.detector)}"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins whose conditions this detector made."""
-        return image.detector == self.detector
+        """Only plugins whose conditions this detector made, alone or in a stack."""
+        return image.detector == self.detector or self.detector in image.conditions
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One score for each image."""
@@ -92,9 +92,10 @@ class ConditionMetric:
         expect((shifted or 0.0) < 1.0, f"{self.name} does not see a shift of 6 px")
 
     def _score(self, image: ScoredImage) -> Score:
-        if image.load_condition is None:
+        load = image.condition_of(self.detector)
+        if load is None:
             return Score(None, "the trial has no condition image")
-        return self._compare(image.load_picture(), image.load_condition(), family=image.family)
+        return self._compare(image.load_picture(), load(), family=image.family)
 
     def _compare(self, picture: np.ndarray, condition: np.ndarray, *, family: str = "") -> Score:
         height, width = condition.shape[:2]

@@ -24,7 +24,7 @@ from metrics.pocket_scorer import (
 )
 
 _BankKey = tuple[str, float | None, str]
-STYLE_KINDS = ("lora", "lycoris", "textual-inversion", "ip-adapter")
+STYLE_KINDS = ("lora", "lycoris", "textual_inversion", "ip_adapter")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class PocketStyle:
         return f"CLIP-I, mean cosine to {bank}; {encoder_name(self.scorer_sha256())} at 128 px"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins that change the style."""
-        return image.kind in STYLE_KINDS
+        """Only plugins that change the style, alone or in a stack."""
+        return image.is_of(STYLE_KINDS)
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One mean cosine for each image, -1..1."""

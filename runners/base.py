@@ -29,6 +29,11 @@ SAMPLERS: dict[str, str] = {
     "unipc": "UniPCMultistepScheduler",
 }
 METHODS_GROUP = "xbench.methods"
+# how a LoRA without semantics of its own is read
+PRESET_SEMANTICS: dict[str, LoraSemantics] = {
+    "sound": "standard",
+    "released": "xadapter-official",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class RenderCase:
 
     `conditions` holds one image per plugin id, uint8 RGB [H, W, 3] at the size of the plugin's
     side; `condition` is the one of a plugin that is alone. `reference` is an image prompt (uint8
-    RGB, any size). An empty negative prompt means none.
+    RGB, any size). An empty negative prompt means none; `base_negative_prompt` replaces it on the
+    base side (embeddings that are meant for the negative prompt).
     """
 
     case_id: str
@@ -48,6 +54,13 @@ class RenderCase:
     condition: np.ndarray | None = None
     conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
     reference: np.ndarray | None = None
+    base_negative_prompt: str | None = None
+
+    @property
+    def base_negative(self) -> str:
+        """The base side's negative prompt."""
+        own = self.base_negative_prompt
+        return self.negative_prompt if own is None else own
 
     def condition_for(self, plugin_id: str) -> np.ndarray | None:
         """The condition image of a plugin; None where there is none."""
@@ -89,7 +102,7 @@ class PluginFile:
     `condition` names the detector that makes its condition images, `side` the model it changes.
     `lora_semantics` None is the preset's ("sound": standard); loaders get a plugin with it filled
     in. `allow_partial` lets a plugin render of which not everything fits. `token` is the word that
-    stands for a textual inversion.
+    stands for a textual inversion, `reference` an image prompt's picture where the case has none.
     """
 
     plugin_id: str
@@ -103,6 +116,7 @@ class PluginFile:
     allow_partial: bool = False
     trigger: str | None = None
     token: str | None = None
+    reference: Path | None = None
 
 
 Stack = tuple[PluginFile, ...]

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plugins_manifest.errors import UserError, unknown_name
-from runners.base import SAMPLERS, Method, RenderCase, RenderSettings, Stack, Variant
+from runners.base import (
+    SAMPLERS,
+    Method,
+    PluginFile,
+    RenderCase,
+    RenderSettings,
+    Stack,
+    Variant,
+    stack_of,
+)
 from runners.families import Family
 from xadapter.handover import pixels_per_latent
 
@@ -15,7 +24,7 @@ _CONDITION_KINDS = ("controlnet", "t2i-adapter")
 
 def check_group(
     family: Family,
-    stack: Stack,
+    plugin: PluginFile | Stack | None,
     *,
     cases: Sequence[RenderCase],
     variants: Sequence[Variant],
@@ -23,11 +32,13 @@ def check_group(
     methods: Mapping[str, Method],
 ) -> None:
     """Raise one `UserError` that lists every problem of a group."""
+    stack = stack_of(plugin)
     problems = [
         *_of_variants(variants, methods),
         *_of_settings(family, settings),
         *_of_adapter(family, variants, settings, methods),
         *_of_conditions(stack, cases, settings),
+        *_of_references(stack, cases),
         *overlong_prompts(family, cases),
     ]
     if not cases:
@@ -38,13 +49,17 @@ def check_group(
 
 def overlong_prompts(family: Family, cases: Sequence[RenderCase]) -> list[str]:
     """Problems of prompts that have more tokens than a text encoder reads, each told once."""
-    limits = [("base", tokenizer, "base_prompt") for tokenizer in _tokenizers(family.base)] + [
-        ("upgraded", tokenizer, "upgraded_prompt") for tokenizer in _tokenizers(family.upgraded)
+    limits = [("base", tokenizer) for tokenizer in _tokenizers(family.base)] + [
+        ("upgraded", tokenizer) for tokenizer in _tokenizers(family.upgraded)
     ]
     problems: dict[str, None] = {}
     for case in cases:
-        for side, tokenizer, field in limits:
-            for text in (getattr(case, field), case.negative_prompt):
+        texts = {
+            "base": (case.base_prompt, case.base_negative),
+            "upgraded": (case.upgraded_prompt, case.negative_prompt),
+        }
+        for side, tokenizer in limits:
+            for text in texts[side]:
                 n_tokens = len(tokenizer(text, truncation=False, verbose=False).input_ids)
                 if n_tokens > tokenizer.model_max_length:
                     problems[
@@ -124,6 +139,15 @@ def _of_conditions(
                     f"case {case.case_id!r}: {plugin.plugin_id} needs a condition image of shape "
                     f"{(height_px, width_px, 3)}, got {found}"
                 )
+
+
+def _of_references(stack: Stack, cases: Sequence[RenderCase]) -> Iterator[str]:
+    for plugin in stack:
+        if plugin.kind.replace("_", "-") != "ip-adapter":
+            continue
+        for case in cases:
+            if case.reference is None:
+                yield f"case {case.case_id!r}: {plugin.plugin_id} needs a reference image, got none"
 
 
 def _sizes(

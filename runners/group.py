@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
 import numpy as np
 import torch
 
-from runners.attachments import LoadedPlugin
+from runners.attachments import Attachment, LoadedPlugin
 from runners.base import (
     METHODS_GROUP,
-    LoraSemantics,
+    PRESET_SEMANTICS,
     Method,
     PluginFile,
     RenderCase,
     Rendered,
     RenderSettings,
+    Side,
     Stack,
     Variant,
     stack_of,
@@ -44,21 +45,30 @@ def run_group(
     settings: RenderSettings,
     *,
     methods: Mapping[str, Method] | None = None,
+    on_loaded: Callable[[Sequence[LoadedPlugin]], None] | None = None,
 ) -> Generator[Rendered]:
     """Render every variant of every case; results come variant by variant, cases in order.
 
     The plugins are attached while results come, and every weight is as before afterwards, also
     when the iterator is closed early. A variant that fails gives rows with an error and the others
     go on. Seconds of shared passes are split evenly over the variants that read them. `methods`
-    defaults to the installed ones. Raises `UserError`, before anything runs, for wrong input.
+    defaults to the installed ones; `on_loaded` sees the plugins with their audits. A plugin of the
+    upgraded side keeps its own weight whatever the plugin scale, and acts in `floor` too.
+    Raises `UserError`, before anything runs, for wrong input.
     """
     known = installed_methods() if methods is None else methods
     stack = stack_of(plugin)
-    check_group(family, stack, cases=cases, variants=variants, settings=settings, methods=known)
+    check_group(family, plugin, cases=cases, variants=variants, settings=settings, methods=known)
     loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
+    if on_loaded is not None:
+        on_loaded(loaded)
     work = SharedWork([(known[v.method], v) for v in variants], family.device)
-    with PeakMemory(family.device) as memory:
-        group = _Group(family, loaded, tuple(cases), settings, known, work, memory)
+    base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")
+    with (
+        PeakMemory(family.device) as memory,
+        attach_all(upgraded, family, [p.file.weight for p in upgraded]) as remix,
+    ):
+        group = _Group(family, base, remix, tuple(cases), settings, known, work, memory)
         for scale, members in _by_plugin_scale(variants, known).items():
             yield from _run_scale(group, scale, members)
 
@@ -67,6 +77,7 @@ def run_group(
 class _Group:
     family: Family
     plugins: tuple[LoadedPlugin, ...]
+    remix: Attachment
     cases: tuple[RenderCase, ...]
     settings: RenderSettings
     methods: Mapping[str, Method]
@@ -74,10 +85,14 @@ class _Group:
     memory: PeakMemory
 
 
+def _of_side(plugins: Sequence[LoadedPlugin], side: Side) -> tuple[LoadedPlugin, ...]:
+    return tuple(plugin for plugin in plugins if plugin.file.side == side)
+
+
 def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
     """The plugin, with the preset's way to read a LoRA where it has no own."""
-    preset: LoraSemantics = "standard" if settings.preset == "sound" else "xadapter-official"
-    return replace(file, lora_semantics=file.lora_semantics or preset)
+    own = file.lora_semantics
+    return replace(file, lora_semantics=own or PRESET_SEMANTICS[settings.preset])
 
 
 def installed_methods() -> dict[str, Method]:
@@ -100,14 +115,15 @@ def _run_scale(
     group: _Group, scale: float | None, variants: Sequence[Variant]
 ) -> Iterator[Rendered]:
     settings = group.settings
-    base = [p for p in group.plugins if p.file.side == "base" and scale is not None]
-    strengths = [p.file.weight * (scale or 0.0) for p in base]
-    with attach_all(base, group.family, strengths) as active:
+    plugins = () if scale is None else group.plugins
+    strengths = [plugin.file.weight * (scale or 0.0) for plugin in plugins]
+    with attach_all(plugins, group.family, strengths) as active:
         session = GroupSession(
             group.family,
             group.cases,
             settings,
             attachment=active,
+            remix=group.remix,
             plugin_scale=scale,
             work=group.work,
             snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),

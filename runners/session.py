@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runners.attach_inputs import with_attachment
 from runners.attachments import Attachment
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
 from runners.families import Family
@@ -41,6 +42,7 @@ def image_seed(case: RenderCase) -> int:
 class GroupSession:
     """A plugin or a stack at one scale, attached, over a batch of cases.
 
+    `attachment` is what its base side adds, `remix` what its upgraded side does.
     `snapshot_t0s` are the t0 values that stage-1 mode "truncated" must serve.
     """
 
@@ -51,6 +53,7 @@ class GroupSession:
         settings: RenderSettings,
         *,
         attachment: Attachment,
+        remix: Attachment,
         plugin_scale: float | None,
         work: SharedWork,
         snapshot_t0s: Sequence[float] = (),
@@ -61,6 +64,7 @@ class GroupSession:
         self.preset: Preset = find_preset(settings.preset, has_control=bool(attachment.controls))
         self.non_finite: set[int] = set()
         self._attachment = attachment
+        self._remix = remix
         self._plugin_scale = plugin_scale
         self._work = work
         self._snapshot_t0s = tuple(snapshot_t0s)
@@ -86,7 +90,7 @@ class GroupSession:
             self._schedulers[0],
             self._shared("base_text", self._encode_base_text),
             self._guidance,
-            self._controls(),
+            self._controls(self._attachment),
         )
 
     @cached_property
@@ -97,6 +101,7 @@ class GroupSession:
             self._schedulers[1],
             self._shared("upgraded_text", self._encode_upgraded_text),
             self._guidance,
+            self._controls(self._remix),
         )
 
     def stage1(self) -> Stage1:
@@ -154,13 +159,24 @@ class GroupSession:
         return Bridge(picture, latents)
 
     def _encode_base_text(self) -> Conditions:
-        return _stacked(
+        rewrite = self._attachment.rewrite_prompt
+        text = _stacked(
             [
                 base_conditions(
-                    self.family.base, [case.base_prompt], _negative(case), self._guidance
+                    self.family.base,
+                    [rewrite(case.base_prompt)],
+                    rewrite(case.base_negative) or None,
+                    self._guidance,
                 )
                 for case in self.cases
             ]
+        )
+        return with_attachment(
+            text,
+            self._attachment,
+            images=self._condition,
+            references=[case.reference for case in self.cases if case.reference is not None],
+            guided=self._guidance.is_on,
         )
 
     def _encode_upgraded_text(self) -> Conditions:
@@ -170,7 +186,7 @@ class GroupSession:
                 upgraded_conditions(
                     self.family.upgraded,
                     [case.upgraded_prompt],
-                    _negative(case),
+                    case.negative_prompt or None,
                     self._guidance,
                     (height_px, width_px),
                 )
@@ -178,7 +194,7 @@ class GroupSession:
             ]
         )
 
-    def _controls(self) -> tuple[Control, ...]:
+    def _controls(self, attachment: Attachment) -> tuple[Control, ...]:
         return tuple(
             Control(
                 control.net,
@@ -187,7 +203,7 @@ class GroupSession:
                 window=control.window,
                 guess=control.guess,
             )
-            for control in self._attachment.controls
+            for control in attachment.controls
         )
 
     def _condition(self, plugin_id: str) -> Tensor:
@@ -201,11 +217,6 @@ class GroupSession:
 def _latent_chw(pipe: Any, size_px: tuple[int, int]) -> tuple[int, int, int]:
     factor = pixels_per_latent(pipe.vae)
     return pipe.unet.config.in_channels, size_px[1] // factor, size_px[0] // factor
-
-
-def _negative(case: RenderCase) -> str | None:
-    """The negative prompt; an empty one is none, so the pipeline's own default holds."""
-    return case.negative_prompt or None
 
 
 def _stacked(parts: Sequence[Conditions]) -> Conditions:

@@ -15,7 +15,7 @@ from bench.selection import Selection
 from plugins_manifest.load import parse_manifest
 from plugins_manifest.schema import Manifest
 from pocket.weights import PARTS, WeightsError, part_path
-from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
+from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 SMALL = """\
 schema: 1
@@ -60,13 +60,13 @@ def manifest(manifest_file: Path) -> Manifest:
 
 def plan_of(manifest: Manifest, folder: Path | None = None, **chosen: object) -> Plan:
     """A plan over made-up family weights."""
-    conditions = ConditionSet("pocket", (64, 64), folder=folder)
+    conditions = ConditionSet("pocket", (64, 64), folder=folder, upgraded_size_px=(128, 128))
     return make_plan(manifest, Selection(**chosen), conditions, weights=WEIGHTS)
 
 
 def paint(case: RenderCase, variant: Variant) -> np.ndarray:
     """An image that depends on everything that a trial's id depends on."""
-    facts = f"{case.base_prompt}|{case.seed}|{variant}|{case.condition is None}"
+    facts = f"{case.base_prompt}|{case.seed}|{variant}|{not case.conditions}"
     seed = int.from_bytes(hashlib.sha256(facts.encode()).digest()[:4], "big")
     return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 
@@ -82,12 +82,12 @@ class Painter:
 
     def __call__(
         self,
-        plugin: PluginFile | None,
+        stack: Stack,
         cases: Sequence[RenderCase],
         variants: Sequence[Variant],
         settings: RenderSettings,
     ) -> Iterator[Rendered]:
-        name = None if plugin is None else plugin.plugin_id
+        name = "+".join(file.plugin_id for file in stack) or None
         self.calls.append((name, [case.case_id for case in cases], list(variants)))
         for variant in variants:
             for i, case in enumerate(cases):

@@ -55,9 +55,9 @@ def test_renderer_that_breaks_down_fails_its_batch_alone(
 ) -> None:
     painter = Painter()
 
-    def break_for_lora(plugin, cases, variants, settings):
-        rows = painter(plugin, cases, variants, settings)
-        if plugin is not None and plugin.plugin_id == "lora":
+    def break_for_lora(stack, cases, variants, settings):
+        rows = painter(stack, cases, variants, settings)
+        if [file.plugin_id for file in stack] == ["lora"]:
             yield next(rows)
             raise RuntimeError("out of memory")
         yield from rows

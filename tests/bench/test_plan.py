@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UserError
 from bench.plan import BATCH_SIZE, estimate, plan_facts
 from bench.registry import find_method
-from bench.trial import ID_DIGITS, Ingredients, trial_id
+from bench.trial import ID_DIGITS, Ingredients, Part, trial_id
 from plugins_manifest.cases import Case
 from plugins_manifest.schema import Manifest, Settings
 from runners.base import PluginFile, Variant
@@ -21,6 +21,7 @@ VARIANTS = {
     "xadapter": Variant("xadapter", t0=0.7, adapter_scale=1.0),
 }
 CASE = Case("c1", "a red circle")
+NET = PluginFile("p", "controlnet", Path("x"), "s" * 64, 1.0, "canny")
 FULL = Ingredients(
     case=CASE,
     seed=0,
@@ -28,8 +29,7 @@ FULL = Ingredients(
     upgraded_prompt="a red circle",
     weights=WEIGHTS,
     settings=Settings(),
-    plugin=PluginFile("p", "controlnet", Path("x"), "s" * 64, 1.0, "canny"),
-    condition_sha256="c" * 64,
+    stack=(Part(NET, condition_sha256="c" * 64),),
 )
 
 
@@ -66,6 +66,12 @@ def test_what_decides_every_image_changes_every_id(method: str, made_of: Ingredi
     assert id_of(method, made_of) != id_of(method)
 
 
+def with_plugin(
+    *, condition: str = "c" * 64, reference: str | None = None, **changes: object
+) -> Ingredients:
+    return replace(FULL, stack=(Part(replace(NET, **changes), condition, reference),))
+
+
 BASE_SIDE, UPGRADED_SIDE = {"base", "sdedit", "xadapter"}, {"floor", "sdedit", "xadapter"}
 
 
@@ -77,11 +83,17 @@ BASE_SIDE, UPGRADED_SIDE = {"base", "sdedit", "xadapter"}, {"floor", "sdedit", "
         (replace(FULL, weights={**WEIGHTS, "mapper": "0"}), {"xadapter"}),
         (replace(FULL, base_prompt="other"), BASE_SIDE),
         (replace(FULL, upgraded_prompt="other"), UPGRADED_SIDE),
-        (replace(FULL, condition_sha256="0"), BASE_SIDE),
-        (replace(FULL, plugin=replace(FULL.plugin, sha256="0")), BASE_SIDE),
-        (replace(FULL, plugin=replace(FULL.plugin, weight=0.5)), BASE_SIDE),
-        (replace(FULL, plugin=replace(FULL.plugin, plugin_id="renamed")), set()),
-        (replace(FULL, plugin=replace(FULL.plugin, path=Path("moved"))), set()),
+        (replace(FULL, base_negative_prompt="other"), BASE_SIDE),
+        (with_plugin(condition="0"), BASE_SIDE),
+        (with_plugin(reference="0"), BASE_SIDE),
+        (with_plugin(sha256="0"), BASE_SIDE),
+        (with_plugin(weight=0.5), BASE_SIDE),
+        (with_plugin(lora_semantics="xadapter-official"), BASE_SIDE),
+        (with_plugin(lora_semantics="standard"), set()),  # the preset's own
+        (with_plugin(token="<cat>"), BASE_SIDE),
+        (with_plugin(plugin_id="renamed"), set()),
+        (with_plugin(path=Path("moved")), set()),
+        (with_plugin(allow_partial=True), set()),
         (replace(FULL, case=replace(CASE, image_path="moved.png")), set()),
         (changed(base_size=(256, 256)), BASE_SIDE),
         (changed(upgraded_size=(512, 512)), UPGRADED_SIDE),

@@ -71,9 +71,40 @@ def test_method_without_t0_is_told(manifest_file: Path) -> None:
     assert "method 'sdedit' needs t0" in problem
 
 
-def test_kinds_that_are_not_rendered_yet_are_told(manifest_file: Path) -> None:
-    (problem,) = problems_of(SMALL.replace("kind: lora", "kind: lycoris"), manifest_file)
-    assert "lora and controlnet" in problem
+def test_plugins_that_are_not_fetched_are_told_in_one_message(manifest_file: Path) -> None:
+    text = SMALL.replace("source: lora.bin", "source: urn:air:sd1:lora:civitai:1@2")
+    text = text.replace("source: net.bin", "source: hf://org/repo@main/file")
+    (problem,) = problems_of(text, manifest_file)
+    assert problem.startswith("2 of 2 plugins are not on this machine yet ('lora', 'net'): run: ")
+    assert "xbench plugins fetch " in problem
+
+
+def test_conditions_that_no_detector_makes_need_finished_images(manifest_file: Path) -> None:
+    text = SMALL.replace("condition: canny", "condition: depth")
+    (problem,) = problems_of(text, manifest_file)
+    assert "needs depth images" in problem
+    assert "condition_images" in problem
+
+
+def test_an_image_prompt_without_picture_is_told(manifest_file: Path) -> None:
+    text = SMALL.replace(
+        "kind: lora, source: lora.bin, trigger: outline drawing",
+        "kind: ip_adapter, source: lora.bin, reference: none.png",
+    )
+    (problem,) = problems_of(text, manifest_file)
+    assert "there is no image" in problem
+    blank = text.replace(", reference: none.png", "").replace(
+        "cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a large red circle}]"
+    )
+    problems = problems_of(blank, manifest_file)
+    assert any("needs a reference image" in problem for problem in problems)
+
+
+def test_equal_stacks_are_told(manifest_file: Path) -> None:
+    stack = "  - {id: NAME, plugins: [{id: lora}, {id: net, scale: 0.5}]}\n"
+    text = SMALL + "stacks:\n" + stack.replace("NAME", "one") + stack.replace("NAME", "two")
+    (problem,) = problems_of(text, manifest_file)
+    assert problem.startswith("stacks 'one' and 'two' are the same")
 
 
 def test_sources_that_are_not_fetched_are_told(manifest: Manifest) -> None:
