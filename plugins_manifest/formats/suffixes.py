@@ -49,7 +49,7 @@ _KOHYA: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 # PEFT keeps the adapter's name in raw state dicts: `.lora_A.default.weight`.
 _PEFT = re.compile(
-    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|ia3_l)"
+    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)"
     r"(?:\.(?!weight$)[\w-]+)?(?:\.weight)?"
 )
 _PEFT_PARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -57,7 +57,6 @@ _PEFT_PARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "lora_A": ("lora", "down"),
         "lora_B": ("lora", "up"),
         "lora_magnitude_vector": (ANY, "magnitude"),
-        "ia3_l": ("ia3", "scale"),
     }
 )
 _PROCESSOR = re.compile(

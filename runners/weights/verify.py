@@ -17,8 +17,11 @@ from runners.weights.engine import PluginWeights, merged_into
 from runners.weights.errors import PluginWeightsError
 from runners.weights.formulas import change_of
 
-# Of float32 arithmetic, relative to the largest change of the parameter.
+# Of an element, relative to the largest change of the parameter; and what float32 arithmetic on
+# weights may cost where a small change is left of large terms (GLoRA, DoRA, OFT), relative to the
+# largest weight.
 TOLERANCE = 1e-5
+ARITHMETIC = 8 * torch.finfo(torch.float32).eps
 _SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -94,7 +97,8 @@ def _compared(
     largest = float(wanted.abs().max())
     # The sum is rounded to the model's dtype: half a unit in the last place of W_after, doubled.
     rounding = torch.finfo(after.dtype).eps * (before.double() + wanted).abs()
-    is_right = bool((errors <= rounding + TOLERANCE * largest).all())
+    allowed = rounding + TOLERANCE * largest + ARITHMETIC * float(before.double().abs().max())
+    is_right = bool((errors <= allowed).all())
     reason = None if is_right else "inexact" if applied.any() else "not-applied"
     if is_right and not wanted.any():
         reason = "no-change"
