@@ -91,6 +91,12 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
             f"plugin {file.plugin_id!r}: {key} has shape {tuple(vectors.shape)}, the text encoder "
             f"of {family.name!r} takes vectors of width {width}: use one made for this base model"
         )
+    room = family.base.tokenizer.model_max_length - 2  # without the start and the end
+    if len(vectors) > room:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {key} holds {len(vectors)} vectors, the text encoder of "
+            f"{family.name!r} reads {room} tokens: use a shorter one"
+        )
     norms = [float(row.norm()) for row in vectors]
     rows = tuple(
         AuditRow(f"{TABLE}[{token}, {i}]", "copy", n_keys=int(i == 0), expected=n, applied=n)

@@ -14,7 +14,7 @@ from runners.families import Family
 from runners.group import run_group
 from runners.ip_adapter_plugin import load_ip_adapter
 from tests.runners.conftest import METHODS, SETTINGS
-from tests.runners.kinds import save_ip_adapter, stage1_latents
+from tests.runners.kinds import assert_close, save_ip_adapter, stage1_latents
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_each_image_has_its_own_reference_whatever_the_batch(
     given = with_references(cases[:2])
     together = stage1_latents(family, adapter, given)
     alone = [stage1_latents(family, adapter, [case]) for case in given]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert_close(together, torch.cat(alone))
     swapped = [replace(a, reference=b.reference) for a, b in zip(given, given[::-1], strict=True)]
     assert not torch.allclose(together, stage1_latents(family, adapter, swapped), atol=1e-3)
 
@@ -43,7 +43,7 @@ def test_scale_zero_is_the_model_alone(
 ) -> None:
     given = with_references(cases[:1])
     silent = stage1_latents(family, adapter, given, scale=0.0)
-    assert torch.allclose(silent, stage1_latents(family, None, given), atol=1e-6)
+    assert_close(silent, stage1_latents(family, None, given), to=1e-6)
 
 
 def test_a_second_image_prompt_in_a_stack_is_refused(

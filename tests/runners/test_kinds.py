@@ -140,11 +140,10 @@ def test_a_plugin_that_changes_nothing_and_one_with_nan_are_refused(
         return  # a vector of zeros is still another word
     last = {"controlnet": "controlnet_", "t2i-adapter": "", "ip-adapter": "to_v_ip"}[kind]
     zero = {k: torch.zeros_like(v) if last in k else v for k, v in state.items()}
-    if kind == "ip-adapter":
-        zero |= {k: torch.zeros_like(v) for k, v in state.items() if "to_v_ip" in k}
-    save_file(zero, tmp_path / "zero.safetensors")
+    save_file(zero, original.with_name("zero.safetensors"))
     with pytest.raises(PluginNotAppliedError, match="changes nothing") as raised:
-        load_plugin(replace(plugins[kind], path=tmp_path / "zero.safetensors"), family)
+        load_plugin(replace(plugins[kind], path=original.with_name("zero.safetensors")), family)
+    original.with_name("zero.safetensors").unlink()
     assert not raised.value.audit.is_complete
 
 
@@ -160,6 +159,6 @@ def test_all_kinds_together_are_gone_too(
     family: Family, plugins: Mapping[str, PluginFile], told: list[RenderCase]
 ) -> None:
     before, stack = parts_of(family), tuple(plugins.values())
-    results = run_group(family, stack, told, [Variant("base")], SETTINGS, methods=METHODS)
-    assert next(iter(results)).image is not None
+    (result,) = run_group(family, stack, told, [Variant("base")], SETTINGS, methods=METHODS)
+    assert result.image is not None
     assert_untouched(before, family)

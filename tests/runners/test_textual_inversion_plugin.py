@@ -91,11 +91,11 @@ def test_the_word_counts_alone_in_any_case_and_not_inside_other_words(
 def test_a_prompt_that_its_vectors_make_too_long_fails_and_says_so(
     family: Family, inversion: PluginFile, cases: list[RenderCase]
 ) -> None:
-    long = written(inversion, {"emb_params": drawn(0, 25, TEXT_WIDTH)})
+    long = written(inversion, {"emb_params": drawn(0, 17, TEXT_WIDTH)})
     case = replace(cases[0], base_prompt=f"a {WORD} circle")
     (result,) = run_group(family, long, [case], [Variant("base")], SETTINGS, methods=METHODS)
     assert result.error is not None
-    assert "tokens with the 25 vectors" in result.error
+    assert "tokens with the 17 vectors" in result.error
 
 
 def test_strength_multiplies_the_vectors(family: Family, inversion: PluginFile) -> None:
@@ -110,6 +110,7 @@ def test_strength_multiplies_the_vectors(family: Family, inversion: PluginFile) 
     [
         ({"clip_l": torch.ones(1, 64), "clip_g": torch.ones(1, 80)}, "made for SDXL"),
         ({"emb_params": torch.ones(2, 96)}, r"\(2, 96\).* width 64"),
+        ({"emb_params": torch.ones(19, 64)}, "19 vectors, .* reads 18"),
         ({"a": torch.ones(64), "b": torch.ones(64)}, "holds 2 tensors"),
         ({"emb_params": torch.full((1, 64), torch.inf)}, "NaN or infinite"),
     ],
