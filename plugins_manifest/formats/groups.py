@@ -6,6 +6,7 @@ given back with the reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -123,7 +124,7 @@ def _weight_candidate(
     name = _formula_name(weight[0], parts, tensors)
     formula = FORMULAS[name]
     if name == "glora":
-        parts = _current_glora(formula, parts, tensors)
+        parts = _current_glora(parts, tensors)
     return Candidate(formula, parts, "weight")
 
 
@@ -148,15 +149,17 @@ def _formula_name(
     return known[family]
 
 
-def _current_glora(
-    formula: Formula, parts: dict[str, str], tensors: Mapping[str, TensorInfo]
-) -> dict[str, str]:
-    """Early LyCORIS named each pair the other way round; today's names are given back."""
-    swapped = {_OLD_GLORA.get(part, part): key for part, key in parts.items()}
-    given, other = (Candidate(formula, p, "weight") for p in (parts, swapped))
-    is_complete = formula.needed[0] <= parts.keys()
-    if is_complete and implied_size(given, tensors) is None and implied_size(other, tensors):
-        return swapped
+def _current_glora(parts: dict[str, str], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Early LyCORIS named each pair the other way round; today's names are given back.
+
+    Told by the sides: `a1` is tall today ([i, r]) and was flat, `b2` is flat ([r, i k]) and was
+    tall.
+    """
+    a1, b2 = (tensors[parts[p]].shape if p in parts else () for p in ("a1", "b2"))
+    was_flat = len(a1) >= 2 and a1[0] < math.prod(a1[1:])
+    was_tall = len(b2) >= 2 and b2[0] > math.prod(b2[1:])
+    if was_flat and was_tall:
+        return {_OLD_GLORA.get(part, part): key for part, key in parts.items()}
     return parts
 
 

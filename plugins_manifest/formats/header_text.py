@@ -14,9 +14,16 @@ from typing import Any
 from plugins_manifest.formats.parsed import Caps, UnsafeFile
 
 METADATA = "__metadata__"
-_STRINGS = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_ENTRY = 1_024  # characters of one tensor's entry
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_STRINGS = json.JSONDecoder()
+_ENTRIES = json.JSONDecoder(object_pairs_hook=list, parse_constant=_refuse_constant)
 
 
 def read_entries(text: str, caps: Caps) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -73,17 +80,13 @@ def _entry(text: str, at: int) -> tuple[dict[str, Any], int]:
     if not _is_at(text, at, "{") or not end or text.find("{", at + 1, end) >= 0:
         raise _not_json("a tensor's entry is not a short, flat object", at)
     try:
-        pairs = json.loads(text[at:end], object_pairs_hook=list, parse_constant=_refuse_constant)
+        pairs = _ENTRIES.decode(text[at:end])
     except (ValueError, RecursionError) as error:
         raise _not_json("a tensor's entry is not JSON", at) from error
     entry = dict(pairs)
     if len(entry) != len(pairs):
         raise UnsafeFile("duplicate-key", "a tensor's entry names a field twice")
     return entry, _skip(text, end)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _string(text: str, at: int) -> tuple[str, int]:
