@@ -70,7 +70,10 @@ def _locate_stored(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
     from bench.fetching import label_of, lock_of
     from plugins_manifest.store import Store
 
-    parse_reference(spec.source)
+    try:
+        parse_reference(spec.source)
+    except UserError as error:
+        raise UserError.collect([f"plugin {spec.id!r}: {p}" for p in error.problems]) from error
     lock = lock_of(manifest)
     entry = lock.find(spec.id, spec.source) if lock else None
     sha256 = spec.sha256 or (entry.sha256 if entry else None)

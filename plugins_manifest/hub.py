@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _CONFIG = "config.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _ADULT_TAG = "not-for-all-audiences"
 _MAIN = "main"
 _TIMEOUT_SECONDS = 30.0
@@ -168,6 +169,13 @@ def _choose(files: dict[str, HubFile], place: HubPlace, what: str) -> tuple[HubF
         return inside[_CONFIG], HubFile(**{**vars(kept), "name": _WEIGHTS})
     if len(weights) == 1:
         return (inside[weights[0]],)
+    pickles = sorted(name for name in inside if name.endswith(_PICKLED))
+    if pickles and not weights:
+        raise UserError(
+            f"{what}: {place.repository}/{place.path} has its weights only as pickles "
+            f"({_named(pickles)}): download one, run: xbench plugins convert FILE NEW, and give the "
+            "new file's path"
+        )
     raise UserError(
         f"{what}: {place.repository}/{place.path} holds {_named(weights or sorted(inside))}: name "
         "one safetensors file, e.g. "

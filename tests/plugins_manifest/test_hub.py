@@ -34,6 +34,8 @@ def folder(tmp_path: Path) -> Path:
         "two/b.safetensors": safetensors_bytes(n_floats=90),
         "page/login.safetensors": b"<html>log in</html>",
         "old.bin": b"pickle",
+        "pickles/config.json": b"{}",
+        "pickles/diffusion_pytorch_model.bin": b"pickle",
     }
     for name, content in files.items():
         path = tmp_path / "repository" / name
@@ -145,6 +147,7 @@ def test_damaged_link_in_the_cache_does_not_reach_the_store(
         ("old.bin", "is no safetensors file"),
         ("two/", "holds 'a.safetensors', 'b.safetensors': name one"),
         ("nowhere/", "holds no files"),
+        ("pickles/", "has its weights only as pickles ('diffusion_pytorch_model.bin')"),
     ],
 )
 def test_places_that_name_no_file_are_told(hub: Hub, path: str, said: str) -> None:
