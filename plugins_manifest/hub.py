@@ -173,7 +173,7 @@ def _choose(files: dict[str, HubFile], place: HubPlace, what: str) -> tuple[HubF
     if pickles and not weights:
         raise UserError(
             f"{what}: {place.repository}/{place.path} has its weights only as pickles "
-            f"({_named(pickles)}): download one, run: xbench plugins convert FILE NEW, and give the "
+            f"({_named(pickles)}): download one, run: xbench plugins convert FILE NEW, give the "
             "new file's path"
         )
     raise UserError(
