@@ -13,6 +13,7 @@ import click
 
 from bench.cli_inspect import inspect_plugin
 from bench.cli_plugins import plugins
+from bench.cli_reference import reference
 from bench.cli_tools import cache, conditions, doctor, metrics, train
 from plugins_manifest.errors import UserError
 
@@ -59,6 +60,9 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
         click.option("--t0", multiple=True, metavar="X,Y", help="Only these hand-over times."),
         click.option("--limit", type=int, metavar="N", help="Only the first N cases."),
         click.option("--seeds", multiple=True, metavar="A,B", help="Other seeds."),
+        click.option(
+            "--plugins", multiple=True, metavar="A,B", help="Only these plugins and stacks."
+        ),
         click.option(
             "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
         ),
@@ -123,6 +127,7 @@ def _request(
     t0: Sequence[str],
     limit: int | None,
     seeds: Sequence[str],
+    plugins: Sequence[str],
     adapter: Path | None,
     only: Sequence[str],
     out: Path | None = None,
@@ -139,6 +144,7 @@ def _request(
         limit=limit,
         seeds=parse_list(seeds, int, option="--seeds"),
         adapter=adapter,
+        plugins=parse_list(plugins, str, option="--plugins"),
         only=parse_list(only, str, option="--only"),
     )
     return RunRequest(
@@ -253,7 +259,7 @@ def explain(run_dir: Path, trial: str) -> None:
 
 
 plugins.add_command(inspect_plugin)
-for tool in (conditions, train, plugins, metrics, cache, doctor):
+for tool in (conditions, train, plugins, metrics, cache, doctor, reference):
     main.add_command(tool)
 
 

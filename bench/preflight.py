@@ -39,7 +39,9 @@ def preflight(manifest: Manifest, selection: Selection) -> None:
         _check_cases,
         _check_mapper,
     )
-    problems = list(chain.from_iterable(check(manifest, selection) for check in checks))
+    unknown = selection.unknown_plugins(manifest)
+    chosen = manifest if unknown else selection.apply(manifest)
+    problems = [*unknown, *chain.from_iterable(check(chosen, selection) for check in checks)]
     if problems:
         raise UserError.collect(problems)
 
@@ -53,7 +55,7 @@ def _check_selection(manifest: Manifest, selection: Selection) -> Iterator[str]:
 
 
 def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
-    for spec in selection.apply(manifest).methods:
+    for spec in manifest.methods:
         if spec.name not in installed("methods"):
             continue
         method = find_method(spec.name)

@@ -26,18 +26,19 @@ from runners.fingerprint import family_fingerprint
 
 def plan_key(manifest: Manifest, selection: Selection) -> str:
     """Hash of everything a plan is made from; equal keys mean equal plans. Loads no torch."""
-    problems = selection.problems()
+    problems = [*selection.problems(), *selection.unknown_plugins(manifest)]
     if problems:
         raise UserError.collect(problems)
+    chosen = selection.apply(manifest)
     cases = {
         case.case_id: [asdict(case), [_file_state(path) for path in _files_of(case)]]
-        for listed in all_cases(manifest, limit=selection.limit).values()
+        for listed in all_cases(chosen, limit=selection.limit).values()
         for case in listed
     }
     files = {
         spec.id: [file.sha256, _file_state(file.reference and str(file.reference))]
-        for spec in manifest.plugins
-        if (file := resolve_plugin(spec, manifest))
+        for spec in chosen.plugins
+        if (file := resolve_plugin(spec, chosen))
     }
     weights = family_fingerprint(manifest.family, adapter=selection.adapter)
     facts = [manifest.fingerprint(), selection.as_data(), weights, files, cases]

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UserError, shown_path
+from bench.errors import UserError, shown_path, unknown_name
+from plugins_manifest.lineup import lineups
 from plugins_manifest.schema import Manifest, MethodSpec, t0_problems
 
 Value = TypeVar("Value")
@@ -17,8 +18,8 @@ Value = TypeVar("Value")
 class Selection:
     """Overrides of a manifest; None means as the manifest says.
 
-    `limit` keeps the first cases; `adapter` replaces the family's mapper; `only` keeps trials whose
-    ids begin with one of its items.
+    `limit` keeps the first cases; `plugins` keeps plugins and stacks by id; `adapter` replaces the
+    family's mapper; `only` keeps trials whose ids begin with one of its items.
     """
 
     methods: tuple[str, ...] | None = None
@@ -26,6 +27,7 @@ class Selection:
     limit: int | None = None
     seeds: tuple[int, ...] | None = None
     adapter: Path | None = None
+    plugins: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
 
     def as_data(self) -> dict[str, Any]:
@@ -46,8 +48,14 @@ class Selection:
             )
         return found
 
+    def unknown_plugins(self, manifest: Manifest) -> list[str]:
+        """What is wrong with --plugins."""
+        known = [lineup.id for lineup in lineups(manifest)]
+        asked = self.plugins or ()
+        return [unknown_name("plugin or stack", n, known) for n in asked if n not in known]
+
     def apply(self, manifest: Manifest) -> Manifest:
-        """The manifest with the methods, t0 values and seeds that were asked for."""
+        """The manifest with the plugins, methods, t0 values and seeds that were asked for."""
         specs = {spec.name: spec for spec in manifest.methods}
         names = self.methods or tuple(specs)
         methods = tuple(self._with_t0(specs.get(name, MethodSpec(name=name))) for name in names)
@@ -57,10 +65,23 @@ class Selection:
             update["seeds"] = self.seeds
             update["plugins"] = tuple(p.model_copy(update=own) for p in manifest.plugins)
             update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
-        return manifest.model_copy(update=update)
+        chosen = manifest.model_copy(update=update)
+        return chosen if self.plugins is None else _with_plugins(chosen, self.plugins)
 
     def _with_t0(self, spec: MethodSpec) -> MethodSpec:
         return spec if self.t0 is None else spec.model_copy(update={"t0": self.t0})
+
+
+def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:
+    """Only the named plugins and stacks, with what the stacks need."""
+    stacks = tuple(stack for stack in manifest.stacks if stack.id in names)
+    needed = {member.id for stack in stacks for member in stack.plugins}
+    plugins = tuple(
+        spec.model_copy(update={"alone": spec.alone and spec.id in names})
+        for spec in manifest.plugins
+        if spec.id in names or spec.id in needed
+    )
+    return manifest.model_copy(update={"plugins": plugins, "stacks": stacks})
 
 
 def parse_list(

@@ -19,6 +19,7 @@ from plugins_manifest.schema import CocoCases, FileCases, InlineCase
 
 COCO_CAPTIONS = "captions_val2017.json"
 COCO_PHOTOS = "val2017"
+COCO_CONDITIONS = "conditions"
 COCO_VARIABLE = "XBENCH_COCO"
 
 
@@ -177,6 +178,8 @@ def coco_cases(spec: CocoCases, *, folder: Path, negative_prompt: str = "") -> l
         Case(f"coco-{i:012d}", captions[i], negative_prompt, image_path=str(photos / names[i]))
         for i in image_ids[: spec.n]
     ]
+    if spec.condition_images is None and (root / COCO_CONDITIONS).is_dir():
+        return with_finished_conditions(cases, COCO_CONDITIONS, folder=root)
     return with_finished_conditions(cases, spec.condition_images, folder=folder)
 
 

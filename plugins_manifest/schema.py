@@ -117,7 +117,7 @@ class CocoCases(Section):
     """Photos and captions of COCO val2017 from a folder with captions_val2017.json, val2017/.
 
     Without `path` the folder is $XBENCH_COCO. `condition_images` is a folder of finished condition
-    images, CONDITION/CASE.png (or the photo's name).
+    images, CONDITION/PHOTO.png (or the case's id); by default `conditions` beside the photos.
     """
 
     source: Literal["coco-val2017"]
