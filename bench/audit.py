@@ -77,14 +77,20 @@ class AuditBook:
     def complete(self, plugins: Iterable[PluginFile]) -> None:
         """Enter the plugins that were not loaded because all their images came from the cache."""
         missing = [file for file in plugins if file.plugin_id not in self._audits]
-        for file in missing if self._kept is not None else ():
-            try:
-                rows = json.loads(self._path(file, self._kept).read_text(encoding="utf-8"))
-                self._audits[file.plugin_id] = Audit(tuple(AuditRow(**row) for row in rows))
-            except (OSError, ValueError, TypeError):
-                continue
+        found = {file.plugin_id: self._cached(file) for file in missing}
+        self._audits |= {plugin: audit for plugin, audit in found.items() if audit is not None}
         if missing:
             self._write()
+
+    def _cached(self, file: PluginFile) -> Audit | None:
+        """The audit beside the cached images; a damaged one counts as none."""
+        if self._kept is None:
+            return None
+        try:
+            rows = json.loads(self._path(file, self._kept).read_text(encoding="utf-8"))
+            return Audit(tuple(AuditRow(**row) for row in rows))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def _write(self) -> None:
         rows = [

@@ -101,7 +101,8 @@ AUDIT = pa.schema(
         ("missing", _TRUTH),  # asked for, and not in the model
         ("extra", _TRUTH),  # in the model, and not asked for
         ("non_finite", _WHOLE),  # values that are NaN or infinite
-        ("max_error", _REAL),  # largest |applied - expected| of an element, of the largest expected
+        # largest |applied - expected| beyond rounding, divided by the largest |expected|
+        ("max_error", _REAL),
         ("reason", _TEXT),  # code of plugins_manifest.formats.reasons; null: all is well
         ("detail", _TEXT),
     ]

@@ -22,7 +22,8 @@ class AuditRow:
 
     `expected` and `applied` are Frobenius norms of the change of the parameter at weight 1; None
     where there is no such change. `max_error` is the largest |applied - expected| of an element,
-    divided by the largest |expected|. `non_finite` counts elements. `reason` None: all is well.
+    beyond what rounding to the model's dtype explains, divided by the largest |expected|.
+    `non_finite` counts elements. `reason` None: all is well.
     """
 
     module: str

@@ -18,8 +18,10 @@ from plugins_manifest.formats.parsed import Header, ParsedPlugin, UnsafeFile
 from runners.attachments import Attachment
 from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
 from runners.base import PluginFile
+from runners.bundled import attached_words, bundled_words
 from runners.families import Family
 from runners.tensor_file import read_tensors
+from runners.textual_inversion_plugin import TextualInversionPlugin
 from runners.weights.accounts import rows_of_the_rest
 from runners.weights.engine import PluginWeights, merged_into, parameters_of
 from runners.weights.verify import usable_changes, verify
@@ -34,12 +36,17 @@ class WeightPlugin:
     file: PluginFile
     weights: PluginWeights
     audit: Audit
+    words: tuple[TextualInversionPlugin, ...] = ()
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
         """Merge into the plugin's side; afterwards every weight is as before, bit for bit."""
-        with merged_into(side_parameters(self.file, family), self.weights, strength=strength):
-            yield Attachment()
+        targets = side_parameters(self.file, family)
+        with (
+            merged_into(targets, self.weights, strength=strength),
+            attached_words(self.words if strength else (), family) as attachment,
+        ):
+            yield attachment
 
 
 def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
@@ -56,13 +63,14 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
             f"plugin {file.plugin_id!r}: {file.path.name} is of kind {parsed.kind}, not lora or "
             "lycoris: correct its kind in the manifest"
         )
-    found = PluginWeights(
-        parsed.changes, read_tensors(file, file.path), file.lora_semantics or "standard"
-    )
+    tensors = read_tensors(file, file.path)
+    found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
     weights, refused = usable_changes(found, targets)
-    audit = Audit((*verify(weights, targets), *refused, *rows_of_the_rest(parsed, header)))
+    words, told = bundled_words(file, parsed.embeddings, tensors, family)
+    rest = rows_of_the_rest(parsed, header)
+    audit = Audit((*verify(weights, targets), *refused, *told, *rest))
     _require(audit, file=file, parsed=parsed, family=family)
-    return WeightPlugin(file, weights, audit)
+    return WeightPlugin(file, weights, audit, words)
 
 
 def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:

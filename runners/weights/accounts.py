@@ -26,7 +26,11 @@ def rows_of_the_rest(parsed: ParsedPlugin, header: Header) -> list[AuditRow]:
             modules.setdefault(part.module, []).append(key)
     rows = [_module_row(name, keys, parsed) for name, keys in modules.items()]
     rows += [_vain(key, 1, "unknown-key") for key in strangers]
-    rows += [_vain(key, 1, "unsupported-kind", role) for key, role in parsed.other_keys.items()]
+    rows += [
+        _vain(key, 1, "unsupported-kind", role)
+        for key, role in parsed.other_keys.items()
+        if not role.startswith("embedding:")
+    ]
     return rows + _twice(parsed)
 
 

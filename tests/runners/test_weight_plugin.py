@@ -27,9 +27,8 @@ def state(lora: PluginFile) -> dict[str, Tensor]:
 
 @pytest.fixture
 def modules(family: Family, state: dict[str, Tensor]) -> list[Module]:
-    base = family.base
-    names, table = (make(base.unet, base.text_encoder) for make in (kohya_names, kohya_table))
-    return read_modules(state, names, table)
+    unet, text_encoder = family.base.unet, family.base.text_encoder
+    return read_modules(state, kohya_names(unet, text_encoder), kohya_table(unet, text_encoder))
 
 
 class Explosive:
@@ -235,6 +234,31 @@ def test_official_semantics_reach_the_model(
         given = base_state(family)
     with bare.attached(family, strength=1.0):
         assert all(torch.equal(given[key], value) for key, value in base_state(family).items())
+
+
+def test_embeddings_bundled_in_a_lora_are_attached_with_it(
+    family: Family, lora: PluginFile, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    width = family.base.text_encoder.config.hidden_size
+    key = "bundle_emb.glowstyle.string_to_param.*"
+    save_file({**state, key: random(2, width, seed=0)}, tmp_path / "both.safetensors")
+    plugin = load_plugin(replace(lora, path=tmp_path / "both.safetensors"), family)
+    assert plugin.audit.is_complete and key in {row.module for row in plugin.audit.rows}
+    table = family.base.text_encoder.get_input_embeddings()
+    with plugin.attached(family, strength=0.5) as attachment:
+        assert attachment.rewrite_prompt("a circle, glowstyle") != "a circle, glowstyle"
+        vectors = family.base.text_encoder.get_input_embeddings().weight
+        assert any(torch.equal(row, random(2, width, seed=0)[1]) for row in vectors)
+    assert family.base.text_encoder.get_input_embeddings() is table
+
+
+def test_a_bundled_embedding_of_another_width_is_a_missing_part(
+    family: Family, lora: PluginFile, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    state["bundle_emb.glowstyle.string_to_param.*"] = torch.ones(2, 7)
+    save_file(state, tmp_path / "both.safetensors")
+    with pytest.raises(PluginNotAppliedError, match=r"1 bad-shape .*\(2, 7\)"):
+        load_plugin(replace(lora, path=tmp_path / "both.safetensors"), family)
 
 
 def test_another_kind_of_file_is_named(family: Family, lora: PluginFile, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.runners.weights.claims import (
     without_alpha,
 )
 
-RANK, ALPHA = 4, 3.0
+RANK, ALPHA = 4, 3
 KERNELS = [None, 1, 3]
 
 
@@ -58,7 +58,7 @@ def claim(formula: Any, layer: Layer, config: Any, parts: dict[str, str]) -> Cla
     with torch.no_grad():
         expected = weights[0](x)
     found = {part: weights[1][name] for part, name in parts.items()}
-    return Claim(formula, {**found, "alpha": torch.tensor(ALPHA)}, layer, x, expected)
+    return Claim(formula, {**found, "alpha": torch.tensor(float(ALPHA))}, layer, x, expected)
 
 
 def lora(kernel: int | None, *, is_dora: bool = False) -> Claim:
