@@ -1,9 +1,11 @@
 """Detectors that make conditions, and find them again in generated images.
 
 Every picture, of whatever method, is first shrunk with antialiasing to the size of the condition
-image: edges at 1024 px are thinner than at 512 px. A detector that needs weights is to be imported
-inside its own function, one by one.
+image: edges at 1024 px are thinner than at 512 px. A detector that needs weights loads when it is
+first asked, alone.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +15,13 @@ import cv2
 import numpy as np
 
 from metrics import resize
+from metrics import weight_catalog as catalog
+from metrics.encoders import Network
 from pocket import conditions
 
-DetectorName = Literal["canny", "mask"]
+DetectorName = Literal[
+    "canny", "mask", "hed", "softedge", "lineart", "depth", "seg", "openpose", "tile"
+]
 PHOTO_CANNY_THRESHOLDS = (100, 200)
 
 
@@ -23,8 +29,13 @@ PHOTO_CANNY_THRESHOLDS = (100, 200)
 class Detector:
     """A function from uint8 RGB to a condition image (uint8 RGB), and its words in a recipe."""
 
-    recipe: str
+    words: str
     find: Callable[[np.ndarray], np.ndarray]
+    network: Network | None = None
+
+    def recipe(self) -> str:
+        """Words, with the weights' sha256; MetricUnavailableError where they are missing."""
+        return f"{self.words}; {self.network.recipe()}" if self.network else self.words
 
 
 def photo_canny(image: np.ndarray) -> np.ndarray:
@@ -36,9 +47,31 @@ def photo_canny(image: np.ndarray) -> np.ndarray:
     return np.repeat(cv2.Canny(gray, *PHOTO_CANNY_THRESHOLDS)[..., None], 3, -1)
 
 
+def by_network(words: str, network: Network) -> Detector:
+    """A detector that a published network is."""
+    return Detector(words, lambda image: network.loaded().find(image), network)
+
+
+# Xie and Tu 2015, arXiv 1504.06375; Su et al. 2021, arXiv 2108.07009
+HED = Network("annotators", catalog.HED, "as in controlnet_aux", "hed")
+PIDINET = Network("annotators", catalog.PIDINET, "as in controlnet_aux", "pidi")
+# Chan et al. 2022, arXiv 2203.12691
+LINEART = Network("annotators", catalog.LINEART, "as in controlnet_aux, white on black", "lineart")
+DEPTH = Network("dpt", catalog.DPT_LARGE, "bilinear to size, nearest 255 to farthest 0")
+SEGMENTS = Network("upernet", catalog.UPERNET, "colors of ADE20K's 150 classes")
+# Cao et al. 2018, arXiv 1812.08008
+POSE = Network("annotators", catalog.OPENPOSE, "as in controlnet_aux, body only", "open_pose")
+
 DETECTORS: dict[str, Detector] = {
     "canny": Detector("cv2 canny on gray, {}/{}".format(*PHOTO_CANNY_THRESHOLDS), photo_canny),
     "mask": Detector("HSV saturation > .5, holes filled", conditions.mask),
+    "hed": by_network("HED edges", HED),
+    "softedge": by_network("PiDiNet edges", PIDINET),
+    "lineart": by_network("line drawing", LINEART),
+    "depth": by_network("DPT depth", DEPTH),
+    "seg": by_network("UPerNet segments", SEGMENTS),
+    "openpose": by_network("OpenPose joints", POSE),
+    "tile": Detector("the picture itself", lambda image: image),
 }
 POCKET_DETECTORS: dict[str, Detector] = {
     "canny": Detector(
@@ -65,7 +98,10 @@ def detect(
 
 
 def recipe(name: str) -> str:
-    """The words of a recipe that name a detector and the size at which it runs."""
+    """The words of a recipe that name a detector and the size at which it runs.
+
+    Raises MetricUnavailableError where its weights are missing.
+    """
     pocket = POCKET_DETECTORS.get(name)
-    other = f" (family pocket: {pocket.recipe})" if pocket else ""
-    return f"{DETECTORS[name].recipe}{other}, at the condition's size ({resize.NAME}, rounded)"
+    other = f" (family pocket: {pocket.recipe()})" if pocket else ""
+    return f"{DETECTORS[name].recipe()}{other}, at the condition's size ({resize.NAME}, rounded)"

@@ -1,7 +1,6 @@
-"""Distances between sets: Frechet (Heusel et al. 2017) and kernel (Binkowski et al. 2018).
+"""Distances of pocket images to the upgraded model's, in the pocket scorer's features.
 
-Feature rows are float64 [N, D]. The Frechet distance is biased by about c/N; the kernel distance
-is not, and has leave-one-prompt-out values for intervals.
+Frechet (Heusel et al. 2017) and kernel (Binkowski et al. 2018); the formulas are in `distances`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,14 @@ from typing import Literal
 import numpy as np
 
 from metrics.base import Better, MetricUnavailableError, References, Score, ScoredImage, expect
+from metrics.distances import (
+    frechet_distance,
+    kernel_distance,
+    kernel_distance_of_subsets,
+    kernel_leave_one_out,
+    mean_kernel,
+    moments,
+)
 from metrics.pocket_scorer import (
     NEEDS,
     HashSource,
@@ -26,82 +33,6 @@ from metrics.pocket_scorer import (
 STABLE_N = 2048
 FULL_KERNEL_N = 5000
 _INPUT = "every picture resized to 128 px (PIL bicubic, antialiased, float)"
-
-
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and unbiased covariance [D, D] of feature rows [N >= 2, D]."""
-    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
-
-
-def frechet_distance(
-    mean_1: np.ndarray, covariance_1: np.ndarray, *, mean_2: np.ndarray, covariance_2: np.ndarray
-) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al. 2017, eq. 6).
-
-    The last trace is the sum of the square roots of the eigenvalues of S1 S2, which are those of
-    the symmetric L' S2 L with S1 = L L' (ours): exact where the covariances are singular.
-    """
-    eigenvalues, vectors = np.linalg.eigh(covariance_1)
-    root = vectors * np.sqrt(eigenvalues.clip(0))
-    shared = np.linalg.eigvalsh(root.T @ covariance_2 @ root).clip(0)
-    step = mean_1 - mean_2
-    traces = np.trace(covariance_1) + np.trace(covariance_2)
-    return float(step @ step + traces - 2 * np.sqrt(shared).sum())
-
-
-def kernel_distance(x: np.ndarray, y: np.ndarray, *, within_y: float | None = None) -> float:
-    """Unbiased squared MMD of rows x [M, D] and y [N, D] under the kernel (x.y / D + 1)^3.
-
-    `within_y` is `mean_kernel(y)` where it is known. Source: Binkowski et al. 2018,
-    arXiv 1801.01401, section 4; Gretton et al. 2012, eq. 3.
-    """
-    within = mean_kernel(x) + (mean_kernel(y) if within_y is None else within_y)
-    return within - 2 * float(_kernel(x, y).mean())
-
-
-def kernel_distance_of_subsets(
-    x: np.ndarray, y: np.ndarray, *, subset_size: int = 1000, n_subsets: int = 100, seed: int = 0
-) -> float:
-    """Mean kernel distance over seeded random subsets of at most `subset_size` rows of each."""
-    rng = np.random.default_rng(seed)
-    size = min(subset_size, len(x), len(y))
-    draws = [
-        kernel_distance(
-            x[rng.choice(len(x), size, replace=False)], y[rng.choice(len(y), size, replace=False)]
-        )
-        for _ in range(n_subsets)
-    ]
-    return float(np.mean(draws))
-
-
-def mean_kernel(rows: np.ndarray) -> float:
-    """Mean kernel of all pairs of different rows [N >= 2, D]."""
-    if len(rows) < 2:
-        raise ValueError(f"a kernel distance needs 2 rows on each side, got {len(rows)}")
-    square = _kernel(rows, rows)
-    return float((square.sum() - np.trace(square)) / (len(rows) * (len(rows) - 1)))
-
-
-def kernel_leave_one_out(
-    x: np.ndarray, y: np.ndarray, *, clusters: Sequence[str], within_y: float | None = None
-) -> dict[str, float]:
-    """Cluster name -> kernel distance without that cluster's rows of x, in O(M^2 + M N).
-
-    A cluster that leaves fewer than two rows behind has no value.
-    """
-    within, across = _kernel(x, x), _kernel(x, y).mean(axis=1)
-    np.fill_diagonal(within, 0.0)
-    names, labels = np.unique(np.asarray(clusters), return_inverse=True)
-    member_ic = (labels[:, None] == np.arange(len(names))).astype(float)
-    inside = np.einsum("ic,ic->c", member_ic, within @ member_ic)
-    touched = 2 * within.sum(axis=1) @ member_ic - inside
-    rest = len(x) - member_ic.sum(axis=0)
-    keep = rest >= 2
-    rest = np.where(keep, rest, 2)
-    mean_within = (within.sum() - touched) / (rest * (rest - 1))
-    mean_across = (across.sum() - across @ member_ic) / rest
-    left = mean_within + (mean_kernel(y) if within_y is None else within_y) - 2 * mean_across
-    return {str(n): float(v) for n, v, k in zip(names, left, keep, strict=True) if k}
 
 
 def shipped_reference() -> np.ndarray:
@@ -197,10 +128,6 @@ def pocket_fid() -> PocketDistance:
 def pocket_kid() -> PocketDistance:
     """Kernel distance on pocket features."""
     return PocketDistance("pocket-kid", "kernel")
-
-
-def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 @cache

@@ -3,14 +3,14 @@ import pytest
 from cleanfid.fid import frechet_distance as clean_frechet
 from cleanfid.fid import kernel_distance as clean_kernel
 
-from metrics.distribution import (
-    PocketDistance,
+from metrics.distances import (
     frechet_distance,
     kernel_distance,
     kernel_distance_of_subsets,
     kernel_leave_one_out,
     moments,
 )
+from metrics.distribution import PocketDistance
 from tests.metrics.pictures import NoReferences, image_of, random_scorer
 
 

@@ -1,0 +1,1 @@
+"""The networks behind metrics, one a file; each loads torch and its library when imported."""

@@ -1,0 +1,42 @@
+"""DINOv2's class token, as in FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metrics.networks.files import device, pretrained
+from metrics.resize import clean_resize
+from metrics.weight_files import Weights
+
+SIDE_PX = 224
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ClassToken:
+    """Pictures to the class token after the last norm."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    def encode(self, picture: np.ndarray) -> np.ndarray:
+        """Features [D] of a uint8 picture [H, W, 3]."""
+        x_bchw = imagenet_input(clean_resize(picture, (SIDE_PX, SIDE_PX)))
+        with torch.inference_mode():
+            return self.network(pixel_values=x_bchw).last_hidden_state[0, 0].cpu().numpy()
+
+
+def load(weights: Weights, variant: str) -> ClassToken:
+    """The network out of its folder."""
+    from transformers import Dinov2Model
+
+    weights.path()
+    return ClassToken(pretrained(Dinov2Model, weights.folder))
+
+
+def imagenet_input(picture: np.ndarray) -> torch.Tensor:
+    """RGB [H, W, 3] in 0..255 as [1, 3, H, W] with ImageNet's mean and standard deviation."""
+    x_hwc = (picture.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    return torch.from_numpy(x_hwc.transpose(2, 0, 1)[None].astype(np.float32)).to(device())

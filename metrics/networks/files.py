@@ -1,0 +1,90 @@
+"""Tensors of weight files: safetensors, or torch files read with `weights_only`, never pickles."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metrics.base import MetricUnavailableError
+from metrics.encoders import device_name
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Name -> tensor of a file, out of the usual wrappers, without a "module." in front.
+
+    Raises MetricUnavailableError for files that hold more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise MetricUnavailableError(
+            f"{path.name} is no file of tensors alone ({str(error).splitlines()[0]}): get one that "
+            "torch.load(weights_only=True) reads, or a safetensors file"
+        ) from error
+    for name in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> nn.Module:
+    """Put every tensor into the network, none missing and none left over; ready for questions.
+
+    Raises MetricUnavailableError that names keys which do not fit.
+    """
+    own = network.state_dict()
+    wrong = [
+        *(f"lacks {key}" for key in own if key not in tensors),
+        *(f"has {key} too much" for key in tensors if key not in own),
+        *(
+            f"{key} has shape {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in tensors and own[key].shape != tensors[key].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise MetricUnavailableError(
+            f"{what} does not fit its network: it {', '.join(wrong[:4])}{more}"
+        )
+    network.load_state_dict(dict(tensors))
+    return ready(network)
+
+
+def ready(network: nn.Module) -> nn.Module:
+    """The network in float32, in evaluation mode, without gradients, where metrics run."""
+    return network.float().eval().requires_grad_(False).to(device())
+
+
+def device() -> torch.device:
+    """Where metrics run; raises MetricUnavailableError where that is not there."""
+    name = device_name()
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise MetricUnavailableError(f"XBENCH_METRIC_DEVICE is {name}, and there is none: unset it")
+    return torch.device(name)
+
+
+def pretrained(kind: Any, folder: Path) -> Any:
+    """A network of transformers out of a folder with config.json and model.safetensors."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    network, told = kind.from_pretrained(
+        os.fspath(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise MetricUnavailableError(f"{folder.name} lacks {', '.join(missing[:4])}")
+    return ready(network)

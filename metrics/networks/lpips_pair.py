@@ -1,0 +1,51 @@
+"""LPIPS with the lpips package's own heads and a backbone from our weights; `variant` is the net.
+
+The package would download backbones; here it builds one with random values, and torchvision's
+published tensors take their place (Zhang et al. 2018, arXiv 1801.03924).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metrics.networks.files import device, fill, read_tensors, ready
+from metrics.weight_files import Weights
+
+VERSION = "0.1"
+
+
+class LpipsPair:
+    """Pairs of pictures of one size to a distance."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Distance of two RGB pictures [H, W, 3] in 0..255; 0 for equal ones."""
+        with torch.inference_mode():
+            return float(self.network(_input(a), _input(b)))
+
+
+def load(weights: Weights, variant: str) -> LpipsPair:
+    """The network `variant` (alex or vgg), version 0.1."""
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision's, on the package's old way to call it
+        network: Any = lpips.LPIPS(net=variant, version=VERSION, pnet_rand=True, verbose=False)
+    published = read_tensors(weights.path())
+    keys = {key: f"features.{key.partition('.')[2]}" for key in network.net.state_dict()}
+    there = {key: published[name] for key, name in keys.items() if name in published}
+    fill(network.net, there, what=weights.title)
+    return LpipsPair(ready(network))
+
+
+def _input(picture: np.ndarray) -> torch.Tensor:
+    """RGB in 0..255 as [1, 3, H, W] in [-1, 1]: the one place where values are scaled."""
+    x_hwc = picture.astype(np.float32) / 127.5 - 1
+    return torch.from_numpy(x_hwc.transpose(2, 0, 1)[None].copy()).to(device())

@@ -1,0 +1,41 @@
+"""Image and text encoder of an open_clip model; `variant` is open_clip's name of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from metrics.networks.files import device, ready
+from metrics.weight_files import Weights
+
+
+class OpenClipPair:
+    """Pictures and texts to rows of one space; a long text is cut and keeps its end token."""
+
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any) -> None:
+        self.model, self.preprocess, self.tokenizer = model, preprocess, tokenizer
+
+    def encode(self, picture: np.ndarray) -> np.ndarray:
+        """Features [D] of a uint8 picture [H, W, 3]."""
+        x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
+        with torch.inference_mode():
+            return self.model.encode_image(x_bchw)[0].float().cpu().numpy()
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features [N, D] of texts."""
+        with torch.inference_mode():
+            rows = self.model.encode_text(self.tokenizer(list(texts)).to(device()))
+        return rows.float().cpu().numpy()
+
+
+def load(weights: Weights, variant: str) -> OpenClipPair:
+    """The pair; open_clip reads safetensors, and other files with `weights_only`."""
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        variant, pretrained=str(weights.path()), weights_only=True
+    )
+    return OpenClipPair(ready(model), preprocess, open_clip.get_tokenizer(variant))

@@ -1,0 +1,34 @@
+"""Segmentation by UPerNet (Xiao et al. 2018, arXiv 1807.10221) in the 150 classes of ADE20K."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metrics.networks.annotators import palette
+from metrics.networks.dinov2 import imagenet_input
+from metrics.networks.files import pretrained
+from metrics.weight_files import Weights
+
+
+class Segments:
+    """Pictures to classes, in the colors that segmentation ControlNets were trained on."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    def find(self, picture: np.ndarray) -> np.ndarray:
+        """Color of each pixel's class, uint8 [H, W, 3], of a uint8 picture."""
+        with torch.inference_mode():
+            logits = self.network(pixel_values=imagenet_input(picture)).logits[0]
+        return palette()[logits.argmax(dim=0).cpu().numpy()]
+
+
+def load(weights: Weights, variant: str) -> Segments:
+    """The network out of its folder."""
+    from transformers import UperNetForSemanticSegmentation
+
+    weights.path()
+    return Segments(pretrained(UperNetForSemanticSegmentation, weights.folder))

@@ -1,0 +1,120 @@
+"""The weights that metrics want: where each file lies, its sha256, and what to say where it is not.
+
+They lie in `XBENCH_METRIC_WEIGHTS` (default: a folder in the user's cache), one folder for each
+network. Nothing is downloaded here; `xbench metrics fetch NAME` does that. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from metrics.base import MetricUnavailableError
+
+FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
+HASHES = ".sha256.json"
+SHOWN = 12  # characters of a hash in recipes
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that weights consist of, and where it is published.
+
+    `source` is `hf://OWNER/REPOSITORY/PATH` or an https address; `sha256` is the published hash,
+    or its published beginning, or empty where none is published.
+    """
+
+    name: str
+    source: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files of one network, in a folder of their own."""
+
+    name: str
+    title: str
+    files: tuple[RemoteFile, ...]
+    license: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the files belong."""
+        return weights_folder() / self.name
+
+    def path(self, name: str | None = None) -> Path:
+        """One file, the first by default; MetricUnavailableError where any file is missing."""
+        missing = [file.name for file in self.files if not (self.folder / file.name).is_file()]
+        if missing:
+            raise MetricUnavailableError(self._wanted(missing))
+        return self.folder / (name or self.files[0].name)
+
+    def sha256(self) -> str:
+        """Hash of the files' content, shortened; MetricUnavailableError where it is not theirs."""
+        self.path()
+        hashes = []
+        for file in self.files:
+            found = file_sha256(self.folder / file.name)
+            if not found.startswith(file.sha256):
+                raise MetricUnavailableError(
+                    f"{self.folder / file.name} has the sha256 {found[:SHOWN]}..., published is "
+                    f"{file.sha256}...: remove it and run: xbench metrics fetch {self.name}"
+                )
+            hashes.append(found)
+        if len(hashes) == 1:
+            return hashes[0][:SHOWN]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
+
+    def _wanted(self, missing: list[str]) -> str:
+        return (
+            f"the weights {self.title} ({self.license}) are not here: put {' and '.join(missing)} "
+            f"into {_shown(self.folder)} ({FOLDER_VARIABLE} names the folder above), or run: "
+            f"xbench metrics fetch {self.name}"
+        )
+
+
+def weights_folder() -> Path:
+    """`XBENCH_METRIC_WEIGHTS`, or a folder in the user's cache."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else user_cache_path("xbench-metrics") / "weights"
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file, remembered beside it as long as size and time of change stay the same."""
+    stat = path.stat()
+    key, stamp = path.name, [stat.st_size, stat.st_mtime_ns]
+    book = path.parent / HASHES
+    known = _read_book(book)
+    if known.get(key, [None])[:-1] == stamp:
+        return known[key][-1]
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    _write_book(book, {**known, key: [*stamp, found]})
+    return found
+
+
+def _read_book(book: Path) -> dict[str, list]:
+    try:
+        return json.loads(book.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # only a shortcut: hashed again
+
+
+def _write_book(book: Path, hashes: dict[str, list]) -> None:
+    draft = book.with_name(f"{book.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(hashes), encoding="utf-8")
+        draft.replace(book)
+    except OSError:
+        return  # a read-only folder: hashed again next time
+
+
+def _shown(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
