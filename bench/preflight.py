@@ -13,13 +13,13 @@ from pathlib import Path
 from bench.cases import all_cases, prompts_of
 from bench.errors import UserError, shown_path, unknown_name
 from bench.fetching import label_of
-from bench.registry import DETECTORS, find_method, installed
+from bench.registry import DETECTORS, find_method, installed, load_entry
 from bench.selection import Selection
 from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
 from plugins_manifest.lineup import Member, lineups
 from plugins_manifest.schema import Manifest, PluginSpec
-from runners.base import PluginFile
+from runners.base import FamilySource, PluginFile
 
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
@@ -38,6 +38,7 @@ def preflight(manifest: Manifest, selection: Selection) -> None:
         _check_plugins,
         _check_cases,
         _check_mapper,
+        _check_family,
     )
     unknown = selection.unknown_plugins(manifest)
     chosen = manifest if unknown else selection.apply(manifest)
@@ -210,6 +211,16 @@ def _check_mapper(manifest: Manifest, selection: Selection) -> Iterator[str]:
             f"{found[1]}, family {manifest.family!r} needs {wanted[0]} into {wanted[1]}: use a "
             "mapper that was trained for this family"
         )
+
+
+def _check_family(manifest: Manifest, selection: Selection) -> Iterator[str]:
+    """A method that needs a mapper, in a family that comes without one: before any download."""
+    methods = [spec.name for spec in manifest.methods if spec.name in installed("methods")]
+    needing = [name for name in methods if find_method(name).uses_adapter]
+    if needing and manifest.family in installed("families"):
+        family: FamilySource = load_entry("families", manifest.family)
+        if (problem := family.mapper_problem(selection.adapter)) is not None:
+            yield f"{', '.join(needing)} needs a mapper: {problem}"
 
 
 Channels = tuple[tuple[int, ...], tuple[int, ...]]

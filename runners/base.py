@@ -174,6 +174,10 @@ class FamilySource(Protocol):
         """Part name -> sha256 of everything of the family that decides pixels."""
         ...
 
+    def mapper_problem(self, adapter: Path | None) -> str | None:
+        """What a method that needs a mapper lacks here, and how to get it; None where it is."""
+        ...
+
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load both pipelines and the mapper; raise `UserError` for what is missing."""
         ...

@@ -60,7 +60,7 @@ class HubFamily:
 
     def mapper_problem(self, adapter: Path | None) -> str | None:
         """What a method that needs a mapper lacks; None where there is one."""
-        if self._mapper_source(adapter) is not None:
+        if adapter is not None or self._source("mapper") is not None:
             return None
         return f"the family {self.name!r} comes without a mapper: {self.mapper_hint}"
 

@@ -31,6 +31,10 @@ class PocketFamily:
             parts["mapper"] = part_sha256("mapper") if adapter is None else folder_sha256(adapter)
         return parts
 
+    def mapper_problem(self, adapter: Path | None) -> str | None:
+        """Nothing: a trained mapper ships with the family."""
+        return None
+
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load from the project's own weights, nothing is downloaded."""
         from pocket.weights import part_path

@@ -49,6 +49,21 @@ def test_wrong_sha256_names_both_and_the_fix(manifest_file: Path) -> None:
     assert "the manifest says aaa" in problem
 
 
+@pytest.mark.parametrize(
+    ("family", "hint"), [("sd15-sd21", "train one"), ("sd15-sdxl", "X_Adapter")]
+)
+def test_a_family_without_a_mapper_is_told_before_any_download(
+    manifest_file: Path, tmp_path: Path, family: str, hint: str
+) -> None:
+    text = SMALL.replace("family: pocket", f"family: {family}")
+    (problem,) = problems_of(text, manifest_file)
+    assert problem.startswith(f"xadapter needs a mapper: the family '{family}' comes without")
+    assert hint in problem and "--adapter PATH" in problem
+    manifest = parse_manifest(text, manifest_file)
+    preflight(manifest, Selection(methods=("base", "sdedit", "floor")))
+    preflight(manifest, Selection(adapter=tmp_path))
+
+
 def test_prompts_are_checked_against_the_pocket_vocabulary() -> None:
     assert pocket_prompt_problem("a large red circle on a white background") is None
     assert "unknown pocket word 'bleu': use blue" in str(pocket_prompt_problem("a bleu circle"))

@@ -19,11 +19,12 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLP
 from plugins_manifest.errors import UserError
 from runners.families import load_from_folders
 from runners.hub_download import HubModel
-from runners.hub_family import SD15_SD21, SD15_SDXL
+from runners.hub_family import SD15_SD21, SD15_SDXL, pipeline_files
 from tests.runners.hub_server import TOKEN, HubServer, Repository
 from tests.runners.sd21 import sd21_pipeline
 from xadapter.mapper import Mapper
 
+SD15 = SD15_SDXL.base
 MAPPER_COMMIT = "d" * 40
 MAPPER = f"Lingmin-Ran/X-Adapter@{MAPPER_COMMIT}/X_Adapter_v1.bin"
 RENDER = """
@@ -50,11 +51,12 @@ import json, sys
 from plugins_manifest.errors import UserError
 from runners.hub_download import HubModel, fetch_file, fetch_folder
 messages = []
-for repository, revision, file in json.loads(sys.argv[1]):
+for repository, revision, file, patterns in json.loads(sys.argv[1]):
     model = HubModel(repository, revision, file)
     try:
-        fetch = fetch_file(model, setting="X") if file else fetch_folder(model, ["*"], setting="X")
-        messages.append("fetched " + str(len(list(fetch.rglob("*")))))
+        fetched = fetch_file(model, setting="X") if file else None
+        fetched = fetched or fetch_folder(model, patterns, setting="X")
+        messages.append("fetched " + str(len(list(fetched.rglob("*")))))
     except UserError as error:
         messages.append(str(error))
 assert "torch" not in sys.modules
@@ -118,7 +120,7 @@ def hub(layouts: Path) -> Iterator[HubServer]:
         yield server
 
 
-def test_families_load_render_and_load_again_offline(hub: HubServer, tmp_path: Path) -> None:
+def test_families_load_and_render_and_are_there_offline(hub: HubServer, tmp_path: Path) -> None:
     home = {"HF_HOME": str(tmp_path), "XBENCH_SD15_SDXL_MAPPER": MAPPER}
     wanted = {
         "sd15-sdxl": ["base", "sdedit", "xadapter", "floor"],
@@ -139,18 +141,22 @@ def test_families_load_render_and_load_again_offline(hub: HubServer, tmp_path: P
         "vae/diffusion_pytorch_model.fp16.safetensors",
     }
     hub.requests.clear()
-    again = in_process(RENDER, wanted, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1", **home)
-    assert again == online
+    cached: list[Any] = [
+        (p.repository, p.revision, None, pipeline_files()) for p in (SD15, SD15_SD21.upgraded)
+    ]
+    mapper = HubModel.parse(MAPPER, name="mapper")
+    cached.append((mapper.repository, mapper.revision, mapper.file, ()))
+    again = in_process(FETCH, cached, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1", **home)
+    assert [told.partition(" ")[0] for told in again] == ["fetched"] * 3
     assert hub.requests == []
 
 
 def test_what_the_hub_refuses_is_told_with_what_to_do(hub: HubServer, tmp_path: Path) -> None:
-    pin = SD15_SDXL.base
     asked = [
-        ("owner/gated", "a" * 40, None),
-        ("owner/nothing", "a" * 40, None),
-        (pin.repository, "b" * 40, None),
-        (pin.repository, pin.revision, "none.safetensors"),
+        ("owner/gated", "a" * 40, None, "*"),
+        ("owner/nothing", "a" * 40, None, "*"),
+        (SD15.repository, "b" * 40, None, "*"),
+        (SD15.repository, SD15.revision, "none.safetensors", ()),
     ]
     home = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
     gated, missing, revision, file = in_process(FETCH, asked, **home)
@@ -164,7 +170,7 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(hub: HubServer, tmp_path: 
 
 
 def test_offline_and_without_network_name_the_settings(tmp_path: Path) -> None:
-    folder, file = ("owner/name", "a" * 40, None), ("owner/name", "a" * 40, "file.bin")
+    folder, file = (("owner/name", "a" * 40, name, "*") for name in (None, "file.bin"))
     dead = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
     offline = in_process(FETCH, [folder, file], **dead, HF_HUB_OFFLINE="1")
     unreachable = in_process(FETCH, [file], **dead)
