@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from plugins_manifest.formats.reasons import REASONS
+from plugins_manifest.inspect import Inspection, inspect_file
+from plugins_manifest.inspect_facts import facts
+from tests.plugins_manifest.zoo import ZOO, Animal
+from tests.plugins_manifest.zoo.tiny import tiny_table
+
+CPU_SECONDS, PEAK_MIB = 1.0, 200
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def cages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All files of the zoo in one folder."""
+    folder = tmp_path_factory.mktemp("zoo")
+    tiny_table()
+    for animal in ZOO:
+        (folder / (animal.name + animal.suffix)).write_bytes(animal.make())
+    return folder
+
+
+def inspected(animal: Animal, cages: Path) -> Inspection:
+    table = tiny_table() if animal.table == "tiny" else None
+    return inspect_file(cages / (animal.name + animal.suffix), table=table)
+
+
+def by_name(animal: Animal) -> str:
+    return animal.name
+
+
+def test_the_zoo_has_sixty_kinds_of_files() -> None:
+    assert len(ZOO) >= 60
+    assert len({animal.name for animal in ZOO}) == len(ZOO)
+
+
+@pytest.mark.parametrize("animal", ZOO, ids=by_name)
+def test_every_file_gets_the_right_verdict_in_a_second(animal: Animal, cages: Path) -> None:
+    started = time.process_time()
+    found = inspected(animal, cages)
+    assert time.process_time() - started < CPU_SECONDS
+    assert found.verdict == animal.verdict
+    assert {problem.reason for problem in found.problems} == animal.reasons
+    assert animal.reasons <= REASONS.keys()
+    claims = {
+        "format": animal.format,
+        "kind": animal.kind,
+        "base_model": animal.base_model,
+    }
+    told = facts(found)
+    claimed = {name: value for name, value in claims.items() if value is not None}
+    assert {name: told[name] for name in claimed} == claimed
+    if animal.formulas:
+        assert dict(found.formulas) == animal.formulas
+
+
+@pytest.mark.parametrize("animal", ZOO, ids=by_name)
+def test_every_key_is_counted_exactly_once(animal: Animal, cages: Path) -> None:
+    found = inspected(animal, cages)
+    if found.header is None or found.parsed is None:
+        return
+    used = [key for change in found.parsed.changes for key in change.parts.values()]
+    counted = [*used, *found.parsed.other_keys, *found.parsed.unknown_keys]
+    assert sorted(counted) == sorted(found.header.tensors)
+    if animal.verdict == "ok":
+        assert found.parsed.unknown_keys == ()
+
+
+@pytest.mark.parametrize("animal", ZOO, ids=by_name)
+def test_what_is_told_prints_safely_anywhere(animal: Animal, cages: Path) -> None:
+    text = json.dumps(facts(inspected(animal, cages)), ensure_ascii=False)
+    assert text.isprintable()
+    assert "<script" not in text
+    assert len(text) < 60_000
+
+
+def test_the_whole_zoo_fits_into_200_mib(cages: Path) -> None:
+    code = (
+        "import json, resource, sys\n"
+        "from pathlib import Path\n"
+        "from plugins_manifest.inspect import inspect_file\n"
+        "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
+        "    inspect_file(path)\n"
+        "assert 'torch' not in sys.modules\n"
+        # On Linux the usage counted by the system begins with the parent's: read our own.
+        "status = Path('/proc/self/status')\n"
+        "lines = status.read_text().splitlines() if status.exists() else []\n"
+        "own = [int(line.split()[1]) for line in lines if line.startswith('VmHWM')]\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "print((own[0] if own else used) / 1024)\n"
+    )
+    command = [sys.executable, "-c", code, str(cages)]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    assert float(done.stdout) < PEAK_MIB
