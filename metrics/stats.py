@@ -7,16 +7,20 @@ seeded: the same numbers give the same interval. Too little data gives None with
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
 MIN_CLUSTERS = 5
 N_RESAMPLES = 4000
 N_FLIPS = 9999
+Side = Literal["both", "less", "greater"]
+# weights of the clusters, one row a resample [R, C] -> the statistic of each [R]
+Statistic = Callable[[np.ndarray], np.ndarray]
 _EXACT_FLIPS_CLUSTERS = 13
 _NORMAL = NormalDist()
 
@@ -58,12 +62,35 @@ def clustered_mean(
     reason = _too_little(values, n_clusters)
     if reason:
         return Estimate(mean, None, None, len(values), n_clusters, reason)
-    weights = _resample_weights(n_clusters, n_resamples, seed)
-    draws = (weights @ sums) / (weights @ counts)
-    left_out = (sums.sum() - sums) / (counts.sum() - counts)
-    levels = _bca_levels(draws, mean, left_out=left_out, confidence=confidence)
+    low, high = bootstrap_interval(
+        lambda weights: (weights @ sums) / (weights @ counts),
+        n_clusters,
+        confidence=confidence,
+        seed=seed,
+        n_resamples=n_resamples,
+    )
+    return Estimate(mean, low, high, len(values), n_clusters)
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    n_clusters: int,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+) -> tuple[float, float]:
+    """Interval of any statistic of the clusters' weights; draws that are no number are left out.
+
+    All that one statistic is made of is resampled jointly: a ratio's parts share their prompts.
+    """
+    draws = statistic(_resample_weights(n_clusters, n_resamples, seed))
+    draws = draws[np.isfinite(draws)]
+    value = float(statistic(np.ones((1, n_clusters)))[0])
+    left_out = statistic(1.0 - np.eye(n_clusters))
+    levels = _bca_levels(draws, value, left_out=left_out, confidence=confidence)
     low, high = np.quantile(draws, levels)
-    return Estimate(mean, float(low), float(high), len(values), n_clusters)
+    return float(low), float(high)
 
 
 def paired_difference(
@@ -116,17 +143,30 @@ def paired_jackknife(
     return jackknife(difference, left_out, n=n, confidence=confidence)
 
 
-def sign_flip_p(values: Sequence[float], clusters: Sequence[str], *, seed: int = 0) -> float | None:
-    """Two-sided p-value that the mean is 0, from flipping the signs of whole clusters.
+def sign_flip_p(
+    values: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: int = 0,
+    side: Side = "both",
+    n_flips: int = N_FLIPS,
+) -> float | None:
+    """P-value that the mean is 0, from flipping the signs of whole clusters.
 
-    Exact up to 13 clusters, else 9,999 seeded flips with the observed one added (Phipson and Smyth
-    2010). None below the least number of clusters.
+    Exact up to 13 clusters, else seeded flips with the observed one added (Phipson and Smyth
+    2010). `side` "less" is small where the mean is below 0. None below the least number of
+    clusters.
     """
     sums, _ = _by_cluster(values, clusters)
     if len(sums) < MIN_CLUSTERS:
         return None
-    signs = _signs(len(sums), seed)
-    extreme = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-12)
+    flipped, total = _signs(len(sums), seed, n_flips) @ sums, float(sums.sum())
+    slack = 1e-12 * float(np.abs(sums).sum())
+    extreme = {
+        "both": np.abs(flipped) >= abs(total) - slack,
+        "less": flipped <= total + slack,
+        "greater": flipped >= total - slack,
+    }[side]
     exact = len(sums) <= _EXACT_FLIPS_CLUSTERS
     return float(extreme.mean() if exact else (extreme.sum() + 1) / (len(extreme) + 1))
 
@@ -160,7 +200,7 @@ def _few(n_clusters: int) -> str:
     return f"{n_clusters} prompts are too few for an interval (at least {MIN_CLUSTERS})"
 
 
-@cache
+@lru_cache(maxsize=16)
 def _resample_weights(n_clusters: int, n_resamples: int, seed: int) -> np.ndarray:
     """How often each resample draws each cluster, R x C; the same for all statistics."""
     rng = np.random.default_rng([seed, n_clusters])
@@ -168,13 +208,13 @@ def _resample_weights(n_clusters: int, n_resamples: int, seed: int) -> np.ndarra
     return rng.multinomial(n_clusters, even, size=n_resamples).astype(float)
 
 
-@cache
-def _signs(n_clusters: int, seed: int) -> np.ndarray:
+@lru_cache(maxsize=8)
+def _signs(n_clusters: int, seed: int, n_flips: int) -> np.ndarray:
     if n_clusters <= _EXACT_FLIPS_CLUSTERS:
         codes = np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)
         return (codes & 1) * 2.0 - 1
     rng = np.random.default_rng([seed, n_clusters])
-    return rng.integers(0, 2, (N_FLIPS, n_clusters)) * 2.0 - 1
+    return rng.integers(0, 2, (n_flips, n_clusters)) * 2.0 - 1
 
 
 def _bca_levels(
@@ -185,7 +225,7 @@ def _bca_levels(
     below = float(((draws < value).mean() + (draws <= value).mean()) / 2)
     spread = left_out.mean() - left_out
     scale = float((spread**2).sum() ** 1.5)
-    if not 0 < below < 1 or scale == 0:
+    if not 0 < below < 1 or not 0 < scale < math.inf:
         return plain
     bias = _NORMAL.inv_cdf(below)
     acceleration = float((spread**3).sum()) / (6 * scale)
