@@ -5,9 +5,11 @@ Nothing slows down, and nothing else needs to know that the plugin is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -24,9 +26,12 @@ from runners.tensor_file import read_tensors
 from runners.textual_inversion_plugin import TextualInversionPlugin
 from runners.weights.accounts import rows_of_the_rest
 from runners.weights.engine import PluginWeights, merged_into, parameters_of
-from runners.weights.verify import usable_changes, verify
+from runners.weights.verify import verify
 
 _KINDS = ("lora", "lycoris")
+# UNet -> file -> parameters left out, and the rows.
+_Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
+_VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,10 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
         )
     tensors = read_tensors(file, file.path)
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
-    weights, refused = usable_changes(found, targets)
+    unet = (family.base if file.side == "base" else family.upgraded).unet
+    weights, rows = _verified(found, file=file, model=unet, targets=targets)
     words, told = bundled_words(file, parsed.embeddings, tensors, family)
-    rest = rows_of_the_rest(parsed, header)
-    audit = Audit((*verify(weights, targets), *refused, *told, *rest))
+    audit = Audit((*rows, *told, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)
     return WeightPlugin(file, weights, audit, words)
 
@@ -81,6 +86,25 @@ def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]
         names = ("unet", "text_encoder", "text_encoder_2")
         models = [(name, getattr(family.upgraded, name, None)) for name in names]
     return parameters_of(models)
+
+
+def _verified(
+    found: PluginWeights,
+    *,
+    file: PluginFile,
+    model: nn.Module,
+    targets: Mapping[str, nn.Parameter],
+) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
+    """`verify`, once for a file in a model that stays loaded: a run loads a plugin per batch."""
+    state = file.path.stat()
+    key = (str(file.path), state.st_mtime_ns, state.st_size, file.side, found.semantics)
+    known = _VERIFIED.setdefault(model, {})
+    if key not in known:
+        weights, rows = verify(found, targets)
+        left_out = {c.target for c in found.changes} - {c.target for c in weights.changes}
+        known[key] = frozenset(left_out), tuple(rows)
+    left_out, rows = known[key]
+    return found.without(left_out), rows
 
 
 def _header(file: PluginFile) -> Header:

@@ -5,18 +5,27 @@ Nothing slows down and nothing else needs to know: the model stays what it is, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from plugins_manifest.formats.parsed import ModuleChange
+from runners.weights.errors import PluginWeightsError
 from runners.weights.formulas import change_of
 
 Semantics = Literal["standard", "xadapter-official"]
+
+
+class MisfitError(PluginWeightsError):
+    """Parts that do not fit the parameter `target`."""
+
+    def __init__(self, target: str, message: str) -> None:
+        super().__init__(message)
+        self.target = target
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,10 @@ class PluginWeights:
         for change in self.changes:
             groups[change.target] = (*groups.get(change.target, ()), change)
         return groups
+
+    def without(self, targets: Collection[str]) -> PluginWeights:
+        """The same, without the changes of some parameters."""
+        return replace(self, changes=tuple(c for c in self.changes if c.target not in targets))
 
     def parts(self, change: ModuleChange, like: Tensor) -> dict[str, Tensor]:
         """The tensors of a change, on the device and in the dtype of a tensor."""
@@ -60,7 +73,7 @@ def merged_weight(
     current = weight.to(torch.promote_types(weight.dtype, torch.float32))
     for change in changes:
         parts = weights.parts(change, current)
-        current = current + strength * change_of(change.formula, parts, current)
+        current = torch.add(current, change_of(change.formula, parts, current), alpha=strength)
     return current.to(weight.dtype)
 
 
@@ -70,8 +83,8 @@ def merged_into(
 ) -> Iterator[None]:
     """Merge into the parameters; afterwards each is as before, bit for bit, whatever happens.
 
-    Strength 0 touches nothing. Raises `PluginWeightsError`, with everything put back, for parts
-    that do not fit. Memory: one copy of the parameters that change.
+    Strength 0 touches nothing. Raises `MisfitError`, with everything put back, for parts that do
+    not fit. Memory: one copy of the parameters that change.
     """
     groups = weights.by_target() if strength else {}
     originals: dict[str, Tensor] = {}
@@ -79,7 +92,10 @@ def merged_into(
         with torch.no_grad():
             for name, changes in groups.items():
                 target = targets[name]
-                merged = merged_weight(weights, changes, target, strength=strength)
+                try:
+                    merged = merged_weight(weights, changes, target, strength=strength)
+                except PluginWeightsError as error:
+                    raise MisfitError(name, str(error)) from error
                 originals[name] = target.detach().clone()
                 target.copy_(merged)
         yield
