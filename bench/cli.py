@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from bench.cli_inspect import inspect_plugin
+from bench.cli_metrics import metrics
 from bench.cli_plugins import plugins
 from bench.cli_reference import reference
-from bench.cli_tools import cache, conditions, doctor, metrics, train
+from bench.cli_tools import cache, conditions, doctor, train
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The commands around a run: conditions, training, metrics, cache, doctor."""
+"""The commands around a run: conditions, training, cache, doctor."""
 
 from __future__ import annotations
 
@@ -46,40 +46,6 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     except ValueError as error:
         raise UserError(str(error)) from error
     click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
-
-
-@click.group()
-def metrics() -> None:
-    """The questions that are asked about images."""
-
-
-@metrics.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_metrics(as_json: bool) -> None:
-    """List the installed metrics with what they need."""
-    from bench.registry import installed, load_entry
-    from metrics.base import describe
-
-    facts = [describe(load_entry("metrics", name)()) for name in sorted(installed("metrics"))]
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    for fact in facts:
-        note = f" (unavailable: {fact['unavailable']})" if fact["unavailable"] else ""
-        click.echo(f"{fact['name']:<18} {fact['better']:<7} {fact['summary']}{note}")
-
-
-@metrics.command("selftest")
-def selftest_metrics() -> None:
-    """Check that known inputs give known values."""
-    from bench.judge import selftests
-
-    n_failed = 0
-    for name, problem in selftests():
-        click.echo(f"{name:<18} {'ok' if problem is None else problem}")
-        n_failed += problem is not None
-    if n_failed:
-        sys.exit(1)
 
 
 @click.group()

@@ -8,7 +8,7 @@ the upgraded model has floor images of its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.conditions import source_picture
 from bench.files import read_image
 from bench.rows import Row, records
 from bench.store import RunStore, condition_name
@@ -112,6 +113,7 @@ def read_gallery(store: RunStore) -> Gallery:
         lineups_by_id=known,
         cases=cases,
         pictures=pictures,
+        source_size=manifest.settings.base_size,
     )
     subjects = [build(row) for row in with_plugin]
     homes = {
@@ -141,6 +143,7 @@ def _subject(
     lineups_by_id: Mapping[str, Lineup],
     cases: Mapping[str, Case],
     pictures: Pictures,
+    source_size: tuple[int, int],
 ) -> Subject:
     lineup = lineups_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
@@ -170,6 +173,7 @@ def _subject(
         scene=case.scene if case else None,
         kinds=tuple(member.plugin.kind for member in lineup.members),
         conditions=conditions,
+        load_source=_source(case, source_size),
     )
     return Subject(image, _why_missing(row))
 
@@ -182,6 +186,15 @@ def _condition_paths(lineup: Lineup, case_id: str) -> dict[str, str]:
             path = condition_name(case_id, condition, side=member.plugin.side)
             found.setdefault(condition, path)
     return found
+
+
+def _source(case: Case | None, size_px: tuple[int, int]) -> Callable[[], np.ndarray] | None:
+    """Reads a case's picture; None where it has none, or its file is not here any more."""
+    if case is None or not case.has_picture:
+        return None
+    if case.scene is None and not Path(case.image_path or "").is_file():
+        return None
+    return partial(source_picture, case, size_px)
 
 
 def _why_missing(row: Row) -> str | None:

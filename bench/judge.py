@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -14,6 +15,8 @@ from bench.score import score_run
 from bench.store import RunStore
 from bench.summary import summarise
 from metrics.base import MetricUnavailableError
+
+SelfTestState = Literal["ok", "wrong", "unavailable"]
 
 
 def judge_run(run_dir: Path, *, metrics: Sequence[str] | None = None, show_progress: bool) -> float:
@@ -50,12 +53,20 @@ def write_tables(store: RunStore) -> None:
     write_report(store)
 
 
-def selftests() -> Iterator[tuple[str, str | None]]:
-    """Name of each installed metric and what its self-test found, None where all is well."""
-    for name in sorted(installed("metrics")):
-        problem = None
+def selftests(
+    names: Sequence[str] | None = None,
+) -> Iterator[tuple[str, SelfTestState, str | None]]:
+    """Each metric (all by default) with what its self-test found; None where all is well.
+
+    Raises `UserError` for unknown metrics.
+    """
+    for name in names or sorted(installed("metrics")):
+        metric = load_entry("metrics", name)()
         try:
-            load_entry("metrics", name)().selftest()
-        except (AssertionError, MetricUnavailableError) as error:
-            problem = str(error) or type(error).__name__
-        yield name, problem
+            metric.selftest()
+        except MetricUnavailableError as error:
+            yield name, "unavailable", str(error)
+        except AssertionError as error:
+            yield name, "wrong", str(error) or type(error).__name__
+        else:
+            yield name, "ok", None

@@ -57,7 +57,8 @@ class ScoredImage:
     A floor image (upgraded model, no plugin) appears once for each plugin it is a floor of.
     `load_picture` and `load_condition` read uint8 RGB [H, W, 3]; `prompt` is the content prompt,
     without the plugin's trigger; `detector`, as `family` has it, made the condition; `scene` is
-    (seed, index) of a pocket scene. Knobs that a method does not have are None.
+    (seed, index) of a pocket scene. Knobs that a method does not have are None. `load_source` reads
+    the picture that conditions come from, at the base side's size; None where a case has none.
 
     Of a stack (`kind` "stack"), `kinds` are its plugins' kinds, `conditions` reads the condition
     image of each detector (of the first plugin that has it), `detector` and `load_condition` are
@@ -83,6 +84,7 @@ class ScoredImage:
     scene: tuple[int, int] | None = None
     kinds: tuple[str, ...] = ()
     conditions: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    load_source: Callable[[], np.ndarray] | None = None
 
     def is_of(self, kinds: Sequence[str]) -> bool:
         """Whether the plugin, or one of the stack, is of one of these kinds."""
@@ -170,5 +172,9 @@ def describe(metric: Metric) -> dict[str, Any]:
         "needs": list(metric.needs),
         "recipe": recipe,
         "unavailable": unavailable,
-        "summary": (type(metric).__doc__ or "").strip().partition("\n")[0],
+        "summary": getattr(metric, "summary", None) or _first_line(type(metric).__doc__),
     }
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].rstrip(".")

@@ -68,6 +68,13 @@ class ConditionMetric:
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """One line for `xbench metrics list`."""
+        what = {"f1": "F1", "iou": "intersection over union"}.get(self.measure, self.measure)
+        within = f" within {self.tolerance_px} px" if self.tolerance_px else ""
+        return f"{what} of the {self.detector} condition{within}"
+
     def recipe(self) -> str:
         """Detector, size and tolerance."""
         within = f"within {self.tolerance_px} px" if self.tolerance_px else "exact pixels"
@@ -80,6 +87,13 @@ class ConditionMetric:
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One score for each image."""
         return [self._score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        load = image.condition_of(self.detector)
+        if load is None or image.load_source is None:
+            return Score(None, "the case has no source picture, or no condition image")
+        return self._compare(image.load_source(), load(), family=image.family)
 
     def selftest(self) -> None:
         """A picture agrees with its own condition wholly, and less when it is shifted."""

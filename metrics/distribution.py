@@ -66,6 +66,11 @@ class PocketDistance:
     level: Literal["group"] = "group"
     needs: tuple[str, ...] = (*NEEDS, "pocket reference features (shipped)")
 
+    @property
+    def summary(self) -> str:
+        """One line for `xbench metrics list`."""
+        return f"{self.kind} distance to held-out images of the upgraded model, pocket features"
+
     def recipe(self) -> str:
         """Distance, features, resize and reference set."""
         how = {

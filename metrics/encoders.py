@@ -64,13 +64,26 @@ class Encoder(Network):
 
     def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
         """Features of images, float64 [N, D]; each is encoded once in a run."""
-        key = f"{self.recipe()}; {self.module}"
-        return references.features.of_images(images, encoder=key, encode=self.encode)
+        return references.features.of_images(images, encoder=self._key(), encode=self.encode)
 
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Features of pictures, float64 [N, D], each picture alone."""
         network = self.loaded()
         return np.stack([np.asarray(network.encode(p), np.float64) for p in pictures])
+
+    def _key(self) -> str:
+        return f"{self.module}: {self.recipe()}"
+
+
+@dataclass(frozen=True)
+class PairEncoder(Encoder):
+    """An encoder of pictures that encodes texts into the same space."""
+
+    def text_rows(self, texts: Sequence[str], references: References) -> np.ndarray:
+        """Features of texts, float64 [N, D]; each is encoded once in a run."""
+        return references.features.of_texts(
+            texts, encoder=self._key(), encode=lambda batch: self.loaded().encode_texts(batch)
+        )
 
 
 @cache
@@ -80,6 +93,12 @@ def _load(network: Network, folder: str, device: str) -> Any:
     return module.load(network.weights, network.variant)
 
 
+_PREPROCESS = "open_clip's resize and center crop"
+CLIP = PairEncoder("open_clip_pair", catalog.CLIP_L14, _PREPROCESS, "ViT-L-14-quickgelu")
+CLIP_336 = PairEncoder(
+    "open_clip_pair", catalog.CLIP_L14_336, _PREPROCESS, "ViT-L-14-336-quickgelu"
+)
+HPS = PairEncoder("open_clip_pair", catalog.HPSV2, _PREPROCESS, "ViT-H-14")
 INCEPTION = Encoder(
     "inception", catalog.INCEPTION, "pool of 2048, 299 px clean-fid resize, (x - 128) / 128"
 )

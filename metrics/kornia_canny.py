@@ -4,8 +4,16 @@ Canny 1986 with a 5 x 5 Gaussian (sigma 1), Sobel gradients of values in 0..1, t
 hysteresis. Source: kornia.filters.canny 0.9 and Li et al. 2024, arXiv 2404.07987, section 4.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import cv2
 import numpy as np
+
+from metrics import resize
+from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.condition import overlap
 
 LOW, HIGH = 0.1, 0.2
 NAME = f"kornia canny {LOW}/{HIGH}, 5x5 gaussian sigma 1, hysteresis"
@@ -29,6 +37,50 @@ def kornia_canny(image: np.ndarray) -> np.ndarray:
     _, labels = cv2.connectedComponents((ridge > LOW).astype(np.uint8), connectivity=8)
     kept = np.isin(labels, np.unique(labels[ridge > HIGH])) & (ridge > LOW)
     return np.repeat((kept * np.uint8(255))[..., None], 3, axis=-1)
+
+
+@dataclass(frozen=True)
+class KorniaEdgeF1:
+    """F1 of canny edges to the source picture's, exact pixels, as in ControlNet++."""
+
+    name: str = "edge-f1-kornia"
+    better: Better = "higher"
+    level: Literal["image"] = "image"
+    needs: tuple[str, ...] = ()
+
+    def recipe(self) -> str:
+        """Detector, size and what is compared."""
+        return (
+            f"f1, exact pixels, of the image to the source picture; {NAME}, kornia 0.9's ties, "
+            f"float64, both at the source's size on the base side ({resize.NAME}, rounded)"
+        )
+
+    def applies_to(self, image: ScoredImage) -> bool:
+        """Only plugins with canny conditions, alone or in a stack."""
+        return image.condition_of("canny") is not None
+
+    def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
+        """One score for each image, 0..1."""
+        return [self._score(image) for image in images]
+
+    def selftest(self) -> None:
+        """A picture agrees with itself wholly, with an inverted one too, with a blank one not."""
+        picture = np.full((64, 64, 3), 245, np.uint8)
+        cv2.rectangle(picture, (15, 20), (40, 45), (40, 40, 40), -1)
+        blank = np.zeros_like(picture)
+        found = [_agreement(p, picture).value for p in (picture, 255 - picture, blank)]
+        expect(found == [1.0, 1.0, 0.0], f"{self.name}: {found} instead of 1, 1, 0")
+
+    def _score(self, image: ScoredImage) -> Score:
+        if image.load_source is None:
+            return Score(None, "the case has no source picture to find edges in")
+        source = image.load_source()
+        height, width = source.shape[:2]
+        return _agreement(resize.to_size(image.load_picture(), (width, height)), source)
+
+
+def _agreement(picture: np.ndarray, source: np.ndarray) -> Score:
+    return overlap(kornia_canny(picture), kornia_canny(source)).score("f1")
 
 
 def _is_ridge(magnitude: np.ndarray, direction: np.ndarray) -> np.ndarray:

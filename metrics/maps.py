@@ -93,6 +93,13 @@ class MapMetric:
         """One score for each image."""
         return [self._score(image) for image in images]
 
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        load = image.condition_of(self.detector)
+        if load is None or image.load_source is None:
+            return Score(None, "the case has no source picture, or no condition image")
+        return self._compare(image.load_source(), load(), family=image.family)
+
     def selftest(self) -> None:
         """The detector loads, and a picture agrees better with its own map than with another's."""
         yy, xx = np.mgrid[:192, :192]
@@ -153,7 +160,7 @@ def depth_rmse() -> MapMetric:
 
 def depth_aligned_rmse() -> MapMetric:
     """Error of depth after the best scale and shift."""
-    words = "root mean square error after the best scale >= 0 and shift"
+    words = "error after the best scale >= 0 and shift, root mean square,"
     return MapMetric("depth-aligned-rmse", "depth", of_aligned_error, words, better="lower")
 
 

@@ -27,7 +27,7 @@ Maps = list[np.ndarray]  # one per layer, C x h x w, unit length over C
 
 @dataclass(frozen=True)
 class PocketLpips:
-    """Distance to the base model's image of the same case and seed in the scorer's feature maps."""
+    """LPIPS without learned weights to the base image, in the pocket scorer's maps."""
 
     scorer: ScorerSource = shipped_scorer
     scorer_sha256: HashSource = shipped_sha256

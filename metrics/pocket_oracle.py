@@ -12,7 +12,7 @@ from pocket.scenes import STYLE_WORDS, Style, render, scene_at
 
 @dataclass(frozen=True)
 class PocketOracle:
-    """Share of the caption's statements (colors, shapes, count, background, relation) that hold."""
+    """Share of the caption's statements that hold, read off the picture analytically."""
 
     name: str = "pocket-oracle"
     better: Better = "higher"
@@ -53,7 +53,7 @@ class PocketOracle:
 
 @dataclass(frozen=True)
 class PocketStyleRate:
-    """1 where the picture is drawn in the style that the plugin stands for, else 0."""
+    """Whether the picture is drawn in the style that the plugin stands for."""
 
     name: str = "pocket-style-rate"
     better: Better = "higher"

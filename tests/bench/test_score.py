@@ -111,14 +111,14 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
     assert "2 of 2 images missing" in group[0]["reason"]
 
 
-def test_missing_weights_are_null_with_what_is_wanted(store: RunStore, monkeypatch):
-    monkeypatch.delenv("XBENCH_CLIP_WEIGHTS", raising=False)
+def test_missing_weights_are_null_with_what_is_wanted(store: RunStore, monkeypatch, tmp_path):
+    monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
     with pytest.raises(MetricUnavailableError):
         ClipScore().recipe()
     score_run(store, [ClipScore()])
     rows = read_scores(store)
     assert rows
-    assert all(r["value"] is None and "wants open_clip weights" in r["reason"] for r in rows)
+    assert all(r["value"] is None and "xbench metrics fetch clip-vit-l-14" in r["reason"] for r in rows)
 
 
 def test_progress_counts_up_to_the_total(store: RunStore):

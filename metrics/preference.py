@@ -1,0 +1,71 @@
+"""Proxies of human preference: thin wrappers of published raters. None replaces human votes.
+
+HPS v2.1 is a plain cosine and lives beside the CLIP score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from metrics import weight_catalog as catalog
+from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.encoders import Network
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a published rater of pictures under prompts says."""
+
+    name: str
+    network: Network
+    words: str
+    better: Better = "higher"
+    level: Literal["image"] = "image"
+
+    @property
+    def summary(self) -> str:
+        """One line for `xbench metrics list`."""
+        return f"preference proxy: {self.words}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The weights."""
+        return (self.network.weights.name,)
+
+    def recipe(self) -> str:
+        """Formula, weights and text."""
+        return f"{self.words}, content prompt without prefix; {self.network.recipe()}"
+
+    def applies_to(self, image: ScoredImage) -> bool:
+        """Every image has a prompt."""
+        return True
+
+    def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
+        """One value for each image, each rated alone."""
+        rate = self.network.loaded().preference
+        return [Score(float(rate(image.load_picture(), image.prompt))) for image in images]
+
+    def selftest(self) -> None:
+        """The rater loads, answers twice alike, and looks at the picture."""
+        rate = self.network.loaded().preference
+        dark, noise = np.zeros((64, 64, 3), np.uint8), np.random.default_rng(0)
+        bright = noise.integers(0, 256, dark.shape, np.uint8)
+        first, again, other = (rate(p, "a red circle") for p in (dark, dark, bright))
+        expect(first == again != other, f"{self.name}: {first}, {again}; another: {other}")
+
+
+def pickscore() -> Preference:
+    """PickScore."""
+    network = Network("pick_score", catalog.PICKSCORE, "open_clip's resize and center crop")
+    return Preference("pickscore", network, "exp(logit_scale) * cosine by PickScore v1")
+
+
+def imagereward() -> Preference:
+    """ImageReward."""
+    words = "224 px bicubic on the short side, center crop, text cut to 35 tokens"
+    network = Network("image_reward", catalog.IMAGEREWARD, words)
+    return Preference("imagereward", network, "(reward - .16717) / 1.03334 by ImageReward")
