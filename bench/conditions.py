@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,33 @@ _INDEX = "conditions/index.json"
 
 
 def find_detector(name: str, *, family: str) -> Detector:
-    """A detector by name; the pocket family's are those its ControlNets were trained with."""
-    if name not in DETECTORS:
-        raise UserError(unknown_name("detector", name, DETECTORS))
+    """A detector by name; the pocket family's are those its ControlNets were trained with.
+
+    Raises `UserError` for an unknown one, and for one whose weights are missing.
+    """
     from metrics import detectors
 
+    if name not in detectors.DETECTORS:
+        raise UserError(unknown_name("detector", name, detectors.DETECTORS))
+    if (why := why_not_made(name)) is not None:
+        raise UserError(f"{name} cannot be made here: {why}")
     return detectors.find_detector(name, family=family).find
+
+
+@cache
+def why_not_made(condition: str) -> str | None:
+    """Why images of a condition cannot be made here; None where they can."""
+    if condition in DETECTORS:
+        return None
+    from metrics import detectors
+
+    if condition not in detectors.DETECTORS:
+        return "no detector here makes them"
+    try:
+        detectors.recipe(condition)
+    except ValueError as error:  # its network's weights are missing
+        return str(error)
+    return None
 
 
 def cover(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
@@ -110,8 +132,8 @@ class ConditionSet:
         finished = case.condition_path(detector)
         if finished is not None:
             return cover(read_image(Path(finished)), size_px)
-        if detector not in DETECTORS:
-            raise UserError(needs_finished(case.case_id, detector))
+        if (why := why_not_made(detector)) is not None:
+            raise UserError(needs_finished(repr(case.case_id), detector, why))
         return find_detector(detector, family=self.family)(source_picture(case, size_px))
 
     def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
@@ -137,12 +159,11 @@ class ConditionSet:
         return None if self.folder is None else self.folder / name
 
 
-def needs_finished(case_id: str, condition: str) -> str:
-    """What to do about a case without the image of a condition that no detector here makes."""
+def needs_finished(cases: str, condition: str, why: str) -> str:
+    """What to do about cases without the finished images of a condition."""
     return (
-        f"case {case_id!r} has no {condition} image, and no detector here makes one "
-        f"({', '.join(DETECTORS)} are made): add 'conditions: {{{condition}: PATH}}' to the case, "
-        "or condition_images to a COCO or file source"
+        f"there are no {condition} images of {cases} ({why}): add 'conditions: {{{condition}: "
+        "PATH}' to the cases, or condition_images to their source"
     )
 
 

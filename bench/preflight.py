@@ -11,9 +11,10 @@ from itertools import chain
 from pathlib import Path
 
 from bench.cases import all_cases, prompts_of
+from bench.conditions import needs_finished, why_not_made
 from bench.errors import UserError, shown_path, unknown_name
 from bench.fetching import label_of
-from bench.registry import DETECTORS, find_method, installed, load_entry
+from bench.registry import find_method, installed, load_entry
 from bench.selection import Selection
 from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
@@ -127,12 +128,8 @@ def _picture_problems(spec: PluginSpec, cases: Sequence[Case]) -> Iterator[str]:
     if condition is not None:
         bare = [case.case_id for case in cases if case.condition_path(condition) is None]
         blank = [c.case_id for c in cases if c.case_id in bare and not c.has_picture]
-        if bare and condition not in DETECTORS:
-            yield (
-                f"plugin {spec.id!r} needs {condition} images, which no detector here makes, but "
-                f"{_shown(bare)} has none: add 'conditions: {{{condition}: PATH}}' to the case, or "
-                "condition_images to the case source"
-            )
+        if bare and (why := why_not_made(condition)) is not None:
+            yield f"plugin {spec.id!r}: {needs_finished(_shown(bare), condition, why)}"
         elif blank:
             yield (
                 f"plugin {spec.id!r} needs a condition, but {_shown(blank)} has no picture: add "

@@ -11,13 +11,15 @@ from plugins_manifest.schema import KnownNames
 from runners.base import SAMPLERS, Method
 
 Group = Literal["methods", "metrics", "families", "sources"]
-DETECTORS = ("canny", "mask")
-# conditions that no detector here makes: their finished images come with the cases
+DETECTORS = ("canny", "mask", "tile")  # that need no weights
+# made where their networks' weights are (metrics/detectors.py); else their images come with cases
+_BY_NETWORK = ("depth", "hed", "lineart", "openpose", "seg", "softedge")
+# of these the finished images always come with the cases
 _FINISHED_ONLY = (
-    "color depth face hed inpaint keypose lineart lineart-anime mlsd normal normalbae openpose "
-    "qrcode scribble seg shuffle sketch softedge tile zoedepth"
+    "color face inpaint keypose lineart-anime mlsd normal normalbae qrcode scribble shuffle sketch "
+    "zoedepth"
 )
-CONDITIONS = (*DETECTORS, *_FINISHED_ONLY.split())
+CONDITIONS = (*DETECTORS, *_BY_NETWORK, *_FINISHED_ONLY.split())
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",

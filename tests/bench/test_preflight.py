@@ -95,9 +95,9 @@ def test_plugins_that_are_not_fetched_are_told_in_one_message(manifest_file: Pat
 
 
 def test_conditions_that_no_detector_makes_need_finished_images(manifest_file: Path) -> None:
-    text = SMALL.replace("condition: canny", "condition: depth")
+    text = SMALL.replace("condition: canny", "condition: mlsd")
     (problem,) = problems_of(text, manifest_file)
-    assert "needs depth images" in problem
+    assert "there are no mlsd images of 'pocket-5-0000'" in problem
     assert "condition_images" in problem
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench.conditions import ConditionSet
+from bench.errors import UserError
 from bench.execute import Execution
 from bench.files import png_bytes, write_bytes
 from bench.gallery import read_gallery
@@ -202,15 +203,15 @@ def test_the_written_manifest_of_a_stacked_run_plans_the_same_trials(
 
 def test_finished_conditions_come_from_the_case_or_a_folder(tmp_path: Path) -> None:
     image = np.full((32, 48, 3), 9, np.uint8)
-    write_bytes(tmp_path / "depth.png", png_bytes(image))
-    case = Case("c", "a cat", condition_paths=(("depth", str(tmp_path / "depth.png")),))
+    write_bytes(tmp_path / "mlsd.png", png_bytes(image))
+    case = Case("c", "a cat", condition_paths=(("mlsd", str(tmp_path / "mlsd.png")),))
     conditions = ConditionSet("sd15-sdxl", (64, 64), upgraded_size_px=(128, 128))
-    assert conditions.image(case, "depth").shape == (64, 64, 3)
-    assert conditions.image(case, "depth", side="upgraded").shape == (128, 128, 3)
-    assert int(conditions.image(case, "depth").max()) == 9
+    assert conditions.image(case, "mlsd").shape == (64, 64, 3)
+    assert conditions.image(case, "mlsd", side="upgraded").shape == (128, 128, 3)
+    assert int(conditions.image(case, "mlsd").max()) == 9
     bare = replace(case, condition_paths=())
-    with pytest.raises(Exception, match="no depth image, and no detector here makes one"):
-        conditions.image(bare, "depth")
+    with pytest.raises(UserError, match="no mlsd images of 'c'"):
+        conditions.image(bare, "mlsd")
 
 
 def test_an_embedding_for_the_negative_prompt_reaches_the_base_side_alone(
