@@ -1,12 +1,14 @@
 """IP-Adapters: a reference image speaks to the base UNet's cross-attention beside the text.
 
 The plain kind (ip-adapter_sd15: one embedding of the image, a few tokens). The image encoder is
-given locally: a folder image_encoder/ beside the file or in the plugin's folder. Source:
+given locally: image_encoder/ in the plugin's folder (then its bytes count in the plugin's hash), or
+beside the file, or the folder named by XBENCH_IMAGE_ENCODER (there they do not). Source:
 IP-Adapter, arXiv 2308.06721, section 3.2.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +32,7 @@ from runners.families import DTYPES, Family, place
 from runners.ldm_names import renamed
 from runners.network_file import load_strictly, read_weights, weights_path
 
-ENCODER_FOLDER = "image_encoder"
+ENCODER_FOLDER, ENCODER_SETTING = "image_encoder", "XBENCH_IMAGE_ENCODER"
 _OTHER_KINDS = {
     "image_proj.latents": "an IP-Adapter Plus",
     "image_proj.perceiver_resampler.": "an IP-Adapter FaceID Plus",
@@ -64,7 +66,7 @@ class IPAdapterPlugin:
             )
         before, hid_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
         for processor in self.processors.values():
-            processor.scale = [strength]
+            processor.scale[:] = [strength]
         try:
             unet.set_attn_processor({**before, **self.processors})
             unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
@@ -118,7 +120,7 @@ def load_ip_adapter(file: PluginFile, family: Family) -> IPAdapterPlugin:
     parts.to(device=family.device, dtype=DTYPES[family.dtype])
     projection: Any = parts[_PROJECTION]
     processors: Any = {name: parts[_slot(i)] for i, name in enumerate(names)}
-    encoder = _load_encoder(file, weights.parent / ENCODER_FOLDER, projection, family)
+    encoder = _load_encoder(file, _encoder_folder(weights), projection, family)
     plugin = IPAdapterPlugin(file, projection, processors, encoder, Audit(rows))
     return replace(plugin, audit=require_effect(plugin, family, rows))
 
@@ -163,12 +165,19 @@ def _build(
     return nn.ModuleDict(modules)
 
 
+def _encoder_folder(weights: Path) -> Path:
+    """The image encoder beside the file, else the one that the environment names."""
+    beside, named = weights.parent / ENCODER_FOLDER, os.environ.get(ENCODER_SETTING)
+    return Path(named).expanduser() if named and not beside.is_dir() else beside
+
+
 def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Family) -> Any:
     """The CLIP image encoder beside the file, checked against the projection's input."""
     if not (folder / "config.json").is_file():
         raise UserError(
             f"plugin {file.plugin_id!r}: there is no image encoder: put its config.json and "
-            f"model.safetensors into {ENCODER_FOLDER}/ beside {file.path.name}"
+            f"model.safetensors into {ENCODER_FOLDER}/ beside {file.path.name}, or set "
+            f"{ENCODER_SETTING} to their folder"
         )
     try:
         encoder = CLIPVisionModelWithProjection.from_pretrained(
@@ -176,7 +185,7 @@ def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Famil
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"plugin {file.plugin_id!r}: the image encoder in {ENCODER_FOLDER}/ cannot be loaded "
+            f"plugin {file.plugin_id!r}: the image encoder in {folder.name} cannot be loaded "
             f"({str(error).splitlines()[0]}): fetch it again"
         ) from error
     width, wanted = encoder.config.projection_dim, projection.image_embeds.in_features

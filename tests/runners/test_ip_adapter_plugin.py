@@ -56,14 +56,16 @@ def test_a_second_image_prompt_in_a_stack_is_refused(
     assert family.base.unet.encoder_hid_proj is None
 
 
-def test_the_image_encoder_must_lie_beside_the_file_and_fit(
-    family: Family, adapter: PluginFile, tmp_path: Path
+def test_the_image_encoder_lies_beside_the_file_or_is_named_and_must_fit(
+    family: Family, adapter: PluginFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = tmp_path / "alone" / "ip-adapter_sd15.safetensors"
     alone.parent.mkdir()
     save_file(load_file(adapter.path), alone)
     with pytest.raises(UserError, match=r"no image encoder: put .* into image_encoder/"):
         load_ip_adapter(replace(adapter, path=alone), family)
+    monkeypatch.setenv("XBENCH_IMAGE_ENCODER", str(adapter.path.parent / "image_encoder"))
+    assert load_ip_adapter(replace(adapter, path=alone), family).audit.is_complete
     other = save_ip_adapter(tmp_path / "other", family.base.unet, image_width=40)
     save_file(load_file(adapter.path), other)
     with pytest.raises(UserError, match="gives 40 values, the IP-Adapter takes 24"):
