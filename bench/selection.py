@@ -18,8 +18,9 @@ Value = TypeVar("Value")
 class Selection:
     """Overrides of a manifest; None means as the manifest says.
 
-    `limit` keeps the first cases; `plugins` keeps plugins and stacks by id; `adapter` replaces the
-    family's mapper; `only` keeps trials whose ids begin with one of its items.
+    `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
+    are marked nsfw are left out); `adapter` replaces the family's mapper; `only` keeps trials whose
+    ids begin with one of its items.
     """
 
     methods: tuple[str, ...] | None = None
@@ -52,6 +53,8 @@ class Selection:
         """What is wrong with --plugins."""
         known = [lineup.id for lineup in lineups(manifest)]
         asked = self.plugins or ()
+        if not asked and all(lineup.is_nsfw for lineup in lineups(manifest)):
+            return ["every plugin is marked nsfw: name those that you want with --plugins"]
         return [unknown_name("plugin or stack", n, known) for n in asked if n not in known]
 
     def apply(self, manifest: Manifest) -> Manifest:
@@ -66,7 +69,10 @@ class Selection:
             update["plugins"] = tuple(p.model_copy(update=own) for p in manifest.plugins)
             update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
         chosen = manifest.model_copy(update=update)
-        return chosen if self.plugins is None else _with_plugins(chosen, self.plugins)
+        named = self.plugins
+        if named is None and any(spec.nsfw for spec in manifest.plugins):
+            named = [lineup.id for lineup in lineups(manifest) if not lineup.is_nsfw]
+        return chosen if named is None else _with_plugins(chosen, named)
 
     def _with_t0(self, spec: MethodSpec) -> MethodSpec:
         return spec if self.t0 is None else spec.model_copy(update={"t0": self.t0})

@@ -14,7 +14,10 @@ from bench.execute import Execution
 from bench.files import png_bytes, write_bytes
 from bench.gallery import read_gallery
 from bench.plan import Plan
+from bench.preflight import preflight
 from bench.resume import locked_manifest
+from bench.run import RunRequest, run_benchmark
+from bench.selection import Selection
 from bench.store import RunStore
 from metrics.condition import edge_f1, mask_iou
 from metrics.style import PocketStyle
@@ -231,3 +234,38 @@ def test_an_embedding_for_the_negative_prompt_reaches_the_base_side_alone(
     assert (case.base_negative, case.negative_prompt) == ("bad", "")
     _, case = watcher.seen["net"]
     assert case.base_negative == ""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("pocket_weights")
+def test_the_shipped_stacks_run_end_to_end(tmp_path: Path) -> None:
+    chosen = Selection(methods=("base", "floor"), limit=1, plugins=("canny-and-mask",))
+    request = RunRequest("pocket-stacks", chosen, tmp_path / "run", "cpu", show_progress=False)
+    assert run_benchmark(request).n_failed == 0
+    summary = RunStore.open(tmp_path / "run").summary()
+    assert set(summary["plugin"]) == {"canny-and-mask"}
+    assert set(summary["kind"]) == {"stack"}
+    assert {"edge-f1-1px", "mask-iou"} <= set(summary["metric"])
+    assert run_benchmark(request).was_finished
+
+
+def test_selected_stacks_bring_the_plugins_that_they_need(stacked: Manifest) -> None:
+    plan = plan_of(stacked, plugins=("both", "mask"))
+    assert {t.plugin for t in plan.trials} == {"", "both", "mask"}
+    assert set(plan.plugins) == {"lora", "net", "mask"}
+    everything = {t.trial_id for t in plan_of(stacked).trials}
+    assert {t.trial_id for t in plan.trials} <= everything
+
+
+def test_plugins_marked_nsfw_are_rendered_only_when_named(stacked: Manifest) -> None:
+    assert stacked.path is not None
+    text = STACKED.replace("condition: mask", "condition: mask, nsfw: true", 1)
+    marked = parse_manifest(text, stacked.path)
+    left_out = {"mask", "nets"}
+    assert not left_out & {t.plugin for t in plan_of(marked).trials}
+    assert {t.plugin for t in plan_of(marked, plugins=("nets",)).trials} == {"", "nets"}
+
+
+def test_an_unknown_plugin_is_told_with_the_nearest(stacked: Manifest) -> None:
+    with pytest.raises(UserError, match="unknown plugin or stack 'bath': use both"):
+        preflight(stacked, Selection(plugins=("bath",)))
