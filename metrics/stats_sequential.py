@@ -32,7 +32,7 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
 
     `shares` increase to at most 1, the share of the planned data at each look.
     """
-    from scipy.optimize import brentq
+    from scipy.optimize import root_scalar
     from scipy.special import ndtr
 
     found: list[float] = []
@@ -53,7 +53,8 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
         ) -> float:
             return float(density @ ndtr((nodes - z * at) / root)) - to_spend
 
-        bound = float(brentq(excess, -_REACH, 3 * _REACH, xtol=1e-10))
+        bracket = (-_REACH, 3 * _REACH)
+        bound = float(root_scalar(excess, bracket=bracket, method="brentq", xtol=1e-10).root)
         found.append(bound)
         new_nodes, weights = _legendre(-_REACH * np.sqrt(share), bound * np.sqrt(share))
         steps = (new_nodes[:, None] - nodes) / root

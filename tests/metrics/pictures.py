@@ -33,12 +33,14 @@ def image_of(
     detector: str | None = None,
     trigger: str | None = None,
     style: str = "shaded",
+    source: np.ndarray | None = None,
+    seed: int = 0,
 ) -> ScoredImage:
     scene = scene_at(21, index)
     if picture is None:
         picture = render(scene, style, 128)
     return ScoredImage(
-        trial_id=f"{plugin}-{method}-{index}",
+        trial_id=f"{plugin}-{method}-{index}-{seed}",
         image_sha256=f"{style}-{index}-{hash(picture.tobytes())}",
         plugin=plugin,
         kind=kind,
@@ -47,7 +49,7 @@ def image_of(
         plugin_scale=1.0,
         adapter_scale=None,
         case_id=f"case-{index}",
-        seed=0,
+        seed=seed,
         prompt=caption(scene) if prompt is None else prompt,
         load_picture=lambda: picture,
         load_condition=None if condition is None else lambda: condition,
@@ -55,6 +57,7 @@ def image_of(
         family="pocket",
         trigger=trigger,
         scene=(21, index),
+        load_source=None if source is None else lambda: source,
     )
 
 
@@ -75,11 +78,15 @@ class NoReferences:
 
 
 class GivenReferences(NoReferences):
-    """A base image and a bank for every question."""
+    """A base image, a bank and floor images for every question."""
 
-    def __init__(self, *, base=None, bank=()) -> None:
+    def __init__(self, *, base=None, bank=(), floors=()) -> None:
         super().__init__()
         self.base, self.bank = base, list(bank)
+        self.floors = {(image.case_id, image.seed): image for image in floors}
+
+    def floor_of(self, image):
+        return self.floors.get((image.case_id, image.seed))
 
     def base_of(self, image):
         return self.base
