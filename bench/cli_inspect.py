@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from plugins_manifest.formats.parsed import ModuleTable
 
 
 @click.command("inspect")
@@ -19,8 +22,15 @@ import click
     is_flag=True,
     help="Convert a pickled file in a process without rights, and inspect the result.",
 )
-def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool) -> None:
-    """Say what a plugin file is, whether it is safe, and what would be applied to SD1.5.
+@click.option(
+    "--family",
+    type=click.Choice(["sd15", "pocket"]),
+    default="sd15",
+    show_default=True,
+    help="The base model it shall be attached to.",
+)
+def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -> None:
+    """Say what a plugin file is, whether it is safe, and what would be applied.
 
     Nothing in the file is executed. Exit code 0: all of it can be applied; 1: not all, or nothing.
     """
@@ -30,13 +40,29 @@ def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool) -> None:
 
     if not file.is_file():
         raise UserError(f"{str(file)!r} is no file: give a plugin's file")
-    found = facts(inspect_file(file, allow_pickle=allow_pickle))
+    found = facts(inspect_file(file, table=_table(family), allow_pickle=allow_pickle))
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo("\n".join(told(found)))
     if found["verdict"] != "ok":
         sys.exit(1)
+
+
+def _table(family: str) -> ModuleTable:
+    """The base model's parameters: SD1.5's, or those of the pocket base model's files."""
+    from plugins_manifest.formats.header import read_header
+    from plugins_manifest.formats.table import TEXT, UNET, sd15_table
+    from pocket.weights import part_path
+
+    if family == "sd15":
+        return sd15_table()
+    table: dict[str, tuple[int, ...]] = {}
+    for side, folder in ((UNET, "unet"), (TEXT, "text_encoder")):
+        for weights in sorted((part_path("base") / folder).glob("*.safetensors")):
+            for name, info in read_header(weights).tensors.items():
+                table[side + name.removeprefix("text_model.")] = info.shape
+    return table
 
 
 def told(found: Mapping[str, Any]) -> list[str]:
@@ -88,7 +114,7 @@ _SAFETY = {
     "refused": "refused: not a well-formed safetensors file",
 }
 _VERDICTS = {
-    "ok": "everything in it can be applied to SD1.5",
+    "ok": "everything in it can be applied",
     "partial": "only a part can be applied; a run refuses it unless allow_partial is true",
     "wrong-base": "made for another base model",
     "no-change": "attaching it would change nothing",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.sgm import sgm_modules
-from plugins_manifest.formats.table import TEXT, UNET, modules_of
+from plugins_manifest.formats.table import TEXT, UNET, modules_of, sd15_table
 
 # Prefix -> side, for names whose dots are underscores (kohya, LyCORIS). `None`: a text encoder
 # that SD1.5 does not have. Longer prefixes first.
@@ -44,6 +44,16 @@ _RAW = "base_model.model."
 _TEXT_LEVEL, _FLAT_TEXT_LEVEL = "text_model.", "text_model_"
 _N_CANDIDATES = 24
 _N_NEAREST = 3
+
+
+def names_of(table: ModuleTable) -> Names:
+    """The names of a base model; SD1.5's are made once."""
+    return _sd15_names() if table is sd15_table() else Names(table)
+
+
+@cache
+def _sd15_names() -> Names:
+    return Names(sd15_table())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from plugins_manifest.formats.base_model import base_of, base_problem
 from plugins_manifest.formats.formulas import Size
 from plugins_manifest.formats.groups import Candidate, Group, candidates, implied_size, misfit
 from plugins_manifest.formats.layouts import weight_layout
-from plugins_manifest.formats.names import Names
+from plugins_manifest.formats.names import names_of
 from plugins_manifest.formats.parsed import (
     Header,
     ModuleChange,
@@ -61,7 +61,7 @@ def parse_weights(header: Header, table: ModuleTable) -> ParsedPlugin:
     """Parse LoRA and LyCORIS files, with the embeddings that may be bundled in them."""
     groups, embeddings = _grouped(header)
     settings, problems = read_settings(header.metadata)
-    names, reading = Names(table), _Reading(problems=list(problems))
+    names, reading = names_of(table), _Reading(problems=list(problems))
     place = _Place(header, table, settings)
     for group in groups.values():
         name = names.resolve(group.module)

@@ -161,7 +161,6 @@ LORAS = (
         _bf16,
         "kohya",
         {"lora": 6},
-        diffusers=EXACT,
     ),
     right(
         "kohya-unet-only",
@@ -234,7 +233,6 @@ LORAS = (
         _peft_metadata,
         "peft",
         {"lora": 6},
-        diffusers=EXACT,
     ),
     right(
         "peft-bare",
@@ -258,7 +256,6 @@ LORAS = (
         _default_adapter,
         "peft-raw",
         {"lora": 4},
-        diffusers=NOOP,
     ),
     right(
         "peft-dora",
@@ -273,7 +270,6 @@ LORAS = (
         lambda: processors([*LINEAR[:2], sd15.TO_OUT], prefix="unet."),
         "attn-procs",
         {"lora": 3},
-        diffusers=EXACT,
     ),
     right(
         "attn-procs-bare",

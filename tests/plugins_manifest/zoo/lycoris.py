@@ -166,7 +166,6 @@ LYCORIS = (
         _oft_prefix,
         "oft",
         {"oft": 3},
-        diffusers=RAISES,
         base_model="unknown",
     ),
     _lycoris(

@@ -14,7 +14,7 @@ from tests.plugins_manifest.zoo.files import Content, pack
 from tests.plugins_manifest.zoo.sd15 import kohya
 
 Part = Callable[[str], Mapping[str, np.ndarray]]
-EXACT, NOOP = "loads exactly", "loads nothing, says nothing"
+EXACT, NOOP = "loads exactly", "changes nothing; a warning"
 RAISES = "raises: keys not renamed"
 
 

@@ -165,7 +165,6 @@ NETWORKS = (
         lambda: original_controlnet() | {"difference": numbers(1)},
         "controlnet-difference",
         "controlnet",
-        diffusers="loads as if it were whole: wrong",
     ),
     _net(
         "controlnet-missing",
@@ -202,7 +201,6 @@ NETWORKS = (
         lambda: filled(tiny.t2i_shapes()),
         "t2i-adapter",
         "t2i-adapter",
-        diffusers="loads",
     ),
     _net(
         "t2i-adapter-light",
@@ -210,7 +208,6 @@ NETWORKS = (
         lambda: filled(tiny.t2i_shapes(light=True)),
         "t2i-adapter",
         "t2i-adapter",
-        diffusers="loads",
     ),
     _net(
         "t2i-adapter-original",
@@ -287,7 +284,6 @@ NETWORKS = (
         "one vector without a side for the count",
         {"zkz_cat": numbers(768)},
         "embedding",
-        diffusers="loads",
     ),
     _embedding(
         "embedding-civitai",
