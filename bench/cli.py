@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from bench.cli_gate import gate
 from bench.cli_inspect import inspect_plugin
 from bench.cli_metrics import metrics
 from bench.cli_plugins import plugins
@@ -56,7 +57,7 @@ def main() -> None:
 def run_options(command: Callable[P, None]) -> Callable[P, None]:
     """Options that `run` and `plan` share."""
     options = (
-        click.option("--manifest", required=True, metavar="NAME|PATH", help="What is evaluated."),
+        click.option("--manifest", metavar="NAME|PATH", help="What is evaluated."),
         click.option("--methods", multiple=True, metavar="A,B", help="Only these methods."),
         click.option("--t0", multiple=True, metavar="X,Y", help="Only these hand-over times."),
         click.option("--limit", type=int, metavar="N", help="Only the first N cases."),
@@ -83,6 +84,13 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
 @click.option("--fetch", is_flag=True, help="Fetch the plugins that are not here first.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Compare with this run and stop once the gate is decided [manifest: that run's].",
+)
+@click.option("--policy", type=click.Path(path_type=Path), help="The gate's policy [shipped].")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -92,17 +100,28 @@ def run(
     engine: str,
     fetch: bool,
     dry_run: bool,
+    baseline: Path | None,
+    policy: Path | None,
     **given: Any,
 ) -> None:
     """Render, score and compare; the same command resumes a run.
 
-    Exit code 0: all went well; 1: some trials failed; 2: something to fix; 130: interrupted.
+    Exit code 0: all went well; 1: some trials failed; 2: something to fix; 130: interrupted. With
+    --baseline the codes are those of `xbench gate`.
     """
+    if baseline is not None and given["manifest"] is None:
+        given["manifest"] = str(baseline / "manifest.yaml")
     request = _request(out=out, show_progress=not as_json, **given)
     if fetch and not dry_run:
         from bench.cli_plugins import fetch_quietly
 
         fetch_quietly(given["manifest"], ctx.obj)
+    if baseline is not None:
+        from bench.cli_gate import prepare_gate, run_and_gate
+
+        if not dry_run:
+            run_and_gate(request, baseline, policy=policy, as_json=as_json)
+        request = prepare_gate(request, baseline, policy=policy)
     if dry_run:
         _show_plan(request, as_json=as_json)
         return
@@ -123,7 +142,7 @@ def plan(as_json: bool, **given: Any) -> None:
 
 def _request(
     *,
-    manifest: str,
+    manifest: str | None,
     methods: Sequence[str],
     t0: Sequence[str],
     limit: int | None,
@@ -139,6 +158,8 @@ def _request(
     from bench.run import RunRequest
     from bench.selection import Selection, parse_list
 
+    if manifest is None:
+        raise click.UsageError("Missing option '--manifest'.")
     selection = Selection(
         methods=parse_list(methods, str, option="--methods"),
         t0=parse_list(t0, float, option="--t0"),
@@ -260,7 +281,7 @@ def explain(run_dir: Path, trial: str) -> None:
 
 
 plugins.add_command(inspect_plugin)
-for tool in (conditions, train, plugins, metrics, cache, doctor, reference):
+for tool in (gate, conditions, train, plugins, metrics, cache, doctor, reference):
     main.add_command(tool)
 
 

@@ -201,6 +201,7 @@ class _Run:
             "family": manifest.family,
             "git": provenance.git_state(),
             "versions": provenance.versions(),
+            **{key: old[key] for key in ("device", "render_context") if key in old},
         }
         self._write_facts()
 
@@ -239,6 +240,7 @@ class _Run:
             self._write_facts(device=provenance.device_facts(device))
         dtype = plan.manifest.settings.dtype
         context = render_context(dtype=dtype, device_kind=device)
+        self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
         audits = AuditBook(
             self.store,
