@@ -237,6 +237,7 @@ def test_an_embedding_for_the_negative_prompt_reaches_the_base_side_alone(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # minutes where other work runs beside it
 @pytest.mark.usefixtures("pocket_weights")
 def test_the_shipped_stacks_run_end_to_end(tmp_path: Path) -> None:
     chosen = Selection(methods=("base", "floor"), limit=1, plugins=("canny-and-mask",))
