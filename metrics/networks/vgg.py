@@ -22,7 +22,7 @@ class Gram:
         self.features = features
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
-        """A row [43168] of a uint8 picture [H, W, 3]; its dot products average the layers."""
+        """A row [43232] of a uint8 picture [H, W, 3]; its dot products average the layers."""
         x = imagenet_input(clean_resize(picture, (SIDE_PX, SIDE_PX)))
         parts = []
         with torch.inference_mode():

@@ -118,7 +118,9 @@ def test_missing_weights_are_null_with_what_is_wanted(store: RunStore, monkeypat
     score_run(store, [ClipScore()])
     rows = read_scores(store)
     assert rows
-    assert all(r["value"] is None and "xbench metrics fetch clip-vit-l-14" in r["reason"] for r in rows)
+    assert all(
+        r["value"] is None and "xbench metrics fetch clip-vit-l-14" in r["reason"] for r in rows
+    )
 
 
 def test_progress_counts_up_to_the_total(store: RunStore):

@@ -1,15 +1,17 @@
-import json
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from torchmetrics.functional.multimodal import clip_score
 
-from metrics.base import MetricUnavailableError, describe
-from metrics.text import WEIGHTS_VARIABLE, ClipScore, PocketClip
+from metrics.encoders import CLIP, PairEncoder
+from metrics.networks.open_clip_pair import OpenClipPair
+from metrics.text import ClipScore, PocketClip, hpsv2
 from tests.metrics.pictures import NoReferences, image_of, random_scorer, random_sha256
+from tests.metrics.random_weights import on_random_weights, tiny_hf_clip, with_random_weights
 
 
 def pocket_clip() -> PocketClip:
@@ -56,46 +58,125 @@ def test_an_image_is_embedded_once():
     assert calls == [1]
 
 
-def test_clip_score_without_weights_says_which_it_wants(monkeypatch, tmp_path: Path):
-    monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    with pytest.raises(MetricUnavailableError, match="wants open_clip weights for ViT-L-14"):
-        ClipScore().recipe()
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "none.pt"))
-    assert "none.pt" in describe(ClipScore())["unavailable"]
+@pytest.fixture(scope="module")
+def clip() -> PairEncoder:
+    """open_clip's real architecture, small, with random weights in a file."""
+    return with_random_weights(CLIP)
 
 
-TINY = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 64, "layers": 2, "width": 32, "patch_size": 16, "head_width": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
+def test_clip_score_is_open_clips_own_cosine(clip):
+    metric = ClipScore(network=clip)
+    image = image_of(0, prompt="a photo of a cat")
+    found = metric.score([image], NoReferences())[0].value
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        clip.variant, pretrained=str(clip.weights.path())
+    )
+    with torch.inference_mode():
+        x = preprocess(Image.fromarray(image.load_picture()))[None]
+        t = open_clip.get_tokenizer(clip.variant)(["a photo of a cat"])
+        a, b = model.eval().encode_image(x, normalize=True), model.encode_text(t, normalize=True)
+    assert found == pytest.approx(float((a * b).sum()), abs=1e-5)
 
 
 @pytest.fixture(scope="module")
-def clip_weights(tmp_path_factory) -> tuple[str, Path]:
-    """open_clip's real architecture, small, with random weights in a checkpoint file."""
-    folder = tmp_path_factory.mktemp("clip")
-    name, path = "tiny-test-clip", folder / "tiny.pt"
-    (folder / f"{name}.json").write_text(json.dumps(TINY))
-    open_clip.add_model_config(folder / f"{name}.json")
-    torch.manual_seed(0)
-    torch.save(open_clip.create_model(name).state_dict(), path)
-    return name, path
+def twins(clip) -> tuple[Any, OpenClipPair]:
+    """transformers' CLIP and open_clip's with the same tensors."""
+    torch.manual_seed(1)
+    theirs = tiny_hf_clip()
+    theirs.requires_grad_(False)
+    ours = open_clip.create_model(clip.variant).eval().requires_grad_(False)
+    ours.load_state_dict({k: open_clip_tensor(k, theirs.state_dict()) for k in ours.state_dict()})
+    preprocess = open_clip.image_transform(56, is_train=False)
+    return theirs, OpenClipPair(ours, preprocess, open_clip.get_tokenizer(clip.variant))
 
 
-def test_clip_score_is_open_clips_own_cosine(clip_weights):
-    name, path = clip_weights
-    metric = ClipScore(model=name, weights=path)
+RENAMED = {
+    "logit_scale": "logit_scale",
+    "text_projection": "text_projection.weight",
+    "visual.proj": "visual_projection.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+}
+PARTS = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+NORMS = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm", "ln_final": "final_layer_norm"}
+
+
+def open_clip_tensor(name: str, theirs: dict[str, torch.Tensor]) -> torch.Tensor:
+    if name in RENAMED:
+        found = theirs[RENAMED[name]]
+        return found.T if name in ("text_projection", "visual.proj") else found
+    tower = "vision_model." if name.startswith("visual.") else "text_model."
+    short, _, kind = name.removeprefix("visual.").rpartition(".")
+    if short in NORMS:
+        return theirs[f"{tower}{NORMS[short]}.{kind}"]
+    _, _, layer, part = name.removeprefix("visual.").split(".", 3)
+    home = f"{tower}encoder.layers.{layer}."
+    if part.startswith("attn.in_proj_"):
+        kind = part.removeprefix("attn.in_proj_")
+        return torch.cat([theirs[f"{home}self_attn.{p}_proj.{kind}"] for p in "qkv"])
+    return theirs[f"{home}{PARTS[part.rpartition('.')[0]]}.{kind}"]
+
+
+CAPTIONS = ["a photo of a cat", "two red circles", "x"]
+
+
+def test_clip_score_is_torchmetrics_on_short_captions(clip, twins, monkeypatch):
+    theirs, ours = twins
+
+    class Processor:
+        """What the published processor does, with open_clip's resize and table of tokens."""
+
+        def __call__(self, *, text=None, images=None, **_):
+            if images is not None:
+                pictures = [Image.fromarray(i.numpy().transpose(1, 2, 0)) for i in images]
+                return {"pixel_values": torch.stack([ours.preprocess(p) for p in pictures])}
+            tokens = ours.tokenizer(text)
+            return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
+
+    images = [image_of(i, prompt=caption) for i, caption in enumerate(CAPTIONS)]
+    monkeypatch.setattr(type(clip), "loaded", lambda self: ours)
+    found = values(ClipScore(network=clip).score(images, NoReferences()))
+    for image, value in zip(images, found, strict=True):
+        pixels = torch.from_numpy(image.load_picture().transpose(2, 0, 1).copy())
+        expected = clip_score(pixels, image.prompt, lambda: (AsBefore(theirs), Processor()))
+        assert max(100 * value, 0) == pytest.approx(float(expected), abs=1e-3)
+
+
+class AsBefore:
+    """transformers' CLIP as torchmetrics calls it: features are tensors."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.config = model, model.config
+
+    def to(self, device):
+        return self
+
+    def get_image_features(self, pixels):
+        found = self.model.get_image_features(pixel_values=pixels)
+        return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+    def get_text_features(self, tokens, mask):
+        found = self.model.get_text_features(input_ids=tokens, attention_mask=mask)
+        return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+
+def test_hpsv2_is_the_raw_cosine_under_its_own_name(clip):
+    metric = on_random_weights(hpsv2())
     image = image_of(0, prompt="a photo of a cat")
-    found = metric.score([image], NoReferences())[0].value
-    model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=str(path))
-    with torch.inference_mode():
-        x = preprocess(Image.fromarray(image.load_picture()))[None]
-        t = open_clip.get_tokenizer(name)(["a photo of a cat"])
-        a, b = model.eval().encode_image(x, normalize=True), model.encode_text(t, normalize=True)
-    assert found == pytest.approx(float((a * b).sum()), abs=1e-5)
-    metric.selftest()
-    assert name in metric.recipe()
+    rows = metric.network.rows([image], NoReferences())[0]
+    text = metric.network.loaded().encode_texts([image.prompt])[0].astype(float)
+    cosine = rows @ text / np.linalg.norm(rows) / np.linalg.norm(text)
+    assert metric.score([image], NoReferences())[0].value == pytest.approx(cosine)
+    assert metric.name == "hpsv2" and "HPS v2.1" in metric.recipe()
 
 
 def test_a_long_caption_keeps_its_end_token():
