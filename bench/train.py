@@ -38,9 +38,7 @@ def train_pocket_mapper(
     """
     chosen = replace(settings, steps=steps or settings.steps, seed=seed)
     base = StableDiffusionPipeline.from_pretrained(part_path("base"), dtype=torch.float32)
-    upgraded = StableDiffusionXLPipeline.from_pretrained(
-        part_path("upgraded"), dtype=torch.float32
-    )
+    upgraded = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
     data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
     torch.manual_seed(seed)
     return train_mapper(
@@ -73,7 +71,9 @@ def _pocket_pairs(
     data_dir: Path,
 ) -> TensorDataset:
     """Latents of the same pictures on both sides and the base model's text, cached by weights."""
-    pictures = draw_set(replace(UPGRADED_SET, n_images=n_images), data_dir)
+    # captions name the styles, so that the base model's features tell them at any noise
+    recipe = replace(UPGRADED_SET, n_images=n_images, style_words=1.0)
+    pictures = draw_set(recipe, data_dir)
     key = f"{part_sha256('base')[:8]}-{part_sha256('upgraded')[:8]}-{n_images}"
     cache = data_dir / f"latents-{key}.pt"
     if not cache.exists():

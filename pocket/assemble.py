@@ -19,6 +19,12 @@ from pocket import weights
 from pocket.models import noise_schedule
 from pocket.tokenizer import build_tokenizer
 
+CONTROLNETS = (
+    *("controlnet-canny", "controlnet-mask"),
+    *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
+)
+LORAS = ("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched")
+
 
 def base_pipeline(work: Path) -> StableDiffusionPipeline:
     """The base model as a stock Stable Diffusion pipeline."""
@@ -58,15 +64,13 @@ def assemble(work: Path) -> dict[str, str]:
     for name, build in (("base", base_pipeline), ("upgraded", upgraded_pipeline)):
         if (work / name / "final").exists():
             _save_pipeline(build(work), weights.FOLDER / name)
-    for kind in ("canny", "mask"):
-        source = work / f"controlnet-{kind}" / "final"
-        if source.exists():
+    for name in CONTROLNETS:
+        if (source := work / name / "final").exists():
             network = ControlNetModel.from_pretrained(source).half()
-            network.save_pretrained(_fresh(weights.FOLDER / f"controlnet-{kind}"))
-    for style in ("outline", "hatched"):
-        source = work / f"lora-{style}" / "final.safetensors"
-        if source.exists():
-            shutil.copyfile(source, weights.FOLDER / f"lora-{style}.safetensors")
+            network.save_pretrained(_fresh(weights.FOLDER / name))
+    for name in LORAS:
+        if (source := work / name / "final.safetensors").exists():
+            shutil.copyfile(source, weights.FOLDER / f"{name}.safetensors")
     if (work / "scorer" / "final").exists():
         shutil.copytree(work / "scorer" / "final", _fresh(weights.FOLDER / "scorer"))
     return weights.record_hashes()

@@ -1,7 +1,7 @@
 """Training sets of the pocket world: scenes of fixed seeds, drawn once and kept as uint8 arrays."""
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,14 @@ class SetRecipe:
     style_words: float = 0.0  # share of the styled pictures whose caption names the style
 
 
-BASE_SET = SetRecipe("base", 12_000, 64, 11, (("flat", 0.85), ("shaded", 0.15)))
+BASE_SET = SetRecipe(
+    "base",
+    16_000,
+    64,
+    11,
+    (("flat", 0.64), ("shaded", 0.12), ("outline", 0.12), ("hatched", 0.12)),
+)
+NAMED_BASE_SET = replace(BASE_SET, style_words=1.0)  # the same pictures, styles named
 UPGRADED_SET = SetRecipe(
     "upgraded",
     12_000,
@@ -37,7 +44,15 @@ UPGRADED_SET = SetRecipe(
 )
 OUTLINE_SET = SetRecipe("outline", 1_500, 64, 13, (("outline", 1.0),), 1.0)
 HATCHED_SET = SetRecipe("hatched", 1_500, 64, 14, (("hatched", 1.0),), 1.0)
-SETS = {s.name: s for s in (BASE_SET, UPGRADED_SET, OUTLINE_SET, HATCHED_SET)}
+UPGRADED_OUTLINE_SET = SetRecipe("upgraded-outline", 1_500, 128, 16, (("outline", 1.0),), 1.0)
+UPGRADED_HATCHED_SET = SetRecipe("upgraded-hatched", 1_500, 128, 17, (("hatched", 1.0),), 1.0)
+SETS = {
+    s.name: s
+    for s in (
+        *(BASE_SET, UPGRADED_SET, OUTLINE_SET, HATCHED_SET),
+        *(UPGRADED_OUTLINE_SET, UPGRADED_HATCHED_SET),
+    )
+}
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ Parts depend on each other: vae-* -> base, upgraded -> controlnet-*, lora-*; the
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from torch import Tensor
 
 from pocket.conditions import canny, mask
 from pocket.data import (
     BASE_SET,
-    HATCHED_SET,
-    OUTLINE_SET,
+    NAMED_BASE_SET,
     SETS,
     UPGRADED_SET,
     PictureSet,
@@ -23,6 +23,8 @@ from pocket.data import (
 )
 from pocket.fit import FitSettings, fit
 from pocket.models import (
+    BASE_SIZE_PX,
+    UPGRADED_SIZE_PX,
     build_base_text_encoder,
     build_base_unet,
     build_controlnet,
@@ -36,7 +38,7 @@ from pocket.train_lora import add_lora, save_kohya
 from pocket.train_scorer import draw_scorer_set, refresh_statistics, scorer_loss
 from pocket.train_unet import (
     BaseModel,
-    ControlledBase,
+    Controlled,
     Latents,
     UpgradedModel,
     noise_loss,
@@ -44,24 +46,35 @@ from pocket.train_unet import (
 )
 from pocket.train_vae import encode, fix_posterior, set_scaling_factor, vae_loss
 
+Side = Literal["base", "upgraded"]
+
 NULL_SHARE = 0.12
-VAE = FitSettings(2000, 16, 2e-3, seed=1, weight_decay=1e-4, grad_clip=2.0)
+VAE = {
+    "base": FitSettings(3000, 16, 2e-3, seed=1, weight_decay=1e-4, grad_clip=2.0),
+    "upgraded": FitSettings(2000, 16, 2e-3, seed=1, weight_decay=1e-4, grad_clip=2.0),
+}
 BASE = FitSettings(5000, 64, 2e-3, seed=2, ema_decay=0.998)
+BASE_WORDS = FitSettings(2000, 64, 1.5e-3, seed=7, ema_decay=0.995)
 UPGRADED = FitSettings(5000, 32, 1.5e-3, seed=3, ema_decay=0.998)
 CONTROLNET = FitSettings(1200, 32, 1e-3, seed=4)
 LORA = FitSettings(450, 32, 2e-3, seed=5, ema_decay=0.99)
-SCORER = FitSettings(1000, 64, 2e-3, seed=6, ema_decay=0.99)
+CONTROLNET_OF = {"base": CONTROLNET, "upgraded": FitSettings(1200, 24, 1e-3, seed=4)}
+LORA_OF = {"base": LORA, "upgraded": FitSettings(450, 24, 2e-3, seed=5, ema_decay=0.99)}
+SCORER = FitSettings(3000, 64, 2e-3, seed=6, ema_decay=0.99)
 
 
-def train_vae(side: str, work: Path) -> float:
+def train_vae(side: Side, work: Path) -> float:
     """Autoencoder of one side; returns the mean loss of the last tenth, as all of these do."""
-    torch.manual_seed(VAE.seed)
-    recipes = (BASE_SET, OUTLINE_SET, HATCHED_SET) if side == "base" else (UPGRADED_SET,)
-    images = np.concatenate([draw_set(r, work / "data").images for r in recipes])
+    torch.manual_seed(VAE[side].seed)
+    upgraded = draw_set(UPGRADED_SET, work / "data")
+    images = upgraded.images
+    if side == "base":  # the mapper's training shows it the upgraded model's pictures too
+        small = upgraded.downscaled(BASE_SET.size_px)
+        images = np.concatenate([draw_set(BASE_SET, work / "data").images, small])
     vae: Any = build_vae(size_px=images.shape[1])
     vae.to(memory_format=torch.channels_last)
     out_dir = work / f"vae-{side}"
-    loss = fit(vae, vae_loss(vae, images), settings=VAE, out_dir=out_dir)
+    loss = fit(vae, vae_loss(vae, images), settings=VAE[side], out_dir=out_dir)
     fix_posterior(vae)
     set_scaling_factor(vae, images[-512:])
     vae.save_pretrained(out_dir / "final")
@@ -69,13 +82,19 @@ def train_vae(side: str, work: Path) -> float:
 
 
 def train_base(work: Path) -> float:
-    """Base UNet with its text encoder."""
+    """Base UNet with its text encoder; at the end captions name the styles.
+
+    Without words for styles the base model's features tell a style only where the picture is
+    almost clean, and no mapper can learn to read it where the noise is high.
+    """
     torch.manual_seed(BASE.seed)
     model = BaseModel(build_base_unet(), build_base_text_encoder())
     model.to(memory_format=torch.channels_last)
     data, _ = _latents("base", "base", work)
-    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
-    loss = fit(model, loss_at, settings=BASE, out_dir=work / "base")
+    fit(model, noise_loss(model, data, null_share=NULL_SHARE), settings=BASE, out_dir=work / "base")
+    named = Latents(data.z_nchw, tokenize(draw_set(NAMED_BASE_SET, work / "data").captions))
+    loss_at = noise_loss(model, named, null_share=NULL_SHARE)
+    loss = fit(model, loss_at, settings=BASE_WORDS, out_dir=work / "base-words")
     model.unet.save_pretrained(work / "base" / "final" / "unet")
     model.text_encoder.save_pretrained(work / "base" / "final" / "text_encoder")
     return loss
@@ -96,32 +115,49 @@ def train_upgraded(work: Path) -> float:
     return loss
 
 
-def train_controlnet(kind: str, work: Path) -> float:
-    """ControlNet for `canny` or `mask` conditions on the frozen base model."""
+def train_controlnet(kind: str, work: Path, *, side: Side = "base") -> float:
+    """ControlNet for `canny` or `mask` conditions on one frozen model.
+
+    Conditions are always found at the base model's size; the upgraded model sees them enlarged.
+    """
     torch.manual_seed(CONTROLNET.seed)
-    base = load_base(work)
-    data, pictures = _latents("base", "base", work)
-    detect = {"canny": canny, "mask": mask}[kind]
-    conditions = torch.from_numpy(np.stack([detect(x)[..., 0] for x in pictures.images]))
-    model = ControlledBase(base, build_controlnet(base.unet), conditions)
+    frozen = load_base(work) if side == "base" else load_upgraded(work)
+    data, pictures = _latents(side, side, work)
+    conditions = _conditions(kind, pictures, side)
+    model = Controlled(frozen, build_controlnet(frozen.unet), conditions)
     model.controlnet.to(memory_format=torch.channels_last)
     loss_at = noise_loss(model, data, null_share=NULL_SHARE)
-    out_dir = work / f"controlnet-{kind}"
-    loss = fit(model.controlnet, loss_at, settings=CONTROLNET, out_dir=out_dir)
+    out_dir = work / (f"controlnet-{kind}" if side == "base" else f"upgraded-controlnet-{kind}")
+    loss = fit(model.controlnet, loss_at, settings=CONTROLNET_OF[side], out_dir=out_dir)
     model.controlnet.save_pretrained(out_dir / "final")
     return loss
 
 
-def train_lora(style: Style, work: Path) -> float:
-    """Style LoRA on the frozen base model; half of its captions carry the trigger words."""
+def _conditions(kind: str, pictures: PictureSet, side: Side) -> Tensor:
+    detect = {"canny": canny, "mask": mask}[kind]
+    images = pictures.images if side == "base" else pictures.downscaled(BASE_SIZE_PX)
+    found = torch.from_numpy(np.stack([detect(x)[..., 0] for x in images]))
+    if side == "base":
+        return found
+    factor = UPGRADED_SIZE_PX // BASE_SIZE_PX
+    return found.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+
+
+def train_lora(style: Style, work: Path, *, side: Side = "base") -> float:
+    """Style LoRA on one frozen model; its captions carry the trigger words."""
     torch.manual_seed(LORA.seed)
-    base = load_base(work)
-    add_lora(base)
-    data, _ = _latents(style, "base", work)
-    loss_at = noise_loss(base, data, null_share=NULL_SHARE)
-    out_dir = work / f"lora-{style}"
-    loss = fit(base.unet, loss_at, settings=LORA, out_dir=out_dir)
-    save_kohya(base, out_dir / "final.safetensors", trigger=STYLE_WORDS[style])
+    model = load_base(work) if side == "base" else load_upgraded(work)
+    add_lora(model)
+    data, _ = _latents(style if side == "base" else f"upgraded-{style}", side, work)
+    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
+    out_dir = work / (f"lora-{style}" if side == "base" else f"upgraded-lora-{style}")
+    loss = fit(model.unet, loss_at, settings=LORA_OF[side], out_dir=out_dir)
+    save_kohya(
+        model,
+        out_dir / "final.safetensors",
+        trigger=STYLE_WORDS[style],
+        base_version={"base": "sd_v1", "upgraded": "sdxl_base_v1-0"}[side],
+    )
     return loss
 
 
@@ -143,6 +179,15 @@ def load_base(work: Path) -> BaseModel:
     final = work / "base" / "final"
     model.unet = type(model.unet).from_pretrained(final / "unet")
     model.text_encoder = type(model.text_encoder).from_pretrained(final / "text_encoder")
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def load_upgraded(work: Path) -> UpgradedModel:
+    """The trained upgraded UNet and text encoders of a work folder, frozen, channels last."""
+    model = UpgradedModel(build_upgraded_unet(), *build_upgraded_text_encoders())
+    for name, part in model.named_children():
+        final = work / "upgraded" / "final" / name
+        setattr(model, name, type(part).from_pretrained(final))  # type: ignore[attr-defined]
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

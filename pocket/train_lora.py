@@ -1,4 +1,4 @@
-"""Trains a style LoRA on the frozen base UNet with peft and writes it in kohya's file format."""
+"""Trains a style LoRA on a frozen UNet with peft and writes it in kohya's file format."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pocket.train_unet import BaseModel
+from pocket.train_unet import FrozenModel
 
 RANK = 16
 ALPHA = 16
@@ -18,10 +18,10 @@ TARGETS = (
 )
 
 
-def add_lora(base: BaseModel) -> None:
-    """Freeze the base model and put trainable low-rank layers into its UNet."""
-    base.requires_grad_(False)
-    base.unet.add_adapter(
+def add_lora(model: FrozenModel) -> None:
+    """Freeze a model and put trainable low-rank layers into its UNet."""
+    model.requires_grad_(False)
+    model.unet.add_adapter(
         LoraConfig(
             r=RANK,
             lora_alpha=ALPHA,
@@ -31,11 +31,11 @@ def add_lora(base: BaseModel) -> None:
     )
 
 
-def kohya_state(base: BaseModel) -> dict[str, Tensor]:
+def kohya_state(model: FrozenModel) -> dict[str, Tensor]:
     """The trained layers under kohya's names, float16: `.lora_down`, `.lora_up` and `.alpha`."""
     names = {"lora_A": "lora_down", "lora_B": "lora_up"}
     state: dict[str, Tensor] = {}
-    for key, value in get_peft_model_state_dict(base.unet).items():
+    for key, value in get_peft_model_state_dict(model.unet).items():
         module, part, _ = key.rsplit(".", 2)
         prefix = "lora_unet_" + module.replace(".", "_")
         state[f"{prefix}.{names[part]}.weight"] = value.detach().half().contiguous()
@@ -43,15 +43,15 @@ def kohya_state(base: BaseModel) -> dict[str, Tensor]:
     return state
 
 
-def save_kohya(base: BaseModel, path: Path, *, trigger: str) -> None:
+def save_kohya(model: FrozenModel, path: Path, *, trigger: str, base_version: str) -> None:
     """Write the LoRA with the metadata that kohya's trainer records."""
     metadata = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(RANK),
         "ss_network_alpha": str(ALPHA),
-        "ss_base_model_version": "sd_v1",
+        "ss_base_model_version": base_version,
         "ss_output_name": path.stem,
         "modelspec.trigger_phrase": trigger,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(kohya_state(base), path, metadata=metadata)
+    save_file(kohya_state(model), path, metadata=metadata)

@@ -30,10 +30,14 @@ class BaseModel(nn.Module):
         self.unet = unet
         self.text_encoder = text_encoder
 
+    def conditions(self, ids_bl: Tensor) -> tuple[Tensor, None]:
+        """Hidden states (B x L x D); nothing is added."""
+        return self.text_encoder(ids_bl).last_hidden_state, None
+
     def forward(
         self, x_bchw: Tensor, timestep_b: Tensor, ids_bl: Tensor, index_b: Tensor
     ) -> Tensor:
-        text_bld = self.text_encoder(ids_bl).last_hidden_state
+        text_bld, _ = self.conditions(ids_bl)
         return self.unet(x_bchw, timestep_b, text_bld, return_dict=False)[0]
 
 
@@ -58,39 +62,52 @@ class UpgradedModel(nn.Module):
         hidden_bld = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
         return hidden_bld, second.text_embeds
 
+    def conditions(self, ids_bl: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hidden states (B x L x 2W), pooled vector and size conditioning."""
+        hidden_bld, pooled = self.text(ids_bl)
+        return hidden_bld, {"text_embeds": pooled, "time_ids": upgraded_time_ids(len(ids_bl))}
+
     def forward(
         self, x_bchw: Tensor, timestep_b: Tensor, ids_bl: Tensor, index_b: Tensor
     ) -> Tensor:
-        hidden_bld, pooled = self.text(ids_bl)
-        conditions = {"text_embeds": pooled, "time_ids": upgraded_time_ids(len(x_bchw))}
-        return self.unet(
-            x_bchw, timestep_b, hidden_bld, added_cond_kwargs=conditions, return_dict=False
-        )[0]
+        text_bld, added = self.conditions(ids_bl)
+        return self.unet(x_bchw, timestep_b, text_bld, added_cond_kwargs=added, return_dict=False)[
+            0
+        ]
 
 
-class ControlledBase(nn.Module):
-    """A trainable ControlNet on the frozen base model; `conditions` are uint8 N x H x W."""
+FrozenModel = BaseModel | UpgradedModel
 
-    def __init__(self, base: BaseModel, controlnet: Any, conditions: Tensor) -> None:
+
+class Controlled(nn.Module):
+    """A trainable ControlNet on a frozen model; `conditions` are uint8 N x H x W."""
+
+    def __init__(self, model: FrozenModel, controlnet: Any, conditions: Tensor) -> None:
         super().__init__()
         self.controlnet = controlnet.requires_grad_(True)
-        self.frozen = [base.requires_grad_(False).eval()]  # in a list: not a submodule
+        self.frozen = [model.requires_grad_(False).eval()]  # in a list: not a submodule
         self.conditions = conditions
 
     def forward(
         self, x_bchw: Tensor, timestep_b: Tensor, ids_bl: Tensor, index_b: Tensor
     ) -> Tensor:
-        base = self.frozen[0]
+        model = self.frozen[0]
         with torch.no_grad():
-            text_bld = base.text_encoder(ids_bl).last_hidden_state
+            text_bld, added = model.conditions(ids_bl)
         condition_bchw = (self.conditions[index_b].float() / 255)[:, None].expand(-1, 3, -1, -1)
         down, middle = self.controlnet(
-            x_bchw, timestep_b, text_bld, controlnet_cond=condition_bchw, return_dict=False
-        )
-        return base.unet(
             x_bchw,
             timestep_b,
             text_bld,
+            controlnet_cond=condition_bchw,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return model.unet(
+            x_bchw,
+            timestep_b,
+            text_bld,
+            added_cond_kwargs=added,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             return_dict=False,

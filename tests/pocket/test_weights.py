@@ -80,14 +80,12 @@ def test_the_base_model_draws_what_the_caption_says_in_flat_style() -> None:
     pictures = draw(base_pipeline())
     assert pictures.shape == (N_IMAGES, 64, 64, 3)
     readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
-    assert np.mean([r.accuracy for r in readings]) > 0.65
-    assert np.mean([read_style(p) == "flat" for p in pictures]) > 0.6
+    assert np.mean([r.accuracy for r in readings]) > 0.75
+    assert np.mean([read_style(p) == "flat" for p in pictures]) > 0.7
 
 
 def test_the_upgraded_model_draws_larger_and_shaded() -> None:
-    pipe = StableDiffusionXLPipeline.from_pretrained(
-        part_path("upgraded"), dtype=torch.float32
-    )
+    pipe = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     pictures = draw(pipe)
     assert pictures.shape == (N_IMAGES, 128, 128, 3)
@@ -120,7 +118,7 @@ def test_a_lora_in_kohya_format_works_in_the_stock_pipeline(style: Style) -> Non
     finally:
         pipe.unload_lora_weights()
     plain = draw(base_pipeline())
-    assert np.mean([read_style(p) == style for p in pictures]) > 0.3
+    assert np.mean([read_style(p) == style for p in pictures]) > 0.5
     assert np.mean([read_style(p) == style for p in plain]) < 0.1
 
 
@@ -128,7 +126,7 @@ def test_the_scorer_prefers_the_right_caption() -> None:
     scorer = load_scorer()
     pictures = [render(s, "shaded", 128) for s in SCENES]
     cosines = scorer.encode_images(pictures) @ scorer.encode_texts([caption(s) for s in SCENES]).T
-    assert np.mean(cosines.argmax(1) == np.arange(N_IMAGES)) > 0.7
+    assert np.mean(cosines.argmax(1) == np.arange(N_IMAGES)) > 0.85
 
 
 def _agreement(pictures: np.ndarray) -> float:
