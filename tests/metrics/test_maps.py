@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from metrics import detectors, maps
 from metrics.networks import annotators
@@ -45,6 +46,8 @@ def test_rank_correlation_has_its_known_values():
     assert maps.of_ranks(255 - a, a).value == pytest.approx(-1)
     assert maps.of_ranks(np.zeros_like(a), a).value == 0
     assert maps.of_ranks(a, np.zeros_like(a)).value is None
+    b = np.rint(depth_map(5) / 30)  # with ties
+    assert maps.of_ranks(a, b).value == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic)
 
 
 def test_small_conditions_have_no_ms_ssim():
