@@ -230,7 +230,7 @@ def _of_sets(
     sums: dict[str, list[float]] = {}
     for knobs, ours in sides[0].items():
         theirs = sides[1].get(knobs)
-        pseudo = [_pseudo_values(row) for row in (ours, theirs)]
+        pseudo = [pseudo_values(row) for row in (ours, theirs)]
         if pseudo[0] is None or pseudo[1] is None:
             which = "baseline" if pseudo[0] is None else "candidate"
             return [], [f"the {which}'s set of images has no score with its prompts left out"]
@@ -241,7 +241,7 @@ def _of_sets(
     return [(first_case[p], float(np.mean(d))) for p, d in sums.items() if p in first_case], []
 
 
-def _pseudo_values(row: Row | None) -> dict[str, float] | None:
+def pseudo_values(row: Row | None) -> dict[str, float] | None:
     """n x value - (n - 1) x value without the prompt (Tukey 1958), by prompt."""
     if row is None or row["value"] is None or not row["leave_one_out"]:
         return None

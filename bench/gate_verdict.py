@@ -118,22 +118,34 @@ def judge(samples: Sequence[Sample], rules: Rules) -> Judgment:
 
 def decide(samples: Sequence[Sample], rules: Rules) -> tuple[int, list[Decision]]:
     """The number of looks taken and each test's decision after them."""
-    n_looks = max((len(sample.looks) for sample in samples), default=0)
-    decisions = decide_at(samples, rules, 1)
-    for n_taken in range(1, n_looks + 1):
-        decisions = decide_at(samples, rules, n_taken)
+    n_looks = max([1, *(len(sample.looks) for sample in samples)])
+    z_values: list[list[tuple[float, float]]] = [[] for _ in samples]
+    decisions: list[Decision] = []
+    for look in range(n_looks):
+        for sample, z in zip(samples, z_values, strict=True):
+            z += [_z_values(sample, rules, x) for x in sample.looks[look : look + 1]]
+        decisions = _decisions(samples, z_values, rules)
         if overall(decisions) != "inconclusive":
-            return n_taken, decisions
-    return max(n_looks, 1), decisions
+            return look + 1, decisions
+    return n_looks, decisions
 
 
-def decide_at(samples: Sequence[Sample], rules: Rules, n_taken: int) -> list[Decision]:
-    """Each test's decision after a number of looks."""
-    raw = [_p_values(sample, rules, n_taken) for sample in samples]
-    losses, margins = (holm([p[i] for p in raw]) for i in (0, 1))
+def _decisions(
+    samples: Sequence[Sample], z_values: Sequence[Sequence[tuple[float, float]]], rules: Rules
+) -> list[Decision]:
+    """Sequential p-values of both kinds, each corrected by Holm; 1 where nothing is known."""
+    raw = [
+        [
+            sequential_p([pair[kind] for pair in z], sample.shares[: len(z)])
+            if z and sample.missing is None
+            else 1.0
+            for sample, z in zip(samples, z_values, strict=True)
+        ]
+        for kind in (0, 1)
+    ]
     return [
         Decision(_verdict(loss, margin, rules.alpha), loss, margin)
-        for loss, margin in zip(losses, margins, strict=True)
+        for loss, margin in zip(holm(raw[0]), holm(raw[1]), strict=True)
     ]
 
 
@@ -148,7 +160,8 @@ def overall(decisions: Sequence[Decision]) -> VerdictName:
 def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None:
     """Prompts at which all tests together pass with the rules' power where nothing is lost.
 
-    From the spreads measured by a look; None where one is not known.
+    From the spreads measured by a look; None where one is not known. A false regression ends a
+    gate too, so the power is raised by half of alpha.
     """
     spreads = [_spread(sample, _data(sample, n_taken)) for sample in samples]
     if not samples or None in spreads:
@@ -158,8 +171,9 @@ def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None
         for sample, spread in zip(samples, spreads, strict=True)
         if spread is not None
     ]
+    power = min(rules.power + rules.alpha / 2, 0.999)
     shares = samples[0].shares if len({s.shares for s in samples}) == 1 else (1.0,)
-    n = planned_prompts(tuple(sorted(effects)), alpha=rules.alpha, power=rules.power, shares=shares)
+    n = planned_prompts(tuple(sorted(effects)), alpha=rules.alpha, power=power, shares=shares)
     return max(n, rules.min_prompts)
 
 
@@ -169,23 +183,13 @@ def _verdict(p_loss: float, p_margin: float, alpha: float) -> VerdictName:
     return "regression" if p_loss <= alpha else "inconclusive"
 
 
-def _p_values(sample: Sample, rules: Rules, n_taken: int) -> tuple[float, float]:
-    """Sequential p-values of "no loss" and of "a loss of the margin"; 1 where nothing is known."""
-    taken = sample.looks[:n_taken]
-    shares = sample.shares[: len(taken)]
-    if sample.missing is not None or not taken:
-        return 1.0, 1.0
-    z_loss, z_margin = [], []
-    for x in taken:
-        loss = margin = None
-        if len(x) >= rules.min_prompts:
-            loss = loss_p(x, seed=rules.seed, n_flips=rules.n_flips)
-            margin = within_margin_p(
-                x, sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt
-            )
-        z_loss.append(math.nan if loss is None else z_of(loss))
-        z_margin.append(math.nan if margin is None else z_of(margin))
-    return sequential_p(z_loss, shares), sequential_p(z_margin, shares)
+def _z_values(sample: Sample, rules: Rules, x: np.ndarray) -> tuple[float, float]:
+    """Evidence for a loss and for none beyond the margin, as normal values; NaN for none."""
+    if len(x) < rules.min_prompts:
+        return math.nan, math.nan
+    loss = loss_p(x, seed=rules.seed, n_flips=rules.n_flips)
+    margin = within_margin_p(x, sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt)
+    return math.nan if loss is None else z_of(loss), math.nan if margin is None else z_of(margin)
 
 
 def _test(

@@ -35,9 +35,11 @@ def within_margin_p(
 ) -> float | None:
     """One-sided p that the mean difference is -margin or less: Student's t over prompts.
 
-    The variance is at least what scores in steps of `step` have when their mean is -margin (see
-    `least_variance`): without that floor, a few prompts without any change would "prove" that
-    rare losses are none. None below the least number of prompts.
+    The larger of the plain p and that of Hall's transformation (Hall 1992, "On the removal of
+    skewness by transformation"): rare large losses make the plain one too small. The variance is
+    at least what scores in steps of `step` have when their mean is -margin (`least_variance`):
+    without that floor, a few prompts without any change would "prove" that rare losses are none.
+    None below the least number of prompts.
     """
     from scipy.special import stdtr
 
@@ -45,9 +47,13 @@ def within_margin_p(
     if n < MIN_CLUSTERS:
         return None
     floor = least_variance(margin, step=step, n_per_prompt=n_per_prompt)
-    variance = max(float(differences.var(ddof=1)), floor)
-    t = (float(differences.mean()) + margin) / math.sqrt(max(variance, 1e-18) / n)
-    return float(stdtr(n - 1, -t))
+    variance = max(float(differences.var(ddof=1)), floor, 1e-18)
+    mean = float(differences.mean())
+    t = math.sqrt(n / variance) * (mean + margin)
+    skewness = float(((differences - mean) ** 3).mean()) / variance**1.5
+    a = skewness / math.sqrt(n)
+    transformed = t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+    return float(stdtr(n - 1, -min(t, transformed)))
 
 
 def least_variance(margin: float, *, step: float, n_per_prompt: float = 1.0) -> float:
