@@ -14,6 +14,7 @@ PACKAGES = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "ru
 TORCH_FREE = (
     *PACKAGES,
     *("bench.cli", "bench.errors", "bench.plan", "bench.schema", "bench.store", "bench.summary"),
+    *("bench.gate", "bench.gate_report", "bench.policy", "metrics.stats_ratio"),
     *("metrics.stats", "plugins_manifest.cases", "plugins_manifest.load", "pocket.weights"),
     "runners.base",
 )
