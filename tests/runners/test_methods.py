@@ -15,9 +15,9 @@ from diffusers import (
 from PIL import Image
 
 from runners.base import PluginFile, RenderCase, Variant
+from runners.controlnet_plugin import load_controlnet
 from runners.families import Family
 from runners.group import run_group
-from runners.plugins import load_plugin
 from runners.session import image_seed
 from tests.runners.conftest import METHODS, SETTINGS
 from xadapter.noise import NoiseSource, generators_from
@@ -74,7 +74,7 @@ def test_base_with_a_controlnet_is_the_stock_controlnet_pipeline(
     family: Family, controlnet: PluginFile, cases: list[RenderCase]
 ) -> None:
     case = cases[0]
-    net = load_plugin(controlnet, family).controlnet
+    net = load_controlnet(controlnet, family).net
     assert case.condition is not None
     pipe = StableDiffusionControlNetPipeline(
         **{**family.base.components, "scheduler": schedulers(family)[0]},
