@@ -65,6 +65,6 @@ def base_problem(base: Base, own_cross_dim: int | None) -> Problem | None:
             f"made for {made_for}: its cross-attentions read text of width {base.cross_dim}, "
             f"those of the base model {own_cross_dim}",
         )
-    if base.name not in (own, "unknown") and base.cross_dim is None:
+    if base.cross_dim is None and "unknown" not in (base.name, own) and base.name != own:
         return Problem("wrong-base", f"made for {base.name}, by its layers, not for {own}")
     return None

@@ -96,7 +96,18 @@ def _string(text: str, at: int) -> tuple[str, int]:
         value, end = _STRINGS.raw_decode(text, at)
     except ValueError as error:
         raise _not_json("a name or text does not end", at) from error
+    if not _is_whole(value):
+        raise _not_json("half a character", at)
     return value, _skip(text, end)
+
+
+def _is_whole(value: str) -> bool:
+    """Whether text has no lone surrogates, which no encoding can write."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _skip(text: str, at: int) -> int:

@@ -36,6 +36,7 @@ LAYOUTS: Mapping[str, str] = MappingProxyType(
         "controllllite": "`lllite_unet_...`",
         "control-lora": "`lora_controlnet` and low-rank parts of a ControlNet",
         "custom-diffusion": "`...to_k_custom_diffusion.weight`",
+        "aesthetic-gradient": "one bare tensor (AUTOMATIC1111)",
         "motion-module": "`...motion_modules...` (AnimateDiff)",
         "ip-adapter-faceid": "IP-Adapter with LoRA layers (`to_q_lora`)",
         "checkpoint": "a whole model: UNet, VAE or text encoder",

@@ -12,20 +12,20 @@ from functools import cache, cached_property
 
 from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.sgm import sgm_modules
-from plugins_manifest.formats.table import TEXT, UNET, modules_of, sd15_table
+from plugins_manifest.formats.table import TEXT, TEXT_2, UNET, modules_of, sd15_table
 
-# Prefix -> side, for names whose dots are underscores (kohya, LyCORIS). `None`: a text encoder
-# that SD1.5 does not have. Longer prefixes first.
+# Prefix -> side, for names whose dots are underscores (kohya, LyCORIS). Longer prefixes first.
+# `None`: a text encoder that no base or upgraded model here has.
 _FLAT: tuple[tuple[str, str | None], ...] = (
     ("lora_unet_", UNET),
     ("lora_te1_", TEXT),
-    ("lora_te2_", None),
+    ("lora_te2_", TEXT_2),
     ("lora_te3_", None),
     ("lora_te_", TEXT),
     ("lycoris_", ""),
     ("oft_unet_", UNET),
     ("oft_te1_", TEXT),
-    ("oft_te2_", None),
+    ("oft_te2_", TEXT_2),
     ("oft_te_", TEXT),
 )
 # The same for names with dots (diffusers, PEFT, ComfyUI); "" may be either side.
@@ -33,7 +33,7 @@ _DOTTED: tuple[tuple[str, str | None], ...] = (
     ("model.diffusion_model.", UNET),
     ("diffusion_model.", UNET),
     ("unet.", UNET),
-    ("text_encoder_2.", None),
+    ("text_encoder_2.", TEXT_2),
     ("text_encoder_3.", None),
     ("text_encoder.", TEXT),
     ("text_encoders.clip_l.transformer.", TEXT),
@@ -110,7 +110,7 @@ class Names:
         rest = written.removeprefix(prefix)
         for known in _sides(side):
             flat_side = known.replace(".", "_")
-            level = _FLAT_TEXT_LEVEL if known == TEXT else ""
+            level = "" if known == UNET else _FLAT_TEXT_LEVEL
             name = flat_side + rest.removeprefix(level)
             if name in self._flat:
                 return Name(written, prefix, self._flat[name], is_sgm=False)
@@ -125,7 +125,7 @@ class Names:
         is_raw = written.startswith(_RAW) or rest.startswith(_RAW)
         rest = rest.removeprefix(_RAW)
         for known in _sides(side):
-            name = known + (rest.removeprefix(_TEXT_LEVEL) if known == TEXT else rest)
+            name = known + (rest if known == UNET else rest.removeprefix(_TEXT_LEVEL))
             # Old attention processors say `to_out` where the model says `to_out.0`.
             for spelled in (name, name + ".0"):
                 if spelled in self._own:
@@ -146,7 +146,8 @@ def _tokens(name: str) -> list[str]:
 
 
 def _as_kohya(flat: str) -> str:
-    text = TEXT.replace(".", "_")
-    if flat.startswith(text):
-        return "lora_te_text_model_" + flat.removeprefix(text)
+    for side, prefix in ((TEXT_2, "lora_te2_"), (TEXT, "lora_te_")):
+        start = side.replace(".", "_")
+        if flat.startswith(start):
+            return prefix + _FLAT_TEXT_LEVEL + flat.removeprefix(start)
     return "lora_" + flat

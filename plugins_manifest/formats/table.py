@@ -16,6 +16,7 @@ from plugins_manifest.formats.parsed import BaseModel, ModuleTable
 
 TABLE_FILE = Path(__file__).with_name("sd15.json")
 UNET, TEXT = "unet.", "text_encoder."
+TEXT_2 = "text_encoder_2."  # SDXL's second one
 
 CROSS_DIMS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2", 2048: "sdxl"})
 

@@ -36,6 +36,11 @@ _FIRST = (
         "Custom Diffusion replaces attention processors; it is not supported",
     ),
     _Sign(
+        re.compile(r"tensor"),  # a bare tensor, named so when it was converted
+        "aesthetic-gradient",
+        "an aesthetic gradient steers sampling by a picture's embedding; it is not supported",
+    ),
+    _Sign(
         re.compile(r".*motion_modules\..+"),
         "motion-module",
         "a motion module makes videos; it changes nothing about one image",

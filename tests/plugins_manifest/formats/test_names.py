@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_controlnet_checkpoint,
     convert_ldm_unet_checkpoint,
@@ -50,10 +52,37 @@ def original_state(table: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]
     return state
 
 
-@pytest.mark.parametrize("which", ["sd15", "tiny"])
+@cache
+def sdxl_like_table() -> dict[str, tuple[int, ...]]:
+    """SDXL's topology (no attention in the first block, deeper ones below), narrow."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            block_out_channels=(8, 16, 32),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 3),
+            norm_num_groups=8,
+            cross_attention_dim=2048,
+            attention_head_dim=(1, 2, 4),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=64,
+        )
+    return {f"unet.{name}": tuple(p.shape) for name, p in unet.named_parameters()}
+
+
+TABLES = {
+    "sd15": (lambda: dict(sd15_table()), {"layers_per_block": 2}),
+    "tiny": (lambda: dict(tiny_table()), {"layers_per_block": 1}),
+    "sdxl": (sdxl_like_table, {"layers_per_block": 2, "addition_embed_type": "text_time"}),
+}
+
+
+@pytest.mark.parametrize("which", TABLES)
 def test_original_names_are_those_that_diffusers_converts(which: str) -> None:
-    table = dict(sd15_table()) if which == "sd15" else dict(tiny_table())
-    config = {"layers_per_block": 2 if which == "sd15" else 1}
+    make, config = TABLES[which]
+    table = make()
     state = {f"model.diffusion_model.{name}": v for name, v in original_state(table).items()}
     converted = convert_ldm_unet_checkpoint(state, config)
     wanted = [name for name in table if name.startswith("unet.")]
@@ -79,6 +108,16 @@ def test_a_real_sd15_controlnet_has_every_key_that_is_expected() -> None:
     header = Header({k: TensorInfo("F16", s, 0, 0) for k, s in shapes.items()}, {}, 0, 0)
     parsed = parse_controlnet(header, sd15_table())
     assert (parsed.base_model, parsed.problems, len(parsed.other_keys)) == ("sd1", (), 340)
+
+
+def test_the_second_text_encoder_is_found_where_the_model_has_one() -> None:
+    module = "text_encoder_2.encoder.layers.3.mlp.fc1"
+    names = Names({f"{module}.weight": (8, 8), "unet.conv_in.weight": (4, 4, 3, 3)})
+    assert names.resolve("lora_te2_text_model_encoder_layers_3_mlp_fc1").module == module
+    assert names.resolve("text_encoder_2.text_model.encoder.layers.3.mlp.fc1").module == module
+    assert names.resolve("lora_te1_text_model_encoder_layers_3_mlp_fc1").module is None
+    near = names.nearest("lora_te2_text_model_encoder_layers_3_mlp_fc2")
+    assert near[0] == "lora_te2_text_model_encoder_layers_3_mlp_fc1"
 
 
 def test_every_module_has_one_kohya_name_and_is_found_by_it() -> None:

@@ -322,6 +322,7 @@ UNSUPPORTED = (
         "Custom Diffusion",
         {"mid_block.attn2.processor.to_k_custom_diffusion.weight": (8, 8)},
     ),
+    _unsupported("aesthetic-gradient", "an aesthetic gradient, converted", {"tensor": (1, 768)}),
     _unsupported(
         "motion-module",
         "AnimateDiff",

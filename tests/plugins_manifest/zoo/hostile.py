@@ -81,7 +81,7 @@ def _dirty() -> bytes:
         {
             "ss_output_name": "\x1b[2J\x1b]0;owned\x07\u202egnp.exe",
             "modelspec.title": "<script>alert(1)</script><img src=x onerror=alert(2)>",
-            "ss_training_comment": "=cmd|'/c calc'!A1 \ud800 \x00 line\nVerdict: ok",
+            "ss_training_comment": "=cmd|'/c calc'!A1 \x00 line\nVerdict: ok",
             "\x1b[31mname": "red",
         }
     )
@@ -304,8 +304,8 @@ HOSTILE = (
     ),
     _animal(
         "many-modules",
-        "6,000 modules of no model",
-        lambda: _many_modules(6_000),
+        "4,000 modules of no model",
+        lambda: _many_modules(4_000),
         "unmatched-module",
         format="kohya",
     ),
@@ -401,7 +401,13 @@ HOSTILE = (
         "surrogate-name",
         "half a character in a name",
         lambda: with_header('{"\\ud800":' + json.dumps(entry()) + "}", _FOUR),
-        "bad-name",
+        "header-not-json",
+    ),
+    _animal(
+        "surrogate-metadata",
+        "half a character in the metadata",
+        lambda: with_header('{"__metadata__":{"a":"\\ud800"}}'),
+        "header-not-json",
     ),
     _animal(
         "traversal",
@@ -412,7 +418,7 @@ HOSTILE = (
     ),
     _animal(
         "dirty-metadata",
-        "terminal codes, HTML and half characters in the metadata",
+        "terminal codes, HTML, formulas and false lines in the metadata",
         _dirty,
         "",
         verdict="ok",

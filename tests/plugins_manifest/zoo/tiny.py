@@ -1,13 +1,17 @@
-"""A tiny UNet with SD1.5's text width, and the real networks that go with it."""
+"""A tiny UNet with SD1.5's text width, and the real networks that go with it.
+
+The libraries are imported where they are used: most of the zoo does not need them.
+"""
 
 from __future__ import annotations
 
 from functools import cache
-
-import torch
-from diffusers import ControlNetModel, T2IAdapter, UNet2DConditionModel
+from typing import TYPE_CHECKING
 
 from plugins_manifest.formats.parsed import ModuleTable
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 TEXT_WIDTH = 768
 N_CROSS_ATTENTIONS = 5
@@ -16,6 +20,9 @@ N_CROSS_ATTENTIONS = 5
 @cache
 def tiny_unet(text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
     """Two blocks a side, attention in the first, without memory."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
     with torch.device("meta"):
         return UNet2DConditionModel(
             block_out_channels=(16, 32),
@@ -37,6 +44,9 @@ def tiny_table() -> ModuleTable:
 
 def controlnet_shapes(text_width: int = TEXT_WIDTH) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of the tiny UNet's ControlNet in diffusers."""
+    import torch
+    from diffusers import ControlNetModel
+
     with torch.device("meta"):
         net = ControlNetModel.from_unet(
             tiny_unet(text_width),
@@ -48,6 +58,9 @@ def controlnet_shapes(text_width: int = TEXT_WIDTH) -> dict[str, tuple[int, ...]
 
 def t2i_shapes(*, light: bool = False) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a small T2I-Adapter in diffusers."""
+    import torch
+    from diffusers import T2IAdapter
+
     with torch.device("meta"):
         net = T2IAdapter(
             in_channels=3,
