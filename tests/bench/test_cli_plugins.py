@@ -49,11 +49,6 @@ methods: [{name: base}]
 """
 
 
-def heed_ctrl_c() -> None:
-    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Shell:
     """Calls the command line in processes of their own, in one folder."""
 
@@ -88,7 +83,6 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=heed_ctrl_c,
         )
 
     def call(self, *words: str, code: int = 0, token: str | None = TOKEN) -> tuple[str, str]:

@@ -6,6 +6,7 @@ off.
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,5 +35,7 @@ def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:
 
 
 if __name__ == "__main__":
+    # a shell starts background jobs with SIGINT ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = json.loads(Path(sys.argv[1]).read_text())
     main(sys.argv[2:], obj=lambda **choices: open_supply(given, **choices))
