@@ -19,3 +19,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def hub_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub is a local server in these tests, also where offline mode is set."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
