@@ -107,3 +107,70 @@ AUDIT = pa.schema(
         ("detail", _TEXT),
     ]
 )
+
+# What a run says about each plugin after the upgrade; every interval is 95 % and draws whole
+# prompts, numerator and denominator jointly. Two levels of rows:
+#   setting  one way to make images (plugin, method, t0, scales), measured on all prompts; base,
+#            floor and oracle are among them
+#   method   one method of a plugin: its score, and under t0 and scales its recommended setting,
+#            chosen on one half of the prompts, with all numbers measured on the other half
+COMPATIBILITY = pa.schema(
+    [
+        ("level", _TEXT),  # setting | method
+        ("plugin", _TEXT),
+        ("kind", _TEXT),
+        ("method", _TEXT),
+        ("t0", _REAL),  # null: the method has none, or (level method) none can be recommended
+        ("plugin_scale", _REAL),
+        ("adapter_scale", _REAL),
+        # measured | no effect (not even on the base model: not incompatible) | not measured
+        ("status", _TEXT),
+        ("reason", _TEXT),  # why retention is null
+        ("function_metric", _TEXT),  # what the plugin is for; null: the run has no such metric
+        ("function_better", _TEXT),  # higher | lower
+        ("function", _REAL),
+        ("function_low", _REAL),
+        ("function_high", _REAL),
+        # share of the plugin's effect kept, (f - f_floor) / (f_base - f_floor); not clipped
+        ("retention", _REAL),
+        ("retention_low", _REAL),
+        ("retention_high", _REAL),
+        # (f - f_floor) / (f_ceiling - f_floor) with the native plugin (method oracle) as ceiling
+        ("normalized_oracle", _REAL),
+        ("normalized_oracle_low", _REAL),
+        ("normalized_oracle_high", _REAL),
+        # the same with the detector's score of the source picture as ceiling (conditions only)
+        ("normalized_source", _REAL),
+        ("normalized_source_low", _REAL),
+        ("normalized_source_high", _REAL),
+        # share of the upgrade's gain in quality, (q_base - q) / (q_base - q_reference); not
+        # clipped. The reference is the upgraded model without plugin ...
+        ("gain_upgraded", _REAL),
+        ("gain_upgraded_low", _REAL),
+        ("gain_upgraded_high", _REAL),
+        # ... or the native plugin's images (method oracle)
+        ("gain_oracle", _REAL),
+        ("gain_oracle_low", _REAL),
+        ("gain_oracle_high", _REAL),
+        # the headline: gain_oracle where the plugin has oracle images, else gain_upgraded
+        ("gain", _REAL),
+        ("gain_low", _REAL),
+        ("gain_high", _REAL),
+        ("gain_reference", _TEXT),  # oracle | upgraded
+        ("gain_metric", _TEXT),  # the kernel distance behind `gain`
+        ("gain_reason", _TEXT),  # why gain is null
+        # area dominated in the (retention, gain) plane over a fixed t0 grid, 0..1; level method
+        ("score", _REAL),
+        ("score_low", _REAL),
+        ("score_high", _REAL),
+        ("score_split_half", _REAL),  # chosen on one half, measured on the other: check of bias
+        ("score_reason", _TEXT),  # why score is null
+        # level method: of the plugin's methods, the one to use (chosen on the first half)
+        ("recommended", _TRUTH),
+        ("n", _WHOLE),  # images behind `function`
+        ("n_prompts", _WHOLE),
+        ("seconds", _REAL),  # per image, mean
+        ("peak_memory_mib", _REAL),
+        ("recipe", _TEXT),  # metrics, references, t0 grid, split: what changes these numbers
+    ]
+)

@@ -216,6 +216,15 @@ class RunStore:
         path = self.tables_dir / "summary.parquet"
         return read_table(path, schema.SUMMARY) if path.exists() else empty_table(schema.SUMMARY)
 
+    def write_compatibility(self, frame: pd.DataFrame) -> None:
+        """Replace tables/compatibility.parquet with rows of `schema.COMPATIBILITY`."""
+        write_table(self.tables_dir / "compatibility.parquet", frame, schema.COMPATIBILITY)
+
+    def compatibility(self) -> pd.DataFrame:
+        """Retention, quality gain and score of every plugin: `schema.COMPATIBILITY`."""
+        path, columns = self.tables_dir / "compatibility.parquet", schema.COMPATIBILITY
+        return read_table(path, columns) if path.exists() else empty_table(columns)
+
 
 def condition_name(case_id: str, detector: str, *, side: Side = "base") -> str:
     """Path of a condition image, relative to the run directory."""
