@@ -10,7 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.cases import all_cases, prompts_of
@@ -22,9 +22,9 @@ from bench.sources import resolve_plugin
 from bench.store import condition_name
 from bench.trial import Ingredients, Part, Trial, trial_id
 from plugins_manifest.cases import Case
-from plugins_manifest.lineup import Lineup, lineups
+from plugins_manifest.lineup import Lineup, lineups, native_lineups
 from plugins_manifest.schema import Manifest, MethodSpec
-from runners.base import Method, PluginFile, Stack, Variant
+from runners.base import Method, PluginFile, Stack, Variant, uses_native
 from runners.fingerprint import family_fingerprint
 
 BATCH_SIZE = 12
@@ -40,7 +40,7 @@ class Group:
 
     `plugin` is the id of a plugin or a stack, None for the upgraded model alone. `members` are
     (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
-    `members[i % len(members)]`.
+    `members[i % len(members)]`. A `native` one holds the plugins' twins of the upgraded model.
     """
 
     group_id: str
@@ -48,6 +48,7 @@ class Group:
     members: tuple[tuple[str, int], ...]
     variants: tuple[Variant, ...]
     trials: tuple[Trial, ...]
+    native: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Plan:
     """All trials of a run with what is needed to make them.
 
     `plugins` are the manifest's; `stacks` holds, for each plugin that is rendered alone and for
-    each stack, the files with the weights that they have there.
+    each stack, the files with the weights that they have there, `natives` those of their native
+    twins, where all of them have one.
     """
 
     manifest: Manifest
@@ -65,10 +67,13 @@ class Plan:
     stacks: dict[str, Stack]
     cases: dict[str, Case]
     groups: tuple[Group, ...]
+    natives: dict[str, Stack] = field(default_factory=dict)
 
     def stack(self, group: Group) -> Stack:
         """The plugins that a batch is rendered with."""
-        return () if group.plugin is None else self.stacks[group.plugin]
+        if group.plugin is None:
+            return ()
+        return (self.natives if group.native else self.stacks)[group.plugin]
 
     @property
     def trials(self) -> list[Trial]:
@@ -113,6 +118,7 @@ def make_plan(
         stacks={lineup.id: _stack(lineup, plugins) for lineup in lineups(chosen)},
         cases={case.case_id: case for case in itertools.chain(*cases.values())},
         groups=(),
+        natives={twin.id: _stack(twin, plugins) for twin in native_lineups(chosen)},
     )
     groups = _groups(plan, cases, conditions)
     wanted = selection.only
@@ -146,8 +152,10 @@ def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) 
     A remix has another upgraded model, so it gets trials of its own for every method.
     """
     methods = plan.manifest.methods
+    native = [m for m in methods if uses_native(find_method(m.name))]
     with_plugin = [m for m in methods if find_method(m.name).uses_plugin]
-    alone = [m for m in methods if not find_method(m.name).uses_plugin]
+    alone = [m for m in methods if m not in native and m not in with_plugin]
+    twins = {twin.id: twin for twin in native_lineups(plan.manifest)}
     listed = list(lineups(plan.manifest))
     seeds = {lineup.id: lineup.seeds or plan.manifest.seeds for lineup in listed}
     wanted = {
@@ -172,6 +180,11 @@ def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) 
         mine = [*with_plugin, *(alone if lineup.is_remix else ())]
         for batch in _batches(pairs) if mine else ():
             groups.append(_group(plan, lineup, batch, methods=mine, conditions=conditions))
+        if native and (twin := twins.get(lineup.id)) is not None:
+            for batch in _batches(pairs):
+                groups.append(
+                    _group(plan, twin, batch, methods=native, conditions=conditions, is_native=True)
+                )
     return groups
 
 
@@ -187,6 +200,7 @@ def _group(
     *,
     methods: Sequence[MethodSpec],
     conditions: ConditionSet,
+    is_native: bool = False,
 ) -> Group:
     variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
     trials = tuple(
@@ -198,7 +212,8 @@ def _group(
     name = "floor" if lineup is None else lineup.id
     members = tuple((case.case_id, seed) for case, seed in batch)
     lineup_id = None if lineup is None else lineup.id
-    return Group(f"{name}-{digest.hexdigest()[:12]}", lineup_id, members, variants, trials)
+    group_id = f"{name}-{digest.hexdigest()[:12]}"
+    return Group(group_id, lineup_id, members, variants, trials, native=is_native)
 
 
 def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
@@ -219,7 +234,8 @@ def _trial(
     conditions: ConditionSet,
 ) -> Trial:
     manifest, method = plan.manifest, find_method(variant.method)
-    stack = () if lineup is None else plan.stacks[lineup.id]
+    stacks = plan.natives if uses_native(method) else plan.stacks
+    stack = () if lineup is None else stacks[lineup.id]
     base_prompt, upgraded_prompt, base_negative = case.prompt, case.prompt, case.negative_prompt
     if lineup is not None:
         base_prompt, upgraded_prompt = prompts_of(lineup, case, family=manifest.family)
@@ -284,7 +300,7 @@ def _keep(group: Group, prefixes: Sequence[str]) -> Group | None:
         return None
     trials = tuple(t for i in kept for t in group.trials[i * n : (i + 1) * n])
     variants = tuple(group.variants[i] for i in kept)
-    return Group(group.group_id, group.plugin, group.members, variants, trials)
+    return replace(group, variants=variants, trials=trials)
 
 
 def estimate(plan: Plan) -> Estimate:

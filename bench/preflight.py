@@ -18,9 +18,9 @@ from bench.registry import find_method, installed, load_entry
 from bench.selection import Selection
 from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
-from plugins_manifest.lineup import Member, lineups
+from plugins_manifest.lineup import Member, lineups, native_lineups
 from plugins_manifest.schema import Manifest, PluginSpec
-from runners.base import FamilySource, PluginFile
+from runners.base import FamilySource, PluginFile, uses_native
 
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
@@ -63,6 +63,11 @@ def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
         method = find_method(spec.name)
         if method.uses_t0 and not spec.t0:
             yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
+        if uses_native(method) and not any(native_lineups(manifest)):
+            yield (
+                f"method {spec.name!r} needs plugins made for the upgraded model: add them with "
+                "'side: upgraded' and name them in 'native: ID' of their twins"
+            )
 
 
 def _check_plugins(manifest: Manifest, selection: Selection) -> Iterator[str]:
@@ -115,7 +120,7 @@ def _check_cases(manifest: Manifest, selection: Selection) -> Iterator[str]:
         yield from error.problems
         return
     told: dict[str, None] = {}
-    for lineup in lineups(manifest):
+    for lineup in (*lineups(manifest), *native_lineups(manifest)):
         for member in lineup.members:
             told |= dict.fromkeys(_picture_problems(member.plugin, cases[lineup.id]))
     yield from told
@@ -148,7 +153,7 @@ def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator
     check = pocket_prompt_problem if manifest.family == "pocket" else clip_prompt_problem
     prompts = dict.fromkeys(
         prompt
-        for lineup in lineups(manifest)
+        for lineup in (*lineups(manifest), *native_lineups(manifest))
         for case in cases[lineup.id]
         for prompt in (
             *prompts_of(lineup, case, family=manifest.family),

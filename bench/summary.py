@@ -28,7 +28,7 @@ from metrics.stats import (
     sign_flip_p,
 )
 
-METHOD_ORDER = ("base", "sdedit", "xadapter", "oracle", "floor")
+METHOD_ORDER = ("base", "hires", "sdedit", "xadapter", "oracle", "floor")
 _PairKey = tuple[str, int]
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from plugins_manifest.cases import Case
 from plugins_manifest.schema import Settings
-from runners.base import PRESET_SEMANTICS, Method, PluginFile, Variant
+from runners.base import (
+    PRESET_SEMANTICS,
+    Method,
+    PluginFile,
+    Variant,
+    uses_native,
+    uses_upgraded,
+)
 
 ID_DIGITS = 20
 
@@ -104,14 +111,15 @@ def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[st
         if made_of.base_negative_prompt not in (None, case.negative_prompt):
             facts["base_negative_prompt"] = made_of.base_negative_prompt
     if method.side == "upgraded":
+        facts["upgraded_size"] = list(settings.upgraded_size)
+    if uses_upgraded(method):
         facts |= {
             "upgraded": made_of.weights["upgraded"],
             "upgraded_prompt": made_of.upgraded_prompt,
-            "upgraded_size": list(settings.upgraded_size),
         }
     if len(made_of.stack) == 1 and method.uses_plugin:
         facts |= _of_single(made_of.stack[0], variant, settings)
-    elif len(made_of.stack) > 1:
+    elif len(made_of.stack) > 1 or uses_native(method):
         facts["stack"] = [_of_member(part, variant, settings) for part in made_of.stack]
     if method.uses_t0:
         facts["t0"] = variant.t0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plugins_manifest.plugin_schema import PluginSpec, Side, StackSpec
 from plugins_manifest.schema import Manifest
@@ -79,6 +79,27 @@ def lineups(manifest: Manifest) -> Iterator[Lineup]:
             prompts=stack.prompts,
             seeds=stack.seeds,
         )
+
+
+def native_lineups(manifest: Manifest) -> Iterator[Lineup]:
+    """The lineups of which every plugin has a native twin, made of the upgraded model's plugins."""
+    for lineup in lineups(manifest):
+        if (twin := _native(lineup, manifest)) is not None:
+            yield twin
+
+
+def _native(lineup: Lineup, manifest: Manifest) -> Lineup | None:
+    members = []
+    for member in lineup.members:
+        spec = member.plugin
+        if spec.side == "upgraded":
+            members.append(member)
+        elif spec.native is None:
+            return None
+        else:
+            twin = manifest.plugin(spec.native)
+            members.append(Member(twin, twin.weight))
+    return replace(lineup, members=tuple(members))
 
 
 def find_lineup(manifest: Manifest, name: str) -> Lineup:

@@ -60,7 +60,8 @@ class PluginSpec(Section):
 
     `alone: false` keeps it for stacks. `trigger` is added to the prompt of the plugin's side,
     `token` is the word of a textual inversion; with `polarity: negative` it belongs into the
-    negative prompt. A plugin of the upgraded side acts in stacks only.
+    negative prompt. A plugin of the upgraded side acts in stacks, and as the `native` twin of a
+    base plugin: the same function, made for the upgraded model itself (method `oracle`).
     """
 
     id: Id
@@ -75,6 +76,7 @@ class PluginSpec(Section):
     polarity: Polarity = "positive"
     condition: str | None = None
     reference: str | None = None
+    native: Id | None = None
     lora_semantics: LoraSemantics | None = None
     allow_partial: bool = False
     license: str | None = None
@@ -107,6 +109,8 @@ class PluginSpec(Section):
                 f"a {self.kind} cannot be on the upgraded side ({', '.join(UPGRADED_KINDS)} can): "
                 "remove 'side'"
             )
+        if self.side == "upgraded" and self.native is not None:
+            problems.append("a plugin of the upgraded side has no native twin: remove 'native'")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -174,11 +178,27 @@ def stack_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         ids = {k: member["id"] for k, member in _items(stack, "plugins")}
         stacked |= set(ids.values())
         yield from _member_problems(("stacks", i, "plugins"), ids, known)
+    yield from _native_problems(plugins, known)
+    used = stacked | {spec.get("native") for spec in plugins.values()}
     for i, spec in plugins.items():
         is_upgraded = spec.get("side") == "upgraded"
-        if spec["id"] not in stacked and (is_upgraded or spec.get("alone") is False):
+        if spec["id"] not in used and (is_upgraded or spec.get("alone") is False):
             why = "on the upgraded side" if is_upgraded else "not to be used alone"
-            yield ("plugins", i, "id"), f"it is {why}, but in no stack: add it to one", spec["id"]
+            fix = "add it to one" + (", or name it in a plugin's 'native'" if is_upgraded else "")
+            yield ("plugins", i, "id"), f"it is {why}, but in no stack: {fix}", spec["id"]
+
+
+def _native_problems(
+    plugins: Mapping[int, Mapping[str, Any]], known: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for i, spec in plugins.items():
+        if (native := spec.get("native")) is None:
+            continue
+        place = ("plugins", i, "native")
+        if native not in known:
+            yield place, unknown_name("plugin", str(native), known), native
+        elif known[native].get("side") != "upgraded":
+            yield place, "a native twin is on the upgraded side: add 'side: upgraded' to it", native
 
 
 def _member_problems(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runners.session import GroupSession
 
 DTypeName = Literal["float32", "float16", "bfloat16"]
-PassName = Literal["stage1", "stage1_picture", "bridge", "base_text", "upgraded_text"]
+PassName = Literal["stage1", "stage1_picture", "bridge", "enlarged", "base_text", "upgraded_text"]
 Side = Literal["base", "upgraded"]
 LoraSemantics = Literal["standard", "xadapter-official"]
 
@@ -150,7 +150,8 @@ class Method(Protocol):
     """A way to make an image; `side` says whose size its picture has.
 
     `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
-    the trials that use them.
+    the trials that use them. Two traits are optional, so that older methods stay methods:
+    `uses_native` (default False: see `uses_native`) and `uses_upgraded` (default: side "upgraded").
     """
 
     name: str
@@ -163,6 +164,16 @@ class Method(Protocol):
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Return uint8 RGB [n cases, height, width, 3]."""
         ...
+
+
+def uses_native(method: Method) -> bool:
+    """Whether a method renders the plugins' native twins, made for the upgraded model."""
+    return bool(getattr(method, "uses_native", False))
+
+
+def uses_upgraded(method: Method) -> bool:
+    """Whether the upgraded model's weights decide a method's pixels."""
+    return bool(getattr(method, "uses_upgraded", method.side == "upgraded"))
 
 
 class FamilySource(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import diffusers
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from runners.attach_inputs import with_attachment
 from runners.attachments import Attachment
@@ -27,7 +28,7 @@ from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Bridge, decode_image, encode_resized, pixels_per_latent, to_uint8
 from xadapter.inputs import base_conditions, upgraded_conditions
-from xadapter.noise import Noise, NoiseSource, generators_from
+from xadapter.noise import Noise, NoiseSource, generators_from, independent_noise
 from xadapter.sampling import run_stage1
 from xadapter.solvers import shared_schedulers
 from xadapter.starts import Stage1
@@ -37,6 +38,19 @@ def image_seed(case: RenderCase) -> int:
     """Seed of an image's generator: 63 bits of sha256 over its seed and case id, nothing else."""
     digest = hashlib.sha256(f"{case.seed}\0{case.case_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """The base model with its plugin at the upgraded size.
+
+    `latents` [b, c, h, w] are the base VAE's of the enlarged picture, without noise; `noise` is of
+    the same shape.
+    """
+
+    base: Denoiser
+    latents: Tensor
+    noise: Tensor
 
 
 class GroupSession:
@@ -118,6 +132,10 @@ class GroupSession:
         """Stage 1's picture, and the upgraded VAE's latents of it, for every t0."""
         return self._shared("bridge", self._cross_bridge)
 
+    def enlarged(self) -> Enlarged:
+        """The base model at the upgraded size, and stage 1's picture there, for every t0."""
+        return self._shared("enlarged", self._enlarge)
+
     def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
         """Decode final latents with a side's VAE: uint8 [b, H, W, 3]; see `pixels`."""
         pipe: Any = self.family.base if side == "base" else self.family.upgraded
@@ -158,7 +176,26 @@ class GroupSession:
         )
         return Bridge(picture, latents)
 
-    def _encode_base_text(self) -> Conditions:
+    def _enlarge(self) -> Enlarged:
+        pipe: Any = self.family.base
+        chw = _latent_chw(pipe, self.settings.upgraded_size_px)
+        posterior, noise = independent_noise(
+            [image_seed(case) for case in self.cases], "hires", [chw, chw]
+        )
+        latents = encode_resized(
+            pipe.vae,
+            self.stage1_picture().clamp(-1, 1),
+            posterior,
+            resize=self.preset.resize,
+        )
+        base = replace(
+            self.base,
+            conditions=self._encode_base_text(self._enlarged_condition),
+            controls=self._controls(self._attachment, self._enlarged_condition),
+        )
+        return Enlarged(base, latents, noise)
+
+    def _encode_base_text(self, images: Callable[[str], Tensor] | None = None) -> Conditions:
         rewrite = self._attachment.rewrite_prompt
         text = _stacked(
             [
@@ -174,7 +211,7 @@ class GroupSession:
         return with_attachment(
             text,
             self._attachment,
-            images=self._condition,
+            images=images or self._condition,
             references=[case.reference for case in self.cases if case.reference is not None],
             guided=self._guidance.is_on,
         )
@@ -194,11 +231,14 @@ class GroupSession:
             ]
         )
 
-    def _controls(self, attachment: Attachment) -> tuple[Control, ...]:
+    def _controls(
+        self, attachment: Attachment, images: Callable[[str], Tensor] | None = None
+    ) -> tuple[Control, ...]:
+        read = images or self._condition
         return tuple(
             Control(
                 control.net,
-                self._condition(control.plugin_id),
+                read(control.plugin_id),
                 control.scale,
                 window=control.window,
                 guess=control.guess,
@@ -212,6 +252,13 @@ class GroupSession:
         images = [image for image in found if image is not None]
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
         return stacked.to(self.family.device)
+
+    def _enlarged_condition(self, plugin_id: str) -> Tensor:
+        """A plugin's condition images at the upgraded size; nearest, so that lines stay lines."""
+        width_px, height_px = self.settings.upgraded_size_px
+        return F.interpolate(
+            self._condition(plugin_id), size=(height_px, width_px), mode="nearest-exact"
+        )
 
 
 def _latent_chw(pipe: Any, size_px: tuple[int, int]) -> tuple[int, int, int]:

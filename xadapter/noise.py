@@ -5,6 +5,7 @@ An image's noise depends on its own generator alone: not on the batch, its size 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +58,22 @@ class Noise:
 def generators_from(seeds: Sequence[int]) -> list[torch.Generator]:
     """One CPU generator per seed."""
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def independent_noise(
+    seeds: Sequence[int], name: str, shapes_chw: Sequence[tuple[int, int, int]]
+) -> tuple[Tensor, ...]:
+    """Unit noise [b, c, h, w] of each shape, from generators of its own, named for its use.
+
+    For passes beside the two stages: what they draw moves none of the stages' numbers.
+    """
+    own = [hashlib.sha256(f"{name}\0{seed}".encode()).digest() for seed in seeds]
+    generators = generators_from([int.from_bytes(digest[:8], "big") >> 1 for digest in own])
+    images = [
+        [torch.randn(shape, generator=generator, dtype=torch.float32) for shape in shapes_chw]
+        for generator in generators
+    ]
+    return tuple(torch.stack(parts) for parts in zip(*images, strict=True))
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,17 @@ from runners.base import Method, PluginFile, RenderCase, RenderSettings, Variant
 from runners.base_model import BaseModel
 from runners.families import Family, load_from_folders
 from runners.floor import Floor
+from runners.hires import Hires
+from runners.oracle import Oracle
 from runners.sdedit import SDEdit
 from runners.x_adapter import XAdapterMethod
 from tests.runners.kohya import kohya_table
 from xadapter.mapper import Mapper
 from xadapter.sites import injected_names, site_shapes, tapped_names
 
-METHODS: dict[str, Method] = {m.name: m for m in (BaseModel(), Floor(), SDEdit(), XAdapterMethod())}
+METHODS: dict[str, Method] = {
+    m.name: m for m in (BaseModel(), Floor(), Hires(), Oracle(), SDEdit(), XAdapterMethod())
+}
 PROMPTS = (
     "a large red circle on a white background",
     "a small blue square on a gray background",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -20,7 +21,8 @@ from runners.families import Family
 from runners.group import run_group
 from runners.session import image_seed
 from tests.runners.conftest import METHODS, SETTINGS
-from xadapter.noise import NoiseSource, generators_from
+from xadapter.handover import encode_image
+from xadapter.noise import NoiseSource, generators_from, independent_noise
 from xadapter.solvers import shared_schedulers
 
 
@@ -70,10 +72,10 @@ def test_base_is_the_stock_pipeline(family: Family, cases: list[RenderCase], ind
     assert_same_picture(render(family, None, case, Variant("base")), theirs)
 
 
-def test_base_with_a_controlnet_is_the_stock_controlnet_pipeline(
-    family: Family, controlnet: PluginFile, cases: list[RenderCase]
-) -> None:
-    case = cases[0]
+def stock_controlnet_picture(
+    family: Family, controlnet: PluginFile, case: RenderCase
+) -> np.ndarray:
+    """The stock ControlNet pipeline's picture at plugin scale 0.8, float [1, 64, 64, 3]."""
     net = load_controlnet(controlnet, family).net
     assert case.condition is not None
     pipe = StableDiffusionControlNetPipeline(
@@ -82,7 +84,7 @@ def test_base_with_a_controlnet_is_the_stock_controlnet_pipeline(
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    theirs = pipe(
+    return pipe(
         case.base_prompt,
         image=Image.fromarray(case.condition),
         latents=noise_of(case)["base_start"],
@@ -91,7 +93,14 @@ def test_base_with_a_controlnet_is_the_stock_controlnet_pipeline(
         width=64,
         **common(case),
     ).images
-    assert_same_picture(render(family, controlnet, case, Variant("base", plugin_scale=0.8)), theirs)
+
+
+def test_base_with_a_controlnet_is_the_stock_controlnet_pipeline(
+    family: Family, controlnet: PluginFile, cases: list[RenderCase]
+) -> None:
+    theirs = stock_controlnet_picture(family, controlnet, cases[0])
+    ours = render(family, controlnet, cases[0], Variant("base", plugin_scale=0.8))
+    assert_same_picture(ours, theirs)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -160,3 +169,52 @@ def test_another_seed_and_another_case_are_other_noise(cases: list[RenderCase]) 
     }
     assert len(seeds) == 3
     assert image_seed(cases[0]) == image_seed(replace(cases[0], base_prompt="else"))
+
+
+def test_hires_is_controlnet_img2img_on_the_base_model(
+    family: Family,
+    controlnet: PluginFile,
+    cases: list[RenderCase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = cases[0]
+    assert case.condition is not None
+    ours = render(family, controlnet, case, Variant("hires", t0=2 / 3, plugin_scale=0.8))
+    pipe = StableDiffusionControlNetImg2ImgPipeline(
+        **{**family.base.components, "scheduler": schedulers(family)[0]},
+        controlnet=load_controlnet(controlnet, family).net,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    posterior, noise = independent_noise([image_seed(case)], "hires", [(4, 16, 16)] * 2)
+    module = "diffusers.pipelines.controlnet.pipeline_controlnet_img2img"
+    monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: noise)
+    base = torch.from_numpy(stock_controlnet_picture(family, controlnet, case)).permute(0, 3, 1, 2)
+    picture = torch.nn.functional.interpolate(base, size=(128, 128), mode="bicubic", antialias=True)
+    theirs = pipe(
+        case.base_prompt,
+        image=encode_image(family.base.vae, picture * 2 - 1, posterior),
+        controlnet_conditioning_scale=0.8,
+        control_image=Image.fromarray(case.condition).resize((128, 128), Image.Resampling.NEAREST),
+        strength=2 / 3,
+        **common(case),
+    ).images
+    assert_same_picture(ours, theirs)
+
+
+def test_hires_noise_is_its_own_and_moves_nothing_else(
+    family: Family, lora: PluginFile, cases: list[RenderCase]
+) -> None:
+    sdedit, hires = Variant("sdedit", t0=0.7), Variant("hires", t0=0.7)
+    both = run_group(family, lora, cases[:1], [hires, sdedit], SETTINGS, methods=METHODS)
+    beside = {result.variant: result.image for result in both}
+    alone = render(family, lora, cases[0], sdedit)
+    assert np.array_equal(beside[sdedit], alone)
+    noise = noise_of(cases[0])
+    own = independent_noise([image_seed(cases[0])], "hires", [(4, 16, 16)] * 2)
+    known = [noise["upgraded_noise"], noise["upgraded_posterior"]]
+    assert all(
+        abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) < 0.1
+        for a in own
+        for b in known
+    )

@@ -157,3 +157,11 @@ def test_a_negative_prompt_of_the_base_side_leaves_the_upgraded_side_alone(
     changed = pictures(family, lora, own, [BASE, FLOOR])
     assert not np.array_equal(plain[BASE], changed[BASE])
     assert np.array_equal(plain[FLOOR], changed[FLOOR])
+
+
+def test_oracle_is_the_upgraded_model_with_its_own_plugin(
+    family: Family, upgraded_lora: PluginFile, case: RenderCase
+) -> None:
+    oracle = picture(family, upgraded_lora, case, Variant("oracle"))
+    assert np.array_equal(oracle, picture(family, upgraded_lora, case, FLOOR))
+    assert not np.array_equal(oracle, picture(family, None, case, Variant("oracle")))

@@ -1,0 +1,46 @@
+"""Method `hires`: the base picture, enlarged and refined by the base model with its plugin.
+
+What users do today without any upgrade ("hires fix"): an image-to-image pass at the upgraded size,
+with t0 as its denoising strength (SDEdit, arXiv 2108.01073, on one model).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runners.base import PassName, Side, Variant
+
+if TYPE_CHECKING:
+    from runners.session import GroupSession
+
+
+class Hires:
+    """The rival that needs no new model: all pixels of the upgrade, none of its knowledge."""
+
+    name: str = "hires"
+    uses_t0: bool = True
+    uses_plugin: bool = True
+    uses_adapter: bool = False
+    uses_upgraded: bool = False
+    side: Side = "upgraded"
+    shares: tuple[PassName, ...] = ("base_text", "stage1", "stage1_picture", "enlarged")
+
+    def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
+        """Noise the enlarged picture's latents to t0 and refine them; uint8 [b, H, W, 3]."""
+        from xadapter.sampling import run_stage2, sdedit_start
+
+        if variant.t0 is None:
+            raise ValueError("hires needs a t0 in (0, 1], got none")
+        enlarged = session.enlarged()
+        start = sdedit_start(
+            enlarged.latents,
+            upgraded=enlarged.base,
+            n_steps=session.settings.steps,
+            t0=variant.t0,
+            noise=enlarged.noise,
+            preset=session.preset,
+        )
+        latents = run_stage2(enlarged.base, start, preset=session.preset)
+        return session.picture("base", latents)
