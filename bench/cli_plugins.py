@@ -15,8 +15,6 @@ from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
     from bench.fetching import OpenSupply
-    from plugins_manifest.lock import Lock
-    from plugins_manifest.schema import PluginSpec
     from plugins_manifest.supply import Supply
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -44,27 +42,11 @@ def plugins() -> None:
 @click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
 @_JSON
 def list_plugins(manifest: str, as_json: bool) -> None:
-    """List the plugins of a manifest."""
+    """List the plugins of a manifest, and its stacks."""
+    from bench.fetch_report import show_shelf
     from bench.fetching import Shelf
 
-    shelf = Shelf.open(manifest)
-    lock = shelf.lock()
-    if as_json:
-        rows = [
-            spec.model_dump(mode="json") | {"locked_sha256": _locked_sha256(spec, lock)}
-            for spec in shelf.manifest.plugins
-        ]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for spec in shelf.manifest.plugins:
-        locked = _locked_sha256(spec, lock)
-        note = f"  locked {locked[:12]}" if locked else ""
-        click.echo(f"{spec.id:<20} {spec.kind:<12} {spec.source}{note}")
-
-
-def _locked_sha256(spec: PluginSpec, lock: Lock | None) -> str | None:
-    entry = lock.find(spec.id, spec.source) if lock else None
-    return entry.sha256 if entry else None
+    show_shelf(Shelf.open(manifest), as_json=as_json)
 
 
 @plugins.command("show")
@@ -117,7 +99,6 @@ def lock_command(
 
     What is pinned stays as it is unless --update. Exit code 1: some were skipped as gated.
     """
-    from bench.errors import shown_path
     from bench.fetch_report import show_outcome
     from bench.fetching import Shelf, lock_shelf
 
@@ -126,7 +107,7 @@ def lock_command(
         outcome = lock_shelf(
             shelf, site.supply, update=update, download="none" if no_download else "unlocked"
         )
-    show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
+    show_outcome(outcome, shelf.lock_file, as_json=as_json)
 
 
 @plugins.command("fetch")
@@ -149,7 +130,6 @@ def fetch_command(
 
     The same command goes on where it was stopped. Exit code 1: some were skipped as gated.
     """
-    from bench.errors import shown_path
     from bench.fetch_report import show_order, show_outcome
     from bench.fetching import Shelf, lock_shelf
 
@@ -159,7 +139,7 @@ def fetch_command(
             show_order(shelf, site.supply, as_json=as_json)
             return
         outcome = lock_shelf(shelf, site.supply, download="missing")
-    show_outcome(outcome, as_json=as_json, written=shown_path(shelf.lock_file))
+    show_outcome(outcome, shelf.lock_file, as_json=as_json)
 
 
 def fetch_quietly(manifest: str, open_supply: OpenSupply | None) -> None:

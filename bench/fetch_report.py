@@ -1,4 +1,4 @@
-"""What locking and fetching did, or would do, for people and for scripts."""
+"""What a manifest holds, what locking and fetching did or would do: for people and scripts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,61 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.errors import shown_path
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.fetching import Shelf
     from plugins_manifest.lock import LockedPlugin
     from plugins_manifest.locking import Outcome
+    from plugins_manifest.schema import PluginSpec, StackSpec
     from plugins_manifest.supply import Supply
 
 
-def show_outcome(outcome: Outcome, *, as_json: bool, written: str) -> None:
+def show_shelf(shelf: Shelf, *, as_json: bool) -> None:
+    """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
+    lock = shelf.lock()
+    found = [lock.find(spec.id, spec.source) if lock else None for spec in shelf.manifest.plugins]
+    pins = [entry.sha256 if entry else None for entry in found]
+    if as_json:
+        rows = [
+            spec.model_dump(mode="json") | {"locked_sha256": pin}
+            for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    lines = [
+        (spec.id, spec.kind, spec.source, _notes(spec, pin))
+        for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+    ]
+    lines += [(stack.id, "stack", _members(stack), []) for stack in shelf.manifest.stacks]
+    widths = [max(len(str(line[i])) for line in lines) for i in (0, 1)]
+    for name, kind, what, notes in lines:
+        told = f"  ({', '.join(notes)})" if notes else ""
+        click.echo(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {what}{told}")
+
+
+def _notes(spec: PluginSpec, pin: str | None) -> list[str]:
+    said = {
+        f"weight {spec.weight:g}": spec.weight != 1,
+        f"on the {spec.side} side": spec.side != "base",
+        "in stacks only": not spec.alone,
+        "nsfw: rendered only when named": spec.nsfw,
+        f"locked {str(pin)[:12]}": pin is not None,
+    }
+    return [words for words, holds in said.items() if holds]
+
+
+def _members(stack: StackSpec) -> str:
+    strengths = (f" x {m.strength:g}" if m.strength is not None else "" for m in stack.plugins)
+    return " + ".join(m.id + text for m, text in zip(stack.plugins, strengths, strict=True))
+
+
+def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
     """Print what happened; raises `UserError` for what failed, exits 1 for what was skipped."""
+    written = shown_path(lock_file) if lock_file.exists() else None
     skipped = [done for done in outcome.done if done.state == "skipped:gated"]
     if as_json:
         rows = [{"id": d.id, "state": d.state, "reason": d.reason} for d in outcome.done]
@@ -28,7 +72,8 @@ def show_outcome(outcome: Outcome, *, as_json: bool, written: str) -> None:
         for done in outcome.done:
             words = done.reason or _facts(done.entry)
             click.echo(f"{done.id:<20} {done.state:<16} {words}")
-        click.echo(f"lock file: {written}")
+        if written:
+            click.echo(f"lock file: {written}")
     if outcome.problems:
         raise UserError.collect(outcome.problems)
     if skipped:
@@ -66,7 +111,9 @@ def show_order(shelf: Shelf, supply: Supply, *, as_json: bool) -> None:
             if done.reason:
                 click.echo(f"{done.id:<20} {done.reason}")
         known = [row["bytes"] or 0 for row in rows if row["to_fetch"]]
-        click.echo(f"{len(known)} to fetch, {_size(sum(known))}")
+        failed = len(outcome.problems)
+        more = f"; of {failed} more nothing is known (below)" if failed else ""
+        click.echo(f"{len(known)} to fetch, {_size(sum(known))}{more}")
     if outcome.problems:
         raise UserError.collect(outcome.problems)
 

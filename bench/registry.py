@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from bench.errors import UserError, unknown_name
+from plugins_manifest.references import NETWORK_SCHEMES
 from plugins_manifest.schema import KnownNames
 from runners.base import SAMPLERS, Method
 
@@ -62,4 +63,5 @@ def known_names() -> KnownNames:
         "metric": tuple(installed("metrics")),
         "detector": CONDITIONS,
         "sampler": tuple(SAMPLERS),
+        "source": (*installed("sources"), *NETWORK_SCHEMES),
     }

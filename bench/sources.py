@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bench.errors import UserError
 from bench.registry import load_entry
-from plugins_manifest.references import is_network, parse_reference
+from plugins_manifest.references import is_network, parse_reference, scheme_of
 from plugins_manifest.schema import Manifest, PluginSpec
 from runners.base import PluginFile
 from runners.fingerprint import hash_path
@@ -56,10 +56,9 @@ LOCAL, POCKET = LocalSource(), PocketSource()
 
 def locate_local(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
     """Path and sha256 of a plugin that needs no network; `UserError` names the plugin."""
-    scheme, colon, _ = spec.source.partition(":")
-    is_path = not colon or "/" in scheme or len(scheme) == 1
+    scheme = scheme_of(spec.source)
     try:
-        source: Source = LOCAL if is_path else load_entry("sources", scheme)
+        source: Source = LOCAL if scheme is None else load_entry("sources", scheme)
         return source.locate(spec.source, folder=manifest.folder)
     except (UserError, ValueError) as error:
         raise UserError(f"plugin {spec.id!r}: {error}") from error

@@ -52,12 +52,15 @@ def _civitai(domain: str) -> tuple[HostRule, HostRule]:
     return HostRule(domain, gets_token=True), HostRule(f".{domain}", gets_token=True)
 
 
+# Civitai redirects downloads to signed addresses on civitai-delivery-worker-prod.ACCOUNT.r2.
+# cloudflarestorage.com (see civitai/civitai issue 2113, vast-ai/base-image pull request 215) or on
+# b2.civitai.com, which is below its own domain: the token is dropped there too, since the host is
+# another. A storage host that is not here ends with a message that names --allow-host.
 DEFAULT_RULES: tuple[HostRule, ...] = (
     *_civitai("civitai.com"),
     *_civitai("civitai.red"),
     *_civitai("civitai.green"),
-    HostRule(".r2.cloudflarestorage.com"),  # where Civitai keeps its files
-    HostRule(".backblazeb2.com"),
+    HostRule(".r2.cloudflarestorage.com"),
     HostRule("huggingface.co"),
     HostRule(".huggingface.co"),
     HostRule(".hf.co"),

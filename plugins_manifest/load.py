@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from plugins_manifest.errors import UserError, nearest_names, unknown_name
-from plugins_manifest.plugin_schema import StackMember, stack_problems
-from plugins_manifest.schema import (
-    CASE_SOURCES,
-    CocoCases,
-    FileCases,
-    InlineCase,
-    KnownNames,
-    Manifest,
-    MethodSpec,
-    PluginKind,
-    PluginSpec,
-    PocketCases,
-    Settings,
-    StackSpec,
-)
+from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.explain import Place, dotted, explain, shown
+from plugins_manifest.plugin_schema import problems_between
+from plugins_manifest.schema import KnownNames, Manifest
 
 SHIPPED = Path(__file__).parent / "manifests"
-Place = tuple[str | int, ...]
-_SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
-    "plugins": (PluginSpec,),
-    "stacks": (StackSpec,),
-    "methods": (MethodSpec,),
-    "settings": (Settings,),
-    "cases": (InlineCase, PocketCases, CocoCases, FileCases),
-}
+_MAX_DEPTH, _MAX_NODES = 32, 500_000
 
 
 def shipped_manifests() -> dict[str, Path]:
@@ -71,52 +51,62 @@ def load_manifest(name_or_path: str | Path, *, known: KnownNames | None = None) 
 def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) -> Manifest:
     """Check a manifest's text; `path` names the file in messages and anchors relative paths."""
     lines: dict[Place, int] = {}
-    problems: list[str] = []
+    found: list[tuple[int, str]] = []
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path.name} is not valid YAML: {_one_line(error)}") from error
     if node is None or not isinstance(data, dict):
         raise UserError(f"{path.name} holds no manifest: it must be a mapping with 'schema: 1'")
-    _record_lines(node, (), lines, problems, path.name)
+    if not _record_lines(node, (), lines, found):
+        raise UserError(
+            f"{path.name} is too deep or too large (over {_MAX_DEPTH} levels or {_MAX_NODES:,} "
+            "entries): write long lists of cases into a file of their own, without YAML aliases"
+        )
     try:
         manifest = Manifest.model_validate(data, context={"known": known or {}})
     except ValidationError as error:
         for problem in error.errors():
-            items_tell = problem["type"] == "too_short" and _has_broken_items(problem, error)
-            if items_tell or not problem["loc"]:
-                continue  # reported one by one: the items here, the stacks below
-            line = _line_of(problem["loc"], lines)
-            problems.append(f"{path.name}:{line}: {_explain(problem, data)}")
-        for place, message, value in stack_problems(data):
-            told = f"{_dotted(place, data)}: {message}{_shown(value, message)}"
-            problems.append(f"{path.name}:{_line_of(place, lines)}: {told}")
+            if _is_told_elsewhere(problem, error):
+                continue
+            found.append((_line_of(problem["loc"], lines), explain(problem, data)))
+        for place, message, value in problems_between(data):
+            told = f"{dotted(place, data)}: {message}{shown(value, message)}"
+            found.append((_line_of(place, lines), told))
     else:
-        if not problems:
+        if not found:
             return manifest.attach_path(path.resolve())
-    raise UserError.collect(problems)
+    found.sort(key=lambda one: one[0])
+    raise UserError.collect([f"{path.name}:{line}: {told}" for line, told in found])
 
 
 def _record_lines(
-    node: yaml.Node, place: Place, lines: dict[Place, int], problems: list[str], file: str
-) -> None:
-    """Note the line of every key and item, and complain about keys that come twice."""
+    node: yaml.Node, place: Place, lines: dict[Place, int], found: list[tuple[int, str]]
+) -> bool:
+    """Note the line of every key and item, and complain about keys that come twice.
+
+    False for more levels or entries (aliases written out) than any manifest needs.
+    """
+    if len(place) > _MAX_DEPTH or len(lines) > _MAX_NODES:
+        return False
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _record_lines(item, (*place, i), lines, problems, file)
+        items = enumerate(node.value)
+        return all(_record_lines(item, (*place, i), lines, found) for i, item in items)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            inner = (*place, key.value)
-            if inner in lines:
-                problems.append(
-                    f"{file}:{key.start_mark.line + 1}: the key {key.value!r} comes twice: "
-                    f"the first is in line {lines[inner]}, remove one"
-                )
-                continue
-            lines[inner] = key.start_mark.line + 1
-            _record_lines(value, inner, lines, problems, file)
+            inner, line = (*place, key.value), key.start_mark.line + 1
+            if not isinstance(key.value, str):
+                found.append((line, "a key is no text: write KEY: VALUE"))
+            elif inner in lines:
+                told = f"the key {key.value!r} comes twice: the first is in line {lines[inner]}"
+                found.append((line, f"{told}, remove one"))
+            else:
+                lines[inner] = line
+                if not _record_lines(value, inner, lines, found):
+                    return False
+    return True
 
 
 def _line_of(loc: Place, lines: dict[Place, int]) -> int:
@@ -128,61 +118,13 @@ def _line_of(loc: Place, lines: dict[Place, int]) -> int:
     return lines[place]
 
 
-def _explain(problem: Any, data: dict[Hashable, Any]) -> str:
-    """One problem in words: what, the value, and what to write instead."""
-    loc: Place = tuple(problem["loc"])
-    kind, value, name = problem["type"], problem["input"], _dotted(loc, data)
-    if kind == "extra_forbidden":
-        return unknown_name("key", str(loc[-1]), _valid_keys(loc)) + f" (in {name})"
-    if kind == "missing":
-        return f"{name} is missing: add it"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        given = value.get("source") if isinstance(value, dict) else value
-        near = ", ".join(nearest_names(str(given), CASE_SOURCES))
-        return f"{name} has the source {given!r}: write a list of prompts or a source of {near}"
-    if kind == "literal_error" and loc[-1] == "kind":
-        return f"{name}: " + unknown_name("kind", str(value), get_args(PluginKind))
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}{_shown(value, message)}"
-
-
-def _shown(value: Any, message: str) -> str:
-    """The value in brackets, where it is short and the message does not tell it."""
-    is_told = value is None or isinstance(value, dict | list) or repr(value) in message
-    return "" if is_told else f" (it is {value!r})"
-
-
-def _has_broken_items(problem: Any, error: ValidationError) -> bool:
-    """Whether a list is only too short because its items were refused."""
+def _is_told_elsewhere(problem: Any, error: ValidationError) -> bool:
+    """A list is only too short because its items were refused, or `problems_between` tells."""
     place = problem["loc"]
-    return any(
-        other["loc"][: len(place)] == place and len(other["loc"]) > len(place)
-        for other in error.errors()
-    )
-
-
-def _valid_keys(loc: Place) -> list[str]:
-    head, *rest = loc
-    models = _SECTIONS.get(str(head), ()) if rest else (Manifest,)
-    if head == "cases" and rest:
-        tags = {"pocket": PocketCases, "coco-val2017": CocoCases, "file": FileCases}
-        models = (tags.get(str(rest[0]), InlineCase),)
-    if head == "stacks" and "plugins" in rest:
-        models = (StackMember,)
-    return [field.alias or key for m in models for key, field in m.model_fields.items()]
-
-
-def _dotted(loc: Place, data: dict[Hashable, Any]) -> str:
-    """A place as people write it: plugins[1].sha256; tags of unions are left out."""
-    text, here = "", data
-    for i, part in enumerate(loc):
-        if isinstance(part, int):
-            text += f"[{part}]"
-            here = here[part] if isinstance(here, list) and part < len(here) else None
-        elif isinstance(here, dict) and (part in here or i == len(loc) - 1):
-            text += f".{part}" if text else part
-            here = here.get(part)
-    return text or "the manifest"
+    if problem["type"] == "too_short":
+        others = [other["loc"] for other in error.errors()]
+        return any(loc[: len(place)] == place and len(loc) > len(place) for loc in others)
+    return not place or (place[0] == "plugins" and len(place) == 2 and "ctx" in problem)
 
 
 def _one_line(error: Exception) -> str:

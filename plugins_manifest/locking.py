@@ -70,7 +70,7 @@ def lock_manifest(
             entries[spec.id] = one.entry
             save(_ordered(manifest, entries))
     lock = _ordered(manifest, entries)
-    if lock != old:
+    if lock != old and (lock.plugins or old is not None):  # nothing pinned, nothing to write
         save(lock)
     return Outcome(lock, tuple(done), tuple(problems))
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic import ValidationInfo as Info
 
-from plugins_manifest.errors import unknown_name
+from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.references import parse_reference, scheme_of
 
 PluginKind = Literal[
     "lora", "lycoris", "controlnet", "t2i_adapter", "ip_adapter", "textual_inversion"
@@ -17,7 +18,7 @@ PluginKind = Literal[
 Side = Literal["base", "upgraded"]
 LoraSemantics = Literal["standard", "xadapter-official"]
 Polarity = Literal["positive", "negative"]
-Vocabulary = Literal["family", "method", "metric", "detector", "sampler"]
+Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -89,6 +90,18 @@ class PluginSpec(Section):
         """What the prompt needs so that the plugin acts; None for nothing."""
         return self.token if self.trigger is None and self.polarity == "positive" else self.trigger
 
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, value: str, info: Info) -> str:
+        scheme = scheme_of(value)
+        if scheme not in (None, "http"):  # http has words of its own
+            check_name("source", str(scheme), info)
+        try:
+            parse_reference(value)
+        except UserError as error:
+            raise ValueError("; ".join(error.problems)) from error
+        return value
+
     @field_validator("sha256")
     @classmethod
     def _check_sha256(cls, value: str | None) -> str | None:
@@ -103,33 +116,35 @@ class PluginSpec(Section):
 
     @model_validator(mode="after")
     def _check_kind(self) -> PluginSpec:
-        problems = [*self._misplaced_keys(), *self._missing_keys()]
-        if self.side == "upgraded" and self.kind not in UPGRADED_KINDS:
-            problems.append(
-                f"a {self.kind} cannot be on the upgraded side ({', '.join(UPGRADED_KINDS)} can): "
-                "remove 'side'"
-            )
-        if self.side == "upgraded" and self.native is not None:
-            problems.append("a plugin of the upgraded side has no native twin: remove 'native'")
+        problems = list(kind_problems(self.model_dump(exclude_defaults=True)))
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
-    def _misplaced_keys(self) -> Iterator[str]:
-        for key, kinds in _KEYS_OF_KINDS.items():
-            is_given = getattr(self, key) != type(self).model_fields[key].default
-            if is_given and self.kind not in kinds:
-                yield f"a {self.kind} takes no {key} ({', '.join(kinds)} do): remove {key!r}"
 
-    def _missing_keys(self) -> Iterator[str]:
-        if self.kind in CONDITION_KINDS and self.condition is None:
-            yield f"a {self.kind} needs a condition: add e.g. 'condition: canny'"
-        if self.kind != "textual_inversion":
-            return
-        if self.token is None:
-            yield "a textual_inversion needs a token, the word that means it: add 'token: WORD'"
-        elif self.trigger is not None and self.token not in self.trigger:
-            yield f"the trigger {self.trigger!r} lacks the token {self.token!r}: add it"
+def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    """What a plugin's plain data lacks or has too much for its kind, if that is a known one."""
+    kind = _underscored(data.get("kind"))
+    if kind not in get_args(PluginKind):
+        return
+    for key, kinds in _KEYS_OF_KINDS.items():
+        default = PluginSpec.model_fields[key].default
+        if data.get(key, default) != default and kind not in kinds:
+            yield f"a {kind} takes no {key} ({', '.join(kinds)} do): remove {key!r}"
+    if kind in CONDITION_KINDS and data.get("condition") is None:
+        yield f"a {kind} needs a condition: add e.g. 'condition: canny'"
+    if data.get("side") == "upgraded" and kind not in UPGRADED_KINDS:
+        yield (
+            f"a {kind} cannot be on the upgraded side ({', '.join(UPGRADED_KINDS)} can): "
+            "remove 'side'"
+        )
+    if data.get("side") == "upgraded" and data.get("native") is not None:
+        yield "a plugin of the upgraded side has no native twin: remove 'native'"
+    token, trigger = data.get("token"), data.get("trigger")
+    if kind == "textual_inversion" and token is None:
+        yield "a textual_inversion needs a token, the word that means it: add 'token: WORD'"
+    elif kind == "textual_inversion" and trigger is not None and str(token) not in str(trigger):
+        yield f"the trigger {trigger!r} lacks the token {token!r}: add it"
 
 
 class StackMember(Section):
@@ -163,13 +178,18 @@ class StackSpec(Section):
 Problem = tuple[tuple[str | int, ...], str, Any]  # place, message, value
 
 
-def stack_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong between the plugins and stacks of a manifest's plain data.
+def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong between the keys, plugins and stacks of a manifest's plain data.
 
     Items that are no mappings, and ids that are no texts, are passed over: others tell of them.
     """
     plugins = dict(_items(data, "plugins"))
-    known = {spec["id"]: spec for spec in plugins.values()}
+    known: dict[str, Mapping[str, Any]] = {}
+    for i, spec in plugins.items():
+        yield from ((("plugins", i), words, None) for words in kind_problems(spec))
+        if spec["id"] in known:
+            yield ("plugins", i, "id"), f"{spec['id']!r} is listed twice: remove one", spec["id"]
+        known[spec["id"]] = spec
     taken, stacked = set(known), set()
     for i, stack in _items(data, "stacks"):
         if stack["id"] in taken:
@@ -179,7 +199,7 @@ def stack_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         stacked |= set(ids.values())
         yield from _member_problems(("stacks", i, "plugins"), ids, known)
     yield from _native_problems(plugins, known)
-    used = stacked | {spec.get("native") for spec in plugins.values()}
+    used = stacked | {str(spec.get("native")) for spec in plugins.values()}
     for i, spec in plugins.items():
         is_upgraded = spec.get("side") == "upgraded"
         if spec["id"] not in used and (is_upgraded or spec.get("alone") is False):
@@ -192,11 +212,11 @@ def _native_problems(
     plugins: Mapping[int, Mapping[str, Any]], known: Mapping[str, Any]
 ) -> Iterator[Problem]:
     for i, spec in plugins.items():
-        if (native := spec.get("native")) is None:
-            continue
+        if not isinstance(native := spec.get("native"), str):
+            continue  # none, or no name: the schema tells
         place = ("plugins", i, "native")
         if native not in known:
-            yield place, unknown_name("plugin", str(native), known), native
+            yield place, unknown_name("plugin", native, known), native
         elif known[native].get("side") != "upgraded":
             yield place, "a native twin is on the upgraded side: add 'side: upgraded' to it", native
 

@@ -51,10 +51,16 @@ def is_network(source: str) -> bool:
     return source.partition(":")[0].lower() in NETWORK_SCHEMES
 
 
+def scheme_of(source: str) -> str | None:
+    """What stands before the colon, in lower case; None for paths (C:/x is one too)."""
+    scheme, colon, _ = source.partition(":")
+    is_path = not colon or "/" in scheme or len(scheme) == 1
+    return None if is_path else scheme.lower()
+
+
 def parse_reference(source: str) -> Reference | None:
     """What a source names; None for paths and schemes of extensions. Raises `UserError`."""
-    scheme, colon, _ = source.partition(":")
-    scheme = scheme.lower() if colon else ""
+    scheme = scheme_of(source)
     if scheme == "urn":
         return _from_air(pinned_air(source))
     if scheme == "hf":

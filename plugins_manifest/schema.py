@@ -26,7 +26,7 @@ from plugins_manifest.plugin_schema import (
     Section,
     StackSpec,
     check_name,
-    stack_problems,
+    problems_between,
 )
 
 __all__ = [
@@ -227,20 +227,20 @@ class Manifest(Section):
             check_name("metric", value, info)
         return values
 
-    @field_validator("plugins", "methods", "seeds")
+    @field_validator("methods", "seeds")
     @classmethod
-    def _check_unique(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        names = [getattr(v, "id", getattr(v, "name", v)) for v in values]
+    def _check_unique(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [getattr(v, "name", v) for v in values]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name!r} is listed twice: remove one")
         return values
 
     @model_validator(mode="after")
-    def _check_stacks(self) -> Manifest:
+    def _check_between(self) -> Manifest:
         data = self.model_dump(mode="json", include={"plugins", "stacks"})
-        for _, message, value in stack_problems(data):
-            raise ValueError(f"{message} (it is {value!r})")
+        for place, message, _ in problems_between(data):
+            raise ValueError(f"{place[0]}: {message}")
         return self
 
     def plugin(self, plugin_id: str) -> PluginSpec:

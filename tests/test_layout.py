@@ -1,10 +1,14 @@
 """Claims about the layout: what lies where, who may import whom, and what stays light."""
 
+import ast
 import importlib.util
+import re
 import subprocess
 import sys
 import time
-from importlib.metadata import entry_points
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -51,6 +55,35 @@ def test_leaderboard_modules_never_shadow_a_package() -> None:
     assert not names & set(PACKAGES)
 
 
+def distribution(requirement: str) -> str:
+    """A requirement's or a distribution's name as pip compares them."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()
+
+
+def imports_of(folder: str) -> Iterator[str]:
+    """Top-level names that the modules of a folder import, here or inside functions."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.split(".")[0]
+
+
+def test_whatever_is_imported_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"].values()
+    declared = {distribution(d) for d in project["project"]["dependencies"]}
+    declared |= {distribution(d) for extra in extras for d in extra}
+    for_tests = declared | {distribution(d) for d in project["dependency-groups"]["dev"]}
+    providers = packages_distributions()
+    local = {*sys.stdlib_module_names, *PACKAGES, "tests"}
+    for folder in (*PACKAGES, "tests"):
+        for name in sorted(set(imports_of(folder)) - local):
+            known = {distribution(d) for d in providers.get(name, [name])}
+            assert known & (for_tests if folder == "tests" else declared), (folder, name)
+
+
 @pytest.mark.parametrize("group", ["xbench.methods", "xbench.metrics", "xbench.families"])
 def test_every_registered_extension_loads(group: str) -> None:
     found = entry_points(group=group)
@@ -65,6 +98,13 @@ def test_modules_and_functions_stay_small() -> None:
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
         if (n := len(path.read_text().splitlines())) > 350
+    ]
+    long_ones += [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 70
     ]
     assert long_ones == []
 

@@ -32,6 +32,7 @@ from plugins_manifest.supply import Supply
 TOKEN = "secret-token-0123456789"
 SIGNATURE = "deadbeefsignature"
 SITE, STORAGE = "civitai.com", "files.r2.cloudflarestorage.com"
+OWN_STORAGE = "b2.civitai.com"  # the storage server's other name
 SITE_ADDRESS, STORAGE_ADDRESS = "127.0.0.1", "127.0.0.2"
 
 
@@ -128,7 +129,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.site = TlsServer(SITE_ADDRESS, self.ca, [SITE, "*." + SITE], self._site)
-        self.storage = TlsServer(STORAGE_ADDRESS, self.ca, [STORAGE], self._storage)
+        self.storage = TlsServer(STORAGE_ADDRESS, self.ca, [STORAGE, OWN_STORAGE], self._storage)
         self.ca_path = self.folder / "ca.pem"
         self.ca.cert_pem.write_to_path(str(self.ca_path))
 

@@ -16,9 +16,14 @@ import pytest
 from plugins_manifest.fetch import Stored, Wanted, fetch
 from plugins_manifest.fetch_client import USER_AGENT, Token
 from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.fetch_guard import AllowList, HostRule
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import (
+    OWN_STORAGE,
     SIGNATURE,
+    SITE,
+    STORAGE,
+    STORAGE_ADDRESS,
     TOKEN,
     Handler,
     Request,
@@ -103,6 +108,29 @@ def test_token_goes_to_the_site_and_never_to_the_storage(published: World, store
     (stored,) = published.storage.requests
     assert "authorization" not in stored.headers
     assert TOKEN not in stored.path
+
+
+def test_token_stays_behind_on_the_way_to_storage_below_the_site_s_own_domain(
+    published: World, store: Store
+) -> None:
+    """b2.civitai.com is a host that may get tokens, and answers 400 to whoever brings one."""
+    port, network = published.storage.port, f"{STORAGE_ADDRESS}/32"
+    own = HostRule(f".{SITE}", port, gets_token=True, networks=(network,))
+
+    def resolve(host: str, port: int) -> list[str]:
+        return [STORAGE_ADDRESS] if host == OWN_STORAGE else published.resolve(host, port)
+
+    def to_own_storage(handler: Handler, request: Request) -> None:
+        address = published.signed("10.bin").replace(STORAGE, OWN_STORAGE)
+        handler.send(307, headers={"Location": address})
+
+    published.site.script.append(to_own_storage)
+    allow = AllowList((*published.rules, own))
+    with published.client(allow=allow, resolve=resolve) as client:
+        assert fetch(client, store, wanted(published)).sha256 == SHA256
+    (stored,) = published.storage.requests
+    assert stored.headers["host"] == f"{OWN_STORAGE}:{port}"
+    assert "authorization" not in stored.headers
 
 
 def test_token_does_not_come_back_after_a_detour(published: World, store: Store) -> None:

@@ -95,7 +95,16 @@ def test_other_ports_of_an_allowed_host_are_refused() -> None:
 def test_only_civitai_gets_a_token() -> None:
     trusted = {rule.host.lstrip(".") for rule in DEFAULT_RULES if rule.gets_token}
     assert trusted == {"civitai.com", "civitai.red", "civitai.green"}
-    assert not AllowList().with_hosts(["mirror.test"]).rule("mirror.test", 443).gets_token
+
+
+def test_users_add_hosts_or_all_hosts_below_one_without_a_token() -> None:
+    allow = AllowList().with_hosts(["Mirror.test", ".storage.test"])
+    for host in ("mirror.test", "a.storage.test", "b.a.storage.test"):
+        rule = allow.rule(host, 443)
+        assert not rule.gets_token and not rule.allows("127.0.0.1")
+    for host in ("a.mirror.test", "storage.test", "evilstorage.test"):
+        with pytest.raises(FetchError, match="not on the list"):
+            allow.rule(host, 443)
 
 
 def attempt(world: World, store: Store, url: str, **changed: object) -> FetchError:

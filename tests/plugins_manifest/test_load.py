@@ -26,6 +26,9 @@ methods:
 KNOWN = {"family": ("pocket",), "method": ("base", "sdedit", "xadapter"), "metric": ("edge-f1",)}
 
 
+PAIRS = list(zip("abcdefghij", "bcdefghijk", strict=True))  # 9^10 items, written as aliases
+
+
 def problems_of(text: str) -> tuple[str, ...]:
     with pytest.raises(UserError) as caught:
         parse_manifest(text, Path("mine.yaml"), known=KNOWN)
@@ -58,7 +61,7 @@ def test_good_manifest_keeps_its_values_and_fills_in_defaults() -> None:
         ("kind: lora", "kind: lora\n    sha256: abc", 7, "64 hexadecimal digits"),
         ("schema: 1", "schema: 1\nsettings: {base_size: [63, 64]}", 2, "multiple of 8: use 64"),
         ("schema: 1", "schema: 1\nmetrics: [edge-f2]", 2, "unknown metric 'edge-f2': use edge-f1"),
-        ("schema: 1", "schema: 2", 1, "Input should be 1"),
+        ("schema: 1", "schema: 2", 1, "schema: use 1 (it is 2)"),
         ("schema: 1", "schema: 1\nschema: 1", 2, "comes twice"),
     ],
 )
@@ -71,6 +74,86 @@ def test_each_mistake_is_told_with_its_line(old: str, new: str, line: int, said:
 def test_all_mistakes_are_told_together() -> None:
     text = GOOD.replace("lora\n", "lor\n").replace("0.7", "7").replace("name: base", "name: bas")
     assert len(problems_of(text + "stepps: 3\n")) == 4
+
+
+MANY = """\
+schema: 1
+name: my manifest
+famly: pocket
+plugins:
+  - {id: a, kind: lorra, source: "urn:air:sd1:lora:civitai:82098"}
+  - {id: a, kind: lora, source: "ftp://host/x.safetensors", weight: heavy, condition: canny}
+  - {id: b, kind: controlnet, source: "https://civitai.com/x?token=abc", sha256: 12}
+cases: {source: pocket, seed: 5, n: 0}
+methods: [{name: bse}, {name: xadapter, t0: 0.7}]
+metrics: [edge-f2]
+settings: {steps: 0, dtype: float8}
+stacks: [{id: s, plugins: [{id: c}]}]
+"""
+
+
+def test_a_manifest_full_of_mistakes_is_told_whole_from_top_to_bottom() -> None:
+    known = {**KNOWN, "source": ("pocket", "urn", "hf", "https")}
+    with pytest.raises(UserError) as caught:
+        parse_manifest(MANY, Path("m.yaml"), known=known)
+    said = [
+        "m.yaml:1: family is missing: add it",
+        "m.yaml:2: name: use letters, digits, '.', '_' and '-', with a letter or digit in front "
+        "(it is 'my manifest')",
+        "m.yaml:3: unknown key 'famly': use family",
+        "m.yaml:5: plugins[0].kind: unknown kind 'lorra': use lora",
+        "m.yaml:5: plugins[0].source: 'urn:air:sd1:lora:civitai:82098' names no version, so it",
+        "m.yaml:6: plugins[1].source: unknown source 'ftp': use ",
+        "m.yaml:6: plugins[1].weight: write a number (it is 'heavy')",
+        "m.yaml:6: plugins[1]: a lora takes no condition",
+        "m.yaml:6: plugins[1].id: 'a' is listed twice: remove one",
+        "m.yaml:7: plugins[2].source: the address on civitai.com holds a secret (token)",
+        "m.yaml:7: plugins[2].sha256: write a text, in quotes if it looks like a number (it is 12)",
+        "m.yaml:7: plugins[2]: a controlnet needs a condition",
+        "m.yaml:8: cases.n: use 1 or more (it is 0)",
+        "m.yaml:9: methods[0].name: unknown method 'bse': use base",
+        "m.yaml:9: methods[1].t0: write a list, [...] (it is 0.7)",
+        "m.yaml:10: metrics: unknown metric 'edge-f2': use edge-f1",
+        "m.yaml:11: settings.steps: use 1 or more (it is 0)",
+        "m.yaml:11: settings.dtype: use 'float32', 'float16' or 'bfloat16' (it is 'float8')",
+        "m.yaml:12: stacks[0].plugins: give at least 2 (it has 1)",
+        "m.yaml:12: stacks[0].plugins[0].id: unknown plugin 'c': use a, b",
+    ]
+    problems = caught.value.problems
+    assert len(problems) == len(said)
+    for problem, start in zip(problems, said, strict=True):
+        assert problem.startswith(start)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("urn:air:sd1:lora:civitai:1", "names no version"),
+        ("urn:air:sd1:lora:civitai:one@two", "the id 'one' is no number: Civitai's are"),
+        ("http://host/x", "is not encrypted: only https"),
+        ("hf://owner", "is no place on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE"),
+        ("https://me:pw@host/x", "holds a secret (a user name)"),
+    ],
+)
+def test_a_wrong_source_is_told_with_its_line_and_no_secret(source: str, said: str) -> None:
+    (problem,) = problems_of(GOOD.replace("pocket:lora-outline", source))
+    assert problem.startswith("mine.yaml:7: plugins[0].source: ")
+    assert said in problem and "pw" not in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plugins: &a [*a]",
+        "a: &a {b: *a}",
+        "a: &a [x]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + b] * 9)}]\n" for b, c in PAIRS),
+        "[" * 5000,
+    ],
+)
+def test_aliases_and_brackets_without_end_are_refused_at_once(text: str) -> None:
+    (problem,) = problems_of(text)
+    assert problem.startswith("mine.yaml ") and len(problem) < 300
 
 
 def test_missing_key_is_named() -> None:

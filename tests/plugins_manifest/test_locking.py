@@ -223,17 +223,23 @@ def test_all_problems_come_together(run: Locker, tmp_path: Path) -> None:
     outcome = run(
         manifest_of(
             tmp_path,
-            plugin("urn:air:sd1:lora:civitai:1", id="floating"),
             plugin("urn:air:sd1:lora:civitai:9@90", id="missing"),
             plugin("https://evil.test/x", id="foreign"),
             plugin(str(tmp_path / "nothing"), id="local"),
             plugin(),
         )
     )
-    said = ["floating", "missing", "foreign", "there is no file"]
-    assert len(outcome.problems) == 4
+    said = ["missing", "foreign", "there is no file"]
+    assert len(outcome.problems) == 3
     assert all(word in text for word, text in zip(said, outcome.problems, strict=True))
     assert [entry.id for entry in outcome.lock.plugins] == ["p"]
+
+
+def test_where_nothing_could_be_pinned_no_lock_is_written(run: Locker, tmp_path: Path) -> None:
+    saved: list[Lock] = []
+    missing = plugin("urn:air:sd1:lora:civitai:9@90")
+    outcome = run(manifest_of(tmp_path, missing), save=saved.append)
+    assert outcome.problems and saved == []
 
 
 def test_every_plugin_is_saved_as_soon_as_it_is_locked(
