@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from plugins_manifest.cases import Case, coco_cases, file_cases, inline_cases
+from bench.fetching import label_of
+from plugins_manifest.cases import Case, file_cases, inline_cases
+from plugins_manifest.coco import coco_cases
 from plugins_manifest.lineup import Lineup, lineups
 from plugins_manifest.schema import (
     CocoCases,
@@ -15,13 +17,19 @@ from plugins_manifest.schema import (
 )
 
 
-def shared_cases(manifest: Manifest) -> list[Case]:
-    """The cases that all plugins without prompts of their own get."""
+def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
+    """The first `limit` of the cases that all plugins without prompts of their own get."""
     spec, negative = manifest.cases, manifest.settings.negative_prompt
     if isinstance(spec, PocketCases):
         return [replace(case, negative_prompt=negative) for case in pocket_cases(spec)]
     if isinstance(spec, CocoCases):
-        return coco_cases(spec, folder=manifest.folder, negative_prompt=negative)
+        return coco_cases(
+            spec,
+            folder=manifest.folder,
+            negative_prompt=negative,
+            limit=limit,
+            label=label_of(manifest),
+        )
     if isinstance(spec, FileCases):
         return file_cases(spec, folder=manifest.folder, negative_prompt=negative)
     return inline_cases(spec, folder=manifest.folder, negative_prompt=negative)
@@ -55,7 +63,8 @@ def own_cases(lineup: Lineup, manifest: Manifest) -> list[Case]:
 def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]:
     """Lineup id -> its cases, the first `limit` of each list; a plugin alone is a lineup too."""
     listed = list(lineups(manifest))
-    shared = [] if all(lineup.prompts for lineup in listed) else shared_cases(manifest)
+    is_shared = not all(lineup.prompts for lineup in listed)
+    shared = shared_cases(manifest, limit=limit) if is_shared else []
     return {
         lineup.id: (own_cases(lineup, manifest) if lineup.prompts else shared)[:limit]
         for lineup in listed

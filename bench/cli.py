@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from bench.cli_cases import cases
 from bench.cli_gate import gate
 from bench.cli_inspect import inspect_plugin
 from bench.cli_metrics import metrics
@@ -82,7 +83,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
-@click.option("--fetch", is_flag=True, help="Fetch the plugins that are not here first.")
+@click.option("--fetch", is_flag=True, help="First fetch the plugins and photos that are not here.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option(
     "--baseline",
@@ -115,7 +116,7 @@ def run(
     if fetch and not dry_run:
         from bench.cli_plugins import fetch_quietly
 
-        fetch_quietly(given["manifest"], ctx.obj)
+        fetch_quietly(given["manifest"], ctx.obj, limit=given["limit"])
     if baseline is not None:
         from bench.cli_gate import prepare_gate, run_and_gate
 
@@ -281,7 +282,7 @@ def explain(run_dir: Path, trial: str) -> None:
 
 
 plugins.add_command(inspect_plugin)
-for tool in (gate, conditions, train, plugins, metrics, cache, doctor, reference):
+for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference):
     main.add_command(tool)
 
 

@@ -142,13 +142,22 @@ def fetch_command(
     show_outcome(outcome, shelf.lock_file, as_json=as_json)
 
 
-def fetch_quietly(manifest: str, open_supply: OpenSupply | None) -> None:
-    """As `fetch`, with nothing printed but progress and problems (gated plugins among them)."""
+def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int | None) -> None:
+    """As `fetch`, and `xbench cases fetch`; nothing is printed but progress and problems.
+
+    A gated plugin is a problem here.
+    """
+    from bench.cli_cases import fetch_cases
     from bench.fetching import Shelf, lock_shelf
 
+    shelf = Shelf.open(manifest)
     with closing(_Open(open_supply, ())) as site:
-        outcome = lock_shelf(Shelf.open(manifest), site.supply, download="missing")
+        outcome = lock_shelf(shelf, site.supply, download="missing")
     problems = [*outcome.problems, *(done.reason for done in outcome.done if done.reason)]
+    try:
+        fetch_cases(shelf.manifest, limit=limit)
+    except UserError as error:
+        problems += error.problems
     if problems:
         raise UserError.collect(problems)
 

@@ -1,11 +1,10 @@
-"""Cases: the prompts and images that every method gets, from a list, a file, or COCO captions."""
+"""Cases: the prompts and images that every method gets, from a list or a file."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.schema import CocoCases, FileCases, InlineCase
-
-COCO_CAPTIONS = "captions_val2017.json"
-COCO_PHOTOS = "val2017"
-COCO_CONDITIONS = "conditions"
-COCO_VARIABLE = "XBENCH_COCO"
+from plugins_manifest.schema import FileCases, InlineCase
 
 
 @dataclass(frozen=True)
@@ -142,69 +136,3 @@ def _read_rows(path: Path) -> Any:
     if path.suffix in (".yaml", ".yml"):
         return yaml.safe_load(text)
     raise ValueError(f"its ending is {path.suffix!r}: use .json, .csv or .yaml")
-
-
-def coco_cases(spec: CocoCases, *, folder: Path, negative_prompt: str = "") -> list[Case]:
-    """Photos of COCO val2017 with one caption each: the one with the lowest annotation id.
-
-    Photos come in order of their id; without `image_ids`, those that are on the disk.
-    Raises `UserError` for a missing folder, unknown ids and missing photos.
-    """
-    root = coco_folder(spec, folder=folder)
-    shown = spec.path or root.name
-    captions_path, photos = root / COCO_CAPTIONS, root / COCO_PHOTOS
-    if not captions_path.is_file() or not photos.is_dir():
-        raise UserError(
-            f"{'cases.path' if spec.path else COCO_VARIABLE} is {shown!r}: it must hold "
-            f"{COCO_CAPTIONS} and the folder {COCO_PHOTOS} with the photos"
-        )
-    names, captions = _coco_captions(captions_path)
-    image_ids = spec.image_ids
-    if image_ids is None:
-        present = {path.name for path in photos.iterdir()}
-        image_ids = tuple(sorted(i for i in captions if names[i] in present))[: spec.n]
-    problems = [
-        f"COCO val2017 has no image {i}: correct image_ids" for i in image_ids if i not in captions
-    ] or [
-        f"the photo {COCO_PHOTOS}/{names[i]} is missing under {shown!r}: add it"
-        for i in image_ids
-        if not (photos / names[i]).is_file()
-    ]
-    if not image_ids:
-        problems.append(f"no photo of COCO val2017 lies in {shown!r}/{COCO_PHOTOS}: add some")
-    if problems:
-        raise UserError.collect(problems)
-    cases = [
-        Case(f"coco-{i:012d}", captions[i], negative_prompt, image_path=str(photos / names[i]))
-        for i in image_ids[: spec.n]
-    ]
-    if spec.condition_images is None and (root / COCO_CONDITIONS).is_dir():
-        return with_finished_conditions(cases, COCO_CONDITIONS, folder=root)
-    return with_finished_conditions(cases, spec.condition_images, folder=folder)
-
-
-def coco_folder(spec: CocoCases, *, folder: Path) -> Path:
-    """Where COCO val2017 lies; `UserError` where nobody says so."""
-    if spec.path is not None:
-        return folder / spec.path
-    if named := os.environ.get(COCO_VARIABLE):
-        return Path(named)
-    raise UserError(
-        f"the cases are photos of COCO val2017: set {COCO_VARIABLE} to the folder that holds "
-        f"{COCO_CAPTIONS} and {COCO_PHOTOS}, or write it as cases.path"
-    )
-
-
-def _coco_captions(path: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """File name and caption by image id."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: image["file_name"] for image in data["images"]}
-        chosen: dict[int, tuple[int, str]] = {}
-        for note in data["annotations"]:
-            candidate = (note["id"], " ".join(note["caption"].split()))
-            image_id = note["image_id"]
-            chosen[image_id] = min(chosen.get(image_id, candidate), candidate)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path.name} is not COCO's captions file: {error!r}") from error
-    return names, {image_id: caption for image_id, (_, caption) in chosen.items()}

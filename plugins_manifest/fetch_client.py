@@ -21,8 +21,9 @@ import httpx
 
 from plugins_manifest.fetch_errors import FetchError
 from plugins_manifest.fetch_guard import HTTPS_PORT, AllowList, Resolver, system_resolver
-from plugins_manifest.fetch_status import LONGEST_WAIT_SECONDS, Seen, judge, judge_redirect
+from plugins_manifest.fetch_status import Seen, judge, judge_redirect
 from plugins_manifest.fetch_transport import GuardedTransport
+from plugins_manifest.patience import patiently
 from plugins_manifest.redact import guard_logs, redact_text
 
 USER_AGENT = f"xbench/{version('xbench')} (+https://arxiv.org/abs/2312.02238)"
@@ -30,7 +31,6 @@ MAX_HOPS = 10
 MAX_JSON_BYTES = 16 << 20
 START_BYTES = 4096
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MAX_FRESH_URLS = 2
 T = TypeVar("T")
 
 
@@ -126,27 +126,8 @@ class Client:
         return self.patiently(lambda: self._get_json(url, what, token))
 
     def patiently(self, attempt: Callable[[], T]) -> T:
-        """Call again, after a pause, while it raises errors that time or a new address may heal.
-
-        The pauses double from 1 s to 30 s unless the server asks for another; a try that brought
-        the work forward starts the count anew.
-        """
-        n_failed = n_expired = 0
-        while True:
-            try:
-                return attempt()
-            except FetchError as error:
-                if error.remedy not in ("back-off", "fresh-url"):
-                    raise
-                n_failed = 1 if error.made_progress else n_failed + 1
-                n_expired += error.remedy == "fresh-url"
-                if n_failed >= self._max_tries or n_expired > _MAX_FRESH_URLS:
-                    raise
-                pause_seconds = error.wait_seconds
-                if pause_seconds is None and error.remedy == "back-off":
-                    pause_seconds = min(2.0 ** (n_failed - 1), LONGEST_WAIT_SECONDS)
-            if pause_seconds:
-                self._sleep(pause_seconds)
+        """Call again, after a pause, while it raises errors that time or a new address may heal."""
+        return patiently(attempt, max_tries=self._max_tries, sleep=self._sleep)
 
     def _get_json(self, url: str, what: str, token: Token | None) -> dict[str, Any]:
         with self.open(url, what=what, token=token) as answer:

@@ -114,14 +114,17 @@ class PocketCases(Section):
 
 
 class CocoCases(Section):
-    """Photos and captions of COCO val2017 from a folder with captions_val2017.json, val2017/.
+    """Photos of COCO val2017 with a caption each; `path` is captions_val2017.json or its folder.
 
-    Without `path` the folder is $XBENCH_COCO. `condition_images` is a folder of finished condition
-    images, CONDITION/PHOTO.png (or the case's id); by default `conditions` beside the photos.
+    Without `path` it is $XBENCH_COCO, else what `xbench cases fetch` put into the user's cache;
+    photos lie in val2017/ beside the captions, else in that cache. `condition_images` is a folder
+    of finished condition images, CONDITION/PHOTO.png (or the case's id); by default `conditions`
+    beside the photos. `captions_sha256` is what the captions file must have.
     """
 
     source: Literal["coco-val2017"]
     path: str | None = None
+    captions_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     condition_images: str | None = None
     n: int | None = Field(default=None, ge=1)
     image_ids: tuple[int, ...] | None = None
