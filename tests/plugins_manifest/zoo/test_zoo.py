@@ -90,21 +90,51 @@ def test_what_is_told_prints_safely_anywhere(animal: Animal, cages: Path) -> Non
     assert len(text) < 60_000
 
 
-def test_the_whole_zoo_fits_into_200_mib(cages: Path) -> None:
+def peak_mib(folder: Path) -> tuple[float, list[str]]:
+    """Peak memory of one process that inspects every file of a folder, and the verdicts."""
     code = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"
         "from plugins_manifest.inspect import inspect_file\n"
-        "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
-        "    inspect_file(path)\n"
+        "found = [inspect_file(path) for path in sorted(Path(sys.argv[1]).iterdir())]\n"
         "assert 'torch' not in sys.modules\n"
         # On Linux the usage counted by the system begins with the parent's: read our own.
         "status = Path('/proc/self/status')\n"
         "lines = status.read_text().splitlines() if status.exists() else []\n"
         "own = [int(line.split()[1]) for line in lines if line.startswith('VmHWM')]\n"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-        "print((own[0] if own else used) / 1024)\n"
+        "print(json.dumps([(own[0] if own else used) / 1024, [one.verdict for one in found]]))\n"
     )
-    command = [sys.executable, "-c", code, str(cages)]
+    command = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
-    assert float(done.stdout) < PEAK_MIB
+    used_mib, verdicts = json.loads(done.stdout)
+    return used_mib, verdicts
+
+
+def test_the_whole_zoo_fits_into_200_mib(cages: Path) -> None:
+    used_mib, verdicts = peak_mib(cages)
+    assert used_mib < PEAK_MIB
+    assert len(verdicts) == len(ZOO)
+
+
+def test_a_file_of_512_mib_is_read_whole_within_200_mib(tmp_path: Path) -> None:
+    """A LoRA of absurd rank, zero but for its last number; the disk holds almost nothing of it."""
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    rank = 512 * 1024**2 // (2 * 2 * 320)
+    n_bytes = rank * 320 * 2
+    header = {
+        f"{name}.lora_{part}.weight": {
+            "dtype": "F16",
+            "shape": shape,
+            "data_offsets": [i * n_bytes, (i + 1) * n_bytes],
+        }
+        for i, (part, shape) in enumerate((("down", [rank, 320]), ("up", [320, rank])))
+    }
+    text = json.dumps(header).encode()
+    with (tmp_path / "sparse.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.seek(2 * n_bytes - 2, 1)
+        file.write(b"\xff\x7f")  # NaN
+    used_mib, verdicts = peak_mib(tmp_path)
+    assert used_mib < PEAK_MIB
+    assert verdicts == ["broken"]
