@@ -4,72 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
+from tests.loopback import Loopback, Quiet
+
 TOKEN = "buzz-token-0123456789"
 
 
-@dataclass
-class GeneratorServer:
-    """Notes the jobs it is asked for; each is finished at the `n_polls`-th question.
-
-    `status` refuses every request where it is not None; `picture` is what a finished job gives.
-    """
-
-    n_polls: int = 2
-    status: int | None = None
-    picture: bytes = b""
-    jobs: list[dict[str, Any]] = field(default_factory=list)
-    polls: dict[str, int] = field(default_factory=dict)
-    authorizations: set[str | None] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        out = io.BytesIO()
-        Image.new("RGB", (8, 8), (200, 10, 10)).save(out, "JPEG")
-        self.picture = out.getvalue()
-
-    def __enter__(self) -> GeneratorServer:
-        generator = self
-
-        class Handler(_Handler):
-            server_state = generator
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        """What --endpoint is set to."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_state: GeneratorServer
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the tests' output clean."""
-
+class _Handler(Quiet, BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if self._is_refused():
             return
-        state = self.server_state
+        state = self.owner
         length = int(self.headers["Content-Length"])
         state.jobs.append(json.loads(self.rfile.read(length)))
         token = f"job-{len(state.jobs)}"
@@ -77,7 +28,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"token": token, "jobs": [{"jobId": token, "cost": 4.0}]})
 
     def do_GET(self) -> None:
-        parts, state = urlsplit(self.path), self.server_state
+        parts, state = urlsplit(self.path), self.owner
         if parts.path == "/picture":
             self._send(state.picture, "image/jpeg")
             return
@@ -92,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"token": token, "jobs": [job]})
 
     def _is_refused(self) -> bool:
-        state = self.server_state
+        state = self.owner
         state.authorizations.add(self.headers.get("Authorization"))
         if state.status is not None:
             self.send_error(state.status)
@@ -107,3 +58,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+@dataclass
+class GeneratorServer(Loopback):
+    """Notes the jobs it is asked for; each is finished at the `n_polls`-th question.
+
+    `status` refuses every request where it is not None; `picture` is what a finished job gives.
+    """
+
+    handler = _Handler
+
+    n_polls: int = 2
+    status: int | None = None
+    picture: bytes = b""
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    polls: dict[str, int] = field(default_factory=dict)
+    authorizations: set[str | None] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        out = io.BytesIO()
+        Image.new("RGB", (8, 8), (200, 10, 10)).save(out, "JPEG")
+        self.picture = out.getvalue()

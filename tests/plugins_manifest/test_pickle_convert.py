@@ -32,9 +32,13 @@ def saved(content: object, path: Path, *, is_zip: bool = True) -> Path:
     return path
 
 
-def test_an_embedding_is_converted_whole_and_inspected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_original", [False, True], ids=["automatic1111", "original code"])
+def test_an_embedding_is_converted_whole_and_inspected(tmp_path: Path, is_original: bool) -> None:
+    """With plain tensors, or in a ParameterDict, which diffusers' loader refuses."""
     vectors = torch.randn(2, 768)
-    parameters = torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors)})
+    parameters: object = {"*": vectors}
+    if is_original:
+        parameters = torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors)})
     content = {"string_to_token": {"*": 265}, "string_to_param": parameters, "name": "zkz"}
     path = saved(content, tmp_path / "zkz.pt")
     found = inspect_file(path, allow_pickle=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
+
+from tests.loopback import Loopback, Quiet
 
 LARGE = (".safetensors", ".bin")
 TOKEN = "hf_friend"
@@ -35,55 +35,14 @@ class Repository:
         return cls(commit, files, gated)
 
 
-@dataclass
-class HubServer:
-    """Serves repositories by name ("owner/name") until it is left; notes every request."""
-
-    repositories: dict[str, Repository]
-    requests: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> HubServer:
-        hub = self
-
-        class Handler(_Handler):
-            server_hub = hub
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def url(self) -> str:
-        """What HF_ENDPOINT is set to."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
-
-    def fetched(self) -> set[str]:
-        """Names of the files whose content was asked for."""
-        marks = ("GET file ", "GET storage ")
-        return {r.split(" ", 2)[2] for r in self.requests if r.startswith(marks)}
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server_hub: HubServer
 
     def do_HEAD(self) -> None:
         self._answer()
 
     def do_GET(self) -> None:
         self._answer()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the tests' output clean."""
 
     def _answer(self) -> None:
         parts = urlsplit(self.path).path.strip("/").split("/")
@@ -105,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RepoNotFound")
 
     def _repository(self, name: str, revision: str) -> Repository | None:
-        repository = self.server_hub.repositories.get(name)
+        repository = self.owner.repositories.get(name)
         if repository is None:
             self._refuse(401, "RepoNotFound")
         elif repository.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -128,10 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(facts).encode(), {"Content-Type": "application/json"})
 
     def _redirect(self, name: str, file: str, repository: Repository) -> None:
-        self.server_hub.requests.append(f"{self.command} pointer {file}")
+        self.owner.requests.append(f"{self.command} pointer {file}")
         path = repository.files[file]
         headers = {
-            "Location": f"{self.server_hub.url}/storage/{name}/{file}",
+            "Location": f"{self.owner.url}/storage/{name}/{file}",
             "X-Repo-Commit": repository.commit,
             "X-Linked-Etag": f'"{_sha256(path)}"',
             "X-Linked-Size": str(path.stat().st_size),
@@ -139,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(b"", headers, status=302)
 
     def _send_file(self, what: str, name: str, file: str) -> None:
-        self.server_hub.requests.append(f"{self.command} {what} {file}")
-        repository = self.server_hub.repositories[name]
+        self.owner.requests.append(f"{self.command} {what} {file}")
+        repository = self.owner.repositories[name]
         content = repository.files[file].read_bytes()
         headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{_git_sha1(content)}"'}
         begin = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
@@ -183,3 +142,18 @@ def _sha256(path: Path) -> str:
 def _git_sha1(content: bytes) -> str:
     header = f"blob {len(content)}\0".encode()
     return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class HubServer(Loopback):
+    """Serves repositories by name ("owner/name") until it is left; notes every request."""
+
+    handler = _Handler
+
+    repositories: dict[str, Repository]
+    requests: list[str] = field(default_factory=list)
+
+    def fetched(self) -> set[str]:
+        """Names of the files whose content was asked for."""
+        marks = ("GET file ", "GET storage ")
+        return {r.split(" ", 2)[2] for r in self.requests if r.startswith(marks)}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,28 @@ def assert_same_picture(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Equal to 1/255: the same numbers, rounded."""
     expected = (theirs[0] * 255).round().astype(int)
     assert np.abs(ours.astype(int) - expected).max() <= 1
+
+
+def assert_sdedit_is_img2img(
+    family: Family, pipe: Any, case: RenderCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the 8-bit base picture: the float hand-over differs by its rounding alone."""
+    noise = noise_of(case)
+    base = render(family, None, case, Variant("base"))
+    ours = render(family, None, case, Variant("sdedit", t0=2 / 3))
+    pipe.set_progress_bar_config(disable=True)
+    draws = iter([noise["upgraded_posterior"], noise["upgraded_noise"]])
+    for module in ("diffusers.models.autoencoders.vae", type(pipe).__module__):
+        monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(draws))
+    picture = torch.from_numpy(base).permute(2, 0, 1)[None].float() / 255
+    picture = torch.nn.functional.interpolate(
+        picture, size=(128, 128), mode="bicubic", antialias=True
+    )
+    theirs = pipe(
+        case.upgraded_prompt, image=picture.clamp(0, 1), strength=2 / 3, **common(case)
+    ).images
+    expected = (theirs[0] * 255).round().astype(int)
+    assert np.abs(ours.astype(int) - expected).mean() < 1
 
 
 def common(case: RenderCase) -> dict[str, object]:
@@ -127,30 +150,9 @@ def test_floor_is_the_stock_xl_pipeline(
 def test_sdedit_is_img2img_from_the_base_picture(
     family: Family, cases: list[RenderCase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the 8-bit base picture: the float hand-over differs by its rounding alone."""
-    case, noise = cases[0], noise_of(cases[0])
-    base = render(family, None, case, Variant("base"))
-    ours = render(family, None, case, Variant("sdedit", t0=2 / 3))
     parts = {**family.upgraded.components, "scheduler": schedulers(family)[1]}
     pipe = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
-    pipe.set_progress_bar_config(disable=True)
-    draws = iter([noise["upgraded_posterior"], noise["upgraded_noise"]])
-    monkeypatch.setattr(
-        "diffusers.models.autoencoders.vae.randn_tensor", lambda *_, **__: next(draws)
-    )
-    monkeypatch.setattr(
-        "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_img2img.randn_tensor",
-        lambda *_, **__: next(draws),
-    )
-    picture = torch.from_numpy(base).permute(2, 0, 1)[None].float() / 255
-    picture = torch.nn.functional.interpolate(
-        picture, size=(128, 128), mode="bicubic", antialias=True
-    )
-    theirs = pipe(
-        case.upgraded_prompt, image=picture.clamp(0, 1), strength=2 / 3, **common(case)
-    ).images
-    expected = (theirs[0] * 255).round().astype(int)
-    assert np.abs(ours.astype(int) - expected).mean() < 1
+    assert_sdedit_is_img2img(family, pipe, cases[0], monkeypatch)
 
 
 def test_the_negative_prompt_matters_for_both_sides(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
 from runners.base import PluginFile, RenderCase, Variant
@@ -16,9 +15,14 @@ from runners.families import Family, load_from_folders
 from runners.group import run_group
 from tests.runners.conftest import METHODS, SETTINGS, mapper_between, randomized
 from tests.runners.sd21 import Prediction, schedule, sd21_pipeline
-from tests.runners.test_methods import assert_same_picture, common, noise_of, render, schedulers
-
-IMG2IMG = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor"
+from tests.runners.test_methods import (
+    assert_same_picture,
+    assert_sdedit_is_img2img,
+    common,
+    noise_of,
+    render,
+    schedulers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +82,9 @@ def test_each_side_is_sampled_as_its_own_scheduler_predicts(
 def test_sdedit_on_sd21_is_img2img_from_the_base_picture(
     sd21: Family, cases: list[RenderCase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the 8-bit base picture: the float hand-over differs by its rounding alone."""
-    case, noise = cases[0], noise_of(cases[0])
-    base = render(sd21, None, case, Variant("base"))
-    ours = render(sd21, None, case, Variant("sdedit", t0=2 / 3))
     parts = {**sd21.upgraded.components, "scheduler": schedulers(sd21)[1]}
     pipe = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    draws = iter([noise["upgraded_posterior"], noise["upgraded_noise"]])
-    monkeypatch.setattr(
-        "diffusers.models.autoencoders.vae.randn_tensor", lambda *_, **__: next(draws)
-    )
-    monkeypatch.setattr(IMG2IMG, lambda *_, **__: next(draws))
-    picture = torch.from_numpy(base).permute(2, 0, 1)[None].float() / 255
-    picture = torch.nn.functional.interpolate(
-        picture, size=(128, 128), mode="bicubic", antialias=True
-    )
-    theirs = pipe(
-        case.upgraded_prompt, image=picture.clamp(0, 1), strength=2 / 3, **common(case)
-    ).images
-    assert np.abs(ours.astype(int) - (theirs[0] * 255).round().astype(int)).mean() < 1
+    assert_sdedit_is_img2img(sd21, pipe, cases[0], monkeypatch)
 
 
 def test_a_trained_mapper_would_steer_sd21_and_a_zero_one_leaves_sdedit(

@@ -154,16 +154,26 @@ def test_lokr_of_two_whole_factors_has_no_rank_to_divide_alpha_by() -> None:
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm(SIDE), nn.GroupNorm(2, SIDE)])
-def test_norms_get_their_difference_added(norm: nn.Module) -> None:
+def test_norms_get_their_difference_added_and_mutants_are_caught(norm: nn.Module) -> None:
     norm.requires_grad_(False)
-    module = NormModule("name", norm)
+    module, x = NormModule("name", norm), random(3, SIDE, seed=3)
+
+    def deviation(diffs: dict[str, Tensor]) -> float:
+        plain = {name: norm.get_parameter(name) for name in diffs}
+        changed = {n: p + full_change({"diff": diffs[n]}, p) for n, p in plain.items()}
+        ours = torch.func.functional_call(norm, changed, x)
+        return float((ours - expected).abs().max() / expected.abs().max())
+
+    weight, bias = random(SIDE, seed=1), random(SIDE, seed=2)
     with torch.no_grad():
-        module.w_norm.copy_(random(SIDE, seed=1))
-        module.b_norm.copy_(random(SIDE, seed=2))
-    x = random(3, SIDE, seed=3)
-    with torch.no_grad():
+        module.w_norm.copy_(weight)
+        module.b_norm.copy_(bias)
         expected = module(x)
-        for name, diff in (("weight", module.w_norm), ("bias", module.b_norm)):
-            parameter = norm.get_parameter(name)
-            parameter.add_(full_change({"diff": diff}, parameter))
-        assert torch.allclose(norm(x), expected, atol=LIMIT)
+    assert deviation({"weight": weight, "bias": bias}) < LIMIT
+    mutants = (
+        {"weight": bias, "bias": weight},
+        {"weight": 2 * weight, "bias": bias},
+        {"weight": weight},
+        {"weight": weight.flip(0), "bias": bias},
+    )
+    assert min(map(deviation, mutants)) > 100 * LIMIT
