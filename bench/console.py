@@ -7,21 +7,15 @@ from typing import Literal
 
 import pandas as pd
 
+from bench.roles import CHOICES, Role, choose
 from bench.rows import Row, grouped, records
 from bench.summary import ARM_FIELDS, Arm, arm_of
 from metrics.stats import Estimate
 
 WIDTH = 100
-Role = Literal["function", "quality", "text"]
 _Names = Mapping[Role, str]
 _N_LEFT = 4  # columns
 _PLAIN: tuple[Role, ...] = ("quality", "text")
-# first in the list that a plugin has numbers for; a plugin has one function
-_CHOICES: dict[Role, tuple[str, ...]] = {
-    "function": ("edge-f1-1px", "edge-f1", "mask-iou", "pocket-style-rate", "pocket-style"),
-    "quality": ("pocket-kid", "pocket-fid"),
-    "text": ("clip-score", "pocket-clip"),
-}
 
 
 def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = None) -> str:
@@ -32,7 +26,7 @@ def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = No
     blocks = []
     for (plugin, kind), mine in sorted(grouped(records(summary), "plugin", "kind").items()):
         names: dict[Role, str] = {
-            role: name for role in _CHOICES if (name := choose_metric(mine, role))
+            role: name for role in CHOICES if (name := choose_metric(mine, role))
         }
         remark = [_clip(f"  {told}") for told in [(remarks or {}).get(plugin)] if told]
         title = _title(f"{plugin} ({kind})", mine, names)
@@ -43,7 +37,7 @@ def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = No
 def choose_metric(mine: Sequence[Row], role: Role) -> str | None:
     """The metric that stands for a role in one plugin's summary rows; None if it has none."""
     known = {row["metric"] for row in mine if row["value"] is not None}
-    return next((name for name in _CHOICES[role] if name in known), None)
+    return choose(role, known)
 
 
 def better_of(mine: Sequence[Row], metric: str) -> str:

@@ -66,12 +66,14 @@ class Gallery:
         self.features = FeatureCache()
         self._base: dict[_PairKey, list[ScoredImage]] = {}
         self._floor: dict[_PairKey, ScoredImage] = {}
+        self._made: dict[tuple[str, str], list[ScoredImage]] = {}
         for image in self.images():
             key = (image.plugin, image.case_id, image.seed)
             if image.method == "base":
                 self._base.setdefault(key, []).append(image)
             elif image.method == "floor":
                 self._floor[key] = image
+            self._made.setdefault((image.plugin, image.method), []).append(image)
 
     def images(self) -> Iterator[ScoredImage]:
         """The images that are there."""
@@ -88,6 +90,17 @@ class Gallery:
     def floor_of(self, image: ScoredImage) -> ScoredImage | None:
         """The image of the upgraded model without the plugin, same case and seed."""
         return self._floor.get((image.plugin, image.case_id, image.seed))
+
+    def made_by(self, method: str, image: ScoredImage) -> list[ScoredImage]:
+        """All images of a method under the same plugin, at the plugin scale nearest to the image's.
+
+        Of the scales that are equally near, the smallest.
+        """
+        found = self._made.get((image.plugin, method), [])
+        scales = sorted({1.0 if i.plugin_scale is None else i.plugin_scale for i in found})
+        wanted = 1.0 if image.plugin_scale is None else image.plugin_scale
+        scale = min(scales, key=lambda s: abs(s - wanted), default=None)
+        return [i for i in found if (1.0 if i.plugin_scale is None else i.plugin_scale) == scale]
 
     def style_bank(self, image: ScoredImage) -> list[ScoredImage]:
         """Base + plugin images of other prompts; their noise, drawn per (seed, case), is too."""

@@ -108,6 +108,19 @@ AUDIT = pa.schema(
     ]
 )
 
+# scores/ceilings/<metric>.parquet: what the source pictures themselves score
+CEILINGS = pa.schema(
+    [
+        ("plugin", _TEXT),
+        ("case_id", _TEXT),
+        ("metric", _TEXT),
+        ("recipe", _TEXT),
+        ("value", _REAL),
+        ("reason", _TEXT),  # why value is null
+        ("inputs", _TEXT),  # hash of the recipe and of every case
+    ]
+)
+
 # What a run says about each plugin after the upgrade; every interval is 95 % and draws whole
 # prompts, numerator and denominator jointly. Two levels of rows:
 #   setting  one way to make images (plugin, method, t0, scales), measured on all prompts; base,

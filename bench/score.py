@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench import schema
+from bench.ceilings import score_ceilings
 from bench.files import read_table, write_table
 from bench.gallery import Gallery, Subject, read_gallery
 from bench.rows import Row, records
@@ -72,7 +73,8 @@ def score_run(
     gallery = read_gallery(store)
     tasks = [_task(metric, gallery) for metric in metrics]
     due = [task for task in tasks if task.inputs != _scored_inputs(store, task.metric.name)]
-    seconds = dict.fromkeys((task.metric.name for task in due), 0.0)
+    names_due = [task.metric.name for task in due]
+    seconds = dict.fromkeys(names_due, 0.0)
     advance = _counter(sum(len(task.subjects) for task in due), progress)
     for task, chunk in _image_work(due):
         start = time.perf_counter()
@@ -88,7 +90,13 @@ def score_run(
             advance(len(task.subjects), task.metric.name)
         _write(store, task.metric.name, rows)
         n_scores += len(rows)
-    skipped = tuple(task.metric.name for task in tasks if task.metric.name not in seconds)
+    for task in tasks:
+        if task.unavailable is None:
+            start = time.perf_counter()
+            score_ceilings(store, task.metric, task.subjects, recipe=task.recipe)
+            spent = time.perf_counter() - start
+            seconds[task.metric.name] = seconds.get(task.metric.name, 0.0) + spent
+    skipped = tuple(task.metric.name for task in tasks if task.metric.name not in names_due)
     return Scoring(seconds, skipped, n_scores)
 
 

@@ -29,6 +29,7 @@ from metrics.stats import (
 )
 
 METHOD_ORDER = ("base", "hires", "sdedit", "xadapter", "oracle", "floor")
+Cost = tuple[float | None, float | None]  # mean seconds an image, largest peak memory in MiB
 _PairKey = tuple[str, int]
 
 
@@ -125,11 +126,11 @@ def read_run_scores(run: RunStore | Path) -> Scores:
     return Scores(rows, prompts | {case.case_id: case.prompt for case in store.cases().values()})
 
 
-def summarise(run: RunStore | Path) -> pd.DataFrame:
+def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:
     """Make tables/summary.parquet from the scores and return it: columns of `schema.SUMMARY`."""
     store = run if isinstance(run, RunStore) else RunStore.open(run)
-    scores = read_run_scores(store)
-    costs = _costs(store)
+    scores = scores or read_run_scores(store)
+    costs = costs_of(store)
     rows = [
         _summary_row(scores, arm, metric, costs)
         for arm in scores.arms
@@ -167,15 +168,14 @@ def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:
 
 
 def _summary_row(
-    scores: Scores, arm: Arm, metric: str, costs: Mapping[Arm, tuple[float | None, float | None]]
+    scores: Scores, arm: Arm, metric: str, costs: Mapping[Arm, Cost]
 ) -> dict[str, Any]:
     cell, estimate = scores.cells[arm, metric], scores.estimate(arm, metric)
     base = scores.base_of(arm)
     delta = Estimate(None, None, None, 0, 0, "this is the base")
     if base is not None and arm != base:
         delta = scores.difference(arm, base, metric)
-    floor_cost = costs.get(Arm("", "", arm.method, arm.t0, arm.plugin_scale, arm.adapter_scale))
-    seconds, peak_memory_mib = costs.get(arm) or floor_cost or (None, None)
+    seconds, peak_memory_mib = cost_of(costs, arm)
     return {
         **{name: getattr(arm, name) for name in ARM_FIELDS},
         "metric": metric,
@@ -193,7 +193,12 @@ def _summary_row(
     }
 
 
-def _costs(store: RunStore) -> dict[Arm, tuple[float | None, float | None]]:
+def cost_of(costs: Mapping[Arm, Cost], arm: Arm) -> Cost:
+    """An arm's cost; floor images are made once for all plugins."""
+    return costs.get(arm) or costs.get(replace(arm, plugin="", kind="")) or (None, None)
+
+
+def costs_of(store: RunStore) -> dict[Arm, Cost]:
     """Mean seconds and largest peak memory of each arm's finished images; floor is plugin ""."""
     rows = records(store.trials().merge(store.results(), on="trial_id"))
     finished = [row for row in rows if row["status"] == "ok"]

@@ -113,6 +113,10 @@ class References(Protocol):
         """Images of base + plugin from other prompts; their noise is independent too."""
         ...
 
+    def made_by(self, method: str, image: ScoredImage) -> Sequence[ScoredImage]:
+        """All images of a method under the same plugin."""
+        ...
+
 
 class _Described(Protocol):
     @property

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,16 @@ from metrics.base import References, ScoredImage
 from metrics.weight_files import Weights
 
 DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
+
+
+class RowSource(Protocol):
+    """What turns images into features and says what it wants and how it does it."""
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+    def recipe(self) -> str: ...
+    def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray: ...
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray: ...
 
 
 def device_name() -> str:
@@ -61,6 +71,11 @@ class Network:
 @dataclass(frozen=True)
 class Encoder(Network):
     """A network whose `encode` takes a uint8 picture [H, W, 3] and gives a row [D]."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The weights."""
+        return (self.weights.name,)
 
     def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
         """Features of images, float64 [N, D]; each is encoded once in a run."""

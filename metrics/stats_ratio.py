@@ -6,33 +6,49 @@ A ratio whose denominator is not clearly above 0 is None with the reason; import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from metrics.stats import MIN_CLUSTERS, Estimate, Statistic, bootstrap_interval
+from metrics.stats import MIN_CLUSTERS, Estimate, bootstrap_interval
+from metrics.stats_quantity import (
+    Pairs,
+    Quantity,
+    image_quantities,
+    restricted,
+    set_quantity,
+    shared_prompts,
+    weighted,
+)
+
+__all__ = [
+    "NO_CEILING",
+    "NO_EFFECT",
+    "NO_ROOM",
+    "N_SPLITS",
+    "Better",
+    "Compatibility",
+    "Pairs",
+    "Quantity",
+    "Reference",
+    "compatibility",
+    "dominated_area",
+    "image_quantities",
+    "normalized",
+    "quality_gain",
+    "restricted",
+    "retention",
+    "set_quantity",
+    "settings_in_plane",
+]
 
 Better = Literal["higher", "lower"]
-Pairs = Mapping[tuple[str, int], float]  # (case id, seed) -> image score
 N_SPLITS = 20
 NO_EFFECT = "plugin has no measurable effect over floor"
+NO_CEILING = "the ceiling is not measurably above floor"
 NO_ROOM = "the base model's quality is not measurably below the upgraded model's"
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One arm's mean or set score, and what each prompt contributes to it.
-
-    `sums` and `counts` are by prompt name; weighting prompts by w gives
-    value + sum(w s) / sum(w c) - sum(s) / sum(c).
-    """
-
-    value: float
-    sums: Mapping[str, float]
-    counts: Mapping[str, float]
-    n: int
 
 
 @dataclass(frozen=True)
@@ -45,21 +61,6 @@ class Compatibility:
 
     score: Estimate
     split_half: float | None
-
-
-def image_quantities(*arms: Pairs, cluster_of: Mapping[str, str]) -> tuple[Quantity, ...]:
-    """Means of image scores over the (case, seed) pairs that all arms share."""
-    shared = sorted(set.intersection(*(set(arm) for arm in arms))) if arms else []
-    return tuple(
-        _mean([(cluster_of[case], arm[case, seed]) for case, seed in shared]) for arm in arms
-    )
-
-
-def set_quantity(value: float, left_out: Mapping[str, float], *, n: int) -> Quantity:
-    """A set score by its leave-one-prompt-out values: jackknife pseudo-values (Tukey 1958)."""
-    n_prompts = len(left_out)
-    pseudo = {name: n_prompts * value - (n_prompts - 1) * left for name, left in left_out.items()}
-    return Quantity(value, pseudo, dict.fromkeys(pseudo, 1.0), n)
 
 
 def retention(
@@ -80,6 +81,26 @@ def retention(
         (base, floor),
         sign=1.0 if better == "higher" else -1.0,
         nothing=NO_EFFECT,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def normalized(
+    method: Quantity,
+    *,
+    ceiling: Quantity,
+    floor: Quantity,
+    better: Better,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Where the method stands between floor and ceiling: (f - f_floor) / (f_ceiling - f_floor)."""
+    return _ratio(
+        (method, floor),
+        (ceiling, floor),
+        sign=1.0 if better == "higher" else -1.0,
+        nothing=NO_CEILING,
         confidence=confidence,
         seed=seed,
     )
@@ -145,7 +166,7 @@ def compatibility(
             return _nothing(check.reason or "no value", check)
     quantities = [q for point in points for q in point]
     bases = [r.function_base, r.function_floor, r.quality_base, r.quality_upgraded]
-    names = _prompts([*bases, *quantities])
+    names = shared_prompts([*bases, *quantities])
     if names is None:
         return _nothing("function and quality were measured on different prompts")
     plane = _plane(points, r, names)
@@ -170,6 +191,22 @@ def dominated_area(kept: np.ndarray, gained: np.ndarray) -> np.ndarray:
     return (widths * best).sum(axis=1)
 
 
+def settings_in_plane(
+    points: Sequence[tuple[Quantity, Quantity]], reference: Reference
+) -> list[tuple[float, float]]:
+    """Retention and quality gain of each setting, no intervals; NaN without effect or room.
+
+    Raises ValueError where the parts were measured on different prompts.
+    """
+    r = reference
+    bases = [r.function_base, r.function_floor, r.quality_base, r.quality_upgraded]
+    names = shared_prompts([*bases, *(q for point in points for q in point)])
+    if names is None:
+        raise ValueError("function and quality were measured on different prompts")
+    kept, gained = _plane(points, reference, names)(np.ones((1, len(names))))
+    return [(float(k), float(g)) for k, g in zip(kept[0], gained[0], strict=True)]
+
+
 def _ratio(
     over: tuple[Quantity, Quantity],
     under: tuple[Quantity, Quantity],
@@ -181,13 +218,13 @@ def _ratio(
 ) -> Estimate:
     """(a - b) / (c - d) where c - d is clearly above 0; `nothing` says what it means if not."""
     quantities = [*over, *under]
-    names, n = _prompts(quantities), min(q.n for q in quantities)
+    names, n = shared_prompts(quantities), min(q.n for q in quantities)
     if names is None:
         return Estimate(None, None, None, n, 0, "the parts were measured on different prompts")
     if len(names) < MIN_CLUSTERS:
         few = f"{len(names)} prompts are too few for a ratio (at least {MIN_CLUSTERS})"
         return Estimate(None, None, None, n, len(names), few)
-    a, b, c, d = (_weighted(q, names) for q in quantities)
+    a, b, c, d = (weighted(q, names) for q in quantities)
 
     def room(weights: np.ndarray) -> np.ndarray:
         return sign * (c(weights) - d(weights))
@@ -204,33 +241,6 @@ def _ratio(
     return Estimate(value, low, high, n, len(names))
 
 
-def _mean(values: Sequence[tuple[str, float]]) -> Quantity:
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    for name, value in values:
-        sums[name] = sums.get(name, 0.0) + value
-        counts[name] = counts.get(name, 0.0) + 1
-    mean = sum(sums.values()) / len(values) if values else float("nan")
-    return Quantity(mean, sums, counts, len(values))
-
-
-def _prompts(quantities: Sequence[Quantity]) -> list[str] | None:
-    """The prompts that all quantities share in the same order; None if they differ."""
-    first = quantities[0].sums.keys()
-    return None if any(q.sums.keys() != first for q in quantities) else sorted(first)
-
-
-def _weighted(quantity: Quantity, names: Sequence[str]) -> Statistic:
-    sums = np.array([quantity.sums[name] for name in names])
-    counts = np.array([quantity.counts[name] for name in names])
-    offset = quantity.value - sums.sum() / counts.sum()
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        return offset + (weights @ sums) / (weights @ counts)
-
-    return statistic
-
-
 _Plane = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -243,10 +253,10 @@ def _plane(
         1.0 if r.function_better == "higher" else -1.0,
         1.0 if r.quality_better == "lower" else -1.0,
     )
-    functions = [_weighted(function, names) for function, _ in points]
-    qualities = [_weighted(quality, names) for _, quality in points]
-    f_base, f_floor = (_weighted(q, names) for q in (r.function_base, r.function_floor))
-    q_base, q_up = (_weighted(q, names) for q in (r.quality_base, r.quality_upgraded))
+    functions = [weighted(function, names) for function, _ in points]
+    qualities = [weighted(quality, names) for _, quality in points]
+    f_base, f_floor = (weighted(q, names) for q in (r.function_base, r.function_floor))
+    q_base, q_up = (weighted(q, names) for q in (r.quality_base, r.quality_upgraded))
 
     def plane(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         floor, base = f_floor(weights), q_base(weights)

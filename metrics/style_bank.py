@@ -14,8 +14,9 @@ import numpy as np
 
 from metrics.base import Better, References, Score, ScoredImage, expect
 from metrics.distances import CMMD_SCALE, CMMD_SIGMA, gaussian_kernel
-from metrics.encoders import CLIP, CSD, GRAM, Encoder
+from metrics.encoders import CLIP, CSD, GRAM, Encoder, RowSource
 from metrics.features import unit
+from metrics.pocket_scorer import PocketEncoder
 from metrics.style import STYLE_KINDS
 
 _BankKey = tuple[str, float | None, str]
@@ -93,7 +94,7 @@ def style_gram() -> StyleToBank:
 class StyleToBase:
     """CLIP-I to the base image of the same prompt and seed (the paper's; content counts)."""
 
-    encoder: Encoder = CLIP
+    encoder: RowSource = CLIP
     name: str = "style-clip-i-paper"
     better: Better = "higher"
     level: Literal["image"] = "image"
@@ -101,7 +102,7 @@ class StyleToBase:
     @property
     def needs(self) -> tuple[str, ...]:
         """The weights."""
-        return (self.encoder.weights.name,)
+        return self.encoder.needs
 
     def recipe(self) -> str:
         """Network and reference."""
@@ -127,6 +128,11 @@ class StyleToBase:
             return Score(None, "there is no base image of this case and seed")
         own, other = unit(self.encoder.rows([image, base], references))
         return Score(float(own @ other))
+
+
+def pocket_style_paper() -> StyleToBase:
+    """The paper's style score in the pocket scorer's space."""
+    return StyleToBase(PocketEncoder(), "pocket-style-paper")
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def _mean_of_different(
     return float(gaussian_kernel(a, b)[different].mean())
 
 
-def selftest_of(encoder: Encoder) -> None:
+def selftest_of(encoder: RowSource) -> None:
     """Raise SelfTestError unless rows repeat exactly and tell two pictures apart."""
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     flat = np.full_like(noise, 128)

@@ -76,12 +76,16 @@ class NoReferences:
     def style_bank(self, image):
         return []
 
+    def made_by(self, method, image):
+        return []
+
 
 class GivenReferences(NoReferences):
     """A base image, a bank and floor images for every question."""
 
-    def __init__(self, *, base=None, bank=(), floors=()) -> None:
+    def __init__(self, *, base=None, bank=(), floors=(), others=()) -> None:
         super().__init__()
+        self.others = list(others)
         self.base, self.bank = base, list(bank)
         self.floors = {(image.case_id, image.seed): image for image in floors}
 
@@ -93,3 +97,6 @@ class GivenReferences(NoReferences):
 
     def style_bank(self, image):
         return self.bank
+
+    def made_by(self, method, image):
+        return [i for i in self.others if (i.method, i.plugin) == (method, image.plugin)]

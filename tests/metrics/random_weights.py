@@ -47,7 +47,7 @@ def on_random_weights(metric: Any) -> Any:
     from metrics import detectors
 
     for name in ("network", "encoder"):
-        if hasattr(metric, name):
+        if hasattr(getattr(metric, name, None), "weights"):
             return replace(metric, **{name: with_random_weights(getattr(metric, name))})
     for network in (d.network for d in detectors.DETECTORS.values()):
         if network is not None and network.weights.name in metric.needs:
