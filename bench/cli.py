@@ -234,10 +234,13 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 def _show_table(folder: Path) -> None:
     from bench.audit import remarks
     from bench.console import format_summary
+    from bench.console_compatibility import format_compatibility
     from bench.store import RunStore
 
     store = RunStore.open(folder)
     click.echo(format_summary(store.summary(), remarks(store)))
+    if told := format_compatibility(store.compatibility()):
+        click.echo(f"\n{told}")
 
 
 @main.command()

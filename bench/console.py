@@ -28,7 +28,7 @@ def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = No
         names: dict[Role, str] = {
             role: name for role in CHOICES if (name := choose_metric(mine, role))
         }
-        remark = [_clip(f"  {told}") for told in [(remarks or {}).get(plugin)] if told]
+        remark = [clip(f"  {told}") for told in [(remarks or {}).get(plugin)] if told]
         title = _title(f"{plugin} ({kind})", mine, names)
         blocks.append("\n".join([*title, *remark, *_body(mine, names)]))
     return "\n\n".join(blocks)
@@ -76,11 +76,21 @@ def with_interval(
         value, low, high = row["delta_to_base"], row["delta_low"], row["delta_high"]
     else:
         value, low, high = row["value"], row["low"], row["high"]
+    return with_ends(value, (low, high), digits=digits, signed=signed)
+
+
+def with_ends(
+    value: float | None,
+    ends: tuple[float | None, float | None],
+    *,
+    digits: int = 3,
+    signed: bool = False,
+) -> str:
+    """A number with the ends of its interval in brackets, where it has one."""
     told = number(value, digits=digits, signed=signed)
-    if low is None or high is None:
+    if None in ends:
         return told
-    ends = ", ".join(number(end, digits=digits, signed=signed) for end in (low, high))
-    return f"{told} [{ends}]"
+    return f"{told} [{', '.join(number(end, digits=digits, signed=signed) for end in ends)}]"
 
 
 def _title(plugin: str, mine: Sequence[Row], names: _Names) -> list[str]:
@@ -89,7 +99,7 @@ def _title(plugin: str, mine: Sequence[Row], names: _Names) -> list[str]:
         directions.setdefault(better_of(mine, name), []).append(name)
     told = "; ".join(f"{better} is better: {', '.join(n)}" for better, n in directions.items())
     title = f"{plugin}: {told or 'no scores'}"
-    return [title] if len(title) <= WIDTH else [_clip(plugin), _clip(f"  {told}")]
+    return [title] if len(title) <= WIDTH else [clip(plugin), clip(f"  {told}")]
 
 
 def _body(mine: Sequence[Row], names: _Names) -> list[str]:
@@ -98,10 +108,10 @@ def _body(mine: Sequence[Row], names: _Names) -> list[str]:
     header = (*header, names.get("quality", "quality"), names.get("text", "text"), "s/image")
     for digits in (3, 2):
         cells = [_line(rows, names, digits=digits) for rows in by_arm(mine).values()]
-        lines = _aligned([header, *cells])
+        lines = aligned([header, *cells])
         if max(len(line) for line in lines) <= WIDTH:
             return lines
-    return [_clip(line) for line in lines]
+    return [clip(line) for line in lines]
 
 
 def _line(rows: Mapping[str, Row], names: _Names, *, digits: int) -> tuple[str, ...]:
@@ -128,18 +138,19 @@ def _method(row: Row) -> str:
     return " ".join([row["method"], *marks])
 
 
-def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(lines: Sequence[tuple[str, ...]], *, n_left: int = _N_LEFT) -> list[str]:
     """Columns two spaces apart; words and intervals to the left, plain numbers to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return [
         "  "
         + "  ".join(
-            cell.ljust(width) if i < _N_LEFT else cell.rjust(width)
+            cell.ljust(width) if i < n_left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     ]
 
 
-def _clip(line: str) -> str:
+def clip(line: str) -> str:
+    """The line, cut with an ellipsis where it is wider than the table may be."""
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."

@@ -9,11 +9,12 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from bench.compatibility import write_compatibility
 from bench.registry import installed, load_entry
 from bench.report import write_report
 from bench.score import score_run
 from bench.store import RunStore
-from bench.summary import summarise
+from bench.summary import read_run_scores, summarise
 from metrics.base import MetricUnavailableError
 
 SelfTestState = Literal["ok", "wrong", "unavailable"]
@@ -48,8 +49,10 @@ def score(store: RunStore, names: Sequence[str], *, show_progress: bool) -> floa
 
 
 def write_tables(store: RunStore) -> None:
-    """Write tables/summary.parquet and tables/report.md with its picture sheets."""
-    summarise(store)
+    """Write summary.parquet, compatibility.parquet and the report with its picture sheets."""
+    scores = read_run_scores(store)
+    summarise(store, scores)
+    write_compatibility(store, scores)
     write_report(store)
 
 

@@ -35,8 +35,9 @@ CHOICES: dict[Role, tuple[str, ...]] = {
     "quality": ("pocket-kid", "kid", "cmmd", "kid-floor", "cmmd-floor", "pocket-fid", "fid"),
     "text": ("clip-score", "pocket-clip"),
 }
-# kernel distances that come with values without each prompt; a Frechet distance never decides
-GAIN_UPGRADED = ("pocket-kid", "kid", "cmmd", "kid-floor", "cmmd-floor")
+# kernel distances that come with values without each prompt (a Frechet distance never decides);
+# those over pairs of different prompts first: the same prompts on both sides cancel their spread
+GAIN_UPGRADED = ("pocket-kid-floor", "kid-floor", "cmmd-floor", "pocket-kid", "kid", "cmmd")
 GAIN_ORACLE = ("pocket-kid-oracle", "kid-oracle", "cmmd-oracle")
 
 

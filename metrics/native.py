@@ -134,3 +134,8 @@ def cmmd_floor() -> NativeDistance:
 def pocket_kid_oracle() -> NativeDistance:
     """Kernel distance to the native plugin in the pocket scorer's features."""
     return NativeDistance("pocket-kid-oracle", "polynomial", PocketEncoder())
+
+
+def pocket_kid_floor() -> NativeDistance:
+    """Kernel distance to the upgraded model without plugin in the pocket scorer's features."""
+    return NativeDistance("pocket-kid-floor", "polynomial", PocketEncoder(), "floor")

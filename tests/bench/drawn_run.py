@@ -4,17 +4,20 @@ X-Adapter's pictures show the right scene, SDEdit's a scene that moves away as t
 another scene; so a report has something to find.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from bench.compatibility import write_compatibility
 from bench.files import png_bytes, write_bytes
 from bench.score import score_run
 from bench.store import RunStore, condition_name
 from bench.summary import summarise
 from metrics.condition import edge_f1, edge_iou, mask_iou
 from metrics.distribution import PocketDistance
+from metrics.native import NativeDistance
 from metrics.perceptual import PocketLpips
 from metrics.pocket_oracle import PocketOracle, PocketStyleRate
 from metrics.style import PocketStyle
@@ -29,6 +32,10 @@ PLUGINS = {
     "pocket-canny": ("controlnet", "canny", None),
     "pocket-outline": ("lora", None, "outline drawing"),
 }
+
+
+# a native twin for every plugin (method oracle), and a plugin that changes nothing
+IDLE = {"pocket-idle": ("lora", None, "hatched drawing")}
 
 
 @cache
@@ -55,20 +62,29 @@ def drawn_metrics() -> list:
 
 
 def draw_run(
-    folder: Path, *, n_cases: int = 6, t0s: tuple[float, ...] = (0.5, 0.9), prompts=None
+    folder: Path,
+    *,
+    n_cases: int = 6,
+    t0s: tuple[float, ...] = (0.5, 0.9),
+    prompts=None,
+    natives: bool = False,
 ) -> RunStore:
-    """Write a whole run with two plugins, four methods, one seed."""
+    """Write a whole run with two plugins, four methods, one seed.
+
+    With `natives` also method oracle, a plugin that has no effect, and a base model with grain.
+    """
+    plugins = PLUGINS | (IDLE if natives else {})
     store = RunStore(folder)
     folder.mkdir(parents=True)
     store.write_run_facts({"run_id": "drawn", "status": "finished"})
-    store.write_manifest(_manifest(n_cases))
+    store.write_manifest(_manifest(n_cases, plugins))
     texts = prompts or [caption(scene_at(SEED, i)) for i in range(n_cases)]
     cases = [Case(f"case-{i:02}", texts[i], scene=(SEED, i)) for i in range(n_cases)]
     store.write_cases(cases)
-    trials = [t for case in cases for t in _trials(case, t0s)]
+    trials = [t for case in cases for t in _trials(case, t0s, plugins, natives=natives)]
     for case in cases:
         _write_condition(store, case)
-    results = [_draw(store, trial, case_of(cases, trial)) for trial in trials]
+    results = [_draw(store, t, case_of(cases, t), grainy_base=natives) for t in trials]
     store.write_trials(trials)
     store.write_results("all", results)
     return store
@@ -83,13 +99,51 @@ def finished_run(root: Path) -> RunStore:
     return store
 
 
+@cache
+def compatible_run(root: Path) -> RunStore:
+    """A drawn run with native twins on 12 prompts, scores and all tables but the report."""
+    store = draw_run(root / "compatible" / "drawn", n_cases=12, natives=True)
+    score_run(store, [edge_f1(), PocketStyleRate(), *thumbnail_distances()])
+    summarise(store)
+    write_compatibility(store)
+    return store
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Features that see shading and outlines: pixels at 16 x 16, and how uneven each block is."""
+
+    needs: tuple[str, ...] = ()
+
+    def recipe(self) -> str:
+        return "thumbnails"
+
+    def rows(self, images, references) -> np.ndarray:
+        return references.features.of_images(images, encoder="thumbnails", encode=self.encode)
+
+    def encode(self, pictures) -> np.ndarray:
+        rows = []
+        for picture in pictures:
+            side = picture.shape[0] // 16
+            gray = picture.mean(axis=-1).reshape(16, side, 16, side) / 255
+            rows.append(np.append(gray.std(axis=(1, 3)).ravel(), gray.mean(axis=(1, 3)).ravel()))
+        return 4 * np.array(rows)
+
+
+def thumbnail_distances() -> list[NativeDistance]:
+    return [
+        NativeDistance("pocket-kid-floor", "polynomial", Thumbnails(), "floor"),
+        NativeDistance("pocket-kid-oracle", "polynomial", Thumbnails()),
+    ]
+
+
 def case_of(cases: list[Case], trial: dict) -> Case:
     return next(case for case in cases if case.case_id == trial["case_id"])
 
 
-def _manifest(n_cases: int) -> dict:
+def _manifest(n_cases: int, known: dict) -> dict:
     plugins = []
-    for plugin, (kind, condition, trigger) in PLUGINS.items():
+    for plugin, (kind, condition, trigger) in known.items():
         facts = {"id": plugin, "kind": kind, "source": f"pocket:{plugin}"}
         plugins.append(facts | ({"condition": condition} if condition else {"trigger": trigger}))
     return {
@@ -104,16 +158,17 @@ def _manifest(n_cases: int) -> dict:
     }
 
 
-def _trials(case: Case, t0s: tuple[float, ...]) -> list[dict]:
+def _trials(case: Case, t0s: tuple[float, ...], plugins: dict, *, natives: bool) -> list[dict]:
     trials = [_trial(case, "", "floor", None)]
-    for plugin in PLUGINS:
+    for plugin in plugins:
+        trials += [_trial(case, plugin, "oracle", None)] if natives else []
         trials.append(_trial(case, plugin, "base", None))
         trials += [_trial(case, plugin, m, t0) for m in ("sdedit", "xadapter") for t0 in t0s]
     return trials
 
 
 def _trial(case: Case, plugin: str, method: str, t0: float | None) -> dict:
-    kind, condition, trigger = PLUGINS.get(plugin, ("", None, None))
+    kind, condition, trigger = (PLUGINS | IDLE).get(plugin, ("", None, None))
     return {
         "trial_id": f"{case.case_id}-{plugin or 'none'}-{method}-{t0}",
         "plugin": plugin,
@@ -140,13 +195,17 @@ def _write_condition(store: RunStore, case: Case) -> None:
     write_bytes(store.condition_path(case.case_id, "canny"), png_bytes(picture))
 
 
-def _draw(store: RunStore, trial: dict, case: Case) -> dict:
+def _draw(store: RunStore, trial: dict, case: Case, *, grainy_base: bool = False) -> dict:
     assert case.scene is not None
     _, index = case.scene
     away = {"sdedit": 40 if (trial["t0"] or 0) > 0.7 and index % 4 else 0, "floor": 80}
     scene = scene_at(SEED, index + away.get(trial["method"], 0))
     size_px = 64 if trial["method"] == "base" else 128
-    path, sha256 = store.write_image(trial["trial_id"], render(scene, _style(trial), size_px))
+    picture = drawn(scene, _style(trial), size_px)
+    if grainy_base and trial["method"] == "base":
+        grain = np.random.default_rng(index).integers(-14, 15, (size_px, size_px, 1))
+        picture = (picture + grain).clip(0, 255).astype(np.uint8)
+    path, sha256 = store.write_image(trial["trial_id"], picture)
     return {
         "trial_id": trial["trial_id"],
         "status": "ok",
@@ -158,8 +217,14 @@ def _draw(store: RunStore, trial: dict, case: Case) -> dict:
     }
 
 
+@cache
+def drawn(scene, style: Style, size_px: int) -> np.ndarray:
+    return render(scene, style, size_px)
+
+
 def _style(trial: dict) -> Style:
     is_lora = trial["plugin"] == "pocket-outline"
     if trial["method"] == "base":
         return "outline" if is_lora else "flat"
-    return "outline" if is_lora and trial["method"] == "xadapter" else "shaded"
+    kept = ("xadapter", "oracle")
+    return "outline" if is_lora and trial["method"] in kept else "shaded"
