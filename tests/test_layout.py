@@ -19,6 +19,7 @@ TORCH_FREE = (
     *PACKAGES,
     *("bench.cli", "bench.errors", "bench.plan", "bench.schema", "bench.store", "bench.summary"),
     *("bench.gate", "bench.gate_report", "bench.policy", "metrics.stats_ratio"),
+    *("leaderboard.votes", "metrics.stats_preference", "metrics.stats_agreement"),
     *("metrics.stats", "plugins_manifest.cases", "plugins_manifest.load", "pocket.weights"),
     "runners.base",
 )

@@ -1,5 +1,7 @@
 """Places for votes that the tests of the study share."""
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +12,26 @@ from sqlalchemy import create_engine, make_url, text
 from tests.postgres_server import PostgresServer, running_postgres
 
 
+_ENOUGH_BYTES = 512 << 20
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server for all tests; its folder must be open to the account it runs under."""
-    with tempfile.TemporaryDirectory(prefix="xbench-postgres-") as folder:
+    """A server for all tests; its folder must be open to the account it runs under.
+
+    In memory where that is possible: the crashes that tests make are of processes, not of disks.
+    """
+    memory = Path("/dev/shm")
+    home = str(memory) if memory.is_dir() and _free_bytes(memory) > _ENOUGH_BYTES else None
+    with tempfile.TemporaryDirectory(prefix="xbench-postgres-", dir=home) as folder:
         Path(folder).chmod(0o755)
-        home = Path(folder, "server")
-        home.mkdir()
-        with running_postgres(home) as server:
+        inner = Path(folder, "server")
+        inner.mkdir()
+        with running_postgres(inner) as server:
             yield server
 
 
