@@ -171,6 +171,7 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
 
     Exit code 1 where anything differs or is not here.
     """
+    from bench.fetch_report import show_lines
     from bench.fetching import Shelf
     from plugins_manifest.store import Store
     from plugins_manifest.verify import verify
@@ -180,9 +181,9 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
     else:
-        for verdict in verdicts:
-            fix = f" -> {verdict.fix}" if verdict.fix else ""
-            click.echo(f"{verdict.id:<20} {verdict.words}: {verdict.detail}{fix}")
+        fixes = [f" -> {verdict.fix}" if verdict.fix else "" for verdict in verdicts]
+        lines = [(v.id, f"{v.words}: {v.detail}{f}") for v, f in zip(verdicts, fixes, strict=True)]
+        show_lines(lines)
     if any(verdict.state != "ok" for verdict in verdicts):
         sys.exit(1)
 

@@ -12,17 +12,20 @@ from bench.errors import shown_path
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.fetching import Shelf
     from plugins_manifest.lock import LockedPlugin
-    from plugins_manifest.locking import Outcome
+    from plugins_manifest.locking import Done, Outcome
     from plugins_manifest.schema import PluginSpec, StackSpec
     from plugins_manifest.supply import Supply
 
 
 def show_shelf(shelf: Shelf, *, as_json: bool) -> None:
     """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
+    from bench.selection import nsfw_plugins
+
     lock = shelf.lock()
     found = [lock.find(spec.id, spec.source) if lock else None for spec in shelf.manifest.plugins]
     pins = [entry.sha256 if entry else None for entry in found]
@@ -33,26 +36,32 @@ def show_shelf(shelf: Shelf, *, as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
         return
+    marked = nsfw_plugins(shelf.manifest)
     lines = [
-        (spec.id, spec.kind, spec.source, _notes(spec, pin))
+        (spec.id, spec.kind, spec.source + _notes(spec, pin, is_nsfw=spec.id in marked))
         for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
     ]
-    lines += [(stack.id, "stack", _members(stack), []) for stack in shelf.manifest.stacks]
-    widths = [max(len(str(line[i])) for line in lines) for i in (0, 1)]
-    for name, kind, what, notes in lines:
-        told = f"  ({', '.join(notes)})" if notes else ""
-        click.echo(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {what}{told}")
+    show_lines([*lines, *((s.id, "stack", _members(s)) for s in shelf.manifest.stacks)])
 
 
-def _notes(spec: PluginSpec, pin: str | None) -> list[str]:
+def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
+    """Print columns as wide as they need to be; the last one may be of any length."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    for *cells, last in lines:
+        padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
+        click.echo("  ".join([*padded, last]).rstrip())
+
+
+def _notes(spec: PluginSpec, pin: str | None, *, is_nsfw: bool) -> str:
     said = {
         f"weight {spec.weight:g}": spec.weight != 1,
         f"on the {spec.side} side": spec.side != "base",
         "in stacks only": not spec.alone,
-        "nsfw: rendered only when named": spec.nsfw,
+        "nsfw: rendered only when named": is_nsfw,
         f"locked {str(pin)[:12]}": pin is not None,
     }
-    return [words for words, holds in said.items() if holds]
+    told = ", ".join(words for words, holds in said.items() if holds)
+    return f"  ({told})" if told else ""
 
 
 def _members(stack: StackSpec) -> str:
@@ -69,9 +78,7 @@ def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
         facts = {"lock": written, "plugins": rows, "problems": outcome.problems}
         click.echo(json.dumps(facts, indent=2))
     else:
-        for done in outcome.done:
-            words = done.reason or _facts(done.entry)
-            click.echo(f"{done.id:<20} {done.state:<16} {words}")
+        show_lines([(d.id, d.state, _why(d) or _facts(d.entry)) for d in outcome.done])
         if written:
             click.echo(f"lock file: {written}")
     if outcome.problems:
@@ -80,15 +87,22 @@ def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
         sys.exit(1)
 
 
+def _why(done: Done) -> str:
+    """Why a plugin was skipped, without the words that stand before it in its line."""
+    words = (done.reason or "").removeprefix(f"plugin {done.id!r}: ")
+    return words.removeprefix(f"{done.state}: ")
+
+
 def _facts(entry: LockedPlugin | None) -> str:
     if entry is None:
         return ""
     words = [_size(entry.size_bytes), entry.sha256[:12] if entry.sha256 else "not downloaded"]
     weights = entry.weights
     if weights is not None:
-        words.append(f"{weights.format} for {weights.base_model}")
+        is_known = weights.format != "unknown"
+        words += [f"{weights.format} for {weights.base_model}"] if is_known else []
         words += [f"rank {'/'.join(map(str, weights.rank))}"] if weights.rank else []
-        words += [f"{len(weights.problems)} problems"] if weights.problems else []
+        words += [f"PROBLEM: {problem}" for problem in weights.problems[:1]]
     return ", ".join(words)
 
 
@@ -103,17 +117,18 @@ def show_order(shelf: Shelf, supply: Supply, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"plugins": rows, "problems": outcome.problems}, indent=2))
     else:
+        lines: list[tuple[str, ...]] = []
         for row in rows:
-            todo = "fetch" if row["to_fetch"] else "here"
-            click.echo(f"{row['id']:<20} {todo:<6} {_size(row['bytes']):>10}  {row['from']}")
-            click.echo(f"{'':<20} license: {row['license']}{' (nsfw)' if row['nsfw'] else ''}")
-        for done in outcome.done:
-            if done.reason:
-                click.echo(f"{done.id:<20} {done.reason}")
+            todo, license_ = "fetch" if row["to_fetch"] else "here", f"license: {row['license']}"
+            lines.append((row["id"], todo, f"{_size(row['bytes']):>9}", row["from"]))
+            lines.append(("", "", "", f"{license_}{' (nsfw)' if row['nsfw'] else ''}"))
+        lines += [(done.id, "skip", "", _why(done)) for done in outcome.done if done.reason]
+        show_lines(lines)
         known = [row["bytes"] or 0 for row in rows if row["to_fetch"]]
         failed = len(outcome.problems)
-        more = f"; of {failed} more nothing is known (below)" if failed else ""
-        click.echo(f"{len(known)} to fetch, {_size(sum(known))}{more}")
+        size = f", {_size(sum(known))}" if known else ""
+        more = f"; {failed} could not be looked up (below)" if failed else ""
+        click.echo(f"{len(known)} to fetch{size}{more}")
     if outcome.problems:
         raise UserError.collect(outcome.problems)
 
@@ -139,4 +154,9 @@ def _order_row(entry: LockedPlugin, supply: Supply) -> dict[str, Any]:
 
 
 def _size(n_bytes: int | None) -> str:
-    return "size unknown" if n_bytes is None else f"{n_bytes / 2**20:.1f} MiB"
+    if n_bytes is None:
+        return "size unknown"
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if n_bytes >= 2**power:
+            return f"{n_bytes / 2**power:.1f} {unit}"
+    return f"{n_bytes / 2**10:.1f} KiB"

@@ -19,8 +19,8 @@ class Selection:
     """Overrides of a manifest; None means as the manifest says.
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
-    are marked nsfw are left out); `adapter` replaces the family's mapper; `only` keeps trials whose
-    ids begin with one of its items.
+    the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
+    `only` keeps trials whose ids begin with one of its items.
     """
 
     methods: tuple[str, ...] | None = None
@@ -53,7 +53,7 @@ class Selection:
         """What is wrong with --plugins."""
         known = [lineup.id for lineup in lineups(manifest)]
         asked = self.plugins or ()
-        if not asked and all(lineup.is_nsfw for lineup in lineups(manifest)):
+        if not asked and not _harmless(manifest):
             return ["every plugin is marked nsfw: name those that you want with --plugins"]
         return [unknown_name("plugin or stack", n, known) for n in asked if n not in known]
 
@@ -70,12 +70,34 @@ class Selection:
             update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
         chosen = manifest.model_copy(update=update)
         named = self.plugins
-        if named is None and any(spec.nsfw for spec in manifest.plugins):
-            named = [lineup.id for lineup in lineups(manifest) if not lineup.is_nsfw]
+        if named is None and nsfw_plugins(manifest):
+            named = _harmless(manifest)
         return chosen if named is None else _with_plugins(chosen, named)
 
     def _with_t0(self, spec: MethodSpec) -> MethodSpec:
         return spec if self.t0 is None else spec.model_copy(update={"t0": self.t0})
+
+
+def nsfw_plugins(manifest: Manifest) -> set[str]:
+    """Ids of the plugins that the manifest marks nsfw, or their site did when they were locked."""
+    from bench.fetching import lock_of
+
+    lock = lock_of(manifest)
+    entries = {
+        spec.id: lock.find(spec.id, spec.source) if lock else None for spec in manifest.plugins
+    }
+    marked = {name for name, entry in entries.items() if entry is not None and entry.nsfw}
+    return marked | {spec.id for spec in manifest.plugins if spec.nsfw}
+
+
+def _harmless(manifest: Manifest) -> list[str]:
+    """Ids of the plugins and stacks without any plugin that is marked nsfw."""
+    marked = nsfw_plugins(manifest)
+    return [
+        lineup.id
+        for lineup in lineups(manifest)
+        if not marked & {member.plugin.id for member in lineup.members}
+    ]
 
 
 def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:

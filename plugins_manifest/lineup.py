@@ -37,11 +37,6 @@ class Lineup:
         """Whether the upgraded model has plugins of its own."""
         return any(member.plugin.side == "upgraded" for member in self.members)
 
-    @property
-    def is_nsfw(self) -> bool:
-        """Whether one of its plugins is marked nsfw."""
-        return any(member.plugin.nsfw for member in self.members)
-
     def prompts_of(self, prompt: str, *, separator: str) -> tuple[str, str]:
         """Base and upgraded prompt: each side gets the words of its own plugins."""
         return (

@@ -154,6 +154,16 @@ def test_plugins_are_listed_and_shown(pocket_weights: None) -> None:
     assert len(shown["sha256"]) == 64
 
 
+def test_a_list_shows_stacks_and_what_is_special_in_straight_columns() -> None:
+    lines = call("plugins", "list", "--manifest", "community").stdout.splitlines()
+    (moxin,) = (line for line in lines if line.startswith("moxin"))
+    (stack,) = (line for line in lines if line.startswith("anime-outline-under-canny"))
+    (embedding,) = (line for line in lines if line.startswith("easynegative"))
+    assert moxin.endswith("urn:air:sd1:lora:civitai:12597@14856  (weight 0.6)")
+    assert stack.endswith("  stack              anime-outline + cn11-canny x 0.8")
+    assert embedding.index("urn:") == moxin.index("urn:") == stack.index("anime-outline +")
+
+
 def test_metrics_are_listed_with_their_direction() -> None:
     listed = json.loads(call("metrics", "list", "--json").stdout)
     assert {"edge-f1", "pocket-kid"} <= {fact["name"] for fact in listed}

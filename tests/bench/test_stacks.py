@@ -23,6 +23,7 @@ from metrics.condition import edge_f1, mask_iou
 from metrics.style import PocketStyle
 from plugins_manifest.cases import Case
 from plugins_manifest.load import load_manifest, parse_manifest
+from plugins_manifest.lock import Lock, LockedPlugin, Origin, write_lock
 from plugins_manifest.schema import Manifest
 from runners.base import RenderCase, Stack
 from tests.bench.conftest import SMALL, Painter, plan_of
@@ -265,6 +266,19 @@ def test_plugins_marked_nsfw_are_rendered_only_when_named(stacked: Manifest) -> 
     left_out = {"mask", "nets"}
     assert not left_out & {t.plugin for t in plan_of(marked).trials}
     assert {t.plugin for t in plan_of(marked, plugins=("nets",)).trials} == {"", "nets"}
+
+
+def test_what_its_site_marks_nsfw_is_rendered_only_when_named(stacked: Manifest) -> None:
+    """The lock notes what the site says; another source of the same id was not meant."""
+    assert stacked.path is not None
+    entry = {"id": "mask", "kind": "controlnet", "origin": Origin(site="local"), "nsfw": True}
+    locked = [LockedPlugin(source=source, **entry) for source in ("other.bin", "net.bin")]
+    path = stacked.path.with_suffix(".lock.yaml")
+    write_lock(path, Lock(manifest="m", plugins=(locked[0],)))
+    assert "mask" in {t.plugin for t in plan_of(stacked).trials}
+    write_lock(path, Lock(manifest="m", plugins=(locked[1],)))
+    assert not {"mask", "nets"} & {t.plugin for t in plan_of(stacked).trials}
+    assert {t.plugin for t in plan_of(stacked, plugins=("mask",)).trials} == {"", "mask"}
 
 
 def test_an_unknown_plugin_is_told_with_the_nearest(stacked: Manifest) -> None:
