@@ -144,7 +144,7 @@ def test_lock_fetch_verify_on_two_machines(shell: Shell, world: World, tmp_path:
     assert not shell.store.exists() and not (shell.folder / "mine.lock.yaml").exists()
 
     out, err = shell.call("plugins", "lock", "mine.yaml")
-    assert "small                locked" in out and "kohya for sd1, rank 4" in out
+    assert "small  locked" in out and "kohya for sd1, rank 4" in out
     assert err == ""  # no progress bar where nobody watches
     assert shell.stored() == {BIG_SHA256, hashlib.sha256(SMALL).hexdigest()}
     lock = yaml.safe_load(shell.lock_text())
@@ -229,7 +229,7 @@ def test_missing_token_is_one_clear_message(shell: Shell) -> None:
 def test_gated_plugins_are_skipped_with_exit_code_1(shell: Shell, world: World) -> None:
     world.versions[10]["usageControl"] = "Generation"
     out, _ = shell.call("plugins", "lock", "mine.yaml", code=1)
-    assert "skipped:gated" in out and "small                locked" in out
+    assert "skipped:gated" in out and "small  locked" in out
 
 
 def test_plugins_are_found_after_the_fetch_without_network(shell: Shell, world: World) -> None:
