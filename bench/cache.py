@@ -23,6 +23,7 @@ from bench.files import sha256_of, write_bytes, write_json
 
 # Raise by one whenever a change of the code changes any pixel.
 RENDERER_REVISION = 1
+CACHED_FACTS = ("seconds", "peak_memory_mib", "effective_t0")
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 24 * 3600
 
@@ -78,12 +79,7 @@ class ImageCache:
             png = image.read_bytes()
             if sha256_of(png) != facts["sha256"]:
                 return None
-            cached = CachedImage(
-                png,
-                seconds=facts["seconds"],
-                peak_memory_mib=facts["peak_memory_mib"],
-                effective_t0=facts["effective_t0"],
-            )
+            cached = CachedImage(png, **{key: facts[key] for key in CACHED_FACTS})
             os.utime(facts_path)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -88,6 +88,5 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
 
 def _show_weights(catalog: Iterable[Any]) -> None:
     for weights in catalog:
-        is_here = all((weights.folder / file.name).is_file() for file in weights.files)
-        state = "here" if is_here else "-"
+        state = "here" if weights.is_here else "-"
         click.echo(f"{weights.name:<24} {state:<5} {weights.title} ({weights.license})")

@@ -13,11 +13,21 @@ from plugins_manifest.errors import UserError
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--detector", required=True, metavar="NAME", help="canny or mask.")
+@click.option(
+    "--detector",
+    required=True,
+    metavar="NAME",
+    help="canny, mask or tile; depth, hed, lineart, openpose, seg or softedge where their weights "
+    "are (xbench metrics fetch).",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option("--size", default="512x512", show_default=True, metavar="WxH", help="Size in px.")
 def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
-    """Make condition images from a folder of photos."""
+    """Make condition images from a folder of photos, NAME.png for each.
+
+    A photo is scaled to fill the size and its middle cut out; a manifest finds the images in
+    condition_images/DETECTOR.
+    """
     from tqdm import tqdm
 
     from bench.conditions import convert_folder, parse_size

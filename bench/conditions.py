@@ -6,15 +6,17 @@ no detector here makes come with the cases. Loads no torch.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from bench.cache import CACHED_FACTS, ImageCache
 from bench.errors import UserError, shown_path, unknown_name
 from bench.files import png_bytes, read_image, sha256_of, write_bytes, write_json
 from bench.registry import DETECTORS
@@ -33,15 +35,37 @@ def find_detector(name: str, *, family: str) -> Detector:
     Raises `UserError` for an unknown one, and for one whose weights are missing.
     """
     from metrics import detectors
+    from metrics.base import MetricUnavailableError
 
     if name not in detectors.DETECTORS:
         raise UserError(unknown_name("detector", name, detectors.DETECTORS))
     if (why := why_not_made(name)) is not None:
         raise UserError(f"{name} cannot be made here: {why}")
-    return detectors.find_detector(name, family=family).find
+    detector = detectors.find_detector(name, family=family)
+
+    def find(picture: np.ndarray) -> np.ndarray:
+        try:
+            return detector.find(picture)
+        except MetricUnavailableError as error:  # weights that do not fit, imports
+            raise UserError(f"{name} cannot be made here: {error}") from error
+
+    return find
 
 
-@cache
+def uses_network(condition: str) -> bool:
+    """Whether a detector with weights makes this condition, which takes its time."""
+    return condition not in DETECTORS
+
+
+def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
+    """Hash of all that decides a detector's answer: pixels, recipe, packages that compute."""
+    from metrics import detectors
+
+    packages = [version(name) for name in ("controlnet_aux", "opencv-python-headless", "torch")]
+    recipe = detectors.find_detector(name, family=family).recipe()
+    return sha256_of(json.dumps([pixels_sha256(picture), name, recipe, packages]).encode())
+
+
 def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
     if condition in DETECTORS:
@@ -96,13 +120,15 @@ class ConditionSet:
     """Condition images of one run, made on demand; kept in `folder` (a run directory) if given.
 
     Finished images are read back, so that a resumed run uses the very same ones. `size_px` is the
-    base side's, `upgraded_size_px` that of plugins of the upgraded model.
+    base side's, `upgraded_size_px` that of plugins of the upgraded model. What is detected in a
+    photo goes into `cache`, if given, for all runs.
     """
 
     family: str
     size_px: tuple[int, int]
     folder: Path | None = None
     upgraded_size_px: tuple[int, int] | None = None
+    cache: ImageCache | None = None
     _hashes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,7 +162,19 @@ class ConditionSet:
             raise UserError(needs_finished(repr(case.case_id), detector, why))
         if self.family == "pocket" and side == "upgraded":
             return _enlarged(self.image(case, detector), size_px)  # as its plugins were trained
-        return find_detector(detector, family=self.family)(source_picture(case, size_px))
+        return self._detected(detector, source_picture(case, size_px), is_photo=case.scene is None)
+
+    def _detected(self, detector: str, picture: np.ndarray, *, is_photo: bool) -> np.ndarray:
+        find = find_detector(detector, family=self.family)
+        if self.cache is None or not is_photo:
+            return find(picture)
+        key = detection_key(detector, picture, family=self.family)
+        kept = self.cache.get(key)
+        if kept is not None:
+            return np.asarray(Image.open(io.BytesIO(kept.png)).convert("RGB"))
+        found = find(picture)
+        self.cache.put(key, png_bytes(found), dict.fromkeys(CACHED_FACTS))
+        return found
 
     def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
         """Sha256 of the condition's pixels."""
@@ -161,6 +199,18 @@ class ConditionSet:
         return None if self.folder is None else self.folder / name
 
 
+class UnmadeConditions(ConditionSet):
+    """Conditions of a plan that is only looked at: nothing is made, hashes are stand-ins."""
+
+    def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
+        """A stand-in for the hash of the condition's pixels."""
+        return sha256_of(condition_name(case.case_id, detector, side=side).encode())
+
+    def reference(self, case: Case, own: Path | None) -> np.ndarray:
+        """A stand-in for what an image prompt sees."""
+        return np.zeros((1, 1, 3), np.uint8)
+
+
 def _enlarged(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
     """An image at (width, height) px by nearest neighbors: every line stays as sharp."""
     return np.asarray(Image.fromarray(image).resize(size_px, Image.Resampling.NEAREST))
@@ -169,8 +219,8 @@ def _enlarged(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
 def needs_finished(cases: str, condition: str, why: str) -> str:
     """What to do about cases without the finished images of a condition."""
     return (
-        f"there are no {condition} images of {cases} ({why}): add 'conditions: {{{condition}: "
-        "PATH}' to the cases, or condition_images to their source"
+        f"there are no {condition} images of {cases}: {why}; or bring finished images: "
+        f"'conditions: {{{condition}: PATH}}' in the cases, or condition_images in their source"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.cache import ImageCache
+from bench.cache import CACHED_FACTS, ImageCache
 from bench.conditions import ConditionSet
 from bench.files import png_bytes
 from bench.interrupt import Interrupts
@@ -108,7 +108,7 @@ class Execution:
         self.store.write_results(group.group_id, list(rows.values()))
         if self.cache is not None:
             for trial_id, png, row in fresh:
-                facts = {key: row[key] for key in ("seconds", "peak_memory_mib", "effective_t0")}
+                facts = {key: row[key] for key in CACHED_FACTS}
                 self.cache.put(trial_id, png, facts)
 
     def _from_cache(self, trial: Trial) -> Row | None:

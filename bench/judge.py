@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
 from bench.compatibility import write_compatibility
-from bench.registry import installed, load_entry
+from bench.registry import CONDITION_METRICS, installed, load_entry
 from bench.report import write_report
 from bench.score import score_run
 from bench.store import RunStore
 from bench.summary import read_run_scores, summarise
 from metrics.base import MetricUnavailableError
+from plugins_manifest.schema import Manifest
 
 SelfTestState = Literal["ok", "wrong", "unavailable"]
 
@@ -33,10 +35,12 @@ def judge_run(run_dir: Path, *, metrics: Sequence[str] | None = None, show_progr
 def score(store: RunStore, names: Sequence[str], *, show_progress: bool) -> float:
     """Score a run by metrics; returns the seconds spent inside them, loading included.
 
-    Raises `UserError` for unknown metrics.
+    "condition" stands for the metrics of the plugins' conditions. Raises `UserError` for unknown
+    ones.
     """
     started = time.perf_counter()
-    metrics = [load_entry("metrics", name)() for name in names]
+    meant = expand_metrics(names, store.manifest())
+    metrics = [load_entry("metrics", name)() for name in meant]
     loading_seconds = time.perf_counter() - started
     with tqdm(unit="score", desc="scores", disable=None if show_progress else True) as bar:
 
@@ -46,6 +50,18 @@ def score(store: RunStore, names: Sequence[str], *, show_progress: bool) -> floa
             bar.update(done - bar.n)
 
         return loading_seconds + score_run(store, metrics, progress=advance).total_seconds
+
+
+def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
+    """The metrics meant, each once: "condition" stands for those of the plugins' conditions."""
+    if CONDITION_METRICS not in names:
+        return list(dict.fromkeys(names))
+    from metrics.detectors import CONDITION_METRICS as BY_CONDITION
+
+    conditions = [spec.condition for spec in manifest.plugins if spec.condition]
+    chosen = [name for c in conditions for name in BY_CONDITION.get(c, ())]
+    lists = ([*chosen] if name == CONDITION_METRICS else [name] for name in names)
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
 def write_tables(store: RunStore) -> None:

@@ -11,15 +11,16 @@ from itertools import chain
 from pathlib import Path
 
 from bench.cases import all_cases, prompts_of
-from bench.conditions import needs_finished, why_not_made
 from bench.errors import UserError, shown_path, unknown_name
 from bench.fetching import label_of
+from bench.preflight_pictures import Missing, picture_problems, shown_names
 from bench.registry import find_method, installed, load_entry
 from bench.selection import Selection
 from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
+from plugins_manifest.coco import CasesNotFetchedError
 from plugins_manifest.lineup import Member, lineups, native_lineups
-from plugins_manifest.schema import Manifest, PluginSpec
+from plugins_manifest.schema import Manifest
 from runners.base import FamilySource, PluginFile, uses_native
 
 CLIP_TOKENS = 75  # of 77: start and end take one each
@@ -28,10 +29,11 @@ _SAFETENSORS_HEADER_LIMIT = 100 << 20
 N_SHOWN = 5
 
 
-def preflight(manifest: Manifest, selection: Selection) -> None:
+def preflight(manifest: Manifest, selection: Selection, *, may_lack_files: bool = False) -> None:
     """Raise one `UserError` with every problem of the manifest's names, files and prompts.
 
-    A check that needs what another one found missing is left out.
+    A check that needs what another one found missing is left out. What can be fetched is no problem
+    where files may be lacking.
     """
     checks: tuple[Callable[[Manifest, Selection], Iterator[str]], ...] = (
         _check_selection,
@@ -44,6 +46,8 @@ def preflight(manifest: Manifest, selection: Selection) -> None:
     unknown = selection.unknown_plugins(manifest)
     chosen = manifest if unknown else selection.apply(manifest)
     problems = [*unknown, *chain.from_iterable(check(chosen, selection) for check in checks)]
+    if may_lack_files:
+        problems = [problem for problem in problems if not isinstance(problem, Missing)]
     if problems:
         raise UserError.collect(problems)
 
@@ -81,9 +85,9 @@ def _check_plugins(manifest: Manifest, selection: Selection) -> Iterator[str]:
         except UserError as error:
             yield from error.problems
     if unfetched:
-        yield (
+        yield Missing(
             f"{len(unfetched)} of {len(manifest.plugins)} plugins are not on this machine yet "
-            f"({_shown(unfetched)}): run: xbench plugins fetch {label_of(manifest)}"
+            f"({shown_names(unfetched)}): run: xbench plugins fetch {label_of(manifest)}"
         )
     for file in files.values():
         if file.reference is not None and not file.reference.is_file():
@@ -116,37 +120,14 @@ def _pixels_of(file: PluginFile, member: Member) -> tuple[object, ...]:
 def _check_cases(manifest: Manifest, selection: Selection) -> Iterator[str]:
     try:
         cases = all_cases(manifest, limit=selection.limit)
+    except CasesNotFetchedError as error:
+        yield Missing(error)
+        return
     except UserError as error:
         yield from error.problems
         return
-    told: dict[str, None] = {}
-    for lineup in (*lineups(manifest), *native_lineups(manifest)):
-        for member in lineup.members:
-            told |= dict.fromkeys(_picture_problems(member.plugin, cases[lineup.id]))
-    yield from told
+    yield from picture_problems(manifest, cases)
     yield from _check_prompts(manifest, cases)
-
-
-def _picture_problems(spec: PluginSpec, cases: Sequence[Case]) -> Iterator[str]:
-    """What the cases lack for one plugin: condition images, pictures to make them from."""
-    condition = spec.condition
-    if condition is not None:
-        bare = [case.case_id for case in cases if case.condition_path(condition) is None]
-        blank = [c.case_id for c in cases if c.case_id in bare and not c.has_picture]
-        if bare and (why := why_not_made(condition)) is not None:
-            yield f"plugin {spec.id!r}: {needs_finished(_shown(bare), condition, why)}"
-        elif blank:
-            yield (
-                f"plugin {spec.id!r} needs a condition, but {_shown(blank)} has no picture: add "
-                "'image: PATH' to the case"
-            )
-    if spec.kind == "ip_adapter" and spec.reference is None:
-        blank = [c.case_id for c in cases if c.reference_path is None and not c.has_picture]
-        if blank:
-            yield (
-                f"plugin {spec.id!r} needs a reference image, but {_shown(blank)} has none: add "
-                "'reference: PATH' to the plugin or to the case"
-            )
 
 
 def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator[str]:
@@ -222,7 +203,7 @@ def _check_family(manifest: Manifest, selection: Selection) -> Iterator[str]:
     if needing and manifest.family in installed("families"):
         family: FamilySource = load_entry("families", manifest.family)
         if (problem := family.mapper_problem(selection.adapter)) is not None:
-            yield f"{', '.join(needing)} needs a mapper: {problem}"
+            yield Missing(f"{', '.join(needing)} needs a mapper: {problem}")
 
 
 Channels = tuple[tuple[int, ...], tuple[int, ...]]
@@ -285,8 +266,3 @@ def check_room(folder: Path, needed_mib: float) -> list[str]:
             "free some space or choose another --out"
         ]
     return []
-
-
-def _shown(names: Sequence[str]) -> str:
-    text = ", ".join(repr(name) for name in names[:N_SHOWN])
-    return text if len(names) <= N_SHOWN else f"{text} and {len(names) - N_SHOWN} more"

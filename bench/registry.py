@@ -20,6 +20,8 @@ _FINISHED_ONLY = (
     "color face inpaint keypose lineart-anime mlsd normal normalbae qrcode scribble shuffle sketch "
     "zoedepth"
 )
+# in a list of metrics: those that ask whether the plugins' conditions are found again
+CONDITION_METRICS = "condition"
 CONDITIONS = (*DETECTORS, *_BY_NETWORK, *_FINISHED_ONLY.split())
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
@@ -60,7 +62,7 @@ def known_names() -> KnownNames:
     return {
         "family": tuple(installed("families")),
         "method": tuple(installed("methods")),
-        "metric": tuple(installed("metrics")),
+        "metric": (CONDITION_METRICS, *installed("metrics")),
         "detector": CONDITIONS,
         "sampler": tuple(SAMPLERS),
         "source": (*installed("sources"), *NETWORK_SCHEMES),

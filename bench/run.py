@@ -12,6 +12,7 @@ from typing import Any
 from bench import provenance
 from bench.audit import AuditBook
 from bench.cache import ImageCache, render_context
+from bench.condition_work import make_slow_conditions
 from bench.conditions import ConditionSet
 from bench.errors import UserError
 from bench.execute import Execution, Stopwatch, finished_trials
@@ -113,13 +114,14 @@ def preflight_all(
         raise UserError.collect(problems)
 
 
-def _conditions(manifest: Manifest, folder: Path | None) -> ConditionSet:
+def _conditions(manifest: Manifest, folder: Path | None, *, use_cache: bool = True) -> ConditionSet:
     settings = manifest.settings
     return ConditionSet(
         manifest.family,
         settings.base_size,
         folder=folder,
         upgraded_size_px=settings.upgraded_size,
+        cache=ImageCache("conditions") if use_cache else None,
     )
 
 
@@ -211,7 +213,8 @@ class _Run:
 
     def _work(self, interrupts: Interrupts) -> RunOutcome:
         manifest, store = self.manifest, self.store
-        conditions = _conditions(manifest, store.folder)
+        conditions = _conditions(manifest, store.folder, use_cache=self.request.use_cache)
+        self._make_conditions(conditions)
         plan = make_plan(manifest, self.request.selection, conditions)
         problems = check_room(store.folder, estimate(plan).disk_mib)
         if problems:
@@ -222,6 +225,19 @@ class _Run:
             self._execute(plan, conditions, interrupts)
         self._judge(manifest)
         return self._outcome(plan, before)
+
+    def _make_conditions(self, conditions: ConditionSet) -> None:
+        """Make what networks detect, which takes its time; the plan makes the rest."""
+        try:
+            with self.clock.in_models():
+                make_slow_conditions(
+                    self.manifest,
+                    self.request.selection,
+                    conditions,
+                    show_progress=self.request.show_progress,
+                )
+        finally:
+            conditions.save_index()
 
     def _write_plan(self, plan: Plan, conditions: ConditionSet) -> None:
         conditions.save_index()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -90,6 +90,10 @@ class ScoredImage:
         """Whether the plugin, or one of the stack, is of one of these kinds."""
         return any(kind in kinds for kind in (self.kind, *self.kinds))
 
+    def as_source(self) -> ScoredImage | None:
+        """The source picture in the image's place: what a perfect image would show."""
+        return None if self.load_source is None else replace(self, load_picture=self.load_source)
+
     def condition_of(self, detector: str) -> Callable[[], np.ndarray] | None:
         """Reads the condition image that this detector made; None where there is none."""
         own = self.load_condition if self.detector == detector else None
@@ -116,6 +120,16 @@ class References(Protocol):
     def made_by(self, method: str, image: ScoredImage) -> Sequence[ScoredImage]:
         """All images of a method under the same plugin."""
         ...
+
+
+def ceiling_by(
+    score: Callable[[ScoredImage], Score], image: ScoredImage, *, detector: str
+) -> Score:
+    """What a metric of a condition gives the source picture itself: a perfect image's score."""
+    source = image.as_source()
+    if source is None or source.condition_of(detector) is None:
+        return Score(None, "the case has no source picture, or no condition image")
+    return score(source)
 
 
 class _Described(Protocol):

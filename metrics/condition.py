@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from metrics import detectors
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 
 Measure = Literal["f1", "iou", "precision", "recall"]
 _NOTHING_WANTED = "the condition image is empty"
@@ -90,10 +90,7 @@ class ConditionMetric:
 
     def ceiling(self, image: ScoredImage) -> Score:
         """The score of the source picture itself: what a perfect image would get."""
-        load = image.condition_of(self.detector)
-        if load is None or image.load_source is None:
-            return Score(None, "the case has no source picture, or no condition image")
-        return self._compare(image.load_source(), load(), family=image.family)
+        return ceiling_by(self._score, image, detector=self.detector)
 
     def selftest(self) -> None:
         """A picture agrees with its own condition wholly, and less when it is shifted."""

@@ -73,6 +73,18 @@ DETECTORS: dict[str, Detector] = {
     "openpose": by_network("OpenPose joints", POSE),
     "tile": Detector("the picture itself", lambda image: image),
 }
+# Condition -> the metrics that ask whether it is found again
+CONDITION_METRICS: dict[str, tuple[str, ...]] = {
+    "canny": ("edge-f1", "edge-f1-2px", "edge-iou"),
+    "mask": ("mask-iou",),
+    "hed": ("hed-ssim", "hed-ms-ssim"),
+    "softedge": ("softedge-ssim", "softedge-ms-ssim"),
+    "lineart": ("lineart-ssim", "lineart-ms-ssim"),
+    "depth": ("depth-rmse", "depth-aligned-rmse", "depth-spearman"),
+    "seg": ("seg-iou", "seg-miou"),
+    "openpose": ("pose-oks", "pose-pck"),
+    "tile": ("tile-psnr", "tile-lpips"),
+}
 POCKET_DETECTORS: dict[str, Detector] = {
     "canny": Detector(
         "cv2 canny on RGB, {}/{}".format(*conditions.CANNY_THRESHOLDS), conditions.canny

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from metrics import resize
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 from metrics.condition import overlap
 
 LOW, HIGH = 0.1, 0.2
@@ -62,6 +62,10 @@ class KorniaEdgeF1:
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One score for each image, 0..1."""
         return [self._score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        return ceiling_by(self._score, image, detector="canny")
 
     def selftest(self) -> None:
         """A picture agrees with itself wholly, and not with a blank one."""

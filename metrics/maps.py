@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from metrics import detectors, structure
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 
 Compare = Callable[[np.ndarray, np.ndarray], Score]  # found, wanted: gray float64 [H, W] in 0..255
 
@@ -96,10 +96,7 @@ class MapMetric:
 
     def ceiling(self, image: ScoredImage) -> Score:
         """The score of the source picture itself: what a perfect image would get."""
-        load = image.condition_of(self.detector)
-        if load is None or image.load_source is None:
-            return Score(None, "the case has no source picture, or no condition image")
-        return self._compare(image.load_source(), load(), family=image.family)
+        return ceiling_by(self._score, image, detector=self.detector)
 
     def selftest(self) -> None:
         """The detector loads, and a picture agrees better with its own map than with another's."""

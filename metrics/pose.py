@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from metrics import detectors, resize
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 
 PCK_SHARE = 0.1
 # OpenPose's 18 joints (nose, neck, right and left arm, right and left leg, eyes, ears) without the
@@ -89,6 +89,10 @@ class PoseMetric:
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One score for each image, 0..1."""
         return [self._score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        return ceiling_by(self._score, image, detector="openpose")
 
     def selftest(self) -> None:
         """The detector loads; a pose equals itself, and differs from a shifted one."""

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from metrics import detectors, resize
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 
 _CHUNK_PX = 1 << 16
 
@@ -76,6 +76,11 @@ def _compare(image: ScoredImage) -> Agreement | None:
     return agreement(classes_of(found, colors), classes_of(wanted, colors), n_classes=len(colors))
 
 
+def _image_score(image: ScoredImage) -> Score:
+    found = _compare(image)
+    return Score(found.mean_iou()) if found else Score(None, "the trial has no condition image")
+
+
 def _recipe(what: str) -> str:
     return f"{what} over ADE20K's classes that either shows; {detectors.recipe('seg')}"
 
@@ -114,11 +119,11 @@ class SegmentIou:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One score for each image, 0..1."""
-        found = (_compare(image) for image in images)
-        return [
-            Score(a.mean_iou()) if a else Score(None, "the trial has no condition image")
-            for a in found
-        ]
+        return [_image_score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        return ceiling_by(_image_score, image, detector="seg")
 
     def selftest(self) -> None:
         """Segments agree with themselves."""

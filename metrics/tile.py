@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from metrics import resize
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 from metrics.encoders import Network
 from metrics.lpips_distance import ALEX, between, selftest_of
 
@@ -50,15 +50,11 @@ class TilePsnr:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One value for each image."""
-        found = []
-        for image in images:
-            load = image.condition_of("tile")
-            found.append(
-                Score(None, _NO_CONDITION)
-                if load is None
-                else Score(float(low_pass_psnr(image.load_picture(), load())))
-            )
-        return found
+        return [self._score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        return ceiling_by(self._score, image, detector="tile")
 
     def selftest(self) -> None:
         """Equal pictures have the limit, a constant offset its closed form."""
@@ -66,6 +62,12 @@ class TilePsnr:
         same, offset = low_pass_psnr(flat, flat), low_pass_psnr(flat + 10, flat)
         expect(same == PSNR_LIMIT, f"{self.name} of equal pictures is {same}")
         expect(abs(offset - 28.13) < 0.01, f"{self.name} of an offset of 10 is {offset}")
+
+    def _score(self, image: ScoredImage) -> Score:
+        load = image.condition_of("tile")
+        if load is None:
+            return Score(None, _NO_CONDITION)
+        return Score(float(low_pass_psnr(image.load_picture(), load())))
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,18 @@ class TileLpips:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """One distance for each image."""
-        found = []
-        for image in images:
-            load = image.condition_of("tile")
-            found.append(
-                Score(None, _NO_CONDITION)
-                if load is None
-                else Score(between(image.load_picture(), load(), self.network))
-            )
-        return found
+        return [self._score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        return ceiling_by(self._score, image, detector="tile")
 
     def selftest(self) -> None:
         """Known distances are in their order."""
         selftest_of(self.network)
+
+    def _score(self, image: ScoredImage) -> Score:
+        load = image.condition_of("tile")
+        if load is None:
+            return Score(None, _NO_CONDITION)
+        return Score(between(image.load_picture(), load(), self.network))

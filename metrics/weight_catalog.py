@@ -9,18 +9,29 @@ from metrics.weight_files import RemoteFile, Weights
 _ANNOTATORS = "hf://lllyasviel/Annotators"
 
 
-def _hub(name: str, title: str, repository: str, *files: str, license: str) -> Weights:
+# Megabytes are those of the architectures' tensors in float32; None: not built at full size here.
+
+
+def _hub(
+    name: str,
+    title: str,
+    repository: str,
+    *files: str,
+    license: str,
+    megabytes: int | None = None,
+) -> Weights:
     remote = tuple(RemoteFile(file, f"hf://{repository}/{file}") for file in files)
-    return Weights(name, title, remote, license)
+    return Weights(name, title, remote, license, megabytes)
 
 
-def _annotator(name: str, title: str, file: str, *, license: str) -> Weights:
-    return Weights(name, title, (RemoteFile(file, f"{_ANNOTATORS}/{file}"),), license)
+def _annotator(name: str, title: str, file: str, *, license: str, megabytes: int) -> Weights:
+    remote = (RemoteFile(file, f"{_ANNOTATORS}/{file}"),)
+    return Weights(name, title, remote, license, megabytes)
 
 
-def _torchvision(name: str, title: str, file: str, sha256: str) -> Weights:
+def _torchvision(name: str, title: str, file: str, sha256: str, *, megabytes: int) -> Weights:
     remote = RemoteFile(file, f"https://download.pytorch.org/models/{file}", sha256)
-    return Weights(name, title, (remote,), "BSD-3-Clause")
+    return Weights(name, title, (remote,), "BSD-3-Clause", megabytes)
 
 
 # Radford et al. 2021, arXiv 2103.00020, as open_clip reads it
@@ -30,6 +41,7 @@ CLIP_L14 = _hub(
     "timm/vit_large_patch14_clip_224.openai",
     "open_clip_model.safetensors",
     license="MIT",
+    megabytes=1710,
 )
 CLIP_L14_336 = _hub(
     "clip-vit-l-14-336",
@@ -37,6 +49,7 @@ CLIP_L14_336 = _hub(
     "timm/vit_large_patch14_clip_336.openai",
     "open_clip_model.safetensors",
     license="MIT",
+    megabytes=1712,
 )
 # TensorFlow's Inception of 2015, ported by pytorch-fid
 INCEPTION = Weights(
@@ -51,6 +64,7 @@ INCEPTION = Weights(
         ),
     ),
     "Apache-2.0",
+    megabytes=96,
 )
 # Oquab et al. 2023, arXiv 2304.07193
 DINOV2_L = _hub(
@@ -60,9 +74,14 @@ DINOV2_L = _hub(
     "config.json",
     "model.safetensors",
     license="Apache-2.0",
+    megabytes=1217,
 )
-ALEXNET = _torchvision("alexnet", "AlexNet (torchvision)", "alexnet-owt-7be5be79.pth", "7be5be79")
-VGG16 = _torchvision("vgg16", "VGG-16 (torchvision)", "vgg16-397923af.pth", "397923af")
+ALEXNET = _torchvision(
+    "alexnet", "AlexNet (torchvision)", "alexnet-owt-7be5be79.pth", "7be5be79", megabytes=244
+)
+VGG16 = _torchvision(
+    "vgg16", "VGG-16 (torchvision)", "vgg16-397923af.pth", "397923af", megabytes=553
+)
 # Somepalli et al. 2024, arXiv 2404.01292
 CSD = _hub(
     "csd-vit-l",
@@ -72,7 +91,13 @@ CSD = _hub(
     license="MIT",
 )
 # Wu et al. 2023, arXiv 2306.09341
-HPSV2 = _hub("hpsv2.1", "HPS v2.1", "xswu/HPSv2", "HPS_v2.1_compressed.pt", license="Apache-2.0")
+HPSV2 = _hub(
+    "hpsv2.1",
+    "HPS v2.1",
+    "xswu/HPSv2",
+    "HPS_v2.1_compressed.pt",
+    license="Apache-2.0",
+)
 # Kirstain et al. 2023, arXiv 2305.01569
 PICKSCORE = _hub(
     "pickscore-v1",
@@ -81,6 +106,7 @@ PICKSCORE = _hub(
     "model.safetensors",
     "config.json",
     license="MIT",
+    megabytes=3944,
 )
 # Xu et al. 2023, arXiv 2304.05977; its text is read with BERT's vocabulary
 IMAGEREWARD = Weights(
@@ -92,11 +118,15 @@ IMAGEREWARD = Weights(
     ),
     "Apache-2.0",
 )
-HED = _annotator("hed", "HED of ControlNet", "ControlNetHED.pth", license="Apache-2.0")
-PIDINET = _annotator("pidinet", "PiDiNet", "table5_pidinet.pth", license="non-commercial research")
-LINEART = _annotator("lineart", "Informative Drawings", "sk_model.pth", license="MIT")
+HED = _annotator(
+    "hed", "HED of ControlNet", "ControlNetHED.pth", license="Apache-2.0", megabytes=59
+)
+PIDINET = _annotator(
+    "pidinet", "PiDiNet", "table5_pidinet.pth", license="non-commercial research", megabytes=3
+)
+LINEART = _annotator("lineart", "Informative Drawings", "sk_model.pth", license="MIT", megabytes=17)
 OPENPOSE = _annotator(
-    "openpose-body", "OpenPose body", "body_pose_model.pth", license="non-commercial"
+    "openpose-body", "OpenPose body", "body_pose_model.pth", license="non-commercial", megabytes=209
 )
 # Ranftl et al. 2021, arXiv 2103.13413
 DPT_LARGE = _hub(
@@ -106,6 +136,7 @@ DPT_LARGE = _hub(
     "config.json",
     "model.safetensors",
     license="Apache-2.0",
+    megabytes=1372,
 )
 # Xiao et al. 2018, arXiv 1807.10221, on ConvNeXt; 150 classes of ADE20K
 UPERNET = _hub(
@@ -115,6 +146,7 @@ UPERNET = _hub(
     "config.json",
     "model.safetensors",
     license="MIT",
+    megabytes=328,
 )
 
 CATALOG = {

@@ -42,11 +42,17 @@ class Weights:
     title: str
     files: tuple[RemoteFile, ...]
     license: str
+    megabytes: int | None = None  # of the tensors as the network holds them; None: not known
 
     @property
     def folder(self) -> Path:
         """Where the files belong."""
         return weights_folder() / self.name
+
+    @property
+    def is_here(self) -> bool:
+        """Whether every file is in its place."""
+        return all((self.folder / file.name).is_file() for file in self.files)
 
     def path(self, name: str | None = None) -> Path:
         """One file, the first by default; MetricUnavailableError where any file is missing."""
@@ -72,10 +78,11 @@ class Weights:
         return hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
 
     def _wanted(self, missing: list[str]) -> str:
+        size = f", about {self.megabytes:,} MB" if self.megabytes else ""
         return (
-            f"the weights {self.title} ({self.license}) are not here: put {' and '.join(missing)} "
-            f"into {_shown(self.folder)} ({FOLDER_VARIABLE} names the folder above), or run: "
-            f"xbench metrics fetch {self.name}"
+            f"the weights {self.title} ({self.license}{size}) are not here: run: xbench metrics "
+            f"fetch {self.name}, or put {' and '.join(missing)} into {_shown(self.folder)} "
+            f"({FOLDER_VARIABLE} names the folder above)"
         )
 
 

@@ -58,7 +58,7 @@ def test_a_family_without_a_mapper_is_told_before_any_download(
     text = SMALL.replace("family: pocket", f"family: {family}")
     (problem,) = problems_of(text, manifest_file)
     assert problem.startswith(f"xadapter needs a mapper: the family '{family}' comes without")
-    assert hint in problem and "--adapter PATH" in problem
+    assert hint in problem and "--adapter " in problem
     manifest = parse_manifest(text, manifest_file)
     preflight(manifest, Selection(methods=("base", "sdedit", "floor")))
     preflight(manifest, Selection(adapter=tmp_path))
@@ -99,6 +99,22 @@ def test_conditions_that_no_detector_makes_need_finished_images(manifest_file: P
     (problem,) = problems_of(text, manifest_file)
     assert "there are no mlsd images of 'pocket-5-0000'" in problem
     assert "condition_images" in problem
+
+
+def test_detectors_without_weights_are_told_once_before_anything_is_rendered(
+    manifest_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(manifest_file.parent / "no-weights"))
+    (manifest_file.parent / "other.bin").write_bytes(b"other")
+    other = "  - {id: other, kind: controlnet, source: other.bin, condition: depth}\n"
+    third = "  - {id: third, kind: controlnet, source: lora.bin, condition: hed}\n"
+    text = SMALL.replace("condition: canny", "condition: depth")
+    text = text.replace("cases: {", f"{other}{third}cases: {{")
+    depth, hed = problems_of(text, manifest_file)
+    assert depth.startswith("plugins 'net', 'other': there are no depth images")
+    assert "xbench metrics fetch dpt-large" in depth and "1,372 MB" in depth
+    assert "xbench metrics fetch hed" in hed
+    preflight(parse_manifest(text, manifest_file), Selection(), may_lack_files=True)
 
 
 def test_an_image_prompt_without_picture_is_told(manifest_file: Path) -> None:
