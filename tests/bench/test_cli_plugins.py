@@ -170,16 +170,19 @@ def test_lock_fetch_verify_on_two_machines(shell: Shell, world: World, tmp_path:
     )
 
 
-def test_killed_download_goes_on_in_the_next_command(shell: Shell, world: World) -> None:
+@pytest.mark.parametrize("command", ["lock", "fetch"])
+def test_killed_download_goes_on_in_the_next_command(
+    shell: Shell, world: World, command: str
+) -> None:
     world.storage.script.append(slowly)
-    process = shell.start("plugins", "lock", "mine.yaml")
+    process = shell.start("plugins", command, "mine.yaml")
     part = wait_for_part(shell.store, n_bytes=300_000)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     assert shell.stored() == set() and not (shell.folder / "mine.lock.yaml").exists()
     kept = part.stat().st_size
     assert 0 < kept < len(BIG)
-    shell.call("plugins", "lock", "mine.yaml")
+    shell.call("plugins", command, "mine.yaml")
     resumed = [r for r in world.storage.requests if r.path == "/10.bin"][-1]
     assert resumed.headers["range"] == f"bytes={kept}-" and "if-range" in resumed.headers
     assert len(shell.stored()) == 2 and not list(shell.store.glob("partial/*.part"))
