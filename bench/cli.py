@@ -18,6 +18,7 @@ from bench.cli_metrics import metrics
 from bench.cli_plugins import plugins
 from bench.cli_reference import reference
 from bench.cli_tools import cache, conditions, doctor, train
+from bench.cli_votes import votes
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ def explain(run_dir: Path, trial: str) -> None:
 
 
 plugins.add_command(inspect_plugin)
-for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference):
+for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference, votes):
     main.add_command(tool)
 
 

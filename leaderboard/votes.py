@@ -129,6 +129,12 @@ class VoteBook:
             found = select(STUDIES).where(STUDIES.c.study_id == study_id)
             return connection.execute(found).one_or_none()
 
+    def study_ids(self) -> list[str]:
+        """The ids of all studies, the oldest first."""
+        with reading(self.engine) as connection:
+            found = connection.execute(select(STUDIES.c.study_id).order_by(STUDIES.c.created))
+            return list(found.scalars())
+
     def picture(self, picture_key: str) -> Row[Any] | None:
         """The picture of a key: its row of `pictures` and its study's `run_id`."""
         if not is_id(picture_key):

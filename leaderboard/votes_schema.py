@@ -7,7 +7,7 @@ one row for each rater, pair and question; known pairs only; known answers only.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from sqlalchemy import (
     CheckConstraint,
@@ -35,8 +35,8 @@ SCHEMA_VERSION = 1
 Question = Literal["quality", "fidelity"]
 Answer = Literal["first", "second", "tie", "skip"]
 Position = Literal["first", "second"]
-QUESTIONS: tuple[Question, ...] = get_args(Question)
-ANSWERS: tuple[Answer, ...] = get_args(Answer)
+QUESTIONS: tuple[Question, ...] = ("quality", "fidelity")
+ANSWERS: tuple[Answer, ...] = ("first", "second", "tie", "skip")
 SCALE = range(1, 6)  # of a rating
 ID_LENGTH = 32  # hexadecimal digits of every id made here: 128 bits
 _ADVISORY_LOCK = 0x7862656E6368  # "xbench": one process at a time makes the tables

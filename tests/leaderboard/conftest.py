@@ -11,7 +11,6 @@ from sqlalchemy import create_engine, make_url, text
 
 from tests.postgres_server import PostgresServer, running_postgres
 
-
 _ENOUGH_BYTES = 512 << 20
 
 

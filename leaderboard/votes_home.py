@@ -1,0 +1,50 @@
+"""Where this server's votes and secret are; the pages and the image route share them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from leaderboard.votes import VoteBook
+from leaderboard.votes_tokens import SECRET_VARIABLE, Blinding, load_blinding
+
+VOTES_VARIABLE = "XBENCH_VOTES"
+COOKIE = "xbench_rater"
+
+
+@dataclass(frozen=True)
+class Voting:
+    """The votes of this server and what keeps them blind."""
+
+    book: VoteBook
+    blinding: Blinding
+
+
+def votes_place() -> str:
+    """The file or URL of the votes: XBENCH_VOTES, else a file in the user's data folder."""
+    return os.environ.get(VOTES_VARIABLE) or str(_home() / "votes.sqlite")
+
+
+def voting() -> Voting:
+    """The votes, opened once; `UserError` where they or the secret cannot be had."""
+    return _open(votes_place(), os.environ.get(SECRET_VARIABLE))
+
+
+@lru_cache(maxsize=2)
+def _open(place: str, _secret: str | None) -> Voting:
+    blinding = load_blinding(_secret_path(place))
+    return Voting(VoteBook.open(place), blinding)
+
+
+def _secret_path(place: str) -> Path:
+    """Beside a file of votes; in the user's data folder for a database by URL."""
+    home = _home() if "://" in place else Path(place).expanduser().parent
+    return home / "study-secret"
+
+
+def _home() -> Path:
+    return user_data_path("xbench", appauthor=False)
