@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,9 @@ def told(found: Mapping[str, Any]) -> list[str]:
         lines += _content(found)
     for problem in found["problems"]:
         lines.append(f"problem     {problem['reason']}: {problem['message']}")
-    if found["n_problems"] > len(found["problems"]):
-        lines.append(f"            and {found['n_problems'] - len(found['problems'])} more")
+    shown = Counter(problem["reason"] for problem in found["problems"])
+    more = {reason: n - shown[reason] for reason, n in found["n_problems_of"].items()}
+    lines += [f"            and {n} more: {reason}" for reason, n in more.items() if n]
     return [*lines, f"verdict     {found['verdict']}: {_VERDICTS[found['verdict']]}"]
 
 

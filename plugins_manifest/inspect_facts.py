@@ -11,7 +11,7 @@ from plugins_manifest.formats.parsed import Header, ModuleChange
 from plugins_manifest.formats.reasons import REASONS
 from plugins_manifest.inspect import Inspection
 
-MAX_TEXT, MAX_ENTRIES, MAX_PROBLEMS, MAX_NAMES = 200, 40, 20, 20
+MAX_TEXT, MAX_ENTRIES, MAX_PROBLEMS, MAX_NAMES = 200, 40, 4, 20  # problems of one reason
 
 
 def safe_text(text: str, limit: int = MAX_TEXT) -> str:
@@ -30,6 +30,7 @@ def facts(inspection: Inspection) -> dict[str, Any]:
         "verdict": inspection.verdict,
         "problems": _problems(inspection),
         "n_problems": len(inspection.problems),
+        "n_problems_of": dict(Counter(problem.reason for problem in inspection.problems)),
     }
     header, parsed = inspection.header, inspection.parsed
     if header is None or parsed is None:
@@ -72,11 +73,15 @@ def targets(changes: tuple[ModuleChange, ...]) -> dict[str, int]:
 
 
 def _problems(inspection: Inspection) -> list[dict[str, str]]:
-    """The first problems; the rest is only counted."""
-    return [
-        {"reason": p.reason, "meaning": REASONS[p.reason], "message": safe_text(p.message, 400)}
-        for p in inspection.problems[:MAX_PROBLEMS]
-    ]
+    """The first problems of each reason; the rest is only counted."""
+    shown: Counter[str] = Counter()
+    found = []
+    for p in inspection.problems:
+        shown[p.reason] += 1
+        if shown[p.reason] <= MAX_PROBLEMS:
+            message = safe_text(p.message, 400)
+            found.append({"reason": p.reason, "meaning": REASONS[p.reason], "message": message})
+    return found
 
 
 def _ranks(changes: tuple[ModuleChange, ...], header: Header) -> dict[str, int]:

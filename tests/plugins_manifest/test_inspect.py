@@ -50,7 +50,14 @@ def test_a_file_that_cannot_be_applied_whole_gives_1_and_the_reason(told: Asked,
     result = told(name)
     assert result.exit_code == 1
     assert f"verdict     {animal.verdict}" in result.output
-    assert any(reason in result.output for reason in animal.reasons)
+    assert all(f"problem     {reason}: " in result.output for reason in animal.reasons)
+
+
+def test_many_problems_of_one_reason_hide_no_other(told: Asked) -> None:
+    lines = told("sdxl-lora").output.splitlines()
+    told_of = [line.split()[1] for line in lines if line.startswith("problem")]
+    assert told_of == ["wrong-base:", "bad-shape:", "bad-shape:", *["unmatched-module:"] * 4]
+    assert "            and 32 more: unmatched-module" in lines
 
 
 def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
