@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from bench.fetching import label_of
+from bench.registry import find_method, installed
 from plugins_manifest.cases import Case, file_cases, inline_cases
+from plugins_manifest.casts import Cast, cast_lineups
 from plugins_manifest.coco import coco_cases
 from plugins_manifest.lineup import Lineup, lineups
 from plugins_manifest.schema import (
@@ -15,6 +18,7 @@ from plugins_manifest.schema import (
     Manifest,
     PocketCases,
 )
+from runners.base import cast_of
 
 
 def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
@@ -71,7 +75,42 @@ def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]
     }
 
 
-def prompts_of(lineup: Lineup, case: Case, *, family: str) -> tuple[str, str]:
-    """Base and upgraded prompt: each side gets the triggers of its own plugins, and no others."""
+def rendered_lineups(manifest: Manifest) -> Iterator[Lineup]:
+    """What the manifest's methods render: its lineups, and their other casts."""
+    known = [m.name for m in manifest.methods if m.name in installed("methods")]
+    casts: list[Cast] = ["own", *(cast_of(find_method(name)) for name in known)]
+    for cast in dict.fromkeys(casts):
+        yield from cast_lineups(manifest, cast).values()
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the models read of a case under a lineup: each side gets its own plugins' words.
+
+    `stage2` is the base prompt of stage 2, None where it is that of stage 1.
+    """
+
+    base: str
+    upgraded: str
+    base_negative: str
+    stage2: str | None = None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every text of it."""
+        stage2 = () if self.stage2 is None else (self.stage2,)
+        return (self.base, self.upgraded, self.base_negative, *stage2)
+
+
+def prompts_of(lineup: Lineup | None, case: Case, *, family: str) -> Prompts:
+    """The prompts of a case; without a lineup those of the upgraded model alone."""
+    if lineup is None:
+        return Prompts(case.prompt, case.prompt, case.negative_prompt)
     separator = " " if family == "pocket" else ", "
-    return lineup.prompts_of(case.prompt, separator=separator)
+    base, upgraded = lineup.prompts_of(case.prompt, separator=separator)
+    return Prompts(
+        base,
+        upgraded,
+        lineup.base_negative_prompt(case.negative_prompt),
+        lineup.stage2_prompt(case.prompt, separator=separator),
+    )

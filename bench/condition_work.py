@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
-from bench.cases import all_cases
+from bench.cases import all_cases, rendered_lineups
 from bench.conditions import ConditionSet, uses_network
 from bench.selection import Selection
 from plugins_manifest.cases import Case
-from plugins_manifest.lineup import lineups, native_lineups
 from plugins_manifest.schema import Manifest
 from runners.base import Side
 
@@ -33,7 +32,7 @@ def _wanted(
     manifest: Manifest, cases: Mapping[str, Sequence[Case]]
 ) -> Iterator[tuple[Case, str, Side]]:
     """Every case with each condition that a network makes of it, and the plugin's side."""
-    for lineup in (*lineups(manifest), *native_lineups(manifest)):
+    for lineup in rendered_lineups(manifest):
         for member in lineup.members:
             condition = member.plugin.condition
             if condition is not None and uses_network(condition):

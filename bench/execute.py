@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.cache import CACHED_FACTS, ImageCache
+from bench.cases import prompts_of
 from bench.conditions import ConditionSet
 from bench.files import png_bytes
 from bench.interrupt import Interrupts
@@ -23,7 +24,6 @@ from bench.plan import Group, Plan
 from bench.store import RunStore
 from bench.trial import Trial
 from plugins_manifest.errors import UserError
-from plugins_manifest.lineup import find_lineup
 from plugins_manifest.schema import Settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
@@ -198,17 +198,18 @@ class Execution:
 
 def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
     """A member of a batch as the runners take it, without its condition images."""
-    (case_id, seed), trial = group.members[index], group.trials[index]
-    negative = trial.negative_prompt
-    if group.plugin is not None:
-        negative = find_lineup(plan.manifest, group.plugin).base_negative_prompt(negative)
+    case_id, seed = group.members[index]
+    case = plan.cases[case_id]
+    prompts = prompts_of(plan.lineup(group), case, family=plan.manifest.family)
+    negative = prompts.base_negative
     return RenderCase(
         case_id=case_id,
         seed=seed,
-        base_prompt=trial.base_prompt,
-        upgraded_prompt=trial.upgraded_prompt,
-        negative_prompt=trial.negative_prompt,
-        base_negative_prompt=negative if negative != trial.negative_prompt else None,
+        base_prompt=prompts.base,
+        upgraded_prompt=prompts.upgraded,
+        negative_prompt=case.negative_prompt,
+        base_negative_prompt=negative if negative != case.negative_prompt else None,
+        stage2_prompt=prompts.stage2,
     )
 
 

@@ -10,8 +10,8 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from bench.cases import all_cases, prompts_of
 from bench.conditions import ConditionSet, pixels_sha256
@@ -22,15 +22,21 @@ from bench.sources import resolve_plugin
 from bench.store import condition_name
 from bench.trial import Ingredients, Part, Trial, trial_id
 from plugins_manifest.cases import Case
-from plugins_manifest.lineup import Lineup, lineups, native_lineups
+from plugins_manifest.casts import Cast, cast_lineups
+from plugins_manifest.lineup import Lineup
 from plugins_manifest.schema import Manifest, MethodSpec
-from runners.base import Method, PluginFile, Stack, Variant, uses_native
+from runners.base import Method, PluginFile, Stack, Variant, cast_of, stage1_mode_of
 from runners.fingerprint import family_fingerprint
 
 BATCH_SIZE = 12
 
 # Measured seconds for one image and one step on one busy CPU core, shared passes included.
-_POCKET_SECONDS_PER_STEP = {"base": 0.010, "floor": 0.018, "sdedit": 0.018, "xadapter": 0.030}
+_POCKET_SECONDS_PER_STEP = {
+    **{"base": 0.010, "hires": 0.012, "floor": 0.018, "oracle": 0.022, "sdedit": 0.018},
+    **dict.fromkeys(
+        ("xadapter", "xadapter-swapped", "xadapter-truncated", "xadapter-unplugged"), 0.030
+    ),
+}
 _PNG_BYTES_PER_PIXEL = 1.5
 
 
@@ -40,7 +46,7 @@ class Group:
 
     `plugin` is the id of a plugin or a stack, None for the upgraded model alone. `members` are
     (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
-    `members[i % len(members)]`. A `native` one holds the plugins' twins of the upgraded model.
+    `members[i % len(members)]`. Its `cast` says which plugins act where.
     """
 
     group_id: str
@@ -48,32 +54,38 @@ class Group:
     members: tuple[tuple[str, int], ...]
     variants: tuple[Variant, ...]
     trials: tuple[Trial, ...]
-    native: bool = False
+    cast: Cast = "own"
 
 
 @dataclass(frozen=True)
 class Plan:
     """All trials of a run with what is needed to make them.
 
-    `plugins` are the manifest's; `stacks` holds, for each plugin that is rendered alone and for
-    each stack, the files with the weights that they have there, `natives` those of their native
-    twins, where all of them have one.
+    `plugins` are the manifest's files; `lineups` what is rendered with them, by cast and id.
     """
 
     manifest: Manifest
     selection: Selection
     weights: dict[str, str]
     plugins: dict[str, PluginFile]
-    stacks: dict[str, Stack]
+    lineups: dict[Cast, dict[str, Lineup]]
     cases: dict[str, Case]
     groups: tuple[Group, ...]
-    natives: dict[str, Stack] = field(default_factory=dict)
+
+    def lineup(self, group: Group) -> Lineup | None:
+        """What a batch is rendered with; None for the upgraded model alone."""
+        return None if group.plugin is None else self.lineups[group.cast][group.plugin]
 
     def stack(self, group: Group) -> Stack:
-        """The plugins that a batch is rendered with."""
-        if group.plugin is None:
-            return ()
-        return (self.natives if group.native else self.stacks)[group.plugin]
+        """The plugins that a batch is rendered with, each with the weight that it has there."""
+        return self.files(self.lineup(group))
+
+    def files(self, lineup: Lineup | None) -> Stack:
+        """The files of a lineup's plugins, with their weights and stages."""
+        members = () if lineup is None else lineup.members
+        return tuple(
+            replace(self.plugins[m.plugin.id], weight=m.weight, stages=m.stages) for m in members
+        )
 
     @property
     def trials(self) -> list[Trial]:
@@ -115,10 +127,9 @@ def make_plan(
         selection=selection,
         weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
         plugins=plugins,
-        stacks={lineup.id: _stack(lineup, plugins) for lineup in lineups(chosen)},
+        lineups={cast: cast_lineups(chosen, cast) for cast in get_args(Cast)},
         cases={case.case_id: case for case in itertools.chain(*cases.values())},
         groups=(),
-        natives={twin.id: _stack(twin, plugins) for twin in native_lineups(chosen)},
     )
     groups = _groups(plan, cases, conditions)
     wanted = selection.only
@@ -142,21 +153,18 @@ def _resolve(manifest: Manifest) -> dict[str, PluginFile]:
     return found
 
 
-def _stack(lineup: Lineup, plugins: Mapping[str, PluginFile]) -> Stack:
-    return tuple(replace(plugins[m.plugin.id], weight=m.weight) for m in lineup.members)
-
-
 def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) -> list[Group]:
     """Batches of the upgraded model alone first, then of every lineup.
 
     A remix has another upgraded model, so it gets trials of its own for every method.
     """
-    methods = plan.manifest.methods
-    native = [m for m in methods if uses_native(find_method(m.name))]
-    with_plugin = [m for m in methods if find_method(m.name).uses_plugin]
-    alone = [m for m in methods if m not in native and m not in with_plugin]
-    twins = {twin.id: twin for twin in native_lineups(plan.manifest)}
-    listed = list(lineups(plan.manifest))
+    by_cast: dict[Cast, list[MethodSpec]] = {}
+    for spec in plan.manifest.methods:
+        by_cast.setdefault(cast_of(find_method(spec.name)), []).append(spec)
+    own = by_cast.pop("own", [])
+    with_plugin = [m for m in own if find_method(m.name).uses_plugin]
+    alone = [m for m in own if m not in with_plugin]
+    listed = list(plan.lineups["own"].values())
     seeds = {lineup.id: lineup.seeds or plan.manifest.seeds for lineup in listed}
     wanted = {
         (case.case_id, seed)
@@ -180,11 +188,12 @@ def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) 
         mine = [*with_plugin, *(alone if lineup.is_remix else ())]
         for batch in _batches(pairs) if mine else ():
             groups.append(_group(plan, lineup, batch, methods=mine, conditions=conditions))
-        if native and (twin := twins.get(lineup.id)) is not None:
-            for batch in _batches(pairs):
-                groups.append(
-                    _group(plan, twin, batch, methods=native, conditions=conditions, is_native=True)
-                )
+        for cast, recast in by_cast.items():
+            if (other := plan.lineups[cast].get(lineup.id)) is not None:
+                groups += [
+                    _group(plan, other, batch, methods=recast, conditions=conditions, cast=cast)
+                    for batch in _batches(pairs)
+                ]
     return groups
 
 
@@ -200,7 +209,7 @@ def _group(
     *,
     methods: Sequence[MethodSpec],
     conditions: ConditionSet,
-    is_native: bool = False,
+    cast: Cast = "own",
 ) -> Group:
     variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
     trials = tuple(
@@ -213,7 +222,7 @@ def _group(
     members = tuple((case.case_id, seed) for case, seed in batch)
     lineup_id = None if lineup is None else lineup.id
     group_id = f"{name}-{digest.hexdigest()[:12]}"
-    return Group(group_id, lineup_id, members, variants, trials, native=is_native)
+    return Group(group_id, lineup_id, members, variants, trials, cast)
 
 
 def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
@@ -234,21 +243,17 @@ def _trial(
     conditions: ConditionSet,
 ) -> Trial:
     manifest, method = plan.manifest, find_method(variant.method)
-    stacks = plan.natives if uses_native(method) else plan.stacks
-    stack = () if lineup is None else stacks[lineup.id]
-    base_prompt, upgraded_prompt, base_negative = case.prompt, case.prompt, case.negative_prompt
-    if lineup is not None:
-        base_prompt, upgraded_prompt = prompts_of(lineup, case, family=manifest.family)
-        base_negative = lineup.base_negative_prompt(case.negative_prompt)
+    stack, prompts = plan.files(lineup), prompts_of(lineup, case, family=manifest.family)
     ingredients = Ingredients(
         case=case,
         seed=seed,
-        base_prompt=base_prompt,
-        upgraded_prompt=upgraded_prompt,
+        base_prompt=prompts.base,
+        upgraded_prompt=prompts.upgraded,
         weights=plan.weights,
         settings=manifest.settings,
         stack=tuple(_part(file, case, conditions) for file in stack),
-        base_negative_prompt=base_negative,
+        base_negative_prompt=prompts.base_negative,
+        stage2_prompt=prompts.stage2,
     )
     paths = {
         file.plugin_id: condition_name(case.case_id, file.condition, side=file.side)
@@ -265,10 +270,10 @@ def _trial(
         plugin_scale=variant.plugin_scale if method.uses_plugin else None,
         adapter_scale=variant.adapter_scale,
         preset=manifest.settings.preset,
-        stage1_mode=manifest.settings.stage1_mode,
+        stage1_mode=stage1_mode_of(method, manifest.settings),
         case_id=case.case_id,
-        base_prompt=base_prompt,
-        upgraded_prompt=upgraded_prompt,
+        base_prompt=prompts.base,
+        upgraded_prompt=prompts.upgraded,
         negative_prompt=case.negative_prompt,
         condition_path=next(iter(paths.values()), None),
         conditions=json.dumps(paths),

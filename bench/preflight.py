@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from bench.cases import all_cases, prompts_of
+from bench.cases import all_cases, prompts_of, rendered_lineups
 from bench.errors import UserError, shown_path, unknown_name
 from bench.fetching import label_of
 from bench.preflight_pictures import Missing, picture_problems, shown_names
@@ -18,10 +18,11 @@ from bench.registry import find_method, installed, load_entry
 from bench.selection import Selection
 from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
+from plugins_manifest.casts import KEY_OF_CAST, cast_lineups
 from plugins_manifest.coco import CasesNotFetchedError
-from plugins_manifest.lineup import Member, lineups, native_lineups
+from plugins_manifest.lineup import Member, lineups
 from plugins_manifest.schema import Manifest
-from runners.base import FamilySource, PluginFile, uses_native
+from runners.base import FamilySource, PluginFile, cast_of
 
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
@@ -67,10 +68,12 @@ def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
         method = find_method(spec.name)
         if method.uses_t0 and not spec.t0:
             yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
-        if uses_native(method) and not any(native_lineups(manifest)):
+        key = KEY_OF_CAST.get(cast_of(method))
+        if key is not None and not cast_lineups(manifest, cast_of(method)):
+            side = "upgraded" if key == "native" else "base"
             yield (
-                f"method {spec.name!r} needs plugins made for the upgraded model: add them with "
-                "'side: upgraded' and name them in 'native: ID' of their twins"
+                f"method {spec.name!r} needs partners of the plugins: name plugins of the {side} "
+                f"side in '{key}: ID'"
             )
 
 
@@ -134,13 +137,9 @@ def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator
     check = pocket_prompt_problem if manifest.family == "pocket" else clip_prompt_problem
     prompts = dict.fromkeys(
         prompt
-        for lineup in (*lineups(manifest), *native_lineups(manifest))
+        for lineup in rendered_lineups(manifest)
         for case in cases[lineup.id]
-        for prompt in (
-            *prompts_of(lineup, case, family=manifest.family),
-            case.negative_prompt,
-            lineup.base_negative_prompt(case.negative_prompt),
-        )
+        for prompt in (*prompts_of(lineup, case, family=manifest.family).all, case.negative_prompt)
     )
     problems = [problem for prompt in prompts if (problem := check(prompt)) is not None]
     yield from problems[:N_SHOWN]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.cases import rendered_lineups
 from bench.conditions import needs_finished, uses_network, why_not_made
 from plugins_manifest.cases import Case
-from plugins_manifest.lineup import lineups, native_lineups
 from plugins_manifest.plugin_schema import PluginSpec
 from plugins_manifest.schema import Manifest
 
@@ -81,7 +81,7 @@ def has_detector(condition: str) -> bool:
 def _members(
     manifest: Manifest, cases: Mapping[str, Sequence[Case]]
 ) -> Iterator[tuple[PluginSpec, Sequence[Case]]]:
-    for lineup in (*lineups(manifest), *native_lineups(manifest)):
+    for lineup in rendered_lineups(manifest):
         for member in lineup.members:
             yield member.plugin, cases[lineup.id]
 

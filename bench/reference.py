@@ -72,7 +72,7 @@ def wanted_references(
             weight=member.weight,
             word=member.plugin.token,
             case_id=case.case_id,
-            prompt=prompts_of(lineup, case, family=manifest.family)[0],
+            prompt=prompts_of(lineup, case, family=manifest.family).base,
             negative_prompt=lineup.base_negative_prompt(case.negative_prompt),
             seed=seed,
         )

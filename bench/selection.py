@@ -105,7 +105,13 @@ def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:
     stacks = tuple(stack for stack in manifest.stacks if stack.id in names)
     needed = {member.id for stack in stacks for member in stack.plugins}
     kept = {spec.id for spec in manifest.plugins if spec.id in names or spec.id in needed}
-    needed |= {spec.native for spec in manifest.plugins if spec.id in kept and spec.native}
+    needed |= {
+        partner
+        for spec in manifest.plugins
+        if spec.id in kept
+        for partner in (spec.native, spec.swap)
+        if partner is not None
+    }
     plugins = tuple(
         spec.model_copy(update={"alone": spec.alone and spec.id in names})
         for spec in manifest.plugins

@@ -28,7 +28,10 @@ from metrics.stats import (
     sign_flip_p,
 )
 
-METHOD_ORDER = ("base", "hires", "sdedit", "xadapter", "oracle", "floor")
+METHOD_ORDER = (
+    *("base", "hires", "sdedit", "xadapter"),
+    *("xadapter-truncated", "xadapter-unplugged", "xadapter-swapped", "oracle", "floor"),
+)
 Cost = tuple[float | None, float | None]  # mean seconds an image, largest peak memory in MiB
 _PairKey = tuple[str, int]
 

@@ -15,7 +15,8 @@ from runners.base import (
     Method,
     PluginFile,
     Variant,
-    uses_native,
+    cast_of,
+    stage1_mode_of,
     uses_upgraded,
 )
 
@@ -78,6 +79,7 @@ class Ingredients:
     settings: Settings
     stack: tuple[Part, ...] = ()
     base_negative_prompt: str | None = None
+    stage2_prompt: str | None = None
 
 
 def trial_id(method: Method, variant: Variant, ingredients: Ingredients) -> str:
@@ -119,15 +121,17 @@ def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[st
         }
     if len(made_of.stack) == 1 and method.uses_plugin:
         facts |= _of_single(made_of.stack[0], variant, settings)
-    elif len(made_of.stack) > 1 or uses_native(method):
+    elif len(made_of.stack) > 1 or cast_of(method) != "own":
         facts["stack"] = [_of_member(part, variant, settings) for part in made_of.stack]
+    if made_of.stage2_prompt is not None:
+        facts["stage2_prompt"] = made_of.stage2_prompt
     if method.uses_t0:
         facts["t0"] = variant.t0
     if method.uses_adapter:
         facts |= {
             "mapper": made_of.weights["mapper"],
             "adapter_scale": variant.adapter_scale,
-            "stage1_mode": settings.stage1_mode,
+            "stage1_mode": stage1_mode_of(method, settings),
         }
     return facts
 
@@ -160,6 +164,7 @@ def _rare(part: Part, settings: Settings) -> dict[str, Any]:
     semantics = part.file.lora_semantics
     facts = {
         "lora_semantics": None if semantics == PRESET_SEMANTICS[settings.preset] else semantics,
+        "stages": None if part.file.stages == "both" else part.file.stages,
         "token": part.file.token,
         "reference": part.reference_sha256,
     }

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 from plugins_manifest.plugin_schema import PluginSpec, Side, StackSpec
 from plugins_manifest.schema import Manifest
 
 STACK = "stack"
+Stages = Literal["both", "first", "second"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """A plugin with the weight that it has here."""
+    """A plugin with the weight that it has here, and the stages in which it acts."""
 
     plugin: PluginSpec
     weight: float
+    stages: Stages = "both"
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,22 @@ class Lineup:
         )
 
     def words(self, side: Side) -> list[str]:
-        """Triggers and tokens that a side's prompt needs, in order, none twice."""
-        found = [m.plugin.words for m in self.members if m.plugin.side == side]
+        """Triggers and tokens that a side's prompt needs, in order, none twice.
+
+        Of the base side these are the words of stage 1.
+        """
+        return self._words(side, "second")
+
+    def stage2_prompt(self, prompt: str, *, separator: str) -> str | None:
+        """The base prompt of stage 2; None where the same plugins act in both stages."""
+        if all(member.stages == "both" for member in self.members):
+            return None
+        return separator.join([prompt, *self._words("base", "first")])
+
+    def _words(self, side: Side, without: Stages) -> list[str]:
+        found = [
+            m.plugin.words for m in self.members if m.plugin.side == side and m.stages != without
+        ]
         return list(dict.fromkeys(word for word in found if word))
 
     def base_negative_prompt(self, prompt: str) -> str:
@@ -74,27 +91,6 @@ def lineups(manifest: Manifest) -> Iterator[Lineup]:
             prompts=stack.prompts,
             seeds=stack.seeds,
         )
-
-
-def native_lineups(manifest: Manifest) -> Iterator[Lineup]:
-    """The lineups of which every plugin has a native twin, made of the upgraded model's plugins."""
-    for lineup in lineups(manifest):
-        if (twin := _native(lineup, manifest)) is not None:
-            yield twin
-
-
-def _native(lineup: Lineup, manifest: Manifest) -> Lineup | None:
-    members = []
-    for member in lineup.members:
-        spec = member.plugin
-        if spec.side == "upgraded":
-            members.append(member)
-        elif spec.native is None:
-            return None
-        else:
-            twin = manifest.plugin(spec.native)
-            members.append(Member(twin, twin.weight))
-    return replace(lineup, members=tuple(members))
 
 
 def find_lineup(manifest: Manifest, name: str) -> Lineup:

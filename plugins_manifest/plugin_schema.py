@@ -62,7 +62,8 @@ class PluginSpec(Section):
     `alone: false` keeps it for stacks. `trigger` is added to the prompt of the plugin's side,
     `token` is the word of a textual inversion; with `polarity: negative` it belongs into the
     negative prompt. A plugin of the upgraded side acts in stacks, and as the `native` twin of a
-    base plugin: the same function, made for the upgraded model itself (method `oracle`).
+    base plugin: the same function, made for the upgraded model itself (method `oracle`). `swap`
+    names the plugin that stands in for it in stage 2 of method `xadapter-swapped`.
     """
 
     id: Id
@@ -78,6 +79,7 @@ class PluginSpec(Section):
     condition: str | None = None
     reference: str | None = None
     native: Id | None = None
+    swap: Id | None = None
     lora_semantics: LoraSemantics | None = None
     allow_partial: bool = False
     license: str | None = None
@@ -138,8 +140,9 @@ def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
             f"a {kind} cannot be on the upgraded side ({', '.join(UPGRADED_KINDS)} can): "
             "remove 'side'"
         )
-    if data.get("side") == "upgraded" and data.get("native") is not None:
-        yield "a plugin of the upgraded side has no native twin: remove 'native'"
+    for key in ("native", "swap") if data.get("side") == "upgraded" else ():
+        if data.get(key) is not None:
+            yield f"a plugin of the upgraded side has no {key}: remove {key!r}"
     token, trigger = data.get("token"), data.get("trigger")
     if kind == "textual_inversion" and token is None:
         yield "a textual_inversion needs a token, the word that means it: add 'token: WORD'"
@@ -198,7 +201,7 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
         ids = {k: member["id"] for k, member in _items(stack, "plugins")}
         stacked |= set(ids.values())
         yield from _member_problems(("stacks", i, "plugins"), ids, known)
-    yield from _native_problems(plugins, known)
+    yield from _partner_problems(plugins, known)
     used = stacked | {str(spec.get("native")) for spec in plugins.values()}
     for i, spec in plugins.items():
         is_upgraded = spec.get("side") == "upgraded"
@@ -208,17 +211,20 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield ("plugins", i, "id"), f"it is {why}, but in no stack: {fix}", spec["id"]
 
 
-def _native_problems(
+def _partner_problems(
     plugins: Mapping[int, Mapping[str, Any]], known: Mapping[str, Any]
 ) -> Iterator[Problem]:
+    sides = {"native": "upgraded", "swap": "base"}
     for i, spec in plugins.items():
-        if not isinstance(native := spec.get("native"), str):
-            continue  # none, or no name: the schema tells
-        place = ("plugins", i, "native")
-        if native not in known:
-            yield place, unknown_name("plugin", native, known), native
-        elif known[native].get("side") != "upgraded":
-            yield place, "a native twin is on the upgraded side: add 'side: upgraded' to it", native
+        for key, side in sides.items():
+            if not isinstance(partner := spec.get(key), str):
+                continue  # none, or no name: the schema tells
+            place = ("plugins", i, key)
+            if partner not in known:
+                yield place, unknown_name("plugin", partner, known), partner
+            elif known[partner].get("side", "base") != side:
+                fix = f"{key} is a plugin of the {side} side: name one with 'side: {side}'"
+                yield place, fix, partner
 
 
 def _member_problems(

@@ -59,7 +59,7 @@ UPGRADED = FitSettings(5000, 32, 1.5e-3, seed=3, ema_decay=0.998)
 CONTROLNET = FitSettings(1200, 32, 1e-3, seed=4)
 LORA = FitSettings(450, 32, 2e-3, seed=5, ema_decay=0.99)
 CONTROLNET_OF = {"base": CONTROLNET, "upgraded": FitSettings(1200, 24, 1e-3, seed=4)}
-LORA_OF = {"base": LORA, "upgraded": FitSettings(450, 24, 2e-3, seed=5, ema_decay=0.99)}
+LORA_OF = {"base": LORA, "upgraded": FitSettings(900, 24, 2e-3, seed=5, ema_decay=0.99)}
 SCORER = FitSettings(3000, 64, 2e-3, seed=6, ema_decay=0.99)
 
 

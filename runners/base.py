@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from plugins_manifest.casts import Cast
+from plugins_manifest.lineup import Stages
+
 if TYPE_CHECKING:
+    from plugins_manifest.schema import Settings
     from runners.families import Family
     from runners.session import GroupSession
 
 DTypeName = Literal["float32", "float16", "bfloat16"]
-PassName = Literal["stage1", "stage1_picture", "bridge", "enlarged", "base_text", "upgraded_text"]
+PassName = Literal[
+    "stage1", "stage1_picture", "bridge", "enlarged", "base_text", "stage2_text", "upgraded_text"
+]
 Side = Literal["base", "upgraded"]
 LoraSemantics = Literal["standard", "xadapter-official"]
+Stage1Mode = Literal["full", "truncated"]
 
 SAMPLERS: dict[str, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -43,7 +50,8 @@ class RenderCase:
     `conditions` holds one image per plugin id, uint8 RGB [H, W, 3] at the size of the plugin's
     side; `condition` is the one of a plugin that is alone. `reference` is an image prompt (uint8
     RGB, any size). An empty negative prompt means none; `base_negative_prompt` replaces it on the
-    base side (embeddings that are meant for the negative prompt).
+    base side (embeddings that are meant for the negative prompt), `stage2_prompt` the base prompt
+    in stage 2, where other plugins act there.
     """
 
     case_id: str
@@ -55,6 +63,7 @@ class RenderCase:
     conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
     reference: np.ndarray | None = None
     base_negative_prompt: str | None = None
+    stage2_prompt: str | None = None
 
     @property
     def base_negative(self) -> str:
@@ -81,7 +90,7 @@ class RenderSettings:
     sampler: str = "dpm++"
     dtype: DTypeName = "float32"
     preset: Literal["sound", "released"] = "sound"
-    stage1_mode: Literal["full", "truncated"] = "full"
+    stage1_mode: Stage1Mode = "full"
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class PluginFile:
     `lora_semantics` None is the preset's ("sound": standard); loaders get a plugin with it filled
     in. `allow_partial` lets a plugin render of which not everything fits. `token` is the word that
     stands for a textual inversion, `reference` an image prompt's picture where the case has none.
+    `stages` are those of the base model in which it acts.
     """
 
     plugin_id: str
@@ -117,6 +127,7 @@ class PluginFile:
     trigger: str | None = None
     token: str | None = None
     reference: Path | None = None
+    stages: Stages = "both"
 
 
 Stack = tuple[PluginFile, ...]
@@ -151,7 +162,8 @@ class Method(Protocol):
 
     `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
     the trials that use them. Two traits are optional, so that older methods stay methods:
-    `uses_native` (default False: see `uses_native`) and `uses_upgraded` (default: side "upgraded").
+    `cast` (default "own", see `plugins_manifest.casts`), `uses_upgraded` (default: side "upgraded")
+    and `stage1_mode` (default: that of the settings).
     """
 
     name: str
@@ -166,9 +178,15 @@ class Method(Protocol):
         ...
 
 
-def uses_native(method: Method) -> bool:
-    """Whether a method renders the plugins' native twins, made for the upgraded model."""
-    return bool(getattr(method, "uses_native", False))
+def cast_of(method: Method) -> Cast:
+    """Which plugins a method is rendered with."""
+    return getattr(method, "cast", "own")
+
+
+def stage1_mode_of(method: Method, settings: RenderSettings | Settings) -> Stage1Mode:
+    """The method's own way to run stage 1, else that of the settings."""
+    own: Stage1Mode | None = getattr(method, "stage1_mode", None)
+    return own or settings.stage1_mode
 
 
 def uses_upgraded(method: Method) -> bool:

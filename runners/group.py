@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
 import numpy as np
 import torch
 
+from plugins_manifest.lineup import Stages
 from runners.attachments import Attachment, LoadedPlugin
 from runners.base import (
     METHODS_GROUP,
@@ -23,6 +25,7 @@ from runners.base import (
     Stack,
     Variant,
     stack_of,
+    stage1_mode_of,
 )
 from runners.checks import check_group
 from runners.families import Family
@@ -114,11 +117,30 @@ def _by_plugin_scale(
 def _run_scale(
     group: _Group, scale: float | None, variants: Sequence[Variant]
 ) -> Iterator[Rendered]:
+    changes = any(plugin.file.stages != "both" for plugin in group.plugins)
+    with _session(group, scale, variants, without="second") as session:
+        if not changes:
+            yield from _run_variants(group, session, variants)
+        else:
+            for variant in variants:
+                _run_stage1(group, session, variant)
+    if changes:
+        with _session(group, scale, variants, without="first") as session:
+            yield from _run_variants(group, session, variants)
+    group.work.forget(scale)
+
+
+@contextmanager
+def _session(
+    group: _Group, scale: float | None, variants: Sequence[Variant], *, without: Stages
+) -> Iterator[GroupSession]:
+    """The session with the plugins attached that act in the other stage or in both."""
     settings = group.settings
-    plugins = () if scale is None else group.plugins
+    found = () if scale is None else group.plugins
+    plugins = [plugin for plugin in found if plugin.file.stages != without]
     strengths = [plugin.file.weight * (scale or 0.0) for plugin in plugins]
     with attach_all(plugins, group.family, strengths) as active:
-        session = GroupSession(
+        yield GroupSession(
             group.family,
             group.cases,
             settings,
@@ -127,10 +149,28 @@ def _run_scale(
             plugin_scale=scale,
             work=group.work,
             snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),
+            stage2=without == "first",
         )
-        for variant in variants:
-            yield from _run_variant(group, session, variant)
-    group.work.forget(scale)
+
+
+def _run_stage1(group: _Group, session: GroupSession, variant: Variant) -> None:
+    """Leave stage 1's passes in the shared work; one that fails fails again where it is read."""
+    method = group.methods[variant.method]
+
+    def passes() -> None:
+        with torch.inference_mode():
+            session.stage1()
+            if stage1_mode_of(method, group.settings) == "full":
+                session.bridge()
+
+    group.work.timed(method, variant, passes)
+
+
+def _run_variants(
+    group: _Group, session: GroupSession, variants: Sequence[Variant]
+) -> Iterator[Rendered]:
+    for variant in variants:
+        yield from _run_variant(group, session, variant)
 
 
 def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iterator[Rendered]:
@@ -179,9 +219,13 @@ def _effective_t0(session: GroupSession, t0: float | None) -> float | None:
 def _snapshot_t0s(
     variants: Sequence[Variant], settings: RenderSettings, methods: Mapping[str, Method]
 ) -> list[float]:
-    if settings.stage1_mode == "full":
-        return []
-    return [v.t0 for v in variants if v.t0 is not None and methods[v.method].uses_adapter]
+    return [
+        v.t0
+        for v in variants
+        if v.t0 is not None
+        and methods[v.method].uses_adapter
+        and stage1_mode_of(methods[v.method], settings) == "truncated"
+    ]
 
 
 def _free_device(device: str) -> None:

@@ -6,6 +6,7 @@ upgrade could keep at best: a ceiling, measured and not assumed.
 
 from __future__ import annotations
 
+from plugins_manifest.casts import Cast
 from runners.floor import Floor
 
 
@@ -13,4 +14,4 @@ class Oracle(Floor):
     """Rendered as `floor` is; its groups hold the native twins in place of the plugins."""
 
     name: str = "oracle"
-    uses_native: bool = True
+    cast: Cast = "native"

@@ -56,7 +56,8 @@ class Enlarged:
 class GroupSession:
     """A plugin or a stack at one scale, attached, over a batch of cases.
 
-    `attachment` is what its base side adds, `remix` what its upgraded side does.
+    `attachment` is what its base side adds, `remix` what its upgraded side does. A session of
+    `stage2` alone has other plugins than the one that ran stage 1 and left its passes in `work`.
     `snapshot_t0s` are the t0 values that stage-1 mode "truncated" must serve.
     """
 
@@ -71,6 +72,7 @@ class GroupSession:
         plugin_scale: float | None,
         work: SharedWork,
         snapshot_t0s: Sequence[float] = (),
+        stage2: bool = False,
     ) -> None:
         self.family = family
         self.cases = tuple(cases)
@@ -82,6 +84,7 @@ class GroupSession:
         self._plugin_scale = plugin_scale
         self._work = work
         self._snapshot_t0s = tuple(snapshot_t0s)
+        self._text_pass: PassName = "stage2_text" if stage2 else "base_text"
         self._guidance = Guidance(settings.guidance_scale)
 
     @cached_property
@@ -102,7 +105,7 @@ class GroupSession:
         return Denoiser(
             self.family.base.unet,
             self._schedulers[0],
-            self._shared("base_text", self._encode_base_text),
+            self._shared(self._text_pass, self._encode_base_text),
             self._guidance,
             self._controls(self._attachment),
         )
@@ -201,7 +204,7 @@ class GroupSession:
             [
                 base_conditions(
                     self.family.base,
-                    [rewrite(case.base_prompt)],
+                    [rewrite(self._base_prompt(case))],
                     rewrite(case.base_negative) or None,
                     self._guidance,
                 )
@@ -215,6 +218,10 @@ class GroupSession:
             references=[case.reference for case in self.cases if case.reference is not None],
             guided=self._guidance.is_on,
         )
+
+    def _base_prompt(self, case: RenderCase) -> str:
+        own = case.stage2_prompt if self._text_pass == "stage2_text" else None
+        return case.base_prompt if own is None else own
 
     def _encode_upgraded_text(self) -> Conditions:
         width_px, height_px = self.settings.upgraded_size_px

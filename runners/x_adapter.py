@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant
+from runners.base import PassName, Side, Variant, stage1_mode_of
 
 if TYPE_CHECKING:
     from runners.session import GroupSession
@@ -52,7 +52,7 @@ class XAdapterMethod:
         from xadapter.sampling import hand_over, hand_over_truncated
 
         noise = session.noise
-        if session.settings.stage1_mode == "truncated":
+        if stage1_mode_of(self, session.settings) == "truncated":
             return hand_over_truncated(
                 session.stage1(),
                 base=session.base,

@@ -10,11 +10,15 @@ HASHES = FOLDER / "sha256.json"
 _FILES = {
     "lora-outline": "lora-outline.safetensors",
     "lora-hatched": "lora-hatched.safetensors",
+    "upgraded-lora-outline": "upgraded-lora-outline.safetensors",
+    "upgraded-lora-hatched": "upgraded-lora-hatched.safetensors",
     "reference": "reference.safetensors",
 }
 PARTS = (
     *("base", "upgraded", "mapper", "controlnet-canny", "controlnet-mask"),
     *("lora-outline", "lora-hatched", "scorer", "reference"),
+    *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
+    *("upgraded-lora-outline", "upgraded-lora-hatched"),
 )
 
 

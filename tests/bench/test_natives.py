@@ -12,7 +12,7 @@ from bench.preflight import preflight
 from bench.selection import Selection
 from plugins_manifest.load import parse_manifest
 from plugins_manifest.schema import Manifest
-from runners.base import uses_native, uses_upgraded
+from runners.base import cast_of, uses_upgraded
 from runners.hires import Hires
 from runners.oracle import Oracle
 from runners.sdedit import SDEdit
@@ -52,7 +52,7 @@ def problems_of(text: str, path: Path | None) -> str:
 
 def test_oracle_trials_hold_the_twins_and_their_words(native: Manifest) -> None:
     plan = plan_of(native)
-    (group,) = [g for g in plan.groups if g.native and g.plugin == "lora"]
+    (group,) = [g for g in plan.groups if g.cast == "native" and g.plugin == "lora"]
     assert [file.plugin_id for file in plan.stack(group)] == ["up"]
     trial = of(plan, "lora", "oracle")[0]
     assert json.loads(trial.stack) == ["up"]
@@ -138,5 +138,5 @@ def test_oracle_and_hires_are_rendered_scored_and_listed(native: Manifest, tmp_p
 
 
 def test_optional_traits_have_the_meaning_of_older_methods() -> None:
-    assert uses_native(Oracle()) and not uses_native(SDEdit())
+    assert (cast_of(Oracle()), cast_of(SDEdit())) == ("native", "own")
     assert uses_upgraded(SDEdit()) and not uses_upgraded(Hires())

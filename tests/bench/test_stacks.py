@@ -69,8 +69,8 @@ def test_a_stack_is_a_row_of_its_own_and_plain_plugins_keep_their_ids(
 
 def test_each_member_has_its_weight_and_its_condition(stacked: Manifest) -> None:
     plan = plan_of(stacked)
-    assert [file.weight for file in plan.stacks["nets"]] == [0.5, 0.25]
-    assert [file.weight for file in plan.stacks["styles"]] == [1.0, 0.5]
+    assert [file.weight for file in plan.files(plan.lineups["own"]["nets"])] == [0.5, 0.25]
+    assert [file.weight for file in plan.files(plan.lineups["own"]["styles"])] == [1.0, 0.5]
     trial = of(plan, "nets")[0]
     case_id = trial.case_id
     assert json.loads(trial.conditions) == {

@@ -11,6 +11,7 @@ from diffusers import (
     ControlNetModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLControlNetPipeline,
     StableDiffusionXLPipeline,
 )
 from PIL import Image
@@ -107,6 +108,31 @@ def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     free = draw(base_pipeline())
     assert _agreement(guided) > 0.6
     assert _agreement(guided) > _agreement(free) + 0.3
+
+
+@pytest.mark.parametrize("kind", ["canny", "mask"])
+def test_a_native_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
+    """Its condition is found at the base size and enlarged, as in its training."""
+    controlnet = ControlNetModel.from_pretrained(
+        part_path(f"upgraded-controlnet-{kind}"), dtype=torch.float32
+    )
+    stock = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
+    pipe = StableDiffusionXLControlNetPipeline(**stock.components, controlnet=controlnet)
+    pipe.set_progress_bar_config(disable=True)
+    detect = {"canny": canny, "mask": mask}[kind]
+    found = [Image.fromarray(detect(render(s, "flat", 64))) for s in SCENES]
+    guided = draw(pipe, image=[c.resize((128, 128), Image.Resampling.NEAREST) for c in found])
+    assert np.mean([read_style(p) == "shaded" for p in guided]) > 0.45
+    small = [np.asarray(Image.fromarray(p).resize((64, 64))) for p in guided]
+    assert _agreement(np.stack(small)) > 0.6
+
+
+@pytest.mark.parametrize("style", ["outline", "hatched"])
+def test_a_native_lora_works_in_the_stock_pipeline(style: Style) -> None:
+    pipe = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_lora_weights(part_path(f"upgraded-lora-{style}"))
+    assert np.mean([read_style(p) == style for p in draw(pipe, style=style)]) > 0.5
 
 
 @pytest.mark.parametrize("style", ["outline", "hatched"])

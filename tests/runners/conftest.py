@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pocket import models
 from pocket.tokenizer import build_tokenizer
+from runners.ablations import Swapped, Truncated, Unplugged
 from runners.base import Method, PluginFile, RenderCase, RenderSettings, Variant
 from runners.base_model import BaseModel
 from runners.families import Family, load_from_folders
@@ -27,7 +28,11 @@ from xadapter.mapper import Mapper
 from xadapter.sites import injected_names, site_shapes, tapped_names
 
 METHODS: dict[str, Method] = {
-    m.name: m for m in (BaseModel(), Floor(), Hires(), Oracle(), SDEdit(), XAdapterMethod())
+    method.name: method
+    for method in (
+        *(BaseModel(), Floor(), Hires(), Oracle(), SDEdit(), XAdapterMethod()),
+        *(Swapped(), Truncated(), Unplugged()),
+    )
 }
 PROMPTS = (
     "a large red circle on a white background",
