@@ -133,6 +133,7 @@ def _rules(policy: Policy) -> Rules:
         alpha=policy.alpha,
         power=policy.power,
         min_prompts=policy.min_prompts,
+        min_prompts_regression=policy.min_prompts_regression,
         seed=policy.seed,
     )
 

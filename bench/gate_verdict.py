@@ -32,11 +32,16 @@ EXIT_CODES: dict[VerdictName, int] = {"pass": 0, "regression": 1, "inconclusive"
 
 @dataclass(frozen=True)
 class Rules:
-    """The numbers of the policy that decide; see `bench.policy.Policy`."""
+    """The numbers of the policy that decide; see `bench.policy.Policy`.
+
+    A regression needs fewer prompts than a pass: sign flips are exact at any number, the test of
+    the margin is not.
+    """
 
     alpha: float = 0.05
     power: float = 0.8
     min_prompts: int = 20
+    min_prompts_regression: int = 10
     seed: int = 0
     n_flips: int = N_FLIPS
 
@@ -185,10 +190,13 @@ def _verdict(p_loss: float, p_margin: float, alpha: float) -> VerdictName:
 
 def _z_values(sample: Sample, rules: Rules, x: np.ndarray) -> tuple[float, float]:
     """Evidence for a loss and for none beyond the margin, as normal values; NaN for none."""
-    if len(x) < rules.min_prompts:
-        return math.nan, math.nan
-    loss = loss_p(x, seed=rules.seed, n_flips=rules.n_flips)
-    margin = within_margin_p(x, sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt)
+    loss = margin = None
+    if len(x) >= rules.min_prompts_regression:
+        loss = loss_p(x, seed=rules.seed, n_flips=rules.n_flips)
+    if len(x) >= rules.min_prompts:
+        margin = within_margin_p(
+            x, sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt
+        )
     return math.nan if loss is None else z_of(loss), math.nan if margin is None else z_of(margin)
 
 
@@ -228,7 +236,7 @@ def _reason(sample: Sample, rules: Rules, x: np.ndarray, verdict: VerdictName) -
         return sample.missing
     if not sample.looks:
         return "the candidate does not hold all images of the first look yet"
-    if len(x) < rules.min_prompts:
+    if verdict == "inconclusive" and len(x) < rules.min_prompts:
         return f"{len(x)} prompts are fewer than the policy's min_prompts, {rules.min_prompts}"
     if verdict == "inconclusive":
         return "neither a loss nor its absence within the margin is shown"

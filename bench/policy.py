@@ -50,6 +50,7 @@ class Policy(Section):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     power: float = Field(default=0.8, gt=0.5, lt=1)
     min_prompts: int = Field(default=20, ge=5)
+    min_prompts_regression: int = Field(default=10, ge=5)
     looks: tuple[Share, ...] = (0.4, 0.7, 1.0)
     methods: tuple[str, ...] = Field(default=("xadapter",), min_length=1)
     plugins: tuple[str, ...] | None = None

@@ -17,7 +17,9 @@ class ForeignConnectionError(OSError):
 
 
 def pytest_configure() -> None:
-    """Guard every socket of this process, and let no library look for a hub."""
+    """Guard every socket of this process; beside other processes, compute on one thread."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # before any library counts the cores
+        os.environ["OMP_NUM_THREADS"] = "1"
     if os.environ.get("XBENCH_LOOPBACK_ONLY") == "1":
         _guard_sockets()
 

@@ -64,9 +64,15 @@ def test_missing_images_keep_a_test_open_even_if_the_rest_is_fine():
     assert found.tests[0].reason == "2 images are missing"
 
 
-def test_fewer_prompts_than_the_policy_asks_for_decide_nothing():
-    found = judge([sample(np.random.default_rng(0), mean=-0.5, n=15, shares=(1.0,))], Rules())
-    assert found.verdict == "inconclusive" and "min_prompts" in (found.tests[0].reason or "")
+@pytest.mark.parametrize(
+    ("mean", "n", "verdict"),
+    [(-0.5, 9, "inconclusive"), (-0.5, 12, "regression"), (0.5, 12, "inconclusive")],
+)
+def test_few_prompts_can_fail_a_gate_but_not_pass_it(mean: float, n: int, verdict: str):
+    found = judge([sample(np.random.default_rng(0), mean=mean, n=n, shares=(1.0,))], Rules())
+    assert found.verdict == verdict
+    assert (verdict == "regression") == (found.tests[0].reason is None)
+    assert verdict == "regression" or "min_prompts" in (found.tests[0].reason or "")
 
 
 def test_a_gate_without_data_is_inconclusive():
