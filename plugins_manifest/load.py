@@ -14,7 +14,7 @@ from plugins_manifest.plugin_schema import problems_between
 from plugins_manifest.schema import KnownNames, Manifest
 
 SHIPPED = Path(__file__).parent / "manifests"
-_MAX_DEPTH, _MAX_NODES = 32, 500_000
+_MAX_DEPTH, _MAX_NODES = 32, 200_000
 
 
 def shipped_manifests() -> dict[str, Path]:
@@ -124,7 +124,8 @@ def _is_told_elsewhere(problem: Any, error: ValidationError) -> bool:
     if problem["type"] == "too_short":
         others = [other["loc"] for other in error.errors()]
         return any(loc[: len(place)] == place and len(loc) > len(place) for loc in others)
-    return not place or (place[0] == "plugins" and len(place) == 2 and "ctx" in problem)
+    is_of_plugin = len(place) == 2 and place[0] == "plugins"
+    return not place or (is_of_plugin and problem["type"] == "value_error")
 
 
 def _one_line(error: Exception) -> str:

@@ -188,8 +188,10 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
     """
     plugins = dict(_items(data, "plugins"))
     known: dict[str, Mapping[str, Any]] = {}
+    for i, item in enumerate(_listed(data, "plugins")):
+        if isinstance(item, dict):
+            yield from ((("plugins", i), words, None) for words in kind_problems(item))
     for i, spec in plugins.items():
-        yield from ((("plugins", i), words, None) for words in kind_problems(spec))
         if spec["id"] in known:
             yield ("plugins", i, "id"), f"{spec['id']!r} is listed twice: remove one", spec["id"]
         known[spec["id"]] = spec
@@ -242,7 +244,11 @@ def _member_problems(
 
 def _items(data: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Index and item of a list, of the items that have an id."""
-    items = data.get(key)
-    for i, item in enumerate(items if isinstance(items, list) else ()):
+    for i, item in enumerate(_listed(data, key)):
         if isinstance(item, dict) and isinstance(item.get("id"), str):
             yield i, item
+
+
+def _listed(data: Mapping[str, Any], key: str) -> list[Any]:
+    items = data.get(key)
+    return items if isinstance(items, list) else []

@@ -85,10 +85,10 @@ _SIDES = (0, 1, 2, 4, 8, 320, 768, -1, 2**40, 2**65, 2.0, None, "4", True)
 
 
 @cache
-def _models() -> tuple[bytes, ...]:
-    """Small files of the zoo, to be damaged."""
+def small_files(n_bytes: int = _SMALL) -> tuple[bytes, ...]:
+    """Files of the zoo below so many bytes, to be damaged."""
     chosen = (a for a in ZOO if a.table == "sd15" and not a.name.startswith(("many", "large")))
-    return tuple(data for animal in chosen if len(data := animal.make()) < _SMALL)
+    return tuple(data for animal in chosen if len(data := animal.make()) < n_bytes)
 
 
 def random_file(rng: Random) -> bytes:
@@ -145,7 +145,7 @@ def _wild_entry(rng: Random) -> dict[str, Any]:
 
 def _damaged(rng: Random) -> bytes:
     """A file of the zoo, cut, or with some bytes changed."""
-    data = bytearray(rng.choice(_models()))
+    data = bytearray(rng.choice(small_files()))
     reach = min(len(data), 2_000)  # the header is where it hurts
     for _ in range(rng.randint(0, 4) if reach else 0):
         is_sign = rng.random() < 0.7
