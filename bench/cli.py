@@ -125,7 +125,9 @@ def run(
             run_and_gate(request, baseline, policy=policy, as_json=as_json)
         request = prepare_gate(request, baseline, policy=policy)
     if dry_run:
-        _show_plan(request, as_json=as_json)
+        from bench.plan_view import show_plan
+
+        show_plan(request, as_json=as_json)
         return
     from bench.run import run_benchmark
 
@@ -138,8 +140,10 @@ def run(
 @main.command()
 @run_options
 def plan(as_json: bool, **given: Any) -> None:
-    """Say what a run would cost: images, seconds, disk, downloads."""
-    _show_plan(_request(**given), as_json=as_json)
+    """Say what a run would cost, and what is not on this machine yet; asks no network."""
+    from bench.plan_view import show_plan
+
+    show_plan(_request(**given), as_json=as_json)
 
 
 def _request(
@@ -188,30 +192,9 @@ def _process_start() -> float:
     return psutil.Process().create_time()
 
 
-def _show_plan(request: RunRequest, *, as_json: bool) -> None:
-    from bench.plan import plan_facts
-    from bench.run import plan_run
-
-    facts = plan_facts(plan_run(request))
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    seconds = facts["seconds"]
-    click.echo(f"{facts['manifest']}: {facts['trials']} images in {facts['batches']} batches")
-    for method, count in facts["methods"].items():
-        click.echo(f"  {method:<10} {count}")
-    click.echo(f"time       {_duration(seconds) if seconds is not None else 'not measured yet'}")
-    click.echo(f"disk       {facts['disk_mib']:.1f} MiB")
-    click.echo(f"downloads  {facts['downloads_mib']:.0f} MiB")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
-
-
 def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     from bench.errors import shown_path
+    from bench.plan_view import duration
 
     report = outcome.folder / "tables" / "report.md"
     if as_json:
@@ -227,7 +210,7 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
         click.echo("nothing was left to do")
     elif outcome.overhead is not None:
         click.echo(
-            f"took {_duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
+            f"took {duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
             f"metrics {100 * outcome.overhead:.1f} %"
         )
 

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 from bench.cases import all_cases, prompts_of
 from bench.conditions import ConditionSet, pixels_sha256
@@ -29,15 +29,6 @@ from runners.base import Method, PluginFile, Stack, Variant, cast_of, stage1_mod
 from runners.fingerprint import family_fingerprint
 
 BATCH_SIZE = 12
-
-# Measured seconds for one image and one step on one busy CPU core, shared passes included.
-_POCKET_SECONDS_PER_STEP = {
-    **{"base": 0.010, "hires": 0.012, "floor": 0.018, "oracle": 0.022, "sdedit": 0.018},
-    **dict.fromkeys(
-        ("xadapter", "xadapter-swapped", "xadapter-truncated", "xadapter-unplugged"), 0.030
-    ),
-}
-_PNG_BYTES_PER_PIXEL = 1.5
 
 
 @dataclass(frozen=True)
@@ -97,36 +88,29 @@ class Plan:
         return dict(Counter(trial.method for trial in self.trials))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will cost; `seconds` is None where nothing was measured yet."""
-
-    trials: dict[str, int]
-    seconds: float | None
-    disk_mib: float
-    downloads_mib: float
-
-
 def make_plan(
     manifest: Manifest,
     selection: Selection,
     conditions: ConditionSet,
     *,
     weights: Mapping[str, str] | None = None,
+    plugins: Mapping[str, PluginFile] | None = None,
+    cases: Mapping[str, list[Case]] | None = None,
 ) -> Plan:
     """List every trial of the selected part of a manifest.
 
-    `weights` are the family's parts by sha256 (default: those that are installed).
+    `weights` are the family's parts by sha256, `plugins` the files by id, `cases` those of each
+    lineup (default: those that are installed and there).
     Raises one `UserError` for all plugins that cannot be resolved; other checks are preflight's.
     """
     chosen = selection.apply(manifest)
-    cases = all_cases(chosen, limit=selection.limit)
-    plugins = _resolve(chosen)
+    cases = all_cases(chosen, limit=selection.limit) if cases is None else cases
+    plugins = _resolve(chosen) if plugins is None else plugins
     plan = Plan(
         manifest=chosen,
         selection=selection,
         weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
-        plugins=plugins,
+        plugins=dict(plugins),
         lineups={cast: cast_lineups(chosen, cast) for cast in get_args(Cast)},
         cases={case.case_id: case for case in itertools.chain(*cases.values())},
         groups=(),
@@ -153,7 +137,7 @@ def _resolve(manifest: Manifest) -> dict[str, PluginFile]:
     return found
 
 
-def _groups(plan: Plan, cases: dict[str, list[Case]], conditions: ConditionSet) -> list[Group]:
+def _groups(plan: Plan, cases: Mapping[str, list[Case]], conditions: ConditionSet) -> list[Group]:
     """Batches of the upgraded model alone first, then of every lineup.
 
     A remix has another upgraded model, so it gets trials of its own for every method.
@@ -306,39 +290,3 @@ def _keep(group: Group, prefixes: Sequence[str]) -> Group | None:
     trials = tuple(t for i in kept for t in group.trials[i * n : (i + 1) * n])
     variants = tuple(group.variants[i] for i in kept)
     return replace(group, variants=variants, trials=trials)
-
-
-def estimate(plan: Plan) -> Estimate:
-    """Seconds, disk space and downloads that rendering the whole plan takes."""
-    settings, counts = plan.manifest.settings, plan.counts()
-    known = plan.manifest.family == "pocket" and set(counts) <= set(_POCKET_SECONDS_PER_STEP)
-    seconds = sum(
-        n * settings.steps * _POCKET_SECONDS_PER_STEP.get(m, 0) for m, n in counts.items()
-    )
-    n_bytes = sum(
-        n * _PNG_BYTES_PER_PIXEL * _n_pixels(plan.manifest, method) for method, n in counts.items()
-    )
-    return Estimate(counts, seconds if known else None, n_bytes / 2**20, downloads_mib=0.0)
-
-
-def _n_pixels(manifest: Manifest, method: str) -> int:
-    settings = manifest.settings
-    is_base = find_method(method).side == "base"
-    width_px, height_px = settings.base_size if is_base else settings.upgraded_size
-    return width_px * height_px
-
-
-def plan_facts(plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, for `--json`."""
-    cost = estimate(plan)
-    return {
-        "manifest": plan.manifest.name,
-        "trials": len(plan.trials),
-        "methods": cost.trials,
-        "batches": len(plan.groups),
-        "plugins": list(plan.plugins),
-        "stacks": [stack.id for stack in plan.manifest.stacks],
-        "seconds": cost.seconds,
-        "disk_mib": round(cost.disk_mib, 2),
-        "downloads_mib": cost.downloads_mib,
-    }

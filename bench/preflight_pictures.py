@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.cases import rendered_lineups
-from bench.conditions import needs_finished, uses_network, why_not_made
+from bench.conditions import needs_finished, why_not_made
 from plugins_manifest.cases import Case
 from plugins_manifest.plugin_schema import PluginSpec
 from plugins_manifest.schema import Manifest
@@ -15,7 +15,7 @@ N_SHOWN = 5
 
 
 class Missing(str):
-    """A problem that a download solves: the message names the command."""
+    """A problem that is gone once files are here: the message says how to get them."""
 
     __slots__ = ()
 
@@ -60,7 +60,7 @@ def _condition_problems(condition: str, wanted: Wanted) -> Iterator[str]:
     who = f"{'plugin' if len(plugins) == 1 else 'plugins'} {shown_names(plugins)}"
     if wanted.bare and (why := why_not_made(condition)) is not None:
         text = f"{who}: {needs_finished(shown_names([*wanted.bare]), condition, why)}"
-        yield Missing(text) if uses_network(condition) and has_detector(condition) else text
+        yield Missing(text)
         return
     blank = [case_id for case_id, case in wanted.bare.items() if not case.has_picture]
     if blank:

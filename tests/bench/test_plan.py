@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cost import cost_facts, estimate
 from bench.errors import UserError
-from bench.plan import BATCH_SIZE, estimate, plan_facts
+from bench.plan import BATCH_SIZE
 from bench.registry import find_method
 from bench.trial import ID_DIGITS, Ingredients, Part, trial_id
 from plugins_manifest.cases import Case
@@ -171,4 +172,4 @@ def test_estimate_counts_images_seconds_and_disk(manifest: Manifest) -> None:
     cost = estimate(plan)
     assert cost.seconds is not None
     assert cost.seconds > 0 < cost.disk_mib < 10
-    assert plan_facts(plan)["trials"] == 27
+    assert cost_facts(plan)["trials"] == 27
