@@ -12,7 +12,8 @@ import click
 from plugins_manifest.errors import UserError
 
 _LEVELS = {"image": "A number for each image", "group": "A number for each set of images"}
-_NEEDY = "Want weights that are not here; `xbench metrics fetch WEIGHTS` gets them, nothing else"
+_NEEDY = "Want weights that are not here"
+_HINT = "In a manifest, the metric `condition` stands for those of the plugins' conditions."
 
 
 @click.group()
@@ -32,18 +33,40 @@ def list_metrics(as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     for level, title in _LEVELS.items():
-        _show(title, [f for f in facts if f["level"] == level and not f["unavailable"]])
-    _show(_NEEDY, [fact for fact in facts if fact["unavailable"]], with_needs=True)
+        here = [f for f in facts if f["level"] == level and not f["unavailable"]]
+        if here:
+            click.echo(f"{title}:")
+        for fact in here:
+            click.echo(_line(fact))
+    _show_needy([fact for fact in facts if fact["unavailable"]])
+    click.echo(_HINT)
 
 
-def _show(title: str, facts: Sequence[dict[str, Any]], *, with_needs: bool = False) -> None:
-    if not facts:
-        return
-    click.echo(f"{title}:")
+def _line(fact: dict[str, Any]) -> str:
+    question = fact["summary"][0].upper() + fact["summary"][1:]
+    return f"  {fact['name']:<19} {fact['better']:<7} {question}"
+
+
+def _show_needy(facts: Sequence[dict[str, Any]]) -> None:
+    """Metrics below the weights that they want, each with the command that gets them."""
+    from metrics.weight_catalog import CATALOG
+
+    if facts:
+        click.echo(f"{_NEEDY}:")
+    for name, weights in CATALOG.items():
+        mine = [fact for fact in facts if name in fact["needs"]]
+        if mine and not weights.is_here:
+            click.echo(f"  xbench metrics fetch {name}  ({_about(weights)})")
+            for fact in mine:
+                click.echo(f"  {_line(fact)}")
     for fact in facts:
-        needs = f"  [{', '.join(fact['needs'])}]" if with_needs else ""
-        question = fact["summary"][0].upper() + fact["summary"][1:]
-        click.echo(f"  {fact['name']:<19} {fact['better']:<7} {question}{needs}")
+        if not set(fact["needs"]) & set(CATALOG):
+            click.echo(f"{_line(fact)}: {fact['unavailable']}")
+
+
+def _about(weights: Any) -> str:
+    size = f", about {weights.megabytes:,} MB" if weights.megabytes else ""
+    return f"{weights.title}, {weights.license}{size}"
 
 
 @metrics.command("selftest")
@@ -55,12 +78,30 @@ def selftest_metrics(names: Sequence[str]) -> None:
     """
     from bench.judge import selftests
 
-    n_wrong = 0
+    n_wrong, n_ok, wanted = 0, 0, dict[str, None]()
     for name, state, problem in selftests(names or None):
-        click.echo(f"{name:<19} {problem or 'ok'}")
+        told = problem
+        if state == "unavailable" and not names:
+            weights = _missing_weights(name)
+            wanted |= dict.fromkeys(weights)
+            told = f"not tested, wants {', '.join(weights)}" if weights else problem
+        click.echo(f"{name:<19} {told or 'ok'}")
+        n_ok += state == "ok"
         n_wrong += state == "wrong" or (state == "unavailable" and bool(names))
+    if not names:
+        click.echo(f"{n_ok} ok, {n_wrong} wrong")
+    if wanted:
+        click.echo(f"the others want weights: xbench metrics fetch {' '.join(wanted)}")
     if n_wrong:
         sys.exit(1)
+
+
+def _missing_weights(metric: str) -> list[str]:
+    from bench.registry import load_entry
+    from metrics.weight_catalog import CATALOG
+
+    needs = load_entry("metrics", metric)().needs
+    return [name for name in needs if name in CATALOG and not CATALOG[name].is_here]
 
 
 @metrics.command("fetch")
@@ -87,6 +128,9 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
 
 
 def _show_weights(catalog: Iterable[Any]) -> None:
+    from metrics.weight_files import weights_folder
+
     for weights in catalog:
         state = "here" if weights.is_here else "-"
-        click.echo(f"{weights.name:<24} {state:<5} {weights.title} ({weights.license})")
+        click.echo(f"{weights.name:<22} {state:<5} {_about(weights)}")
+    click.echo(f"folder: {weights_folder()}")

@@ -20,11 +20,28 @@ def call(*words: str) -> Result:
 def test_the_list_tells_what_runs_here_from_what_wants_weights() -> None:
     lines = call("list").stdout.splitlines()
     titles = [line for line in lines if not line.startswith("  ")]
-    assert len(titles) == 3 and "xbench metrics fetch" in titles[2]
+    assert len(titles) == 4 and "`condition`" in titles[3]
     needy = lines[lines.index(titles[2]) :]
-    assert any("clip-score" in line and "[clip-vit-l-14]" in line for line in needy)
+    place = next(i for i, line in enumerate(needy) if "fetch clip-vit-l-14 " in line)
+    assert "MIT, about 1,710 MB" in needy[place]
+    assert needy[place + 1].startswith("    clip-score ")
     assert not any("edge-f1" in line for line in needy)
-    assert max(map(len, lines)) <= 130
+    assert max(map(len, lines)) <= 120
+
+
+def test_self_tests_of_all_end_with_what_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import registry
+
+    chosen = {n: p for n, p in registry.installed("metrics").items() if n in ("edge-f1", "fid")}
+    monkeypatch.setattr("bench.judge.installed", lambda group: chosen)
+    done = call("selftest")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "edge-f1             ok",
+        "fid                 not tested, wants inception-2015-12-05",
+        "1 ok, 0 wrong",
+        "the others want weights: xbench metrics fetch inception-2015-12-05",
+    ]
 
 
 def test_the_list_as_json_has_the_message_about_weights(no_weights: Path) -> None:
