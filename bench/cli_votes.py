@@ -17,6 +17,16 @@ def votes() -> None:
 _place = click.option("--votes", "place", metavar="FILE|URL", help="Other votes.")
 
 
+@votes.command("collect")
+@click.argument("results", required=False)
+@click.option("--port", type=click.IntRange(1, 65535), default=8502, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def collect(*, results: str | None, port: int, host: str) -> None:
+    """Show raters the study of RESULTS [runs], as a site of its own."""
+    (app,) = entry_points(group="xbench.apps", name="study")
+    app.load()(results, port=port, host=host)
+
+
 @votes.command("export")
 @_place
 @click.option("--study", "study_id", metavar="ID", help="Only this study.")

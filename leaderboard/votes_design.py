@@ -72,11 +72,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Design:
-    """Which arms are compared, and how many pairs; None for t0: one per method, by `paper_t0`."""
+    """Which arms are compared, and how many pairs at most.
+
+    `t0` None: each method's point nearest to `PAPER_T0`; `methods` None: all.
+    """
 
     t0: tuple[float, ...] | None = None
     methods: tuple[str, ...] | None = None
-    max_pairs: int | None = None
+    max_pairs: int = 2000
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,10 @@
+"""What the study's own site runs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from leaderboard.views import study
+
+st.set_page_config(page_title="Which picture is better?", layout="wide")
+study.show()

@@ -1,0 +1,263 @@
+"""Study: blind pairs to vote on, single pictures to rate, and what the votes say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urljoin
+
+import streamlit as st
+
+from bench.errors import UserError
+from leaderboard.plain import literal
+from leaderboard.views.study_results import show_results
+from leaderboard.votes import Rating, Vote
+from leaderboard.votes_design import Study
+from leaderboard.votes_home import COOKIE, Voting, voting
+from leaderboard.votes_pictures import N_EXAMPLES
+from leaderboard.votes_schema import QUESTIONS, SCALE, Question
+from leaderboard.votes_source import StudySource, study_of, study_sources
+from leaderboard.votes_tasks import (
+    Choice,
+    PairTask,
+    PictureTask,
+    example_pictures,
+    next_pair,
+    next_picture,
+)
+
+Part = Literal["Compare", "Rate", "Results"]
+_PARTS: tuple[Part, ...] = ("Compare", "Rate", "Results")
+# choice, label, key
+_CHOICES: tuple[tuple[Choice, str, str], ...] = (
+    ("left", "Left", "Left"),
+    ("tie", "No difference", "0"),
+    ("skip", "Skip", "S"),
+    ("right", "Right", "Right"),
+)
+_WORDS = dict(zip(SCALE, ("very poor", "poor", "fair", "good", "very good"), strict=True))
+_STARS: tuple[tuple[int | None, str, str], ...] = (
+    *((stars, word, str(stars)) for stars, word in _WORDS.items()),
+    (None, "Skip", "S"),
+)
+_SMALL_PX = 140
+_PRIVACY = (
+    "Of you is stored: a random number that a cookie of this site keeps, your answers, when you "
+    "gave them and how long you took. No name and no address. To have your answers deleted, give "
+    "this number to whoever runs this site: {rater}"
+)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One rater at one study."""
+
+    home: Voting
+    study: Study
+    rater_id: str
+
+
+def show() -> None:
+    """The page."""
+    st.title("Study", anchor=False)
+    st.caption("Which picture is better? You see two, and not who made them.")
+    sources = study_sources()
+    if not sources:
+        st.info("There are no results to study here yet.")
+        return
+    left, right = st.columns(2, vertical_alignment="bottom")
+    run = left.selectbox("Run", list(sources), key="run", bind="query-params")
+    part = right.segmented_control(
+        "Part",
+        _PARTS,
+        default="Compare",
+        key="part",
+        required=True,
+        bind="query-params",
+    )
+    try:
+        seat = _take_seat(sources[run])
+    except UserError as error:
+        st.info(literal(error))
+        return
+    {"Compare": _compare, "Rate": _rate, "Results": _results}[part or "Compare"](seat)
+
+
+def _take_seat(source: StudySource) -> Seat:
+    """The study of a run, stored when it is first opened, and the rater of this browser."""
+    home, study = voting(), study_of(source)
+    home.book.add_study(study, home.blinding)
+    rater_id = home.blinding.rater_of(st.context.cookies.get(COOKIE))
+    if rater_id is None:  # a browser without cookies is a new rater in every tab
+        token = st.session_state.setdefault("rater_token", home.blinding.new_token())
+        rater_id = home.blinding.rater_of(token)
+    if rater_id is None:
+        raise UserError("this browser's rater is unknown: load the page again")
+    return Seat(home, study, rater_id)
+
+
+# --- comparing
+
+
+def _compare(seat: Seat) -> None:
+    book, study_id = seat.home.book, seat.study.study_id
+    pairs, done = book.pairs(study_id), book.voted(seat.rater_id, study_id)
+    _progress(len(done), [len(QUESTIONS) * n for n in (seat.study.n_shared, len(pairs))])
+    task = next_pair(
+        pairs,
+        done,
+        rater_id=seat.rater_id,
+        blinding=seat.home.blinding,
+        n_shared=seat.study.n_shared,
+    )
+    if task is None:
+        st.success("You have compared every pair. Thank you!")
+        return
+    _ask(task.pair, task.question, compares=True)
+    answer = _once(seat, task.pair.pair_id, task.question, _cast, task)
+    _buttons(_CHOICES, answer, len(done))
+    left, middle, right = st.columns([5, 2, 5])
+    left.image(_url("picture", task.left_key), "Left", width="stretch", alt="left picture")
+    right.image(_url("picture", task.right_key), "Right", width="stretch", alt="right picture")
+    with middle:
+        _show_aim(seat, task.pair, task.question, task.left_key)
+    _privacy(seat)
+
+
+def _cast(seat: Seat, task: PairTask, choice: Choice, seconds: float) -> None:
+    vote = Vote(
+        rater_id=seat.rater_id,
+        pair_id=task.pair.pair_id,
+        question=task.question,
+        answer=task.answer(choice),
+        shown_left=task.shown_left,
+        seconds=seconds,
+    )
+    seat.home.book.cast(vote, address_code=_address_code(seat))
+
+
+# --- rating
+
+
+def _rate(seat: Seat) -> None:
+    book, study_id = seat.home.book, seat.study.study_id
+    pictures, done = book.pictures(study_id), book.rated(seat.rater_id, study_id)
+    _progress(len(done), [len(QUESTIONS) * len(pictures)])
+    task = next_picture(pictures, done, rater_id=seat.rater_id, blinding=seat.home.blinding)
+    if task is None:
+        st.success("You have rated every picture. Thank you!")
+        return
+    key = task.picture.picture_key
+    _ask(task.picture, task.question, compares=False)
+    _buttons(_STARS, _once(seat, key, task.question, _store_rating, task), len(done))
+    left, right = st.columns([5, 7])
+    left.image(_url("picture", key), width="stretch", alt="picture to rate")
+    with right:
+        _show_aim(seat, task.picture, task.question, key)
+    _privacy(seat)
+
+
+def _store_rating(seat: Seat, task: PictureTask, stars: int | None, seconds: float) -> None:
+    rating = Rating(
+        rater_id=seat.rater_id,
+        picture_key=task.picture.picture_key,
+        question=task.question,
+        rating=stars,
+        seconds=seconds,
+    )
+    seat.home.book.rate(rating, address_code=_address_code(seat))
+
+
+# --- what both share
+
+
+def _ask(scene: Any, question: Question, *, compares: bool) -> None:
+    """The question as a heading, after what went wrong with the last answer."""
+    refusal = st.session_state.pop("refusal", None)
+    if refusal is not None:
+        st.error(literal(refusal))
+    aim = "the small one" if scene.condition_path is not None else "the style of the small ones"
+    if question == "quality":
+        text = "Which picture looks better made?" if compares else "How well made is the picture?"
+        st.subheader("Image quality: " + text, anchor=False)
+    else:
+        text = "Which picture follows" if compares else "How well does the picture follow"
+        more = " more closely" if compares else ""
+        st.subheader(f"Fidelity: {text} {aim}{more}?", anchor=False)
+
+
+def _buttons(
+    choices: Sequence[tuple[Any, str, str]], answer: Callable[[Any], None], n_done: int
+) -> None:
+    """One button a choice with its key; a key pressed twice cannot answer the next question."""
+    for column, (choice, label, key) in zip(st.columns(len(choices)), choices, strict=True):
+        column.button(
+            label,
+            key=f"answer-{label}-{n_done}",
+            shortcut=key,
+            on_click=answer,
+            args=(choice,),
+            width="stretch",
+        )
+
+
+def _show_aim(seat: Seat, scene: Any, question: Question, key: str) -> None:
+    """The prompt; for fidelity also the condition, or examples of the style."""
+    st.caption("Prompt: " + literal(scene.prompt))
+    if question == "quality":
+        return
+    if scene.condition_path is not None:
+        st.image(_url("condition", key), width=_SMALL_PX, alt="the condition")
+        return
+    pictures = seat.home.book.pictures(seat.study.study_id)
+    n_examples = len(example_pictures(pictures, scene, n=N_EXAMPLES))
+    urls = [_url(f"example-{n}", key) for n in range(n_examples)]
+    alts = [f"example {n + 1} of the style" for n in range(n_examples)]
+    if urls:
+        st.image(urls, width=_SMALL_PX, alt=alts)
+
+
+def _once(
+    seat: Seat, item: str, question: Question, store: Callable[..., None], task: Any
+) -> Callable[[Any], None]:
+    """What a button does: store the answer with the time since the question was first shown."""
+    shown = st.session_state.get("shown")
+    if shown is None or shown[:2] != (item, question):
+        st.session_state["shown"] = shown = (item, question, time.monotonic())
+
+    def answer(choice: Any) -> None:
+        try:
+            store(seat, task, choice, time.monotonic() - shown[2])
+        except UserError as error:
+            st.session_state["refusal"] = str(error)
+
+    return answer
+
+
+def _progress(n_done: int, goals: Sequence[int]) -> None:
+    """How far it is to the next goal."""
+    goal = next((goal for goal in goals if n_done < goal), goals[-1])
+    st.progress(n_done / max(goal, 1), text=f"{n_done} of {goal} answers counted")
+
+
+def _privacy(seat: Seat) -> None:
+    st.caption("Every button shows its key. An answer is stored at once.")
+    with st.expander("What is stored"):
+        st.caption(literal(_PRIVACY.format(rater=seat.rater_id)))
+
+
+def _url(what: str, key: str) -> str:
+    # Streamlit takes an address without a host for a file
+    return urljoin(st.context.url or "http://localhost/", f"study-image/{what}/{key}")
+
+
+def _address_code(seat: Seat) -> str | None:
+    address = st.context.ip_address
+    known = isinstance(address, str)  # None on this machine itself
+    return seat.home.blinding.address_code(address) if known else None
+
+
+def _results(seat: Seat) -> None:
+    show_results(seat.home.book, seat.study)

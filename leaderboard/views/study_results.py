@@ -1,0 +1,167 @@
+"""The results of a study: rankings with intervals, agreement, ratings beside the paper's."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from bench.rows import Row, records
+from leaderboard.plain import literal
+from leaderboard.votes import VoteBook
+from leaderboard.votes_design import Study
+from leaderboard.votes_export import rating_table, vote_table
+from leaderboard.votes_results import (
+    PAPER_FAMILY,
+    QuestionResult,
+    question_result,
+    ranking_rows,
+    rating_agreement,
+    rating_rows,
+)
+from leaderboard.votes_schema import QUESTIONS, Question
+from metrics.stats import Estimate
+
+_TITLES: dict[Question, str] = {
+    "quality": "Image quality",
+    "fidelity": "Fidelity to the condition or style",
+}
+_ALL = "all"
+_BLUE = "#0072B2"  # of the Okabe-Ito palette
+
+
+def show_results(book: VoteBook, study: Study) -> None:
+    """Everything that votes and ratings of a study say."""
+    frame = vote_table(book, study_id=study.study_id)
+    votes, ratings = records(frame), records(rating_table(book, study_id=study.study_id))
+    kinds = sorted({row["kind"] for row in (*votes, *ratings)})
+    if len(kinds) > 1:
+        kind = st.selectbox("Plugin kind", [_ALL, *kinds], key="kind", bind="query-params")
+        votes = [row for row in votes if kind in (_ALL, row["kind"])]
+        ratings = [row for row in ratings if kind in (_ALL, row["kind"])]
+    for question in QUESTIONS:
+        _question(question, question_result(votes, question))
+    _ratings(ratings, study.family)
+    if len(frame):
+        parquet = io.BytesIO()
+        frame.to_parquet(parquet, index=False)
+        st.download_button("Download the votes (Parquet)", parquet.getvalue(), "votes.parquet")
+
+
+def _question(question: Question, result: QuestionResult) -> None:
+    st.subheader(_TITLES[question], anchor=False)
+    rows = ranking_rows(result.ranking)
+    if not rows:
+        st.info("No votes yet.")
+        return
+    st.altair_chart(_chart(rows), alt=f"Chance to win of every method: {_TITLES[question]}")
+    st.dataframe(_shown(rows), hide_index=True, alt=f"Ranking: {_TITLES[question]}")
+    facts = [
+        f"votes {result.n_votes}, raters {result.ranking.n_raters}, "
+        f"prompts {result.ranking.n_prompts}, skipped {result.n_skipped}",
+        f"agreement (Krippendorff's alpha) {told(result.agreement)}",
+        f"ties between equals {result.ranking.tie_odds:.2f} : 1",
+    ]
+    if result.left_share is not None:
+        facts.append(f"the left picture won {100 * result.left_share:.0f} % of the decided")
+    if result.median_seconds is not None:
+        facts.append(f"median {result.median_seconds:.1f} s a vote")
+    if result.ranking.reason:
+        facts.append(f"no intervals: {result.ranking.reason}")
+    st.caption(literal("; ".join(facts)))
+
+
+def _ratings(ratings: list[Row], family: str) -> None:
+    st.subheader("Ratings from 1 to 5", anchor=False)
+    rows = rating_rows(ratings, family=family)
+    if not rows:
+        st.info("No ratings yet.")
+        return
+    shown = pd.DataFrame(
+        {
+            "plugin kind": row["kind"],
+            "method": row["method"],
+            "question": row["question"],
+            "mean ± sd": _plus_minus(row["mean"], row["sd"]),
+            "raters": row["raters"],
+            "ratings": row["ratings"],
+            **_paper(row, family),
+        }
+        for row in rows
+    )
+    st.dataframe(shown, hide_index=True, alt="Ratings of every method")
+    facts = [
+        f"agreement on {question} {told(rating_agreement(ratings, question))}"
+        for question in QUESTIONS
+    ]
+    st.caption(literal("; ".join([*facts, "sd is over the raters' means"])))
+
+
+def _paper(row: Row, family: str) -> dict[str, str]:
+    if family != PAPER_FAMILY:
+        return {}
+    return {"paper (5 users)": _plus_minus(row["paper_mean"], row["paper_sd"])}
+
+
+def _shown(rows: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "rank": _ranks(row),
+            "method": row["method"],
+            "chance to win": _interval(row, "score"),
+            "strength (log odds)": _interval(row, "strength"),
+            "won": row["wins"],
+            "tied": row["ties"],
+            "lost": row["losses"],
+        }
+        for row in rows
+    )
+
+
+def _chart(rows: list[Row]) -> Any:
+    frame = pd.DataFrame(rows)
+    order = frame["method"].tolist()
+    scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(tickCount=5)
+    method = alt.Y("method:N", sort=order, title=None)
+    points = (
+        alt.Chart(frame)
+        .mark_point(filled=True, size=90, color=_BLUE)
+        .encode(x=alt.X("score:Q", title="chance to win", scale=scale, axis=axis))
+    )
+    spans = (
+        alt.Chart(frame)
+        .mark_rule(strokeWidth=2, color=_BLUE)
+        .encode(x=alt.X("score_low:Q", scale=scale), x2="score_high:Q")
+    )
+    even = alt.Chart(pd.DataFrame({"x": [0.5]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
+    layers = even + (spans + points).encode(y=method)
+    return layers.properties(height=alt.Step(32))
+
+
+def told(estimate: Estimate) -> str:
+    """A number with its interval, or why there is none."""
+    if estimate.value is None:
+        return f"not known ({estimate.reason})"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _interval(row: Row, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    span = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{row[name]:.2f}{span}"
+
+
+def _ranks(row: Row) -> str:
+    low, high = row["rank_low"], row["rank_high"]
+    return str(row["rank"]) if low is None else f"{row['rank']} [{low} to {high}]"
+
+
+def _plus_minus(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
