@@ -22,6 +22,7 @@ from bench.cli_votes import votes
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.modes import Mode
     from bench.run import RunOutcome, RunRequest
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -56,6 +57,13 @@ def main() -> None:
     """
 
 
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["honest", "paper"]),
+    help="Which references are asked and reported [manifest].",
+)
+
+
 def run_options(command: Callable[P, None]) -> Callable[P, None]:
     """Options that `run` and `plan` share."""
     options = (
@@ -71,6 +79,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
             "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
         ),
         click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
+        mode_option,
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     )
     for option in reversed(options):
@@ -156,6 +165,7 @@ def _request(
     plugins: Sequence[str],
     adapter: Path | None,
     only: Sequence[str],
+    mode: Mode | None,
     out: Path | None = None,
     device: str = "auto",
     cache: bool = True,
@@ -174,6 +184,7 @@ def _request(
         adapter=adapter,
         plugins=parse_list(plugins, str, option="--plugins"),
         only=parse_list(only, str, option="--only"),
+        mode=mode,
     )
     return RunRequest(
         manifest=manifest,
@@ -196,7 +207,7 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     from bench.errors import shown_path
     from bench.plan_view import duration
 
-    report = outcome.folder / "tables" / "report.md"
+    report = outcome.folder / "tables" / "report.html"
     if as_json:
         facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
         click.echo(json.dumps({**facts, "report": shown_path(report)}, indent=2))
@@ -230,14 +241,15 @@ def _show_table(folder: Path) -> None:
 @main.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
+@mode_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def score(run_dir: Path, metrics: Sequence[str], as_json: bool) -> None:
+def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
     """Score the images of a run again, and write its tables."""
     from bench.judge import judge_run
     from bench.selection import parse_list
 
     names = parse_list(metrics, str, option="--metrics")
-    seconds = judge_run(run_dir, metrics=names, show_progress=not as_json)
+    seconds = judge_run(run_dir, metrics=names, mode=mode, show_progress=not as_json)
     if as_json:
         click.echo(json.dumps({"seconds_in_metrics": seconds}))
     else:
@@ -246,14 +258,15 @@ def score(run_dir: Path, metrics: Sequence[str], as_json: bool) -> None:
 
 @main.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def report(run_dir: Path) -> None:
-    """Write a run's summary and report again, and print the table."""
+@mode_option
+def report(run_dir: Path, mode: Mode | None) -> None:
+    """Write a run's tables, report and plots again, and print the tables."""
     from bench.judge import write_tables
     from bench.store import RunStore
 
     store = RunStore.open(run_dir)
     with store.lock():
-        write_tables(store)
+        write_tables(store, mode=mode)
     _show_table(run_dir)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -38,23 +39,27 @@ class Subject:
 
 
 class Pictures:
-    """Reads image files, keeping the most recent ones up to a number of bytes."""
+    """Reads image files and keeps the most recent ones, up to a number of bytes; for any thread."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
         self._held: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._lock = Lock()
 
     def read(self, path: Path) -> np.ndarray:
         """uint8 RGB [H, W, 3], not to be written to."""
-        if path in self._held:
-            self._held.move_to_end(path)
-            return self._held[path]
+        with self._lock:
+            if path in self._held:
+                self._held.move_to_end(path)
+                return self._held[path]
         picture = read_image(path)
-        self._held[path] = picture
-        self._held_bytes += picture.nbytes
-        while self._held_bytes > self._limit_bytes and len(self._held) > 1:
-            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        with self._lock:
+            if path not in self._held:
+                self._held[path] = picture
+                self._held_bytes += picture.nbytes
+            while self._held_bytes > self._limit_bytes and len(self._held) > 1:
+                self._held_bytes -= self._held.popitem(last=False)[1].nbytes
         return picture
 
 

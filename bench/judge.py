@@ -11,6 +11,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from bench.compatibility import write_compatibility
+from bench.modes import Mode, metrics_asked
 from bench.registry import CONDITION_METRICS, installed, load_entry
 from bench.report import write_report
 from bench.score import score_run
@@ -22,13 +23,22 @@ from plugins_manifest.schema import Manifest
 SelfTestState = Literal["ok", "wrong", "unavailable"]
 
 
-def judge_run(run_dir: Path, *, metrics: Sequence[str] | None = None, show_progress: bool) -> float:
-    """Score a finished run and write its tables; returns the seconds spent inside metrics."""
+def judge_run(
+    run_dir: Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    mode: Mode | None = None,
+    show_progress: bool,
+) -> float:
+    """Score a finished run and write its tables; returns the seconds spent inside metrics.
+
+    `mode` None is the manifest's.
+    """
     store = RunStore.open(run_dir)
     with store.lock():
-        names = store.manifest().metrics if metrics is None else metrics
+        names = metrics_asked(store.manifest(), mode) if metrics is None else metrics
         seconds = score(store, names, show_progress=show_progress)
-        write_tables(store)
+        write_tables(store, mode=mode)
     return seconds
 
 
@@ -64,12 +74,12 @@ def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def write_tables(store: RunStore) -> None:
+def write_tables(store: RunStore, *, mode: Mode | None = None) -> None:
     """Write summary.parquet, compatibility.parquet and the report with its picture sheets."""
     scores = read_run_scores(store)
     summarise(store, scores)
     write_compatibility(store, scores)
-    write_report(store)
+    write_report(store, scores, mode=mode)
 
 
 def selftests(

@@ -18,6 +18,7 @@ from bench.cost import estimate
 from bench.errors import UserError
 from bench.execute import Execution, Stopwatch, finished_trials
 from bench.interrupt import Interrupts, watched_interrupts
+from bench.modes import metrics_asked
 from bench.outlook import Need, outline
 from bench.plan import Plan, make_plan
 from bench.preflight import check_room, preflight
@@ -297,9 +298,10 @@ class _Run:
         from bench.judge import score, write_tables
 
         self.clock.metrics += time.perf_counter() - started  # torch, where nothing was rendered
-        names, show_progress = manifest.metrics, self.request.show_progress
+        mode = self.request.selection.apply(manifest).mode
+        names, show_progress = metrics_asked(manifest, mode), self.request.show_progress
         self.clock.metrics += score(self.store, names, show_progress=show_progress)
-        write_tables(self.store)
+        write_tables(self.store, mode=mode)
 
     def _outcome(self, plan: Plan, before: set[str]) -> RunOutcome:
         planned = {trial.trial_id for trial in plan.trials}

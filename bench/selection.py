@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from bench.errors import UserError, shown_path, unknown_name
 from plugins_manifest.lineup import lineups
-from plugins_manifest.schema import Manifest, MethodSpec, t0_problems
+from plugins_manifest.schema import Manifest, MethodSpec, Mode, t0_problems
 
 Value = TypeVar("Value")
 
@@ -20,7 +20,8 @@ class Selection:
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
     the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
-    `only` keeps trials whose ids begin with one of its items.
+    `only` keeps trials whose ids begin with one of its items; `mode` says which references are
+    asked and reported.
     """
 
     methods: tuple[str, ...] | None = None
@@ -30,6 +31,7 @@ class Selection:
     adapter: Path | None = None
     plugins: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
+    mode: Mode | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for run.json, without a private path."""
@@ -68,6 +70,8 @@ class Selection:
             update["seeds"] = self.seeds
             update["plugins"] = tuple(p.model_copy(update=own) for p in manifest.plugins)
             update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
+        if self.mode is not None:
+            update["mode"] = self.mode
         chosen = manifest.model_copy(update=update)
         named = self.plugins
         if named is None and nsfw_plugins(manifest):

@@ -37,6 +37,7 @@ __all__ = [
     "KnownNames",
     "Manifest",
     "MethodSpec",
+    "Mode",
     "PluginKind",
     "PluginSpec",
     "PocketCases",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 SIZE_STEP_PX = 8
+Mode = Literal["honest", "paper"]
 # keys that are left out while they have their default: older manifests keep their fingerprint
 _QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial": False}
 
@@ -193,6 +195,7 @@ class Manifest(Section):
 
     schema_version: Literal[1] = Field(alias="schema")
     name: Id
+    mode: Mode = "honest"
     family: str
     plugins: tuple[PluginSpec, ...] = Field(min_length=1)
     stacks: tuple[StackSpec, ...] = ()
@@ -261,6 +264,8 @@ class Manifest(Section):
                 del case["conditions"]
         if not data["stacks"]:
             del data["stacks"]
+        if data["mode"] == "honest":
+            del data["mode"]
         return data
 
     def fingerprint(self) -> str:

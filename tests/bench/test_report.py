@@ -61,14 +61,15 @@ def test_tables_are_well_formed(text: str):
 
 def test_sheets_show_rows_of_prompts_and_columns_of_methods(store: RunStore, text: str):
     for plugin, n_columns in (("pocket-canny", 7), ("pocket-outline", 6)):
-        assert f"](sheet-{plugin}.png)" in text
-        with Image.open(store.tables_dir / f"sheet-{plugin}.png") as sheet:
+        assert f"](sheet-{plugin}.webp)" in text
+        with Image.open(store.tables_dir / f"sheet-{plugin}.webp") as sheet:
             assert sheet.width > n_columns * 192
             assert sheet.height > 6 * 192
 
 
 def test_writing_the_report_again_gives_the_same_bytes(store: RunStore):
-    paths = sorted(store.tables_dir.iterdir())
+    paths = sorted(path for path in store.tables_dir.rglob("*") if path.is_file())
+    assert {".md", ".html", ".png", ".svg", ".webp", ".parquet"} == {p.suffix for p in paths}
     before = [path.read_bytes() for path in paths]
     write_report(store.folder)
     assert [path.read_bytes() for path in paths] == before

@@ -1,0 +1,69 @@
+"""What a report consists of, free of any markup: each writer escapes all texts in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Text to be set in bold."""
+
+    text: str
+
+
+Span = str | Strong
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A title; level 1 is the report's own."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of short paragraphs."""
+
+    items: tuple[tuple[Span, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain cells; the header names the columns."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file of the report's folder; `svg` is the same as part of a page, where there is."""
+
+    path: Path
+    alt: str
+    svg: str | None = None
+
+
+Block = Heading | Paragraph | Bullets | Table | Picture
+
+
+def paragraph(*spans: Span) -> Paragraph:
+    """A paragraph of its spans."""
+    return Paragraph(spans)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of sequences of cells."""
+    return Table(tuple(header), tuple(tuple(row) for row in rows))
