@@ -20,6 +20,7 @@ from bench.gallery import read_gallery
 from bench.modes import Mode
 from bench.plots import Plot, write_plots
 from bench.report_blocks import Block, Picture
+from bench.report_duels import headline, plugins_of
 from bench.report_html import to_html
 from bench.report_markdown import escape, to_markdown
 from bench.report_paper import paper_part
@@ -70,10 +71,10 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode) -> Iterator[Block]:
     if mode == "paper":
         yield from paper_part(store.manifest(), summary)
     yield from parts.compatibility(found, plots.get("", ()))
-    yield from parts.headline(scores, summary)
+    yield from headline(scores, summary)
     yield from parts.how_to_read()
     yield from parts.load_audit(store)
-    for plugin in parts.plugins_of(summary):
+    for plugin in plugins_of(summary):
         yield from parts.plugin_part(
             plugin,
             summary,

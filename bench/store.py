@@ -204,7 +204,7 @@ class RunStore:
 
     @property
     def tables_dir(self) -> Path:
-        """The folder of summary.parquet, report.md and plots."""
+        """The folder of summary.parquet, compatibility.parquet, the report and its plots."""
         return self.folder / "tables"
 
     def write_summary(self, frame: pd.DataFrame) -> None:
