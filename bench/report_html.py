@@ -24,9 +24,7 @@ _TYPES = {".webp": "image/webp", ".png": "image/png"}
 
 def to_html(blocks: Iterable[Block], title: str) -> str:
     """The page; its first heading of each level 2 section is listed at the top."""
-    from markupsafe import Markup
-
-    shown = [_facts(block, Markup) for block in _with_galleries(blocks)]
+    shown = [_facts(block) for block in _with_galleries(blocks)]
     sections = [fact for fact in shown if fact["is"] == "heading" and fact["level"] == 2]
     for number, fact in enumerate(sections):
         fact["anchor"] = f"part-{number}"
@@ -55,7 +53,7 @@ def _with_galleries(blocks: Iterable[Block]) -> list[Block | list[Picture]]:
     return found
 
 
-def _facts(block: Block | Sequence[Picture], markup: Any) -> dict[str, Any]:
+def _facts(block: Block | Sequence[Picture]) -> dict[str, Any]:
     """What the template needs of a block."""
     if isinstance(block, Heading):
         return {"is": "heading", "level": block.level, "text": _plain(block.text)}
@@ -68,7 +66,7 @@ def _facts(block: Block | Sequence[Picture], markup: Any) -> dict[str, Any]:
         return {"is": "table", "header": [_plain(cell) for cell in block.header], "rows": rows}
     if isinstance(block, Picture):
         return {"is": "picture", "alt": _plain(block.alt), "source": _data(block.path)}
-    plots = [{"alt": _plain(plot.alt), "svg": markup(plot.svg)} for plot in block]
+    plots = [{"alt": _plain(plot.alt), "svg": plot.svg} for plot in block]
     return {"is": "plots", "plots": plots}
 
 
