@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.cases import all_cases, own_cases
 from bench.conditions import UnmadeConditions, uses_network
 from bench.fetching import label_of, lock_of
+from bench.modes import metrics_asked
 from bench.plan import Plan, make_plan
 from bench.preflight_pictures import has_detector, wanted_conditions
 from bench.registry import find_method, installed, load_entry
@@ -139,7 +140,7 @@ def _of_metrics(manifest: Manifest) -> Iterator[Need]:
     from metrics.weight_catalog import CATALOG
 
     wanted: dict[str, list[str]] = {}
-    for name in expand_metrics(manifest.metrics, manifest):
+    for name in expand_metrics(metrics_asked(manifest), manifest):
         for weights in load_entry("metrics", name)().needs:
             if weights in CATALOG and not CATALOG[weights].is_here:
                 wanted.setdefault(weights, []).append(name)
