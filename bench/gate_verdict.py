@@ -18,8 +18,10 @@ import numpy as np
 from metrics.stats import clustered_mean, holm
 from metrics.stats_margin import (
     N_FLIPS,
+    Pilot,
     least_variance,
     loss_p,
+    planned_from,
     planned_prompts,
     prompts_to_decide,
     within_margin_p,
@@ -165,7 +167,7 @@ def overall(decisions: Sequence[Decision]) -> VerdictName:
 def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None:
     """Prompts at which all tests together pass with the rules' power where nothing is lost.
 
-    From the spreads measured by a look; None where one is not known. A false regression ends a
+    From what was measured by a look; None where a spread is not known. A false regression ends a
     gate too, so the power is raised by half of alpha.
     """
     spreads = [_spread(sample, _data(sample, n_taken)) for sample in samples]
@@ -179,7 +181,9 @@ def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None
     power = min(rules.power + rules.alpha / 2, 0.999)
     shares = samples[0].shares if len({s.shares for s in samples}) == 1 else (1.0,)
     n = planned_prompts(tuple(sorted(effects)), alpha=rules.alpha, power=power, shares=shares)
-    return max(n, rules.min_prompts)
+    pilots = [Pilot(_data(sample, n_taken), sample.margin, _floor(sample)) for sample in samples]
+    least = max(n, rules.min_prompts)
+    return planned_from(pilots, alpha=rules.alpha, power=power, shares=shares, least=least)
 
 
 def _verdict(p_loss: float, p_margin: float, alpha: float) -> VerdictName:
@@ -260,8 +264,11 @@ def _spread(sample: Sample, x: np.ndarray) -> float | None:
     """Standard deviation of the prompts' differences, with the floor of `within_margin_p`."""
     if len(x) < 2:
         return None
-    floor = least_variance(sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt)
-    return math.sqrt(max(float(x.var(ddof=1)), floor)) or None
+    return math.sqrt(max(float(x.var(ddof=1)), _floor(sample))) or None
+
+
+def _floor(sample: Sample) -> float:
+    return least_variance(sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt)
 
 
 def _data(sample: Sample, n_taken: int) -> np.ndarray:

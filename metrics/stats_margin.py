@@ -8,6 +8,8 @@ margin (difference -margin refuted)? Imports no torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +20,7 @@ from metrics.stats_sequential import look_p, z_of
 N_FLIPS = 19_999
 _N_DRAWS = 4000
 _MAX_PROMPTS = 1_000_000
+_N_RESAMPLES, _MAX_RESAMPLED = 1000, 3000
 
 
 def loss_p(differences: np.ndarray, *, seed: int = 0, n_flips: int = N_FLIPS) -> float | None:
@@ -41,19 +44,23 @@ def within_margin_p(
     without that floor, a few prompts without any change would "prove" that rare losses are none.
     None below the least number of prompts.
     """
-    from scipy.special import stdtr
-
-    n = len(differences)
-    if n < MIN_CLUSTERS:
+    if len(differences) < MIN_CLUSTERS:
         return None
     floor = least_variance(margin, step=step, n_per_prompt=n_per_prompt)
-    variance = max(float(differences.var(ddof=1)), floor, 1e-18)
-    mean = float(differences.mean())
-    t = math.sqrt(n / variance) * (mean + margin)
-    skewness = float(((differences - mean) ** 3).mean()) / variance**1.5
+    return float(_margin_p(differences[None], margin, floor)[0])
+
+
+def _margin_p(x_rn: np.ndarray, margin: float, floor: float) -> np.ndarray:
+    """`within_margin_p` of many samples [r, n] at once: p-values [r]."""
+    from scipy.special import stdtr
+
+    n, mean = x_rn.shape[1], x_rn.mean(axis=1)
+    variance = x_rn.var(axis=1, ddof=1).clip(max(floor, 1e-18))
+    t = np.sqrt(n / variance) * (mean + margin)
+    skewness = ((x_rn - mean[:, None]) ** 3).mean(axis=1) / variance**1.5
     a = skewness / math.sqrt(n)
     transformed = t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
-    return float(stdtr(n - 1, -min(t, transformed)))
+    return stdtr(n - 1, -np.minimum(t, transformed))
 
 
 def least_variance(margin: float, *, step: float, n_per_prompt: float = 1.0) -> float:
@@ -99,12 +106,60 @@ def planned_prompts(
     noise = np.random.default_rng(0).standard_normal((_N_DRAWS, len(effects)))
 
     def chance(n: int) -> float:
-        z = noise + np.asarray(effects) * math.sqrt(n)
-        ordered = np.sort(look_p(z, shares, look=len(shares) - 1), axis=1)
-        return float((ordered * np.arange(len(effects), 0, -1) <= alpha).all(axis=1).mean())
+        return _all_pass(noise + np.asarray(effects) * math.sqrt(n), alpha, shares)
 
-    low, high = MIN_CLUSTERS - 1, MIN_CLUSTERS
-    while chance(high) < power and high < _MAX_PROMPTS:
+    return _least(chance, power, MIN_CLUSTERS)
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Differences [n] of the prompts seen so far under one test, and what its margin test needs."""
+
+    x: np.ndarray
+    margin: float
+    floor: float
+
+
+def planned_from(
+    pilots: Sequence[Pilot], *, alpha: float, power: float, shares: tuple[float, ...], least: int
+) -> int:
+    """`planned_prompts` for differences as they are: skewed, in steps, alike between tests.
+
+    Prompts are drawn from the pilots with replacement, with their means taken away; pilots of
+    equal length hold the same prompts. Not below `least`; where that is above some thousands, means
+    are normal enough and `least` is the answer.
+    """
+    if least > _MAX_RESAMPLED:
+        return least
+    from scipy.special import ndtri
+
+    centered = [pilot.x - pilot.x.mean() for pilot in pilots]
+    lengths = {len(x) for x in centered}
+
+    def chance(n: int) -> float:
+        rng = np.random.default_rng(0)
+        drawn = {length: rng.integers(0, length, (_N_RESAMPLES, n)) for length in sorted(lengths)}
+        z = [
+            -ndtri(_margin_p(x[drawn[len(x)]], p.margin, p.floor).clip(1e-300))
+            for x, p in zip(centered, pilots, strict=True)
+        ]
+        return _all_pass(np.stack(z, axis=1), alpha, shares)
+
+    return _least(chance, power, least, most=2 * _MAX_RESAMPLED)
+
+
+def _all_pass(z_rt: np.ndarray, alpha: float, shares: tuple[float, ...]) -> float:
+    """Share of draws in which Holm's correction lets all tests pass at the last look."""
+    ordered = np.sort(look_p(z_rt, shares, look=len(shares) - 1), axis=1)
+    return float((ordered * np.arange(z_rt.shape[1], 0, -1) <= alpha).all(axis=1).mean())
+
+
+def _least(
+    chance: Callable[[int], float], power: float, least: int, most: int = _MAX_PROMPTS
+) -> int:
+    """The least number of prompts with that power, to 1 %; about `most` where none has it."""
+    low, high = least - 1, least
+    while chance(high) < power and high < most:
         low, high = high, 2 * high
     while high - low > max(1, low // 100):
         middle = (low + high) // 2
