@@ -42,6 +42,7 @@ MANIFEST = {
 POLICY = {
     "schema": 1,
     "min_prompts": 5,
+    "min_prompts_regression": 5,
     "looks": [0.6, 1.0],
     "metrics": [{"name": "edge-f1-1px", "margin": 0.05}],
 }
