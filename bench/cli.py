@@ -14,6 +14,7 @@ import click
 from bench.cli_cases import cases
 from bench.cli_gate import gate
 from bench.cli_inspect import inspect_plugin
+from bench.cli_leaderboard import leaderboard
 from bench.cli_metrics import metrics
 from bench.cli_plugins import plugins
 from bench.cli_reference import reference
@@ -284,6 +285,7 @@ def explain(run_dir: Path, trial: str) -> None:
 plugins.add_command(inspect_plugin)
 for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference, votes):
     main.add_command(tool)
+main.add_command(leaderboard)
 
 
 if __name__ == "__main__":

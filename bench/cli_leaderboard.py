@@ -1,0 +1,18 @@
+"""The command `leaderboard`: the web pages over result files."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import click
+
+
+@click.command()
+@click.argument("results", required=False)
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def leaderboard(*, results: str | None, port: int, host: str) -> None:
+    """Show RESULTS, a folder of runs or one run, as web pages [runs]."""
+    # the pages lie above the harness: they are found by name, like every extension
+    (app,) = entry_points(group="xbench.apps", name="leaderboard")
+    app.load()(results, port=port, host=host)

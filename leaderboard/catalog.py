@@ -1,0 +1,147 @@
+"""Which runs a results address holds: run directories, or runs that `xbench publish` wrote.
+
+Nothing found is trusted: what cannot be read becomes a `problem` that the pages show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.store import RunStore
+
+TABLES: Mapping[str, str] = {
+    "trials": "trials.parquet",
+    "results": "results/*.parquet",
+    "scores": "scores/*.parquet",
+    "summary": "tables/summary.parquet",
+    "compatibility": "tables/compatibility.parquet",
+    "audit": "audit.parquet",
+}
+_JSON_LIMIT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where its tables lie on this machine, its facts, and what is wrong with it.
+
+    `tables` maps the names of `TABLES` to Parquet files, the newest part last; `stamp` changes
+    whenever a file of the run does.
+    """
+
+    key: str
+    folder: Path
+    facts: Mapping[str, Any]
+    tables: Mapping[str, tuple[Path, ...]]
+    stamp: int
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+    is_published: bool = False
+
+    @property
+    def label(self) -> str:
+        """The run's name with the day it was made, as people tell runs apart."""
+        day = text_of(self.facts.get("created"))[:10]
+        return f"{self.key} ({day})" if day else self.key
+
+    @property
+    def family(self) -> str:
+        """The family of models, "" where it is not known."""
+        return text_of(self.facts.get("family"))
+
+    @property
+    def adapter(self) -> str:
+        """The first characters of the adapter's sha256, "" where it is not known."""
+        return text_of(self.facts.get("adapter_sha256"))[:8]
+
+
+def text_of(value: Any) -> str:
+    """A value of a run's JSON as text; "" for what is no text."""
+    return value if isinstance(value, str) else ""
+
+
+def find_runs(results: Path) -> dict[str, Run]:
+    """All runs of a folder by key, the newest first; the folder may itself be a run."""
+    if (results / "run.json").is_file():
+        return {results.name: read_run(results)}
+    if not results.is_dir():
+        return {}
+    folders = [path.parent for path in results.glob("*/run.json")]
+    runs = sorted((read_run(folder) for folder in folders), key=lambda run: run.key)
+    runs.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
+    return {run.key: run for run in runs}
+
+
+def read_run(folder: Path) -> Run:
+    """What is known of a run directory, without reading its tables."""
+    problems: list[str] = []
+    try:
+        facts = RunStore(folder).run_facts()
+    except (UserError, OSError) as error:
+        facts = {}
+        problems.append(str(error))
+    tables = {name: _parts(folder, pattern) for name, pattern in TABLES.items()}
+    return Run(
+        key=folder.name,
+        folder=folder,
+        facts=facts,
+        tables=tables,
+        stamp=_stamp(folder, tables),
+        manifest=_yaml(folder / "manifest.yaml", problems),
+        gate=_json(folder / "gate.json", problems),
+        problems=(*problems, *_state_problems(facts)),
+    )
+
+
+def _state_problems(facts: Mapping[str, Any]) -> list[str]:
+    status = text_of(facts.get("status"))
+    counts = facts.get("counts")
+    failed = counts.get("failed") if isinstance(counts, dict) else None
+    problems = []
+    if facts and status != "complete":
+        told = status or "unknown"
+        problems.append(f"This run is not complete (status: {told}): numbers may still change.")
+    if isinstance(failed, int) and failed > 0:
+        problems.append(f"{failed} images of this run failed.")
+    return problems
+
+
+def _parts(folder: Path, pattern: str) -> tuple[Path, ...]:
+    found = [path for path in folder.glob(pattern) if not path.name.startswith(".")]
+    return tuple(sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name)))
+
+
+def _stamp(folder: Path, tables: Mapping[str, tuple[Path, ...]]) -> int:
+    singles = [folder / name for name in ("run.json", "manifest.yaml", "gate.json")]
+    paths = [*singles, *(path for parts in tables.values() for path in parts)]
+    seen = [(s.st_mtime_ns, s.st_size) for path in paths if path.exists() for s in [path.stat()]]
+    return hash((str(folder), tuple(seen)))
+
+
+def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name} is damaged: {type(error).__name__}")
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _json(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _JSON_LIMIT_BYTES:
+            raise ValueError("it is too large")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name} is damaged: {error}")
+        return None
+    return data if isinstance(data, dict) else None

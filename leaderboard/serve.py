@@ -1,0 +1,34 @@
+"""Start one of the sites of this package on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from leaderboard.votes_source import RESULTS_VARIABLE
+
+_SCRIPT = "app.py"
+_SETTINGS = {
+    "browser.gatherUsageStats": False,
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+    "server.fileWatcherType": "none",
+    "server.headless": True,
+}
+
+
+def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -> None:
+    """Show the results at http://host:port until interrupted; blocks.
+
+    `script` is the file of this package that Streamlit runs.
+    """
+    import streamlit as st
+    from starlette.middleware import Middleware
+
+    from leaderboard.votes_web import RaterCookie, study_routes
+
+    if results is not None:
+        os.environ[RESULTS_VARIABLE] = results
+    path = Path(__file__).with_name(script)
+    app = st.App(path, routes=study_routes(), middleware=[Middleware(RaterCookie)])
+    app.run(config={**_SETTINGS, "server.port": port, "server.address": host})

@@ -1,0 +1,165 @@
+"""Run directories whose numbers are drawn, for the pages: every file of them is real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.files import write_json
+from bench.store import RunStore
+
+METHODS = {"base": [None], "floor": [None], "sdedit": [0.5, 0.9], "xadapter": [0.5, 0.9]}
+PLUGINS = {"canny-net": "controlnet", "ink-lora": "lora"}
+METRICS = {"canny-net": "edge-f1", "ink-lora": "style-clip-i"}
+LEVEL = {"base": 0.9, "floor": 0.2, "sdedit": 0.5, "xadapter": 0.7}
+
+
+def write_results(
+    folder: Path,
+    *,
+    created: str = "2026-11-20T10:00:00+00:00",
+    adapter: str = "a" * 64,
+    n_cases: int = 15,
+    n_seeds: int = 2,
+    loss: float = 0.0,
+    prompt: str = "a small red circle",
+    n_scored: int | None = None,
+    images: bool = True,
+) -> RunStore:
+    """A complete run of two plugins; `loss` lowers what X-Adapter keeps."""
+    store = RunStore(folder)
+    folder.mkdir(parents=True)
+    facts = {"run_id": f"{folder.name}-id", "status": "complete", "family": "pocket"}
+    facts |= {"created": created, "command": "xbench run --manifest drawn", "manifest": "drawn"}
+    facts |= {"adapter_sha256": adapter, "counts": {"trials": 0, "failed": 0}}
+    facts |= {"weights": {"mapper": adapter}, "versions": {"python": "3.11", "torch": "2.15"}}
+    facts |= {"device": {"kind": "cpu", "name": "drawn", "threads": 1}}
+    facts |= {"manifest_fingerprint": "f" * 64, "git": {"commit": "c" * 40, "changed": False}}
+    store.write_run_facts(facts)
+    store.write_manifest(_manifest())
+    trials = _trials(n_cases, n_seeds, prompt=prompt, tag=adapter[:3])
+    store.write_trials(trials)
+    store.write_results("all", [_result(store, t, images=images) for t in trials])
+    rng = np.random.default_rng(7)
+    for metric in set(METRICS.values()):
+        rows = [_score(t, metric, rng, loss) for t in trials if METRICS[t["plugin"]] == metric]
+        store.write_scores(metric, pd.DataFrame(rows))
+    store.write_summary(pd.DataFrame(list(_summary(loss))))
+    store.write_compatibility(pd.DataFrame(list(_compatibility(loss))))
+    _write_audit(store)
+    return store
+
+
+def _manifest() -> dict[str, Any]:
+    net = {"id": "canny-net", "kind": "controlnet", "condition": "canny", "license": "Apache-2.0"}
+    lora = {"id": "ink-lora", "kind": "lora", "trigger": "ink drawing", "license": "MIT"}
+    plugins = [{**p, "source": f"pocket:{p['id']}", "sha256": "d" * 64} for p in (net, lora)]
+    return {"schema": 1, "name": "drawn", "family": "pocket", "plugins": plugins}
+
+
+def _trials(n_cases: int, n_seeds: int, *, prompt: str, tag: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial_id": f"{tag}-{plugin}-{method}-{t0}-{case}-{seed}",
+            "plugin": plugin,
+            "kind": kind,
+            "stack": "[]",
+            "method": method,
+            "t0": t0,
+            "plugin_scale": 1.0,
+            "adapter_scale": 1.0 if method == "xadapter" else None,
+            "case_id": f"case-{case:03}",
+            "base_prompt": prompt,
+            "upgraded_prompt": prompt,
+            "negative_prompt": "",
+            "condition_path": f"conditions/canny/case-{case:03}.png" if plugin[0] == "c" else None,
+            "seed": seed,
+        }
+        for plugin, kind in PLUGINS.items()
+        for method, t0s in METHODS.items()
+        for t0 in t0s
+        for case in range(n_cases)
+        for seed in range(n_seeds)
+    ]
+
+
+def _result(store: RunStore, trial: dict[str, Any], *, images: bool) -> dict[str, Any]:
+    row = {"trial_id": trial["trial_id"], "status": "ok", "seconds": 0.5, "origin": "rendered"}
+    if not images:
+        return row
+    shade = int(255 * LEVEL[trial["method"]])
+    picture = np.full((32, 32, 3), shade, dtype=np.uint8)
+    picture[8:24, 8:24] = (20, 5 * int(trial["case_id"][-3:]) % 255, 200)
+    path, sha256 = store.write_image(trial["trial_id"], picture)
+    return {**row, "image": path, "image_sha256": sha256}
+
+
+def _score(
+    trial: dict[str, Any], metric: str, rng: np.random.Generator, loss: float
+) -> dict[str, Any]:
+    level = LEVEL[trial["method"]] - (loss if trial["method"] == "xadapter" else 0)
+    return {
+        **trial,
+        "metric": metric,
+        "recipe": "drawn",
+        "better": "higher",
+        "level": "image",
+        "value": float(np.clip(rng.normal(level, 0.05), 0, 1)),
+    }
+
+
+def _arms() -> Sequence[tuple[str, str, str, float | None]]:
+    return [
+        (plugin, kind, method, t0)
+        for plugin, kind in PLUGINS.items()
+        for method, t0s in METHODS.items()
+        for t0 in t0s
+    ]
+
+
+def _summary(loss: float) -> Any:
+    for plugin, kind, method, t0 in _arms():
+        value = LEVEL[method] - (loss if method == "xadapter" else 0)
+        yield {
+            **{"plugin": plugin, "kind": kind, "method": method, "t0": t0, "plugin_scale": 1.0},
+            **{"metric": METRICS[plugin], "recipe": "drawn", "better": "higher", "n": 30},
+            **{"value": value, "low": value - 0.05, "high": value + 0.05, "seconds": 0.5},
+        }
+
+
+def _compatibility(loss: float) -> Any:
+    for plugin, kind, method, t0 in _arms():
+        keeps = (LEVEL[method] - (loss if method == "xadapter" else 0) - 0.2) / 0.7
+        gain = {"base": 0.0, "floor": 1.0}.get(method, t0 or 0.0)
+        row = {
+            **{"plugin": plugin, "kind": kind, "method": method, "t0": t0, "status": "measured"},
+            **{"retention": keeps, "retention_low": keeps - 0.1, "retention_high": keeps + 0.1},
+            **{"gain": gain, "gain_low": gain - 0.1, "gain_high": gain + 0.1},
+            **{"gain_reference": "upgraded", "function_metric": METRICS[plugin], "seconds": 0.5},
+        }
+        yield {**row, "level": "setting"}
+        if method in ("sdedit", "xadapter") and t0 == 0.9:
+            score = keeps * gain
+            ends = {"score": score, "score_low": score - 0.05, "score_high": score + 0.05}
+            yield {**row, **ends, "level": "method", "recommended": method == "xadapter"}
+
+
+def _write_audit(store: RunStore) -> None:
+    from bench import schema
+    from bench.files import write_table
+
+    rows = [
+        {"plugin": "ink-lora", "module": f"block.{i}", "expected": 1.0, "applied": 1.0 - i % 2}
+        | {"missing": bool(i % 2), "extra": False, "reason": "not_in_model" if i % 2 else None}
+        for i in range(4)
+    ]
+    write_table(store.folder / "audit.parquet", pd.DataFrame(rows), schema.AUDIT)
+
+
+def write_gate(store: RunStore, facts: dict[str, Any]) -> None:
+    """Put a gate's outcome into a run."""
+    write_json(store.folder / "gate.json", facts)

@@ -1,0 +1,67 @@
+"""Claims about the pages, run by Streamlit's own test driver."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import leaderboard
+from leaderboard.votes_source import RESULTS_VARIABLE
+from tests.leaderboard.drawn_results import write_results
+
+APP = str(Path(leaderboard.__file__).with_name("app.py"))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("results")
+    write_results(root / "first", n_cases=2)
+    return root
+
+
+def test_overview_ranks_methods_and_plugins(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RESULTS_VARIABLE, str(results))
+    page = AppTest.from_file(APP, default_timeout=30).run()
+    assert not page.exception and page.title[0].value == "Do plugins survive the upgrade?"
+    methods, plugins = (table.value for table in page.dataframe)
+    assert methods["method"].tolist() == ["xadapter", "sdedit"]
+    assert len(plugins) == 4
+
+
+def test_the_url_holds_the_filters(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RESULTS_VARIABLE, str(results))
+    page = AppTest.from_file(APP, default_timeout=30)
+    page.query_params["license"] = "MIT"
+    page.run()
+    assert set(page.dataframe[1].value["plugin"]) == {"ink-lora"}
+
+
+def test_a_damaged_run_says_what_is_wrong_and_its_text_stays_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_results(tmp_path / "bad <script>[x](y)", n_cases=2)
+    store.write_run_facts({**store.run_facts(), "status": "<img src=x>"})
+    path = store.folder / "tables" / "summary.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
+    page = AppTest.from_file(APP, default_timeout=30).run()
+    assert not page.exception and len(page.dataframe) == 2
+    told = [warning.value for warning in page.warning]
+    assert len(told) == 2 and "damaged and left out" in told[1]
+    assert "script" in told[1] and "img" in told[0]
+    assert not any(re.search(r"(?<!\\)[<\[(]", text) for text in told)
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
+    page = AppTest.from_file(APP, default_timeout=30).run()
+    assert not page.exception and "xbench report" in page.info[0].value
+
+
+def test_the_pages_never_load_torch() -> None:
+    code = "import sys, leaderboard.views.overview, leaderboard.serve\n"
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
