@@ -22,6 +22,7 @@ from bench.modes import metrics_asked
 from bench.outlook import Need, outline
 from bench.plan import Plan, make_plan
 from bench.preflight import check_room, preflight
+from bench.preload import preload
 from bench.registry import find_method, installed, known_names
 from bench.renderer import FamilyRenderer
 from bench.resume import check_identity, find_finished, locked_manifest, plan_key
@@ -30,6 +31,11 @@ from bench.selection import Selection
 from bench.store import RunStore
 from plugins_manifest.load import load_manifest
 from plugins_manifest.schema import Manifest
+
+_REPORTING = (
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
+    *("jinja2", "scipy.special", "scipy.stats"),
+)
 
 
 @dataclass(frozen=True)
@@ -300,6 +306,7 @@ class _Run:
         self.clock.metrics += time.perf_counter() - started  # torch, where nothing was rendered
         mode = self.request.selection.apply(manifest).mode
         names, show_progress = metrics_asked(manifest, mode), self.request.show_progress
+        preload(*_REPORTING)
         self.clock.metrics += score(self.store, names, show_progress=show_progress)
         write_tables(self.store, mode=mode)
 
