@@ -74,12 +74,15 @@ def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def write_tables(store: RunStore, *, mode: Mode | None = None) -> None:
-    """Write summary.parquet, compatibility.parquet and the report with its picture sheets."""
+def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True) -> None:
+    """Write summary.parquet, compatibility.parquet and the report with its picture sheets.
+
+    Plots are SVG files, and PNG files too if `png`.
+    """
     scores = read_run_scores(store)
     summarise(store, scores)
     write_compatibility(store, scores)
-    write_report(store, scores, mode=mode)
+    write_report(store, scores, mode=mode, png=png)
 
 
 def selftests(

@@ -71,15 +71,18 @@ class _Sketch:
     height_inches: float = _SIZE_INCHES[1]
 
 
-def write_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Plot]]:
-    """Draw rows of `schema.COMPATIBILITY` into a folder; plugin ("" for all) -> its plots."""
+def write_plots(rows: Sequence[Row], folder: Path, *, png: bool = True) -> dict[str, list[Plot]]:
+    """Draw rows of `schema.COMPATIBILITY` into a folder; plugin ("" for all) -> its plots.
+
+    SVG files, and PNG files too if `png`.
+    """
     found: dict[str, list[Plot]] = {}
     settings = [row for row in rows if row["level"] == "setting"]
     sketches = [("", s) for s in _overview([row for row in rows if row["level"] == "method"])]
     for (plugin,), mine in grouped(settings, "plugin").items():
         sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, mine)]
     for plugin, sketch in sketches:
-        found.setdefault(plugin, []).append(_write(sketch, folder))
+        found.setdefault(plugin, []).append(_write(sketch, folder, png=png))
     return found
 
 
@@ -229,7 +232,7 @@ def page_svg(svg: str) -> str:
     return f"{head}>{rest}".replace(_INK, "currentColor")
 
 
-def _write(sketch: _Sketch, folder: Path) -> Plot:
+def _write(sketch: _Sketch, folder: Path, *, png: bool) -> Plot:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -242,12 +245,14 @@ def _write(sketch: _Sketch, folder: Path) -> Plot:
         figure.text(0.02, 1 - 0.08 / height, sketch.title, weight="bold", va="top", size=10)
         figure.subplots_adjust(left=0.13, right=0.97, top=1 - 0.55 / height, bottom=0.48 / height)
         sketch.draw(figure)
-        png, svg = io.BytesIO(), io.BytesIO()
-        figure.savefig(
-            png, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
-        )
+        pixels, svg = io.BytesIO(), io.BytesIO()
+        if png:
+            figure.savefig(
+                pixels, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
+            )
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    write_bytes(folder / f"{sketch.name}.png", png.getvalue())
+    if png:
+        write_bytes(folder / f"{sketch.name}.png", pixels.getvalue())
     write_bytes(folder / f"{sketch.name}.svg", svg.getvalue())
     return Plot(sketch.name, sketch.alt, page_svg(svg.getvalue().decode()))
 

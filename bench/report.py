@@ -33,15 +33,20 @@ __all__ = ["console_table", "escape", "write_report"]
 
 
 def write_report(
-    run: RunStore | Path, scores: Scores | None = None, *, mode: Mode | None = None
+    run: RunStore | Path,
+    scores: Scores | None = None,
+    *,
+    mode: Mode | None = None,
+    png: bool = True,
 ) -> Path:
     """Write tables/report.md, report.html, image sheets and plots; returns report.md's path.
 
-    Makes the tables first where there are none. `mode` None is the manifest's.
+    Makes the tables first where there are none. `mode` None is the manifest's. Plots are SVG files,
+    and PNG files too if `png`.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
-    blocks = list(_blocks(store, scores, mode or store.manifest().mode))
+    blocks = list(_blocks(store, scores, mode or store.manifest().mode, png=png))
     folder = store.tables_dir
     page = to_html(blocks, store.manifest().name)
     write_bytes(folder / "report.html", page.encode())
@@ -58,14 +63,14 @@ def console_table(run: RunStore | Path | pd.DataFrame) -> str:
     return format_summary(store.summary(), remarks(store))
 
 
-def _blocks(store: RunStore, scores: Scores, mode: Mode) -> Iterator[Block]:
+def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterator[Block]:
     summary = records(store.summary()) or records(summarise(store, scores))
     found = records(store.compatibility()) or records(write_compatibility(store, scores))
     gallery, partial = read_gallery(store), remarks(store)
     folder = store.tables_dir / "plots"
     with ThreadPoolExecutor(1) as pool:  # Pillow works outside Python's lock, matplotlib inside
         drawing = pool.submit(write_sheets, gallery, store.tables_dir)
-        plots = _pictures(write_plots(found, folder), folder)
+        plots = _pictures(write_plots(found, folder, png=png), folder, "png" if png else "svg")
         sheets = drawing.result()
     yield from parts.heading(store, gallery)
     if mode == "paper":
@@ -87,9 +92,11 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode) -> Iterator[Block]:
     yield from parts.recipes(summary, found)
 
 
-def _pictures(plots: Mapping[str, Sequence[Plot]], folder: Path) -> dict[str, list[Picture]]:
+def _pictures(
+    plots: Mapping[str, Sequence[Plot]], folder: Path, suffix: str
+) -> dict[str, list[Picture]]:
     return {
-        plugin: [Picture(folder / f"{p.name}.png", p.alt, p.svg) for p in mine]
+        plugin: [Picture(folder / f"{p.name}.{suffix}", p.alt, p.svg) for p in mine]
         for plugin, mine in plots.items()
     }
 

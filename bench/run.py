@@ -308,7 +308,7 @@ class _Run:
         names, show_progress = metrics_asked(manifest, mode), self.request.show_progress
         preload(*_REPORTING)
         self.clock.metrics += score(self.store, names, show_progress=show_progress)
-        write_tables(self.store, mode=mode)
+        write_tables(self.store, mode=mode, png=False)  # `xbench report` draws them too
 
     def _outcome(self, plan: Plan, before: set[str]) -> RunOutcome:
         planned = {trial.trial_id for trial in plan.trials}

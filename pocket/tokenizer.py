@@ -1,11 +1,14 @@
 """A genuine CLIPTokenizer with a closed vocabulary: every word of the pocket world is one token."""
 
-from itertools import pairwise
-from typing import Any
+from __future__ import annotations
 
-from transformers import CLIPTokenizer
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from pocket.scenes import BACKGROUNDS, COLORS, SHAPES, SIZES
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 MAX_TOKENS = 20
 WORDS: tuple[str, ...] = (
@@ -22,6 +25,8 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 def build_tokenizer() -> CLIPTokenizer:
     """Byte-pair tokenizer whose merges make each word of `WORDS` one token; 20 tokens at most."""
+    from transformers import CLIPTokenizer  # seconds; words are checked without it
+
     merges: Any = []  # pairs of pieces, in rank order
     for word in WORDS:
         while len(pieces := _pieces(word, merges)) > 1:
