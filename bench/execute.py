@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -98,8 +100,8 @@ class Execution:
                 rows[trial.trial_id] = row
                 bar.update()
         fresh: list[tuple[str, bytes, Row]] = []
-        for trial, rendered in self._render(group, [t for t in missing if t.trial_id not in rows]):
-            row, png = self._store(trial, rendered)
+        open_trials = [t for t in missing if t.trial_id not in rows]
+        for trial, row, png in self._stored(self._render(group, open_trials)):
             rows[trial.trial_id] = row
             if png is not None:
                 fresh.append((trial.trial_id, png, row))
@@ -125,6 +127,23 @@ class Execution:
             effective_t0=cached.effective_t0,
             origin="cache",
         )
+
+    def _stored(
+        self, rendered: Iterator[tuple[Trial, Rendered]]
+    ) -> Iterator[tuple[Trial, Row, bytes | None]]:
+        """Store pictures on a thread, so that they are packed while the next ones are made.
+
+        They come in order, each as soon as it is written; what cannot be written is raised then.
+        """
+        waiting: deque[tuple[Trial, Future[tuple[Row, bytes | None]]]] = deque()
+        with ThreadPoolExecutor(1) as writer:
+            for trial, picture in rendered:
+                waiting.append((trial, writer.submit(self._store, trial, picture)))
+                while waiting and waiting[0][1].done():
+                    first, future = waiting.popleft()
+                    yield first, *future.result()
+            for trial, future in waiting:
+                yield trial, *future.result()
 
     def _store(self, trial: Trial, rendered: Rendered) -> tuple[Row, bytes | None]:
         facts: Row = {
