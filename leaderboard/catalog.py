@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.store import RunStore
+from leaderboard.run_files import FolderFiles, RunFiles
 
 TABLES: Mapping[str, str] = {
     "trials": "trials.parquet",
@@ -42,6 +43,11 @@ class Run:
     gate: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
     is_published: bool = False
+
+    @property
+    def files(self) -> RunFiles:
+        """Its pictures."""
+        return FolderFiles(self.folder)
 
     @property
     def label(self) -> str:

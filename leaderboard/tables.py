@@ -19,7 +19,8 @@ from leaderboard.catalog import Run
 
 SCHEMAS: Mapping[str, pa.Schema] = {
     "trials": schema.TRIALS,
-    "results": schema.RESULTS,
+    # a published run has small pictures too
+    "results": schema.RESULTS.append(pa.field("thumbnail", pa.string())),
     "scores": schema.SCORES,
     "summary": schema.SUMMARY,
     "compatibility": schema.COMPATIBILITY,
@@ -92,8 +93,8 @@ class RunTables:
     def _make_images(self) -> None:
         """One row an image: the plan with its result."""
         self._connection.execute(
-            "CREATE TABLE images AS SELECT t.*, r.status, r.image, r.image_sha256, r.seconds, "
-            "r.effective_t0, r.error FROM trials t LEFT JOIN results r USING (trial_id)"
+            "CREATE TABLE images AS SELECT t.*, r.status, r.image, r.thumbnail, r.image_sha256, "
+            "r.seconds, r.effective_t0, r.error FROM trials t LEFT JOIN results r USING (trial_id)"
         )
 
 

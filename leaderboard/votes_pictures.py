@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from leaderboard.run_files import file_inside
 from leaderboard.votes import VoteBook
 from leaderboard.votes_tasks import example_pictures
 
@@ -49,7 +50,7 @@ def _common_size(folder: Path, row: Any, pictures: Sequence[Any]) -> tuple[int, 
 
 
 def _size(folder: Path, name: str) -> tuple[int, int]:
-    path = _inside(folder, name)
+    path = file_inside(folder, name)
     try:
         with Image.open(path or "") as picture:
             return picture.size
@@ -58,7 +59,7 @@ def _size(folder: Path, name: str) -> tuple[int, int]:
 
 
 def _png(folder: Path, name: str | None, size_px: tuple[int, int] | None) -> bytes | None:
-    path = _inside(folder, name) if name else None
+    path = file_inside(folder, name) if name else None
     if path is None:
         return None
     try:
@@ -74,11 +75,3 @@ def _png(folder: Path, name: str | None, size_px: tuple[int, int] | None) -> byt
     buffer = io.BytesIO()
     pixels.save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
     return buffer.getvalue()
-
-
-def _inside(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder, also where links are followed; None elsewhere."""
-    if "\0" in name:
-        return None
-    path = (folder / name).resolve()
-    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
