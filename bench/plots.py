@@ -1,7 +1,6 @@
 """The plots of a report: PNG and SVG files, and SVG for a page. Loads matplotlib when it draws.
 
-Okabe and Ito's colors (2008, "Color Universal Design"), each with its own marker and dash, so that
-no line is told apart by color alone.
+Each method has a marker and a dash beside its color: no line is told apart by color alone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import write_bytes
+from bench.palette import GRAY, method_colors
 from bench.rows import Row, grouped
+from metrics.stats_pareto import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 PNG_DPI = 110
 _SIZE_INCHES = (5.2, 3.5)
 _INK = "#010203"  # becomes the page's text color in an embedded SVG
-_GRID = "#8b8b8b"
+_GRID = GRAY
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 3)))
 _KNOWN = {
-    "xadapter": ("#0072B2", "o", _DASHES[0]),
-    "sdedit": ("#E69F00", "s", _DASHES[1]),
-    "hires": ("#009E73", "^", _DASHES[3]),
-    "oracle": ("#CC79A7", "D", _DASHES[2]),
-    "base": (_GRID, "P", _DASHES[4]),
-    "floor": (_GRID, "v", _DASHES[2]),
+    "xadapter": ("o", _DASHES[0]),
+    "sdedit": ("s", _DASHES[1]),
+    "hires": ("^", _DASHES[3]),
+    "oracle": ("D", _DASHES[2]),
+    "base": ("P", _DASHES[4]),
+    "floor": ("v", _DASHES[2]),
 }
-_OTHERS = (("#D55E00", "X"), ("#56B4E9", "*"), ("#B8A800", "p"))
+_OTHERS = ("X", "*", "p")
 _SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -201,24 +202,12 @@ def _bars(figure: Figure, rows: Sequence[Row]) -> None:
     _finish(axes)
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other point beats in both coordinates, from left to right."""
-    front: list[tuple[float, float]] = []
-    for point in sorted(set(points), reverse=True):
-        if not front or point[1] > front[-1][1]:
-            front.append(point)
-    return front[::-1]
-
-
 def styles(methods: Iterator[str] | Sequence[str]) -> dict[str, tuple[str, str, Any]]:
     """Color, marker and dash of each method; the known ones always look the same."""
-    names = list(dict.fromkeys(methods))
-    others = [name for name in names if name not in _KNOWN]
-    looks: dict[str, tuple[str, str, Any]] = {n: _KNOWN[n] for n in names if n in _KNOWN}
-    for i, name in enumerate(others):
-        color, marker = _OTHERS[i % len(_OTHERS)]
-        looks[name] = (color, marker, _DASHES[i % len(_DASHES)])
-    return looks
+    colors = method_colors(methods)
+    others = [name for name in colors if name not in _KNOWN]
+    marks = {n: (_OTHERS[i % 3], _DASHES[i % len(_DASHES)]) for i, n in enumerate(others)}
+    return {name: (color, *(_KNOWN.get(name) or marks[name])) for name, color in colors.items()}
 
 
 def page_svg(svg: str) -> str:

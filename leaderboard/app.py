@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from leaderboard.views import overview, study
+from leaderboard.views import compare, handover, overview, plugin, provenance, study, tradeoff
 
 st.set_page_config(page_title="xbench", page_icon=":material/leaderboard:", layout="wide")
 PAGES = [
     st.Page(overview.show, title="Overview", url_path="overview", default=True),
+    st.Page(tradeoff.show, title="Trade-off", url_path="tradeoff"),
+    st.Page(handover.show, title="t0", url_path="t0"),
+    st.Page(plugin.show, title="Plugin", url_path="plugin"),
+    st.Page(compare.show, title="Compare", url_path="compare"),
     st.Page(study.show, title="Study", url_path="study"),
+    st.Page(provenance.show, title="Provenance", url_path="provenance"),
 ]
 st.navigation(PAGES, position="top").run()

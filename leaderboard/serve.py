@@ -14,6 +14,9 @@ _SETTINGS = {
     "client.toolbarMode": "minimal",
     "server.fileWatcherType": "none",
     "server.headless": True,
+    # of the palette of the charts; bright enough for text on each background
+    "theme.dark.primaryColor": "#56B4E9",
+    "theme.light.primaryColor": "#00609A",
 }
 
 
@@ -25,10 +28,13 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     import streamlit as st
     from starlette.middleware import Middleware
 
+    from leaderboard.pictures_web import picture_routes
     from leaderboard.votes_web import RaterCookie, study_routes
 
     if results is not None:
         os.environ[RESULTS_VARIABLE] = results
     path = Path(__file__).with_name(script)
-    app = st.App(path, routes=study_routes(), middleware=[Middleware(RaterCookie)])
+    app = st.App(
+        path, routes=[*study_routes(), *picture_routes()], middleware=[Middleware(RaterCookie)]
+    )
     app.run(config={**_SETTINGS, "server.port": port, "server.address": host})

@@ -7,6 +7,7 @@ cannot be read is left out and named in `problems`: a damaged run still opens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench import schema
+from bench.rows import Row
 from leaderboard.catalog import Run
 
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -47,6 +49,18 @@ class RunTables:
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
         """The rows of a query over `trials`, `results`, `images`, `scores`, ... ."""
         return self._connection.cursor().execute(sql, parameters).df()
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+        """The same as plain rows, in which a missing value is None."""
+        cursor = self._connection.cursor().execute(sql, parameters)
+        names = [column[0] for column in cursor.description or ()]
+        return [
+            {
+                n: None if isinstance(v, float) and isnan(v) else v
+                for n, v in zip(names, row, strict=True)
+            }
+            for row in cursor.fetchall()
+        ]
 
     def count(self, table: str) -> int:
         """The number of rows of a table."""
@@ -91,10 +105,12 @@ class RunTables:
         return True
 
     def _make_images(self) -> None:
-        """One row an image: the plan with its result."""
+        """One row an image: the plan with its result; `setting` numbers its method and knobs."""
         self._connection.execute(
             "CREATE TABLE images AS SELECT t.*, r.status, r.image, r.thumbnail, r.image_sha256, "
-            "r.seconds, r.effective_t0, r.error FROM trials t LEFT JOIN results r USING (trial_id)"
+            "r.seconds, r.effective_t0, r.error, dense_rank() OVER "
+            "(ORDER BY t.method, t.t0, t.plugin_scale, t.adapter_scale) AS setting "
+            "FROM trials t LEFT JOIN results r USING (trial_id)"
         )
 
 

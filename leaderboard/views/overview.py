@@ -7,13 +7,17 @@ import io
 import pandas as pd
 import streamlit as st
 
-from leaderboard.page import heading, tell_problems
-from leaderboard.plain import literal
-from leaderboard.selection import choose_some
+from bench.rows import records
+from leaderboard.charts import score_chart
+from leaderboard.numbers import ends, interval, known
+from leaderboard.page import NO_RUNS, heading, tell_problems
+from leaderboard.plain import literal, one_line
+from leaderboard.selection import choose_some, view_address
 from leaderboard.sources import current_runs, open_tables
 from leaderboard.standings import matching, method_rows, plugin_rows, ranked
 
 _FILTERS = {
+    "run": "Run",
     "family": "Family",
     "kind": "Plugin kind",
     "condition": "Condition",
@@ -21,49 +25,129 @@ _FILTERS = {
     "adapter": "Adapter version",
     "method": "Method",
 }
+_MAX_CHARTED = 60
+_NUMBER = "%.2f"
+_COLUMNS = {
+    "link": st.column_config.LinkColumn("Look", display_text="open", width="small"),
+    "rank": st.column_config.NumberColumn("Rank", width="small"),
+    "ranks": st.column_config.TextColumn("Rank interval", help="Ranks that the intervals allow"),
+    "plugin": "Plugin",
+    "method": "Method",
+    "t0": st.column_config.NumberColumn("t0", format="%.2f", width="small"),
+    "score": st.column_config.ProgressColumn(
+        "Score", format=_NUMBER, min_value=0, max_value=1, color="primary"
+    ),
+    "scores": st.column_config.TextColumn("95 % interval"),
+    "retention": st.column_config.NumberColumn("Retention", format=_NUMBER),
+    "gain": st.column_config.NumberColumn("Quality gain", format=_NUMBER),
+    "seconds": st.column_config.NumberColumn("s/image", format=_NUMBER),
+    "n_plugins": st.column_config.NumberColumn("Plugins", width="small"),
+    "n_unmeasured": st.column_config.NumberColumn("Not measured", width="small"),
+    "kind": "Kind",
+    "condition": "Condition",
+    "license": "License",
+    "run": "Run",
+    "adapter": "Adapter",
+}
 
 
 def show() -> None:
     """The page."""
     heading(
         "Do plugins survive the upgrade?",
-        "Compatibility: how much of a plugin's effect and of the upgrade's quality a method keeps.",
+        "The compatibility score (0 to 1) says how much of a plugin's effect and of the new "
+        "model's quality a method keeps at once, over all t0.",
     )
+    runs = current_runs()
+    if not runs:
+        st.info(NO_RUNS)
+        return
     frames = []
-    for run in current_runs().values():
+    for run in runs.values():
         tables = open_tables(run)
         tell_problems(f"{run.key}: {problem}" for problem in tables.problems)
         frames.append(plugin_rows(run, tables))
-    rows = pd.concat([f for f in frames if not f.empty] or frames[:1] or [pd.DataFrame()])
+    rows = pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
     if rows.empty:
         st.info("No run here has a compatibility table. `xbench report RUN` makes one.")
         return
-    _tables(_filtered(rows))
+    chosen = _filtered(rows)
+    if chosen.empty:
+        st.info("No plugin fits these filters.")
+        return
+    _chart(chosen)
+    _tables(chosen)
 
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
+    options_of = {column: sorted(set(rows[column])) for column in _FILTERS}
+    several = {column: options for column, options in options_of.items() if len(options) > 1}
+    wanted = {}
     with st.expander("Filters", icon=":material/filter_list:"):
-        wanted = {}
-        for column, label in _FILTERS.items():
-            options = sorted(set(rows[column]))
-            if len(options) > 1:
-                wanted[column] = choose_some(label, options, key=column)
+        columns = st.columns(3)
+        for i, (column, options) in enumerate(several.items()):
+            with columns[i % 3]:
+                wanted[column] = choose_some(_FILTERS[column], options, key=f"only_{column}")
+        if not several:
+            st.caption("There is nothing to choose from: all rows are alike.")
     return matching(rows, wanted)
+
+
+def _chart(rows: pd.DataFrame) -> None:
+    """Scores of the newest run among the rows, plugin by plugin."""
+    newest = rows["run"].iloc[0]
+    told = rows.loc[(rows["run"] == newest) & rows["score"].notna()].head(_MAX_CHARTED)
+    if told.empty:
+        return
+    shown = records(told)
+    for row in shown:
+        row["said"] = interval(row["score"], row["score_low"], row["score_high"])
+    st.subheader(literal(f"Scores of {newest}"), anchor=False)
+    alt = "; ".join(f"{row['plugin']} {row['method']} {row['said']}" for row in shown)
+    st.altair_chart(score_chart(shown), alt=one_line(f"Compatibility scores: {alt}"))
 
 
 def _tables(rows: pd.DataFrame) -> None:
     st.subheader("Methods", anchor=False)
-    st.dataframe(method_rows(rows), hide_index=True, alt="Methods ranked by compatibility score")
+    methods = method_rows(rows)
+    names = "rank ranks method score scores retention gain seconds n_plugins n_unmeasured"
+    _table(methods, [*names.split(), "run", "adapter"], "Methods ranked by compatibility score")
+    st.caption(
+        "Means over plugins. An interval is the mean of the plugins' bounds, so it is never too "
+        "narrow."
+    )
     st.subheader("Plugins", anchor=False)
     plugins = ranked(rows)
-    st.dataframe(plugins, hide_index=True, alt="Plugins ranked by compatibility score")
-    _downloads(plugins)
+    plugins["link"] = [
+        view_address("plugin", run=run, plugin=plugin)
+        for run, plugin in zip(plugins["run"], plugins["plugin"], strict=True)
+    ]
+    names = "link rank plugin method t0 score scores retention gain seconds kind condition license"
+    _table(plugins, [*names.split(), "run", "adapter"], "Plugins ranked by compatibility score")
+    _downloads(plugins.drop(columns="link"))
+
+
+def _table(rows: pd.DataFrame, names: list[str], alt: str) -> None:
+    shown = rows.copy()
+    for name, low, high in (
+        ("scores", "score_low", "score_high"),
+        ("ranks", "rank_low", "rank_high"),
+    ):
+        told = zip(shown[low], shown[high], strict=True)
+        shown[name] = [_ranks(a, b) if name == "ranks" else ends(a, b) for a, b in told]
+    st.dataframe(shown[names], hide_index=True, column_config=_COLUMNS, alt=alt)
+
+
+def _ranks(low: object, high: object) -> str:
+    if not (known(low) and known(high)):
+        return ""
+    return f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
 
 
 def _downloads(plugins: pd.DataFrame) -> None:
     parquet = io.BytesIO()
     plugins.to_parquet(parquet, index=False)
-    left, right = st.columns(2)
-    left.download_button("Download CSV", plugins.to_csv(index=False), "compatibility.csv")
-    right.download_button("Download Parquet", parquet.getvalue(), "compatibility.parquet")
-    st.caption(literal(f"{len(plugins)} rows"))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button("Download CSV", plugins.to_csv(index=False), "compatibility.csv")
+        st.download_button("Download Parquet", parquet.getvalue(), "compatibility.parquet")
+        st.caption(literal(f"{len(plugins)} rows"))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.modes import metrics_asked
-from bench.plots import page_svg, pareto_front, styles
+from bench.plots import page_svg, styles
 from bench.report import write_report
 from bench.report_blocks import Paragraph, Strong, Table
 from bench.report_html import to_html
@@ -20,6 +20,7 @@ from bench.score import score_run
 from bench.store import RunStore
 from bench.summary import summarise
 from metrics.pocket_scorer import PocketEncoder
+from metrics.stats_pareto import pareto_front
 from metrics.style_bank import StyleToBase
 from metrics.text import PocketClip
 from tests.bench.drawn_run import compatible_run, draw_run, drawn_metrics

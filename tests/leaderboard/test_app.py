@@ -34,7 +34,7 @@ def test_overview_ranks_methods_and_plugins(results: Path, monkeypatch: pytest.M
 def test_the_url_holds_the_filters(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RESULTS_VARIABLE, str(results))
     page = AppTest.from_file(APP, default_timeout=30)
-    page.query_params["license"] = "MIT"
+    page.query_params["only_license"] = "MIT"
     page.run()
     assert set(page.dataframe[1].value["plugin"]) == {"ink-lora"}
 
@@ -58,7 +58,7 @@ def test_a_damaged_run_says_what_is_wrong_and_its_text_stays_text(
 def test_an_empty_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
     page = AppTest.from_file(APP, default_timeout=30).run()
-    assert not page.exception and "xbench report" in page.info[0].value
+    assert not page.exception and "xbench run" in page.info[0].value
 
 
 def test_the_pages_never_load_torch() -> None:

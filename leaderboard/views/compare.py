@@ -1,0 +1,167 @@
+"""Compare: two runs, as a rule two versions of an adapter. Did anything get worse?"""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from bench.rows import Row
+from leaderboard.catalog import Run
+from leaderboard.charts import difference_chart
+from leaderboard.differences import (
+    FUNCTION,
+    Verdict,
+    common_methods,
+    common_metrics,
+    first_pair,
+    gate_of,
+    paired_images,
+    plugin_differences,
+    worst_pairs,
+)
+from leaderboard.numbers import interval, number
+from leaderboard.page import NO_RUNS, choose_run, heading, tell_problems
+from leaderboard.pictures_web import picture_address
+from leaderboard.plain import literal, one_line
+from leaderboard.selection import choose_one, choose_page
+from leaderboard.sources import current_runs
+from leaderboard.tables import RunTables
+
+_N_WORST = 8
+_PLUGINS_PER_PAGE = 25
+_CELL_PX = 150
+_VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warning}
+
+
+def show() -> None:
+    """The page."""
+    heading(
+        "Did the new weights make anything worse?",
+        "Two runs of the same prompts and seeds. Differences are turned so that above 0 the "
+        "candidate is better; intervals draw whole prompts.",
+    )
+    chosen = _choose_two()
+    if chosen is None:
+        return
+    (baseline, old), (candidate, new) = chosen
+    _verdict(baseline, candidate)
+    methods = common_methods(old, new)
+    if not methods:
+        st.info("The two runs have no method in common.")
+        return
+    left, right = st.columns(2)
+    with left:
+        method = choose_one("Method", methods, key="compared_method")
+    with right:
+        metrics = [FUNCTION, *common_metrics(old, new, method)]
+        metric = choose_one("Metric", metrics, key="compared_metric")
+    pairs = paired_images(old, new, metric=metric, method=method)
+    if pairs.empty:
+        st.info("The two runs share no image that was judged in the same way.")
+        return
+    _differences(pairs)
+    _worst(pairs, baseline, candidate)
+
+
+def _choose_two() -> tuple[tuple[Run, RunTables], tuple[Run, RunTables]] | None:
+    runs = current_runs()
+    if len(runs) < 2:
+        st.info("Comparing takes two runs." if runs else NO_RUNS)
+        return None
+    first = first_pair(runs)
+    left, right = st.columns(2)
+    with left:
+        baseline = choose_run("Baseline", key="baseline", runs=runs, default=first[0])
+    with right:
+        candidate = choose_run("Candidate", key="candidate", runs=runs, default=first[1])
+    if baseline is None or candidate is None:
+        return None
+    for run, tables in (baseline, candidate):
+        tell_problems(f"{run.key}: {problem}" for problem in tables.problems)
+    if baseline[0].key == candidate[0].key:
+        st.info("Choose two different runs.")
+        return None
+    return baseline, candidate
+
+
+def _verdict(baseline: Run, candidate: Run) -> None:
+    found = gate_of(baseline, candidate)
+    st.subheader("The gate's verdict", anchor=False)
+    if found is None:
+        st.info(
+            literal(
+                "No gate compared this candidate with this baseline. To get a verdict: xbench gate "
+                f"{baseline.key} {candidate.key}"
+            )
+        )
+        return
+    n_lost = sum(test["verdict"] == "regression" for test in found.tests)
+    told = f"{found.verdict or 'unknown'}: {n_lost} of {len(found.tests)} tests found a loss"
+    _VERDICTS.get(found.verdict, st.warning)(literal(told))
+    with st.expander("Its tests", expanded=n_lost > 0, icon=":material/checklist:"):
+        rows = [_test_row(test) for test in found.tests]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Every test of the gate")
+        st.caption(literal(_when(found)))
+
+
+def _test_row(test: Row) -> Row:
+    return {
+        "Plugin": one_line(test["plugin"]),
+        "Metric": one_line(test["metric"]),
+        "Better": one_line(test["better"]),
+        "Verdict": one_line(test["verdict"]),
+        "Candidate - baseline": interval(
+            test["difference"], test["low"], test["high"], signed=True
+        ),
+        "Margin": test["margin"],
+        "Prompts": test["n_prompts"],
+        "Reason": one_line(test["reason"]),
+    }
+
+
+def _when(found: Verdict) -> str:
+    return (
+        f"Made {found.created or 'at an unknown time'}. Verdicts are corrected for the number of "
+        "tests and for early looks; the intervals are not."
+    )
+
+
+def _differences(pairs: pd.DataFrame) -> None:
+    st.subheader("Differences by plugin", anchor=False)
+    rows = plugin_differences(pairs)
+    page = choose_page(len(rows), per_page=_PLUGINS_PER_PAGE, key="plugins_page")
+    shown = rows[page * _PLUGINS_PER_PAGE : (page + 1) * _PLUGINS_PER_PAGE]
+    several = len({row["metric"] for row in rows}) > 1
+    for row in shown:
+        row["said"] = interval(row["value"], row["low"], row["high"], signed=True)
+        row["plugin"] = f"{row['plugin']}, {row['metric']}" if several else row["plugin"]
+    alt = "; ".join(f"{row['plugin']} {row['said']}" for row in shown)
+    st.altair_chart(difference_chart(shown, title="candidate better \u2192"), alt=one_line(alt))
+    frame = pd.DataFrame(shown)[["plugin", "metric", "said", "n", "n_prompts", "reason"]]
+    frame.columns = ["Plugin", "Metric", "Difference [95 %]", "Images", "Prompts", "Remark"]
+    with st.expander("As a table", icon=":material/table:"):
+        st.dataframe(frame, hide_index=True, alt="Differences by plugin")
+
+
+def _worst(pairs: pd.DataFrame, baseline: Run, candidate: Run) -> None:
+    st.subheader("Images that got worse most", anchor=False)
+    rows = worst_pairs(pairs, n=_N_WORST)
+    if not rows:
+        st.info("No image got worse.")
+        return
+    with st.container(horizontal=True):
+        for row in rows:
+            with st.container(border=True, width=2 * _CELL_PX + 60, gap="small"):
+                _pair(row, baseline, candidate)
+
+
+def _pair(row: Row, baseline: Run, candidate: Run) -> None:
+    sides = (("baseline", baseline, "old"), ("candidate", candidate, "new"))
+    for column, (name, run, end) in zip(st.columns(2), sides, strict=True):
+        address = picture_address(run, "small", row[f"trial_{end}"])
+        told = f"{name}: {number(row[f'value_{end}'])}"
+        column.image(address, literal(told), alt=one_line(f"{name}: {row['prompt'] or ''}"))
+    change = number(row["difference"], signed=True)
+    st.caption(
+        literal(f"{row['plugin']}, {row['label']}, {row['metric']} {change}: {row['prompt'] or ''}")
+    )

@@ -1,0 +1,81 @@
+"""t0: every metric over the share of the schedule that the new model redoes."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from bench.rows import Row
+from leaderboard.charts import curve_chart
+from leaderboard.curves import curve_rows, metrics_of, recommendations
+from leaderboard.numbers import interval, number
+from leaderboard.page import choose_plugin, heading
+from leaderboard.plain import literal, one_line
+from leaderboard.settings import setting_label
+from leaderboard.tables import RunTables
+
+_FIRST_METRICS = 4
+
+
+def show() -> None:
+    """The page."""
+    heading(
+        "How long should the new model draw?",
+        "t0 is the share of the noise schedule that the new model redoes. Bands are 95 % "
+        "intervals; methods without t0 are dashed; dotted uprights are recommended t0.",
+    )
+    chosen = choose_plugin()
+    if chosen is None:
+        return
+    _run, tables, plugin = chosen
+    names = metrics_of(tables, plugin)
+    if not names:
+        st.info("This run has no summary of this plugin. `xbench report RUN` makes it.")
+        return
+    shown = st.multiselect(
+        "Metrics",
+        names,
+        names[:_FIRST_METRICS],
+        key="metrics",
+        bind="query-params",
+        format_func=one_line,
+    )
+    told = recommendations(tables, plugin)
+    _tell_recommended(told)
+    columns = st.columns(2)
+    for i, metric in enumerate(shown):
+        with columns[i % 2]:
+            _curve(tables, plugin, metric, told)
+
+
+def _tell_recommended(rows: list[Row]) -> None:
+    best = next((row for row in rows if row["recommended"]), None)
+    if best is None:
+        st.info("No setting is recommended: none was measured to keep enough of the plugin.")
+        return
+    score = interval(best["score"], best["score_low"], best["score_high"])
+    kept = interval(best["retention"], best["retention_low"], best["retention_high"])
+    gained = interval(best["gain"], best["gain_low"], best["gain_high"])
+    st.success(
+        literal(
+            f"Recommended: {setting_label(best)}, score {score}: keeps {kept} of the plugin and "
+            f"has {gained} of the gain in quality (chosen on half of the prompts, measured on the "
+            "other half)."
+        ),
+        icon=":material/recommend:",
+    )
+
+
+def _curve(tables: RunTables, plugin: str, metric: str, told: list[Row]) -> None:
+    rows = curve_rows(tables, plugin, metric)
+    if not rows:
+        st.info(literal(f"{metric}: no values"))
+        return
+    for row in rows:
+        row["said"] = interval(row["value"], row["low"], row["high"])
+    better = rows[0]["better"]
+    st.subheader(literal(metric), anchor=False)
+    st.caption(literal(f"{better} is better" if better else ""))
+    alt = f"{metric} of {plugin} over t0: " + "; ".join(
+        f"{row['label']} {number(row['value'])}" for row in rows
+    )
+    st.altair_chart(curve_chart(rows, title=one_line(metric), recommended=told), alt=one_line(alt))

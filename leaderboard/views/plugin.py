@@ -1,0 +1,76 @@
+"""Plugin: what it is, what was loaded of it, and its images under every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from leaderboard.catalog import Run
+from leaderboard.numbers import number
+from leaderboard.page import choose_plugin, heading
+from leaderboard.plain import literal, one_line
+from leaderboard.plugin_facts import audit_of, audit_rows, card_of, source_page
+from leaderboard.selection import choose_part
+from leaderboard.tables import RunTables
+from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
+
+_MAX_AUDIT_ROWS = 500
+_PARTS: dict[str, Callable[[Run, RunTables, str], None]] = {
+    "Images": show_grid,
+    "Best and worst": show_extremes,
+    "Side by side": show_side_by_side,
+}
+
+
+def show() -> None:
+    """The page."""
+    heading("Plugin", "One plugin: where it comes from, what was loaded of it, what it draws.")
+    chosen = choose_plugin()
+    if chosen is None:
+        return
+    run, tables, plugin = chosen
+    part = choose_part("Part", [*_PARTS, "Card"], key="part")
+    if part == "Card":
+        _card(run, plugin)
+        _audit(tables, plugin)
+    else:
+        _PARTS[part](run, tables, plugin)
+
+
+def _card(run: Run, plugin: str) -> None:
+    st.subheader(literal(plugin), anchor=False)
+    card = card_of(run, plugin)
+    if not card:
+        st.info("The manifest has no entry of this name: it may be a stack of plugins.")
+        return
+    rows = [{"What": title, "Value": one_line(value)} for title, value in card.items()]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=f"What {one_line(plugin)} is")
+    page = source_page(run, plugin)
+    if page is not None:
+        st.link_button("Open its source", page, icon=":material/open_in_new:")
+
+
+def _audit(tables: RunTables, plugin: str) -> None:
+    st.subheader("Load audit", anchor=False)
+    counts = audit_of(tables, plugin)
+    if counts is None:
+        st.info("This run has no load audit of this plugin.")
+        return
+    shown = {
+        "rows": counts["n"],
+        "applied": counts["n_applied"],
+        "missing": counts["n_missing"],
+        "not asked for": counts["n_extra"],
+        "bad values": counts["n_bad"],
+    }
+    with st.container(horizontal=True):
+        for title, value in shown.items():
+            st.metric(title, f"{int(value or 0):,}", width=140, border=True)
+    st.caption(literal(f"Largest error beyond rounding: {number(counts['max_error'])}"))
+    only_told = st.toggle("Only rows with a remark", key="remarks", bind="query-params")
+    rows = audit_rows(tables, plugin, only_told=only_told, most=_MAX_AUDIT_ROWS)
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="The load audit, module by module")
+    if len(rows) == _MAX_AUDIT_ROWS:
+        st.caption(literal(f"The first {_MAX_AUDIT_ROWS} rows are shown."))

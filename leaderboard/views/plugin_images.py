@@ -1,0 +1,203 @@
+"""A plugin's images: all of them page by page, the best and worst, two over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import streamlit as st
+
+from bench.rows import Row
+from leaderboard.catalog import Run
+from leaderboard.curves import metrics_of
+from leaderboard.gallery import (
+    Scene,
+    case_ids,
+    count_images,
+    extreme_images,
+    image_metrics,
+    images_per_page,
+    read_page,
+    read_scene,
+    scores_of,
+    seeds_of,
+)
+from leaderboard.numbers import number
+from leaderboard.pictures_web import picture_address
+from leaderboard.plain import literal, one_line
+from leaderboard.selection import choose_one, choose_page, choose_some
+from leaderboard.settings import Setting, settings_of
+from leaderboard.slider import compare_pictures
+from leaderboard.tables import RunTables
+
+_CELL_PX = 124
+_N_EXTREMES = 6
+_MAX_CASES = 500
+Scores = dict[str, dict[str, float | None]]
+
+
+def show_grid(run: Run, tables: RunTables, plugin: str) -> None:
+    """Every case under every setting with its scores, 24 images a page."""
+    settings = settings_of(tables, plugin)
+    left, right = st.columns(2)
+    with left:
+        methods = choose_some("Methods", _methods(settings), key="methods")
+        settings = [s for s in settings if s.method in methods]
+    with right:
+        metrics = _choose_metrics(tables, plugin)
+    per_page = images_per_page(len(settings))
+    n_images = count_images(tables, plugin, settings)
+    page = choose_page(n_images, per_page=per_page)
+    scenes = read_page(tables, plugin, settings, page=page, per_page=per_page)
+    if not scenes:
+        st.info("There are no such images.")
+        return
+    trials = [row["trial_id"] for scene in scenes for row in scene.images]
+    scores = scores_of(tables, trials, metrics, plugin=plugin)
+    labels = {setting.number: setting.label for setting in settings}
+    for scene in scenes:
+        _scene(run, scene, labels, scores)
+    first = page * per_page + 1
+    st.caption(literal(f"Images {first} to {first + len(trials) - 1} of {n_images:,}"))
+
+
+def _scene(run: Run, scene: Scene, labels: dict[int, str], scores: Scores) -> None:
+    st.markdown(f"**{literal(scene.prompt)}**")
+    st.caption(literal(f"case {scene.case_id}, seed {scene.seed}"))
+    with st.container(horizontal=True):
+        if scene.condition_trial is not None:
+            address = picture_address(run, "condition", scene.condition_trial)
+            with st.container(width=_CELL_PX, gap=None):
+                st.image(address, width="stretch", alt=f"condition of {one_line(scene.prompt)}")
+                st.caption("condition")
+        for row in scene.images:
+            label = labels.get(row["setting"], "")
+            show_picture(run, row, label, scores.get(row["trial_id"], {}))
+
+
+def show_picture(run: Run, row: Row, label: str, scores: dict[str, float | None]) -> None:
+    """One image with its setting and scores below; why there is none where it failed."""
+    with st.container(width=_CELL_PX, gap=None):
+        if row["status"] == "ok":
+            address = picture_address(run, "small", row["trial_id"], version=row["image_sha256"])
+            alt = f"{label}: {row['prompt'] or ''}"
+            st.image(address, width="stretch", alt=one_line(alt))
+        else:
+            st.warning(literal(f"{row['status'] or 'not rendered yet'}: {row['error'] or ''}"))
+        told = [f"{name} {number(value)}" for name, value in scores.items()]
+        st.caption("  \n".join(literal(line) for line in [label, *told]))
+
+
+def show_extremes(run: Run, tables: RunTables, plugin: str) -> None:
+    """The best and the worst images of a setting by a metric, each beside the base model's."""
+    directions = image_metrics(tables, plugin)
+    settings = settings_of(tables, plugin)
+    if not directions or not settings:
+        st.info("No image of this plugin has a score.")
+        return
+    left, right = st.columns(2)
+    with left:
+        preferred = next((s.label for s in settings if s.method == "xadapter"), None)
+        own = [s for s in settings if s.method != "floor"] or settings
+        label = choose_one("Setting", [s.label for s in own], key="setting", default=preferred)
+        setting = next(s for s in own if s.label == label)
+    with right:
+        metric = choose_one("Metric", _first_ones(tables, plugin, directions), key="metric")
+    base = next((s for s in settings if s.method == "base"), None)
+    ends: tuple[tuple[Literal["best", "worst"], str], ...] = (("best", "Best"), ("worst", "Worst"))
+    for end, title in ends:
+        st.subheader(title, anchor=False)
+        rows = extreme_images(
+            tables,
+            plugin,
+            setting,
+            metric=metric,
+            better=directions[metric],
+            end=end,
+            n=_N_EXTREMES,
+        )
+        if not rows:
+            st.info("No image of this setting has this score.")
+        _beside_base(run, tables, plugin, rows, base=base, setting=setting, metric=metric)
+
+
+def _beside_base(
+    run: Run,
+    tables: RunTables,
+    plugin: str,
+    rows: Sequence[Row],
+    *,
+    base: Setting | None,
+    setting: Setting,
+    metric: str,
+) -> None:
+    with st.container(horizontal=True):
+        for row in rows:
+            with st.container(width=2 * _CELL_PX + 60, border=True):
+                with st.container(horizontal=True):
+                    if base is not None and base != setting:
+                        own = {"case_id": row["case_id"], "seed": int(row["seed"] or 0)}
+                        scene = read_scene(tables, plugin, [base], **own)
+                        for found in scene.images if scene else ():
+                            show_picture(run, found, base.label, {})
+                    show_picture(run, row, setting.label, {metric: row["value"]})
+                st.caption(literal(row["prompt"]))
+
+
+def show_side_by_side(run: Run, tables: RunTables, plugin: str) -> None:
+    """Two settings of one case over each other."""
+    settings, cases = settings_of(tables, plugin), case_ids(tables, plugin, most=_MAX_CASES)
+    labels = [s.label for s in settings]
+    if len(settings) < 2 or not cases:
+        st.info("There is nothing to compare: this plugin has only one setting.")
+        return
+    upper = st.columns(2)
+    with upper[0]:
+        case_id = choose_one("Case", list(cases), key="case")
+    with upper[1]:
+        seeds = [str(seed) for seed in seeds_of(tables, plugin)]
+        seed = int(choose_one("Seed", seeds, key="seed"))
+    lower = st.columns(2)
+    with lower[0]:
+        left = choose_one("Left", labels, key="left")
+    with lower[1]:
+        preferred = next((s.label for s in settings if s.method == "xadapter"), labels[1])
+        right = choose_one("Right", labels, key="right", default=preferred)
+    chosen = [next(s for s in settings if s.label == label) for label in (left, right)]
+    scene = read_scene(tables, plugin, chosen, case_id=case_id, seed=seed)
+    by_setting = {row["setting"]: row for row in scene.images} if scene else {}
+    sides = [_side(run, by_setting.get(s.number), s.label) for s in chosen]
+    if sides[0] is None or sides[1] is None:
+        st.info("One of the two images is not there.")
+        return
+    st.markdown(f"**{literal(cases[case_id])}**")
+    compare_pictures(left=sides[0], right=sides[1], key="slider")
+
+
+def _side(run: Run, row: Row | None, label: str) -> dict[str, str] | None:
+    if row is None or row["status"] != "ok":
+        return None
+    address = picture_address(run, "full", row["trial_id"], version=row["image_sha256"])
+    return {"address": address, "name": label, "alt": one_line(f"{label}: {row['prompt'] or ''}")}
+
+
+def _choose_metrics(tables: RunTables, plugin: str) -> list[str]:
+    names = _first_ones(tables, plugin, image_metrics(tables, plugin))
+    return st.multiselect(
+        "Scores",
+        names,
+        names[:2],
+        key="scores",
+        bind="query-params",
+        format_func=one_line,
+    )
+
+
+def _first_ones(tables: RunTables, plugin: str, known: dict[str, str]) -> list[str]:
+    """Metrics of single images, the one that tells what the plugin is for first."""
+    ordered = [name for name in metrics_of(tables, plugin) if name in known]
+    return ordered + [name for name in known if name not in ordered]
+
+
+def _methods(settings: Sequence[Setting]) -> list[str]:
+    return list(dict.fromkeys(setting.method for setting in settings))

@@ -1,0 +1,48 @@
+"""Provenance: where a run's numbers come from, and how to make them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import streamlit as st
+import yaml
+
+from leaderboard.page import choose_run, heading, tell_problems
+from leaderboard.plain import one_line
+from leaderboard.repeat import commands_of, facts_of, group_of
+
+_GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
+
+
+def show() -> None:
+    """The page."""
+    heading("Where do the numbers come from?", "What was run, with what, and how to repeat it.")
+    found = choose_run()
+    if found is None:
+        return
+    run, tables = found
+    tell_problems(tables.problems)
+    commands = commands_of(run)
+    if commands:
+        st.subheader("Repeat it", anchor=False)
+        st.code("\n".join(one_line(line) for line in commands), language=None, wrap_lines=True)
+    st.subheader("The run", anchor=False)
+    _table(facts_of(run), "Facts of the run")
+    columns = st.columns(2)
+    for i, (name, title) in enumerate(_GROUPS.items()):
+        group = group_of(run, name)
+        if group:
+            with columns[i % 2]:
+                st.subheader(title, anchor=False)
+                _table(group, title)
+    st.subheader("Manifest", anchor=False)
+    text = yaml.safe_dump(dict(run.manifest), sort_keys=False, allow_unicode=True)
+    st.download_button("Download the manifest", text, "manifest.yaml", "application/yaml")
+    with st.expander("Show it"):
+        st.code(text, language="yaml")
+
+
+def _table(facts: Mapping[str, str], alt: str) -> None:
+    rows = [{"What": one_line(name), "Value": one_line(told)} for name, told in facts.items()]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=alt)

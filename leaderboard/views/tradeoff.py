@@ -1,0 +1,69 @@
+"""Trade-off: what a setting keeps of a plugin against what it gains in quality."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from bench.rows import Row
+from leaderboard.catalog import Run
+from leaderboard.charts import plane_chart
+from leaderboard.numbers import interval
+from leaderboard.page import choose_plugin, heading
+from leaderboard.pictures_web import picture_address
+from leaderboard.plain import literal, one_line
+from leaderboard.plane import ENDS, front_of, plane_rows
+
+_COLUMNS = {
+    "label": "Setting",
+    "said_retention": "Retention [95 %]",
+    "said_gain": "Quality gain [95 %]",
+    "seconds": st.column_config.NumberColumn("s/image", format="%.2f"),
+    "on_front": st.column_config.CheckboxColumn("On the front"),
+}
+
+
+def show() -> None:
+    """The page."""
+    heading(
+        "What does quality cost?",
+        "Each point is a setting: to the right it keeps more of the plugin, higher up it has more "
+        "of the new model's quality. Numbers beside points are t0; the thick gray line joins the "
+        "settings that no other beats in both.",
+    )
+    chosen = choose_plugin()
+    if chosen is None:
+        return
+    run, tables, plugin = chosen
+    rows = plane_rows(tables, plugin)
+    if not rows:
+        st.info("This plugin has no setting with both retention and quality gain.")
+        return
+    for row in rows:
+        _describe(run, row)
+    alt = f"Retention against quality gain of {one_line(plugin)}: " + "; ".join(
+        f"{row['label']} {row['said_retention']}, {row['said_gain']}" for row in rows
+    )
+    st.altair_chart(plane_chart(rows, front_of(rows)), alt=alt)
+    st.caption(literal(_how_measured(rows[0])))
+    frame = pd.DataFrame(rows)[list(_COLUMNS)]
+    st.dataframe(frame, hide_index=True, column_config=_COLUMNS, alt="The settings as a table")
+
+
+def _describe(run: Run, row: Row) -> None:
+    """Add what the chart and the table say of a setting."""
+    for name in ENDS:
+        row[f"said_{name}"] = interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    trial = row["trial_id"]
+    row["image"] = (
+        picture_address(run, "small", trial, version=row["image_sha256"]) if trial else None
+    )
+
+
+def _how_measured(row: Row) -> str:
+    reference = {"oracle": "a plugin made for the new model", "upgraded": "the new model alone"}
+    return (
+        f"Retention by {row['function_metric']}: 0 is the new model without the plugin, 1 the old "
+        f"model with it. Quality gain by {row['gain_metric']}: 0 is the old model, 1 is "
+        f"{reference.get(row['gain_reference'] or '', 'the reference')}."
+    )
