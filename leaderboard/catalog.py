@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.store import RunStore
-from leaderboard.run_files import FolderFiles, RunFiles
+from leaderboard.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
 TABLES: Mapping[str, str] = {
     "trials": "trials.parquet",
@@ -31,7 +31,8 @@ class Run:
     """One run: where its tables lie on this machine, its facts, and what is wrong with it.
 
     `tables` maps the names of `TABLES` to Parquet files, the newest part last; `stamp` changes
-    whenever a file of the run does.
+    whenever a file of the run does. A published run has a `store` with its `objects` by table;
+    `leaderboard.published.with_tables` brings them to this machine.
     """
 
     key: str
@@ -42,12 +43,18 @@ class Run:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
-    is_published: bool = False
+    store: ObjectStore | None = None
+    objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it was written by `xbench publish`."""
+        return self.store is not None
 
     @property
     def files(self) -> RunFiles:
         """Its pictures."""
-        return FolderFiles(self.folder)
+        return FolderFiles(self.folder) if self.store is None else PublishedFiles(self.store)
 
     @property
     def label(self) -> str:
@@ -100,11 +107,12 @@ def read_run(folder: Path) -> Run:
         stamp=_stamp(folder, tables),
         manifest=_yaml(folder / "manifest.yaml", problems),
         gate=_json(folder / "gate.json", problems),
-        problems=(*problems, *_state_problems(facts)),
+        problems=(*problems, *state_problems(facts)),
     )
 
 
-def _state_problems(facts: Mapping[str, Any]) -> list[str]:
+def state_problems(facts: Mapping[str, Any]) -> list[str]:
+    """What a run's facts say against its numbers."""
     status = text_of(facts.get("status"))
     counts = facts.get("counts")
     failed = counts.get("failed") if isinstance(counts, dict) else None

@@ -10,16 +10,17 @@ from leaderboard.catalog import Run
 from leaderboard.plain import literal
 from leaderboard.plane import plugins_of
 from leaderboard.selection import choose_one
-from leaderboard.sources import current_runs, open_tables
+from leaderboard.sources import current_runs, open_tables, results_problems
 from leaderboard.tables import RunTables
 
 NO_RUNS = "There are no results here yet. `xbench run --manifest pocket` makes some."
 
 
 def heading(title: str, explanation: str) -> None:
-    """The page's title with one sentence below."""
+    """The page's title with one sentence below, and what is wrong with the results' place."""
     st.title(title, anchor=False)
     st.caption(explanation)
+    tell_problems(results_problems())
 
 
 def tell_problems(problems: Iterable[str]) -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-MAX_FILE_BYTES = 64 << 20
+from bench.published import MAX_PICTURE_BYTES, file_inside, is_object
+
+__all__ = ["FolderFiles", "ObjectStore", "PublishedFiles", "RunFiles", "file_inside"]
 
 
 class RunFiles(Protocol):
@@ -14,6 +16,18 @@ class RunFiles(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is none, or it lies elsewhere, or it is too large."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """A published store, by the names of its objects."""
+
+    def picture(self, name: str) -> bytes | None:
+        """A picture's content, None where it cannot be had."""
+        ...
+
+    def fetch(self, name: str) -> Path:
+        """A table as a file of this machine; `UserError` where it cannot be had."""
         ...
 
 
@@ -29,15 +43,17 @@ class FolderFiles:
         if path is None:
             return None
         try:
-            return path.read_bytes() if path.stat().st_size <= MAX_FILE_BYTES else None
+            return path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else None
         except OSError:
             return None
 
 
-def file_inside(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder, also where links are followed; None elsewhere."""
-    try:
-        path = (folder / name).resolve()
-        return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long, NUL, a loop of links
-        return None
+@dataclass(frozen=True)
+class PublishedFiles:
+    """The pictures of a published run."""
+
+    store: ObjectStore
+
+    def read(self, name: str) -> bytes | None:
+        """A picture of the store by its object's name; no other name reaches anything."""
+        return self.store.picture(name) if is_object(name, "webp", "png") else None

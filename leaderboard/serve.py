@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from leaderboard.votes_source import RESULTS_VARIABLE
+from leaderboard.sources import RESULTS_VARIABLE
 
 _SCRIPT = "app.py"
 _SETTINGS = {

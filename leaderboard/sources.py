@@ -4,30 +4,70 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
+from bench.cache import cache_folder
+from bench.errors import UserError
+from bench.places import is_remote, open_place
+from bench.published import INDEX
 from leaderboard.catalog import Run, find_runs
+from leaderboard.published import PublishedStore, with_tables
+from leaderboard.published_cache import TableCache
 from leaderboard.tables import RunTables
-from leaderboard.votes_source import RESULTS_VARIABLE
 
+RESULTS_VARIABLE = "XBENCH_RESULTS"
+SHIPPED = Path(__file__).with_name("shipped")
+_OWN = "runs"
 _MAX_OPEN = 8
 _OPEN: OrderedDict[tuple[str, int], RunTables] = OrderedDict()
 _LOCK = Lock()
 
 
+def shown_results() -> tuple[str, bool]:
+    """The folder or URL that this server shows, and whether it is the shipped results.
+
+    XBENCH_RESULTS, else `runs/` if it holds any run, else the results that come with xbench.
+    """
+    named = os.environ.get(RESULTS_VARIABLE)
+    if named:
+        return named, False
+    has_runs = (Path(_OWN) / "run.json").is_file() or any(Path(_OWN).glob("*/run.json"))
+    if has_runs or not _is_store(SHIPPED):
+        return _OWN, False
+    return str(SHIPPED), True
+
+
 def results_address() -> str:
     """The folder or URL that this server shows."""
-    return os.environ.get(RESULTS_VARIABLE) or "runs"
+    return shown_results()[0]
 
 
 def current_runs() -> dict[str, Run]:
     """All runs by key, the newest first, as they are now."""
-    return find_runs(Path(results_address()))
+    try:
+        store = _store()
+    except UserError:  # no address of a store: `results_problems` says so
+        return {}
+    return find_runs(Path(results_address())) if store is None else store.runs()
+
+
+def results_problems() -> tuple[str, ...]:
+    """What is wrong with the place of the results itself."""
+    try:
+        store = _store()
+    except UserError as error:
+        return (str(error),)
+    if store is None:
+        return ()
+    store.runs()  # asks the place where that was long ago
+    return store.problems
 
 
 def open_tables(run: Run) -> RunTables:
     """A run's tables; read once as long as no file of the run changes."""
+    run = with_tables(run)
     place = (str(run.folder), run.stamp)
     with _LOCK:
         if place not in _OPEN:
@@ -36,3 +76,22 @@ def open_tables(run: Run) -> RunTables:
         while len(_OPEN) > _MAX_OPEN:
             _OPEN.popitem(last=False)
         return _OPEN[place]
+
+
+def _store() -> PublishedStore | None:
+    """The published store that is shown; None for a folder of run directories."""
+    address = results_address()
+    if is_remote(address) or _is_store(Path(address)):
+        return _opened(address, str(cache_folder()))
+    return None
+
+
+@lru_cache(maxsize=4)
+def _opened(address: str, cache: str) -> PublishedStore:
+    source = None if is_remote(address) else Path(address)
+    tables = TableCache(Path(cache) / "published", source=source)
+    return PublishedStore(open_place(address), tables)
+
+
+def _is_store(folder: Path) -> bool:
+    return any((folder / INDEX).glob("*.json")) and not (folder / "run.json").is_file()

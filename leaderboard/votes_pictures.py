@@ -8,66 +8,64 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from leaderboard.run_files import file_inside
+from leaderboard.run_files import RunFiles
 from leaderboard.votes import VoteBook
 from leaderboard.votes_tasks import example_pictures
 
-FolderOf = Callable[[str], Path | None]  # run id -> the run's folder, where it is here
+FilesOf = Callable[[str], RunFiles | None]  # run id -> the run's pictures, where it is here
 N_EXAMPLES = 3
 _MAX_PIXELS = 4096 * 4096
 _PNG_COMPRESSION = 3
 
 
-def study_picture(book: VoteBook, folder_of: FolderOf, *, what: str, key: str) -> bytes | None:
+def study_picture(book: VoteBook, files_of: FilesOf, *, what: str, key: str) -> bytes | None:
     """PNG of a picture, of its condition or of an example of its style; None where there is none.
 
-    `what` is `picture`, `condition` or `example-N`. Nothing outside the run's folder is read.
+    `what` is `picture`, `condition` or `example-N`. Nothing outside the run is read.
     """
     row = book.picture(key)
-    folder = folder_of(row.run_id) if row is not None else None
-    if row is None or folder is None:
+    files = files_of(row.run_id) if row is not None else None
+    if row is None or files is None:
         return None
     if what == "condition":
-        return _png(folder, row.condition_path, None)
+        return _png(files, row.condition_path, None)
     pictures = book.pictures(row.study_id)
     if what == "picture":
-        return _png(folder, row.image, _common_size(folder, row, pictures))
+        return _png(files, row.image, _common_size(files, row, pictures))
     examples = example_pictures(pictures, row, n=N_EXAMPLES)
     names = [f"example-{n}" for n in range(len(examples))]
-    return _png(folder, examples[names.index(what)].image, None) if what in names else None
+    return _png(files, examples[names.index(what)].image, None) if what in names else None
 
 
-def _common_size(folder: Path, row: Any, pictures: Sequence[Any]) -> tuple[int, int]:
+def _common_size(files: RunFiles, row: Any, pictures: Sequence[Any]) -> tuple[int, int]:
     """The largest width and height in px among the pictures of one plugin, case and seed."""
     scene = (row.plugin, row.case_id, row.seed)
-    sizes = [_size(folder, p.image) for p in pictures if (p.plugin, p.case_id, p.seed) == scene]
+    sizes = [_size(files, p.image) for p in pictures if (p.plugin, p.case_id, p.seed) == scene]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
-def _size(folder: Path, name: str) -> tuple[int, int]:
-    path = file_inside(folder, name)
+def _size(files: RunFiles, name: str) -> tuple[int, int]:
     try:
-        with Image.open(path or "") as picture:
+        with Image.open(io.BytesIO(files.read(name) or b"")) as picture:
             return picture.size
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return 0, 0
 
 
-def _png(folder: Path, name: str | None, size_px: tuple[int, int] | None) -> bytes | None:
-    path = file_inside(folder, name) if name else None
-    if path is None:
+def _png(files: RunFiles, name: str | None, size_px: tuple[int, int] | None) -> bytes | None:
+    content = files.read(name) if name else None
+    if content is None:
         return None
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(content)) as picture:
             if picture.width * picture.height > _MAX_PIXELS:
                 return None
             pixels = picture.convert("RGB")
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return None
     if size_px is not None and pixels.size != size_px:
         pixels = pixels.resize(size_px, Image.Resampling.LANCZOS)

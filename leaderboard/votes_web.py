@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bench.errors import UserError
 from leaderboard.votes_home import COOKIE, Voting, voting
 from leaderboard.votes_pictures import study_picture
-from leaderboard.votes_source import folder_of_run
+from leaderboard.votes_source import files_of_run
 from leaderboard.votes_tokens import TOKEN_DAYS
 
 IMAGE_ROUTE = "/study-image"
@@ -40,7 +40,7 @@ def study_routes() -> list[Route]:
 
 def _image(*, what: str, key: str) -> bytes | None:
     try:
-        return study_picture(voting().book, folder_of_run, what=what, key=key)
+        return study_picture(voting().book, files_of_run, what=what, key=key)
     except UserError:
         return None
 

@@ -8,6 +8,7 @@ from PIL import Image
 from sqlalchemy import update
 
 from bench.rows import records
+from leaderboard.run_files import FolderFiles
 from leaderboard.votes import VoteBook
 from leaderboard.votes_design import Study, design_study
 from leaderboard.votes_pictures import study_picture
@@ -38,7 +39,7 @@ def book(tmp_path, study):
 
 
 def sent(book: VoteBook, folder: Path, key: str, what: str = "picture") -> bytes | None:
-    known = {RUN_ID: folder}
+    known = {RUN_ID: FolderFiles(folder)}
     return study_picture(book, known.get, what=what, key=key)
 
 
