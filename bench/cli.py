@@ -17,6 +17,7 @@ from bench.cli_inspect import inspect_plugin
 from bench.cli_leaderboard import leaderboard
 from bench.cli_metrics import metrics
 from bench.cli_plugins import plugins
+from bench.cli_publish import publish
 from bench.cli_reference import reference
 from bench.cli_tools import cache, conditions, doctor, train
 from bench.cli_votes import votes
@@ -286,6 +287,7 @@ plugins.add_command(inspect_plugin)
 for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference, votes):
     main.add_command(tool)
 main.add_command(leaderboard)
+main.add_command(publish)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from bench.cases import all_cases
 from bench.errors import UserError, shown_path
 from bench.execute import finished_trials
 from bench.plan import Plan
-from bench.selection import Selection
+from bench.selection import Selection, nsfw_plugins
 from bench.sources import resolve_plugin
 from bench.store import RunStore
 from plugins_manifest.cases import Case
@@ -81,9 +81,13 @@ def find_finished(store: RunStore, manifest: Manifest, key: str) -> int | None:
 
 
 def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The manifest with every plugin's sha256; local paths are made relative to `folder`."""
-    data = plan.manifest.as_data()
+    """The manifest with every plugin's sha256, and nsfw where only its lock says so.
+
+    Local paths are made relative to `folder`.
+    """
+    data, marked = plan.manifest.as_data(), nsfw_plugins(plan.manifest)
     for entry in data["plugins"]:
+        entry["nsfw"] = entry["id"] in marked
         file = plan.plugins[entry["id"]]
         entry["sha256"] = file.sha256
         if file.reference is not None:

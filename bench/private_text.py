@@ -1,0 +1,125 @@
+"""Text without what is private: paths, names of the user and the machine, tokens, addresses.
+
+Content (prompts) loses secrets and paths of the user's home alone; technical text loses all that
+looks private, at the price of a word too many.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import re
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+GONE = "…"
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL|PRIVATE")
+_MIN_SECRET, _MIN_NAME = 8, 3
+_NO_NAMES = {"root", "localhost", "home", "user"}
+_TOKEN = re.compile(
+    r"\b(?:hf_\w{8,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{12,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]+\.[\w-]+)"
+)
+_NAMED_SECRET = re.compile(
+    r"(?i)\b((?:authorization|token|passw\w*|secret|api[_-]?key|access[_-]?key|signature)"
+    r"[\"']?\s*[=:]\s*|bearer\s+)(?:bearer\s+)?[\"']?[^\s\"',;&]+"
+)
+_URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*)://([^\s/'\"?#]*)([^\s'\"?#]*)([^\s'\"]*)")
+_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
+_LOCAL_NAME = re.compile(
+    r"\b[\w-]+(?:\.[\w-]+)*\.(?:local|localdomain|internal|intranet|lan|corp)\b", re.IGNORECASE
+)
+_QUOTED_PATH = re.compile(r"(['\"])((?:~\w*|\.{1,2})?/[^'\"\n]*|[A-Za-z]:\\[^'\"\n]*)\1")
+_PATH = re.compile(r"(?<![\w./:~)-])(?:~\w*|\.{1,2})?(?:/[^\s'\"`<>|:;,(){}\[\]]+)+/?")
+_WINDOWS_PATH = re.compile(r"(?:\b[A-Za-z]:|\\)\\[^\s'\"<>|:;,]+")
+
+
+class Privacy:
+    """What must not leave this machine, besides what `words` name."""
+
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        self._literals = sorted({*_secrets(), *_homes()}, key=len, reverse=True)
+        names = {name for name in {*_names(), *words} if len(name) >= _MIN_NAME}
+        joined = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        self._words = re.compile(rf"(?i)(?<![A-Za-z0-9])(?:{joined})(?![A-Za-z0-9])")
+        self._has_words = bool(joined)
+
+    def is_private(self, text: str) -> bool:
+        """Whether a text that cannot be changed (a name, an id) holds a secret or a home's path."""
+        return self.content(text) != text
+
+    def content(self, text: str) -> str:
+        """A text that people wrote for others, without secrets and home folders."""
+        for literal in self._literals:
+            text = text.replace(literal, GONE)
+        return _TOKEN.sub(GONE, text)
+
+    def technical(self, text: str) -> str:
+        """A text of programs: of paths only the file's name is left."""
+        text = _NAMED_SECRET.sub(rf"\1{GONE}", _URL.sub(_public_url, text))
+        text = _QUOTED_PATH.sub(lambda found: found[1] + file_name(found[2]) + found[1], text)
+        text = _PATH.sub(lambda found: file_name(found[0]), text)
+        text = _WINDOWS_PATH.sub(lambda found: file_name(found[0]), text)
+        for pattern in (_MAIL, _ADDRESS, _LOCAL_NAME):
+            text = pattern.sub(GONE, text)
+        text = self.content(text)
+        return self._words.sub(GONE, text) if self._has_words else text
+
+    def command(self, line: str) -> str:
+        """A command line with file names in the places of paths; its meaning stays."""
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        return shlex.join(self._word(word) for word in words)
+
+    def source(self, text: str) -> str:
+        """A plugin's source as a manifest writes it: a file's name, or an address without keys."""
+        public = _URL.sub(_public_url, text)
+        return self.content(public if ":" in text else file_name(text))
+
+    def _word(self, word: str) -> str:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if "://" not in value:
+            value = file_name(value)
+        return option + equals + self.technical(value)
+
+
+def file_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def _public_url(found: re.Match[str]) -> str:
+    """An address without user, password, query and fragment; of a private host nothing is left."""
+    scheme, host, path, _ = found.groups()
+    host = host.rpartition("@")[2]
+    name = host.partition(":")[0]
+    is_place = scheme in ("http", "https")
+    if scheme == "file" or (is_place and ("." not in name or _ADDRESS.fullmatch(name))):
+        return GONE
+    return f"{scheme}://{host}{path}"
+
+
+def _secrets() -> set[str]:
+    """Values of environment variables whose names say that they are secret."""
+    found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name.upper())}
+    return {value for value in found if len(value) >= _MIN_SECRET and not value.startswith("/")}
+
+
+def _homes() -> set[str]:
+    home = str(Path.home())
+    return {home, os.path.realpath(home)} if len(home) > 1 else set()
+
+
+def _names() -> set[str]:
+    """Names of this machine and of its user."""
+    node = platform.node()
+    found = {node, node.partition(".")[0], Path.home().name}
+    with suppress(OSError, KeyError, ImportError):
+        found.add(getpass.getuser())
+    return {name for name in found if name.lower() not in _NO_NAMES}
