@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.files import write_json
+from bench.files import png_bytes, write_bytes, write_json
 from bench.store import RunStore
 
 METHODS = {"base": [None], "floor": [None], "sdedit": [0.5, 0.9], "xadapter": [0.5, 0.9]}
@@ -43,6 +43,8 @@ def write_results(
     store.write_manifest(_manifest())
     trials = _trials(n_cases, n_seeds, prompt=prompt, tag=adapter[:3])
     store.write_trials(trials)
+    if images:
+        _write_conditions(store, trials)
     store.write_results("all", [_result(store, t, images=images) for t in trials])
     rng = np.random.default_rng(7)
     for metric in set(METRICS.values()):
@@ -98,6 +100,13 @@ def _result(store: RunStore, trial: dict[str, Any], *, images: bool) -> dict[str
     return {**row, "image": path, "image_sha256": sha256}
 
 
+def _write_conditions(store: RunStore, trials: Sequence[dict[str, Any]]) -> None:
+    picture = np.zeros((32, 32, 3), dtype=np.uint8)
+    picture[8:24, 8:24] = 255
+    for path in {trial["condition_path"] for trial in trials} - {None}:
+        write_bytes(store.folder / path, png_bytes(picture))
+
+
 def _score(
     trial: dict[str, Any], metric: str, rng: np.random.Generator, loss: float
 ) -> dict[str, Any]:
@@ -139,6 +148,7 @@ def _compatibility(loss: float) -> Any:
             **{"plugin": plugin, "kind": kind, "method": method, "t0": t0, "status": "measured"},
             **{"retention": keeps, "retention_low": keeps - 0.1, "retention_high": keeps + 0.1},
             **{"gain": gain, "gain_low": gain - 0.1, "gain_high": gain + 0.1},
+            **{"plugin_scale": 1.0, "adapter_scale": 1.0 if method == "xadapter" else None},
             **{"gain_reference": "upgraded", "function_metric": METRICS[plugin], "seconds": 0.5},
         }
         yield {**row, "level": "setting"}

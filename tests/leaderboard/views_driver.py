@@ -1,0 +1,55 @@
+"""One page of the leaderboard, run by Streamlit's own test driver."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pyarrow as pa
+from streamlit.testing.v1 import AppTest
+
+from leaderboard.votes_source import RESULTS_VARIABLE
+
+VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "provenance")
+
+
+def open_view(view: str, results: Path, **chosen: str | list[str]) -> AppTest:
+    """A page as a link with these choices opens it; it must not fail."""
+    os.environ[RESULTS_VARIABLE] = str(results)  # tests set and restore it with monkeypatch
+    page = AppTest.from_string(
+        f"from leaderboard.views import {view}\n{view}.show()", default_timeout=30
+    )
+    for key, value in chosen.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception, page.exception[0].value
+    return page
+
+
+def addresses(page: AppTest) -> list[str]:
+    """The addresses of all pictures, in order."""
+    return [image.url for element in page.get("image") for image in element.proto.imgs]
+
+
+def pictures(page: AppTest, what: str) -> list[tuple[str, str]]:
+    """(run, trial) of every picture of a sort, in order."""
+    parts = [urlsplit(url).path.strip("/").split("/") for url in addresses(page)]
+    return [(unquote(p[1]), unquote(p[3])) for p in parts if p[0] == "run-image" and p[2] == what]
+
+
+def texts(page: AppTest) -> str:
+    """Everything that the page says in Markdown."""
+    elements: list[Any] = [*page.markdown, *page.caption, *page.info, *page.success, *page.warning]
+    elements += [*page.error, *page.title, *page.subheader]
+    return "\n".join(element.value for element in elements)
+
+
+def charts(page: AppTest) -> list[tuple[str, list[pd.DataFrame]]]:
+    """Every chart's alt text with the rows that its layers draw."""
+    return [
+        (e.proto.alt, [pa.ipc.open_stream(d.data.data).read_pandas() for d in e.proto.datasets])
+        for e in page.get("vega_lite_chart")
+    ]
