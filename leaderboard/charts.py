@@ -30,10 +30,11 @@ _OTHER_SHAPES = ("triangle-left", "triangle-right", "stroke")
 _LEGEND: Mapping[str, Any] = {
     "orient": "top",
     "title": None,
-    "columns": 6,
+    "columns": 3,
     "symbolOpacity": 1,
     "symbolSize": 90,
 }
+_NO_TOOLTIP = alt.value(None)
 _RANGE = (-0.5, 1.5)  # the interval of a ratio may be huge: what is shown of it
 
 
@@ -46,7 +47,9 @@ def score_chart(rows: Sequence[Row]) -> Chart:
     base = alt.Chart(frame).encode(y=place, yOffset=offset, color=color)
     score = alt.X("score:Q", title="compatibility score", scale=alt.Scale(domain=[0, 1]))
     tooltip = _tooltip(method="method", said="score")
-    ends = base.mark_rule(strokeWidth=2).encode(x=alt.X("score_low:Q"), x2="score_high:Q")
+    ends = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("score_low:Q"), x2="score_high:Q", tooltip=_NO_TOOLTIP
+    )
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         x=score, shape=shape, tooltip=tooltip
     )
@@ -68,12 +71,14 @@ def plane_chart(rows: Sequence[Row], front: Sequence[Row]) -> Chart:
     x = alt.X("retention:Q", title="retention of the plugin", scale=alt.Scale(zero=False))
     y = alt.Y("gain:Q", title="gain in quality", scale=alt.Scale(zero=False))
     base = alt.Chart(frame).encode(color=color)
-    rule = base.mark_rule(opacity=0.35)
+    rule = base.mark_rule(opacity=0.35).encode(tooltip=_NO_TOOLTIP)
     layers = [
         _front_line(front),
         rule.encode(x=alt.X("retention_low:Q"), x2="retention_high:Q", y=y),
         rule.encode(y=alt.Y("gain_low:Q"), y2="gain_high:Q", x=x),
-        base.mark_line(strokeDash=[2, 2], opacity=0.6).encode(x=x, y=y, order="t0:Q"),
+        base.mark_line(strokeDash=[2, 2], opacity=0.6).encode(
+            x=x, y=y, order="t0:Q", tooltip=_NO_TOOLTIP
+        ),
         base.mark_point(filled=True, size=110, opacity=1).encode(
             x=x,
             y=y,
@@ -82,7 +87,9 @@ def plane_chart(rows: Sequence[Row], front: Sequence[Row]) -> Chart:
                 label="setting", said_retention="retention", said_gain="gain", image="image"
             ),
         ),
-        base.mark_text(dx=9, dy=-8, align="left", fontSize=11).encode(x=x, y=y, text="t0_text:N"),
+        base.mark_text(dx=9, dy=-8, align="left", fontSize=11).encode(
+            x=x, y=y, text="t0_text:N", tooltip=_NO_TOOLTIP
+        ),
     ]
     return alt.layer(*layers).properties(height=460)
 
@@ -92,7 +99,7 @@ def _front_line(front: Sequence[Row]) -> alt.Chart:
     mark = alt.Chart(frame).mark_line(
         interpolate="step-before", color=GRAY, strokeWidth=5, opacity=0.35
     )
-    return mark.encode(x="retention:Q", y="gain:Q", order="retention:Q")
+    return mark.encode(x="retention:Q", y="gain:Q", order="retention:Q", tooltip=_NO_TOOLTIP)
 
 
 def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] = ()) -> Chart:
@@ -107,14 +114,18 @@ def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] =
     level = alt.Chart(levels).encode(y=y, color=color)
     marks = _plain(recommended, ("method", "t0"))
     layers = [
-        base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
+        base.mark_area(opacity=0.15).encode(
+            y=alt.Y("low:Q", title=title), y2="high:Q", tooltip=_NO_TOOLTIP
+        ),
         level.mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(tooltip=tooltip),
-        level.mark_text(align="left", dx=4, dy=-7).encode(x=alt.value(0), text="line:N"),
-        base.mark_line(strokeWidth=2).encode(y=y),
+        level.mark_text(align="left", dx=4, dy=-7).encode(
+            x=alt.value(0), text="line:N", tooltip=_NO_TOOLTIP
+        ),
+        base.mark_line(strokeWidth=2).encode(y=y, tooltip=_NO_TOOLTIP),
         base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
         alt.Chart(marks.loc[marks["t0"].notna()])
         .mark_rule(strokeDash=[1, 3], strokeWidth=2)
-        .encode(x="t0:Q", color=color),
+        .encode(x="t0:Q", color=color, tooltip=_NO_TOOLTIP),
     ]
     return alt.layer(*layers).properties(height=360)
 
@@ -128,8 +139,10 @@ def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:
     zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=GRAY, strokeDash=[4, 3])
     color = alt.value(method_colors(["xadapter"])["xadapter"])
     layers = [
-        zero.encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=color),
+        zero.encode(x="zero:Q", tooltip=_NO_TOOLTIP),
+        base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q"), x2="high:Q", color=color, tooltip=_NO_TOOLTIP
+        ),
         base.mark_point(filled=True, size=90, opacity=1).encode(
             x=alt.X("value:Q", title=title),
             color=color,

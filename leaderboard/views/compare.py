@@ -29,7 +29,7 @@ from leaderboard.tables import RunTables
 
 _N_WORST = 8
 _PLUGINS_PER_PAGE = 25
-_CELL_PX = 150
+_CELL_PX = 140
 _VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warning}
 
 
@@ -157,10 +157,13 @@ def _worst(pairs: pd.DataFrame, baseline: Run, candidate: Run) -> None:
 
 def _pair(row: Row, baseline: Run, candidate: Run) -> None:
     sides = (("baseline", baseline, "old"), ("candidate", candidate, "new"))
-    for column, (name, run, end) in zip(st.columns(2), sides, strict=True):
-        address = picture_address(run, "small", row[f"trial_{end}"])
-        told = f"{name}: {number(row[f'value_{end}'])}"
-        column.image(address, literal(told), alt=one_line(f"{name}: {row['prompt'] or ''}"))
+    with st.container(horizontal=True):
+        for name, run, end in sides:
+            address = picture_address(run, "small", row[f"trial_{end}"])
+            told = f"{name} {number(row[f'value_{end}'])}"
+            with st.container(width=_CELL_PX, gap=None):
+                st.image(address, width="stretch", alt=one_line(f"{name}: {row['prompt'] or ''}"))
+                st.caption(literal(told))
     change = number(row["difference"], signed=True)
     st.caption(
         literal(f"{row['plugin']}, {row['label']}, {row['metric']} {change}: {row['prompt'] or ''}")
