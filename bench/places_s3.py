@@ -73,9 +73,13 @@ class S3Place:
         def put(item: tuple[str, Path]) -> None:
             self._files.pipe_file(f"{self._root}/{item[0]}", item[1].read_bytes())
 
-        with self._told(), ThreadPoolExecutor(_N_UPLOADS) as pool:
-            for _ in pool.map(put, objects.items()):
-                pass
+        pool = ThreadPoolExecutor(_N_UPLOADS)
+        with self._told():
+            try:
+                for _ in pool.map(put, objects.items()):
+                    pass
+            finally:  # interrupted, or refused: what has not begun is left
+                pool.shutdown(cancel_futures=True)
             for name, content in index.items():
                 self._files.pipe_file(f"{self._root}/{name}", content)
 

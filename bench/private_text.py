@@ -17,7 +17,7 @@ from pathlib import Path
 
 GONE = "…"
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL|PRIVATE")
-_MIN_SECRET, _MIN_NAME = 8, 3
+_MIN_SECRET, _MIN_NAME = 8, 2
 _NO_NAMES = {"root", "localhost", "home", "user"}
 _TOKEN = re.compile(
     r"\b(?:hf_\w{8,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
@@ -42,7 +42,9 @@ class Privacy:
     """What must not leave this machine, besides what `words` name."""
 
     def __init__(self, words: Iterable[str] = ()) -> None:
-        self._literals = sorted({*_secrets(), *_homes()}, key=len, reverse=True)
+        self._secrets = sorted(_secrets(), key=len, reverse=True)
+        homes = "|".join(re.escape(home) for home in _homes())
+        self._home = re.compile(rf"(?:{homes})(?![\w-])(?:/[^\s'\",;]*)?") if homes else None
         names = {name for name in {*_names(), *words} if len(name) >= _MIN_NAME}
         joined = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         self._words = re.compile(rf"(?i)(?<![A-Za-z0-9])(?:{joined})(?![A-Za-z0-9])")
@@ -54,9 +56,9 @@ class Privacy:
 
     def content(self, text: str) -> str:
         """A text that people wrote for others, without secrets and home folders."""
-        for literal in self._literals:
-            text = text.replace(literal, GONE)
-        return _TOKEN.sub(GONE, text)
+        for secret in self._secrets:
+            text = text.replace(secret, GONE)
+        return _TOKEN.sub(GONE, self._home.sub(GONE, text) if self._home else text)
 
     def technical(self, text: str) -> str:
         """A text of programs: of paths only the file's name is left."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from bench.files import png_bytes, write_bytes
+from bench.files import png_bytes, sha256_of, write_bytes
 from bench.store import RunStore, condition_name
 from tests.leaderboard.studies import rows
 
@@ -49,3 +49,15 @@ def _named_png(name: str, side_px: int, number: int) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (side_px, side_px), color).save(buffer, "PNG", pnginfo=notes)
     return buffer.getvalue()
+
+
+def made_whole(run: RunStore) -> RunStore:
+    """The run with all that a finished one has: hashes of its images, a manifest, tables."""
+    rows = run.results().to_dict("records")
+    for row in rows:
+        row["image_sha256"] = sha256_of((run.folder / row["image"]).read_bytes())
+    run.write_results("all", rows)
+    run.write_manifest({"schema": 1, "name": "run", "family": "pocket", "plugins": []})
+    run.write_summary(run.summary())
+    run.write_compatibility(run.compatibility())
+    return run
