@@ -125,8 +125,11 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
         self.send_response(status)
         for key, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:  # the client was killed
+            self.close_connection = True
 
 
 def b64(text: str) -> bytes:

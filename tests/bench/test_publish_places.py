@@ -179,7 +179,7 @@ def test_a_publication_killed_before_its_commit_changes_nothing_and_can_be_compl
 def test_a_publication_killed_amid_uploads_shows_the_old_state_and_can_be_completed(
     s3: dict[str, str], tmp_path: Path
 ) -> None:
-    store = write_results(tmp_path / "many", n_cases=12, n_seeds=2)
+    store = write_results(tmp_path / "many", n_cases=6, n_seeds=1)
     for number, name in enumerate(store.results()["image"]):
         _draw(store.folder / name, number)
     made_whole(store)
