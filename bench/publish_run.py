@@ -72,6 +72,10 @@ def pick(store: RunStore, *, nsfw: bool) -> Picked:
     for name, table in vars(tables).items():
         for column in private_names(table, privacy):
             problems.append(f"{name}: column {column} holds a path of this machine or a secret")
+    try:
+        _condition_paths(tables)
+    except (ValueError, AttributeError):
+        problems.append("trials.parquet: column conditions is damaged: finish the run again")
     gate = _gate(store, problems)
     left_out = frozenset() if nsfw else _marked(manifest)
     kept = _without(tables, left_out)
@@ -123,7 +127,11 @@ def _image_problems(store: RunStore, tables: RunTablesOnDisk) -> list[str]:
         path = file_inside(store.folder, row["image"]) if row["image"] else None
         if path is None:
             return f"trial {row['trial_id']}: its image is missing"
-        if sha256_of(path.read_bytes()) != row["image_sha256"]:
+        try:
+            is_same = sha256_of(path.read_bytes()) == row["image_sha256"]
+        except OSError as error:
+            return f"{row['image']} cannot be read: {error.strerror}"
+        if not is_same:
             return f"{row['image']} is damaged: its sha256 is not that of the results"
         return None
 
