@@ -1,23 +1,21 @@
-"""The charts of the pages: each takes plain rows and returns an Altair chart.
+"""The charts of the pages: each takes plain rows and returns a Vega-Lite specification.
 
-A method has its color and, where points are shown, a shape of its own.
+A method has its color and, where points are shown, a shape of its own. Only points tell their
+numbers. Specifications are plain dictionaries: a library that checks them costs 70 ms a chart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
-
-import altair as alt
-import pandas as pd
 
 from bench.palette import GRAY, method_colors
 from bench.rows import Row
-from leaderboard.numbers import known
 from leaderboard.plain import one_line
 from leaderboard.settings import in_order
 
-Chart = alt.LayerChart | alt.FacetChart
+Chart = dict[str, Any]
 _SHAPES = {
     "base": "circle",
     "sdedit": "square",
@@ -27,33 +25,31 @@ _SHAPES = {
     "floor": "triangle-down",
 }
 _OTHER_SHAPES = ("triangle-left", "triangle-right", "stroke")
-_LEGEND: Mapping[str, Any] = {
-    "orient": "top",
-    "title": None,
-    "columns": 3,
-    "symbolOpacity": 1,
-    "symbolSize": 90,
-}
-_NO_TOOLTIP = alt.value(None)
+_LEGEND = {"orient": "top", "title": None, "columns": 3, "symbolOpacity": 1, "symbolSize": 90}
 _RANGE = (-0.5, 1.5)  # the interval of a ratio may be huge: what is shown of it
+_POINT = {"type": "point", "filled": True, "size": 90, "opacity": 1}
+_RULE = {"type": "rule", "strokeWidth": 2, "tooltip": None}
 
 
 def score_chart(rows: Sequence[Row]) -> Chart:
-    """Scores with intervals, a line for each plugin, a mark for each method."""
-    frame = _plain(rows, ("plugin", "method", "score", "score_low", "score_high", "said"))
-    color, shape = _looks(frame)
-    place = alt.Y("plugin:N", title=None, axis=alt.Axis(labelLimit=260, domain=False, ticks=False))
-    offset = alt.YOffset("method:N", sort=in_order(frame["method"]))
-    base = alt.Chart(frame).encode(y=place, yOffset=offset, color=color)
-    score = alt.X("score:Q", title="compatibility score", scale=alt.Scale(domain=[0, 1]))
-    tooltip = _tooltip(method="method", said="score")
-    ends = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("score_low:Q"), x2="score_high:Q", tooltip=_NO_TOOLTIP
-    )
-    points = base.mark_point(filled=True, size=90, opacity=1).encode(
-        x=score, shape=shape, tooltip=tooltip
-    )
-    return (ends + points).properties(height=_height(len(frame), 21))
+    """Scores with intervals, a line for each plugin and method."""
+    color, shape = _looks(row["method"] for row in rows)
+    order = in_order(row["method"] for row in rows)
+    axis = {"title": None, "labelLimit": 260, "domain": False, "ticks": False}
+    shared = {
+        "y": {"field": "plugin", "type": "nominal", "axis": axis},
+        "yOffset": {"field": "method", "type": "nominal", "sort": order},
+        "color": color,
+    }
+    score = _number("score", title="compatibility score") | {"scale": {"domain": [0, 1]}}
+    layers = [
+        _layer(_RULE, shared, x=score | {"field": "score_low"}, x2={"field": "score_high"}),
+        _layer(
+            _POINT, shared, x=score, shape=shape, tooltip=_tooltip(method="method", said="score")
+        ),
+    ]
+    names = ("plugin", "method", "score", "score_low", "score_high", "said")
+    return _chart(rows, names, layers, height=_height(len(rows), 21))
 
 
 def plane_chart(rows: Sequence[Row], front: Sequence[Row]) -> Chart:
@@ -61,95 +57,124 @@ def plane_chart(rows: Sequence[Row], front: Sequence[Row]) -> Chart:
 
     A row's `image` is the address of an example, shown with the point's numbers.
     """
-    names = ("method", "t0", "retention", "retention_low", "retention_high")
-    names += ("gain", "gain_low", "gain_high", "label", "said_retention", "said_gain", "image")
-    frame = _plain(rows, names)
-    for name in ("retention_low", "retention_high", "gain_low", "gain_high"):
-        frame[name] = frame[name].astype(float).clip(*_RANGE)
-    frame["t0_text"] = [f"{t0:g}" if known(t0) else "" for t0 in frame["t0"]]
-    color, shape = _looks(frame)
-    x = alt.X("retention:Q", title="retention of the plugin", scale=alt.Scale(zero=False))
-    y = alt.Y("gain:Q", title="gain in quality", scale=alt.Scale(zero=False))
-    base = alt.Chart(frame).encode(color=color)
-    rule = base.mark_rule(opacity=0.35).encode(tooltip=_NO_TOOLTIP)
-    layers = [
-        _front_line(front),
-        rule.encode(x=alt.X("retention_low:Q"), x2="retention_high:Q", y=y),
-        rule.encode(y=alt.Y("gain_low:Q"), y2="gain_high:Q", x=x),
-        base.mark_line(strokeDash=[2, 2], opacity=0.6).encode(
-            x=x, y=y, order="t0:Q", tooltip=_NO_TOOLTIP
-        ),
-        base.mark_point(filled=True, size=110, opacity=1).encode(
-            x=x,
-            y=y,
-            shape=shape,
-            tooltip=_tooltip(
-                label="setting", said_retention="retention", said_gain="gain", image="image"
-            ),
-        ),
-        base.mark_text(dx=9, dy=-8, align="left", fontSize=11).encode(
-            x=x, y=y, text="t0_text:N", tooltip=_NO_TOOLTIP
-        ),
-    ]
-    return alt.layer(*layers).properties(height=460)
-
-
-def _front_line(front: Sequence[Row]) -> alt.Chart:
-    frame = _plain(front, ("retention", "gain"))
-    mark = alt.Chart(frame).mark_line(
-        interpolate="step-before", color=GRAY, strokeWidth=5, opacity=0.35
+    color, shape = _looks(row["method"] for row in rows)
+    x, y = (
+        _number("retention", title="retention of the plugin"),
+        _number("gain", title="quality gain"),
     )
-    return mark.encode(x="retention:Q", y="gain:Q", order="retention:Q", tooltip=_NO_TOOLTIP)
+    shared = {"color": color}
+    whisker = {**_RULE, "strokeWidth": 1, "opacity": 0.35}
+    line = {"type": "line", "strokeDash": [2, 2], "opacity": 0.6, "tooltip": None}
+    label = {"type": "text", "dx": 9, "dy": -8, "align": "left", "fontSize": 11, "tooltip": None}
+    told = _tooltip(label="setting", said_retention="retention", said_gain="gain", image="image")
+    layers = [
+        _front_line(front, x=x, y=y),
+        _layer(
+            whisker, shared, x=x | {"field": "retention_low"}, x2={"field": "retention_high"}, y=y
+        ),
+        _layer(whisker, shared, y=y | {"field": "gain_low"}, y2={"field": "gain_high"}, x=x),
+        _layer(line, shared, x=x, y=y, order=_number("t0")),
+        _layer({**_POINT, "size": 110}, shared, x=x, y=y, shape=shape, tooltip=told),
+        _layer(label, shared, x=x, y=y, text={"field": "t0_text", "type": "nominal"}),
+    ]
+    names = ("method", "t0", "t0_text", "retention", "retention_low", "retention_high", "gain")
+    names += ("gain_low", "gain_high", "label", "said_retention", "said_gain", "image")
+    return _chart([_readable(row) for row in rows], names, layers, height=460)
 
 
 def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] = ()) -> Chart:
     """A metric over t0 with bands; methods without t0 are dashed lines; recommended t0 is ruled."""
-    frame = _plain(rows, ("method", "line", "t0", "value", "low", "high", "label", "said"))
-    curves, levels = frame.loc[frame["t0"].notna()], frame.loc[frame["t0"].isna()]
-    color, shape = _looks(frame)
-    x = alt.X("t0:Q", title="t0", scale=alt.Scale(zero=False, padding=12))
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    tooltip = _tooltip(label="setting", said="value")
-    base = alt.Chart(curves).encode(color=color, x=x, detail="line:N")
-    level = alt.Chart(levels).encode(y=y, color=color)
-    marks = _plain(recommended, ("method", "t0"))
+    color, shape = _looks(row["method"] for row in rows)
+    x = _number("t0") | {"scale": {"zero": False, "padding": 12}}
+    y = _number("value", title=title)
+    told = _tooltip(label="setting", said="value")
+    curve = {"color": color, "x": x, "detail": {"field": "line", "type": "nominal"}}
+    level = {"color": color, "y": y}
+    over_t0 = {"filter": "isValid(datum.t0)"}
+    without = {"filter": "!isValid(datum.t0)"}
+    name = {"type": "text", "align": "left", "dx": 4, "dy": -7, "tooltip": None}
+    dashed = {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2}
+    dotted = {"type": "rule", "strokeDash": [1, 3], "strokeWidth": 2, "tooltip": None}
+    band = {"type": "area", "opacity": 0.15, "tooltip": None}
+    line = {"type": "line", "strokeWidth": 2, "tooltip": None}
     layers = [
-        base.mark_area(opacity=0.15).encode(
-            y=alt.Y("low:Q", title=title), y2="high:Q", tooltip=_NO_TOOLTIP
-        ),
-        level.mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(tooltip=tooltip),
-        level.mark_text(align="left", dx=4, dy=-7).encode(
-            x=alt.value(0), text="line:N", tooltip=_NO_TOOLTIP
-        ),
-        base.mark_line(strokeWidth=2).encode(y=y, tooltip=_NO_TOOLTIP),
-        base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
-        alt.Chart(marks.loc[marks["t0"].notna()])
-        .mark_rule(strokeDash=[1, 3], strokeWidth=2)
-        .encode(x="t0:Q", color=color, tooltip=_NO_TOOLTIP),
+        _layer(band, curve, over_t0, y=y | {"field": "low"}, y2={"field": "high"}),
+        _layer(dashed, level, without, tooltip=told),
+        _layer(name, level, without, x={"value": 0}, text={"field": "line", "type": "nominal"}),
+        _layer(line, curve, over_t0, y=y),
+        _layer({**_POINT, "size": 70}, curve, over_t0, y=y, shape=shape, tooltip=told),
+        _layer(dotted, {"color": color, "x": x}, over_t0)
+        | {"data": _values(recommended, ("method", "t0"))},
     ]
-    return alt.layer(*layers).properties(height=360)
+    names = ("method", "line", "t0", "value", "low", "high", "label", "said")
+    return _chart(rows, names, layers, height=360)
 
 
 def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:
     """Differences with intervals, a line for each plugin; 0 is ruled."""
-    frame = _plain(rows, ("plugin", "value", "low", "high", "said"))
     order = [one_line(row["plugin"]) for row in rows]
-    place = alt.Y("plugin:N", sort=order, title=None, axis=alt.Axis(labelLimit=260))
-    base = alt.Chart(frame).encode(y=place)
-    zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=GRAY, strokeDash=[4, 3])
-    color = alt.value(method_colors(["xadapter"])["xadapter"])
+    axis = {"title": None, "labelLimit": 260}
+    shared = {
+        "y": {"field": "plugin", "type": "nominal", "sort": order, "axis": axis},
+        "color": {"value": method_colors(["xadapter"])["xadapter"]},
+    }
+    zero = {"type": "rule", "strokeDash": [4, 3], "color": GRAY, "tooltip": None}
+    value = _number("value", title=title)
+    told = _tooltip(plugin="plugin", said="difference")
     layers = [
-        zero.encode(x="zero:Q", tooltip=_NO_TOOLTIP),
-        base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("low:Q"), x2="high:Q", color=color, tooltip=_NO_TOOLTIP
-        ),
-        base.mark_point(filled=True, size=90, opacity=1).encode(
-            x=alt.X("value:Q", title=title),
-            color=color,
-            tooltip=_tooltip(plugin="plugin", said="difference"),
-        ),
+        {"mark": zero, "encoding": {"x": {"datum": 0}}},
+        _layer(_RULE, shared, x=value | {"field": "low"}, x2={"field": "high"}),
+        _layer(_POINT, shared, x=value, tooltip=told),
     ]
-    return alt.layer(*layers).properties(height=_height(len(rows), 28))
+    names = ("plugin", "value", "low", "high", "said")
+    return _chart(rows, names, layers, height=_height(len(rows), 28))
+
+
+def _front_line(front: Sequence[Row], *, x: Chart, y: Chart) -> Chart:
+    mark = {"type": "line", "interpolate": "step-before", "strokeWidth": 5, "opacity": 0.35}
+    layer = _layer({**mark, "color": GRAY, "tooltip": None}, {"x": x, "y": y, "order": x})
+    return layer | {"data": _values(front, ("retention", "gain"))}
+
+
+def _readable(row: Row) -> Row:
+    """Intervals cut to what is shown of them, and t0 as text."""
+    ends = [f"{name}_{end}" for name in ("retention", "gain") for end in ("low", "high")]
+    cut = {
+        name: min(max(row[name], _RANGE[0]), _RANGE[1]) for name in ends if row[name] is not None
+    }
+    return {**row, **cut, "t0_text": "" if row["t0"] is None else f"{row['t0']:g}"}
+
+
+def _looks(methods: Iterable[str]) -> tuple[Chart, Chart]:
+    names = in_order(methods)
+    colors = method_colors(names)
+    shapes = [
+        _SHAPES.get(name, _OTHER_SHAPES[i % len(_OTHER_SHAPES)]) for i, name in enumerate(names)
+    ]
+    told = [one_line(name) for name in names]
+    method = {"field": "method", "type": "nominal", "legend": _LEGEND}
+    return (
+        method | {"scale": {"domain": told, "range": [colors[name] for name in names]}},
+        method | {"scale": {"domain": told, "range": shapes}},
+    )
+
+
+def _layer(mark: Chart, shared: Mapping[str, Any], only: Chart | None = None, **own: Any) -> Chart:
+    layer: Chart = {"mark": mark, "encoding": {**shared, **own}}
+    return layer | {"transform": [only]} if only else layer
+
+
+def _number(field: str, *, title: str | None = None) -> Chart:
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title or field,
+        "scale": {"zero": False},
+    }
+
+
+def _tooltip(**titles: str) -> list[Chart]:
+    return [{"field": name, "type": "nominal", "title": told} for name, told in titles.items()]
 
 
 def _height(n_rows: int, row_px: int) -> int:
@@ -157,32 +182,20 @@ def _height(n_rows: int, row_px: int) -> int:
     return n_rows * row_px + 110
 
 
-def _looks(frame: pd.DataFrame) -> tuple[alt.Color, alt.Shape]:
-    methods = in_order(frame["method"])
-    colors = method_colors(methods)
-    shapes = [
-        _SHAPES.get(method, _OTHER_SHAPES[i % len(_OTHER_SHAPES)])
-        for i, method in enumerate(methods)
-    ]
-    color_scale = alt.Scale(domain=methods, range=[colors[m] for m in methods])
-    shape_scale = alt.Scale(domain=methods, range=shapes)
-    legend = alt.Legend(**_LEGEND)
-    return (
-        alt.Color("method:N", scale=color_scale, legend=legend),
-        alt.Shape("method:N", scale=shape_scale, legend=legend),
-    )
+def _chart(
+    rows: Sequence[Row], names: Sequence[str], layers: Sequence[Chart], *, height: int
+) -> Chart:
+    # rows beside the outermost layer would be sent apart and drawn late
+    inner = {"data": _values(rows, names), "layer": list(layers)}
+    return {"layer": [inner], "height": height}
 
 
-def _plain(rows: Sequence[Row], names: Sequence[str]) -> pd.DataFrame:
+def _values(rows: Sequence[Row], names: Sequence[str]) -> Chart:
     """Some columns of rows; text comes from outside and is cut to one line."""
-    return pd.DataFrame(
-        [
-            {n: one_line(v) if isinstance(v := row.get(n), str) else v for n in names}
-            for row in rows
-        ],
-        columns=list(names),
-    )
+    return {"values": [{name: _plain(row.get(name)) for name in names} for row in rows]}
 
 
-def _tooltip(**titles: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{name}:N", title=title) for name, title in titles.items()]
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return one_line(value)
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -136,7 +136,7 @@ def _differences(pairs: pd.DataFrame) -> None:
         row["said"] = interval(row["value"], row["low"], row["high"], signed=True)
         row["plugin"] = f"{row['plugin']}, {row['metric']}" if several else row["plugin"]
     alt = "; ".join(f"{row['plugin']} {row['said']}" for row in shown)
-    st.altair_chart(difference_chart(shown, title="candidate better \u2192"), alt=one_line(alt))
+    st.vega_lite_chart(difference_chart(shown, title="candidate better \u2192"), alt=one_line(alt))
     frame = pd.DataFrame(shown)[["plugin", "metric", "said", "n", "n_prompts", "reason"]]
     frame.columns = ["Plugin", "Metric", "Difference [95 %]", "Images", "Prompts", "Remark"]
     with st.expander("As a table", icon=":material/table:"):

@@ -78,4 +78,6 @@ def _curve(tables: RunTables, plugin: str, metric: str, told: list[Row]) -> None
     alt = f"{metric} of {plugin} over t0: " + "; ".join(
         f"{row['label']} {number(row['value'])}" for row in rows
     )
-    st.altair_chart(curve_chart(rows, title=one_line(metric), recommended=told), alt=one_line(alt))
+    st.vega_lite_chart(
+        curve_chart(rows, title=one_line(metric), recommended=told), alt=one_line(alt)
+    )

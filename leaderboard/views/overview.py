@@ -104,7 +104,7 @@ def _chart(rows: pd.DataFrame) -> None:
         row["said"] = interval(row["score"], row["score_low"], row["score_high"])
     st.subheader(literal(f"Scores of {newest}"), anchor=False)
     alt = "; ".join(f"{row['plugin']} {row['method']} {row['said']}" for row in shown)
-    st.altair_chart(score_chart(shown), alt=one_line(f"Compatibility scores: {alt}"))
+    st.vega_lite_chart(score_chart(shown), alt=one_line(f"Compatibility scores: {alt}"))
 
 
 def _tables(rows: pd.DataFrame) -> None:

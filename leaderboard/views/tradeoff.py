@@ -44,7 +44,7 @@ def show() -> None:
     alt = f"Retention against quality gain of {one_line(plugin)}: " + "; ".join(
         f"{row['label']} {row['said_retention']}, {row['said_gain']}" for row in rows
     )
-    st.altair_chart(plane_chart(rows, front_of(rows)), alt=alt)
+    st.vega_lite_chart(plane_chart(rows, front_of(rows)), alt=alt)
     st.caption(literal(_how_measured(rows[0])))
     frame = pd.DataFrame(rows)[list(_COLUMNS)]
     st.dataframe(frame, hide_index=True, column_config=_COLUMNS, alt="The settings as a table")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
-import pyarrow as pa
 from streamlit.testing.v1 import AppTest
 
 from leaderboard.votes_source import RESULTS_VARIABLE
@@ -48,8 +48,10 @@ def texts(page: AppTest) -> str:
 
 
 def charts(page: AppTest) -> list[tuple[str, list[pd.DataFrame]]]:
-    """Every chart's alt text with the rows that its layers draw."""
-    return [
-        (e.proto.alt, [pa.ipc.open_stream(d.data.data).read_pandas() for d in e.proto.datasets])
-        for e in page.get("vega_lite_chart")
-    ]
+    """Every chart's alt text with its rows, after them those of layers with rows of their own."""
+    found = []
+    for element in page.get("vega_lite_chart"):
+        (inner,) = json.loads(element.proto.spec)["layer"]
+        parts = [part["data"]["values"] for part in (inner, *inner["layer"]) if "data" in part]
+        found.append((element.proto.alt, [pd.DataFrame(part) for part in parts]))
+    return found
