@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bench.errors import UserError, shown_path
 from bench.files import write_bytes
@@ -19,6 +19,13 @@ _HUB, _S3, _FILE = "hf://", "s3://", "file://"
 
 class UnreachableError(UserError):
     """A place that does not answer, or refuses to; what it holds says nothing of it."""
+
+
+class Listed(NamedTuple):
+    """A file of a place; `stamp` changes with its content."""
+
+    stamp: str
+    n_bytes: int
 
 
 class Place(Protocol):
@@ -34,8 +41,8 @@ class Place(Protocol):
         """Whether asking it costs nothing."""
         ...
 
-    def listing(self, folder: str) -> dict[str, str]:
-        """The names of all files below a folder, each with a stamp that changes with the file."""
+    def listing(self, folder: str) -> dict[str, Listed]:
+        """All files below a folder by name."""
         ...
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:
@@ -88,14 +95,14 @@ class FolderPlace:
         """The folder as people should see it."""
         return shown_path(self.folder)
 
-    def listing(self, folder: str) -> dict[str, str]:
+    def listing(self, folder: str) -> dict[str, Listed]:
         """See `Place`."""
         found = {}
         for path in (self.folder / folder).rglob("*"):
             if path.is_file():
                 state = path.stat()
                 name = path.relative_to(self.folder).as_posix()
-                found[name] = f"{state.st_size} {state.st_mtime_ns}"
+                found[name] = Listed(str(state.st_mtime_ns), state.st_size)
         return found
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:

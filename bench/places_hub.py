@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.errors import UserError
-from bench.places import UnreachableError, too_large
+from bench.places import Listed, UnreachableError, too_large
 
 _ADDRESS = re.compile(
     r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.%-]+))?(?P<folder>(/[\w.-]+)*)/?"
@@ -46,7 +46,7 @@ class HubPlace:
 
         return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
 
-    def listing(self, folder: str) -> dict[str, str]:
+    def listing(self, folder: str) -> dict[str, Listed]:
         """See `Place`; one request a thousand files."""
         from huggingface_hub import get_session
         from huggingface_hub.errors import EntryNotFoundError
@@ -69,7 +69,7 @@ class HubPlace:
                 found += answer.json()
                 following = answer.links.get("next", {}).get("url")
             return {
-                item["path"].removeprefix(self._prefix): str(item["oid"])
+                item["path"].removeprefix(self._prefix): Listed(str(item["oid"]), int(item["size"]))
                 for item in found
                 if item["type"] == "file"
             }

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.places import UnreachableError, too_large
+from bench.places import Listed, UnreachableError, too_large
 
 _N_UPLOADS = 16  # at the same time
 _SETTINGS = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
-_STAMPS = ("ETag", "LastModified", "size")
+_STAMPS = ("ETag", "LastModified")
 
 
 class S3Place:
@@ -44,7 +44,7 @@ class S3Place:
             skip_instance_cache=True,
         )
 
-    def listing(self, folder: str) -> dict[str, str]:
+    def listing(self, folder: str) -> dict[str, Listed]:
         """See `Place`; one request a thousand files."""
         with self._told():
             try:
@@ -52,7 +52,9 @@ class S3Place:
             except FileNotFoundError:
                 return {}
             return {
-                name.removeprefix(f"{self._root}/"): " ".join(str(info.get(k)) for k in _STAMPS)
+                name.removeprefix(f"{self._root}/"): Listed(
+                    " ".join(str(info.get(k)) for k in _STAMPS), int(info["size"])
+                )
                 for name, info in found.items()
             }
 

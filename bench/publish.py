@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.errors import UserError, shown_path
-from bench.places import Place, open_place
+from bench.errors import UserError
+from bench.places import open_place
 from bench.private_text import Privacy
+from bench.publish_before import index_before, pictures_before
 from bench.publish_facts import public_facts, public_gate, public_manifest
-from bench.publish_pictures import Published, Spool
+from bench.publish_pictures import THUMBNAIL_RECIPE, Published, Spool
 from bench.publish_run import Picked, pick, render_pictures
 from bench.publish_tables import (
     public_results,
@@ -85,10 +86,11 @@ def publish_run(
     chosen = pick(store, nsfw=nsfw)
     existing = place.listing(OBJECTS)
     index = place.listing(INDEX)
-    old = _old_index(place, key, chosen) if index_name(key) in index else None
+    old = index_before(place, key, chosen) if index_name(key) in index else None
     with tempfile.TemporaryDirectory(prefix="xbench-publish-") as folder:
-        spool = Spool(Path(folder), frozenset(existing))
-        made = render_pictures(chosen, spool, images=images, show_progress=show_progress)
+        spool = Spool(Path(folder), {name: file.n_bytes for name, file in existing.items()})
+        before = pictures_before(place, old)
+        made = render_pictures(chosen, spool, before, images=images, show_progress=show_progress)
         content = _index(key, chosen, made.pictures, made.conditions, spool)
         size = sum(spool.sizes[name] for name in spool.new)
         changes = {} if content == old else {index_name(key): content}
@@ -150,6 +152,7 @@ def _index(
         "tables": {name: spool_table(table, spool) for name, table in public.items()},
         "manifest": spool.add(_json(manifest), "json"),
         "gate": None if gate is None else spool.add(_json(gate), "json"),
+        "thumbnails": THUMBNAIL_RECIPE,
         "n_nsfw_left_out": len(chosen.left_out),
     }
     content = _json(data)
@@ -164,19 +167,3 @@ def _json(data: Mapping[str, Any]) -> bytes:
 
 def _n_with(table: pa.Table, column: str, value: str) -> int:
     return table.filter(pc.field(column) == value).num_rows
-
-
-def _old_index(place: Place, key: str, chosen: Picked) -> bytes | None:
-    """The run's index file as it is; `UserError` where the key is another run's."""
-    content = place.read(index_name(key), limit_bytes=MAX_INDEX_BYTES)
-    try:
-        said = json.loads(content or b"{}")
-        other = said["facts"]["run_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return content
-    if other != chosen.facts.get("run_id"):
-        raise UserError(
-            f"{place.address} has another run under the key {key!r}: choose another with --key "
-            f"(this one is {shown_path(chosen.folder)})"
-        )
-    return content

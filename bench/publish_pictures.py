@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,6 +19,8 @@ from bench.files import write_bytes
 from bench.published import THUMBNAIL_SIDE_PX, Ending, object_name
 
 _QUALITY, _EFFORT = 85, 4  # of 100, of 6
+# whatever changes a thumbnail's bytes: those of another recipe are made anew
+THUMBNAIL_RECIPE = f"webp {THUMBNAIL_SIDE_PX} px, quality {_QUALITY}, effort {_EFFORT}"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 # chunks that say how to show pixels, and nothing else (PNG specification, chapter 11)
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
@@ -27,11 +29,19 @@ _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", 
 class Spool:
     """Objects on their way into a store: those that it has already are only counted."""
 
-    def __init__(self, folder: Path, existing: frozenset[str]) -> None:
+    def __init__(self, folder: Path, existing: Mapping[str, int]) -> None:
         self._folder, self._existing = folder, existing
         self._lock = Lock()
         self.sizes: dict[str, int] = {}  # every object of this publication, in bytes
         self.new: dict[str, Path] = {}
+
+    def keep(self, name: str) -> bool:
+        """Count an object that the store has already; whether it does."""
+        if name not in self._existing:
+            return False
+        with self._lock:
+            self.sizes[name] = self._existing[name]
+        return True
 
     def add(self, content: bytes, ending: Ending) -> str:
         """The content's name in the store."""

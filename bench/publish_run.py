@@ -27,6 +27,7 @@ from bench.publish_tables import (
 from bench.published import file_inside
 from bench.store import RunStore
 
+Made = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
 _FINISHED = ("complete", "failed trials")
 _N_TOLD = 10  # damaged images that are named
 
@@ -91,14 +92,23 @@ def pick(store: RunStore, *, nsfw: bool) -> Picked:
     return Picked(store.folder, facts, manifest, gate, kept, plugins, left_out)
 
 
-def render_pictures(chosen: Picked, spool: Spool, *, images: bool, show_progress: bool) -> Pictures:
-    """Put all pictures into the spool, on all cores."""
-    rows = chosen.tables.results.select(["trial_id", "image"]).to_pylist()
+def render_pictures(
+    chosen: Picked, spool: Spool, made: Made, *, images: bool, show_progress: bool
+) -> Pictures:
+    """Put all pictures into the spool, on all cores; those `made` before are only counted."""
+    rows = chosen.tables.results.select(["trial_id", "image", "image_sha256"]).to_pylist()
+    known = {row["trial_id"]: made.get((row["trial_id"], row["image_sha256"])) for row in rows}
     wanted = [(row["trial_id"], row["image"]) for row in rows if row["image"]]
     paths = _condition_paths(chosen.tables)
     there = [(path, path) for path in paths if file_inside(chosen.folder, path)]
 
     def one(item: tuple[str, str], *, original: bool) -> tuple[str, Published]:
+        old = known.get(item[0])
+        if old is not None and spool.keep(old.thumbnail):
+            if not original:
+                return item[0], Published(None, old.thumbnail)
+            if old.image is not None and spool.keep(old.image):
+                return item[0], old
         path = file_inside(chosen.folder, item[1])
         content = path.read_bytes() if path else b""
         return item[0], publish_picture(content, spool, with_original=original)
@@ -109,8 +119,8 @@ def render_pictures(chosen: Picked, spool: Spool, *, images: bool, show_progress
         tqdm(total=total, unit="picture", disable=None if show_progress else True) as bar,
     ):
         pictures = {}
-        for trial, made in pool.map(lambda item: one(item, original=images), wanted):
-            pictures[trial] = made
+        for trial, picture in pool.map(lambda item: one(item, original=images), wanted):
+            pictures[trial] = picture
             bar.update()
         conditions = dict(pool.map(lambda item: one(item, original=False), there))
         bar.update(len(there))

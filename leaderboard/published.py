@@ -104,7 +104,7 @@ class PublishedStore:
         except UserError as error:
             self.problems = (str(error),)
             return
-        stamps = {key: stamp for name, stamp in listing.items() if (key := key_of(name))}
+        stamps = {key: file.stamp for name, file in listing.items() if (key := key_of(name))}
         problems = []
         if len(stamps) > MAX_RUNS:
             problems.append(f"The store has {len(stamps)} runs: only {MAX_RUNS} are shown.")

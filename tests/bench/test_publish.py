@@ -12,6 +12,7 @@ from PIL import Image
 
 from bench.cli import main
 from bench.errors import UserError
+from bench.files import sha256_of
 from bench.publish import publish_run
 from bench.published import TABLES, is_content, is_object
 from bench.store import RunStore
@@ -56,6 +57,35 @@ def test_a_second_publication_writes_nothing(store: RunStore, tmp_path: Path) ->
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "board").rglob("*")} == before
     told = CliRunner().invoke(main, [*arguments, "--json"])
     assert json.loads(told.stdout)["n_new"] == 0
+
+
+def test_lost_and_changed_pictures_are_made_anew(store: RunStore, tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    publish_run(store.folder, str(board))
+    before = files_of(board)
+    (lost, *_) = [name for name in before if name.endswith(".webp")]
+    (board / lost).unlink()
+    assert publish_run(store.folder, str(board)).n_new == 1 and files_of(board) == before
+    rows = store.results().to_dict("records")
+    fresh = Image.new("RGB", (24, 24), (9, 99, 199))
+    fresh.save(store.folder / rows[0]["image"])
+    rows[0]["image_sha256"] = sha256_of((store.folder / rows[0]["image"]).read_bytes())
+    store.write_results("all", rows)
+    assert publish_run(store.folder, str(board)).n_new == 3  # picture, results, index
+    (row,) = [
+        r for r in table(board, "results").to_pylist() if r["trial_id"] == rows[0]["trial_id"]
+    ]
+    assert Image.open(board / row["thumbnail"]).tobytes() == fresh.tobytes()
+
+
+@pytest.mark.parametrize("old", [b"", b"[]", b'{"facts": 5, "tables": {"results": ["../x", 3]}}'])
+def test_a_damaged_index_is_replaced(store: RunStore, tmp_path: Path, old: bytes) -> None:
+    publish_run(store.folder, str(tmp_path / "board"))
+    index = tmp_path / "board" / "index" / "first.json"
+    good = index.read_bytes()
+    index.write_bytes(old)
+    assert publish_run(store.folder, str(tmp_path / "board")).n_new == 1
+    assert index.read_bytes() == good
 
 
 def test_two_runs_share_a_store_and_a_key_belongs_to_one(store: RunStore, tmp_path: Path) -> None:
