@@ -6,10 +6,13 @@ Nothing found is trusted: what cannot be read becomes a `problem` that the pages
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.errors import UserError
 from bench.store import RunStore
@@ -23,7 +26,19 @@ TABLES: Mapping[str, str] = {
     "compatibility": "tables/compatibility.parquet",
     "audit": "audit.parquet",
 }
+_SINGLES = ("run.json", "manifest.yaml", "gate.json")
 _JSON_LIMIT_BYTES = 16 << 20
+
+
+class _File(NamedTuple):
+    """A file as it was seen."""
+
+    modified_ns: int
+    path: str
+    n_bytes: int
+
+
+_Listing = tuple[tuple[str, tuple[_File, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -91,20 +106,24 @@ def find_runs(results: Path) -> dict[str, Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """What is known of a run directory, without reading its tables."""
+    """What is known of a run directory, without reading its tables; read again when it changes."""
+    return _read(folder, _listing(folder))
+
+
+@lru_cache(maxsize=256)
+def _read(folder: Path, listing: _Listing) -> Run:
     problems: list[str] = []
     try:
         facts = RunStore(folder).run_facts()
     except (UserError, OSError) as error:
         facts = {}
         problems.append(str(error))
-    tables = {name: _parts(folder, pattern) for name, pattern in TABLES.items()}
     return Run(
         key=folder.name,
         folder=folder,
         facts=facts,
-        tables=tables,
-        stamp=_stamp(folder, tables),
+        tables={n: tuple(Path(f.path) for f in files) for n, files in listing if n in TABLES},
+        stamp=hash((str(folder), listing)),
         manifest=_yaml(folder / "manifest.yaml", problems),
         gate=_json(folder / "gate.json", problems),
         problems=(*problems, *state_problems(facts)),
@@ -125,16 +144,24 @@ def state_problems(facts: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _parts(folder: Path, pattern: str) -> tuple[Path, ...]:
-    found = [path for path in folder.glob(pattern) if not path.name.startswith(".")]
-    return tuple(sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name)))
+def _listing(folder: Path) -> _Listing:
+    """The files of each table, the newest last, and the run's other files."""
+    patterns = {**TABLES, **{name: name for name in _SINGLES}}
+    return tuple((name, _files(folder / pattern)) for name, pattern in patterns.items())
 
 
-def _stamp(folder: Path, tables: Mapping[str, tuple[Path, ...]]) -> int:
-    singles = [folder / name for name in ("run.json", "manifest.yaml", "gate.json")]
-    paths = [*singles, *(path for parts in tables.values() for path in parts)]
-    seen = [(s.st_mtime_ns, s.st_size) for path in paths if path.exists() for s in [path.stat()]]
-    return hash((str(folder), tuple(seen)))
+def _files(pattern: Path) -> tuple[_File, ...]:
+    """The files of a folder that end like the pattern, or the one that it names."""
+    found = []
+    try:
+        with os.scandir(pattern.parent) as entries:
+            for entry in entries:
+                if fnmatchcase(entry.name, pattern.name) and entry.name[0] != ".":
+                    state = entry.stat()
+                    found.append(_File(state.st_mtime_ns, entry.path, state.st_size))
+    except OSError:  # no such folder, or it goes away
+        return ()
+    return tuple(sorted(found))
 
 
 def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:

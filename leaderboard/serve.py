@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Thread
 
 from leaderboard.sources import RESULTS_VARIABLE
 
@@ -37,4 +38,14 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     app = st.App(
         path, routes=[*study_routes(), *picture_routes()], middleware=[Middleware(RaterCookie)]
     )
+    Thread(target=warm_up, name="warm-up", daemon=True).start()
     app.run(config={**_SETTINGS, "server.port": port, "server.address": host})
+
+
+def warm_up() -> None:
+    """Load what the first page needs, so that its reader does not wait for it."""
+    import leaderboard.views.overview  # noqa: F401
+    from leaderboard.sources import current_runs, open_standings
+
+    for run in current_runs().values():
+        open_standings(run)

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
+import pandas as pd
+
 from bench.cache import cache_folder
 from bench.errors import UserError
 from bench.places import is_remote, open_place
@@ -15,6 +17,7 @@ from bench.published import INDEX
 from leaderboard.catalog import Run, find_runs
 from leaderboard.published import PublishedStore, with_tables
 from leaderboard.published_cache import TableCache
+from leaderboard.standings import plugin_rows
 from leaderboard.tables import RunTables
 
 RESULTS_VARIABLE = "XBENCH_RESULTS"
@@ -22,6 +25,8 @@ SHIPPED = Path(__file__).with_name("shipped")
 _OWN = "runs"
 _MAX_OPEN = 8
 _OPEN: OrderedDict[tuple[str, int], RunTables] = OrderedDict()
+_MAX_STANDINGS = 1000
+_STANDINGS: OrderedDict[tuple[str, int], tuple[pd.DataFrame, tuple[str, ...]]] = OrderedDict()
 _LOCK = Lock()
 
 
@@ -76,6 +81,24 @@ def open_tables(run: Run) -> RunTables:
         while len(_OPEN) > _MAX_OPEN:
             _OPEN.popitem(last=False)
         return _OPEN[place]
+
+
+def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A run's rows for the overview, and what is wrong with it; kept as long as it is the same.
+
+    A place of many runs is ranked without keeping the tables of all of them open.
+    """
+    place = (str(run.folder), run.stamp)
+    if place not in _STANDINGS:
+        tables = open_tables(run)
+        found = plugin_rows(run, tables), tuple(tables.problems)
+        if found[1] != run.problems:  # what is wrong with a table may be over the next time
+            return found
+        with _LOCK:
+            _STANDINGS[place] = found
+            while len(_STANDINGS) > _MAX_STANDINGS:
+                _STANDINGS.popitem(last=False)
+    return _STANDINGS[place]
 
 
 def _store() -> PublishedStore | None:

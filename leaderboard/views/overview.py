@@ -13,8 +13,8 @@ from leaderboard.numbers import ends, interval, known
 from leaderboard.page import NO_RUNS, heading, tell_problems
 from leaderboard.plain import literal, one_line
 from leaderboard.selection import choose_some, view_address
-from leaderboard.sources import current_runs, open_tables
-from leaderboard.standings import matching, method_rows, plugin_rows, ranked
+from leaderboard.sources import current_runs, open_standings
+from leaderboard.standings import matching, method_rows, ranked
 
 _FILTERS = {
     "run": "Run",
@@ -64,9 +64,9 @@ def show() -> None:
         return
     frames = []
     for run in runs.values():
-        tables = open_tables(run)
-        tell_problems(f"{run.key}: {problem}" for problem in tables.problems)
-        frames.append(plugin_rows(run, tables))
+        found, problems = open_standings(run)
+        tell_problems(f"{run.key}: {problem}" for problem in problems)
+        frames.append(found)
     rows = pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
     if rows.empty:
         st.info("No run here has a compatibility table. `xbench report RUN` makes one.")
