@@ -6,7 +6,7 @@ import streamlit as st
 
 from leaderboard.views import compare, handover, overview, plugin, provenance, study, tradeoff
 
-st.set_page_config(page_title="xbench", page_icon=":material/leaderboard:", layout="wide")
+st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
 PAGES = [
     st.Page(overview.show, title="Overview", url_path="overview", default=True),
     st.Page(tradeoff.show, title="Trade-off", url_path="tradeoff"),

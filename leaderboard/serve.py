@@ -29,6 +29,7 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     import streamlit as st
     from starlette.middleware import Middleware
 
+    from leaderboard.headers_web import SecurityHeaders
     from leaderboard.pictures_web import picture_routes
     from leaderboard.votes_web import RaterCookie, study_routes
 
@@ -36,7 +37,9 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
         os.environ[RESULTS_VARIABLE] = results
     path = Path(__file__).with_name(script)
     app = st.App(
-        path, routes=[*study_routes(), *picture_routes()], middleware=[Middleware(RaterCookie)]
+        path,
+        routes=[*study_routes(), *picture_routes()],
+        middleware=[Middleware(SecurityHeaders), Middleware(RaterCookie)],
     )
     Thread(target=warm_up, name="warm-up", daemon=True).start()
     app.run(config={**_SETTINGS, "server.port": port, "server.address": host})
