@@ -161,7 +161,8 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(
         publish_run(store.folder, DATASET)
 
 
-def test_a_publication_killed_before_its_commit_changes_nothing_and_can_be_completed(
+@pytest.mark.slow
+def test_a_publication_killed_before_its_commit_changes_nothing(
     hub: DatasetHub, store: RunStore
 ) -> None:
     hub.files = {"index/old.json": b"{}"}
