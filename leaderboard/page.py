@@ -10,17 +10,23 @@ from leaderboard.catalog import Run
 from leaderboard.plain import literal
 from leaderboard.plane import plugins_of
 from leaderboard.selection import choose_one
-from leaderboard.sources import current_runs, open_tables, results_problems
+from leaderboard.sources import current_runs, open_tables, results_problems, shown_results
 from leaderboard.tables import RunTables
 
+SHIPPED_NOTE = (
+    "These results come with xbench: its tiny pocket models, 12 prompts. Your own take their place "
+    "once there are some: `xbench run --manifest pocket`, or `xbench leaderboard RESULTS`."
+)
 NO_RUNS = "There are no results here yet. `xbench run --manifest pocket` makes some."
 
 
 def heading(title: str, explanation: str) -> None:
-    """The page's title with one sentence below, and what is wrong with the results' place."""
+    """The page's title with one sentence below, and what is to be said of the place of results."""
     st.title(title, anchor=False)
     st.caption(explanation)
     tell_problems(results_problems())
+    if shown_results()[1]:
+        st.info(SHIPPED_NOTE, icon=":material/inventory_2:")
 
 
 def tell_problems(problems: Iterable[str]) -> None:

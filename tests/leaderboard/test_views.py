@@ -153,3 +153,17 @@ def test_provenance_says_how_to_repeat_the_run(results: Path) -> None:
     values = [cell for table in page.dataframe for cell in table.value["Value"]]
     assert {"f" * 64, "a" * 64, "2.15", "cpu"} <= set(values)
     assert "id: canny-net" in page.code[1].value
+
+
+# --- without results of one's own
+
+
+def test_a_newcomer_sees_the_shipped_results_on_every_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for view in set(VIEWS) - {"compare"}:
+        page = open_view(view, Path())
+        assert any("come with xbench" in info.value for info in page.info), view
+        assert not page.warning
+    assert len(pictures(open_view("plugin", Path()), "small")) == 24
