@@ -1,9 +1,9 @@
 """Headers on every answer that tell browsers what a page of this site may do: very little.
 
-The policy allows what Streamlit's front end needs, and no host but this one. Streamlit writes styles
-into the page (`'unsafe-inline'` for styles alone), loads the script of a component as a blob, and
-compiles a few bytes of WebAssembly. The one script that stands in its index page is allowed by its
-hash, so no other inline script runs; text is never evaluated, also not by charts.
+The policy allows what Streamlit's front end needs, and no host but this one. Streamlit writes
+styles into the page (`'unsafe-inline'`, for styles alone), loads the script of a component as a
+blob, and compiles a few bytes of WebAssembly. The one script that stands in its index page is
+allowed by its hash, so no other inline script runs; text is never evaluated, also not by charts.
 Source: Content Security Policy Level 3 (w3.org/TR/CSP3).
 """
 

@@ -15,6 +15,9 @@ _SETTINGS = {
     "client.toolbarMode": "minimal",
     "server.fileWatcherType": "none",
     "server.headless": True,
+    # what one browser may send at once, and be sent: no page takes files, none holds megabytes
+    "server.maxMessageSize": 50,
+    "server.maxUploadSize": 1,
     # of the palette of the charts; bright enough for text on each background
     "theme.dark.primaryColor": "#56B4E9",
     "theme.light.primaryColor": "#00609A",
