@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 try:
     import fcntl
@@ -38,12 +38,14 @@ def open_engine(place: str | Path) -> Engine:
     url = _url_of(place)
     if url.get_backend_name() == "sqlite":
         _make_file(Path(url.database or ""))
-        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
     else:
         options = {"options": "-c synchronous_commit=on", "connect_timeout": 10}
-        engine = create_engine(url, connect_args=options, pool_pre_ping=True, pool_size=8)
+        engine = create_engine(
+            url, connect_args=options, hide_parameters=True, pool_pre_ping=True, pool_size=8
+        )
     try:
         with writing(engine) as connection:
             prepare(connection)
@@ -52,7 +54,7 @@ def open_engine(place: str | Path) -> Engine:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"the votes database {url.render_as_string()} cannot be opened ({error.orig}): check "
+            f"the votes database {_shown(url)} cannot be opened ({error.orig}): check "
             "the address, and that the server runs"
         ) from error
     return engine
@@ -84,9 +86,12 @@ def _turn(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection for reading that holds up no writer."""
-    with engine.connect() as connection:
-        yield connection.execution_options(**{_READS: True})
+    """A connection for reading that holds up no writer; `UserError` where no answer comes."""
+    try:
+        with engine.connect() as connection:
+            yield connection.execution_options(**{_READS: True})
+    except OperationalError as error:
+        raise UserError("the votes database did not answer: try again in a moment") from error
 
 
 def _url_of(place: str | Path) -> URL:
@@ -102,10 +107,15 @@ def _url_of(place: str | Path) -> URL:
     backend = url.get_backend_name()
     if backend not in _DRIVERS or (backend == "sqlite" and not url.database):
         raise UserError(
-            f"votes cannot be kept in {url.render_as_string()!r}: use a file name or "
+            f"votes cannot be kept in {_shown(url)!r}: use a file name or "
             "postgresql://USER:PASSWORD@HOST/NAME"
         )
     return url.set(drivername=_DRIVERS[backend])
+
+
+def _shown(url: URL) -> str:
+    """The address without a password, which may stand among its options too."""
+    return url.set(query={}).render_as_string()
 
 
 def _make_file(path: Path) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from platformdirs import user_data_path
 
+from bench.errors import UserError
 from leaderboard.votes import VoteBook
 from leaderboard.votes_tokens import SECRET_VARIABLE, Blinding, load_blinding
 
 VOTES_VARIABLE = "XBENCH_VOTES"
 COOKIE = "xbench_rater"
+RETRY_SECONDS = 5
+_LOG = logging.getLogger(__name__)
+_closed_until: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,23 @@ def votes_place() -> str:
 
 
 def voting() -> Voting:
-    """The votes, opened once; `UserError` where they or the secret cannot be had."""
-    return _open(votes_place(), os.environ.get(SECRET_VARIABLE))
+    """The votes, opened once; `UserError` where they or the secret cannot be had.
+
+    Of a database by URL visitors read no more than that it is away; the log says why. It is asked
+    again after some seconds, not for every visitor.
+    """
+    place, secret = votes_place(), os.environ.get(SECRET_VARIABLE)
+    if "://" not in place:
+        return _open(place, secret)
+    away = "votes cannot be kept at the moment: who runs this site finds the reason in its log"
+    if time.monotonic() < _closed_until.get(place, 0.0):
+        raise UserError(away)
+    try:
+        return _open(place, secret)
+    except UserError as error:
+        _LOG.warning("%s", error)
+        _closed_until[place] = time.monotonic() + RETRY_SECONDS
+        raise UserError(away) from error
 
 
 @lru_cache(maxsize=2)

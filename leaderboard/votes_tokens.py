@@ -13,6 +13,7 @@ import re
 import secrets
 import stat
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from itsdangerous import BadSignature, TimestampSigner
@@ -64,8 +65,11 @@ class Blinding:
         return self._digest("order", rater_id, item)
 
     def address_code(self, address: str) -> str:
-        """A network address as the rate limit keeps it: it cannot be read back."""
-        return self._digest("address", address)
+        """A network address as the rate limit keeps it: it cannot be read back.
+
+        Of IPv6 the first 64 bits count: one visitor has all addresses that begin with them.
+        """
+        return self._digest("address", _network_of(address))
 
     def _signer(self) -> TimestampSigner:
         return TimestampSigner(self.secret, salt="xbench-rater", digest_method=hashlib.sha256)
@@ -73,6 +77,15 @@ class Blinding:
     def _digest(self, *parts: str) -> str:
         message = b"\0".join(part.encode() for part in parts)
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:ID_LENGTH]
+
+
+def _network_of(address: str) -> str:
+    try:
+        known = ip_address(address)
+    except ValueError:  # what a proxy calls its clients
+        return address
+    known = getattr(known, "ipv4_mapped", None) or known
+    return str(known) if known.version == 4 else str(ip_network((known.packed, 64), strict=False))
 
 
 def load_blinding(path: Path) -> Blinding:

@@ -79,10 +79,9 @@ def show() -> None:
     )
     try:
         seat = _take_seat(sources[run])
+        {"Compare": _compare, "Rate": _rate, "Results": _results}[part or "Compare"](seat)
     except UserError as error:
         st.info(literal(error))
-        return
-    {"Compare": _compare, "Rate": _rate, "Results": _results}[part or "Compare"](seat)
 
 
 def _take_seat(source: StudySource) -> Seat:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import create_engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from bench.errors import UserError
@@ -237,6 +237,7 @@ def test_the_file_is_for_its_owner_alone(tmp_path):
     [
         ("mysql://me:hidden@host/votes", "cannot be kept"),
         ("postgresql://me:hidden@127.0.0.1:1/votes", "cannot be opened"),
+        ("postgresql://127.0.0.1:1/votes?user=me&password=hidden", "cannot be opened"),
         ("sqlite://", "cannot be kept"),
         ("://", "no URL"),
     ],
@@ -245,6 +246,13 @@ def test_places_that_do_not_work_are_said_without_the_password(place, message):
     with pytest.raises(UserError, match=message) as caught:
         VoteBook.open(place)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_database_that_goes_away_is_said_without_its_address():
+    url = "postgresql+psycopg://me:hidden@127.0.0.1:1/votes"
+    with VoteBook(create_engine(url)) as book, pytest.raises(UserError) as caught:
+        book.study_ids()
+    assert str(caught.value) == "the votes database did not answer: try again in a moment"
 
 
 def test_a_folder_or_a_file_of_something_else_is_no_place_for_votes(tmp_path: Path):

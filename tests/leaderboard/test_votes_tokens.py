@@ -81,3 +81,11 @@ def test_the_variable_comes_first_and_must_be_long(tmp_path, monkeypatch):
 
 def test_the_secret_is_never_shown():
     assert "secret of the tests" not in f"{BLINDING} {BLINDING!r}"
+
+
+def test_an_address_counts_as_its_network_and_cannot_be_read_back():
+    code = BLINDING.address_code
+    assert code("2001:db8:1:2::9") == code("2001:db8:1:2:3:4:5:6") != code("2001:db8:1:3::9")
+    assert code("10.0.0.1") == code("::ffff:10.0.0.1") != code("10.0.0.2")
+    assert len({code("a proxy's word"), code(""), code("10.0.0.1")}) == 3
+    assert "10.0.0.1" not in code("10.0.0.1") != OTHER.address_code("10.0.0.1")

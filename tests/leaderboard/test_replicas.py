@@ -1,0 +1,58 @@
+"""Claims about several replicas of the site that share a database and a secret."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from leaderboard.votes import Vote, VoteBook
+from leaderboard.votes_engine import reading
+from leaderboard.votes_home import Voting
+from leaderboard.votes_schema import VOTES
+from leaderboard.votes_tokens import SECRET_VARIABLE, load_blinding
+from tests.leaderboard.studies import study
+
+STUDY = study()
+
+
+@pytest.fixture
+def replica(votes_place: str, tmp_path: Path) -> Iterator[Callable[[], Voting]]:
+    """Starts replicas, each with a folder of its own, on one database."""
+    started: list[Voting] = []
+
+    def start() -> Voting:
+        folder = tmp_path / f"replica-{len(started)}"
+        blinding = load_blinding(folder / "study-secret")
+        started.append(Voting(VoteBook.open(votes_place), blinding))
+        started[-1].book.add_study(STUDY, blinding)
+        return started[-1]
+
+    yield start
+    for home in started:
+        home.book.close()
+
+
+def test_with_one_secret_a_rater_is_the_same_and_votes_once_on_all_replicas(replica, monkeypatch):
+    monkeypatch.setenv(SECRET_VARIABLE, "one secret for all replicas of the site")
+    one, other = replica(), replica()
+    rater_id = one.blinding.rater_of(one.blinding.new_token())
+    token = other.blinding.new_token()
+    assert one.blinding.rater_of(token) == other.blinding.rater_of(token) not in (None, rater_id)
+
+    pair = one.book.pairs(STUDY.study_id)[0]
+    sides = [home.blinding.left_of(rater_id, pair.pair_id) for home in (one, other)]
+    assert sides[0] == sides[1]
+    vote = Vote(rater_id, pair.pair_id, "quality", "first", sides[0], 2.0)
+    one.book.cast(vote)
+    assert other.book.voted(rater_id, STUDY.study_id) == {(pair.pair_id, "quality")}
+    other.book.cast(replace(vote, answer="second"))
+    with reading(one.book.engine) as connection:
+        assert [row.answer for row in connection.execute(select(VOTES))] == ["second"]
+
+
+def test_without_a_shared_secret_a_replica_knows_no_rater_of_the_other(replica, monkeypatch):
+    monkeypatch.delenv(SECRET_VARIABLE, raising=False)
+    one, other = replica(), replica()
+    assert other.blinding.rater_of(one.blinding.new_token()) is None
