@@ -1,4 +1,4 @@
-"""Places for votes that the tests of the study share."""
+"""What tests of the pages share: browsers, and places for votes."""
 
 import os
 import shutil
@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, BrowserType, sync_playwright
 from sqlalchemy import create_engine, make_url, text
 
+from tests.leaderboard.browsing import CHROMIUM, CHROMIUM_ARGUMENTS, need_chromium
 from tests.postgres_server import PostgresServer, running_postgres
 
 _ENOUGH_BYTES = 512 << 20
@@ -51,3 +53,18 @@ def votes_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "votes" / "votes.sqlite")
     return emptied(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[BrowserType]:
+    """What starts browsers."""
+    need_chromium()
+    with sync_playwright() as playwright:
+        yield playwright.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: BrowserType) -> Iterator[Browser]:
+    """One browser; each visit of it has no history and no cookies."""
+    with chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS) as browser:
+        yield browser

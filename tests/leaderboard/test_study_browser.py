@@ -6,23 +6,16 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Page, expect
 from sqlalchemy import select
 
 from leaderboard.votes import VoteBook
 from leaderboard.votes_engine import reading
 from leaderboard.votes_schema import VOTES
+from tests.leaderboard.browsing import CHROMIUM, CHROMIUM_ARGUMENTS, WAIT_MS
 from tests.leaderboard.studies import rows
 from tests.leaderboard.study_run import write_study_run
-from tests.leaderboard.study_server import (
-    CHROMIUM,
-    CHROMIUM_ARGUMENTS,
-    StudyServer,
-    need_chromium,
-    running_leaderboard,
-)
-
-WAIT_MS = 60_000
+from tests.leaderboard.web_server import STUDY, WebServer, running_server
 
 
 @pytest.fixture
@@ -31,19 +24,16 @@ def votes_file(tmp_path) -> str:
 
 
 @pytest.fixture
-def server(tmp_path, votes_file) -> Iterator[StudyServer]:
-    need_chromium()
+def server(tmp_path, votes_file) -> Iterator[WebServer]:
     write_study_run(tmp_path / "runs" / "one")
-    with running_leaderboard(tmp_path / "runs", votes_file, tmp_path / "log") as server:
+    with running_server(tmp_path / "runs", votes_file, tmp_path / "log", site=STUDY) as server:
         yield server
 
 
 @pytest.fixture(params=[2, pytest.param(5, marks=pytest.mark.slow)])
-def browsers(request: pytest.FixtureRequest) -> Iterator[list[Browser]]:
+def browsers(request: pytest.FixtureRequest, chromium: BrowserType) -> Iterator[list[Browser]]:
     """Browsers that run at the same time, each a process of its own."""
-    need_chromium()
     with ExitStack() as stack:
-        chromium = stack.enter_context(sync_playwright()).chromium
         found = []
         for _ in range(request.param):
             found.append(chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS))
@@ -51,7 +41,7 @@ def browsers(request: pytest.FixtureRequest) -> Iterator[list[Browser]]:
         yield found
 
 
-def open_study(browser: Browser, server: StudyServer) -> tuple[Page, list[str]]:
+def open_study(browser: Browser, server: WebServer) -> tuple[Page, list[str]]:
     """The page, and every address it asked for."""
     page = browser.new_page()
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""The real leaderboard in a process of its own, and real browsers that look at it."""
+"""The real leaderboard in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-CHROMIUM = Path("/usr/bin/chromium")
-# nothing that a browser does on its own may leave this machine
-CHROMIUM_ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+LEADERBOARD = ("leaderboard",)
+STUDY = ("votes", "collect")
 _START_SECONDS = 60
 
 
 @contextmanager
-def running_leaderboard(results: Path, votes: str, log: Path) -> Iterator[StudyServer]:
+def running_server(
+    results: Path | str,
+    votes: str,
+    log: Path,
+    *,
+    site: Sequence[str] = LEADERBOARD,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[WebServer]:
     """A server on a free port of this machine, stopped at the end."""
-    server = StudyServer(results, votes, log)
+    server = WebServer(results, votes, log, site=site, environment=environment)
     server.start()
     try:
         yield server
@@ -36,12 +36,24 @@ def running_leaderboard(results: Path, votes: str, log: Path) -> Iterator[StudyS
         server.stop(signal.SIGTERM)
 
 
-class StudyServer:
-    """One server process; it can be killed and started again on the same port."""
+class WebServer:
+    """One server process; it can be killed and started again on the same port.
 
-    def __init__(self, results: Path, votes: str, log: Path) -> None:
-        self._results, self._log = results, log
-        self._environment = {**os.environ, "XBENCH_VOTES": votes, "OMP_NUM_THREADS": "1"}
+    `site` is the command that serves: the leaderboard, or the study's own site.
+    """
+
+    def __init__(
+        self,
+        results: Path | str,
+        votes: str,
+        log: Path,
+        *,
+        site: Sequence[str] = LEADERBOARD,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._results, self._log, self._site = results, log, site
+        own = {"XBENCH_VOTES": votes, "OMP_NUM_THREADS": "1"}
+        self._environment = {**os.environ, **own, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -52,9 +64,15 @@ class StudyServer:
         """Its address."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and wait until a page comes."""
-        command = [sys.executable, "-m", "bench.cli", "votes", "collect", str(self._results)]
+        command = [sys.executable, "-m", "bench.cli", *self._site, str(self._results)]
         command += ["--port", str(self._port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -78,9 +96,3 @@ class StudyServer:
                 return answer.status == 200
         except OSError:
             return False
-
-
-def need_chromium() -> None:
-    """Skip, saying why, where the browser is not installed."""
-    if not CHROMIUM.exists():
-        pytest.skip("Chromium is not installed: run scripts/install-test-servers")
