@@ -73,10 +73,21 @@ def plugin_differences(pairs: pd.DataFrame) -> list[Row]:
     return sorted(rows, key=lambda row: row["value"])
 
 
-def worst_pairs(pairs: pd.DataFrame, *, n: int) -> list[Row]:
-    """The pairs that lost most, with `label`; pairs that lost nothing are not among them."""
+def worst_pairs(pairs: pd.DataFrame, new: RunTables, *, n: int) -> list[Row]:
+    """The pairs that lost most, with `label` and whether there is a condition image to see.
+
+    Pairs that lost nothing are not among them.
+    """
     lost = pairs.loc[pairs["difference"] < 0].sort_values("difference", kind="stable").head(n)
-    return [{**row, "label": setting_label(row)} for row in records(lost)]
+    conditioned = new.rows(
+        "SELECT trial_id FROM trials WHERE condition_path <> '' AND list_contains(?, trial_id)",
+        [lost["trial_new"].tolist()],
+    )
+    known = {row["trial_id"] for row in conditioned}
+    return [
+        {**row, "label": setting_label(row), "has_condition": row["trial_new"] in known}
+        for row in records(lost)
+    ]
 
 
 @dataclass(frozen=True)

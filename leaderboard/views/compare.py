@@ -21,7 +21,7 @@ from leaderboard.differences import (
 )
 from leaderboard.numbers import interval, number
 from leaderboard.page import NO_RUNS, choose_run, heading, tell_problems
-from leaderboard.pictures_web import picture_address
+from leaderboard.pictures_web import What, picture_address
 from leaderboard.plain import literal, one_line
 from leaderboard.selection import choose_one, choose_page
 from leaderboard.sources import current_runs
@@ -29,7 +29,7 @@ from leaderboard.tables import RunTables
 
 _N_WORST = 8
 _PLUGINS_PER_PAGE = 25
-_CELL_PX = 140
+_CELL_PX = 124
 _VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warning}
 
 
@@ -60,7 +60,7 @@ def show() -> None:
         st.info("The two runs share no image that was judged in the same way.")
         return
     _differences(pairs)
-    _worst(pairs, baseline, candidate)
+    _worst(worst_pairs(pairs, new, n=_N_WORST), baseline, candidate)
 
 
 def _choose_two() -> tuple[tuple[Run, RunTables], tuple[Run, RunTables]] | None:
@@ -143,26 +143,29 @@ def _differences(pairs: pd.DataFrame) -> None:
         st.dataframe(frame, hide_index=True, alt="Differences by plugin")
 
 
-def _worst(pairs: pd.DataFrame, baseline: Run, candidate: Run) -> None:
+def _worst(rows: list[Row], baseline: Run, candidate: Run) -> None:
     st.subheader("Images that got worse most", anchor=False)
-    rows = worst_pairs(pairs, n=_N_WORST)
     if not rows:
         st.info("No image got worse.")
         return
     with st.container(horizontal=True):
         for row in rows:
-            with st.container(border=True, width=2 * _CELL_PX + 60, gap="small"):
+            n_pictures = 3 if row["has_condition"] else 2
+            with st.container(border=True, width=n_pictures * (_CELL_PX + 30), gap="small"):
                 _pair(row, baseline, candidate)
 
 
 def _pair(row: Row, baseline: Run, candidate: Run) -> None:
-    sides = (("baseline", baseline, "old"), ("candidate", candidate, "new"))
+    old = (f"baseline {number(row['value_old'])}", baseline, "small", row["trial_old"])
+    new = (f"candidate {number(row['value_new'])}", candidate, "small", row["trial_new"])
+    condition = ("condition", candidate, "condition", row["trial_new"])
+    sides: tuple[tuple[str, Run, What, str], ...]
+    sides = (condition, old, new) if row["has_condition"] else (old, new)
     with st.container(horizontal=True):
-        for name, run, end in sides:
-            address = picture_address(run, "small", row[f"trial_{end}"])
-            told = f"{name} {number(row[f'value_{end}'])}"
+        for told, run, what, trial in sides:
+            address = picture_address(run, what, trial)
             with st.container(width=_CELL_PX, gap=None):
-                st.image(address, width="stretch", alt=one_line(f"{name}: {row['prompt'] or ''}"))
+                st.image(address, width="stretch", alt=one_line(f"{told}: {row['prompt'] or ''}"))
                 st.caption(literal(told))
     change = number(row["difference"], signed=True)
     st.caption(

@@ -74,6 +74,7 @@ def test_the_images_that_lost_most_come_in_pairs(results: Path) -> None:
     page = open_view("compare", results, baseline="old", candidate="new", compared_metric="edge-f1")
     shown = pictures(page, "small")
     assert [run for run, _ in shown] == ["old", "new"] * 8
+    assert pictures(page, "condition") == [("new", trial) for _, trial in shown[1::2]]
     for (_, old), (_, new) in zip(shown[::2], shown[1::2], strict=True):
         assert old.removeprefix("aaa") == new.removeprefix("bbb")
 
