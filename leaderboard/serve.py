@@ -35,6 +35,7 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     from starlette.middleware import Middleware
 
     from leaderboard.headers_web import SecurityHeaders
+    from leaderboard.origin_web import OwnOrigin
     from leaderboard.pictures_web import picture_routes
     from leaderboard.votes_web import RaterCookie, study_routes
 
@@ -44,10 +45,13 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     app = st.App(
         path,
         routes=[*study_routes(), *picture_routes()],
-        middleware=[Middleware(SecurityHeaders), Middleware(RaterCookie)],
+        middleware=[Middleware(OwnOrigin), Middleware(SecurityHeaders), Middleware(RaterCookie)],
     )
     Thread(target=warm_up, name="warm-up", daemon=True).start()
-    app.run(config={**_SETTINGS, "server.port": port, "server.address": host})
+    # without a name to show, Streamlit asks another site for this machine's public address
+    name = "localhost" if host in ("0.0.0.0", "::") else host
+    where = {"server.port": port, "server.address": host, "browser.serverAddress": name}
+    app.run(config={**_SETTINGS, **where})
 
 
 def warm_up() -> None:

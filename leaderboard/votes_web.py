@@ -63,7 +63,9 @@ class RaterCookie:
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append("Set-Cookie", _cookie(token, scope))
+                headers = MutableHeaders(scope=message)
+                headers.append("Set-Cookie", _cookie(token, scope))
+                headers["Cache-Control"] = "private, no-store"  # one browser's alone
             await send(message)
 
         await self._app(scope, receive, send_with_cookie)

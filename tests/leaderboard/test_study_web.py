@@ -41,6 +41,7 @@ def test_a_browser_gets_one_signed_cookie_that_scripts_cannot_read(client):
     for part in ("HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=15552000"):
         assert part in cookie
     assert "Secure" not in cookie
+    assert first.headers["cache-control"] == "private, no-store"
     assert voting().blinding.rater_of(first.cookies[COOKIE]) is not None
     assert "set-cookie" not in client.get("/", headers=PAGE).headers
 
