@@ -7,6 +7,11 @@ import streamlit as st
 from leaderboard.views import compare, handover, overview, plugin, provenance, study, tradeoff
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
+# Streamlit writes chosen values in white on the primary color, which is bright on a dark background
+TAGS = (
+    "<style>[data-testid=stMultiSelectTagsContainer] [data-tag] * "
+    "{ color: light-dark(#fff, #111318); }</style>"
+)
 PAGES = [
     st.Page(overview.show, title="Overview", url_path="overview", default=True),
     st.Page(tradeoff.show, title="Trade-off", url_path="tradeoff"),
@@ -16,4 +21,5 @@ PAGES = [
     st.Page(study.show, title="Study", url_path="study"),
     st.Page(provenance.show, title="Provenance", url_path="provenance"),
 ]
+st.html(TAGS)
 st.navigation(PAGES, position="top").run()

@@ -122,7 +122,7 @@ def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:
     value = _number("value", title=title)
     told = _tooltip(plugin="plugin", said="difference")
     layers = [
-        {"mark": zero, "encoding": {"x": {"datum": 0}}},
+        _layer(zero, {}, x={"datum": 0}),
         _layer(_RULE, shared, x=value | {"field": "low"}, x2={"field": "high"}),
         _layer(_POINT, shared, x=value, tooltip=told),
     ]
@@ -160,7 +160,8 @@ def _looks(methods: Iterable[str]) -> tuple[Chart, Chart]:
 
 
 def _layer(mark: Chart, shared: Mapping[str, Any], only: Chart | None = None, **own: Any) -> Chart:
-    layer: Chart = {"mark": mark, "encoding": {**shared, **own}}
+    # a chart is told by its alt text and a table: its marks, which have no names, are not
+    layer: Chart = {"mark": {**mark, "aria": False}, "encoding": {**shared, **own}}
     return layer | {"transform": [only]} if only else layer
 
 

@@ -37,6 +37,14 @@ document.addEventListener("DOMContentLoaded", () => {
     attributeFilter: ["data-test-script-state"] });
 });
 """
+_SETTLED = """
+Array.from(document.images).every((image) => image.complete) &&
+document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&
+Array.from(document.querySelectorAll("[data-testid=stVegaLiteChart]")).every(
+  (chart) => chart.querySelector("svg, canvas") !== null) &&
+document.getAnimations().every((moving) => moving.playState !== "running" ||
+  moving.effect.getComputedTiming().endTime === Infinity)
+"""
 # opened at /page, Streamlit first asks whether the site's root is /page/: it is not
 _ASKS_FOR_ROOT = re.compile(r"/\w+/_stcore/(health|host-config)$")
 
@@ -63,12 +71,12 @@ class Visit:
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
-        """Wait until no script runs and no picture is on its way."""
+        """Wait until no script runs, no picture is on its way and nothing fades in or out."""
         self.page.locator(
             "[data-testid=stApp][data-test-connection-state=CONNECTED]"
             "[data-test-script-state=notRunning]"
         ).wait_for(timeout=WAIT_MS)
-        self._wait("Array.from(document.images).every(image => image.complete)")
+        self._wait(_SETTLED)
 
     def _wait(self, claim: str) -> None:
         """Wait until a claim in JavaScript holds; the pages forbid the browser's own waiting."""
