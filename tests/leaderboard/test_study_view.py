@@ -108,3 +108,14 @@ def test_a_run_that_cannot_be_compared_and_votes_that_cannot_be_kept_are_said(
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path / "other"))
     app.run()
     assert "no two images" in app.info[0].value and not app.exception
+
+
+def test_of_a_database_that_is_away_visitors_read_no_more_than_that(app, monkeypatch, caplog):
+    with monkeypatch.context() as context:
+        context.setenv(VOTES_VARIABLE, "postgresql://me:hidden@127.0.0.1:1/votes")
+        app.run()
+        app.run()
+    assert app.info[0].value.startswith("votes cannot be kept at the moment")
+    assert "127" not in app.info[0].value and not app.exception
+    (said,) = [record.message for record in caplog.records if "cannot be opened" in record.message]
+    assert "127.0.0.1:1" in said and "hidden" not in said  # asked once, not for every visitor
