@@ -55,7 +55,7 @@ class Heard:
         return heard
 
     def all(self) -> bytes:
-        """Addresses, headers, bodies, messages, console, the page itself; call before leaving it."""
+        """Addresses, headers, bodies, messages, console, the page; call before leaving it."""
         while self.answers:
             answer = self.answers.pop()
             kept = {k: v for k, v in answer.all_headers().items() if k != "set-cookie"}
