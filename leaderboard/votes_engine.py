@@ -99,7 +99,7 @@ def _url_of(place: str | Path) -> URL:
         return URL.create(_DRIVERS["sqlite"], database=str(Path(place).expanduser()))
     try:
         url = make_url(place)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
         raise UserError(
             "the votes database's address is no URL: use a file name or "
             "postgresql://USER:PASSWORD@HOST/NAME"

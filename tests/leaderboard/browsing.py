@@ -20,7 +20,7 @@ CHROMIUM_ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-WAIT_MS = 60_000
+WAIT_MS = 15_000
 # the script of a page ran to its end as often as this says
 _COUNT_RUNS = """
 window.nRuns = 0;

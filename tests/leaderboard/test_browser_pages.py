@@ -2,10 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from leaderboard.headers_web import security_headers
 from leaderboard.sources import SHIPPED
 from tests.leaderboard.browsing import Visit, new_visit, serious_findings
 from tests.leaderboard.drawn_results import write_gate, write_results
@@ -27,7 +30,13 @@ PARTS = {
     "/study?part=Rate": "Study",
     "/study?part=Results": "Study",
 }
-LOOKS = {"light": {}, "dark": {"scheme": "dark"}, "phone": {"width_px": 390}}
+LOOKS = {
+    "light": {},
+    "dark phone": {"scheme": "dark", "width_px": 390},
+    "dark": {"scheme": "dark"},
+    "phone": {"width_px": 390},
+}
+OFTEN = ["light", "dark phone"]
 REGRESSION = {
     "verdict": "regression",
     "created": "2026-11-21T11:00:00+00:00",
@@ -66,7 +75,7 @@ def check_page(visit: Visit, server: WebServer, path: str, title: str) -> None:
     assert all(url.startswith((server.url, "data:", "blob:")) for url in visit.asked)
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", OFTEN)
 def test_every_page_opens_without_errors_or_serious_findings(server, browser, look):
     visit = new_visit(browser, **LOOKS[look])
     for path, title in PAGES.items():
@@ -92,3 +101,126 @@ def test_the_shipped_results_open_without_errors_or_serious_findings(browser, lo
         for path, title in {**PAGES, **PARTS}.items():
             check_page(visit, server, path, title)
     visit.page.context.close()
+
+
+def image_sources(page: Page) -> list[str]:
+    return page.evaluate(
+        "Array.from(document.images, i => new URL(i.src)).filter(u => u.pathname.startsWith"
+        "('/run-image/')).map(u => u.pathname)"
+    )
+
+
+def chart_text(page: Page) -> str:
+    """What the page's only chart tells those who cannot see it."""
+    return page.get_by_test_id("stVegaLiteChart").get_attribute("aria-label") or ""
+
+
+def chosen(page: Page, label: str) -> str:
+    """The value of a select box."""
+    return page.get_by_role("combobox", name=label).input_value()
+
+
+def choose(visit: Visit, label: str, option: str) -> None:
+    """Choose from a select box with the keyboard."""
+    box = visit.page.get_by_role("combobox", name=label)
+    box.fill(option)
+    visit.page.get_by_role("option", name=option, exact=True).wait_for()
+    visit.act(lambda: box.press("Enter"))
+
+
+def test_a_filter_is_kept_in_the_url_and_a_link_shows_the_same(server, browser):
+    visit = new_visit(browser)
+    visit.open(server.url)
+    assert "canny-net" in chart_text(visit.page)
+    visit.page.get_by_text("Filters", exact=True).click()
+    choose(visit, "Plugin kind", "lora")
+    assert "only_kind=lora" in visit.page.url
+    told = chart_text(visit.page)
+    assert "ink-lora" in told and "canny-net" not in told
+    other = new_visit(browser)
+    other.open(visit.page.url)
+    assert chart_text(other.page) == told
+    assert visit.errors == other.errors == []
+
+
+def test_a_gallery_is_paged_and_each_page_is_a_link(server, browser):
+    visit = new_visit(browser)
+    visit.open(server.url + "/plugin?run=old&plugin=ink-lora")
+    first = image_sources(visit.page)
+    assert len(first) == 24
+    assert all("/run-image/old/small/" in source for source in first)
+    visit.act(visit.page.get_by_role("button", name="Page 2").click)
+    second = image_sources(visit.page)
+    assert len(second) == 24 and not set(first) & set(second)
+    other = new_visit(browser)
+    other.open(visit.page.url)
+    assert image_sources(other.page) == second
+    assert visit.errors == other.errors == []
+
+
+def test_two_runs_are_compared_from_the_keyboard(server, browser):
+    visit = new_visit(browser)
+    visit.open(server.url)
+    visit.page.get_by_role("link", name="Compare", exact=True).focus()
+    visit.act(lambda: visit.page.keyboard.press("Enter"))
+    assert (chosen(visit.page, "Baseline"), chosen(visit.page, "Candidate")) == ("old", "new")
+    expect(visit.page.get_by_text("1 of 1 tests found a loss")).to_be_visible()
+    assert chosen(visit.page, "Method") == "xadapter"
+    assert "ink-lora, style-clip-i -0.2" in chart_text(visit.page)
+    worst = image_sources(visit.page)
+    assert worst and len({source.split("/")[2] for source in worst}) == 2
+    choose(visit, "Method", "sdedit")
+    assert "compared_method=sdedit" in visit.page.url
+    assert "ink-lora, style-clip-i +0.00" in chart_text(visit.page)
+    choose(visit, "Candidate", "old")
+    expect(visit.page.get_by_text("Choose two different runs.")).to_be_visible()
+    assert visit.errors == []
+
+
+def test_a_table_is_downloaded(server, browser):
+    visit = new_visit(browser)
+    visit.open(server.url)
+    with visit.page.expect_download() as started:
+        visit.page.get_by_role("button", name="Download CSV").click()
+    path = started.value.path()
+    header, *lines = path.read_text().splitlines()
+    assert "plugin" in header.split(",") and len(lines) == 8
+    assert visit.errors == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/plugin?run=old", "/no-such-page", "/favicon.png", "/_stcore/health"),
+        *("/run-image/old/small/aaa-canny-net-base-None-0-0", "/run-image/old/small/none"),
+        *("/study-image/picture/none", "/..%2f..%2fetc/passwd"),
+    ],
+)
+def test_every_answer_carries_the_headers_once(server, path):
+    try:
+        with urlopen(server.url + path, timeout=30) as found:
+            answer = found.headers
+    except HTTPError as error:
+        answer = error.headers
+    for name, value in security_headers().items():
+        own = ["no-referrer"] if name == "Referrer-Policy" and "study-image" in path else []
+        assert answer.get_all(name) in ([value], own), name
+
+
+def test_markup_that_came_into_a_page_runs_no_script_and_reaches_no_other_site(server, browser):
+    visit = new_visit(browser)
+    visit.open(server.url)
+    assert visit.errors == []
+    visit.page.evaluate(
+        """() => {
+          document.body.insertAdjacentHTML("beforeend",
+            '<img src="/favicon.png" onload="window.hit = 1"><img src="http://127.0.0.1:9/x.png">');
+          document.body.append(Object.assign(document.createElement("script"),
+            { textContent: "window.hit = 1" }));
+        }"""
+    )
+    visit.wait_until_idle()
+    visit.page.wait_for_timeout(200)
+    assert visit.page.evaluate("window.hit") is None
+    refused = {error.split()[1] for error in visit.errors if error.startswith("policy:")}
+    assert refused == {"script-src-attr", "script-src-elem", "img-src"}

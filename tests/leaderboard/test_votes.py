@@ -238,6 +238,7 @@ def test_the_file_is_for_its_owner_alone(tmp_path):
         ("mysql://me:hidden@host/votes", "cannot be kept"),
         ("postgresql://me:hidden@127.0.0.1:1/votes", "cannot be opened"),
         ("postgresql://127.0.0.1:1/votes?user=me&password=hidden", "cannot be opened"),
+        ("postgresql://me:hidden@127.0.0.1:port/votes", "no URL"),
         ("sqlite://", "cannot be kept"),
         ("://", "no URL"),
     ],
