@@ -28,6 +28,7 @@ _NAMED_SECRET = re.compile(
     r"[\"']?\s*[=:]\s*|bearer\s+)(?:bearer\s+)?[\"']?[^\s\"',;&]+"
 )
 _URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*)://([^\s/'\"?#]*)([^\s'\"?#]*)([^\s'\"]*)")
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")  # two characters: C: is a drive
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
 _LOCAL_NAME = re.compile(
@@ -81,8 +82,9 @@ class Privacy:
 
     def source(self, text: str) -> str:
         """A plugin's source as a manifest writes it: a file's name, or an address without keys."""
-        public = _URL.sub(_public_url, text)
-        return self.content(public if ":" in text else file_name(text))
+        if _SCHEME.match(text) is None:
+            return self.content(file_name(text))
+        return self.content(_URL.sub(_public_url, text))
 
     def _word(self, word: str) -> str:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)

@@ -188,3 +188,10 @@ def test_technical_text_keeps_names_of_files_and_loses_where_they_are(text: str,
 )
 def test_recipes_and_reasons_stay_as_they_are(text: str) -> None:
     assert Privacy().technical(text) == text
+
+
+@pytest.mark.parametrize("text", ["/data/secret-team/a:b.bin", "C:\\secret-team\\a.bin"])
+def test_of_a_source_with_a_colon_only_the_file_s_name_is_left(text: str) -> None:
+    assert "secret-team" not in Privacy().source(text)
+    assert Privacy().source("hf://org/repo@main/a.bin") == "hf://org/repo@main/a.bin"
+    assert Privacy().source("pocket:canny") == "pocket:canny"
