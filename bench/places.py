@@ -7,6 +7,7 @@ cannot be reached.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -69,7 +70,12 @@ def open_place(address: str) -> Place:
             f"{address!r} is no address of a store: use a folder, s3://BUCKET/FOLDER or "
             "hf://datasets/ORG/NAME"
         )
-    return FolderPlace(Path(address.removeprefix(_FILE)).expanduser())
+    return FolderPlace(local_folder(address))
+
+
+def local_folder(address: str) -> Path:
+    """The folder of this machine that an address names, which may start with file:// or ~."""
+    return Path(address.removeprefix(_FILE)).expanduser()
 
 
 def is_remote(address: str) -> bool:
@@ -99,10 +105,11 @@ class FolderPlace:
         """See `Place`."""
         found = {}
         for path in (self.folder / folder).rglob("*"):
-            if path.is_file():
-                state = path.stat()
-                name = path.relative_to(self.folder).as_posix()
-                found[name] = Listed(str(state.st_mtime_ns), state.st_size)
+            with suppress(FileNotFoundError):  # a file that is being written takes another name
+                if path.is_file():
+                    state = path.stat()
+                    name = path.relative_to(self.folder).as_posix()
+                    found[name] = Listed(str(state.st_mtime_ns), state.st_size)
         return found
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:

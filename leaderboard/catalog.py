@@ -27,7 +27,7 @@ TABLES: Mapping[str, str] = {
     "audit": "audit.parquet",
 }
 _SINGLES = ("run.json", "manifest.yaml", "gate.json")
-_JSON_LIMIT_BYTES = 16 << 20
+_LIMIT_BYTES = 16 << 20
 
 
 class _File(NamedTuple):
@@ -89,14 +89,16 @@ class Run:
 
 
 def text_of(value: Any) -> str:
-    """A value of a run's JSON as text; "" for what is no text."""
-    return value if isinstance(value, str) else ""
+    """A value of a run's JSON as text that can be sent; "" for what is no text."""
+    # JSON can spell half of a surrogate pair, which is no character
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 
 
 def find_runs(results: Path) -> dict[str, Run]:
     """All runs of a folder by key, the newest first; the folder may itself be a run."""
     if (results / "run.json").is_file():
-        return {results.name: read_run(results)}
+        own = Path(os.path.abspath(results))  # "." has no name
+        return {own.name: read_run(own)}
     if not results.is_dir():
         return {}
     folders = [path.parent for path in results.glob("*/run.json")]
@@ -168,7 +170,10 @@ def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
     import yaml
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        _refuse_large(path)
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         problems.append(f"{path.name} is damaged: {type(error).__name__}")
         return {}
@@ -179,10 +184,14 @@ def _json(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _JSON_LIMIT_BYTES:
-            raise ValueError("it is too large")
+        _refuse_large(path)
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         problems.append(f"{path.name} is damaged: {error}")
         return None
     return data if isinstance(data, dict) else None
+
+
+def _refuse_large(path: Path) -> None:
+    if path.stat().st_size > _LIMIT_BYTES:
+        raise ValueError("it is too large")

@@ -24,6 +24,8 @@ FUNCTION = "what each plugin is for"
 _FIRST = "xadapter"
 _KEYS = ["plugin", "metric", "recipe", "case_id", "seed", "method", "t0", "plugin_scale"]
 _KEYS += ["adapter_scale"]
+_SIGNS = {"higher": 1.0, "lower": -1.0}
+_HUGE = 1e300  # JSON may hold whole numbers that no float can
 
 
 def common_methods(a: RunTables, b: RunTables) -> list[str]:
@@ -51,7 +53,8 @@ def paired_images(a: RunTables, b: RunTables, *, metric: str, method: str) -> pd
     """
     old, new = (_values(tables, metric=metric, method=method) for tables in (a, b))
     pairs = old.merge(new.drop(columns="better"), on=_KEYS, suffixes=("_old", "_new"))
-    sign = (pairs["better"] == "higher").astype(float) - (pairs["better"] == "lower")
+    # where the direction is unknown, no difference can be told
+    sign = pd.Series([_SIGNS.get(told) for told in pairs["better"]], pairs.index, dtype=float)
     pairs["difference"] = sign * (pairs["value_new"] - pairs["value_old"])
     pairs = pairs.loc[pairs["difference"].notna()]
     prompts = b.query("SELECT case_id, any_value(base_prompt) AS prompt FROM trials GROUP BY 1")
@@ -130,10 +133,14 @@ def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
 def _test(test: Mapping[str, Any]) -> Row:
     words = {name: text_of(test.get(name)) for name in ("plugin", "metric", "verdict", "better")}
     numbers = {
-        name: float(value) if isinstance(value := test.get(name), int | float) else None
+        name: _finite(test.get(name))
         for name in ("difference", "low", "high", "margin", "n_prompts", "further_images")
     }
     return {**words, **numbers, "reason": text_of(test.get("reason"))}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < _HUGE else None
 
 
 def _values(tables: RunTables, *, metric: str, method: str) -> pd.DataFrame:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import string
 import unicodedata
 
 _ESCAPED = str.maketrans({c: f"\\{c}" for c in string.punctuation})
+# ":smile:", "www.x.org" and "a@x.org" are replaced after parsing, escaped or not
+_REPLACED_LATER = re.compile(r"(?i)\\[:@]|www(?=\\\.)")
 MAX_LENGTH = 2000
 
 
@@ -18,6 +21,5 @@ def one_line(text: object) -> str:
 
 def literal(text: object) -> str:
     """Text that Streamlit's Markdown shows as it is: nothing in it is a link, HTML or color."""
-    # a zero-width joiner keeps ":smile:" and "www." from being replaced after parsing
-    escaped = one_line(text).translate(_ESCAPED)
-    return escaped.replace("\\:", "\\:\u2060").replace("www\\.", "www\u2060\\.")
+    # a zero-width joiner takes such text apart
+    return _REPLACED_LATER.sub("\\g<0>\u2060", one_line(text).translate(_ESCAPED))

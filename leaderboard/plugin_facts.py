@@ -72,7 +72,12 @@ def audit_rows(tables: RunTables, plugin: str, *, only_told: bool, most: int) ->
 
 def _said(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(str(part) for part in value)
+        return ", ".join(_part(part) for part in value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {part}" for name, part in value.items())
+        return ", ".join(f"{name}: {_part(part)}" for name, part in value.items())
     return str(value)
+
+
+def _part(value: Any) -> str:
+    """A scalar; what is nested deeper is not told: a few lines of YAML can make it endless."""
+    return "…" if isinstance(value, list | tuple | Mapping) else str(value)

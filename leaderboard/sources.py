@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.cache import cache_folder
 from bench.errors import UserError
-from bench.places import is_remote, open_place
+from bench.places import is_remote, local_folder, open_place
 from bench.published import INDEX
 from leaderboard.catalog import Run, find_runs
 from leaderboard.published import PublishedStore, with_tables
@@ -55,7 +55,7 @@ def current_runs() -> dict[str, Run]:
         store = _store()
     except UserError:  # no address of a store: `results_problems` says so
         return {}
-    return find_runs(Path(results_address())) if store is None else store.runs()
+    return find_runs(local_folder(results_address())) if store is None else store.runs()
 
 
 def results_problems() -> tuple[str, ...]:
@@ -104,14 +104,14 @@ def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
 def _store() -> PublishedStore | None:
     """The published store that is shown; None for a folder of run directories."""
     address = results_address()
-    if is_remote(address) or _is_store(Path(address)):
+    if is_remote(address) or _is_store(local_folder(address)):
         return _opened(address, str(cache_folder()))
     return None
 
 
 @lru_cache(maxsize=4)
 def _opened(address: str, cache: str) -> PublishedStore:
-    source = None if is_remote(address) else Path(address)
+    source = None if is_remote(address) else local_folder(address)
     tables = TableCache(Path(cache) / "published", source=source)
     return PublishedStore(open_place(address), tables)
 

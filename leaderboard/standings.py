@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leaderboard.catalog import Run
+from leaderboard.catalog import Run, text_of
 from leaderboard.tables import RunTables
 
 PLUGIN_COLUMNS = (
@@ -28,13 +28,14 @@ _KEYS = ["run", "family", "adapter", "method"]
 def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
     """The rows of one run, one a plugin and method, with what the manifest says of the plugin."""
     rows = tables.query(
-        "SELECT plugin, kind, method, t0, score, score_low, score_high, retention, retention_low, "
-        "retention_high, gain, gain_low, gain_high, gain_reference, recommended, status, reason, "
-        "score_reason, n_prompts, seconds FROM compatibility WHERE level = 'method'"
+        "SELECT coalesce(plugin, '') AS plugin, coalesce(kind, '') AS kind, "
+        "coalesce(method, '') AS method, t0, score, score_low, score_high, retention, "
+        "retention_low, retention_high, gain, gain_low, gain_high, gain_reference, recommended, "
+        "status, reason, score_reason, n_prompts, seconds FROM compatibility WHERE level = 'method'"
     )
     said = manifest_plugins(run.manifest)
     for column in ("condition", "license"):
-        rows[column] = [_word(said.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
+        rows[column] = [text_of(said.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
     rows["run"], rows["family"], rows["adapter"] = run.key, run.family, run.adapter
     return rows.reindex(columns=[c for c in PLUGIN_COLUMNS if not c.startswith("rank")])
 
@@ -89,7 +90,3 @@ def matching(rows: pd.DataFrame, wanted: Mapping[str, Sequence[str]]) -> pd.Data
     for column, values in wanted.items():
         keep &= rows[column].isin(list(values))
     return rows.loc[keep]
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else ""

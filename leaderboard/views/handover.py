@@ -55,14 +55,16 @@ def _tell_recommended(rows: list[Row]) -> None:
     score = interval(best["score"], best["score_low"], best["score_high"])
     kept = interval(best["retention"], best["retention_low"], best["retention_high"])
     gained = interval(best["gain"], best["gain_low"], best["gain_high"])
-    st.success(
-        literal(
-            f"Recommended: {setting_label(best)}, score {score}: keeps {kept} of the plugin and "
-            f"has {gained} of the gain in quality (chosen on half of the prompts, measured on the "
-            "other half)."
-        ),
-        icon=":material/recommend:",
+    told = (
+        f"Recommended: {setting_label(best)}, score {score}: keeps {kept} of the plugin and "
+        f"has {gained} of the gain in quality (chosen on half of the prompts, measured on the "
+        "other half)."
     )
+    if (best["retention"] or 0) > 0 and (best["gain"] or 0) > 0:
+        st.success(literal(told), icon=":material/recommend:")
+    else:
+        told += " The other half does not confirm the choice: take more prompts before using it."
+        st.warning(literal(told), icon=":material/warning:")
 
 
 def _curve(tables: RunTables, plugin: str, metric: str, told: list[Row]) -> None:
