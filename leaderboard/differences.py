@@ -1,6 +1,7 @@
 """Two runs side by side: paired differences of each plugin, and the images that lost most.
 
-A pair is one case and seed of one plugin under the same settings, metric and recipe in both runs.
+A pair is one case (of the same prompt) and seed of one plugin under the same settings, metric and
+recipe in both runs.
 Differences are turned so that above 0 the candidate is better.
 """
 
@@ -56,7 +57,11 @@ def paired_images(a: RunTables, b: RunTables, *, metric: str, method: str) -> pd
     # where the direction is unknown, no difference can be told
     sign = pd.Series([_SIGNS.get(told) for told in pairs["better"]], pairs.index, dtype=float)
     pairs["difference"] = sign * (pairs["value_new"] - pairs["value_old"])
-    pairs = pairs.loc[pairs["difference"].notna()]
+    # a case of the same name may ask for something else in the other run
+    said = [_prompts(tables) for tables in (a, b)]
+    scenes = list(zip(pairs["plugin"], pairs["case_id"], strict=True))
+    same = [said[0].get(scene) == said[1].get(scene) for scene in scenes]
+    pairs = pairs.loc[pairs["difference"].notna() & pd.Series(same, pairs.index, dtype=bool)]
     prompts = b.query("SELECT case_id, any_value(base_prompt) AS prompt FROM trials GROUP BY 1")
     return pairs.merge(prompts, on="case_id", how="left")
 
@@ -137,6 +142,12 @@ def _test(test: Mapping[str, Any]) -> Row:
         for name in ("difference", "low", "high", "margin", "n_prompts", "further_images")
     }
     return {**words, **numbers, "reason": text_of(test.get("reason"))}
+
+
+def _prompts(tables: RunTables) -> dict[tuple[Any, Any], Any]:
+    """(plugin, case) -> the prompt."""
+    rows = tables.rows("SELECT plugin, case_id, min(base_prompt) AS p FROM trials GROUP BY 1, 2")
+    return {(row["plugin"], row["case_id"]): row["p"] for row in rows}
 
 
 def _finite(value: Any) -> float | None:

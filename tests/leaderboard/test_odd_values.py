@@ -117,3 +117,14 @@ def test_addresses_that_publish_takes_are_shown(
     place = "runs" if form.startswith("~") else os.fspath(tmp_path / "runs")
     monkeypatch.setenv(RESULTS_VARIABLE, form.format(place))
     assert list(sources.current_runs()) == ["one"]
+
+
+def test_cases_of_one_name_and_two_prompts_are_no_pairs(tmp_path: Path) -> None:
+    write_results(tmp_path / "old", n_cases=2, images=False)
+    new = write_results(tmp_path / "new", n_cases=2, images=False)
+    trials = new.trials()
+    trials.loc[trials["case_id"] == "case-000", "base_prompt"] = "something else"
+    new.write_trials(trials.to_dict("records"))
+    told = open_view("compare", tmp_path).dataframe[0].value
+    # one case of two seeds under two t0
+    assert told["Images"].tolist() == [4, 4]
