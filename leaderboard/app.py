@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from leaderboard.address import tell_page
 from leaderboard.views import compare, handover, overview, plugin, provenance, study, tradeoff
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
@@ -22,4 +23,6 @@ PAGES = [
     st.Page(provenance.show, title="Provenance", url_path="provenance"),
 ]
 st.html(TAGS)
-st.navigation(PAGES, position="top").run()
+page = st.navigation(PAGES, position="top")
+tell_page(page.url_path)
+page.run()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import io
 from typing import Literal
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
-import streamlit as st
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from leaderboard.address import site_address
 from leaderboard.catalog import Run
 from leaderboard.run_files import RunFiles
 from leaderboard.sources import current_runs, open_tables
@@ -34,11 +34,12 @@ _HEADERS = {
 
 
 def picture_address(run: Run, what: What, trial_id: str, *, version: str | None = None) -> str:
-    """The picture's absolute address on this site; `version` changes when the picture does."""
+    """The picture's absolute address on this site.
+
+    `version` changes when the picture does (its sha256); without it, whenever the run does.
+    """
     parts = (IMAGE_ROUTE.lstrip("/"), quote(run.key, safe=""), what, quote(trial_id, safe=""))
-    mark = f"?v={quote(version[:12], safe='')}" if version else ""
-    # Streamlit takes an address without a host for a file
-    return urljoin(st.context.url or "http://localhost/", "/".join(parts) + mark)
+    return site_address("/".join(parts), v=version[:12] if version else f"{run.stamp:x}"[-12:])
 
 
 def picture_routes() -> list[Route]:

@@ -72,18 +72,21 @@ class PublishedStore:
 
     def runs(self) -> dict[str, Run]:
         """All runs by key, the newest first."""
-        now = self._clock()
-        is_old = self._listed_at is None or now - self._listed_at >= self._refresh_seconds
         # one thread asks; the others wait only where nothing is known yet
-        if is_old and self._lock.acquire(blocking=self._listed_at is None):
+        if self._is_old() and self._lock.acquire(blocking=self._listed_at is None):
             try:
-                self._refresh()
+                if self._is_old():
+                    self._refresh()
+                    self._listed_at = self._clock()
             finally:
-                self._listed_at = self._clock()
                 self._lock.release()
         found = sorted((known.run for known in self._known.values()), key=lambda run: run.key)
         found.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
         return {run.key: run for run in found}
+
+    def _is_old(self) -> bool:
+        listed_at = self._listed_at
+        return listed_at is None or self._clock() - listed_at >= self._refresh_seconds
 
     def fetch(self, name: str) -> Path:
         """A table's file on this machine; `UserError` where it cannot be had."""

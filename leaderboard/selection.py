@@ -7,7 +7,6 @@ Streamlit ignores values that are not among the options.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlencode, urljoin
 
 import streamlit as st
 
@@ -55,8 +54,3 @@ def choose_page(n_items: int, *, per_page: int, key: str = "page") -> int:
     if n_pages == 1:
         return 0
     return min(st.pagination(n_pages, key=key, bind="query-params"), n_pages) - 1
-
-
-def view_address(view: str, **chosen: str) -> str:
-    """The address of a view on this site with something chosen."""
-    return urljoin(st.context.url or "http://localhost/", f"{view}?{urlencode(chosen)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -24,7 +25,17 @@ RESULTS_VARIABLE = "XBENCH_RESULTS"
 SHIPPED = Path(__file__).with_name("shipped")
 _OWN = "runs"
 _MAX_OPEN = 8
-_OPEN: OrderedDict[tuple[str, int], RunTables] = OrderedDict()
+
+
+@dataclass
+class _Opening:
+    """Tables that are there, or that one thread reads while others wait for them."""
+
+    lock: Lock = field(default_factory=Lock)
+    tables: RunTables | None = None
+
+
+_OPEN: OrderedDict[tuple[str, int], _Opening] = OrderedDict()
 _MAX_STANDINGS = 1000
 _STANDINGS: OrderedDict[tuple[str, int], tuple[pd.DataFrame, tuple[str, ...]]] = OrderedDict()
 _LOCK = Lock()
@@ -71,16 +82,21 @@ def results_problems() -> tuple[str, ...]:
 
 
 def open_tables(run: Run) -> RunTables:
-    """A run's tables; read once as long as no file of the run changes."""
+    """A run's tables; read once as long as no file of the run changes.
+
+    One run that is slow to read keeps nobody waiting who looks at another.
+    """
     run = with_tables(run)
     place = (str(run.folder), run.stamp)
     with _LOCK:
-        if place not in _OPEN:
-            _OPEN[place] = RunTables(run)
+        opening = _OPEN.setdefault(place, _Opening())
         _OPEN.move_to_end(place)
         while len(_OPEN) > _MAX_OPEN:
             _OPEN.popitem(last=False)
-        return _OPEN[place]
+    with opening.lock:
+        if opening.tables is None:
+            opening.tables = RunTables(run)
+        return opening.tables
 
 
 def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:

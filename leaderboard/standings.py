@@ -22,6 +22,7 @@ PLUGIN_COLUMNS = (
     *("reason", "score_reason", "n_prompts", "seconds"),
 )
 _MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KEYS = ["run", "family", "adapter", "method"]
 
 
@@ -82,6 +83,16 @@ def ranked(rows: pd.DataFrame) -> pd.DataFrame:
         shown = [None if np.isnan(s) else v for s, v in zip(score, values, strict=True)]
         ordered[name] = pd.array(shown, dtype="Int64")
     return ordered
+
+
+def as_csv(rows: pd.DataFrame) -> str:
+    """Rows as CSV; text that a spreadsheet would take for a formula gets a ' in front."""
+    safe = rows.copy()
+    for name in safe.select_dtypes(exclude="number").columns:
+        safe[name] = [
+            f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in safe[name]
+        ]
+    return safe.to_csv(index=False)
 
 
 def matching(rows: pd.DataFrame, wanted: Mapping[str, Sequence[str]]) -> pd.DataFrame:

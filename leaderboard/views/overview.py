@@ -8,13 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from bench.rows import records
+from leaderboard.address import site_address
 from leaderboard.charts import score_chart
 from leaderboard.numbers import ends, interval, known
 from leaderboard.page import NO_RUNS, heading, tell_problems
 from leaderboard.plain import literal, one_line
-from leaderboard.selection import choose_some, view_address
+from leaderboard.selection import choose_some
 from leaderboard.sources import current_runs, open_standings
-from leaderboard.standings import matching, method_rows, ranked
+from leaderboard.standings import as_csv, matching, method_rows, ranked
 
 _FILTERS = {
     "run": "Run",
@@ -119,7 +120,7 @@ def _tables(rows: pd.DataFrame) -> None:
     st.subheader("Plugins", anchor=False)
     plugins = ranked(rows)
     plugins["link"] = [
-        view_address("plugin", run=run, plugin=plugin)
+        site_address("plugin", run=run, plugin=plugin)
         for run, plugin in zip(plugins["run"], plugins["plugin"], strict=True)
     ]
     names = "link rank plugin method t0 score scores retention gain seconds kind condition license"
@@ -148,6 +149,6 @@ def _downloads(plugins: pd.DataFrame) -> None:
     parquet = io.BytesIO()
     plugins.to_parquet(parquet, index=False)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button("Download CSV", plugins.to_csv(index=False), "compatibility.csv")
+        st.download_button("Download CSV", as_csv(plugins), "compatibility.csv")
         st.download_button("Download Parquet", parquet.getvalue(), "compatibility.parquet")
         st.caption(literal(f"{len(plugins)} rows"))

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urljoin
 
 import streamlit as st
 
 from bench.errors import UserError
+from leaderboard.address import site_address
 from leaderboard.plain import literal
 from leaderboard.views.study_results import show_results
 from leaderboard.votes import Rating, Vote
@@ -248,8 +248,7 @@ def _privacy(seat: Seat) -> None:
 
 
 def _url(what: str, key: str) -> str:
-    # Streamlit takes an address without a host for a file
-    return urljoin(st.context.url or "http://localhost/", f"study-image/{what}/{key}")
+    return site_address(f"study-image/{what}/{key}")
 
 
 def _address_code(seat: Seat) -> str | None:

@@ -1,7 +1,9 @@
 """Claims about what a server keeps of the runs it shows."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -63,3 +65,29 @@ def test_standings_with_problems_are_looked_at_again(place: Path) -> None:
     path.write_bytes(whole)
     rows, problems = sources.open_standings(sources.current_runs()["one"])
     assert len(rows) == 4 and problems == ()
+
+
+def test_a_run_that_is_slow_to_read_keeps_nobody_from_another(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("slow", "quick"):
+        write_results(place / name, n_cases=1, n_seeds=1, images=False)
+    runs = sources.current_runs()
+    began, go_on = Event(), Event()
+    original = RunTables.__init__
+
+    def slowly(self: RunTables, run: sources.Run) -> None:
+        if run.key == "slow":
+            began.set()
+            assert go_on.wait(timeout=30)
+        original(self, run)
+
+    monkeypatch.setattr(RunTables, "__init__", slowly)
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(sources.open_tables, runs["slow"]) for _ in range(2)]
+        assert began.wait(timeout=30)
+        assert sources.open_tables(runs["quick"]).count("trials") > 0
+        assert not any(future.done() for future in waiting)
+        go_on.set()
+        first, second = (future.result() for future in waiting)
+    assert first is second

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from leaderboard.catalog import find_runs
-from leaderboard.standings import matching, method_rows, plugin_rows, ranked
+from leaderboard.standings import as_csv, matching, method_rows, plugin_rows, ranked
 from leaderboard.tables import RunTables
 from tests.leaderboard.drawn_results import write_results
 
@@ -56,3 +56,15 @@ def test_rows_carry_what_the_manifest_says_and_filters_keep_matching_ones(tmp_pa
         ("ink-lora", "MIT", ""),
     }
     assert set(matching(rows, {"license": ["MIT"]})["plugin"]) == {"ink-lora"}
+
+
+def test_csv_holds_no_formula() -> None:
+    rows = pd.DataFrame({"plugin": ["=1+2", "@x", "-y", "plain", None], "score": [-0.5] * 5})
+    assert as_csv(rows).splitlines() == [
+        "plugin,score",
+        "'=1+2,-0.5",
+        "'@x,-0.5",
+        "'-y,-0.5",
+        "plain,-0.5",
+        ",-0.5",
+    ]
