@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.errors import UserError
 from bench.files import write_bytes
-from bench.published import THUMBNAIL_SIDE_PX, Ending, object_name
+from bench.published import MAX_OBJECT_BYTES, THUMBNAIL_SIDE_PX, Ending, object_name
 
 _QUALITY, _EFFORT = 85, 4  # of 100, of 6
 # whatever changes a thumbnail's bytes: those of another recipe are made anew
@@ -44,7 +44,12 @@ class Spool:
         return True
 
     def add(self, content: bytes, ending: Ending) -> str:
-        """The content's name in the store."""
+        """The content's name in the store; `UserError` for what no reader would take."""
+        if len(content) > MAX_OBJECT_BYTES[ending]:
+            raise UserError(
+                f"a {ending} file of {len(content):,} bytes is larger than readers take "
+                f"({MAX_OBJECT_BYTES[ending]:,}): publish fewer plugins or cases as one run"
+            )
         name = object_name(content, ending)
         with self._lock:
             if name in self.sizes:

@@ -9,6 +9,7 @@ Nothing that stands in a store is trusted: names are matched in full, contents a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,15 @@ MAX_INDEX_BYTES = 1 << 20
 MAX_JSON_BYTES = 16 << 20
 MAX_TABLE_BYTES = 256 << 20
 MAX_PICTURE_BYTES = 64 << 20
+MAX_TABLE_PARTS = 1024  # files of one table, e.g. one for each metric
 
 Ending = Literal["parquet", "webp", "png", "json"]
+MAX_OBJECT_BYTES: Mapping[Ending, int] = {
+    "parquet": MAX_TABLE_BYTES,
+    "webp": MAX_PICTURE_BYTES,
+    "png": MAX_PICTURE_BYTES,
+    "json": MAX_JSON_BYTES,
+}
 _OBJECT = re.compile(OBJECTS + r"/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(parquet|webp|png|json)")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _INDEX = re.compile(INDEX + r"/([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.json")

@@ -23,6 +23,7 @@ from bench.published import (
     MAX_JSON_BYTES,
     MAX_PICTURE_BYTES,
     MAX_TABLE_BYTES,
+    MAX_TABLE_PARTS,
     PUBLISHED_FORMAT,
     TABLES,
     Ending,
@@ -37,7 +38,6 @@ from leaderboard.published_cache import PictureMemory, TableCache
 REFRESH_SECONDS, LOCAL_REFRESH_SECONDS = 30.0, 1.0
 MAX_RUNS = 1000
 _N_READERS = 8
-_MAX_PARTS = 64  # files of one table
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _table_objects(said: Any, problems: list[str]) -> dict[str, tuple[str, ...]]
     for table in TABLES:
         names = listed.get(table, [])
         names = names if isinstance(names, list) else [names]
-        good = [name for name in names[:_MAX_PARTS] if is_object(name, ending)]
+        good = [name for name in names[:MAX_TABLE_PARTS] if is_object(name, ending)]
         if len(good) < len(names):
             problems.append(f"Table {table} names files that are no objects of this store.")
         found[table] = tuple(dict.fromkeys(good))

@@ -14,7 +14,7 @@ from bench.cli import main
 from bench.errors import UserError
 from bench.files import sha256_of
 from bench.publish import publish_run
-from bench.published import TABLES, is_content, is_object
+from bench.published import MAX_OBJECT_BYTES, TABLES, is_content, is_object
 from bench.store import RunStore
 from tests.leaderboard.drawn_results import write_results
 from tests.leaderboard.study_run import made_whole, write_study_run
@@ -238,3 +238,14 @@ def test_nsfw_plugins_are_left_out_everywhere_unless_asked_for(
         assert not name.endswith(".json") or not any(w in content for w in (b"ink-lora", b"both"))
     kept = publish_run(store.folder, str(tmp_path / "all"), nsfw=True)
     assert (kept.n_nsfw_left_out, kept.n_plugins, kept.n_trials) == (0, 3, 27)
+
+
+def test_what_no_reader_would_take_is_refused_before_anything_is_written(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {ending: 64 if ending == "parquet" else 1 << 20 for ending in MAX_OBJECT_BYTES}
+    monkeypatch.setattr("bench.publish_pictures.MAX_OBJECT_BYTES", limits)
+    place = tmp_path / "place"
+    with pytest.raises(UserError, match="larger than readers take"):
+        publish_run(store.folder, str(place))
+    assert not place.exists() or not any(place.rglob("*.json"))
