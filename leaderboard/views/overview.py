@@ -49,6 +49,7 @@ _COLUMNS = {
     "license": "License",
     "run": "Run",
     "adapter": "Adapter",
+    "score_reason": "Why it has no score",
 }
 
 
@@ -124,7 +125,9 @@ def _tables(rows: pd.DataFrame) -> None:
         for run, plugin in zip(plugins["run"], plugins["plugin"], strict=True)
     ]
     names = "link rank plugin method t0 score scores retention gain seconds kind condition license"
-    _table(plugins, [*names.split(), "run", "adapter"], "Plugins ranked by compatibility score")
+    told = ["score_reason"] if plugins["score"].isna().any() else []
+    shown = [*names.split(), "run", "adapter", *told]
+    _table(plugins, shown, "Plugins ranked by compatibility score")
     _downloads(plugins.drop(columns="link"))
 
 
