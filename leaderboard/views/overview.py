@@ -125,7 +125,7 @@ def _tables(rows: pd.DataFrame) -> None:
         for run, plugin in zip(plugins["run"], plugins["plugin"], strict=True)
     ]
     names = "link rank plugin method t0 score scores retention gain seconds kind condition license"
-    told = ["score_reason"] if plugins["score"].isna().any() else []
+    told = ["score_reason"] if any(plugins["score"].isna()) else []
     shown = [*names.split(), "run", "adapter", *told]
     _table(plugins, shown, "Plugins ranked by compatibility score")
     _downloads(plugins.drop(columns="link"))
