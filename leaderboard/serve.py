@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
 from leaderboard.sources import RESULTS_VARIABLE
 
+VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "study", "provenance")
 _SCRIPT = "app.py"
+_WARM_SECONDS = 10  # a far place may take longer: the site opens all the same
 _SETTINGS = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",
@@ -47,7 +51,9 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
         routes=[*study_routes(), *picture_routes()],
         middleware=[Middleware(OwnOrigin), Middleware(SecurityHeaders), Middleware(RaterCookie)],
     )
-    Thread(target=warm_up, name="warm-up", daemon=True).start()
+    warming = Thread(target=warm_up, name="warm-up", daemon=True)
+    warming.start()
+    warming.join(_WARM_SECONDS)
     # without a name to show, Streamlit asks another site for this machine's public address
     name = "localhost" if host in ("0.0.0.0", "::") else host
     where = {"server.port": port, "server.address": host, "browser.serverAddress": name}
@@ -55,9 +61,14 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
 
 
 def warm_up() -> None:
-    """Load what the first page needs, so that its reader does not wait for it."""
-    import leaderboard.views.overview  # noqa: F401
+    """Load what the first page needs, so that its reader does not wait for it.
+
+    Streamlit collects garbage after every run of a page's script: what is loaded here stays as long
+    as the server, and is not looked through each time again (100 ms of every click).
+    """
     from leaderboard.sources import current_runs, open_standings
 
     for run in current_runs().values():
         open_standings(run)
+    gc.collect()
+    gc.freeze()
