@@ -10,7 +10,7 @@ from threading import Thread
 
 from leaderboard.sources import RESULTS_VARIABLE
 
-VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "study", "provenance")
+_VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "study", "provenance")
 _SCRIPT = "app.py"
 _WARM_SECONDS = 10  # a far place may take longer: the site opens all the same
 _SETTINGS = {
@@ -68,6 +68,8 @@ def warm_up() -> None:
     """
     from leaderboard.sources import current_runs, open_standings
 
+    for view in _VIEWS:
+        import_module(f"leaderboard.views.{view}")
     for run in current_runs().values():
         open_standings(run)
     gc.collect()
