@@ -131,12 +131,17 @@ class HubPlace:
         from huggingface_hub.errors import (
             HfHubHTTPError,
             HTTPError,
+            OfflineModeIsEnabled,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
 
         try:
             yield
+        except OfflineModeIsEnabled as error:
+            raise UnreachableError(
+                f"{self.address} is not asked in offline mode: unset HF_HUB_OFFLINE"
+            ) from error
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise UnreachableError(
                 f"{self.address} is not there, or HF_TOKEN may not see it: create the dataset on "

@@ -45,6 +45,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
     # the Hub's other protocol for large files needs more than a server of one page
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with DatasetHub() as server:
+        # offline mode would leave out this server too
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # of a process of its own
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
@@ -150,6 +153,10 @@ def test_a_publication_to_the_hub_is_one_commit_and_a_second_none(
 def test_what_the_hub_refuses_is_told_with_what_to_do(
     hub: DatasetHub, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with monkeypatch.context() as offline:
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(UserError, match="unset HF_HUB_OFFLINE"):
+            publish_run(store.folder, DATASET)
     with pytest.raises(UserError, match="create the dataset"):
         publish_run(store.folder, "hf://datasets/org/nothing")
     monkeypatch.setenv("HF_TOKEN", "hf_stranger")

@@ -21,6 +21,7 @@ CHROMIUM_ARGUMENTS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 WAIT_MS = 15_000
+_RUN_SECONDS = 3
 # the script of a page ran to its end as often as this says
 _COUNT_RUNS = """
 window.nRuns = 0;
@@ -64,10 +65,15 @@ class Visit:
         self.wait_until_idle()
 
     def act(self, action: Callable[[], Any]) -> None:
-        """Do something that makes the script run, and wait until it has."""
+        """Do something that makes the script run, and wait until it has.
+
+        A run may be over before the page shows that it began: it is waited for a while only.
+        """
         before = self.page.evaluate("window.nRuns")
         action()
-        self._wait(f"window.nRuns > {before}")
+        deadline = time.monotonic() + _RUN_SECONDS
+        while time.monotonic() < deadline and self.page.evaluate("window.nRuns") <= before:
+            self.page.wait_for_timeout(10)
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
