@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 from importlib import import_module
@@ -74,3 +75,4 @@ def warm_up() -> None:
         open_standings(run)
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # or libraries tell of leaks at the end

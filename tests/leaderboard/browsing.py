@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 CHROMIUM = Path("/usr/bin/chromium")
 # nothing that a browser does on its own may leave this machine
@@ -20,24 +21,13 @@ CHROMIUM_ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-WAIT_MS = 15_000
-_RUN_SECONDS = 3
-# the script of a page ran to its end as often as this says
-_COUNT_RUNS = """
-window.nRuns = 0;
+WAIT_MS = 60_000
+_TELL_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error("policy:", event.effectiveDirective, event.blockedURI));
-document.addEventListener("DOMContentLoaded", () => {
-  let before = "";
-  new MutationObserver(() => {
-    const app = document.querySelector("[data-testid=stApp]");
-    const state = app ? app.getAttribute("data-test-script-state") : "";
-    if (before === "running" && state === "notRunning") window.nRuns += 1;
-    before = state;
-  }).observe(document.body, { subtree: true, childList: true,
-    attributeFilter: ["data-test-script-state"] });
-});
 """
+# what a message did is drawn two frames later
+_DRAWN = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
 _SETTLED = """
 Array.from(document.images).every((image) => image.complete) &&
 document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&
@@ -57,23 +47,18 @@ class Visit:
     page: Page
     asked: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    n_runs: int = 0  # of the script of a page, to its end
 
     def open(self, url: str) -> None:
         """Go to an address and wait until its script has run."""
-        self.page.goto(url)
-        self._wait("window.nRuns > 0")
-        self.wait_until_idle()
+        self.act(lambda: self.page.goto(url))
 
     def act(self, action: Callable[[], Any]) -> None:
-        """Do something that makes the script run, and wait until it has.
-
-        A run may be over before the page shows that it began: it is waited for a while only.
-        """
-        before = self.page.evaluate("window.nRuns")
+        """Do something that makes the script run, and wait until it has."""
+        before = self.n_runs
         action()
-        deadline = time.monotonic() + _RUN_SECONDS
-        while time.monotonic() < deadline and self.page.evaluate("window.nRuns") <= before:
-            self.page.wait_for_timeout(10)
+        self._wait("a run of the script", lambda: self.n_runs > before)
+        self.page.evaluate(_DRAWN)
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
@@ -82,14 +67,20 @@ class Visit:
             "[data-testid=stApp][data-test-connection-state=CONNECTED]"
             "[data-test-script-state=notRunning]"
         ).wait_for(timeout=WAIT_MS)
-        self._wait(_SETTLED)
+        self._wait("a settled page", lambda: self.page.evaluate(_SETTLED))
 
-    def _wait(self, claim: str) -> None:
-        """Wait until a claim in JavaScript holds; the pages forbid the browser's own waiting."""
+    def _wait(self, what: str, is_there: Callable[[], bool]) -> None:
+        """Wait for something; the pages forbid the browser's own waiting."""
         deadline = time.monotonic() + WAIT_MS / 1000
-        while not self.page.evaluate(claim):
-            assert time.monotonic() < deadline, f"still not: {claim}"
+        while not is_there():
+            assert time.monotonic() < deadline, f"{what} did not come in {WAIT_MS} ms"
             self.page.wait_for_timeout(10)
+
+    def _count(self, frame: bytes | str) -> None:
+        message = ForwardMsg()
+        message.ParseFromString(frame if isinstance(frame, bytes) else frame.encode("latin-1"))
+        if message.WhichOneof("type") == "script_finished":
+            self.n_runs += message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not _ASKS_FOR_ROOT.search(message.location["url"]):
@@ -106,9 +97,10 @@ def new_visit(
     context = browser.new_context(
         viewport={"width": width_px, "height": 900}, color_scheme=scheme, has_touch=width_px < 500
     )
-    context.add_init_script(_COUNT_RUNS)
+    context.add_init_script(_TELL_VIOLATIONS)
     visit = Visit(context.new_page())
     visit.page.on("console", visit._hear)
+    visit.page.on("websocket", lambda stream: stream.on("framereceived", visit._count))
     visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
     visit.page.on("request", lambda request: visit.asked.append(request.url))
     return visit
