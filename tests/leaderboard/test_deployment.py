@@ -129,6 +129,7 @@ def stored(votes: str, table: Any) -> list[Any]:
         return list(connection.execute(select(table)))
 
 
+@pytest.mark.slow
 def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_is_told(
     replicas, browser, votes, tmp_path
 ):

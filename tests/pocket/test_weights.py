@@ -110,7 +110,7 @@ def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     assert _agreement(guided) > _agreement(free) + 0.3
 
 
-@pytest.mark.parametrize("kind", ["canny", "mask"])
+@pytest.mark.parametrize("kind", ["canny", pytest.param("mask", marks=pytest.mark.slow)])
 def test_a_native_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     """Its condition is found at the base size and enlarged, as in its training."""
     controlnet = ControlNetModel.from_pretrained(
@@ -127,7 +127,7 @@ def test_a_native_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     assert _agreement(np.stack(small)) > 0.6
 
 
-@pytest.mark.parametrize("style", ["outline", "hatched"])
+@pytest.mark.parametrize("style", ["outline", pytest.param("hatched", marks=pytest.mark.slow)])
 def test_a_native_lora_works_in_the_stock_pipeline(style: Style) -> None:
     pipe = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
