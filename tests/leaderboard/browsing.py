@@ -28,8 +28,18 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 # what a message did is drawn two frames later
 _DRAWN = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
-_SETTLED = """
-Array.from(document.images).every((image) => image.complete) &&
+# components live in shadow roots, where document.images does not look
+_IMAGES = """
+(() => {
+  const within = (root) => Array.from(root.querySelectorAll("*")).flatMap((element) =>
+    [...(element.tagName === "IMG" ? [element] : []),
+     ...(element.shadowRoot ? within(element.shadowRoot) : [])]);
+  return within(document);
+})()
+"""
+_TOLD_OF_IMAGE = "i => ({ src: i.src, alt: i.alt, loaded: i.complete && i.naturalWidth > 0 })"
+_SETTLED = f"""
+{_IMAGES.strip()}.every((image) => image.complete) &&
 document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&
 Array.from(document.querySelectorAll("[data-testid=stVegaLiteChart]")).every(
   (chart) => chart.querySelector("svg, canvas") !== null) &&
@@ -104,6 +114,11 @@ def new_visit(
     visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
     visit.page.on("request", lambda request: visit.asked.append(request.url))
     return visit
+
+
+def images_of(page: Page) -> list[dict[str, Any]]:
+    """`src`, `alt` and whether it `loaded` of every picture, also those in components."""
+    return page.evaluate(f"{_IMAGES}.map({_TOLD_OF_IMAGE})")
 
 
 def serious_findings(page: Page) -> list[str]:

@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, BrowserType, sync_playwright
 from sqlalchemy import create_engine, make_url, text
 
 from tests.leaderboard.browsing import CHROMIUM, CHROMIUM_ARGUMENTS, need_chromium
+from tests.leaderboard.drawn_results import write_gated_pair
+from tests.leaderboard.web_server import WebServer, running_server
 from tests.postgres_server import PostgresServer, running_postgres
 
 _ENOUGH_BYTES = 512 << 20
@@ -68,3 +70,12 @@ def browser(chromium: BrowserType) -> Iterator[Browser]:
     """One browser; each visit of it has no history and no cookies."""
     with chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS) as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """The leaderboard of two runs, the newer one with a gate that found a loss."""
+    folder = tmp_path_factory.mktemp("site")
+    write_gated_pair(folder / "runs")
+    with running_server(folder / "runs", str(folder / "votes.sqlite"), folder / "log") as server:
+        yield server

@@ -16,6 +16,12 @@ METHODS = {"base": [None], "floor": [None], "sdedit": [0.5, 0.9], "xadapter": [0
 PLUGINS = {"canny-net": "controlnet", "ink-lora": "lora"}
 METRICS = {"canny-net": "edge-f1", "ink-lora": "style-clip-i"}
 LEVEL = {"base": 0.9, "floor": 0.2, "sdedit": 0.5, "xadapter": 0.7}
+REGRESSION = {
+    "verdict": "regression",
+    "created": "2026-11-21T11:00:00+00:00",
+    "baseline": {"run_id": "old-id"},
+    "tests": [{"plugin": "ink-lora", "metric": "style-clip-i", "verdict": "regression"}],
+}
 
 
 def write_results(
@@ -173,3 +179,11 @@ def _write_audit(store: RunStore) -> None:
 def write_gate(store: RunStore, facts: dict[str, Any]) -> None:
     """Put a gate's outcome into a run."""
     write_json(store.folder / "gate.json", facts)
+
+
+def write_gated_pair(root: Path) -> None:
+    """Two runs, `old` and `new`; the gate of the newer one found a loss."""
+    write_results(root / "old")
+    later = "2026-11-21T10:00:00+00:00"
+    store = write_results(root / "new", adapter="b" * 64, created=later, loss=0.2)
+    write_gate(store, REGRESSION)

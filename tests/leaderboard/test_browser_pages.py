@@ -1,8 +1,8 @@
 """Claims about every page in a real browser: it opens clean, can be used, and its URL is a link."""
 
 import shutil
-from collections.abc import Iterator
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -10,8 +10,7 @@ from playwright.sync_api import Page, expect
 
 from leaderboard.headers_web import security_headers
 from leaderboard.sources import SHIPPED
-from tests.leaderboard.browsing import Visit, new_visit, serious_findings
-from tests.leaderboard.drawn_results import write_gate, write_results
+from tests.leaderboard.browsing import Visit, images_of, new_visit, serious_findings
 from tests.leaderboard.web_server import WebServer, running_server
 
 PAGES = {
@@ -37,23 +36,6 @@ LOOKS = {
     "phone": {"width_px": 390},
 }
 OFTEN = ["light", "dark phone"]
-REGRESSION = {
-    "verdict": "regression",
-    "created": "2026-11-21T11:00:00+00:00",
-    "baseline": {"run_id": "old-id"},
-    "tests": [{"plugin": "ink-lora", "metric": "style-clip-i", "verdict": "regression"}],
-}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[WebServer]:
-    folder = tmp_path_factory.mktemp("site")
-    write_results(folder / "runs" / "old")
-    later = "2026-11-21T10:00:00+00:00"
-    store = write_results(folder / "runs" / "new", adapter="b" * 64, created=later, loss=0.2)
-    write_gate(store, REGRESSION)
-    with running_server(folder / "runs", str(folder / "votes.sqlite"), folder / "log") as server:
-        yield server
 
 
 def width_beyond(page: Page) -> int:
@@ -70,8 +52,8 @@ def check_page(visit: Visit, server: WebServer, path: str, title: str) -> None:
     assert (path, visit.errors) == (path, [])
     assert (path, serious_findings(visit.page)) == (path, [])
     assert (path, width_beyond(visit.page)) == (path, 0)
-    broken = "Array.from(document.images).filter(i => i.naturalWidth === 0).map(i => i.src)"
-    assert (path, visit.page.evaluate(broken)) == (path, [])
+    bad = [image for image in images_of(visit.page) if not (image["loaded"] and image["alt"])]
+    assert (path, bad) == (path, [])
     assert all(url.startswith((server.url, "data:", "blob:")) for url in visit.asked)
 
 
@@ -104,10 +86,9 @@ def test_the_shipped_results_open_without_errors_or_serious_findings(browser, lo
 
 
 def image_sources(page: Page) -> list[str]:
-    return page.evaluate(
-        "Array.from(document.images, i => new URL(i.src)).filter(u => u.pathname.startsWith"
-        "('/run-image/')).map(u => u.pathname)"
-    )
+    """The paths of the runs' pictures on a page."""
+    paths = [urlsplit(image["src"]).path for image in images_of(page)]
+    return [path for path in paths if path.startswith("/run-image/")]
 
 
 def chart_text(page: Page) -> str:

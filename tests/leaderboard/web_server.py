@@ -52,6 +52,7 @@ class WebServer:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._results, self._log, self._site = results, log, site
+        self.votes = votes
         own = {"XBENCH_VOTES": votes, "OMP_NUM_THREADS": "1"}
         self._environment = {**os.environ, **own, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
