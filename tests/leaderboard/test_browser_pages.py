@@ -114,6 +114,7 @@ def test_a_filter_is_kept_in_the_url_and_a_link_shows_the_same(server, browser):
     visit.open(server.url)
     assert "canny-net" in chart_text(visit.page)
     visit.page.get_by_text("Filters", exact=True).click()
+    visit.wait_until_idle()  # it unfolds
     choose(visit, "Plugin kind", "lora")
     assert "only_kind=lora" in visit.page.url
     told = chart_text(visit.page)
