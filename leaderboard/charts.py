@@ -6,7 +6,7 @@ numbers. Specifications are plain dictionaries: a library that checks them costs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -92,7 +92,6 @@ def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] =
     level = {"color": color, "y": y}
     over_t0 = {"filter": "isValid(datum.t0)"}
     without = {"filter": "!isValid(datum.t0)"}
-    name = {"type": "text", "align": "left", "dx": 4, "dy": -7, "tooltip": None}
     dashed = {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2}
     dotted = {"type": "rule", "strokeDash": [1, 3], "strokeWidth": 2, "tooltip": None}
     band = {"type": "area", "opacity": 0.15, "tooltip": None}
@@ -100,7 +99,7 @@ def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] =
     layers = [
         _layer(band, curve, over_t0, y=y | {"field": "low"}, y2={"field": "high"}),
         _layer(dashed, level, without, tooltip=told),
-        _layer(name, level, without, x={"value": 0}, text={"field": "line", "type": "nominal"}),
+        *_level_names((row["line"] for row in rows if row["t0"] is None), level),
         _layer(line, curve, over_t0, y=y),
         _layer({**_POINT, "size": 70}, curve, over_t0, y=y, shape=shape, tooltip=told),
         _layer(dotted, {"color": color, "x": x}, over_t0)
@@ -108,6 +107,17 @@ def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] =
     ]
     names = ("method", "line", "t0", "value", "low", "high", "label", "said")
     return _chart(rows, names, layers, height=360)
+
+
+def _level_names(lines: Iterable[str], shared: Chart) -> Iterator[Chart]:
+    """The names of dashed lines side by side, so that lines may lie close to each other."""
+    mark = {"type": "text", "align": "left", "dy": -7, "tooltip": None}
+    told = {"x": {"value": 0}, "text": {"field": "line", "type": "nominal"}}
+    left_px = 4
+    for line in dict.fromkeys(one_line(line) for line in lines):
+        only = {"and": ["!isValid(datum.t0)", {"field": "line", "equal": line}]}
+        yield _layer({**mark, "dx": left_px}, shared, {"filter": only}, **told)
+        left_px += 7 * len(line) + 10
 
 
 def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:

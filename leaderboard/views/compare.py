@@ -100,7 +100,9 @@ def _verdict(baseline: Run, candidate: Run) -> None:
     _VERDICTS.get(found.verdict, st.warning)(literal(told))
     with st.expander("Its tests", expanded=n_lost > 0, icon=":material/checklist:"):
         rows = [_test_row(test) for test in found.tests]
-        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Every test of the gate")
+        st.dataframe(
+            pd.DataFrame(rows), hide_index=True, placeholder="", alt="Every test of the gate"
+        )
         st.caption(literal(_when(found)))
 
 
@@ -140,7 +142,7 @@ def _differences(pairs: pd.DataFrame) -> None:
     frame = pd.DataFrame(shown)[["plugin", "metric", "said", "n", "n_prompts", "reason"]]
     frame.columns = ["Plugin", "Metric", "Difference [95 %]", "Images", "Prompts", "Remark"]
     with st.expander("As a table", icon=":material/table:"):
-        st.dataframe(frame, hide_index=True, alt="Differences by plugin")
+        st.dataframe(frame, hide_index=True, placeholder="", alt="Differences by plugin")
 
 
 def _worst(rows: list[Row], baseline: Run, candidate: Run) -> None:

@@ -41,10 +41,10 @@ def show() -> None:
     )
     told = recommendations(tables, plugin)
     _tell_recommended(told)
-    columns = st.columns(2)
-    for i, metric in enumerate(shown):
-        with columns[i % 2]:
-            _curve(tables, plugin, metric, told)
+    for i in range(0, len(shown), 2):  # on a phone columns stand below each other
+        for column, metric in zip(st.columns(2), shown[i : i + 2], strict=False):
+            with column:
+                _curve(tables, plugin, metric, told)
 
 
 def _tell_recommended(rows: list[Row]) -> None:

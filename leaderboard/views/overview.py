@@ -43,7 +43,7 @@ _COLUMNS = {
     "gain": st.column_config.NumberColumn("Quality gain", format=_NUMBER),
     "seconds": st.column_config.NumberColumn("s/image", format=_NUMBER),
     "n_plugins": st.column_config.NumberColumn("Plugins", width="small"),
-    "n_unmeasured": st.column_config.NumberColumn("Not measured", width="small"),
+    "n_unmeasured": "Not measured",
     "kind": "Kind",
     "condition": "Condition",
     "license": "License",
@@ -139,7 +139,7 @@ def _table(rows: pd.DataFrame, names: list[str], alt: str) -> None:
     ):
         told = zip(shown[low], shown[high], strict=True)
         shown[name] = [_ranks(a, b) if name == "ranks" else ends(a, b) for a, b in told]
-    st.dataframe(shown[names], hide_index=True, column_config=_COLUMNS, alt=alt)
+    st.dataframe(shown[names], hide_index=True, placeholder="", column_config=_COLUMNS, alt=alt)
 
 
 def _ranks(low: object, high: object) -> str:

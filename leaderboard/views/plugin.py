@@ -71,6 +71,8 @@ def _audit(tables: RunTables, plugin: str) -> None:
     st.caption(literal(f"Largest error beyond rounding: {number(counts['max_error'])}"))
     only_told = st.toggle("Only rows with a remark", key="remarks", bind="query-params")
     rows = audit_rows(tables, plugin, only_told=only_told, most=_MAX_AUDIT_ROWS)
-    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="The load audit, module by module")
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, placeholder="", alt="The load audit, module by module"
+    )
     if len(rows) == _MAX_AUDIT_ROWS:
         st.caption(literal(f"The first {_MAX_AUDIT_ROWS} rows are shown."))

@@ -191,8 +191,9 @@ def _buttons(
     choices: Sequence[tuple[Any, str, str]], answer: Callable[[Any], None], n_done: int
 ) -> None:
     """One button a choice with its key; a key pressed twice cannot answer the next question."""
-    for column, (choice, label, key) in zip(st.columns(len(choices)), choices, strict=True):
-        column.button(
+    row = st.container(horizontal=True)  # on a phone columns would stand below each other
+    for choice, label, key in choices:
+        row.button(
             label,
             key=f"answer-{label}-{n_done}",
             shortcut=key,

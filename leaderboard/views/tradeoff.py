@@ -47,7 +47,13 @@ def show() -> None:
     st.vega_lite_chart(plane_chart(rows, front_of(rows)), alt=alt)
     st.caption(literal(_how_measured(rows[0])))
     frame = pd.DataFrame(rows)[list(_COLUMNS)]
-    st.dataframe(frame, hide_index=True, column_config=_COLUMNS, alt="The settings as a table")
+    st.dataframe(
+        frame,
+        hide_index=True,
+        placeholder="",
+        column_config=_COLUMNS,
+        alt="The settings as a table",
+    )
 
 
 def _describe(run: Run, row: Row) -> None:
