@@ -61,10 +61,15 @@ def test_tab_reaches_navigation_choices_and_the_pages_of_a_gallery(
     assert visit.errors == []
 
 
-def test_the_line_between_two_pictures_moves_with_the_arrow_keys(
+def test_arrow_keys_choose_a_part_and_move_the_line_between_two_pictures(
     server: WebServer, browser: Browser
 ) -> None:
-    visit = open_new(browser, server.url + "/plugin?plugin=ink-lora&part=Side+by+side")
+    visit = open_new(browser, server.url + "/plugin?plugin=ink-lora")
+    tab_until(visit.page, lambda name: name == "Images")
+    for key in ("ArrowRight", "ArrowRight"):
+        visit.page.keyboard.press(key)
+    visit.act(lambda: visit.page.keyboard.press("Enter"))
+    assert "part=Side+by+side" in visit.page.url
     tab_until(visit.page, lambda name: name.startswith("How much of the left picture is seen"))
     line = visit.page.locator(".both")
     widths = [line.locator("i").evaluate("e => e.offsetLeft")]

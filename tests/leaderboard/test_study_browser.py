@@ -17,16 +17,17 @@ from tests.leaderboard.studies import rows
 from tests.leaderboard.study_run import write_study_run
 from tests.leaderboard.web_server import STUDY, WebServer, running_server
 
+pytestmark = pytest.mark.parametrize(
+    "votes_place",
+    ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)],
+    indirect=True,
+)
+
 
 @pytest.fixture
-def votes_file(tmp_path) -> str:
-    return str(tmp_path / "votes.sqlite")
-
-
-@pytest.fixture
-def server(tmp_path, votes_file) -> Iterator[WebServer]:
+def server(tmp_path, votes_place) -> Iterator[WebServer]:
     write_study_run(tmp_path / "runs" / "one")
-    with running_server(tmp_path / "runs", votes_file, tmp_path / "log", site=STUDY) as server:
+    with running_server(tmp_path / "runs", votes_place, tmp_path / "log", site=STUDY) as server:
         yield server
 
 
@@ -58,13 +59,13 @@ def expect_count(page: Page, n: int) -> None:
     )
 
 
-def stored(votes_file: str) -> list:
-    with VoteBook.open(votes_file) as book, reading(book.engine) as connection:
+def stored(votes_place: str) -> list:
+    with VoteBook.open(votes_place) as book, reading(book.engine) as connection:
         return list(connection.execute(select(VOTES)).all())
 
 
 def test_browsers_vote_by_keyboard_and_every_counted_vote_is_stored_once(
-    server, browsers, votes_file
+    server, browsers, votes_place
 ):
     seats = [open_study(browser, server) for browser in browsers]
     for page, _ in seats:
@@ -74,7 +75,7 @@ def test_browsers_vote_by_keyboard_and_every_counted_vote_is_stored_once(
             page.keyboard.press(key)
         for page, _ in seats:
             expect_count(page, n)
-    rows_stored = stored(votes_file)
+    rows_stored = stored(votes_place)
     assert len(rows_stored) == 4 * len(browsers) == len({(r[1], r[2], r[3]) for r in rows_stored})
     raters = {row.rater_id for row in rows_stored}
     assert len(raters) == len(browsers)
@@ -107,14 +108,14 @@ def trial_ids() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("browsers", [1], indirect=True)
-def test_a_killed_server_loses_no_vote_that_a_browser_saw_counted(server, browsers, votes_file):
+def test_a_killed_server_loses_no_vote_that_a_browser_saw_counted(server, browsers, votes_place):
     page, _ = open_study(browsers[0], server)
     expect_count(page, 0)
     for n in range(1, 4):
         page.keyboard.press("ArrowLeft")
         expect_count(page, n)
     server.stop(signal.SIGKILL)
-    assert len(stored(votes_file)) == 3
+    assert len(stored(votes_place)) == 3
     server.start()
     page.reload()
     expect_count(page, 3)
