@@ -194,6 +194,7 @@ class Execution:
                 yield rendered
                 started = time.perf_counter()
         except GROUP_ERRORS as error:
+            self.interrupts.check()  # Ctrl-C inside a library may look like its failure
             names = " + ".join(file.plugin_id for file in stack) or "the upgraded model"
             _LOG.warning("a batch of %s failed", names, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
