@@ -1,9 +1,9 @@
-"""Quality against images of the same run: the native plugin's, or the upgraded model's own.
+"""Kernel distances to images of the same run: native plugin, upgraded model, base + plugin.
 
 The kernel distance is taken over pairs of different prompts (`apart`), which are apart in content
 and in noise: the run's own images then serve as held-out ones. Against the upgraded model without
 plugin alone, a plugin that works looks like a loss of quality; against the native plugin's images
-(method `oracle`) it does not.
+(method `oracle`) it does not. Against base + plugin, in features of style, it measures the style.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 from metrics import distances
 from metrics.apart import apart_kernel_distance
 from metrics.base import Better, References, Score, ScoredImage, expect
-from metrics.encoders import CLIP_336, INCEPTION, RowSource
+from metrics.encoders import CLIP_336, CSD, INCEPTION, RowSource
 from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
+from metrics.style import STYLE_KINDS
 
 Formula = Literal["polynomial", "gaussian"]
-Target = Literal["oracle", "floor"]
+Target = Literal["oracle", "floor", "base"]
 _WORDS: dict[Formula, str] = {
     "polynomial": "MMD^2, kernel (x.y/d+1)^3",
     "gaussian": f"{distances.CMMD_SCALE:g} x MMD^2 on unit rows, Gaussian kernel sigma "
@@ -31,6 +32,12 @@ _WORDS: dict[Formula, str] = {
 _TARGETS: dict[Target, str] = {
     "oracle": "images of the plugin made natively for the upgraded model (method oracle)",
     "floor": "images of the upgraded model without plugin (method floor)",
+    "base": "images of the plugin on the base model (method base)",
+}
+_SHORT: dict[Target, str] = {
+    "oracle": "the native plugin's",
+    "floor": "the upgraded model's own",
+    "base": "the base + plugin",
 }
 
 
@@ -48,8 +55,7 @@ class NativeDistance:
     @property
     def summary(self) -> str:
         """One line for `xbench metrics list`."""
-        whose = {"oracle": "the native plugin's", "floor": "the upgraded model's own"}[self.target]
-        return f"Kernel distance to {whose} images of the run"
+        return f"Kernel distance to {_SHORT[self.target]} images of the run"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -58,18 +64,26 @@ class NativeDistance:
 
     def recipe(self) -> str:
         """Kernel, pairs, reference and network."""
+        if self.target == "base":  # worded as it always was: a new recipe would score runs anew
+            return (
+                f"{distances.CMMD_SCALE:g} x MMD^2, Gaussian kernel sigma {distances.CMMD_SIGMA:g} "
+                "on unit rows, pairs of different prompts, to base + plugin images; "
+                f"{self.encoder.recipe()}"
+            )
         return (
             f"{_WORDS[self.formula]}, pairs of different prompts; {self.encoder.recipe()}; "
             f"reference: the run's {_TARGETS[self.target]}"
         )
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Every image has a quality."""
-        return True
+        """Every image has a quality; only plugins that change the style are compared with base."""
+        return self.target != "base" or image.is_of(STYLE_KINDS)
 
     def score(self, images: Sequence[ScoredImage], references: References) -> Score:
-        """The distance; 0 for the reference itself, below 0 by chance."""
-        found = {i.trial_id: i for image in images for i in references.made_by(self.target, image)}
+        """The distance; 0 for the reference itself (null for base), below 0 by chance."""
+        if self.target == "base" and images and all(image.method == "base" for image in images):
+            return Score(None, "self-reference: these are the base images")
+        found = {i.trial_id: i for image in images for i in self._others(image, references)}
         others = sorted(found.values(), key=lambda image: image.trial_id)
         if not others:
             return Score(None, f"the run has no {_TARGETS[self.target]}")
@@ -95,6 +109,11 @@ class NativeDistance:
         far, _ = self._between(rows, darker, names, names)
         expect(abs(near) < 1e-9, f"{self.name} of a set to itself is {near:.3g}, not 0")
         expect(far > 1e-6, f"{self.name} of darker pictures is {far:.3g}, not above 0")
+
+    def _others(self, image: ScoredImage, references: References) -> Sequence[ScoredImage]:
+        if self.target == "base":
+            return references.style_bank(image)
+        return references.made_by(self.target, image)
 
     def _between(
         self, x: np.ndarray, y: np.ndarray, prompts_x: list[str], prompts_y: list[str]
@@ -139,3 +158,8 @@ def pocket_kid_oracle() -> NativeDistance:
 def pocket_kid_floor() -> NativeDistance:
     """Kernel distance to the upgraded model without plugin in the pocket scorer's features."""
     return NativeDistance("pocket-kid-floor", "polynomial", PocketEncoder(), "floor")
+
+
+def style_csd_mmd() -> NativeDistance:
+    """Maximum mean discrepancy of CSD rows to base + plugin."""
+    return NativeDistance("style-csd-mmd", "gaussian", CSD, "base")

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from metrics.base import Better, References, Score, ScoredImage, expect
-from metrics.distances import CMMD_SCALE, CMMD_SIGMA, gaussian_kernel
 from metrics.encoders import CLIP, CSD, GRAM, Encoder, RowSource
 from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
@@ -133,77 +132,6 @@ class StyleToBase:
 def pocket_style_paper() -> StyleToBase:
     """The paper's style score in the pocket scorer's space."""
     return StyleToBase(PocketEncoder(), "pocket-style-paper")
-
-
-@dataclass(frozen=True)
-class CsdMmd:
-    """Kernel distance of CSD rows to base + plugin's, pairs of different prompts."""
-
-    encoder: Encoder = CSD
-    name: str = "style-csd-mmd"
-    better: Better = "lower"
-    level: Literal["group"] = "group"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The weights."""
-        return (self.encoder.weights.name,)
-
-    def recipe(self) -> str:
-        """Kernel, pairs and network."""
-        return (
-            f"{CMMD_SCALE:g} x MMD^2, Gaussian kernel sigma {CMMD_SIGMA:g} on unit rows, pairs of "
-            f"different prompts, to base + plugin images; {self.encoder.recipe()}"
-        )
-
-    def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins that change the style, alone or in a stack."""
-        return image.is_of(STYLE_KINDS)
-
-    def score(self, images: Sequence[ScoredImage], references: References) -> Score:
-        """The distance; near 0 where the styles are one, below 0 by chance."""
-        if images and all(image.method == "base" for image in images):
-            return Score(None, "self-reference: these are the base images")
-        found = {b.trial_id: b for image in images for b in references.style_bank(image)}
-        bank = sorted(found.values(), key=lambda image: image.trial_id)
-        prompts, bank_prompts = [i.prompt for i in images], [i.prompt for i in bank]
-        if len(set(prompts)) < 2 or len(set(bank_prompts)) < 2:
-            return Score(None, "pairs of different prompts need 2 prompts on each side")
-        x, y = (unit(self.encoder.rows(side, references)) for side in (images, bank))
-        terms = _Terms(x, y, np.array(prompts), np.array(bank_prompts))
-        names = sorted(set(prompts))
-        left_out = {n: terms.distance(without=n) for n in names if len(names) > 2}
-        return Score(terms.distance(), leave_one_out=left_out)
-
-    def selftest(self) -> None:
-        """The network loads; a picture is nearest to itself, and its row does not change."""
-        selftest_of(self.encoder)
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """Rows of both sides with their prompts."""
-
-    x: np.ndarray
-    y: np.ndarray
-    prompts_x: np.ndarray
-    prompts_y: np.ndarray
-
-    def distance(self, without: str | None = None) -> float:
-        """`CMMD_SCALE` x MMD^2 without one prompt of x."""
-        keep = self.prompts_x != without if without is not None else np.ones(len(self.x), bool)
-        x, prompts = self.x[keep], self.prompts_x[keep]
-        within_x = _mean_of_different(x, x, prompts, prompts)
-        within_y = _mean_of_different(self.y, self.y, self.prompts_y, self.prompts_y)
-        across = _mean_of_different(x, self.y, prompts, self.prompts_y)
-        return CMMD_SCALE * (within_x + within_y - 2 * across)
-
-
-def _mean_of_different(
-    a: np.ndarray, b: np.ndarray, prompts_a: np.ndarray, prompts_b: np.ndarray
-) -> float:
-    different = prompts_a[:, None] != prompts_b[None]
-    return float(gaussian_kernel(a, b)[different].mean())
 
 
 def selftest_of(encoder: RowSource) -> None:

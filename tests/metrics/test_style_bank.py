@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +7,11 @@ import torch
 from metrics.base import MetricUnavailableError
 from metrics.distances import CMMD_SCALE, gaussian_kernel
 from metrics.features import unit
+from metrics.native import style_csd_mmd
 from metrics.networks import vgg
 from metrics.networks.csd import sized_for
 from metrics.networks.files import fill
-from metrics.style_bank import CsdMmd, StyleToBase, style_clip_i, style_csd, style_gram
+from metrics.style_bank import StyleToBase, style_clip_i, style_csd, style_gram
 from tests.metrics.pictures import GivenReferences, NoReferences, image_of
 from tests.metrics.random_weights import on_random_weights
 
@@ -46,12 +49,9 @@ def test_the_papers_style_is_null_for_the_base_row():
     assert found[2].value is None and "self-reference" in (found[2].reason or "")
 
 
-def test_csd_mmd_takes_pairs_of_different_prompts_only():
-    metric = on_random_weights(CsdMmd())
-    images = [image_of(i, picture=picture(i), prompt=f"prompt {i % 3}") for i in range(6)]
-    references = GivenReferences(bank=bank())
+def by_definition(metric, images, others) -> float:
     x, y = (
-        unit(metric.encoder.encode([i.load_picture() for i in side])) for side in (images, bank())
+        unit(metric.encoder.encode([i.load_picture() for i in side])) for side in (images, others)
     )
 
     def mean(a, b, prompts_a, prompts_b):
@@ -60,15 +60,72 @@ def test_csd_mmd_takes_pairs_of_different_prompts_only():
             [k[i, j] for i, p in enumerate(prompts_a) for j, q in enumerate(prompts_b) if p != q]
         )
 
-    p, q = [i.prompt for i in images], [b.prompt for b in bank()]
-    expected = CMMD_SCALE * (mean(x, x, p, p) + mean(y, y, q, q) - 2 * mean(x, y, p, q))
-    found = metric.score(images, references)
-    assert found.value == pytest.approx(expected)
-    assert metric.score(images[::-1], references).value == pytest.approx(expected)
-    assert found.leave_one_out is not None and len(found.leave_one_out) == 3
-    rest = metric.score([i for i in images if i.prompt != "prompt 0"], references).value
-    assert found.leave_one_out["prompt 0"] == pytest.approx(rest)
+    p, q = [i.prompt for i in images], [b.prompt for b in others]
+    return CMMD_SCALE * (mean(x, x, p, p) + mean(y, y, q, q) - 2 * mean(x, y, p, q))
+
+
+def test_csd_mmd_takes_pairs_of_different_prompts_only():
+    metric = on_random_weights(style_csd_mmd())
+    images = [image_of(i, picture=picture(i), prompt=f"prompt {i % 3}") for i in range(6)]
+    references = GivenReferences(bank=bank())
+    expected = by_definition(metric, images, bank())
+    assert metric.score(images, references).value == pytest.approx(expected, abs=1e-8)
+    assert metric.score(images[::-1], references).value == pytest.approx(expected, abs=1e-8)
     assert metric.score(bank(), references).value is None
+
+
+def test_csd_mmd_without_a_prompt_is_the_distance_of_sets_that_never_had_it():
+    metric = on_random_weights(style_csd_mmd())
+    images = [image_of(i, picture=picture(i), prompt=f"prompt {i % 3}") for i in range(6)]
+    bases = [
+        image_of(i, picture=picture(50 + i), method="base", prompt=f"prompt {i % 3}")
+        for i in range(6)
+    ]
+    left_out = metric.score(images, GivenReferences(bank=bases)).leave_one_out
+    assert left_out is not None and left_out.keys() == {"prompt 0", "prompt 1", "prompt 2"}
+    for name, left in left_out.items():
+        rest = ([i for i in side if i.prompt != name] for side in (images, bases))
+        assert left == pytest.approx(by_definition(metric, *rest), abs=1e-8)
+
+
+class GivenRows:
+    """Rows that are given instead of encoded."""
+
+    needs = ()
+
+    def __init__(self, rows: dict[str, np.ndarray]) -> None:
+        self.rows_of = rows
+
+    def recipe(self) -> str:
+        return "given rows"
+
+    def rows(self, images, references):
+        return np.stack([self.rows_of[image.trial_id] for image in images])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_an_interval_of_csd_mmd_is_as_wide_as_the_value_varies(shift):
+    """Jackknife errors over prompts shared by both sides against the spread of repeated runs."""
+    rng, n = np.random.default_rng(0), 20
+    values, errors = [], []
+    for _ in range(150):
+        content = rng.normal(0, 1, (n, 6))
+        sides = {"xadapter": content + shift, "base": content}
+        drawn = {
+            method: [image_of(i, method=method, prompt=f"prompt {i}") for i in range(n)]
+            for method in sides
+        }
+        noisy = {
+            image.trial_id: sides[method][i] + rng.normal(0, 0.5, 6)
+            for method, images in drawn.items()
+            for i, image in enumerate(images)
+        }
+        metric = replace(style_csd_mmd(), encoder=GivenRows(noisy))
+        found = metric.score(drawn["xadapter"], GivenReferences(bank=drawn["base"]))
+        left = np.array(list((found.leave_one_out or {}).values()))
+        values.append(found.value)
+        errors.append(np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum()))
+    assert 0.8 < np.mean(errors) / np.std(values) < 1.6
 
 
 def test_a_head_of_csd_that_is_missing_is_told():
