@@ -52,7 +52,11 @@ def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a Parquet file written by `write_table`; `UserError` for a damaged one."""
+    """Read a Parquet file written by `write_table`; `UserError` for a damaged one.
+
+    Columns that the file does not have yet are null, those that the schema does not have are
+    dropped.
+    """
     try:
         table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
     except (pa.ArrowInvalid, OSError) as error:
@@ -60,7 +64,10 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
             f"{shown_path(path)} is damaged ({error}): delete it and run the same command again; "
             "only what it held is made anew"
         ) from error
-    return table.to_pandas().reindex(columns=schema.names)
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).to_pandas()
 
 
 def empty_table(schema: pa.Schema) -> pd.DataFrame:

@@ -20,6 +20,9 @@ from bench.publish_pictures import Published, Spool
 from bench.store import RunStore
 
 PUBLISHED_RESULTS = schema.RESULTS.append(pa.field("thumbnail", pa.string()))
+# leave-one-out values name prompts, and hashes of inputs are of use to the run directory alone
+UNPUBLISHED = {"n", "leave_one_out", "inputs"}
+PUBLISHED_SCORES = pa.schema([f for f in schema.SCORES if f.name not in UNPUBLISHED])
 _MAX_ROWS = 2_000_000  # of one file
 _PROMPTS = {"base_prompt", "upgraded_prompt", "negative_prompt"}
 # names, ids and closed words: they stand in other tables too, so they stay as they are
@@ -46,7 +49,7 @@ class RunTablesOnDisk:
 
 
 def read_tables(store: RunStore, problems: list[str]) -> RunTablesOnDisk:
-    """All tables with exactly the columns of `bench.schema`; what cannot be read is a problem."""
+    """Return all tables with the columns to publish; what cannot be read is a problem."""
     folder, scored = store.folder, sorted((store.folder / "scores").glob("*.parquet"))
 
     def read(paths: Sequence[Path], columns: pa.Schema) -> pa.Table:
@@ -63,7 +66,7 @@ def read_tables(store: RunStore, problems: list[str]) -> RunTablesOnDisk:
     return RunTablesOnDisk(
         trials=read([folder / "trials.parquet"], schema.TRIALS),
         results=results,
-        scores=read(scored, schema.SCORES),
+        scores=read(scored, PUBLISHED_SCORES),
         summary=read([tables / "summary.parquet"], schema.SUMMARY),
         compatibility=read([tables / "compatibility.parquet"], schema.COMPATIBILITY),
         audit=read(_present(folder / "audit.parquet"), schema.AUDIT),

@@ -64,6 +64,9 @@ SCORES = pa.schema(
         ("level", _TEXT),  # image | group
         ("value", _REAL),
         ("reason", _TEXT),  # why value is null
+        ("n", _WHOLE),  # images behind the value
+        ("leave_one_out", _TEXT),  # JSON: prompt -> group value without that prompt
+        ("inputs", _TEXT),  # hash of the recipe and of every image scored
     ]
 )
 

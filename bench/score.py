@@ -16,24 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
-from bench import schema
 from bench.ceilings import score_ceilings
-from bench.files import read_table, write_table
 from bench.gallery import Gallery, Subject, read_gallery
 from bench.rows import Row, records
 from bench.store import RunStore
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 
-SCORES = pa.schema(
-    [
-        *schema.SCORES,
-        ("n", pa.int64()),  # images behind the value
-        ("leave_one_out", pa.string()),  # JSON: prompt -> group value without that prompt
-        ("inputs", pa.string()),  # hash of the recipe and of every image scored
-    ]
-)
 Progress = Callable[[int, int, str], None]
 _CHUNK = 64
 
@@ -88,7 +77,7 @@ def score_run(
         seconds[task.metric.name] += time.perf_counter() - start
         if task.metric.level == "group":
             advance(len(task.subjects), task.metric.name)
-        _write(store, task.metric.name, rows)
+        store.write_scores(task.metric.name, pd.DataFrame(rows))
         n_scores += len(rows)
     for task in tasks:
         if task.unavailable is None:
@@ -101,9 +90,8 @@ def score_run(
 
 
 def read_scores(store: RunStore) -> list[Row]:
-    """All scores of a run as rows with the columns of `SCORES`, in a fixed order."""
-    paths = sorted((store.folder / "scores").glob("*.parquet"))
-    return [row for path in paths for row in records(read_table(path, SCORES))]
+    """Return all scores of a run as rows of `schema.SCORES`, in a fixed order."""
+    return [row for frame in store.score_tables() for row in records(frame)]
 
 
 def _task(metric: Metric, gallery: Gallery) -> _Task:
@@ -121,11 +109,8 @@ def _task(metric: Metric, gallery: Gallery) -> _Task:
 
 
 def _scored_inputs(store: RunStore, name: str) -> str | None:
-    path = _path(store, name)
-    if not path.exists():
-        return None
-    frame = read_table(path, SCORES)
-    return None if frame.empty else str(frame["inputs"].tolist()[0])
+    found = store.scores_of(name)["inputs"].tolist()
+    return found[0] if found else None
 
 
 def _image_work(tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[int]]]:
@@ -223,19 +208,6 @@ def _row(task: _Task, subject: Subject, score: Score) -> Row:
         "leave_one_out": None if left_out is None else json.dumps(dict(left_out), sort_keys=True),
         "inputs": task.inputs,
     }
-
-
-def _write(store: RunStore, name: str, rows: Sequence[Row]) -> None:
-    """Replace a metric's file; a metric that applies to no image has none."""
-    path = _path(store, name)
-    if rows:
-        write_table(path, pd.DataFrame(list(rows)), SCORES)
-    elif path.exists():
-        path.unlink()
-
-
-def _path(store: RunStore, name: str) -> Path:
-    return store.folder / "scores" / f"{name}.parquet"
 
 
 def _counter(total: int, progress: Progress | None) -> Callable[[int, str], None]:

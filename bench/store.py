@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
@@ -22,7 +21,6 @@ from bench.errors import UserError, disk_error, shown_path
 from bench.files import (
     TEMPORARY,
     empty_table,
-    png_bytes,
     read_table,
     sha256_of,
     write_bytes,
@@ -177,10 +175,6 @@ class RunStore:
         """Where the image of a trial lies (or would lie)."""
         return self.folder / _image_name(trial_id)
 
-    def write_image(self, trial_id: str, image: np.ndarray) -> tuple[str, str]:
-        """Store a uint8 RGB image [H, W, 3] as PNG; returns its relative path and sha256."""
-        return self.write_image_file(trial_id, png_bytes(image))
-
     def write_image_file(self, trial_id: str, png: bytes) -> tuple[str, str]:
         """Store a finished PNG file; returns its relative path and sha256."""
         write_bytes(self.image_path(trial_id), png)
@@ -192,15 +186,34 @@ class RunStore:
 
     # --- scores and tables
 
-    def write_scores(self, name: str, frame: pd.DataFrame) -> None:
-        """Replace scores/<name>.parquet with rows of `schema.SCORES`."""
-        write_table(self.folder / "scores" / f"{name}.parquet", frame, schema.SCORES)
+    def write_scores(self, metric: str, frame: pd.DataFrame) -> None:
+        """Replace a metric's scores by rows of `schema.SCORES`; delete the file if there are none.
+
+        One file a metric: scores/<metric>.parquet.
+        """
+        path = self._scores_path(metric)
+        if frame.empty:
+            path.unlink(missing_ok=True)
+        else:
+            write_table(path, frame, schema.SCORES)
+
+    def scores_of(self, metric: str) -> pd.DataFrame:
+        """Return a metric's scores: `schema.SCORES`, without rows if it has not been scored."""
+        path = self._scores_path(metric)
+        return read_table(path, schema.SCORES) if path.exists() else empty_table(schema.SCORES)
+
+    def score_tables(self) -> list[pd.DataFrame]:
+        """Return the scores of each metric that has any: `schema.SCORES`, in a fixed order."""
+        paths = sorted((self.folder / "scores").glob("*.parquet"))
+        return [frame for p in paths if not (frame := read_table(p, schema.SCORES)).empty]
 
     def scores(self) -> pd.DataFrame:
         """All scores: `schema.SCORES`."""
-        paths = sorted((self.folder / "scores").glob("*.parquet"))
-        frames = [frame for p in paths if not (frame := read_table(p, schema.SCORES)).empty]
+        frames = self.score_tables()
         return pd.concat(frames, ignore_index=True) if frames else empty_table(schema.SCORES)
+
+    def _scores_path(self, metric: str) -> Path:
+        return self.folder / "scores" / f"{metric}.parquet"
 
     @property
     def tables_dir(self) -> Path:

@@ -205,7 +205,7 @@ def _draw(store: RunStore, trial: dict, case: Case, *, grainy_base: bool = False
     if grainy_base and trial["method"] == "base":
         grain = np.random.default_rng(index).integers(-14, 15, (size_px, size_px, 1))
         picture = (picture + grain).clip(0, 255).astype(np.uint8)
-    path, sha256 = store.write_image(trial["trial_id"], picture)
+    path, sha256 = store.write_image_file(trial["trial_id"], png_bytes(picture))
     return {
         "trial_id": trial["trial_id"],
         "status": "ok",

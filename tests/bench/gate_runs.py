@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.files import write_table
-from bench.score import SCORES
 from bench.store import RunStore
 from plugins_manifest.cases import Case
 
@@ -146,7 +144,7 @@ def _write_scores(
         empty = {"trial_id": None, "case_id": None, "seed": None}
         rows["kid"].append({**row, **empty, "leave_one_out": json.dumps(left), "better": "lower"})
     for metric, found in rows.items():
-        write_table(store.folder / "scores" / f"{metric}.parquet", pd.DataFrame(found), SCORES)
+        store.write_scores(metric, pd.DataFrame(found))
 
 
 def _row(

@@ -33,10 +33,17 @@ def digests(store: RunStore) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def test_score_files_hold_the_published_columns_first(scored: RunStore):
-    table = pq.read_table(scored.folder / "scores" / "edge-f1.parquet")
-    assert table.schema.names[: len(schema.SCORES.names)] == schema.SCORES.names
-    assert not scored.scores().empty
+def test_every_scores_file_has_the_public_columns_and_the_store_reads_all_of_them(
+    scored: RunStore,
+):
+    paths = sorted((scored.folder / "scores").glob("*.parquet"))
+    written = [pq.read_table(path) for path in paths]
+    assert written and all(table.schema.equals(schema.SCORES) for table in written)
+    found = scored.scores()
+    assert found.columns.tolist() == schema.SCORES.names
+    assert len(found) == sum(table.num_rows for table in written)
+    assert found["inputs"].notna().all() and found["n"].notna().all()
+    assert found[found["metric"] == "pocket-kid"]["leave_one_out"].notna().any()
 
 
 def test_image_metrics_give_one_row_for_each_image_and_plugin(scored: RunStore):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from bench import schema
 from bench.errors import UserError, disk_error
-from bench.files import TEMPORARY, read_image, write_bytes
+from bench.files import TEMPORARY, png_bytes, read_image, write_bytes, write_table
 from bench.store import RunStore
 from plugins_manifest.cases import Case
 
@@ -22,7 +24,7 @@ ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
 def test_images_come_back_pixel_by_pixel(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 24, 3), dtype=np.uint8)
     store = RunStore(tmp_path)
-    relative, sha256 = store.write_image("abcd", image)
+    relative, sha256 = store.write_image_file("abcd", png_bytes(image))
     assert relative == "images/ab/abcd.png"
     assert len(sha256) == 64
     assert (read_image(tmp_path / relative) == image).all()
@@ -35,6 +37,19 @@ def test_newest_part_of_a_trial_wins(tmp_path: Path) -> None:
     assert dict(store.results()[["trial_id", "status"]].to_numpy()) == {"aa": "ok", "bb": "ok"}
     store.write_results("one", [{**ROW, "trial_id": "cc"}])
     assert set(store.results()["trial_id"]) == {"aa", "bb", "cc"}
+
+
+def test_scores_of_an_older_version_are_read_with_nulls_for_newer_columns(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    older = pa.schema([f for f in schema.SCORES if f.name not in ("n", "leave_one_out", "inputs")])
+    row = {"metric": "kid", "level": "group", "value": 0.5}
+    write_table(tmp_path / "scores" / "kid.parquet", pd.DataFrame([row]), older)
+    store.write_scores("fid", pd.DataFrame([{**row, "metric": "fid", "n": 3, "inputs": "abc"}]))
+    found = store.scores()
+    assert found.columns.tolist() == schema.SCORES.names
+    assert found.set_index("metric").loc["kid", "value"] == 0.5
+    assert found.set_index("metric").loc["kid", ["n", "leave_one_out", "inputs"]].isna().all()
+    assert found.set_index("metric").loc["fid", "inputs"] == "abc"
 
 
 def test_missing_numbers_are_null(tmp_path: Path) -> None:

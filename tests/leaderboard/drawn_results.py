@@ -102,7 +102,7 @@ def _result(store: RunStore, trial: dict[str, Any], *, images: bool) -> dict[str
     shade = int(255 * LEVEL[trial["method"]])
     picture = np.full((32, 32, 3), shade, dtype=np.uint8)
     picture[8:24, 8:24] = (20, 5 * int(trial["case_id"][-3:]) % 255, 200)
-    path, sha256 = store.write_image(trial["trial_id"], picture)
+    path, sha256 = store.write_image_file(trial["trial_id"], png_bytes(picture))
     return {**row, "image": path, "image_sha256": sha256}
 
 
