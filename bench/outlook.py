@@ -165,5 +165,4 @@ def _of_family(manifest: Manifest, selection: Selection) -> Iterator[Need]:
     methods = [spec.name for spec in manifest.methods if spec.name in installed("methods")]
     needing = [name for name in methods if find_method(name).uses_adapter]
     if needing and (problem := family.mapper_problem(selection.adapter)) is not None:
-        how = problem.partition(": ")[2] or problem
-        yield Need(f"mapper for {', '.join(needing)}", how, _MAPPER_MB)
+        yield Need(f"mapper for {', '.join(needing)}", problem.how, _MAPPER_MB)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.fetch_errors import FetchError, HostError
 from plugins_manifest.fetch_guard import HTTPS_PORT, AllowList, Resolver, system_resolver
 from plugins_manifest.fetch_status import Seen, judge, judge_redirect
 from plugins_manifest.fetch_transport import GuardedTransport
@@ -114,10 +114,8 @@ class Client:
                 yield answer
         except httpx.TransportError as error:
             broken = _broken(what, error)
-        except FetchError as error:
-            if str(error).startswith(what):
-                raise
-            broken = FetchError(f"{what}: {error}", code=error.code)  # the guard knows hosts only
+        except HostError as error:
+            broken = FetchError(f"{what}: {error}", code=error.code)
         if broken is not None:  # the library's error would drag the request along
             raise broken from None
 

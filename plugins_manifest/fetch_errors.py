@@ -48,3 +48,7 @@ class FetchError(UserError):
         self.remedy: Remedy = remedy
         self.wait_seconds = wait_seconds
         self.made_progress = False
+
+
+class HostError(FetchError):
+    """A host that may not or cannot be reached; the message names the host, not the file."""

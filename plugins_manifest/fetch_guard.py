@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpcore
 
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.fetch_errors import HostError
 
 HTTPS_PORT = 443
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -80,11 +80,11 @@ class AllowList:
         return AllowList((*self.rules, *(HostRule(host.lower()) for host in hosts)))
 
     def rule(self, host: str, port: int) -> HostRule:
-        """The rule for a host; `FetchError` if there is none."""
+        """The rule for a host; `HostError` if there is none."""
         for rule in self.rules:
             if rule.matches(host.lower().rstrip("."), port):
                 return rule
-        raise FetchError(
+        raise HostError(
             f"the host {host!r} (port {port}) is not on the list of hosts to fetch from: if you "
             f"trust it, add --allow-host {host}",
             code="blocked-host",
@@ -124,18 +124,18 @@ def system_resolver(host: str, port: int) -> list[str]:
 
 
 def checked_addresses(allow: AllowList, resolve: Resolver, host: str, port: int) -> list[str]:
-    """The addresses of an allowed host; `FetchError` if any of them is forbidden."""
+    """The addresses of an allowed host; `HostError` if any of them is forbidden."""
     rule = allow.rule(host, port)
     try:
         addresses = resolve(host, port)
     except OSError as error:
-        raise FetchError(
+        raise HostError(
             f"the host {host!r} cannot be found ({error}): check the network and the name",
             code="unreachable",
         ) from error
     forbidden = [address for address in addresses if not rule.allows(address)]
     if forbidden or not addresses:
-        raise FetchError(
+        raise HostError(
             f"the host {host!r} has the address {', '.join(forbidden) or 'none'}, which is not on "
             "the public internet: nothing is fetched from private networks; name another source",
             code="blocked-address",

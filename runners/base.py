@@ -194,6 +194,18 @@ def uses_upgraded(method: Method) -> bool:
     return bool(getattr(method, "uses_upgraded", method.side == "upgraded"))
 
 
+@dataclass(frozen=True)
+class MapperProblem:
+    """Why a family has no mapper here, and how to get one."""
+
+    what: str
+    how: str
+
+    def __str__(self) -> str:
+        """Return both as one message."""
+        return f"{self.what}: {self.how}"
+
+
 class FamilySource(Protocol):
     """What an entry point of group `xbench.families` names; importing it loads no torch."""
 
@@ -203,8 +215,8 @@ class FamilySource(Protocol):
         """Part name -> sha256 of everything of the family that decides pixels."""
         ...
 
-    def mapper_problem(self, adapter: Path | None) -> str | None:
-        """What a method that needs a mapper lacks here, and how to get it; None where it is."""
+    def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
+        """Return why a method that needs a mapper cannot run; None if there is a mapper."""
         ...
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from plugins_manifest.errors import UserError
+from runners.base import MapperProblem
 from runners.fingerprint import hash_path
 from runners.hub_download import HubModel, PartSource, fetch_file, fetch_folder, is_cached
 
@@ -59,11 +60,12 @@ class HubFamily:
             parts["mapper"] = _hash(mapper)
         return parts
 
-    def mapper_problem(self, adapter: Path | None) -> str | None:
-        """What a method that needs a mapper lacks; None where there is one."""
+    def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
+        """Return why there is no mapper; None if there is one."""
         if adapter is not None or self._source("mapper") is not None:
             return None
-        return f"the family {self.name!r} comes without a mapper: {self.mapper_hint}"
+        what = f"the family {self.name!r} comes without a mapper"
+        return MapperProblem(what, self.mapper_hint)
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load (and download, unless cached) both pipelines.

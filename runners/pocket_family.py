@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plugins_manifest.errors import UserError
+from runners.base import MapperProblem
 
 if TYPE_CHECKING:
     from runners.families import Family
@@ -31,8 +32,8 @@ class PocketFamily:
             parts["mapper"] = part_sha256("mapper") if adapter is None else folder_sha256(adapter)
         return parts
 
-    def mapper_problem(self, adapter: Path | None) -> str | None:
-        """Nothing: a trained mapper ships with the family."""
+    def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
+        """Return None: a trained mapper ships with the family."""
         return None
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:

@@ -1,4 +1,4 @@
-"""Audit rows for what a file asks for in vain: keys that no change of a parameter uses."""
+"""Audit rows for tensors in the file that change no model parameter."""
 
 from __future__ import annotations
 
@@ -46,16 +46,10 @@ def _module_row(name: str, keys: Sequence[str], parsed: ParsedPlugin) -> AuditRo
 
 
 def _problem_of(name: str, keys: Sequence[str], problems: Iterable[Problem]) -> Problem | None:
-    """The problem that names the module, or one of its keys, or the parameter it means."""
-    flat = name.replace(".", "_")
-    for problem in problems:
-        if problem.reason not in _MODULE_REASONS:
-            continue
-        subject = problem.message.split(" ")[0].rstrip(":")
-        meant = subject.partition(".")[2].removesuffix(".weight").removesuffix(".bias")
-        if subject in (name, *keys) or (meant and flat.endswith(meant.replace(".", "_"))):
-            return problem
-    return None
+    """Return the first problem of the module or of one of its keys."""
+    subjects = {name, *keys}
+    found = (p for p in problems if p.reason in _MODULE_REASONS and p.subject in subjects)
+    return next(found, None)
 
 
 def _twice(parsed: ParsedPlugin) -> list[AuditRow]:

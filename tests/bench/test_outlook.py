@@ -14,7 +14,8 @@ from bench.outlook import outline
 from bench.plan import Group, make_plan
 from bench.selection import Selection
 from plugins_manifest.schema import Manifest
-from runners.base import Variant
+from runners.base import MapperProblem, Variant
+from runners.pocket_family import PocketFamily
 from tests.bench.conftest import WEIGHTS
 
 
@@ -95,3 +96,12 @@ def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
     assert of(base, sdedit) - alone == pytest.approx(556, rel=0.01)
     assert of(base, xadapter) - alone == pytest.approx(763, rel=0.01)
     assert of(sdedit, xadapter) == pytest.approx(of(base, sdedit, xadapter))  # stage 1 is shared
+
+
+def test_how_to_get_a_mapper_is_the_same_whatever_the_problem_is_called(
+    manifest: Manifest, pocket_weights: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = MapperProblem("no mapper: none was published", "train one: see the guide")
+    monkeypatch.setattr(PocketFamily, "mapper_problem", lambda self, adapter: problem)
+    _, needs = outline(manifest, Selection())
+    assert "train one: see the guide" in {need.get for need in needs}

@@ -164,6 +164,18 @@ def test_socket_goes_to_the_address_that_was_checked(world: World, store: Store)
     assert asked == [SITE] and len(world.site.requests) == 1
 
 
+@pytest.mark.parametrize("what", ["plugin 'p'", "the host"])
+def test_an_error_of_a_host_names_what_was_fetched_whatever_its_name(world: World, what: str):
+    with (
+        world.client() as client,
+        pytest.raises(FetchError) as caught,
+        client.open("https://other.test/x", what=what),
+    ):
+        pass
+    assert str(caught.value).startswith(f"{what}: the host 'other.test'")
+    assert caught.value.code == "blocked-host"
+
+
 def test_endless_redirects_end(world: World, store: Store) -> None:
     world.site.reply = lambda h, r: h.send(302, headers={"Location": "/x"})
     assert "more than 10 redirects" in str(attempt(world, store, f"{world.base_url}/x"))
