@@ -92,7 +92,14 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @main.command()
 @run_options
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [runs/NAME].")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["local"]),
+    default="local",
+    show_default=True,
+    expose_value=False,  # one choice: nothing to pass on
+    help="Where trials are rendered: local is this process.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
 @click.option("--fetch", is_flag=True, help="First fetch the plugins and photos that are not here.")
@@ -110,7 +117,6 @@ def run(
     *,
     as_json: bool,
     out: Path | None,
-    engine: str,
     fetch: bool,
     dry_run: bool,
     baseline: Path | None,

@@ -23,12 +23,11 @@ from bench.store import RunStore
 from bench.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
 from bench.yardstick import Yardstick
 from metrics.stats import MIN_CLUSTERS, Estimate
-from metrics.stats_ratio import NO_EFFECT, Compatibility
+from metrics.stats_ratio import NO_EFFECT
 
 Status = Literal["measured", "no effect", "not measured"]
 REFERENCE_METHODS = ("base", "floor")
 _CHOICE = "recommended on half of the prompts (by sha256): largest retention x gain, clipped to 1"
-_NOTHING = Compatibility(Estimate(None, None, None, 0, 0), None)
 
 
 @dataclass(frozen=True)

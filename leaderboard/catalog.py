@@ -62,11 +62,6 @@ class Run:
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def is_published(self) -> bool:
-        """Whether it was written by `xbench publish`."""
-        return self.store is not None
-
-    @property
     def files(self) -> RunFiles:
         """Its pictures."""
         return FolderFiles(self.folder) if self.store is None else PublishedFiles(self.store)

@@ -225,10 +225,6 @@ def with_tables(run: Run) -> Run:
     )
 
 
-def _pairs(known: Mapping[str, _Known]) -> set[tuple[str, str]]:
-    return {(key, entry.stamp) for key, entry in known.items()}
-
-
 def _parsed(content: bytes, title: str, problems: list[str]) -> dict[str, Any] | None:
     try:
         data = json.loads(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -60,8 +59,3 @@ def setting_label(row: Row) -> str:
         if value is not None and (name == "t0" or value != 1):
             parts.append(f"{mark}{value:g}")
     return " ".join(parts)
-
-
-def short_id(text: str) -> str:
-    """The first characters of a hash."""
-    return text[:8] if re.fullmatch(r"[0-9a-fA-F]{8,}", text) else text

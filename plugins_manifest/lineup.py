@@ -93,11 +93,6 @@ def lineups(manifest: Manifest) -> Iterator[Lineup]:
         )
 
 
-def find_lineup(manifest: Manifest, name: str) -> Lineup:
-    """The lineup of this id; KeyError if there is none."""
-    return {lineup.id: lineup for lineup in lineups(manifest)}[name]
-
-
 def _members(manifest: Manifest, stack: StackSpec) -> Iterator[Member]:
     for member in stack.plugins:
         spec, own = manifest.plugin(member.id), member.strength

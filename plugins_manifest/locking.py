@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,11 +73,6 @@ def lock_manifest(
     if lock != old and (lock.plugins or old is not None):  # nothing pinned, nothing to write
         save(lock)
     return Outcome(lock, tuple(done), tuple(problems))
-
-
-def unlocked(manifest: Manifest, lock: Lock | None) -> Sequence[PluginSpec]:
-    """Plugins without an entry for their present source."""
-    return [s for s in manifest.plugins if lock is None or lock.find(s.id, s.source) is None]
 
 
 def _lock_one(

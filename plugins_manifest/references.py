@@ -13,7 +13,6 @@ NETWORK_SCHEMES = ("urn", "hf", "https")
 _HUB = re.compile(
     r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<path>.*))?", re.ASCII
 )
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECRET_KEYS = re.compile(r"(?i)x-amz-.*|.*token.*|.*signature.*|sig|api_?key|policy|key-pair-id")
 
 
@@ -24,11 +23,6 @@ class HubPlace:
     repository: str
     revision: str | None
     path: str
-
-    @property
-    def is_pinned(self) -> bool:
-        """Whether the revision is a full commit, which nobody can move."""
-        return self.revision is not None and bool(_COMMIT.fullmatch(self.revision))
 
     @property
     def is_folder(self) -> bool:

@@ -25,7 +25,6 @@ from runners.families import Family, place
 from runners.ldm_names import LDM_PREFIX, controlnet_name, renamed
 from runners.network_file import load_strictly, local_config, read_weights, weights_path
 
-CONTROLNET_FILE = "diffusion_pytorch_model.safetensors"
 _HINT = "controlnet_cond_embedding"
 _ORIGINAL_HINT = r"(?:control_model\.)?input_hint_block\.(\d+)\.weight"
 _OTHER_KINDS = {

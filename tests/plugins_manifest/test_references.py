@@ -59,9 +59,3 @@ def test_secrets_in_a_manifest_are_refused_without_repeating_them(source: str) -
     with pytest.raises(UserError, match="holds a secret") as caught:
         parse_reference(source)
     assert "abc123" not in str(caught.value)
-
-
-def test_only_a_full_commit_is_pinned() -> None:
-    assert HubPlace("a/b", COMMIT, "").is_pinned
-    assert not HubPlace("a/b", COMMIT[:7], "").is_pinned
-    assert not HubPlace("a/b", "main", "").is_pinned

@@ -7,7 +7,7 @@ import pytest
 
 from plugins_manifest.air import Air
 from plugins_manifest.errors import UserError
-from plugins_manifest.lineup import find_lineup, lineups
+from plugins_manifest.lineup import Lineup, lineups
 from plugins_manifest.load import load_manifest, parse_manifest, shipped_manifests
 from plugins_manifest.references import HubPlace, parse_reference
 from plugins_manifest.schema import Manifest, json_schema
@@ -64,6 +64,10 @@ def test_a_run_measures_base_plugins_alone_and_every_stack() -> None:
 def test_a_plugin_that_is_not_alone_acts_in_its_stacks_only() -> None:
     text = GOOD.replace("trigger: lineart}", "trigger: lineart, alone: false}")
     assert [lineup.id for lineup in lineups(parsed(text))] == ["edges", "both", "remix"]
+
+
+def find_lineup(manifest: Manifest, name: str) -> Lineup:
+    return {lineup.id: lineup for lineup in lineups(manifest)}[name]
 
 
 def test_each_side_s_prompt_gets_its_own_triggers() -> None:

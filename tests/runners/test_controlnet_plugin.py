@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from plugins_manifest.errors import UserError
 from runners.base import PluginFile
-from runners.controlnet_plugin import CONTROLNET_FILE
 from runners.families import Family
+from runners.network_file import USUAL_NAMES
 from runners.plugins import load_plugin
 
 
@@ -30,10 +30,10 @@ def test_a_controlnet_with_missing_keys_fails_and_never_draws_weights(
 ) -> None:
     folder = tmp_path / "net"
     shutil.copytree(controlnet.path, folder)
-    state = load_file(folder / CONTROLNET_FILE)
+    state = load_file(folder / USUAL_NAMES[0])
     del state["controlnet_mid_block.weight"]
     state["extra.weight"] = torch.zeros(1)
-    save_file(state, folder / CONTROLNET_FILE)
+    save_file(state, folder / USUAL_NAMES[0])
     with pytest.raises(UserError, match=r"missing keys.*controlnet_mid_block\.weight") as raised:
         load_plugin(replace(controlnet, path=folder), family)
     assert "extra.weight" in str(raised.value)
