@@ -9,12 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-
 from bench import report_parts as parts
 from bench.audit import remarks
 from bench.compatibility import write_compatibility
-from bench.console import format_summary
 from bench.files import write_bytes
 from bench.gallery import read_gallery
 from bench.modes import Mode
@@ -22,14 +19,12 @@ from bench.plots import Plot, write_plots
 from bench.report_blocks import Block, Picture
 from bench.report_duels import headline, plugins_of
 from bench.report_html import to_html
-from bench.report_markdown import escape, to_markdown
+from bench.report_markdown import to_markdown
 from bench.report_paper import paper_part
 from bench.rows import records
 from bench.sheets import MAX_ROWS, write_sheets
 from bench.store import RunStore
 from bench.summary import Scores, read_run_scores, summarise
-
-__all__ = ["console_table", "escape", "write_report"]
 
 
 def write_report(
@@ -53,14 +48,6 @@ def write_report(
     path = folder / "report.md"
     write_bytes(path, to_markdown(blocks, folder).encode())
     return path
-
-
-def console_table(run: RunStore | Path | pd.DataFrame) -> str:
-    """The summary of a run, or a summary's rows, as aligned text for a terminal."""
-    if isinstance(run, pd.DataFrame):
-        return format_summary(run)
-    store = run if isinstance(run, RunStore) else RunStore.open(run)
-    return format_summary(store.summary(), remarks(store))
 
 
 def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterator[Block]:

@@ -5,8 +5,10 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from bench.console import number, with_interval
-from bench.report import console_table, escape, write_report
+from bench.audit import remarks
+from bench.console import format_summary, number, with_interval
+from bench.report import write_report
+from bench.report_markdown import escape
 from bench.score import score_run
 from bench.sheets import Column, draw_sheet
 from bench.store import RunStore
@@ -105,8 +107,7 @@ def test_a_run_with_hostile_prompts_and_errors_is_reported(tmp_path: Path):
 
 
 def test_the_console_table_fits_100_columns(store: RunStore):
-    told = console_table(store)
-    assert told == console_table(store.summary())
+    told = format_summary(store.summary(), remarks(store))
     assert max(len(line) for line in told.splitlines()) <= 100
     assert told.isascii()
     assert "edge-f1" in told
@@ -117,7 +118,7 @@ def test_the_console_table_fits_100_columns(store: RunStore):
 def test_a_run_without_scores_has_a_report(tmp_path: Path):
     store = draw_run(tmp_path / "run", n_cases=1, t0s=(0.5,))
     assert write_report(store).is_file()
-    assert console_table(store) == ""
+    assert format_summary(store.summary()) == ""
 
 
 @pytest.mark.parametrize(
