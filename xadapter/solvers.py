@@ -272,8 +272,8 @@ def shared_schedulers(
     ("leading" where its file has none) and other options from each side's file. Raises
     `SettingError`, with the reason, for a class that cannot sample both models.
     """
-    template = upgraded if solver_class is None else solver_class
-    own_class = template if inspect.isclass(template) else type(template)
+    template: Any = upgraded if solver_class is None else solver_class
+    own_class: Any = template if inspect.isclass(template) else type(template)
     if (obstacle := next(_obstacles(own_class), None)) is not None:
         raise _unusable(own_class, obstacle)
     settings = inspect.signature(own_class).parameters.keys()

@@ -1,4 +1,4 @@
-"""The whole method in one script, without any of the sampler's parts: the reference of the tests."""
+"""The whole method in one script, without any of the sampler's parts, as a reference."""
 
 from __future__ import annotations
 
