@@ -273,7 +273,7 @@ def shared_schedulers(
     `SettingError`, with the reason, for a class that cannot sample both models.
     """
     template: Any = upgraded if solver_class is None else solver_class
-    own_class: Any = template if inspect.isclass(template) else type(template)
+    own_class: Any = template if isinstance(template, type) else type(template)
     if (obstacle := next(_obstacles(own_class), None)) is not None:
         raise _unusable(own_class, obstacle)
     settings = inspect.signature(own_class).parameters.keys()
@@ -282,7 +282,7 @@ def shared_schedulers(
         "steps_offset": upgraded.config.get("steps_offset", 1),
         "clip_sample": False,  # latents are not bounded by 1
     }
-    if template is not own_class:
+    if not isinstance(template, type):
         options = template.config
         shared = {k: options[k] for k in options if k not in _MODELS_OWN} | {"clip_sample": False}
     shared = {name: value for name, value in shared.items() if name in settings}
