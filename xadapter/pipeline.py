@@ -121,12 +121,11 @@ class XAdapter:
         preset = find_preset(
             self.preset, has_control=bool(controls), has_source=source_image is not None
         )
-        schedulers = self._schedulers(preset, scheduler)
         preset.n_last_steps(steps, t0)  # a wrong t0 fails before anything runs
         base, upgraded = self._sides(
             _per_seed(prompt if base_prompt is None else base_prompt, len(seeds), "base_prompt"),
             _per_seed(prompt, len(seeds), "prompt"),
-            schedulers=schedulers,
+            schedulers=self._schedulers(preset, scheduler),
             negative_prompt=negative_prompt,
             guidance=guidance,
             size_px=(height, width),
@@ -134,20 +133,10 @@ class XAdapter:
             ip_adapter_image=ip_adapter_image,
         )
         noise = self._noise(seeds, size, preset)
-        source = self._encode_source(source_image, size, noise)
         generators = named_generators(seeds, "solver steps")
         render = _Render(self, base, upgraded, noise, steps, t0, preset, generators)
-        start, base_images = render.start(stage1, source)
-        latents = run_stage2(
-            upgraded,
-            start,
-            base=base,
-            mapper=self.mapper,
-            adapter_scale=adapter_scale,
-            fusion=fusion,
-            preset=preset,
-            step_generators=generators,
-        )
+        start, base_images = render.start(stage1, self._encode_source(source_image, size, noise))
+        latents = render.finish(start, adapter_scale=adapter_scale, fusion=fusion)
         images = to_pil(decode_image(self.upgraded.vae, latents))
         return Output(images, latents, base_images, start.t0)
 
@@ -287,6 +276,19 @@ class _Render:
             preset=self.preset,
         )
         return start, to_pil(bridge.image)
+
+    def finish(self, start: Stage2Start, *, adapter_scale: float, fusion: float | None) -> Tensor:
+        """Run stage 2; return the upgraded model's final latents."""
+        return run_stage2(
+            self.upgraded,
+            start,
+            base=self.base,
+            mapper=self.joined.mapper,
+            adapter_scale=adapter_scale,
+            fusion=fusion,
+            preset=self.preset,
+            step_generators=self.step_generators,
+        )
 
 
 def _batched(controls: tuple[Control, ...], n_images: int) -> tuple[Control, ...]:
