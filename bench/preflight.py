@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from bench.sources import NotFetchedError, resolve_plugin
 from plugins_manifest.cases import Case
 from plugins_manifest.casts import KEY_OF_CAST, cast_lineups
 from plugins_manifest.coco import CasesNotFetchedError
+from plugins_manifest.formats.header import read_header
 from plugins_manifest.lineup import Member, lineups
 from plugins_manifest.schema import Manifest
 from runners.base import FamilySource, PluginFile, cast_of
+from xadapter.errors import MapperFileError
+from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
 
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
-_SAFETENSORS_HEADER_LIMIT = 100 << 20
 N_SHOWN = 5
 
 
@@ -183,7 +185,7 @@ def _check_mapper(manifest: Manifest, selection: Selection) -> Iterator[str]:
         return
     try:
         found = mapper_channels(path)
-    except (ValueError, KeyError, OSError) as error:
+    except (MapperFileError, UserError) as error:
         yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
         return
     wanted = _pocket_channels()
@@ -209,29 +211,16 @@ Channels = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def mapper_channels(path: Path) -> Channels | None:
-    """In- and out-channels of a mapper, from its config or tensor shapes; None for .bin files.
+    """Return a mapper's in- and out-channels; None for a pickled file, which is not opened here.
 
-    Raises ValueError, KeyError or OSError for what is no mapper.
+    Raises `MapperFileError` or `UserError` for a path that holds no mapper.
     """
-    if path.is_dir():
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return tuple(config["in_channels"]), tuple(config["out_channels"])
-    if path.suffix != ".safetensors":
+    file = mapper_file(path)
+    if file.suffix in PICKLED_SUFFIXES:
         return None
-    shapes = _tensor_shapes(path)
-    outs = tuple(shapes[f"zero_out.{i}.weight"][0] for i in range(3))
-    n_blocks = len({key.split(".")[1] for key in shapes if key.startswith("body.")}) // 3
-    ins = (shapes.get(f"body.{i * n_blocks}.in_conv.weight", (outs[i],) * 2)[1] for i in range(3))
-    return tuple(ins), outs
-
-
-def _tensor_shapes(path: Path) -> dict[str, Sequence[int]]:
-    with path.open("rb") as stream:
-        n_bytes = int.from_bytes(stream.read(8), "little")
-        if n_bytes > _SAFETENSORS_HEADER_LIMIT:
-            raise ValueError("it is no safetensors file")
-        header = json.loads(stream.read(n_bytes))
-    return {key: value["shape"] for key, value in header.items() if key != "__metadata__"}
+    tensors = read_header(file).tensors
+    layout = mapper_layout({key: info.shape for key, info in tensors.items()}, source=file.name)
+    return layout.in_channels, layout.out_channels
 
 
 def _pocket_channels() -> Channels:

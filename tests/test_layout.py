@@ -21,7 +21,7 @@ TORCH_FREE = (
     *("bench.gate", "bench.gate_report", "bench.policy", "metrics.stats_ratio"),
     *("leaderboard.votes", "metrics.stats_preference", "metrics.stats_agreement"),
     *("metrics.stats", "plugins_manifest.cases", "plugins_manifest.load", "pocket.weights"),
-    "runners.base",
+    *("bench.preflight", "runners.base", "xadapter.layout"),
 )
 
 

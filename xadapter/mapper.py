@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xadapter.errors import MapperFitError
-
-N_BRANCHES = 3
+from xadapter.layout import N_BRANCHES
 
 
 class Doubling(nn.Module):

@@ -1,10 +1,10 @@
 """Everything that can be known before a model loads is told at once."""
 
-import json
-import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from bench.errors import UserError
 from bench.preflight import (
@@ -18,7 +18,11 @@ from bench.selection import Selection, parse_list
 from bench.sources import resolve_plugin
 from plugins_manifest.load import parse_manifest
 from plugins_manifest.schema import Manifest
+from pocket.weights import part_path
 from tests.bench.conftest import SMALL
+from xadapter.errors import MapperFileError
+from xadapter.layout import FOLDER_WEIGHTS, mapper_shapes
+from xadapter.weights import load_mapper
 
 
 def problems_of(text: str, file: Path, **chosen: object) -> tuple[str, ...]:
@@ -149,20 +153,67 @@ def test_sources_that_are_not_fetched_are_told(manifest: Manifest) -> None:
         resolve_plugin(spec.model_copy(update={"source": "pocket:lora-x"}), manifest)
 
 
-def write_header(path: Path, shapes: dict[str, list[int]]) -> None:
-    header = {k: {"dtype": "F32", "shape": s, "data_offsets": [0, 0]} for k, s in shapes.items()}
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text)
+def save_mapper(file: Path, *, prefix: str = "", without: str | None = None) -> None:
+    """A mapper that fits no family: channels (4, 2, 1) into (4, 8, 3)."""
+    shapes = mapper_shapes((4, 2, 1), (4, 8, 3), 1)
+    tensors = {prefix + k: np.zeros(v, np.float32) for k, v in shapes.items() if k != without}
+    save_file(tensors, file)
 
 
-def test_mapper_channels_are_read_from_config_and_from_shapes(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"in_channels": [4, 2, 1], "out_channels": [4, 8, 3]}')
-    assert mapper_channels(tmp_path) == ((4, 2, 1), (4, 8, 3))
-    shapes = {f"zero_out.{i}.weight": [out, out, 1, 1] for i, out in enumerate((4, 8, 3))}
-    shapes |= {"body.1.in_conv.weight": [8, 2, 3, 3], "body.2.in_conv.weight": [3, 1, 3, 3]}
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "state_dict.", "state_dict.module."])
+def test_preflight_accepts_the_prefixes_that_the_loader_accepts(
+    tmp_path: Path, prefix: str
+) -> None:
     file = tmp_path / "mapper.safetensors"
-    write_header(file, shapes | {"body.0.block1.weight": [4, 4, 3, 3]})
+    save_mapper(file, prefix=prefix)
     assert mapper_channels(file) == ((4, 2, 1), (4, 8, 3))
+    mapper = load_mapper(file)
+    assert (mapper.in_channels, mapper.out_channels) == mapper_channels(file)
+
+
+def test_fitting_mapper_with_prefixed_keys_passes(
+    manifest: Manifest, tmp_path: Path, pocket_weights: None
+) -> None:
+    state = load_file(part_path("mapper") / FOLDER_WEIGHTS)
+    file = tmp_path / "mapper.safetensors"
+    save_file({f"module.{key}": value for key, value in state.items()}, file)
+    assert preflight(manifest, Selection(adapter=file)) is None
+
+
+def test_mapper_folder_needs_weights_and_no_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"in_channels": [4, 2, 1], "out_channels": [4, 8, 3]}')
+    for read in (mapper_channels, load_mapper):
+        with pytest.raises(MapperFileError, match="there is no mapper at"):
+            read(tmp_path)
+    (tmp_path / "config.json").unlink()
+    save_mapper(tmp_path / FOLDER_WEIGHTS)
+    assert mapper_channels(tmp_path) == ((4, 2, 1), (4, 8, 3))
+    assert load_mapper(tmp_path).in_channels == (4, 2, 1)
+
+
+def test_pickled_mapper_is_left_to_the_loader(tmp_path: Path) -> None:
+    for suffix in (".bin", ".ckpt", ".pt", ".pth"):
+        file = tmp_path / f"mapper{suffix}"
+        file.touch()
+        assert mapper_channels(file) is None
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "damaged.safetensors", "part.safetensors"])
+def test_wrong_mapper_file_is_refused_by_preflight_and_loader(
+    manifest_file: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    if name.startswith("part"):
+        save_mapper(file, prefix="module.", without="body.1.block1.bias")
+    else:
+        file.write_bytes(b"not a mapper")
+    (problem,) = problems_of(SMALL, manifest_file, adapter=file)
+    assert "holds no mapper" in problem
+    with pytest.raises(MapperFileError) as caught:
+        load_mapper(file)
+    if name.startswith("part"):
+        assert "missing body.1.block1.bias" in problem
+        assert "missing body.1.block1.bias" in str(caught.value)
 
 
 def test_mapper_that_does_not_fit_is_told(
@@ -172,7 +223,7 @@ def test_mapper_that_does_not_fit_is_told(
     folder.mkdir()
     (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
     assert "holds no mapper" in problem
-    (folder / "config.json").write_text('{"in_channels": [4, 2, 1], "out_channels": [4, 8, 3]}')
+    save_mapper(folder / FOLDER_WEIGHTS)
     (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
     assert "channels (4, 2, 1) into (4, 8, 3), family 'pocket' needs" in problem
 

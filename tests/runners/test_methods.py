@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DPMSolverMultistepScheduler,
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
@@ -41,7 +42,9 @@ def noise_of(case: RenderCase) -> Mapping[str, torch.Tensor]:
 
 
 def schedulers(family: Family) -> Sequence[object]:
-    return shared_schedulers(family.base.scheduler, family.upgraded.scheduler)
+    return shared_schedulers(
+        family.base.scheduler, family.upgraded.scheduler, solver_class=DPMSolverMultistepScheduler
+    )
 
 
 def assert_same_picture(ours: np.ndarray, theirs: np.ndarray) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import (
+    DDPMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+)
 
 from tests.xadapter.conftest import Models, new_mapper, tiny_upgraded_unet, tiny_vae
 from tests.xadapter.worlds import N_STEPS, drawn, make_world, scheduler
@@ -21,6 +28,7 @@ from xadapter.sampling import (
     run_stage2,
     start_from_noise,
 )
+from xadapter.solvers import shared_schedulers
 from xadapter.starts import sdedit_start
 
 
@@ -101,6 +109,46 @@ def test_stochastic_solvers_need_generators_and_repeat(models: Any) -> None:
         run_alone(side, noise, n_steps=2, step_generators=generators_from([1])) for _ in range(2)
     ]
     assert torch.equal(*twice)
+
+
+@pytest.mark.parametrize(
+    "solver_class", [SASolverScheduler, EulerAncestralDiscreteScheduler, DDPMScheduler]
+)
+def test_latents_do_not_depend_on_the_global_seed(models: Any, solver_class: Any) -> None:
+    world = make_world(models)
+    solver, _ = shared_schedulers(scheduler(), scheduler(), solver_class=solver_class)
+    side = replace(world.base, scheduler=solver)
+    latents = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        generators = generators_from([1])
+        noise = world.noise.base_start
+        latents.append(run_alone(side, noise, n_steps=4, step_generators=generators))
+    assert torch.equal(*latents)
+
+
+class UnknownSolver(EulerDiscreteScheduler):
+    """A step of its own, without a generator."""
+
+    def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True) -> Any:
+        return super().step(model_output, timestep, torch.randn_like(sample))
+
+
+def test_unknown_solver_without_a_generator_is_refused(models: Any) -> None:
+    world = make_world(models)
+    solver = UnknownSolver.from_config(scheduler("euler").config)
+    side = replace(world.base, scheduler=solver)
+    with pytest.raises(SettingError, match="takes no generator"):
+        run_alone(side, world.noise.base_start, n_steps=2, step_generators=generators_from([1]))
+
+
+@pytest.mark.parametrize("solver_class", [LMSDiscreteScheduler, PNDMScheduler])
+def test_late_start_of_a_solver_with_history_is_refused(models: Any, solver_class: Any) -> None:
+    world = make_world(models)
+    solver = solver_class.from_config(scheduler().config)
+    upgraded = replace(world.upgraded, scheduler=solver)
+    with pytest.raises(SettingError, match="starts in the middle"):
+        replace(world, upgraded=upgraded).render(None)
 
 
 def test_released_picks_the_pipeline_that_fits() -> None:
