@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from plugins_manifest.casts import Cast
-from plugins_manifest.lineup import Stages
+from plugins_manifest.schema.casts import Cast
+from plugins_manifest.schema.stacks import Stages
 
 if TYPE_CHECKING:
-    from plugins_manifest.schema import Settings
-    from runners.families import Family
+    from plugins_manifest.schema.manifest import Settings
+    from runners.families.family import Family
     from runners.session import GroupSession
 
 DTypeName = Literal["float32", "float16", "bfloat16"]
@@ -162,8 +162,8 @@ class Method(Protocol):
 
     `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
     the trials that use them. Two traits are optional, so that older methods stay methods:
-    `cast` (default "own", see `plugins_manifest.casts`), `uses_upgraded` (default: side "upgraded")
-    and `stage1_mode` (default: that of the settings).
+    `cast` (default "own", see `plugins_manifest.schema.casts`), `uses_upgraded` (default: side
+    "upgraded") and `stage1_mode` (default: that of the settings).
     """
 
     name: str

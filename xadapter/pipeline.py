@@ -15,11 +15,10 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Generator, Tensor
 
-from xadapter.config import Preset, find_preset
 from xadapter.denoiser import Control, Denoiser
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.handover import cross_bridge, decode_image, encode_image, to_pil
+from xadapter.handover import Stage2Start, hand_over, hand_over_truncated, start_from_noise
 from xadapter.inputs import (
     Picture,
     Sizes,
@@ -28,13 +27,14 @@ from xadapter.inputs import (
     to_unit_tensor,
     upgraded_conditions,
 )
+from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
 from xadapter.noise import Noise, NoiseSource, generators_from, named_generators
+from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1, run_stage2
 from xadapter.sites import check_fit
 from xadapter.solvers import ReleasedSolver, fresh_solver, shared_schedulers
-from xadapter.starts import Stage2Start, hand_over, hand_over_truncated, start_from_noise
-from xadapter.weights import load_mapper
+from xadapter.vae import cross_bridge, decode_image, encode_image, to_pil
 
 OneOrMany = float | Sequence[float]
 

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xadapter.config import SOUND, Preset
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.mapper import Mapper
-from xadapter.solvers import Walk, noised, seeded, shared_grid, start_scale, walk_from
-from xadapter.starts import (
+from xadapter.handover import (
     Stage1,
     Stage2Start,
     hand_over,
@@ -27,6 +24,9 @@ from xadapter.starts import (
     sdedit_start,
     start_from_noise,
 )
+from xadapter.mapper import Mapper
+from xadapter.presets import SOUND, Preset
+from xadapter.solvers import Walk, noised, seeded, shared_grid, start_scale, walk_from
 from xadapter.taps import capture, inject
 
 __all__ = [

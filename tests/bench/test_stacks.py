@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.conditions import ConditionSet
 from bench.errors import UserError
-from bench.execute import Execution
-from bench.files import png_bytes, write_bytes
-from bench.gallery import read_gallery
-from bench.plan import Plan
-from bench.preflight import preflight
-from bench.resume import locked_manifest
+from bench.plan.conditions import ConditionSet
+from bench.plan.plan import Plan
+from bench.plan.preflight import preflight
+from bench.plan.resume import locked_manifest
+from bench.plan.selection import Selection
+from bench.render.execute import Execution
 from bench.run import RunRequest, run_benchmark
-from bench.selection import Selection
-from bench.store import RunStore
-from metrics.condition import edge_f1, mask_iou
+from bench.scoring.images import read_gallery
+from bench.store.files import png_bytes, write_bytes
+from bench.store.run_store import RunStore
+from metrics.condition.overlap import edge_f1, mask_iou
 from metrics.style import PocketStyle
-from plugins_manifest.cases import Case
-from plugins_manifest.load import load_manifest, parse_manifest
-from plugins_manifest.lock import Lock, LockedPlugin, Origin, write_lock
-from plugins_manifest.schema import Manifest
+from plugins_manifest.cases.cases import Case
+from plugins_manifest.lock.lock import Lock, LockedPlugin, Origin, write_lock
+from plugins_manifest.schema.load import load_manifest, parse_manifest
+from plugins_manifest.schema.manifest import Manifest
 from runners.base import RenderCase, Stack
 from tests.bench.conftest import SMALL, Painter, plan_of
 

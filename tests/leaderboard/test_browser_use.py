@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 from sqlalchemy import select
 
-from leaderboard.votes import VoteBook
-from leaderboard.votes_engine import reading
-from leaderboard.votes_schema import VOTES
+from leaderboard.study.database import reading
+from leaderboard.study.schema import VOTES
+from leaderboard.study.votes import VoteBook
 from tests.leaderboard.browsing import Visit, images_of, new_visit
 from tests.leaderboard.drawn_results import METHODS
 from tests.leaderboard.test_hostile_store import EVIL, PARTS, evil_run

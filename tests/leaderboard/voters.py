@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from leaderboard.votes import Rating, Vote, VoteBook
-from leaderboard.votes_design import Study
-from leaderboard.votes_limits import RateLimit
+from leaderboard.study.design import Study
+from leaderboard.study.limits import RateLimit
+from leaderboard.study.votes import Rating, Vote, VoteBook
 from tests.leaderboard.studies import BLINDING
 
 TASTE = {"floor": -1.2, "base": -0.4, "sdedit": 0.2, "xadapter": 1.4}

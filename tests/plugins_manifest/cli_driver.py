@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cli import main
-from plugins_manifest.civitai import Civitai, token_from_environment
-from plugins_manifest.fetch_client import Client
-from plugins_manifest.fetch_guard import AllowList, HostRule
-from plugins_manifest.hub import Hub
+from bench.cli.main import main
+from plugins_manifest.http.client import Client
+from plugins_manifest.http.guard import AllowList, HostRule
+from plugins_manifest.sources.civitai import Civitai, token_from_environment
+from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
-from plugins_manifest.supply import Supply
+from plugins_manifest.supply.resolve import Supply
 
 
 def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:

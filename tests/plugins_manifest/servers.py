@@ -22,12 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-from plugins_manifest.civitai import Civitai
-from plugins_manifest.fetch_client import Client, Token
-from plugins_manifest.fetch_guard import AllowList, HostRule
-from plugins_manifest.hub import Hub
+from plugins_manifest.http.client import Client, Token
+from plugins_manifest.http.guard import AllowList, HostRule
+from plugins_manifest.sources.civitai import Civitai
+from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
-from plugins_manifest.supply import Supply
+from plugins_manifest.supply.resolve import Supply
 
 TOKEN = "secret-token-0123456789"
 SIGNATURE = "deadbeefsignature"

@@ -10,7 +10,7 @@ import torch
 
 from tests.xadapter.conftest import tiny_vae
 from tests.xadapter.worlds import drawn
-from xadapter.handover import (
+from xadapter.vae import (
     cross_bridge,
     decode_image,
     encode_image,

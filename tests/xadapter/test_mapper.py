@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tests.xadapter.conftest import new_mapper
 from xadapter.errors import MapperFileError, MapperFitError
 from xadapter.layout import mapper_layout, mapper_shapes
+from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
-from xadapter.weights import load_mapper
 
 
 def same(a: Mapper, b: Mapper) -> bool:

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from tests.xadapter.straight_line import straight_line
 from tests.xadapter.worlds import N_STEPS, apart, drawn, make_world, noise_for, scheduler
-from xadapter.config import RELEASED_LORA
 from xadapter.denoiser import Control
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.handover import cross_bridge
+from xadapter.presets import RELEASED_LORA
 from xadapter.sampling import (
     StepRecord,
     hand_over,
@@ -25,6 +24,7 @@ from xadapter.sampling import (
     run_stage1,
     run_stage2,
 )
+from xadapter.vae import cross_bridge
 
 SKIP_SHAPES = [(4, 16, 12), (4, 16, 12), (4, 8, 6), (8, 8, 6), (8, 4, 3), (16, 4, 3)]
 

@@ -19,9 +19,10 @@ from diffusers import (
 
 from tests.xadapter.conftest import Models, new_mapper, tiny_upgraded_unet, tiny_vae
 from tests.xadapter.worlds import N_STEPS, drawn, make_world, scheduler
-from xadapter.config import RELEASED_LORA, SOUND, find_preset
 from xadapter.errors import SettingError
+from xadapter.handover import sdedit_start
 from xadapter.noise import NoiseSource, generators_from
+from xadapter.presets import RELEASED_LORA, SOUND, find_preset
 from xadapter.sampling import (
     Denoiser,
     run_alone,
@@ -29,7 +30,6 @@ from xadapter.sampling import (
     start_from_noise,
 )
 from xadapter.solvers import shared_schedulers
-from xadapter.starts import sdedit_start
 
 
 def test_half_precision_stays_finite(base_unet: Any) -> None:

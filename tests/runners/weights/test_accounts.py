@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, TensorInfo
-from runners.weights.accounts import rows_of_the_rest
+from runners.weights.unused_keys import rows_of_the_rest
 
 TABLE = {
     f"unet.mid_block.attentions.0.{name}.weight": (8, 8)
