@@ -15,14 +15,14 @@ from bench.plan.condition_work import make_slow_conditions
 from bench.plan.conditions import ConditionSet
 from bench.plan.cost import estimate
 from bench.plan.metrics import metrics_asked
-from bench.plan.missing import Need, outline
+from bench.plan.missing import MissingItem, outline
 from bench.plan.plan import Plan, make_plan
 from bench.plan.preflight import check_room, preflight
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
 from bench.plan.selection import Selection
 from bench.preload import preload
 from bench.registry import find_method, installed, known_names
-from bench.render.audit import AuditBook
+from bench.render.audit import LoadAudit
 from bench.render.execute import Execution, Stopwatch, finished_trials
 from bench.render.family import FamilyRenderer
 from bench.render.interrupts import Interrupts, watched_interrupts
@@ -81,7 +81,7 @@ def plan_run(request: RunRequest) -> Plan:
     return make_plan(manifest, request.selection, _conditions(manifest, None))
 
 
-def look_ahead(request: RunRequest) -> tuple[Plan, list[Need]]:
+def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
     """The plan with what the run would want that is not here yet; asks no network.
 
     With `only`, everything must be here: ids of trials depend on it.
@@ -279,7 +279,7 @@ class _Run:
         context = render_context(dtype=dtype, device_kind=device)
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
-        audits = AuditBook(
+        audits = LoadAudit(
             self.store,
             model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
             kept=None if cache is None else cache.audits,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from plugins_manifest.schema.casts import Cast
+from plugins_manifest.schema.casts import PluginArrangement
 from plugins_manifest.schema.stacks import Stages
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Method(Protocol):
         ...
 
 
-def cast_of(method: Method) -> Cast:
+def arrangement_of(method: Method) -> PluginArrangement:
     """Which plugins a method is rendered with."""
     return getattr(method, "cast", "own")
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from xadapter.denoiser import Denoiser
 from xadapter.errors import SettingError
-from xadapter.presets import SOUND, Preset
-from xadapter.solvers import input_scale, noised, start_scale, walk_from
+from xadapter.presets import CORRECTED, Preset
+from xadapter.solvers import input_scale, noised, start_scale, trajectory_from
 from xadapter.vae import Bridge, cross_bridge
 
 
@@ -62,7 +62,7 @@ def hand_over(
     t0: float,
     upgraded_noise: Tensor,
     base_noise: Tensor,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
 ) -> Stage2Start:
     """Stage-1 mode "full": noise the bridge's clean latents and stage 1's to t0.
 
@@ -95,7 +95,7 @@ def sdedit_start(
     n_steps: int,
     t0: float,
     noise: Tensor,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
 ) -> Stage2Start:
     """Noise clean upgraded latents to t0, for the upgraded model alone (SDEdit, 2108.01073)."""
     n_last = preset.n_last_steps(n_steps, t0)
@@ -114,7 +114,7 @@ def hand_over_truncated(
     upgraded_vae: Any,
     t0: float,
     posterior_noise: Tensor,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
 ) -> Stage2Start:
     """Stage-1 mode "truncated": z_up = E_up(D_base(z_base)) on the noisy latent at t0.
 
@@ -151,7 +151,7 @@ def start_from_noise(
     n_steps: int,
     base: Denoiser | None = None,
     base_noise: Tensor | None = None,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
 ) -> Stage2Start:
     """One-stage mode: no stage 1, both sides start from unit noise and walk the whole schedule."""
     latents = _first_latents(upgraded, upgraded_noise, n_steps=n_steps, preset=preset)
@@ -170,11 +170,11 @@ def _noised_to(
     side: Denoiser, latents: Tensor, *, noise: Tensor, n_steps: int, n_last: int, preset: Preset
 ) -> Tensor:
     solver = preset.solver(side.scheduler, n_steps, side.device)
-    walk = walk_from(solver, n_steps, first_step=n_steps - n_last)
+    walk = trajectory_from(solver, n_steps, first_step=n_steps - n_last)
     return noised(solver, latents.to(side.device), noise.to(side.device), walk.timesteps[0])
 
 
 def _input_scale_at(side: Denoiser, preset: Preset, *, n_steps: int, n_last: int) -> float:
     solver = preset.solver(side.scheduler, n_steps, side.device)
-    walk = walk_from(solver, n_steps, first_step=n_steps - n_last)
+    walk = trajectory_from(solver, n_steps, first_step=n_steps - n_last)
     return input_scale(solver, walk.timesteps[0], like=walk.timesteps)

@@ -83,7 +83,7 @@ class Preset:
     draw_order: tuple[Draw, ...]
 
 
-SOUND = Preset(
+CORRECTED = Preset(
     name="sound",
     solver=fresh_solver,
     carry=without_history,
@@ -117,7 +117,7 @@ RELEASED_TILE = replace(
     ),
 )
 PRESETS: Mapping[str, Preset] = {
-    preset.name: preset for preset in (SOUND, RELEASED_LORA, RELEASED_CONTROLNET, RELEASED_TILE)
+    preset.name: preset for preset in (CORRECTED, RELEASED_LORA, RELEASED_CONTROLNET, RELEASED_TILE)
 }
 
 

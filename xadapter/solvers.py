@@ -114,7 +114,7 @@ def with_history(solver: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Trajectory:
     """A solver, the timesteps it walks, and where they lie in the schedule of `n_steps` steps.
 
     `first_step` counts the steps taken before the walk; ControlNet windows are read at
@@ -137,7 +137,7 @@ class Walk:
         )[0]
 
 
-def walk_from(solver: Any, n_steps: int, *, first_step: int = 0) -> Walk:
+def trajectory_from(solver: Any, n_steps: int, *, first_step: int = 0) -> Trajectory:
     """Walk a fresh solver's grid from step `first_step` to its end.
 
     Raises `SettingError` for a later start of a solver that cannot begin there.
@@ -147,10 +147,10 @@ def walk_from(solver: Any, n_steps: int, *, first_step: int = 0) -> Walk:
     begin = first_step * solver.order
     if hasattr(solver, "set_begin_index"):
         solver.set_begin_index(begin)
-    return Walk(solver, solver.timesteps[begin:], n_steps, first_step)
+    return Trajectory(solver, solver.timesteps[begin:], n_steps, first_step)
 
 
-def seeded(walk: Walk, generators: Sequence[torch.Generator] | None) -> Walk:
+def with_generators(walk: Trajectory, generators: Sequence[torch.Generator] | None) -> Trajectory:
     """Give a stochastic solver its generators; raise `SettingError` where it has none."""
     solver_class = type(walk.solver)
     if not is_stochastic(walk.solver):

@@ -20,7 +20,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode "L"
 
 
 @dataclass(frozen=True)
-class AdapterInput:
+class T2IInput:
     """A T2I-Adapter and what it sees: `image` [b, 3, height_px, width_px] in [0, 1]."""
 
     net: Any
@@ -29,7 +29,7 @@ class AdapterInput:
 
 
 @torch.no_grad()
-def adapter_residuals(inputs: Sequence[AdapterInput], *, guided: bool) -> list[Tensor]:
+def adapter_residuals(inputs: Sequence[T2IInput], *, guided: bool) -> list[Tensor]:
     """One residual [r, c_i, h_i, w_i] per level, summed over the adapters at their scales.
 
     Adapters that take one channel see the image in gray.
@@ -45,7 +45,7 @@ def adapter_residuals(inputs: Sequence[AdapterInput], *, guided: bool) -> list[T
 
 
 def with_adapters(
-    conditions: Conditions, inputs: Sequence[AdapterInput], *, guided: bool
+    conditions: Conditions, inputs: Sequence[T2IInput], *, guided: bool
 ) -> Conditions:
     """The conditions with the adapters' residuals among the UNet's arguments."""
     if not inputs:

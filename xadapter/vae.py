@@ -51,7 +51,7 @@ def to_pil(image_bchw: Tensor) -> list[Image.Image]:
 
 
 @contextmanager
-def in_range(vae: Any) -> Iterator[Any]:
+def upcast_vae(vae: Any) -> Iterator[Any]:
     """Run a VAE that overflows in half precision (`force_upcast`) in float32, then put it back."""
     dtype = vae.dtype
     half = dtype in (torch.float16, torch.bfloat16)
@@ -67,14 +67,14 @@ def in_range(vae: Any) -> Iterator[Any]:
 
 def decode_image(vae: Any, latents_bchw: Tensor) -> Tensor:
     """Scaled latents -> the decoder's raw output, float32 [b, 3, H, W], about [-1, 1]."""
-    with in_range(vae), torch.no_grad():
+    with upcast_vae(vae), torch.no_grad():
         latents = _unscaled(vae, latents_bchw)
         return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float()
 
 
 def encode_image(vae: Any, image_bchw: Tensor, posterior_noise_bchw: Tensor) -> Tensor:
     """Image in [-1, 1] -> scaled latents, a sample of the posterior made with the given noise."""
-    with in_range(vae), torch.no_grad():
+    with upcast_vae(vae), torch.no_grad():
         image = image_bchw.to(device=vae.device, dtype=vae.dtype)
         posterior = vae.encode(image, return_dict=False)[0]
         mean, std = posterior.mean.float(), posterior.std.float()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.analysis.measures import Yardstick
+from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
 from bench.scoring.ceilings import read_ceilings
 from bench.store import schema
@@ -46,7 +46,7 @@ def write_compatibility(run: RunStore | Path, scores: Scores | None = None) -> p
     costs, ceilings = costs_of(store), _ceilings(store)
     rows: list[Row] = []
     for plugin in dict.fromkeys(arm.plugin for arm in scores.arms):
-        yardstick = Yardstick(scores, plugin, ceilings.get(plugin))
+        yardstick = PluginMeasures(scores, plugin, ceilings.get(plugin))
         rows += _plugin_rows(yardstick, costs)
     frame = pd.DataFrame(rows, columns=schema.COMPATIBILITY.names)
     store.write_compatibility(frame)
@@ -59,7 +59,7 @@ def halves(prompts: Collection[str]) -> tuple[list[str], list[str]]:
     return ordered[1::2], ordered[::2]
 
 
-def _plugin_rows(yardstick: Yardstick, costs: Mapping[Arm, Cost]) -> list[Row]:
+def _plugin_rows(yardstick: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[Row]:
     rows = [_setting_row(yardstick, arm, costs) for arm in yardstick.arms]
     choosing, measuring = halves(yardstick.prompts())
     methods = dict.fromkeys(arm.method for arm in yardstick.arms)
@@ -77,7 +77,7 @@ def _plugin_rows(yardstick: Yardstick, costs: Mapping[Arm, Cost]) -> list[Row]:
     return rows
 
 
-def _setting_row(yardstick: Yardstick, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
+def _setting_row(yardstick: PluginMeasures, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
     return {
         "level": "setting",
         **{name: getattr(arm, name) for name in ARM_FIELDS},
@@ -88,7 +88,7 @@ def _setting_row(yardstick: Yardstick, arm: Arm, costs: Mapping[Arm, Cost]) -> R
 
 
 def _method_row(
-    yardstick: Yardstick,
+    yardstick: PluginMeasures,
     method: str,
     choice: Choice,
     costs: Mapping[Arm, Cost],
@@ -131,7 +131,7 @@ def _off_scale(arm: Arm) -> float:
     )
 
 
-def _choose(yardstick: Yardstick, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
+def _choose(yardstick: PluginMeasures, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
     """The setting with the largest rectangle in the plane on some prompts."""
     nothing = (-math.inf, -math.inf)
     if len(prompts) < MIN_CLUSTERS:
@@ -142,7 +142,7 @@ def _choose(yardstick: Yardstick, arms: Sequence[Arm], prompts: Collection[str])
         return Choice(None, nothing, score.reason)
     merits: dict[Arm, tuple[float, float]] = {}
     for arm in arms:  # one at a time: each has the base of its own scale
-        for kept, gained in yardstick.in_plane([arm], prompts):
+        for kept, gained in yardstick.at_prompts([arm], prompts):
             merits[arm] = _merit(kept, gained)
     if not merits or max(merits.values()) == nothing:
         return Choice(None, nothing, "no effect or no room on the half that t0 is chosen on")
@@ -158,7 +158,7 @@ def _merit(kept: float, gained: float) -> tuple[float, float]:
     return max(kept, 0.0) * max(gained, 0.0), kept + gained
 
 
-def _measured(yardstick: Yardstick, arm: Arm, *, prompts: Collection[str] | None) -> Row:
+def _measured(yardstick: PluginMeasures, arm: Arm, *, prompts: Collection[str] | None) -> Row:
     function, retention = yardstick.function(arm, prompts), yardstick.retention(arm, prompts)
     gains = {
         name: yardstick.gain(arm, yardstick.scales.get(name), prompts)
@@ -202,7 +202,7 @@ def _cost(costs: Mapping[Arm, Cost], arm: Arm) -> dict[str, Any]:
     return {"seconds": seconds, "peak_memory_mib": peak_memory_mib}
 
 
-def _recipe(yardstick: Yardstick) -> str:
+def _recipe(yardstick: PluginMeasures) -> str:
     scale = yardstick.headline_scale
     function = yardstick.metric or "none"
     target = {"oracle": "native plugin", "upgraded": "upgraded model without plugin"}

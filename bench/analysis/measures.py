@@ -45,7 +45,7 @@ class QualityScale:
     reference: GainReference
 
 
-class Yardstick:
+class PluginMeasures:
     """One plugin of a run; `ceilings` are its source pictures' scores by metric and case id."""
 
     def __init__(
@@ -145,7 +145,9 @@ class Yardstick:
             return Compatibility(_none(plane), None)
         return compatibility(*plane)
 
-    def in_plane(self, arms: Sequence[Arm], prompts: Collection[str]) -> list[tuple[float, float]]:
+    def at_prompts(
+        self, arms: Sequence[Arm], prompts: Collection[str]
+    ) -> list[tuple[float, float]]:
         """Retention and gain of each arm on some prompts, without intervals; [] where unknown."""
         plane = self._plane(arms, prompts)
         return [] if isinstance(plane, str) else settings_in_plane(*plane)

@@ -22,7 +22,7 @@ from PIL import Image
 from bench.errors import UserError
 from plugins_manifest.http.client import Client, Token
 from plugins_manifest.http.guard import AllowList
-from plugins_manifest.http.status import Seen
+from plugins_manifest.http.status import Response
 from plugins_manifest.redact import one_line, redact_text
 
 TOKEN_NAME = "CIVITAI_API_TOKEN"
@@ -151,7 +151,7 @@ def fetch_picture(url: str) -> bytes:
         return _body(answer.seen, answer.chunks)
 
 
-def _body(seen: Seen, chunks: Iterator[bytes]) -> bytes:
+def _body(seen: Response, chunks: Iterator[bytes]) -> bytes:
     if seen.status != httpx.codes.OK:
         raise UserError(f"the picture cannot be had (status {seen.status}): run the command again")
     content = io.BytesIO()

@@ -20,7 +20,7 @@ from bench.store.files import sha256_of, write_bytes, write_json
 from plugins_manifest.schema.air import Air, pinned_air
 from plugins_manifest.schema.manifest import Manifest, Settings
 from plugins_manifest.schema.plugins import PluginSpec
-from plugins_manifest.schema.stacks import lineups
+from plugins_manifest.schema.stacks import plugin_sets
 
 INDEX = "references.json"
 NETWORKS = {"lora": "Lora", "lycoris": "LoCon", "textual_inversion": "TextualInversion"}
@@ -60,27 +60,31 @@ def wanted_references(
 
     `plugins` keeps those ids, all where it is empty. Raises `UserError` for an unknown id.
     """
-    alone = {lineup.id: lineup for lineup in lineups(manifest) if len(lineup.members) == 1}
+    alone = {
+        plugin_set.id: plugin_set
+        for plugin_set in plugin_sets(manifest)
+        if len(plugin_set.members) == 1
+    }
     if unknown := [name for name in plugins if name not in alone]:
         raise UserError.collect([unknown_name("plugin", name, alone) for name in unknown])
     cases = all_cases(manifest, limit=limit)
     return [
         Wanted(
-            plugin_id=lineup.id,
+            plugin_id=plugin_set.id,
             air=str(pinned_air(member.plugin.source)),
             kind=member.plugin.kind,
             weight=member.weight,
             word=member.plugin.token,
             case_id=case.case_id,
-            prompt=prompts_of(lineup, case, family=manifest.family).base,
-            negative_prompt=lineup.base_negative_prompt(case.negative_prompt),
+            prompt=prompts_of(plugin_set, case, family=manifest.family).base,
+            negative_prompt=plugin_set.base_negative_prompt(case.negative_prompt),
             seed=seed,
         )
-        for lineup in alone.values()
-        for member in lineup.members
-        if (not plugins or lineup.id in plugins) and is_hosted(member.plugin)
-        for case in cases[lineup.id]
-        for seed in lineup.seeds or manifest.seeds
+        for plugin_set in alone.values()
+        for member in plugin_set.members
+        if (not plugins or plugin_set.id in plugins) and is_hosted(member.plugin)
+        for case in cases[plugin_set.id]
+        for seed in plugin_set.seeds or manifest.seeds
     ]
 
 

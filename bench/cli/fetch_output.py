@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.plan.fetching import Shelf
+    from bench.plan.fetching import ManifestFiles
     from plugins_manifest.lock.lock import LockedPlugin
     from plugins_manifest.schema.manifest import PluginSpec, StackSpec
     from plugins_manifest.supply.locking import Done, Outcome
-    from plugins_manifest.supply.resolve import Supply
+    from plugins_manifest.supply.resolve import PluginFetcher
 
 
-def show_shelf(shelf: Shelf, *, as_json: bool) -> None:
+def show_shelf(shelf: ManifestFiles, *, as_json: bool) -> None:
     """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
     from bench.plan.selection import nsfw_plugins
 
@@ -106,7 +106,7 @@ def _facts(entry: LockedPlugin | None) -> str:
     return ", ".join(words)
 
 
-def show_order(shelf: Shelf, supply: Supply, *, as_json: bool) -> None:
+def show_order(shelf: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
     """What a fetch would do; nothing is written."""
     from plugins_manifest.supply.locking import lock_manifest
 
@@ -133,7 +133,7 @@ def show_order(shelf: Shelf, supply: Supply, *, as_json: bool) -> None:
         raise UserError.collect(outcome.problems)
 
 
-def _order_row(entry: LockedPlugin, supply: Supply) -> dict[str, Any]:
+def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
     from plugins_manifest.redact import one_line
     from plugins_manifest.sources.licenses import License
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bench.plan.missing import Need
+    from bench.plan.missing import MissingItem
     from bench.run import RunRequest
 
 _SHOWN_PLUGINS = 6
@@ -43,9 +43,9 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
             click.echo(line)
 
 
-def _lines(needs: Sequence[Need]) -> list[str]:
+def _lines(needs: Sequence[MissingItem]) -> list[str]:
     """What is missing, by the command that gets it: the command once, then a line for each."""
-    by_command: dict[str, list[Need]] = {}
+    by_command: dict[str, list[MissingItem]] = {}
     for need in needs:
         by_command.setdefault(need.get, []).append(need)
     lines = []
@@ -61,7 +61,7 @@ def _lines(needs: Sequence[Need]) -> list[str]:
     return lines
 
 
-def _line(need: Need) -> str:
+def _line(need: MissingItem) -> str:
     size = f"about {_size(need.megabytes)}" if need.megabytes else "size unknown"
     notes = [] if need.is_own else [size]
     notes += [f"license: {need.license}"] if need.license else []

@@ -15,7 +15,7 @@ from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
     from bench.plan.fetching import OpenSupply
-    from plugins_manifest.supply.resolve import Supply
+    from plugins_manifest.supply.resolve import PluginFetcher
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LOCK_FILE = click.option(
@@ -44,9 +44,9 @@ def plugins() -> None:
 def list_plugins(manifest: str, as_json: bool) -> None:
     """List the plugins of a manifest, and its stacks."""
     from bench.cli.fetch_output import show_shelf
-    from bench.plan.fetching import Shelf
+    from bench.plan.fetching import ManifestFiles
 
-    show_shelf(Shelf.open(manifest), as_json=as_json)
+    show_shelf(ManifestFiles.open(manifest), as_json=as_json)
 
 
 @plugins.command("show")
@@ -55,11 +55,11 @@ def list_plugins(manifest: str, as_json: bool) -> None:
 def show_plugin(plugin: str, manifest: str) -> None:
     """Show one plugin: what the manifest and its lock say, its file and sha256."""
     from bench.errors import shown_path, unknown_name
-    from bench.plan.fetching import Shelf
+    from bench.plan.fetching import ManifestFiles
     from bench.plan.plugin_files import resolve_plugin
     from plugins_manifest.schema.references import is_network
 
-    shelf = Shelf.open(manifest)
+    shelf = ManifestFiles.open(manifest)
     specs = {spec.id: spec for spec in shelf.manifest.plugins}
     if plugin not in specs:
         raise UserError(unknown_name("plugin", plugin, specs))
@@ -100,9 +100,9 @@ def lock_command(
     What is pinned stays as it is unless --update. Exit code 1: some were skipped as gated.
     """
     from bench.cli.fetch_output import show_outcome
-    from bench.plan.fetching import Shelf, lock_shelf
+    from bench.plan.fetching import ManifestFiles, lock_shelf
 
-    shelf = Shelf.open(manifest, lock_file=lock_file)
+    shelf = ManifestFiles.open(manifest, lock_file=lock_file)
     with closing(_Open(open_supply, allow_hosts)) as site:
         outcome = lock_shelf(
             shelf, site.supply, update=update, download="none" if no_download else "unlocked"
@@ -131,9 +131,9 @@ def fetch_command(
     The same command goes on where it was stopped. Exit code 1: some were skipped as gated.
     """
     from bench.cli.fetch_output import show_order, show_outcome
-    from bench.plan.fetching import Shelf, lock_shelf
+    from bench.plan.fetching import ManifestFiles, lock_shelf
 
-    shelf = Shelf.open(manifest, lock_file=lock_file)
+    shelf = ManifestFiles.open(manifest, lock_file=lock_file)
     with closing(_Open(open_supply, allow_hosts)) as site:
         if dry_run:
             show_order(shelf, site.supply, as_json=as_json)
@@ -148,9 +148,9 @@ def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int |
     A gated plugin is a problem here.
     """
     from bench.cli.cases import fetch_cases
-    from bench.plan.fetching import Shelf, lock_shelf
+    from bench.plan.fetching import ManifestFiles, lock_shelf
 
-    shelf = Shelf.open(manifest)
+    shelf = ManifestFiles.open(manifest)
     with closing(_Open(open_supply, ())) as site:
         outcome = lock_shelf(shelf, site.supply, download="missing")
     problems = [*outcome.problems, *(done.reason for done in outcome.done if done.reason)]
@@ -172,11 +172,11 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     Exit code 1 where anything differs or is not here.
     """
     from bench.cli.fetch_output import show_lines
-    from bench.plan.fetching import Shelf
+    from bench.plan.fetching import ManifestFiles
     from plugins_manifest.store import Store
     from plugins_manifest.supply.verify import verify
 
-    shelf = Shelf.open(manifest, lock_file=lock_file)
+    shelf = ManifestFiles.open(manifest, lock_file=lock_file)
     verdicts = verify(shelf.manifest, shelf.lock(), Store(), shelf.locate)
     if as_json:
         click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
@@ -215,7 +215,7 @@ class _Open:
         from plugins_manifest.supply import resolve as supply
 
         quiet_hub()
-        self.supply: Supply = (open_supply or supply.open_supply)(
+        self.supply: PluginFetcher = (open_supply or supply.open_supply)(
             allow_hosts=allow_hosts, progress=show_progress
         )
 

@@ -16,7 +16,7 @@ from bench.gate.comparable import check_pair, check_plan
 from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
 from bench.gate.policy import Policy
 from bench.gate.subset import restricted_run
-from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, judge, planned
+from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, decide_gate, planned
 from bench.plan.plan import Plan
 from bench.provenance import utc_now
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
@@ -51,7 +51,7 @@ def gate_runs(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
         raise UserError(f"{shown_path(candidate_dir)} is given twice: compare two different runs")
     check_pair(baseline, candidate, policy)
     samples = _samples(baseline, candidate, policy)
-    judgment = judge(samples, _rules(policy))
+    judgment = decide_gate(samples, _rules(policy))
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
     write_json(candidate.folder / GATE_FILE, facts)
     return Gate(judgment, facts)

@@ -105,14 +105,14 @@ class Judgment:
 
 @dataclass(frozen=True)
 class Decision:
-    """A test's verdict with Holm's p-values; what `judge` decides by."""
+    """A test's verdict with Holm's p-values; what `decide_gate` decides by."""
 
     verdict: VerdictName
     p_loss: float
     p_margin: float
 
 
-def judge(samples: Sequence[Sample], rules: Rules) -> Judgment:
+def decide_gate(samples: Sequence[Sample], rules: Rules) -> Judgment:
     """Take one look after the other until the gate is decided or the data end."""
     look, decisions = decide(samples, rules)
     n_open = max(1, sum(decision.verdict == "inconclusive" for decision in decisions))

@@ -9,7 +9,7 @@ from bench.plan.fetching import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.cases.cases import Case, file_cases, inline_cases
 from plugins_manifest.cases.coco import coco_cases
-from plugins_manifest.schema.casts import Cast, cast_lineups
+from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
 from plugins_manifest.schema.manifest import (
     CocoCases,
     FileCases,
@@ -17,8 +17,8 @@ from plugins_manifest.schema.manifest import (
     Manifest,
     PocketCases,
 )
-from plugins_manifest.schema.stacks import Lineup, lineups
-from runners.base import cast_of
+from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from runners.base import arrangement_of
 
 
 def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
@@ -53,34 +53,34 @@ def pocket_cases(spec: PocketCases) -> list[Case]:
     ]
 
 
-def own_cases(lineup: Lineup, manifest: Manifest) -> list[Case]:
+def own_cases(plugin_set: PluginSet, manifest: Manifest) -> list[Case]:
     """The cases of a lineup that lists its own prompts; empty if it does not."""
-    items = [InlineCase(prompt=prompt) for prompt in lineup.prompts or ()]
+    items = [InlineCase(prompt=prompt) for prompt in plugin_set.prompts or ()]
     return inline_cases(
         items,
         folder=manifest.folder,
         negative_prompt=manifest.settings.negative_prompt,
-        prefix=lineup.id,
+        prefix=plugin_set.id,
     )
 
 
 def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]:
     """Lineup id -> its cases, the first `limit` of each list; a plugin alone is a lineup too."""
-    listed = list(lineups(manifest))
-    is_shared = not all(lineup.prompts for lineup in listed)
+    listed = list(plugin_sets(manifest))
+    is_shared = not all(plugin_set.prompts for plugin_set in listed)
     shared = shared_cases(manifest, limit=limit) if is_shared else []
     return {
-        lineup.id: (own_cases(lineup, manifest) if lineup.prompts else shared)[:limit]
-        for lineup in listed
+        plugin_set.id: (own_cases(plugin_set, manifest) if plugin_set.prompts else shared)[:limit]
+        for plugin_set in listed
     }
 
 
-def rendered_lineups(manifest: Manifest) -> Iterator[Lineup]:
+def rendered_lineups(manifest: Manifest) -> Iterator[PluginSet]:
     """What the manifest's methods render: its lineups, and their other casts."""
     known = [m.name for m in manifest.methods if m.name in installed("methods")]
-    casts: list[Cast] = ["own", *(cast_of(find_method(name)) for name in known)]
+    casts: list[PluginArrangement] = ["own", *(arrangement_of(find_method(name)) for name in known)]
     for cast in dict.fromkeys(casts):
-        yield from cast_lineups(manifest, cast).values()
+        yield from arrange_sets(manifest, cast).values()
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,15 @@ class Prompts:
         return (self.base, self.upgraded, self.base_negative, *stage2)
 
 
-def prompts_of(lineup: Lineup | None, case: Case, *, family: str) -> Prompts:
+def prompts_of(plugin_set: PluginSet | None, case: Case, *, family: str) -> Prompts:
     """The prompts of a case; without a lineup those of the upgraded model alone."""
-    if lineup is None:
+    if plugin_set is None:
         return Prompts(case.prompt, case.prompt, case.negative_prompt)
     separator = " " if family == "pocket" else ", "
-    base, upgraded = lineup.prompts_of(case.prompt, separator=separator)
+    base, upgraded = plugin_set.prompts_of(case.prompt, separator=separator)
     return Prompts(
         base,
         upgraded,
-        lineup.base_negative_prompt(case.negative_prompt),
-        lineup.stage2_prompt(case.prompt, separator=separator),
+        plugin_set.base_negative_prompt(case.negative_prompt),
+        plugin_set.stage2_prompt(case.prompt, separator=separator),
     )

@@ -32,9 +32,9 @@ def _wanted(
     manifest: Manifest, cases: Mapping[str, Sequence[Case]]
 ) -> Iterator[tuple[Case, str, Side]]:
     """Every case with each condition that a network makes of it, and the plugin's side."""
-    for lineup in rendered_lineups(manifest):
-        for member in lineup.members:
+    for plugin_set in rendered_lineups(manifest):
+        for member in plugin_set.members:
             condition = member.plugin.condition
             if condition is not None and uses_network(condition):
-                for case in cases[lineup.id]:
+                for case in cases[plugin_set.id]:
                     yield case, condition, member.plugin.side

@@ -15,14 +15,14 @@ from plugins_manifest.schema.manifest import Manifest, PluginSpec
 
 if TYPE_CHECKING:
     from plugins_manifest.supply.locking import Outcome
-    from plugins_manifest.supply.resolve import Supply
+    from plugins_manifest.supply.resolve import PluginFetcher
 
 # Makes the connection to the sites; tests give one that leads to servers of their own.
-OpenSupply = Callable[..., "Supply"]
+OpenSupply = Callable[..., "PluginFetcher"]
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ManifestFiles:
     """A manifest with the place of its lock file; `label` is what a user types for it."""
 
     manifest: Manifest
@@ -30,7 +30,7 @@ class Shelf:
     label: str
 
     @classmethod
-    def open(cls, name_or_path: str, *, lock_file: Path | None = None) -> Shelf:
+    def open(cls, name_or_path: str, *, lock_file: Path | None = None) -> ManifestFiles:
         """Read a manifest; `UserError` where there is none."""
         manifest = load_manifest(name_or_path)
         return cls(manifest, lock_file or lock_file_of(manifest), str(name_or_path))
@@ -66,7 +66,7 @@ def label_of(manifest: Manifest) -> str:
     return manifest.path.stem if manifest.path.parent == SHIPPED else shown_path(manifest.path)
 
 
-def lock_shelf(shelf: Shelf, supply: Supply, **choices: Any) -> Outcome:
+def lock_shelf(shelf: ManifestFiles, supply: PluginFetcher, **choices: Any) -> Outcome:
     """Lock or fetch a manifest's plugins, writing the lock file after each of them."""
     from plugins_manifest.supply.locking import lock_manifest
 

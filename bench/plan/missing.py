@@ -23,7 +23,7 @@ from bench.registry import find_method, installed, load_entry
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
-from plugins_manifest.schema.stacks import lineups
+from plugins_manifest.schema.stacks import plugin_sets
 from runners.base import FamilySource, PluginFile
 from runners.families.registry import family_fingerprint
 
@@ -35,7 +35,7 @@ _MAPPER_MB = 900
 
 
 @dataclass(frozen=True)
-class Need:
+class MissingItem:
     """Something that is not here: `get` is the command, or what to do; sizes may be unknown.
 
     What `is_own` nobody publishes: the user brings it.
@@ -52,14 +52,14 @@ class Need:
         return asdict(self)
 
 
-def outline(manifest: Manifest, selection: Selection) -> tuple[Plan, list[Need]]:
+def outline(manifest: Manifest, selection: Selection) -> tuple[Plan, list[MissingItem]]:
     """The plan, and what is missing for it; conditions are not made.
 
     Ids of trials are those of the run only where nothing was missing. Raises `UserError` for what
     nothing can stand in for.
     """
     chosen = selection.apply(manifest)
-    needs: list[Need] = []
+    needs: list[MissingItem] = []
     plugins = {spec.id: _file_or_stand_in(spec, chosen, needs) for spec in chosen.plugins}
     cases = _cases_or_stand_ins(chosen, selection, needs)
     needs += [*_of_conditions(chosen, cases), *_of_metrics(chosen), *_of_family(chosen, selection)]
@@ -72,7 +72,7 @@ def outline(manifest: Manifest, selection: Selection) -> tuple[Plan, list[Need]]
     return plan, needs
 
 
-def _file_or_stand_in(spec: PluginSpec, manifest: Manifest, needs: list[Need]) -> PluginFile:
+def _file_or_stand_in(spec: PluginSpec, manifest: Manifest, needs: list[MissingItem]) -> PluginFile:
     try:
         return resolve_plugin(spec, manifest)
     except NotFetchedError:
@@ -81,12 +81,12 @@ def _file_or_stand_in(spec: PluginSpec, manifest: Manifest, needs: list[Need]) -
         return plugin_file(spec, manifest, path=Path("not-fetched"), sha256=sha256)
 
 
-def _of_plugin(spec: PluginSpec, manifest: Manifest) -> Need:
+def _of_plugin(spec: PluginSpec, manifest: Manifest) -> MissingItem:
     lock = lock_of(manifest)
     entry = lock.find(spec.id, spec.source) if lock else None
     n_bytes = entry.size_bytes if entry else None
     license_ = spec.license or (entry.license.name if entry else None)
-    return Need(
+    return MissingItem(
         f"plugin {spec.id} ({spec.kind})",
         f"xbench plugins fetch {label_of(manifest)}",
         round(n_bytes / 1e6) if n_bytes else _TYPICAL_MB.get(spec.kind),
@@ -95,7 +95,7 @@ def _of_plugin(spec: PluginSpec, manifest: Manifest) -> Need:
 
 
 def _cases_or_stand_ins(
-    manifest: Manifest, selection: Selection, needs: list[Need]
+    manifest: Manifest, selection: Selection, needs: list[MissingItem]
 ) -> Mapping[str, list[Case]]:
     try:
         return all_cases(manifest, limit=selection.limit)
@@ -105,22 +105,24 @@ def _cases_or_stand_ins(
         what += "" if missing.has_captions else ", and their captions"
         limit = f" --limit {selection.limit}" if selection.limit else ""
         command = f"xbench cases fetch {label_of(manifest)}{limit}"
-        needs.append(Need(what, command, round(missing.n_bytes / 1e6), _COCO_LICENSE))
+        needs.append(MissingItem(what, command, round(missing.n_bytes / 1e6), _COCO_LICENSE))
     photos = [Case(f"coco-{i:04d}", f"caption {i}", image_path="not-fetched") for i in range(n)]
     return {
-        lineup.id: own_cases(lineup, manifest)[: selection.limit] if lineup.prompts else photos
-        for lineup in lineups(manifest)
+        plugin_set.id: own_cases(plugin_set, manifest)[: selection.limit]
+        if plugin_set.prompts
+        else photos
+        for plugin_set in plugin_sets(manifest)
     }
 
 
-def _of_conditions(manifest: Manifest, cases: Mapping[str, list[Case]]) -> Iterator[Need]:
+def _of_conditions(manifest: Manifest, cases: Mapping[str, list[Case]]) -> Iterator[MissingItem]:
     for condition, wanted in wanted_conditions(manifest, cases).items():
         if not wanted.bare or not uses_network(condition):
             continue
         who = "plugin" if len(wanted.plugins) == 1 else "plugins"
         for_whom = f"for {who} {', '.join(wanted.plugins)}"
         if not has_detector(condition):
-            yield Need(
+            yield MissingItem(
                 f"{condition} images {for_whom}",
                 "your own, finished, in condition_images of the manifest's cases, or in "
                 "conditions/ beside the photos; no detector here makes them",
@@ -134,7 +136,7 @@ def _of_conditions(manifest: Manifest, cases: Mapping[str, list[Case]]) -> Itera
             yield _of_weights(network.weights.name, f"detector of {condition}, {for_whom}")
 
 
-def _of_metrics(manifest: Manifest) -> Iterator[Need]:
+def _of_metrics(manifest: Manifest) -> Iterator[MissingItem]:
     """Weights of metrics; without them the scores are null with a reason, and nothing else."""
     from bench.scoring.suite import expand_metrics
     from metrics.weights.catalog import CATALOG
@@ -148,21 +150,21 @@ def _of_metrics(manifest: Manifest) -> Iterator[Need]:
         yield _of_weights(weights, f"for the scores {', '.join(names)}")
 
 
-def _of_weights(name: str, why: str) -> Need:
+def _of_weights(name: str, why: str) -> MissingItem:
     from metrics.weights.catalog import CATALOG
 
     weights = CATALOG[name]
     command = f"xbench metrics fetch {name}"
-    return Need(f"{weights.title}: {why}", command, weights.megabytes, weights.license)
+    return MissingItem(f"{weights.title}: {why}", command, weights.megabytes, weights.license)
 
 
-def _of_family(manifest: Manifest, selection: Selection) -> Iterator[Need]:
+def _of_family(manifest: Manifest, selection: Selection) -> Iterator[MissingItem]:
     family: FamilySource = load_entry("families", manifest.family)
     for part in getattr(family, "sources", lambda adapter: ())(selection.adapter):
         if not part.is_here:
             what = f"{part.what} {part.source}"
-            yield Need(what, "the run itself, when it starts", part.megabytes, part.license)
+            yield MissingItem(what, "the run itself, when it starts", part.megabytes, part.license)
     methods = [spec.name for spec in manifest.methods if spec.name in installed("methods")]
     needing = [name for name in methods if find_method(name).uses_adapter]
     if needing and (problem := family.mapper_problem(selection.adapter)) is not None:
-        yield Need(f"mapper for {', '.join(needing)}", problem.how, _MAPPER_MB)
+        yield MissingItem(f"mapper for {', '.join(needing)}", problem.how, _MAPPER_MB)

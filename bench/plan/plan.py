@@ -18,14 +18,14 @@ from bench.plan.cases import all_cases, prompts_of
 from bench.plan.conditions import ConditionSet, pixels_sha256
 from bench.plan.plugin_files import resolve_plugin
 from bench.plan.selection import Selection
-from bench.plan.trial import Ingredients, Part, Trial, trial_id
+from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.casts import Cast, cast_lineups
+from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
 from plugins_manifest.schema.manifest import Manifest, MethodSpec
-from plugins_manifest.schema.stacks import Lineup
-from runners.base import Method, PluginFile, Stack, Variant, cast_of, stage1_mode_of
+from plugins_manifest.schema.stacks import PluginSet
+from runners.base import Method, PluginFile, Stack, Variant, arrangement_of, stage1_mode_of
 from runners.families.registry import family_fingerprint
 
 BATCH_SIZE = 12
@@ -45,35 +45,35 @@ class Group:
     members: tuple[tuple[str, int], ...]
     variants: tuple[Variant, ...]
     trials: tuple[Trial, ...]
-    cast: Cast = "own"
+    cast: PluginArrangement = "own"
 
 
 @dataclass(frozen=True)
 class Plan:
     """All trials of a run with what is needed to make them.
 
-    `plugins` are the manifest's files; `lineups` what is rendered with them, by cast and id.
+    `plugins` are the manifest's files; `plugin_sets` what is rendered with them, by cast and id.
     """
 
     manifest: Manifest
     selection: Selection
     weights: dict[str, str]
     plugins: dict[str, PluginFile]
-    lineups: dict[Cast, dict[str, Lineup]]
+    plugin_sets: dict[PluginArrangement, dict[str, PluginSet]]
     cases: dict[str, Case]
     groups: tuple[Group, ...]
 
-    def lineup(self, group: Group) -> Lineup | None:
+    def plugin_set(self, group: Group) -> PluginSet | None:
         """What a batch is rendered with; None for the upgraded model alone."""
-        return None if group.plugin is None else self.lineups[group.cast][group.plugin]
+        return None if group.plugin is None else self.plugin_sets[group.cast][group.plugin]
 
     def stack(self, group: Group) -> Stack:
         """The plugins that a batch is rendered with, each with the weight that it has there."""
-        return self.files(self.lineup(group))
+        return self.files(self.plugin_set(group))
 
-    def files(self, lineup: Lineup | None) -> Stack:
+    def files(self, plugin_set: PluginSet | None) -> Stack:
         """The files of a lineup's plugins, with their weights and stages."""
-        members = () if lineup is None else lineup.members
+        members = () if plugin_set is None else plugin_set.members
         return tuple(
             replace(self.plugins[m.plugin.id], weight=m.weight, stages=m.stages) for m in members
         )
@@ -111,7 +111,7 @@ def make_plan(
         selection=selection,
         weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
         plugins=dict(plugins),
-        lineups={cast: cast_lineups(chosen, cast) for cast in get_args(Cast)},
+        plugin_sets={cast: arrange_sets(chosen, cast) for cast in get_args(PluginArrangement)},
         cases={case.case_id: case for case in itertools.chain(*cases.values())},
         groups=(),
     )
@@ -142,20 +142,20 @@ def _groups(plan: Plan, cases: Mapping[str, list[Case]], conditions: ConditionSe
 
     A remix has another upgraded model, so it gets trials of its own for every method.
     """
-    by_cast: dict[Cast, list[MethodSpec]] = {}
+    by_cast: dict[PluginArrangement, list[MethodSpec]] = {}
     for spec in plan.manifest.methods:
-        by_cast.setdefault(cast_of(find_method(spec.name)), []).append(spec)
+        by_cast.setdefault(arrangement_of(find_method(spec.name)), []).append(spec)
     own = by_cast.pop("own", [])
     with_plugin = [m for m in own if find_method(m.name).uses_plugin]
     alone = [m for m in own if m not in with_plugin]
-    listed = list(plan.lineups["own"].values())
-    seeds = {lineup.id: lineup.seeds or plan.manifest.seeds for lineup in listed}
+    listed = list(plan.plugin_sets["own"].values())
+    seeds = {plugin_set.id: plugin_set.seeds or plan.manifest.seeds for plugin_set in listed}
     wanted = {
         (case.case_id, seed)
-        for lineup in listed
-        for case in cases[lineup.id]
-        for seed in seeds[lineup.id]
-        if not lineup.is_remix
+        for plugin_set in listed
+        for case in cases[plugin_set.id]
+        for seed in seeds[plugin_set.id]
+        if not plugin_set.is_remix
     }
     every_seed = dict.fromkeys(itertools.chain.from_iterable(seeds.values()))
     pairs = [
@@ -167,15 +167,15 @@ def _groups(plan: Plan, cases: Mapping[str, list[Case]], conditions: ConditionSe
     groups: list[Group] = []
     for batch in _batches(pairs) if alone else ():
         groups.append(_group(plan, None, batch, methods=alone, conditions=conditions))
-    for lineup in listed:
-        pairs = [(case, seed) for seed in seeds[lineup.id] for case in cases[lineup.id]]
-        mine = [*with_plugin, *(alone if lineup.is_remix else ())]
+    for plugin_set in listed:
+        pairs = [(case, seed) for seed in seeds[plugin_set.id] for case in cases[plugin_set.id]]
+        mine = [*with_plugin, *(alone if plugin_set.is_remix else ())]
         for batch in _batches(pairs) if mine else ():
-            groups.append(_group(plan, lineup, batch, methods=mine, conditions=conditions))
-        for cast, recast in by_cast.items():
-            if (other := plan.lineups[cast].get(lineup.id)) is not None:
+            groups.append(_group(plan, plugin_set, batch, methods=mine, conditions=conditions))
+        for cast, rearranged in by_cast.items():
+            if (other := plan.plugin_sets[cast].get(plugin_set.id)) is not None:
                 groups += [
-                    _group(plan, other, batch, methods=recast, conditions=conditions, cast=cast)
+                    _group(plan, other, batch, methods=rearranged, conditions=conditions, cast=cast)
                     for batch in _batches(pairs)
                 ]
     return groups
@@ -188,23 +188,23 @@ def _batches(pairs: Sequence[tuple[Case, int]]) -> Iterator[Sequence[tuple[Case,
 
 def _group(
     plan: Plan,
-    lineup: Lineup | None,
+    plugin_set: PluginSet | None,
     batch: Sequence[tuple[Case, int]],
     *,
     methods: Sequence[MethodSpec],
     conditions: ConditionSet,
-    cast: Cast = "own",
+    cast: PluginArrangement = "own",
 ) -> Group:
     variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
     trials = tuple(
-        _trial(plan, lineup, case, seed=seed, variant=variant, conditions=conditions)
+        _trial(plan, plugin_set, case, seed=seed, variant=variant, conditions=conditions)
         for variant in variants
         for case, seed in batch
     )
     digest = hashlib.sha256(json.dumps([trial.trial_id for trial in trials]).encode())
-    name = "floor" if lineup is None else lineup.id
+    name = "floor" if plugin_set is None else plugin_set.id
     members = tuple((case.case_id, seed) for case, seed in batch)
-    lineup_id = None if lineup is None else lineup.id
+    lineup_id = None if plugin_set is None else plugin_set.id
     group_id = f"{name}-{digest.hexdigest()[:12]}"
     return Group(group_id, lineup_id, members, variants, trials, cast)
 
@@ -219,7 +219,7 @@ def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
 
 def _trial(
     plan: Plan,
-    lineup: Lineup | None,
+    plugin_set: PluginSet | None,
     case: Case,
     *,
     seed: int,
@@ -227,8 +227,8 @@ def _trial(
     conditions: ConditionSet,
 ) -> Trial:
     manifest, method = plan.manifest, find_method(variant.method)
-    stack, prompts = plan.files(lineup), prompts_of(lineup, case, family=manifest.family)
-    ingredients = Ingredients(
+    stack, prompts = plan.files(plugin_set), prompts_of(plugin_set, case, family=manifest.family)
+    ingredients = TrialInputs(
         case=case,
         seed=seed,
         base_prompt=prompts.base,
@@ -246,8 +246,8 @@ def _trial(
     }
     return Trial(
         trial_id=trial_id(method, variant, ingredients),
-        plugin="" if lineup is None else lineup.id,
-        kind="" if lineup is None else lineup.kind,
+        plugin="" if plugin_set is None else plugin_set.id,
+        kind="" if plugin_set is None else plugin_set.kind,
         stack=json.dumps([file.plugin_id for file in stack]),
         method=variant.method,
         t0=variant.t0,

@@ -20,10 +20,10 @@ from bench.registry import find_method, installed, load_entry
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.formats.header import read_header
-from plugins_manifest.schema.casts import KEY_OF_CAST, cast_lineups
+from plugins_manifest.schema.casts import KEY_OF_CAST, arrange_sets
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.stacks import Member, lineups
-from runners.base import FamilySource, PluginFile, cast_of
+from plugins_manifest.schema.stacks import PluginInSet, plugin_sets
+from runners.base import FamilySource, PluginFile, arrangement_of
 from xadapter.errors import MapperFileError
 from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
 
@@ -70,8 +70,8 @@ def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
         method = find_method(spec.name)
         if method.uses_t0 and not spec.t0:
             yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
-        key = KEY_OF_CAST.get(cast_of(method))
-        if key is not None and not cast_lineups(manifest, cast_of(method)):
+        key = KEY_OF_CAST.get(arrangement_of(method))
+        if key is not None and not arrange_sets(manifest, arrangement_of(method)):
             side = "upgraded" if key == "native" else "base"
             yield (
                 f"method {spec.name!r} needs partners of the plugins: name plugins of the {side} "
@@ -106,17 +106,19 @@ def _check_plugins(manifest: Manifest, selection: Selection) -> Iterator[str]:
 def _check_twins(manifest: Manifest, files: dict[str, PluginFile]) -> Iterator[str]:
     """Lineups whose images would be the same: their trials would share their ids."""
     seen: dict[tuple[object, ...], str] = {}
-    for lineup in lineups(manifest):
-        facts = [_pixels_of(files[m.plugin.id], m) for m in lineup.members if m.plugin.id in files]
-        if len(facts) < len(lineup.members):
+    for plugin_set in plugin_sets(manifest):
+        facts = [
+            _pixels_of(files[m.plugin.id], m) for m in plugin_set.members if m.plugin.id in files
+        ]
+        if len(facts) < len(plugin_set.members):
             continue
-        twin = seen.setdefault((*facts, lineup.prompts), lineup.id)
-        if twin != lineup.id:
+        twin = seen.setdefault((*facts, plugin_set.prompts), plugin_set.id)
+        if twin != plugin_set.id:
             what = "plugins" if len(facts) == 1 else "stacks"
-            yield f"{what} {twin!r} and {lineup.id!r} are the same file and weight: remove one"
+            yield f"{what} {twin!r} and {plugin_set.id!r} are the same file and weight: remove one"
 
 
-def _pixels_of(file: PluginFile, member: Member) -> tuple[object, ...]:
+def _pixels_of(file: PluginFile, member: PluginInSet) -> tuple[object, ...]:
     """Everything of a plugin that decides pixels."""
     told = (member.weight, member.plugin.words, member.plugin.polarity, member.plugin.token)
     return file.sha256, file.side, file.condition, file.lora_semantics, file.reference, *told
@@ -139,9 +141,12 @@ def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator
     check = pocket_prompt_problem if manifest.family == "pocket" else clip_prompt_problem
     prompts = dict.fromkeys(
         prompt
-        for lineup in rendered_lineups(manifest)
-        for case in cases[lineup.id]
-        for prompt in (*prompts_of(lineup, case, family=manifest.family).all, case.negative_prompt)
+        for plugin_set in rendered_lineups(manifest)
+        for case in cases[plugin_set.id]
+        for prompt in (
+            *prompts_of(plugin_set, case, family=manifest.family).all,
+            case.negative_prompt,
+        )
     )
     problems = [problem for prompt in prompts if (problem := check(prompt)) is not None]
     yield from problems[:N_SHOWN]

@@ -81,9 +81,9 @@ def has_detector(condition: str) -> bool:
 def _members(
     manifest: Manifest, cases: Mapping[str, Sequence[Case]]
 ) -> Iterator[tuple[PluginSpec, Sequence[Case]]]:
-    for lineup in rendered_lineups(manifest):
-        for member in lineup.members:
-            yield member.plugin, cases[lineup.id]
+    for plugin_set in rendered_lineups(manifest):
+        for member in plugin_set.members:
+            yield member.plugin, cases[plugin_set.id]
 
 
 def shown_names(names: Sequence[str]) -> str:

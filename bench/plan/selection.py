@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from bench.errors import UserError, shown_path, unknown_name
 from plugins_manifest.schema.manifest import Manifest, MethodSpec, Mode, t0_problems
-from plugins_manifest.schema.stacks import lineups
+from plugins_manifest.schema.stacks import plugin_sets
 
 Value = TypeVar("Value")
 
@@ -53,7 +53,7 @@ class Selection:
 
     def unknown_plugins(self, manifest: Manifest) -> list[str]:
         """What is wrong with --plugins."""
-        known = [lineup.id for lineup in lineups(manifest)]
+        known = [plugin_set.id for plugin_set in plugin_sets(manifest)]
         asked = self.plugins or ()
         if not asked and not _harmless(manifest):
             return ["every plugin is marked nsfw: name those that you want with --plugins"]
@@ -98,9 +98,9 @@ def _harmless(manifest: Manifest) -> list[str]:
     """Ids of the plugins and stacks without any plugin that is marked nsfw."""
     marked = nsfw_plugins(manifest)
     return [
-        lineup.id
-        for lineup in lineups(manifest)
-        if not marked & {member.plugin.id for member in lineup.members}
+        plugin_set.id
+        for plugin_set in plugin_sets(manifest)
+        if not marked & {member.plugin.id for member in plugin_set.members}
     ]
 
 

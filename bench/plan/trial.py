@@ -15,7 +15,7 @@ from runners.base import (
     Method,
     PluginFile,
     Variant,
-    cast_of,
+    arrangement_of,
     stage1_mode_of,
     uses_upgraded,
 )
@@ -64,7 +64,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class TrialInputs:
     """What a trial is made of, besides the method's own knobs.
 
     `weights` are the family's parts by sha256: base, upgraded, mapper. `stack` holds all plugins,
@@ -82,16 +82,16 @@ class Ingredients:
     stage2_prompt: str | None = None
 
 
-def trial_id(method: Method, variant: Variant, ingredients: Ingredients) -> str:
+def trial_id(method: Method, variant: Variant, ingredients: TrialInputs) -> str:
     """The first 20 hexadecimal digits of the sha256 of all that decides the pixels.
 
     Weights enter by sha256, never by path or name; what the method does not use stays out.
     """
-    text = json.dumps(_deciding(method, variant, ingredients), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(_identity(method, variant, ingredients), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
-def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[str, Any]:
+def _identity(method: Method, variant: Variant, made_of: TrialInputs) -> dict[str, Any]:
     settings, case = made_of.settings, made_of.case
     facts: dict[str, Any] = {
         "method": method.name,
@@ -120,8 +120,8 @@ def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[st
             "upgraded_prompt": made_of.upgraded_prompt,
         }
     if len(made_of.stack) == 1 and method.uses_plugin:
-        facts |= _of_single(made_of.stack[0], variant, settings)
-    elif len(made_of.stack) > 1 or cast_of(method) != "own":
+        facts |= _single_plugin(made_of.stack[0], variant, settings)
+    elif len(made_of.stack) > 1 or arrangement_of(method) != "own":
         facts["stack"] = [_of_member(part, variant, settings) for part in made_of.stack]
     if made_of.stage2_prompt is not None:
         facts["stage2_prompt"] = made_of.stage2_prompt
@@ -136,14 +136,14 @@ def _deciding(method: Method, variant: Variant, made_of: Ingredients) -> dict[st
     return facts
 
 
-def _of_single(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
+def _single_plugin(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
     """A plugin that is alone; rare settings enter only where they are used."""
     return {
         "plugin_kind": part.file.kind,
         "plugin": part.file.sha256,
         "plugin_strength": float(part.file.weight * variant.plugin_scale),
         "condition": part.condition_sha256,
-        **_rare(part, settings),
+        **_optional_facts(part, settings),
     }
 
 
@@ -156,11 +156,11 @@ def _of_member(part: Part, variant: Variant, settings: Settings) -> dict[str, An
         "side": part.file.side,
         "strength": float(part.file.weight * scale),
         "condition": part.condition_sha256,
-        **_rare(part, settings),
+        **_optional_facts(part, settings),
     }
 
 
-def _rare(part: Part, settings: Settings) -> dict[str, Any]:
+def _optional_facts(part: Part, settings: Settings) -> dict[str, Any]:
     semantics = part.file.lora_semantics
     facts = {
         "lora_semantics": None if semantics == PRESET_SEMANTICS[settings.preset] else semantics,

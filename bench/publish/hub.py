@@ -24,7 +24,7 @@ _TIMEOUT_SECONDS = 30
 _NO_HUB = (ValueError, KeyError, TypeError)  # what answers speaks another language
 
 
-class HubPlace:
+class HubLocation:
     """A dataset, or a folder in one."""
 
     is_local = False
@@ -47,7 +47,7 @@ class HubPlace:
         return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
 
     def listing(self, folder: str) -> dict[str, Listed]:
-        """See `Place`; one request a thousand files."""
+        """See `StoreLocation`; one request a thousand files."""
         from huggingface_hub import get_session
         from huggingface_hub.errors import EntryNotFoundError
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -75,7 +75,7 @@ class HubPlace:
             }
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:
-        """See `Place`."""
+        """See `StoreLocation`."""
         from huggingface_hub import get_session, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -108,7 +108,7 @@ class HubPlace:
         return bytes(content)
 
     def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
-        """See `Place`; one commit."""
+        """See `StoreLocation`; one commit."""
         from huggingface_hub import CommitOperationAdd
 
         files = {**{name: str(path) for name, path in objects.items()}, **index}

@@ -29,7 +29,7 @@ class Listed(NamedTuple):
     n_bytes: int
 
 
-class Place(Protocol):
+class StoreLocation(Protocol):
     """A store's files."""
 
     @property
@@ -55,12 +55,12 @@ class Place(Protocol):
         ...
 
 
-def open_place(address: str) -> Place:
+def open_place(address: str) -> StoreLocation:
     """The place of an address; nothing is asked yet. `UserError` for an address of another kind."""
     if address.startswith(_HUB):
-        from bench.publish.hub import HubPlace
+        from bench.publish.hub import HubLocation
 
-        return HubPlace(address)
+        return HubLocation(address)
     if address.startswith(_S3):
         from bench.publish.s3 import S3Place
 
@@ -102,7 +102,7 @@ class FolderPlace:
         return shown_path(self.folder)
 
     def listing(self, folder: str) -> dict[str, Listed]:
-        """See `Place`."""
+        """See `StoreLocation`."""
         found = {}
         for path in (self.folder / folder).rglob("*"):
             with suppress(FileNotFoundError):  # a file that is being written takes another name
@@ -113,7 +113,7 @@ class FolderPlace:
         return found
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:
-        """See `Place`; links that leave the folder are not followed."""
+        """See `StoreLocation`; links that leave the folder are not followed."""
         path = file_inside(self.folder, name)
         if path is None:
             return None
@@ -125,7 +125,7 @@ class FolderPlace:
             raise UserError(f"{name} cannot be read: {error.strerror}") from error
 
     def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
-        """See `Place`; every file is written whole or not at all."""
+        """See `StoreLocation`; every file is written whole or not at all."""
         for name, path in objects.items():
             write_bytes(self.folder / name, path.read_bytes())
         for name, content in index.items():

@@ -26,7 +26,7 @@ _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
 
 
-class Spool:
+class UploadQueue:
     """Objects on their way into a store: those that it has already are only counted."""
 
     def __init__(self, folder: Path, existing: Mapping[str, int]) -> None:
@@ -71,7 +71,7 @@ class Published:
     thumbnail: str
 
 
-def publish_picture(content: bytes, spool: Spool, *, with_original: bool) -> Published:
+def publish_picture(content: bytes, spool: UploadQueue, *, with_original: bool) -> Published:
     """Put a PNG file's objects into the spool; `UserError` for what is no readable picture."""
     try:
         with Image.open(io.BytesIO(content)) as opened:

@@ -17,14 +17,14 @@ from bench.publish.format import (
     is_content,
     is_object,
 )
-from bench.publish.locations import Place
+from bench.publish.locations import StoreLocation
 from bench.publish.pictures import THUMBNAIL_RECIPE, Published
-from bench.publish.select import Made, Picked
+from bench.publish.select import Made, PublicRun
 
 _COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
 
 
-def index_before(place: Place, key: str, chosen: Picked) -> bytes | None:
+def index_before(place: StoreLocation, key: str, chosen: PublicRun) -> bytes | None:
     """The run's index file as it is; `UserError` where the key is another run's."""
     content = place.read(index_name(key), limit_bytes=MAX_INDEX_BYTES)
     facts = _said(content).get("facts")
@@ -37,7 +37,7 @@ def index_before(place: Place, key: str, chosen: Picked) -> bytes | None:
     return content
 
 
-def pictures_before(place: Place, index: bytes | None) -> Made:
+def pictures_before(place: StoreLocation, index: bytes | None) -> Made:
     """The pictures that an index file's results name; none where anything about it is odd."""
     said = _said(index)
     tables = said.get("tables")

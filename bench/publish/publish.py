@@ -27,10 +27,10 @@ from bench.publish.format import (
     is_key,
 )
 from bench.publish.locations import open_place
-from bench.publish.pictures import THUMBNAIL_RECIPE, Published, Spool
+from bench.publish.pictures import THUMBNAIL_RECIPE, Published, UploadQueue
 from bench.publish.previous import index_before, pictures_before
 from bench.publish.redaction import Privacy
-from bench.publish.select import Picked, pick, render_pictures
+from bench.publish.select import PublicRun, pick, render_pictures
 from bench.publish.tables import (
     public_results,
     public_table,
@@ -88,7 +88,7 @@ def publish_run(
     index = place.listing(INDEX)
     old = index_before(place, key, chosen) if index_name(key) in index else None
     with tempfile.TemporaryDirectory(prefix="xbench-publish-") as folder:
-        spool = Spool(Path(folder), {name: file.n_bytes for name, file in existing.items()})
+        spool = UploadQueue(Path(folder), {name: file.n_bytes for name, file in existing.items()})
         before = pictures_before(place, old)
         made = render_pictures(chosen, spool, before, images=images, show_progress=show_progress)
         content = _index(key, chosen, made.pictures, made.conditions, spool)
@@ -120,10 +120,10 @@ def told_size(n_bytes: int) -> str:
 
 def _index(
     key: str,
-    chosen: Picked,
+    chosen: PublicRun,
     pictures: Mapping[str, Published],
     conditions: Mapping[str, Published],
-    spool: Spool,
+    spool: UploadQueue,
 ) -> bytes:
     """The index file; everything that it names is put into the spool."""
     # names of what is left out must not stand in a reason either

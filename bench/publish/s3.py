@@ -45,7 +45,7 @@ class S3Place:
         )
 
     def listing(self, folder: str) -> dict[str, Listed]:
-        """See `Place`; one request a thousand files."""
+        """See `StoreLocation`; one request a thousand files."""
         with self._told():
             try:
                 found = self._files.find(f"{self._root}/{folder}", detail=True)
@@ -59,7 +59,7 @@ class S3Place:
             }
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:
-        """See `Place`."""
+        """See `StoreLocation`."""
         with self._told():
             try:
                 content = self._files.cat_file(f"{self._root}/{name}", start=0, end=limit_bytes + 1)
@@ -70,7 +70,7 @@ class S3Place:
         return content
 
     def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
-        """See `Place`."""
+        """See `StoreLocation`."""
 
         def put(item: tuple[str, Path]) -> None:
             self._files.pipe_file(f"{self._root}/{item[0]}", item[1].read_bytes())

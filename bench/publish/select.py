@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bench.errors import UserError, shown_path
 from bench.publish.format import file_inside
-from bench.publish.pictures import Published, Spool, publish_picture
+from bench.publish.pictures import Published, UploadQueue, publish_picture
 from bench.publish.redaction import Privacy
 from bench.publish.tables import (
     RunTablesOnDisk,
@@ -33,7 +33,7 @@ _N_TOLD = 10  # damaged images that are named
 
 
 @dataclass(frozen=True)
-class Picked:
+class PublicRun:
     """What is published of a run; `left_out` are the nsfw plugins and stacks."""
 
     folder: Path
@@ -54,7 +54,7 @@ class Pictures:
     n_conditions_missing: int
 
 
-def pick(store: RunStore, *, nsfw: bool) -> Picked:
+def pick(store: RunStore, *, nsfw: bool) -> PublicRun:
     """A finished run's public part; one `UserError` for all that is wrong with it.
 
     Every image is compared with its sha256.
@@ -89,11 +89,11 @@ def pick(store: RunStore, *, nsfw: bool) -> Picked:
             "or there are no trials; --nsfw keeps them"
         )
     plugins = tuple(sorted(name for name in kept.trials["plugin"].unique().to_pylist() if name))
-    return Picked(store.folder, facts, manifest, gate, kept, plugins, left_out)
+    return PublicRun(store.folder, facts, manifest, gate, kept, plugins, left_out)
 
 
 def render_pictures(
-    chosen: Picked, spool: Spool, made: Made, *, images: bool, show_progress: bool
+    chosen: PublicRun, spool: UploadQueue, made: Made, *, images: bool, show_progress: bool
 ) -> Pictures:
     """Put all pictures into the spool, on all cores; those `made` before are only counted."""
     rows = chosen.tables.results.select(["trial_id", "image", "image_sha256"]).to_pylist()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.errors import UserError
-from bench.publish.pictures import Published, Spool
+from bench.publish.pictures import Published, UploadQueue
 from bench.publish.redaction import Privacy
 from bench.store import schema
 from bench.store.run_store import RunStore
@@ -161,13 +161,13 @@ def private_names(table: pa.Table, privacy: Privacy) -> list[str]:
     ]
 
 
-def spool_table(table: pa.Table, spool: Spool) -> list[str]:
+def spool_table(table: pa.Table, spool: UploadQueue) -> list[str]:
     """Put a table into the spool; the names of its objects."""
     starts = range(0, max(table.num_rows, 1), _MAX_ROWS)
     return [_spooled(table.slice(start, _MAX_ROWS), spool) for start in starts]
 
 
-def _spooled(table: pa.Table, spool: Spool) -> str:
+def _spooled(table: pa.Table, spool: UploadQueue) -> str:
     buffer = io.BytesIO()
     plain = table.combine_chunks().replace_schema_metadata(None)
     pq.write_table(plain, buffer, compression="zstd")

@@ -33,7 +33,7 @@ _FILE = "audit.parquet"
 _LOG = logging.getLogger(__name__)
 
 
-class AuditBook:
+class LoadAudit:
     """The audits of a run, written as they come; `kept` is the cache's folder, None for none.
 
     `model` is everything besides the plugin that decides an audit: the family's weights by name,

@@ -220,7 +220,7 @@ def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
     """A member of a batch as the runners take it, without its condition images."""
     case_id, seed = group.members[index]
     case = plan.cases[case_id]
-    prompts = prompts_of(plan.lineup(group), case, family=plan.manifest.family)
+    prompts = prompts_of(plan.plugin_set(group), case, family=plan.manifest.family)
     negative = prompts.base_negative
     return RenderCase(
         case_id=case_id,

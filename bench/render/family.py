@@ -11,14 +11,14 @@ from bench.render.execute import bare_case, render_settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 if TYPE_CHECKING:
-    from bench.render.audit import AuditBook
+    from bench.render.audit import LoadAudit
     from runners.families.family import Family
 
 
 class FamilyRenderer:
     """Renders groups with the plan's family."""
 
-    def __init__(self, plan: Plan, device: str, audits: AuditBook | None = None) -> None:
+    def __init__(self, plan: Plan, device: str, audits: LoadAudit | None = None) -> None:
         self._plan = plan
         self._device = device
         self._audits = audits

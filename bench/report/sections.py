@@ -10,7 +10,7 @@ from bench.report.comparisons import of_plugin
 from bench.report.compatibility_text import interval_of, why_nothing
 from bench.report.sheets import heading_of
 from bench.report.text import better_of, by_arm, choose_metric, number, with_interval
-from bench.scoring.images import Gallery
+from bench.scoring.images import RunImages
 from bench.store.rows import Row, grouped, records
 from bench.store.run_store import RunStore
 
@@ -60,7 +60,7 @@ _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
 )
 
 
-def heading(store: RunStore, gallery: Gallery) -> Iterator[Block]:
+def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
     """The run's name and settings."""
     manifest = store.manifest()
     settings = manifest.settings

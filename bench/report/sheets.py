@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.analysis.summary import Arm, arm_order
-from bench.scoring.images import Gallery, Subject
+from bench.scoring.images import ImageToScore, RunImages
 from bench.store.files import write_bytes
 
 MAX_ROWS = 8
@@ -29,7 +29,7 @@ class Column:
     cells: tuple[Image.Image | str, ...]
 
 
-def write_sheets(gallery: Gallery, folder: Path) -> dict[str, Path]:
+def write_sheets(gallery: RunImages, folder: Path) -> dict[str, Path]:
     """Write sheet-<plugin>.webp for every plugin; returns plugin -> path.
 
     Rows are the first cases at their first seed.
@@ -45,12 +45,12 @@ def write_sheets(gallery: Gallery, folder: Path) -> dict[str, Path]:
     return written
 
 
-def draw_plugin(subjects: Sequence[Subject]) -> Image.Image:
+def draw_plugin(subjects: Sequence[ImageToScore]) -> Image.Image:
     """The sheet of one plugin's subjects: condition, base, upgraded methods by t0, floor."""
     seed = min(subject.image.seed for subject in subjects)
     prompts = {s.image.case_id: s.image.prompt for s in subjects if s.image.seed == seed}
     cases = sorted(prompts)[:MAX_ROWS]
-    by_arm: dict[Arm, dict[str, Subject]] = {}
+    by_arm: dict[Arm, dict[str, ImageToScore]] = {}
     for subject in subjects:
         if subject.image.seed == seed:
             by_arm.setdefault(_arm_of(subject), {})[subject.image.case_id] = subject
@@ -101,16 +101,16 @@ def heading_of(arm: Arm) -> tuple[str, str]:
     return arm.method, ", ".join(knobs)
 
 
-def _arm_of(subject: Subject) -> Arm:
+def _arm_of(subject: ImageToScore) -> Arm:
     i = subject.image
     return Arm(i.plugin, i.kind, i.method, i.t0, i.plugin_scale, i.adapter_scale)
 
 
-def _has_condition(subjects: Sequence[Subject]) -> bool:
+def _has_condition(subjects: Sequence[ImageToScore]) -> bool:
     return any(subject.image.load_condition for subject in subjects)
 
 
-def _condition_column(subjects: Sequence[Subject], cases: Sequence[str]) -> Column:
+def _condition_column(subjects: Sequence[ImageToScore], cases: Sequence[str]) -> Column:
     loaders = {s.image.case_id: s.image.load_condition for s in subjects}
     cells = []
     for case_id in cases:
@@ -119,7 +119,7 @@ def _condition_column(subjects: Sequence[Subject], cases: Sequence[str]) -> Colu
     return Column(("condition", ""), tuple(cells))
 
 
-def _picture(subject: Subject | None) -> Image.Image | str:
+def _picture(subject: ImageToScore | None) -> Image.Image | str:
     if subject is None:
         return "not planned"
     if subject.missing:

@@ -21,7 +21,7 @@ from bench.report.markdown import to_markdown
 from bench.report.paper import paper_part
 from bench.report.plots import Plot, write_plots
 from bench.report.sheets import MAX_ROWS, write_sheets
-from bench.scoring.images import read_gallery
+from bench.scoring.images import read_images
 from bench.store.files import write_bytes
 from bench.store.rows import records
 from bench.store.run_store import RunStore
@@ -53,7 +53,7 @@ def write_report(
 def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterator[Block]:
     summary = records(store.summary()) or records(summarise(store, scores))
     found = records(store.compatibility()) or records(write_compatibility(store, scores))
-    gallery, partial = read_gallery(store), remarks(store)
+    gallery, partial = read_images(store), remarks(store)
     folder = store.tables_dir / "plots"
     with ThreadPoolExecutor(1) as pool:  # Pillow works outside Python's lock, matplotlib inside
         drawing = pool.submit(write_sheets, gallery, store.tables_dir)

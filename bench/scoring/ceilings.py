@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 import pandas as pd
 
-from bench.scoring.images import Subject
+from bench.scoring.images import ImageToScore
 from bench.store import schema
 from bench.store.files import read_table, write_table
 from bench.store.rows import Row, records
@@ -25,7 +25,7 @@ Ceiling = Callable[[ScoredImage], Score]
 
 
 def score_ceilings(
-    store: RunStore, metric: Metric, subjects: Sequence[Subject], *, recipe: str
+    store: RunStore, metric: Metric, subjects: Sequence[ImageToScore], *, recipe: str
 ) -> None:
     """Write the ceilings of a metric that has them, for all cases of the plugins it applies to."""
     ceiling = getattr(metric, "ceiling", None)

@@ -24,14 +24,14 @@ from bench.store.run_store import RunStore, condition_name
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.stacks import Lineup, lineups
+from plugins_manifest.schema.stacks import PluginSet, plugin_sets
 
 CACHE_BYTES = 512 << 20
 _PairKey = tuple[str, str, int]  # plugin, case id, seed
 
 
 @dataclass(frozen=True)
-class Subject:
+class ImageToScore:
     """An image to score, or the reason why it is not there."""
 
     image: ScoredImage
@@ -63,10 +63,10 @@ class Pictures:
         return picture
 
 
-class Gallery:
+class RunImages:
     """All subjects of a run, neighbors in (case, seed) together; finds references."""
 
-    def __init__(self, subjects: Sequence[Subject]) -> None:
+    def __init__(self, subjects: Sequence[ImageToScore]) -> None:
         self.subjects = sorted(subjects, key=_place)
         self.features = FeatureCache()
         self._base: dict[_PairKey, list[ScoredImage]] = {}
@@ -117,13 +117,13 @@ class Gallery:
         return bank
 
 
-def read_gallery(store: RunStore) -> Gallery:
+def read_images(store: RunStore) -> RunImages:
     """Every trial of a run as subjects."""
     manifest, cases = store.manifest(), store.cases()
     rows = _trials_with_results(store)
     pictures = Pictures()
     with_plugin = [row for row in rows if row["plugin"]]
-    known = {lineup.id: lineup for lineup in lineups(manifest)}
+    known = {plugin_set.id: plugin_set for plugin_set in plugin_sets(manifest)}
     build = partial(
         _subject,
         folder=store.folder,
@@ -146,7 +146,7 @@ def read_gallery(store: RunStore) -> Gallery:
                 for (plugin, case_id, seed), home in homes.items()
                 if (case_id, seed) == (row["case_id"], row["seed"])
             ]
-    return Gallery(subjects)
+    return RunImages(subjects)
 
 
 def _trials_with_results(store: RunStore) -> list[Row]:
@@ -158,19 +158,19 @@ def _subject(
     *,
     folder: Path,
     family: str,
-    lineups_by_id: Mapping[str, Lineup],
+    lineups_by_id: Mapping[str, PluginSet],
     cases: Mapping[str, Case],
     pictures: Pictures,
     source_size: tuple[int, int],
-) -> Subject:
-    lineup = lineups_by_id[row["plugin"]]
+) -> ImageToScore:
+    plugin_set = lineups_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
     conditions = {
         detector: partial(pictures.read, folder / path)
-        for detector, path in _condition_paths(lineup, row["case_id"]).items()
+        for detector, path in _condition_paths(plugin_set, row["case_id"]).items()
     }
     detector = next(iter(conditions), None)
-    triggers = [t for m in lineup.members if (t := m.plugin.words) and m.plugin.side == "base"]
+    triggers = [t for m in plugin_set.members if (t := m.plugin.words) and m.plugin.side == "base"]
     image = ScoredImage(
         trial_id=row["trial_id"],
         image_sha256=row["image_sha256"] or "",
@@ -189,17 +189,17 @@ def _subject(
         family=family,
         trigger=triggers[0] if len(triggers) == 1 else None,
         scene=case.scene if case else None,
-        kinds=tuple(member.plugin.kind for member in lineup.members),
+        kinds=tuple(member.plugin.kind for member in plugin_set.members),
         conditions=conditions,
         load_source=_source(case, source_size),
     )
-    return Subject(image, _why_missing(row))
+    return ImageToScore(image, _why_missing(row))
 
 
-def _condition_paths(lineup: Lineup, case_id: str) -> dict[str, str]:
+def _condition_paths(plugin_set: PluginSet, case_id: str) -> dict[str, str]:
     """Detector -> path of its condition image, of the first plugin (base side first) with it."""
     found: dict[str, str] = {}
-    for member in sorted(lineup.members, key=lambda member: member.plugin.side):
+    for member in sorted(plugin_set.members, key=lambda member: member.plugin.side):
         if (condition := member.plugin.condition) is not None:
             path = condition_name(case_id, condition, side=member.plugin.side)
             found.setdefault(condition, path)
@@ -230,7 +230,7 @@ def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage 
     return (exact or near or [None])[0]
 
 
-def _place(subject: Subject) -> tuple[Any, ...]:
+def _place(subject: ImageToScore) -> tuple[Any, ...]:
     image = subject.image
     knobs = (image.t0, image.plugin_scale, image.adapter_scale)
     numbers = [-1.0 if knob is None else knob for knob in knobs]

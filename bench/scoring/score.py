@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from bench.scoring.ceilings import score_ceilings
-from bench.scoring.images import Gallery, Subject, read_gallery
+from bench.scoring.images import ImageToScore, RunImages, read_images
 from bench.store.rows import Row, records
 from bench.store.run_store import RunStore
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
@@ -46,7 +46,7 @@ class _Task:
     metric: Metric
     recipe: str
     inputs: str
-    subjects: list[Subject]
+    subjects: list[ImageToScore]
     unavailable: str | None
     scores: dict[int, Score]  # index of the subject -> score; image metrics only
 
@@ -59,7 +59,7 @@ def score_run(
     Metrics without their weights, and images that were not rendered, give null with the reason.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
-    gallery = read_gallery(store)
+    gallery = read_images(store)
     tasks = [_task(metric, gallery) for metric in metrics]
     due = [task for task in tasks if task.inputs != _scored_inputs(store, task.metric.name)]
     names_due = [task.metric.name for task in due]
@@ -94,7 +94,7 @@ def read_scores(store: RunStore) -> list[Row]:
     return [row for frame in store.score_tables() for row in records(frame)]
 
 
-def _task(metric: Metric, gallery: Gallery) -> _Task:
+def _task(metric: Metric, gallery: RunImages) -> _Task:
     subjects = [s for s in gallery.subjects if metric.applies_to(s.image)]
     try:
         recipe, unavailable = metric.recipe(), None
@@ -124,7 +124,7 @@ def _image_work(tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[int]]]:
                 yield task, chunk
 
 
-def _score_chunk(task: _Task, chunk: Sequence[int], gallery: Gallery) -> None:
+def _score_chunk(task: _Task, chunk: Sequence[int], gallery: RunImages) -> None:
     metric: ImageMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "image"
     there = [i for i in chunk if task.subjects[i].missing is None]
     images = [task.subjects[i].image for i in there]
@@ -149,9 +149,9 @@ def _image_rows(task: _Task) -> list[Row]:
     return rows
 
 
-def _group_rows(task: _Task, gallery: Gallery) -> list[Row]:
+def _group_rows(task: _Task, gallery: RunImages) -> list[Row]:
     metric: SetMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "group"
-    groups: dict[tuple[Any, ...], list[Subject]] = {}
+    groups: dict[tuple[Any, ...], list[ImageToScore]] = {}
     for subject in task.subjects:
         image = subject.image
         knobs = (image.t0, image.plugin_scale, image.adapter_scale)
@@ -168,7 +168,7 @@ def _group_rows(task: _Task, gallery: Gallery) -> list[Row]:
 def _group_score(
     metric: SetMetric,
     images: Sequence[ScoredImage],
-    gallery: Gallery,
+    gallery: RunImages,
     *,
     unavailable: str | None,
 ) -> Score:
@@ -180,7 +180,7 @@ def _group_score(
         return Score(None, str(error))
 
 
-def _with_caution(score: Score, members: Sequence[Subject]) -> Score:
+def _with_caution(score: Score, members: Sequence[ImageToScore]) -> Score:
     reasons = Counter(s.missing for s in members if s.missing)
     if not reasons:
         return score
@@ -189,7 +189,7 @@ def _with_caution(score: Score, members: Sequence[Subject]) -> Score:
     return Score(score.value, reason, score.leave_one_out)
 
 
-def _row(task: _Task, subject: Subject, score: Score) -> Row:
+def _row(task: _Task, subject: ImageToScore, score: Score) -> Row:
     image, metric = subject.image, task.metric
     left_out = score.leave_one_out
     return {

@@ -31,7 +31,7 @@ from bench.publish.format import (
     is_object,
     key_of,
 )
-from bench.publish.locations import Place, UnreachableError
+from bench.publish.locations import StoreLocation, UnreachableError
 from leaderboard.data.cache import PictureMemory, TableCache
 from leaderboard.data.catalog import Run, state_problems, text_of
 
@@ -54,7 +54,7 @@ class PublishedStore:
 
     def __init__(
         self,
-        place: Place,
+        place: StoreLocation,
         cache: TableCache,
         *,
         clock: Callable[[], float] = time.monotonic,

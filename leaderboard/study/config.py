@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 
 from bench.errors import UserError
 from leaderboard.study.tokens import SECRET_VARIABLE, Blinding, load_blinding
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 
 VOTES_VARIABLE = "XBENCH_VOTES"
 COOKIE = "xbench_rater"
@@ -26,7 +26,7 @@ _closed_until: dict[str, float] = {}
 class Voting:
     """The votes of this server and what keeps them blind."""
 
-    book: VoteBook
+    book: VotesDatabase
     blinding: Blinding
 
 
@@ -58,7 +58,7 @@ def voting() -> Voting:
 @lru_cache(maxsize=2)
 def _open(place: str, _secret: str | None) -> Voting:
     blinding = load_blinding(_secret_path(place))
-    return Voting(VoteBook.open(place), blinding)
+    return Voting(VotesDatabase.open(place), blinding)
 
 
 def _secret_path(place: str) -> Path:

@@ -13,7 +13,7 @@ from sqlalchemy import Row, Select, select
 from bench.store.files import write_table
 from leaderboard.study.database import reading
 from leaderboard.study.schema import PAIRS, PICTURES, RATINGS, STUDIES, VOTES
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
 _TIME = pa.timestamp("us", tz="UTC")
@@ -54,7 +54,7 @@ RATING_COLUMNS = pa.schema(
 )
 
 
-def vote_table(book: VoteBook, *, study_id: str | None = None) -> pd.DataFrame:
+def vote_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
     """Every vote (of one study): `VOTE_COLUMNS`."""
     first, second = PICTURES.alias("first_picture"), PICTURES.alias("second_picture")
     sides = [
@@ -74,7 +74,7 @@ def vote_table(book: VoteBook, *, study_id: str | None = None) -> pd.DataFrame:
     return _frame(book, query, VOTE_COLUMNS, study_id)
 
 
-def rating_table(book: VoteBook, *, study_id: str | None = None) -> pd.DataFrame:
+def rating_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
     """Every rating (of one study): `RATING_COLUMNS`."""
     pictures = [PICTURES.c[name] for name in (*_SCENE, *_ARM)]
     query = (
@@ -87,7 +87,9 @@ def rating_table(book: VoteBook, *, study_id: str | None = None) -> pd.DataFrame
     return _frame(book, query, RATING_COLUMNS, study_id)
 
 
-def export_votes(book: VoteBook, folder: Path, *, study_id: str | None = None) -> dict[str, int]:
+def export_votes(
+    book: VotesDatabase, folder: Path, *, study_id: str | None = None
+) -> dict[str, int]:
     """Write votes.parquet and ratings.parquet into a folder; how many rows each has."""
     tables = {
         "votes": (vote_table(book, study_id=study_id), VOTE_COLUMNS),
@@ -99,7 +101,7 @@ def export_votes(book: VoteBook, folder: Path, *, study_id: str | None = None) -
 
 
 def _frame(
-    book: VoteBook, query: Select[Any], columns: pa.Schema, study_id: str | None
+    book: VotesDatabase, query: Select[Any], columns: pa.Schema, study_id: str | None
 ) -> pd.DataFrame:
     if study_id is not None:
         query = query.where(STUDIES.c.study_id == study_id)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from leaderboard.data.run_files import RunFiles
 from leaderboard.study.tasks import example_pictures
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 
 FilesOf = Callable[[str], RunFiles | None]  # run id -> the run's pictures, where it is here
 N_EXAMPLES = 3
@@ -22,7 +22,7 @@ _MAX_PIXELS = 4096 * 4096
 _PNG_COMPRESSION = 3
 
 
-def study_picture(book: VoteBook, files_of: FilesOf, *, what: str, key: str) -> bytes | None:
+def study_picture(book: VotesDatabase, files_of: FilesOf, *, what: str, key: str) -> bytes | None:
     """PNG of a picture, of its condition or of an example of its style; None where there is none.
 
     `what` is `picture`, `condition` or `example-N`. Nothing outside the run is read.

@@ -69,7 +69,7 @@ class Rating:
     seconds: float
 
 
-class VoteBook:
+class VotesDatabase:
     """The database of the study; safe to use from many threads, processes and machines."""
 
     def __init__(
@@ -84,7 +84,7 @@ class VoteBook:
         self._clock = clock
 
     @classmethod
-    def open(cls, place: str | Path, *, limit: RateLimit | None = None) -> VoteBook:
+    def open(cls, place: str | Path, *, limit: RateLimit | None = None) -> VotesDatabase:
         """The votes in a SQLite file, or a database by URL; made where there is none."""
         return cls(open_engine(place), limit=limit)
 

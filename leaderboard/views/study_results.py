@@ -22,7 +22,7 @@ from leaderboard.study.results import (
     rating_rows,
 )
 from leaderboard.study.schema import QUESTIONS, Question
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 from metrics.stats.intervals import Estimate
 
 _TITLES: dict[Question, str] = {
@@ -33,7 +33,7 @@ _ALL = "all"
 _BLUE = "#0072B2"  # of the Okabe-Ito palette
 
 
-def show_results(book: VoteBook, study: Study) -> None:
+def show_results(book: VotesDatabase, study: Study) -> None:
     """Everything that votes and ratings of a study say."""
     frame = vote_table(book, study_id=study.study_id)
     votes, ratings = records(frame), records(rating_table(book, study_id=study.study_id))

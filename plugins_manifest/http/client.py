@@ -22,7 +22,7 @@ import httpx
 from plugins_manifest.fetch_errors import FetchError, HostError
 from plugins_manifest.http.guard import HTTPS_PORT, AllowList, Resolver, system_resolver
 from plugins_manifest.http.retry import patiently
-from plugins_manifest.http.status import Seen, judge, judge_redirect
+from plugins_manifest.http.status import Response, interpret_response, judge_redirect
 from plugins_manifest.http.transport import GuardedTransport
 from plugins_manifest.redact import guard_logs, redact_text
 
@@ -42,10 +42,10 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Answer:
+class OpenResponse:
     """An open answer: `start` was read already, `chunks` goes on behind it."""
 
-    seen: Seen
+    seen: Response
     chunks: Iterator[bytes]
 
 
@@ -103,7 +103,7 @@ class Client:
         what: str,
         token: Token | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[OpenResponse]:
         """Follow an address to its answer, of whatever status, except a login page's.
 
         Raises `FetchError`, also for connections that break inside the `with` block.
@@ -129,7 +129,7 @@ class Client:
 
     def _get_json(self, url: str, what: str, token: Token | None) -> dict[str, Any]:
         with self.open(url, what=what, token=token) as answer:
-            error = judge(answer.seen)
+            error = interpret_response(answer.seen)
             if error is not None:
                 raise error
             body = b""
@@ -150,7 +150,7 @@ class Client:
     @contextmanager
     def _last_hop(
         self, url: str, *, what: str, token: Token | None, headers: Mapping[str, str]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[OpenResponse]:
         at = _parsed(url, what)
         first = _origin(at, what)
         for _ in range(MAX_HOPS + 1):
@@ -214,14 +214,14 @@ def _answer(
     on_storage: bool,
     sent_token: bool,
     had_token: bool,
-) -> Answer:
+) -> OpenResponse:
     chunks = response.iter_raw()
     start = b""
     for chunk in chunks:
         start += chunk
         if len(start) >= START_BYTES:
             break
-    seen = Seen(
+    seen = Response(
         what,
         response.status_code,
         host,
@@ -231,7 +231,7 @@ def _answer(
         sent_token=sent_token,
         had_token=had_token,
     )
-    return Answer(seen, _joined(start, chunks))
+    return OpenResponse(seen, _joined(start, chunks))
 
 
 def _joined(start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Answer, Client, Token
+from plugins_manifest.http.client import Client, OpenResponse, Token
 from plugins_manifest.http.fetch_check import check_file, check_start
-from plugins_manifest.http.status import judge
+from plugins_manifest.http.status import interpret_response
 from plugins_manifest.store import Partial, Store, sha256_of_file
 
 MAX_FILE_BYTES = 32 << 30
@@ -183,7 +183,7 @@ class _Job:
             self.partial.discard()
         return self.partial.n_bytes
 
-    def _take(self, answer: Answer, n_before: int) -> None:
+    def _take(self, answer: OpenResponse, n_before: int) -> None:
         seen = answer.seen
         start, total = _content_range(seen.headers.get("content-range", ""))
         if seen.status == 416:
@@ -196,7 +196,7 @@ class _Job:
                 remedy="back-off",
                 wait_seconds=0.0,
             )
-        error = judge(seen)
+        error = interpret_response(seen)
         if error is not None:
             raise error
         if seen.status == 206 and n_before == 0 and start == 0:
@@ -217,7 +217,7 @@ class _Job:
         return total == n_before == self.partial.facts().get("total")
 
     def _checked_start(
-        self, answer: Answer, n_before: int, *, start: int | None, total: int | None
+        self, answer: OpenResponse, n_before: int, *, start: int | None, total: int | None
     ) -> int:
         """The place of a 206's bytes; anything but a seamless continuation restarts."""
         facts, etag = self.partial.facts(), answer.seen.headers.get("etag")
@@ -232,7 +232,7 @@ class _Job:
             wait_seconds=0.0,
         )
 
-    def _write(self, answer: Answer, n_at: int, *, total: int | None) -> None:
+    def _write(self, answer: OpenResponse, n_at: int, *, total: int | None) -> None:
         wanted, seen = self.wanted, answer.seen
         if total is not None and (total > wanted.most_bytes or self._is_other_size(total)):
             raise self._wrong_size(total)

@@ -20,7 +20,7 @@ _HTML = (b"<!doctype", b"<html")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Response:
     """An answer as far as it was looked at; `start` is the first few KiB of its body.
 
     `on_storage` says that a redirect to another host led here; `host` is named in messages.
@@ -57,7 +57,7 @@ class Seen:
         return one_line(redact_text(said), longest=_LONGEST_WORDS)
 
 
-def judge(seen: Seen) -> FetchError | None:
+def interpret_response(seen: Response) -> FetchError | None:
     """None for an answer that holds what was asked for; otherwise the error with its remedy."""
     if seen.status in (200, 206):
         return _judge_success(seen)
@@ -115,11 +115,11 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
     return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
 
 
-def _said(seen: Seen) -> str:
+def _said(seen: Response) -> str:
     return f" ({seen.words!r})" if seen.words else ""
 
 
-def _judge_success(seen: Seen) -> FetchError | None:
+def _judge_success(seen: Response) -> FetchError | None:
     if seen.headers.get("content-encoding", "identity").lower() != "identity":
         return FetchError(
             f"{seen.what}: {seen.host} compresses what must come as it is: name another source",
@@ -141,7 +141,7 @@ def _judge_success(seen: Seen) -> FetchError | None:
     )
 
 
-def _bad_request(seen: Seen) -> FetchError:
+def _bad_request(seen: Response) -> FetchError:
     if seen.on_storage and seen.sent_token:
         return FetchError(
             f"{seen.what}: a token reached the storage host {seen.host}: this is a bug in xbench, "
@@ -161,13 +161,13 @@ def _bad_request(seen: Seen) -> FetchError:
     )
 
 
-def _unauthorized(seen: Seen) -> FetchError:
+def _unauthorized(seen: Response) -> FetchError:
     if seen.on_storage:
         return _expired(seen)
     return needs_token(seen.what, had_token=seen.had_token)
 
 
-def _forbidden(seen: Seen) -> FetchError:
+def _forbidden(seen: Response) -> FetchError:
     if seen.is_html and "cf-ray" in seen.headers:
         return FetchError(
             f"{seen.what}: the web firewall of {seen.host} refuses this machine for now: wait a "
@@ -187,7 +187,7 @@ def _forbidden(seen: Seen) -> FetchError:
     )
 
 
-def _expired(seen: Seen) -> FetchError:
+def _expired(seen: Response) -> FetchError:
     return FetchError(
         f"{seen.what}: the storage host {seen.host} refuses the signed address again and again: "
         "check this machine's clock and try later",
@@ -196,7 +196,7 @@ def _expired(seen: Seen) -> FetchError:
     )
 
 
-def _missing(seen: Seen) -> FetchError:
+def _missing(seen: Response) -> FetchError:
     return FetchError(
         f"{seen.what}: {seen.host} has no such version or file: it may be unpublished; check the "
         "ids, or choose another version",
@@ -205,7 +205,7 @@ def _missing(seen: Seen) -> FetchError:
     )
 
 
-def _gone(seen: Seen) -> FetchError:
+def _gone(seen: Response) -> FetchError:
     return FetchError(
         f"{seen.what}: gone: the model is archived and no longer to be had from {seen.host}"
         f"{_said(seen)}: give the path of a copy as the plugin's source, with the same sha256",
@@ -214,7 +214,7 @@ def _gone(seen: Seen) -> FetchError:
     )
 
 
-def _range(seen: Seen) -> FetchError:
+def _range(seen: Response) -> FetchError:
     return FetchError(
         f"{seen.what}: {seen.host} cannot go on from where the download stopped",
         code="range",
@@ -222,7 +222,7 @@ def _range(seen: Seen) -> FetchError:
     )
 
 
-def _busy(seen: Seen) -> FetchError:
+def _busy(seen: Response) -> FetchError:
     return FetchError(
         f"{seen.what}: {seen.host} gets too many requests (status 429): try again in some minutes",
         code="busy",

@@ -12,54 +12,54 @@ from dataclasses import replace
 from typing import Literal
 
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.stacks import Lineup, Member, lineups
+from plugins_manifest.schema.stacks import PluginInSet, PluginSet, plugin_sets
 
-Cast = Literal["own", "native", "unplugged", "swapped"]
+PluginArrangement = Literal["own", "native", "unplugged", "swapped"]
 # what a plugin of the manifest must name so that a cast can be made of it
-KEY_OF_CAST: dict[Cast, str] = {"native": "native", "swapped": "swap"}
+KEY_OF_CAST: dict[PluginArrangement, str] = {"native": "native", "swapped": "swap"}
 
 
-def cast_lineups(manifest: Manifest, cast: Cast) -> dict[str, Lineup]:
+def arrange_sets(manifest: Manifest, cast: PluginArrangement) -> dict[str, PluginSet]:
     """The lineups by id in one cast; those with a plugin that lacks its partner are left out."""
-    recast = _RECAST[cast]
-    found: dict[str, Lineup] = {}
-    for lineup in lineups(manifest):
+    rearranged = _RECAST[cast]
+    found: dict[str, PluginSet] = {}
+    for plugin_set in plugin_sets(manifest):
         try:
-            members = tuple(m for own in lineup.members for m in recast(own, manifest))
+            members = tuple(m for own in plugin_set.members for m in rearranged(own, manifest))
         except LookupError:
             continue
-        found[lineup.id] = replace(lineup, members=members)
+        found[plugin_set.id] = replace(plugin_set, members=members)
     return found
 
 
-def _own(member: Member, manifest: Manifest) -> Iterator[Member]:
+def _own(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
     yield member
 
 
-def _native(member: Member, manifest: Manifest) -> Iterator[Member]:
+def _native(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
     spec = member.plugin
     yield member if spec.side == "upgraded" else _partner(spec.native, manifest)
 
 
-def _unplugged(member: Member, manifest: Manifest) -> Iterator[Member]:
+def _unplugged(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
     yield member if member.plugin.side == "upgraded" else replace(member, stages="first")
 
 
-def _swapped(member: Member, manifest: Manifest) -> Iterator[Member]:
+def _swapped(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
     yield from _unplugged(member, manifest)
     if member.plugin.side == "base":
         yield replace(_partner(member.plugin.swap, manifest), stages="second")
 
 
-def _partner(name: str | None, manifest: Manifest) -> Member:
+def _partner(name: str | None, manifest: Manifest) -> PluginInSet:
     """A plugin with its own weight; LookupError where none is named."""
     if name is None:
         raise LookupError("no partner is named")
     spec = manifest.plugin(name)
-    return Member(spec, spec.weight)
+    return PluginInSet(spec, spec.weight)
 
 
-_RECAST: dict[Cast, Callable[[Member, Manifest], Iterator[Member]]] = {
+_RECAST: dict[PluginArrangement, Callable[[PluginInSet, Manifest], Iterator[PluginInSet]]] = {
     "own": _own,
     "native": _native,
     "unplugged": _unplugged,

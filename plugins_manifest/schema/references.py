@@ -17,7 +17,7 @@ _SECRET_KEYS = re.compile(r"(?i)x-amz-.*|.*token.*|.*signature.*|sig|api_?key|po
 
 
 @dataclass(frozen=True)
-class HubPlace:
+class HubReference:
     """A file, a folder (path "" or ending in "/") of a Hub repository, at a revision."""
 
     repository: str
@@ -37,7 +37,7 @@ class WebFile:
     url: str
 
 
-Reference = Air | HubPlace | WebFile
+Reference = Air | HubReference | WebFile
 
 
 def is_network(source: str) -> bool:
@@ -68,7 +68,7 @@ def parse_reference(source: str) -> Reference | None:
 
 def _from_air(air: Air) -> Reference:
     if air.source == "huggingface":
-        return HubPlace(air.id, air.version, "")
+        return HubReference(air.id, air.version, "")
     if air.source != "civitai":
         raise UserError(
             f"{air} names the source {air.source!r}: use civitai or huggingface, or give the "
@@ -77,7 +77,7 @@ def _from_air(air: Air) -> Reference:
     return air
 
 
-def _hub_place(source: str) -> HubPlace:
+def _hub_place(source: str) -> HubReference:
     match = _HUB.fullmatch(source)
     path = "" if match is None else match["path"] or ""
     words = path.rstrip("/").split("/") if path else []
@@ -86,7 +86,7 @@ def _hub_place(source: str) -> HubPlace:
             f"{source!r} is no place on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE, or "
             "FOLDER/ with a slash at the end"
         )
-    return HubPlace(match["repository"], match["revision"], path)
+    return HubReference(match["repository"], match["revision"], path)
 
 
 def _web_file(source: str) -> WebFile:

@@ -14,7 +14,7 @@ Stages = Literal["both", "first", "second"]
 
 
 @dataclass(frozen=True)
-class Member:
+class PluginInSet:
     """A plugin with the weight that it has here, and the stages in which it acts."""
 
     plugin: PluginSpec
@@ -23,7 +23,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Lineup:
+class PluginSet:
     """One or more plugins under one name; `kind` is the plugin's, or "stack".
 
     `prompts` and `seeds` are its own, None for the manifest's.
@@ -31,7 +31,7 @@ class Lineup:
 
     id: str
     kind: str
-    members: tuple[Member, ...]
+    members: tuple[PluginInSet, ...]
     prompts: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
 
@@ -72,19 +72,19 @@ class Lineup:
         return ", ".join(text for text in (prompt, *tokens) if text)
 
 
-def lineups(manifest: Manifest) -> Iterator[Lineup]:
+def plugin_sets(manifest: Manifest) -> Iterator[PluginSet]:
     """Everything a run measures: the plugins that may be alone, then the stacks."""
     for spec in manifest.plugins:
         if spec.alone and spec.side == "base":
-            yield Lineup(
+            yield PluginSet(
                 id=spec.id,
                 kind=spec.kind,
-                members=(Member(spec, spec.weight),),
+                members=(PluginInSet(spec, spec.weight),),
                 prompts=spec.prompts,
                 seeds=spec.seeds,
             )
     for stack in manifest.stacks:
-        yield Lineup(
+        yield PluginSet(
             id=stack.id,
             kind=STACK,
             members=tuple(_members(manifest, stack)),
@@ -93,7 +93,7 @@ def lineups(manifest: Manifest) -> Iterator[Lineup]:
         )
 
 
-def _members(manifest: Manifest, stack: StackSpec) -> Iterator[Member]:
+def _members(manifest: Manifest, stack: StackSpec) -> Iterator[PluginInSet]:
     for member in stack.plugins:
         spec, own = manifest.plugin(member.id), member.strength
-        yield Member(spec, spec.weight if own is None else own)
+        yield PluginInSet(spec, spec.weight if own is None else own)

@@ -17,7 +17,7 @@ from plugins_manifest.fetch_errors import FetchError
 from plugins_manifest.http.fetch_check import check_file
 from plugins_manifest.http.hub_errors import hub_errors_explained
 from plugins_manifest.redact import one_line
-from plugins_manifest.schema.references import HubPlace
+from plugins_manifest.schema.references import HubReference
 from plugins_manifest.sources.licenses import License
 from plugins_manifest.store import Store, sha256_of_file
 
@@ -61,7 +61,7 @@ class Hub:
     def __init__(self, *, endpoint: str | None = None, cache: Path | None = None) -> None:
         self._endpoint, self._cache = endpoint, cache
 
-    def find(self, place: HubPlace, *, what: str) -> HubPin:
+    def find(self, place: HubReference, *, what: str) -> HubPin:
         """Resolve a revision to its commit and a place to its files; `UserError` otherwise."""
         api = self._api()
         with hub_errors_explained(what, place.repository, place.revision):
@@ -145,7 +145,7 @@ def _hub_file(entry: Any) -> HubFile | None:
     )
 
 
-def _choose(files: dict[str, HubFile], place: HubPlace, what: str) -> tuple[HubFile, ...]:
+def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[HubFile, ...]:
     """The named file; or of a folder, config.json and the weights, else its one safetensors."""
     if not place.is_folder:
         if place.path not in files:
@@ -183,7 +183,7 @@ def _choose(files: dict[str, HubFile], place: HubPlace, what: str) -> tuple[HubF
     )
 
 
-def _best_weights(weights: Sequence[str], place: HubPlace, what: str) -> str:
+def _best_weights(weights: Sequence[str], place: HubReference, what: str) -> str:
     for name in (_WEIGHTS, "diffusion_pytorch_model.fp16.safetensors"):
         if name in weights:
             return name

@@ -10,7 +10,7 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.fetch_errors import FetchError
 from plugins_manifest.lock.lock import Lock, LockedPlugin
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
-from plugins_manifest.supply.resolve import Locate, Supply
+from plugins_manifest.supply.resolve import Locate, PluginFetcher
 
 State = Literal["kept", "locked", "fetched", "metadata-changed", "weights-changed", "skipped:gated"]
 
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def lock_manifest(
-    supply: Supply,
+    supply: PluginFetcher,
     manifest: Manifest,
     *,
     old: Lock | None,
@@ -76,7 +76,7 @@ def lock_manifest(
 
 
 def _lock_one(
-    supply: Supply,
+    supply: PluginFetcher,
     spec: PluginSpec,
     before: LockedPlugin | None,
     locate: Locate,
@@ -91,7 +91,7 @@ def _lock_one(
     entry = supply.resolve(spec, locate) if before is None or update else before
     must_come = download == "missing" and supply.missing(entry)
     if must_come or (is_new and download != "none"):
-        entry = supply.obtain(entry)
+        entry = supply.fetch(entry)
         _check_pin(spec, entry)
     if before is not None and before.is_complete and entry.is_complete and entry != before:
         return Done(spec.id, _compare(before, entry), entry)

@@ -15,7 +15,7 @@ from plugins_manifest.lock.file_facts import Fingerprint, fingerprint, same_weig
 from plugins_manifest.lock.lock import LockedFile, LockedLicense, LockedPlugin, Origin
 from plugins_manifest.schema.air import Air
 from plugins_manifest.schema.manifest import PluginSpec
-from plugins_manifest.schema.references import HubPlace, WebFile, parse_reference
+from plugins_manifest.schema.references import HubReference, WebFile, parse_reference
 from plugins_manifest.sources.civitai import Civitai, CivitaiFile, token_from_environment
 from plugins_manifest.sources.hub import Hub, HubFile, HubPin
 from plugins_manifest.sources.licenses import License
@@ -27,7 +27,7 @@ Locate = Callable[[PluginSpec], tuple[Path, str]]
 
 
 @dataclass(frozen=True)
-class Supply:
+class PluginFetcher:
     """Every place that plugins come from; the tests give it servers of their own."""
 
     client: Client
@@ -48,7 +48,7 @@ class Supply:
             raise UserError.collect([f"{what}: {p}" for p in error.problems]) from error
         if isinstance(reference, Air):
             entry = _from_civitai(spec, self.civitai.find(reference, what=what))
-        elif isinstance(reference, HubPlace):
+        elif isinstance(reference, HubReference):
             entry = _from_hub(spec, self.hub.find(reference, what=what))
         elif isinstance(reference, WebFile):
             entry = _draft(spec, Origin(site="https"), [LockedFile(name=SINGLE, url=reference.url)])
@@ -56,7 +56,7 @@ class Supply:
             entry = _local(spec, *locate(spec))
         return _with_expected(entry, spec)
 
-    def obtain(self, entry: LockedPlugin) -> LockedPlugin:
+    def fetch(self, entry: LockedPlugin) -> LockedPlugin:
         """Have all files in the store; the entry with everything that the bytes tell.
 
         An entry that is complete already comes back as it is. Raises `FetchError`.
@@ -156,11 +156,11 @@ def open_supply(
     allow_hosts: Iterable[str] = (),
     progress: Progress = no_progress,
     store: Store | None = None,
-) -> Supply:
+) -> PluginFetcher:
     """The real sites, with the token of the environment."""
     client = Client(allow=AllowList().with_hosts(allow_hosts))
     civitai = Civitai(client, token=token_from_environment())
-    return Supply(client, civitai, Hub(), store or Store(), progress)
+    return PluginFetcher(client, civitai, Hub(), store or Store(), progress)
 
 
 def _weights(paths: Iterable[Path]) -> object:

@@ -5,7 +5,7 @@ The mapper itself is taken away by adapter scale 0, which leaves SDEdit bit by b
 
 from __future__ import annotations
 
-from plugins_manifest.schema.casts import Cast
+from plugins_manifest.schema.casts import PluginArrangement
 from runners.base import PassName, Stage1Mode
 from runners.methods.x_adapter import XAdapterMethod
 
@@ -21,7 +21,7 @@ class Unplugged(XAdapterMethod):
     """The plugin acts in stage 1 alone: stage 2 sees its picture, and none of its features."""
 
     name: str = "xadapter-unplugged"
-    cast: Cast = "unplugged"
+    cast: PluginArrangement = "unplugged"
     shares: tuple[PassName, ...] = (*XAdapterMethod.shares, "stage2_text")
 
 
@@ -29,5 +29,5 @@ class Swapped(XAdapterMethod):
     """In stage 2 another plugin takes its place (`swap:` in the manifest)."""
 
     name: str = "xadapter-swapped"
-    cast: Cast = "swapped"
+    cast: PluginArrangement = "swapped"
     shares: tuple[PassName, ...] = (*XAdapterMethod.shares, "stage2_text")

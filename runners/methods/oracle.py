@@ -6,7 +6,7 @@ upgrade could keep at best: a ceiling, measured and not assumed.
 
 from __future__ import annotations
 
-from plugins_manifest.schema.casts import Cast
+from plugins_manifest.schema.casts import PluginArrangement
 from runners.methods.floor import Floor
 
 
@@ -14,4 +14,4 @@ class Oracle(Floor):
     """Rendered as `floor` is; its groups hold the native twins in place of the plugins."""
 
     name: str = "oracle"
-    cast: Cast = "native"
+    cast: PluginArrangement = "native"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from runners.plugins.attachment import Attachment
 from xadapter.denoiser import Conditions
-from xadapter.t2i import AdapterInput, with_adapters, with_image_prompts
+from xadapter.t2i import T2IInput, with_adapters, with_image_prompts
 
 
 def with_attachment(
@@ -26,7 +26,7 @@ def with_attachment(
     `references` holds b pictures, uint8 RGB of any size (none where there is no image prompt).
     """
     inputs = [
-        AdapterInput(adapter.net, images(adapter.plugin_id), adapter.scale)
+        T2IInput(adapter.net, images(adapter.plugin_id), adapter.scale)
         for adapter in attachment.adapters
     ]
     embeds = [prompt.embed(references, guided) for prompt in attachment.image_prompts]

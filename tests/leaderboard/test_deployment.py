@@ -17,7 +17,7 @@ from leaderboard.study.config import COOKIE
 from leaderboard.study.database import reading
 from leaderboard.study.schema import RATE_WINDOWS, VOTES
 from leaderboard.study.tokens import SECRET_VARIABLE, Blinding
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 from tests.leaderboard.browsing import WAIT_MS
 from tests.leaderboard.conftest import emptied
 from tests.leaderboard.proxy import running_proxy
@@ -125,7 +125,7 @@ def password_of(votes: str) -> str:
 
 
 def stored(votes: str, table: Any) -> list[Any]:
-    with VoteBook.open(votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes) as book, reading(book.engine) as connection:
         return list(connection.execute(select(table)))
 
 

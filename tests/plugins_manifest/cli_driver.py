@@ -17,10 +17,10 @@ from plugins_manifest.http.guard import AllowList, HostRule
 from plugins_manifest.sources.civitai import Civitai, token_from_environment
 from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
-from plugins_manifest.supply.resolve import Supply
+from plugins_manifest.supply.resolve import PluginFetcher
 
 
-def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:
+def open_supply(settings: dict[str, Any], **choices: Any) -> PluginFetcher:
     rules = tuple(
         HostRule(**{**rule, "networks": tuple(rule["networks"])}) for rule in settings["rules"]
     )
@@ -31,7 +31,7 @@ def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:
         timeout_seconds=10.0,
     )
     site = Civitai(client, base_url=settings["base_url"], token=token_from_environment())
-    return Supply(client, site, Hub(), Store(), choices["progress"])
+    return PluginFetcher(client, site, Hub(), Store(), choices["progress"])
 
 
 if __name__ == "__main__":

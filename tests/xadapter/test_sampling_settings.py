@@ -22,7 +22,7 @@ from tests.xadapter.worlds import N_STEPS, drawn, make_world, scheduler
 from xadapter.errors import SettingError
 from xadapter.handover import sdedit_start
 from xadapter.noise import NoiseSource, generators_from
-from xadapter.presets import RELEASED_LORA, SOUND, find_preset
+from xadapter.presets import CORRECTED, RELEASED_LORA, find_preset
 from xadapter.sampling import (
     Denoiser,
     run_alone,
@@ -55,8 +55,8 @@ def test_t0_outside_its_range_is_refused(models: Any, t0: float) -> None:
 
 
 def test_sound_rounds_t0_and_released_refuses_no_step() -> None:
-    assert SOUND.n_last_steps(10, 0.01) == 1
-    assert SOUND.n_last_steps(10, 0.59) == 6
+    assert CORRECTED.n_last_steps(10, 0.01) == 1
+    assert CORRECTED.n_last_steps(10, 0.59) == 6
     assert RELEASED_LORA.n_last_steps(10, 0.59) == 5
     with pytest.raises(SettingError, match="less than one step"):
         RELEASED_LORA.n_last_steps(10, 0.09)

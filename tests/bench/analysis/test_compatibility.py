@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.analysis.compatibility import halves, t0_grid, write_compatibility
-from bench.analysis.measures import Yardstick
+from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import Arm, read_run_scores
 from bench.report.compatibility_text import format_compatibility
 from bench.store import schema
@@ -132,11 +132,11 @@ def test_too_few_prompts_give_a_reason_and_no_recommendation(tmp_path_factory):
 
 def test_an_arm_that_was_never_rendered_says_so(store: RunStore):
     scores = read_run_scores(store)
-    yardstick = Yardstick(scores, "pocket-canny")
+    yardstick = PluginMeasures(scores, "pocket-canny")
     unseen = Arm("pocket-canny", "controlnet", "hires", 0.5, 1.0, None)
     assert yardstick.retention(unseen).reason == "edge-f1 has no values for method hires"
     assert yardstick.gain(unseen, yardstick.headline_scale).value is None
-    assert Yardstick(scores, "no-such-plugin").headline_scale is None
+    assert PluginMeasures(scores, "no-such-plugin").headline_scale is None
 
 
 def test_the_grid_has_one_arm_for_each_t0_at_the_scale_nearest_to_one():

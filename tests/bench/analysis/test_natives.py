@@ -12,7 +12,7 @@ from bench.plan.preflight import preflight
 from bench.plan.selection import Selection
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import cast_of, uses_upgraded
+from runners.base import arrangement_of, uses_upgraded
 from runners.methods.hires import Hires
 from runners.methods.oracle import Oracle
 from runners.methods.sdedit import SDEdit
@@ -138,5 +138,5 @@ def test_oracle_and_hires_are_rendered_scored_and_listed(native: Manifest, tmp_p
 
 
 def test_optional_traits_have_the_meaning_of_older_methods() -> None:
-    assert (cast_of(Oracle()), cast_of(SDEdit())) == ("native", "own")
+    assert (arrangement_of(Oracle()), arrangement_of(SDEdit())) == ("native", "own")
     assert uses_upgraded(SDEdit()) and not uses_upgraded(Hires())

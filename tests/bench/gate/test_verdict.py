@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.gate.verdict import Rules, Sample, decide, judge, overall, planned
+from bench.gate.verdict import Rules, Sample, decide, decide_gate, overall, planned
 
 FAST = Rules(n_flips=999)
 SHARES = (0.4, 0.7, 1.0)
@@ -27,39 +27,39 @@ def sample(
 
 
 def test_a_clear_regression_stops_at_the_first_look():
-    found = judge([sample(np.random.default_rng(0), mean=-0.15)], Rules())
+    found = decide_gate([sample(np.random.default_rng(0), mean=-0.15)], Rules())
     assert (found.verdict, found.look) == ("regression", 1)
     assert found.tests[0].n_prompts == 24 and found.tests[0].n_images == 48
 
 
 def test_a_clear_pass_stops_at_the_first_look():
-    found = judge([sample(np.random.default_rng(0), spread=0.02)], Rules())
+    found = decide_gate([sample(np.random.default_rng(0), spread=0.02)], Rules())
     assert (found.verdict, found.look) == ("pass", 1)
 
 
 def test_a_small_loss_within_the_margin_is_a_pass():
     x = sample(np.random.default_rng(0), mean=-0.01, spread=0.02, n=400, shares=(1.0,))
-    found = judge([x], Rules())
+    found = decide_gate([x], Rules())
     assert found.verdict == "pass" and found.tests[0].high is not None and found.tests[0].high < 0
 
 
 def test_one_regression_makes_the_gate_one_whatever_the_others_say():
     rng = np.random.default_rng(1)
     samples = [sample(rng, spread=0.5), sample(rng, mean=-0.2), sample(rng, spread=0.01)]
-    found = judge(samples, Rules())
+    found = decide_gate(samples, Rules())
     assert found.verdict == "regression"
     assert [test.verdict for test in found.tests] == ["inconclusive", "regression", "pass"]
 
 
 def test_one_open_test_keeps_the_gate_open():
     rng = np.random.default_rng(2)
-    found = judge([sample(rng, spread=0.01), sample(rng, spread=0.5)], Rules())
+    found = decide_gate([sample(rng, spread=0.01), sample(rng, spread=0.5)], Rules())
     assert found.verdict == "inconclusive" and found.look == 3
 
 
 def test_missing_images_keep_a_test_open_even_if_the_rest_is_fine():
     x = replace(sample(np.random.default_rng(0), spread=0.01), missing="2 images are missing")
-    found = judge([x], Rules())
+    found = decide_gate([x], Rules())
     assert found.verdict == "inconclusive"
     assert found.tests[0].reason == "2 images are missing"
 
@@ -69,7 +69,7 @@ def test_missing_images_keep_a_test_open_even_if_the_rest_is_fine():
     [(-0.5, 9, "inconclusive"), (-0.5, 12, "regression"), (0.5, 12, "inconclusive")],
 )
 def test_few_prompts_can_fail_a_gate_but_not_pass_it(mean: float, n: int, verdict: str):
-    found = judge([sample(np.random.default_rng(0), mean=mean, n=n, shares=(1.0,))], Rules())
+    found = decide_gate([sample(np.random.default_rng(0), mean=mean, n=n, shares=(1.0,))], Rules())
     assert found.verdict == verdict
     assert (verdict == "regression") == (found.tests[0].reason is None)
     assert verdict == "regression" or "min_prompts" in (found.tests[0].reason or "")
@@ -77,13 +77,13 @@ def test_few_prompts_can_fail_a_gate_but_not_pass_it(mean: float, n: int, verdic
 
 def test_a_gate_without_data_is_inconclusive():
     empty = Sample("p", "m", "higher", 0.05, (), (1.0,), n_per_prompt=1.0)
-    assert judge([empty], Rules()).verdict == "inconclusive"
-    assert judge([], Rules()).verdict == "inconclusive"
+    assert decide_gate([empty], Rules()).verdict == "inconclusive"
+    assert decide_gate([], Rules()).verdict == "inconclusive"
 
 
 def test_better_is_turned_for_distances():
     x = sample(np.random.default_rng(0), mean=-0.15)
-    found = judge([replace(x, better="lower")], Rules()).tests[0]
+    found = decide_gate([replace(x, better="lower")], Rules()).tests[0]
     assert found.difference is not None and found.low is not None and found.high is not None
     assert found.low < 0.15 < found.high and found.verdict == "regression"
 
@@ -92,12 +92,12 @@ def test_the_further_images_decide():
     rng = np.random.default_rng(3)
     x = sample(rng, spread=0.2, n=24, shares=(1.0,))
     x = replace(x, looks=(x.looks[0] - x.looks[0].mean(),))
-    test = judge([x], Rules()).tests[0]
+    test = decide_gate([x], Rules()).tests[0]
     assert test.verdict == "inconclusive" and test.further_images is not None
     n = 24 + test.further_images // 2
     spread = float(x.looks[0].std(ddof=1))
     again = [sample(rng, spread=spread, n=n, shares=(1.0,)) for _ in range(60)]
-    decided = [judge([y], FAST).verdict != "inconclusive" for y in again]
+    decided = [decide_gate([y], FAST).verdict != "inconclusive" for y in again]
     assert 0.65 <= np.mean(decided) <= 0.95
 
 

@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UserError
 from bench.plan.cost import cost_facts, estimate
 from bench.plan.plan import BATCH_SIZE
-from bench.plan.trial import ID_DIGITS, Ingredients, Part, trial_id
+from bench.plan.trial import ID_DIGITS, Part, TrialInputs, trial_id
 from bench.registry import find_method
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Manifest, Settings
@@ -23,7 +23,7 @@ VARIANTS = {
 }
 CASE = Case("c1", "a red circle")
 NET = PluginFile("p", "controlnet", Path("x"), "s" * 64, 1.0, "canny")
-FULL = Ingredients(
+FULL = TrialInputs(
     case=CASE,
     seed=0,
     base_prompt="a red circle outline drawing",
@@ -34,11 +34,11 @@ FULL = Ingredients(
 )
 
 
-def id_of(method: str, made_of: Ingredients = FULL, **knobs: float) -> str:
+def id_of(method: str, made_of: TrialInputs = FULL, **knobs: float) -> str:
     return trial_id(find_method(method), replace(VARIANTS[method], **knobs), made_of)
 
 
-def changed(**settings: object) -> Ingredients:
+def changed(**settings: object) -> TrialInputs:
     return replace(FULL, settings=Settings(**settings))
 
 
@@ -63,13 +63,13 @@ def test_ids_are_stable() -> None:
         changed(preset="released"),
     ],
 )
-def test_what_decides_every_image_changes_every_id(method: str, made_of: Ingredients) -> None:
+def test_what_decides_every_image_changes_every_id(method: str, made_of: TrialInputs) -> None:
     assert id_of(method, made_of) != id_of(method)
 
 
 def with_plugin(
     *, condition: str = "c" * 64, reference: str | None = None, **changes: object
-) -> Ingredients:
+) -> TrialInputs:
     return replace(FULL, stack=(Part(replace(NET, **changes), condition, reference),))
 
 
@@ -102,7 +102,7 @@ BASE_SIDE, UPGRADED_SIDE = {"base", "sdedit", "xadapter"}, {"floor", "sdedit", "
     ],
 )
 def test_an_id_changes_exactly_for_the_methods_it_matters_to(
-    made_of: Ingredients, deciding_for: set[str]
+    made_of: TrialInputs, deciding_for: set[str]
 ) -> None:
     assert {m for m in VARIANTS if id_of(m, made_of) != id_of(m)} == deciding_for
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.render.audit import AuditBook, read_audits, remarks
+from bench.render.audit import LoadAudit, read_audits, remarks
 from bench.report.text import WIDTH, format_summary
 from bench.store import schema
 from bench.store.run_store import RunStore
@@ -37,8 +37,8 @@ def store(tmp_path: Path) -> RunStore:
     return found
 
 
-def book(store: RunStore, kept: Path | None = None, **model: str) -> AuditBook:
-    return AuditBook(store, model={**MODEL, **model}, kept=kept)
+def book(store: RunStore, kept: Path | None = None, **model: str) -> LoadAudit:
+    return LoadAudit(store, model={**MODEL, **model}, kept=kept)
 
 
 def test_audit_parquet_has_exactly_the_public_columns_and_every_row(store: RunStore) -> None:

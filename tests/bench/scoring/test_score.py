@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.scoring.images import Pictures, read_gallery
+from bench.scoring.images import Pictures, read_images
 from bench.scoring.score import read_scores, score_run
 from bench.store import schema
 from bench.store.run_store import RunStore
@@ -140,7 +140,7 @@ def test_progress_counts_up_to_the_total(store: RunStore):
 
 
 def test_a_style_bank_holds_base_images_of_other_prompts_only(scored: RunStore):
-    gallery = read_gallery(scored)
+    gallery = read_images(scored)
     image = next(i for i in gallery.images() if i.plugin == "pocket-outline" and i.t0 == 0.9)
     bank = gallery.style_bank(image)
     assert len(bank) == 5
@@ -150,7 +150,7 @@ def test_a_style_bank_holds_base_images_of_other_prompts_only(scored: RunStore):
 
 
 def test_references_are_of_the_same_case_and_plugin(scored: RunStore):
-    gallery = read_gallery(scored)
+    gallery = read_images(scored)
     image = next(i for i in gallery.images() if i.method == "xadapter")
     for found, method in ((gallery.base_of(image), "base"), (gallery.floor_of(image), "floor")):
         assert found is not None

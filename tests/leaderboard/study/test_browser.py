@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from leaderboard.study.database import reading
 from leaderboard.study.schema import VOTES
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 from tests.leaderboard.browsing import CHROMIUM, CHROMIUM_ARGUMENTS, WAIT_MS
 from tests.leaderboard.studies import rows
 from tests.leaderboard.study_run import write_study_run
@@ -60,7 +60,7 @@ def expect_count(page: Page, n: int) -> None:
 
 
 def stored(votes_place: str) -> list:
-    with VoteBook.open(votes_place) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes_place) as book, reading(book.engine) as connection:
         return list(connection.execute(select(VOTES)).all())
 
 

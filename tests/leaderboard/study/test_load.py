@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.study.votes import Vote, VoteBook
+from leaderboard.study.votes import Vote, VotesDatabase
 from tests.leaderboard.conftest import emptied
 from tests.leaderboard.studies import BLINDING, study
 
@@ -42,7 +42,7 @@ def test_50_processes_with_100_votes_each_of_which_10_are_killed(votes_place):
 
 def test_a_database_server_that_crashes_keeps_every_acknowledged_vote(postgres):
     found, rater = study(), "a" * 32
-    with VoteBook.open(emptied(postgres)) as book:
+    with VotesDatabase.open(emptied(postgres)) as book:
         book.add_study(found, BLINDING)
         pairs = [pair.pair_id for pair in book.pairs(found.study_id)]
         for pair_id in pairs:

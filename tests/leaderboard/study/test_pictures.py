@@ -12,7 +12,7 @@ from leaderboard.data.run_files import FolderFiles
 from leaderboard.study.design import Study, design_study
 from leaderboard.study.pictures import study_picture
 from leaderboard.study.schema import PICTURES
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 from tests.leaderboard.studies import BLINDING
 from tests.leaderboard.study_run import RUN_ID, write_study_run
 
@@ -33,12 +33,12 @@ def study(folder) -> Study:
 
 @pytest.fixture
 def book(tmp_path, study):
-    with VoteBook.open(tmp_path / "votes.sqlite") as book:
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
         book.add_study(study, BLINDING)
         yield book
 
 
-def sent(book: VoteBook, folder: Path, key: str, what: str = "picture") -> bytes | None:
+def sent(book: VotesDatabase, folder: Path, key: str, what: str = "picture") -> bytes | None:
     known = {RUN_ID: FolderFiles(folder)}
     return study_picture(book, known.get, what=what, key=key)
 

@@ -15,7 +15,7 @@ from leaderboard.study.results import (
     rating_agreement,
     rating_rows,
 )
-from leaderboard.study.votes import Vote, VoteBook
+from leaderboard.study.votes import Vote, VotesDatabase
 from tests.leaderboard.studies import BLINDING, rows, study
 from tests.leaderboard.voters import NO_LIMIT, TASTE, rater, vote_all
 
@@ -26,7 +26,7 @@ STUDY = study(rows(n_cases=6, plugins=("outline",), t0s=(0.8,)))
 def place(tmp_path_factory) -> Path:
     """A study on which six raters have voted; tests only read it."""
     path = tmp_path_factory.mktemp("votes") / "votes.sqlite"
-    with VoteBook.open(path, limit=NO_LIMIT) as book:
+    with VotesDatabase.open(path, limit=NO_LIMIT) as book:
         book.add_study(STUDY, BLINDING)
         vote_all(book, STUDY, n_raters=6)
         pair = book.pairs(STUDY.study_id)[0]
@@ -36,13 +36,13 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def votes(place) -> list[dict]:
-    with VoteBook.open(place) as book:
+    with VotesDatabase.open(place) as book:
         return records(vote_table(book, study_id=STUDY.study_id))
 
 
 @pytest.fixture(scope="module")
 def ratings(place) -> list[dict]:
-    with VoteBook.open(place) as book:
+    with VotesDatabase.open(place) as book:
         return records(rating_table(book, study_id=STUDY.study_id))
 
 
@@ -124,7 +124,7 @@ def test_commands_say_what_is_wrong(tmp_path, place):
 
 def test_forget_deletes_a_raters_rows(tmp_path):
     path = tmp_path / "votes.sqlite"
-    with VoteBook.open(path) as book:
+    with VotesDatabase.open(path) as book:
         book.add_study(STUDY, BLINDING)
         pair = book.pairs(STUDY.study_id)[0]
         book.cast(Vote(rater(1), pair.pair_id, "quality", "tie", "first", 1.0))

@@ -1,7 +1,7 @@
 """Claims about what a rater is asked next."""
 
 from leaderboard.study.tasks import example_pictures, next_pair, next_picture
-from leaderboard.study.votes import VoteBook
+from leaderboard.study.votes import VotesDatabase
 from tests.leaderboard.studies import BLINDING, rows, study
 
 STUDY = study(rows(n_cases=3))
@@ -10,7 +10,7 @@ RATERS = [f"{n:032x}" for n in range(4)]
 
 def all_asked(tmp_path, rater_id: str) -> list:
     """Every task a rater gets, in order."""
-    with VoteBook.open(tmp_path / "votes.sqlite") as book:
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
         book.add_study(STUDY, BLINDING)
         pairs = book.pairs(STUDY.study_id)
     done: set = set()
@@ -52,7 +52,7 @@ def test_answers_follow_the_pictures_whichever_side_they_are_on(tmp_path):
 
 
 def test_every_picture_is_rated_once_on_both_questions(tmp_path):
-    with VoteBook.open(tmp_path / "votes.sqlite") as book:
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
         book.add_study(STUDY, BLINDING)
         pictures = book.pictures(STUDY.study_id)
     done: set = set()
@@ -62,7 +62,7 @@ def test_every_picture_is_rated_once_on_both_questions(tmp_path):
 
 
 def test_examples_of_a_style_are_of_other_prompts(tmp_path):
-    with VoteBook.open(tmp_path / "votes.sqlite") as book:
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
         book.add_study(STUDY, BLINDING)
         pictures, pairs = book.pictures(STUDY.study_id), book.pairs(STUDY.study_id)
     for pair in pairs:

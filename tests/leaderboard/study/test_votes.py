@@ -15,7 +15,7 @@ from bench.errors import UserError
 from leaderboard.study.database import open_engine, reading
 from leaderboard.study.limits import RateLimit, TooFastError
 from leaderboard.study.schema import RATE_WINDOWS, RATINGS, VERSION, VOTES
-from leaderboard.study.votes import Rating, Vote, VoteBook, VoteError
+from leaderboard.study.votes import Rating, Vote, VoteError, VotesDatabase
 from tests.leaderboard.studies import BLINDING, study
 
 RATER, OTHER = "a" * 32, "b" * 32
@@ -24,19 +24,19 @@ PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}  # 2: FUL
 
 
 @pytest.fixture
-def book(votes_place: str) -> Iterator[VoteBook]:
-    with VoteBook.open(votes_place) as book:
+def book(votes_place: str) -> Iterator[VotesDatabase]:
+    with VotesDatabase.open(votes_place) as book:
         book.add_study(STUDY, BLINDING)
         yield book
 
 
 @pytest.fixture
-def open_book(votes_place: str) -> Iterator[Callable[..., VoteBook]]:
+def open_book(votes_place: str) -> Iterator[Callable[..., VotesDatabase]]:
     """Opens further books on the same place, which the test need not close."""
-    opened: list[VoteBook] = []
+    opened: list[VotesDatabase] = []
 
-    def open_one(*, limit: RateLimit | None = None, clock=time.time) -> VoteBook:
-        opened.append(VoteBook(open_engine(votes_place), limit=limit, clock=clock))
+    def open_one(*, limit: RateLimit | None = None, clock=time.time) -> VotesDatabase:
+        opened.append(VotesDatabase(open_engine(votes_place), limit=limit, clock=clock))
         return opened[-1]
 
     yield open_one
@@ -44,12 +44,12 @@ def open_book(votes_place: str) -> Iterator[Callable[..., VoteBook]]:
         book.close()
 
 
-def vote(book: VoteBook, **changes) -> Vote:
+def vote(book: VotesDatabase, **changes) -> Vote:
     pair_id = book.pairs(STUDY.study_id)[0].pair_id
     return replace(Vote(RATER, pair_id, "quality", "first", "second", 2.5), **changes)
 
 
-def stored(book: VoteBook, table=VOTES) -> list:
+def stored(book: VotesDatabase, table=VOTES) -> list:
     with reading(book.engine) as connection:
         return list(connection.execute(select(table)).all())
 
@@ -204,7 +204,7 @@ def test_a_database_of_another_version_is_refused(book, votes_place):
     with book.engine.begin() as connection:
         connection.execute(update(VERSION).values(version=99))
     with pytest.raises(UserError, match=r"schema version \[99\]"):
-        VoteBook.open(votes_place)
+        VotesDatabase.open(votes_place)
 
 
 def test_processes_that_start_together_make_the_tables_once(open_book):
@@ -225,7 +225,7 @@ def test_commits_wait_for_the_disk(book):
 
 
 def test_the_file_is_for_its_owner_alone(tmp_path):
-    with VoteBook.open(tmp_path / "votes.sqlite") as book:
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
         book.add_study(STUDY, BLINDING)
         parts = list(tmp_path.glob("votes.sqlite*"))
         assert {stat.S_IMODE(part.stat().st_mode) for part in parts} == {0o600}
@@ -245,21 +245,21 @@ def test_the_file_is_for_its_owner_alone(tmp_path):
 )
 def test_places_that_do_not_work_are_said_without_the_password(place, message):
     with pytest.raises(UserError, match=message) as caught:
-        VoteBook.open(place)
+        VotesDatabase.open(place)
     assert "hidden" not in str(caught.value)
 
 
 def test_a_database_that_goes_away_is_said_without_its_address():
     url = "postgresql+psycopg://me:hidden@127.0.0.1:1/votes"
-    with VoteBook(create_engine(url)) as book, pytest.raises(UserError) as caught:
+    with VotesDatabase(create_engine(url)) as book, pytest.raises(UserError) as caught:
         book.study_ids()
     assert str(caught.value) == "the votes database did not answer: try again in a moment"
 
 
 def test_a_folder_or_a_file_of_something_else_is_no_place_for_votes(tmp_path: Path):
     with pytest.raises(UserError, match="is a folder"):
-        VoteBook.open(tmp_path)
+        VotesDatabase.open(tmp_path)
     other = tmp_path / "notes.txt"
     other.write_text("no database at all, just some text that is long enough" * 30)
     with pytest.raises(UserError, match="cannot be opened"):
-        VoteBook.open(other)
+        VotesDatabase.open(other)

@@ -10,7 +10,7 @@ import pytest
 from plugins_manifest.fetch_errors import FetchError
 from plugins_manifest.http.client import Token
 from plugins_manifest.http.download import Wanted, fetch
-from plugins_manifest.http.status import Seen, judge, retry_after
+from plugins_manifest.http.status import Response, interpret_response, retry_after
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import TOKEN, Reply, World, etag_of, safetensors_bytes
 
@@ -55,8 +55,8 @@ def test_400_of_the_storage_is_our_bug(world: World, store: Store) -> None:
 
 
 def test_storage_answers_400_to_a_token(world: World) -> None:
-    seen = Seen("p", 400, "files.test", {}, on_storage=True, sent_token=True)
-    error = judge(seen)
+    seen = Response("p", 400, "files.test", {}, on_storage=True, sent_token=True)
+    error = interpret_response(seen)
     assert error is not None and "a token reached the storage host files.test" in str(error)
 
 
@@ -182,12 +182,12 @@ def test_compressed_answers_are_refused(world: World, store: Store) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 524])
 def test_failing_servers_are_asked_again(status: int) -> None:
-    error = judge(Seen("p", status, "civitai.com", {}))
+    error = interpret_response(Response("p", status, "civitai.com", {}))
     assert error is not None and (error.code, error.remedy) == ("busy", "back-off")
 
 
 def test_statuses_of_no_row_stop_with_a_message() -> None:
-    error = judge(Seen("p", 402, "civitai.com", {}, b'{"error": "\x1b[31mPay"}'))
+    error = interpret_response(Response("p", 402, "civitai.com", {}, b'{"error": "\x1b[31mPay"}'))
     assert error is not None and error.code == "refused"
     assert "status 402" in str(error) and "\x1b" not in str(error)
 

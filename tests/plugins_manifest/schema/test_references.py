@@ -4,7 +4,7 @@ import pytest
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.air import Air
-from plugins_manifest.schema.references import HubPlace, WebFile, is_network, parse_reference
+from plugins_manifest.schema.references import HubReference, WebFile, is_network, parse_reference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -12,12 +12,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.mark.parametrize(
     ("source", "meant"),
     [
-        (f"hf://a/b@{COMMIT}/x/y.safetensors", HubPlace("a/b", COMMIT, "x/y.safetensors")),
-        (f"hf://a/b@{COMMIT}/x/", HubPlace("a/b", COMMIT, "x/")),
-        (f"hf://a/b.c@{COMMIT}", HubPlace("a/b.c", COMMIT, "")),
-        ("hf://a/b@main/x", HubPlace("a/b", "main", "x")),
-        ("hf://a/b/x", HubPlace("a/b", None, "x")),
-        (f"urn:air:sd1:controlnet:huggingface:a/b@{COMMIT}", HubPlace("a/b", COMMIT, "")),
+        (f"hf://a/b@{COMMIT}/x/y.safetensors", HubReference("a/b", COMMIT, "x/y.safetensors")),
+        (f"hf://a/b@{COMMIT}/x/", HubReference("a/b", COMMIT, "x/")),
+        (f"hf://a/b.c@{COMMIT}", HubReference("a/b.c", COMMIT, "")),
+        ("hf://a/b@main/x", HubReference("a/b", "main", "x")),
+        ("hf://a/b/x", HubReference("a/b", None, "x")),
+        (f"urn:air:sd1:controlnet:huggingface:a/b@{COMMIT}", HubReference("a/b", COMMIT, "")),
         ("https://host.test/x?download=1", WebFile("https://host.test/x?download=1")),
         ("urn:air:sd1:lora:civitai:1@2", Air("civitai", "1", "sd1", "lora", "2")),
         ("pocket:lora-x", None),

@@ -9,8 +9,8 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.schema.air import Air
 from plugins_manifest.schema.load import load_manifest, parse_manifest, shipped_manifests
 from plugins_manifest.schema.manifest import Manifest, json_schema
-from plugins_manifest.schema.references import HubPlace, parse_reference
-from plugins_manifest.schema.stacks import Lineup, lineups
+from plugins_manifest.schema.references import HubReference, parse_reference
+from plugins_manifest.schema.stacks import PluginSet, plugin_sets
 
 ROOT = Path(__file__).parents[3]
 GOOD = """\
@@ -53,25 +53,30 @@ def with_plugin(keys: str) -> str:
 
 
 def test_a_run_measures_base_plugins_alone_and_every_stack() -> None:
-    found = {lineup.id: lineup for lineup in lineups(parsed(GOOD))}
+    found = {plugin_set.id: plugin_set for plugin_set in plugin_sets(parsed(GOOD))}
     assert list(found) == ["line", "edges", "both", "remix"]
     assert [member.weight for member in found["both"].members] == [0.5, 0.7]
     assert [member.weight for member in found["remix"].members] == [1.0, 0.8]
-    assert [lineup.kind for lineup in found.values()] == ["lora", "controlnet", "stack", "stack"]
-    assert [name for name, lineup in found.items() if lineup.is_remix] == ["remix"]
+    assert [plugin_set.kind for plugin_set in found.values()] == [
+        "lora",
+        "controlnet",
+        "stack",
+        "stack",
+    ]
+    assert [name for name, plugin_set in found.items() if plugin_set.is_remix] == ["remix"]
 
 
 def test_a_plugin_that_is_not_alone_acts_in_its_stacks_only() -> None:
     text = GOOD.replace("trigger: lineart}", "trigger: lineart, alone: false}")
-    assert [lineup.id for lineup in lineups(parsed(text))] == ["edges", "both", "remix"]
+    assert [plugin_set.id for plugin_set in plugin_sets(parsed(text))] == ["edges", "both", "remix"]
 
 
-def find_lineup(manifest: Manifest, name: str) -> Lineup:
-    return {lineup.id: lineup for lineup in lineups(manifest)}[name]
+def find_plugin_set(manifest: Manifest, name: str) -> PluginSet:
+    return {plugin_set.id: plugin_set for plugin_set in plugin_sets(manifest)}[name]
 
 
 def test_each_side_s_prompt_gets_its_own_triggers() -> None:
-    remix = find_lineup(parsed(GOOD), "remix")
+    remix = find_plugin_set(parsed(GOOD), "remix")
     assert remix.prompts_of("a cat", separator=", ") == ("a cat, lineart", "a cat, gold")
 
 
@@ -83,11 +88,11 @@ def test_kinds_may_be_spelled_with_hyphens(kind: str) -> None:
 
 def test_a_token_is_what_the_prompt_needs() -> None:
     manifest = parsed(with_plugin("kind: textual_inversion, token: <cat>"))
-    assert find_lineup(manifest, "more").words("base") == ["<cat>"]
+    assert find_plugin_set(manifest, "more").words("base") == ["<cat>"]
     negative = with_plugin("kind: textual_inversion, token: bad, polarity: negative")
-    lineup = find_lineup(parsed(negative), "more")
-    assert lineup.words("base") == []
-    assert lineup.base_negative_prompt("blurry") == "blurry, bad"
+    plugin_set = find_plugin_set(parsed(negative), "more")
+    assert plugin_set.words("base") == []
+    assert plugin_set.base_negative_prompt("blurry") == "blurry, bad"
 
 
 @pytest.mark.parametrize(
@@ -195,9 +200,9 @@ def test_the_examples_of_the_docs_are_manifests() -> None:
     text = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
     examples = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
     assert len(examples) >= 2
-    kinds = [lineup for example in examples for lineup in lineups(parsed(example))]
-    assert any(lineup.kind == "stack" and not lineup.is_remix for lineup in kinds)
-    assert any(lineup.is_remix for lineup in kinds)
+    kinds = [plugin_set for example in examples for plugin_set in plugin_sets(parsed(example))]
+    assert any(plugin_set.kind == "stack" and not plugin_set.is_remix for plugin_set in kinds)
+    assert any(plugin_set.is_remix for plugin_set in kinds)
 
 
 @pytest.mark.parametrize("name", ["paper", "community", "smoke"])
@@ -214,7 +219,7 @@ def test_shipped_sources_are_plausible(name: str) -> None:
             assert place.id.isdigit()
             assert place.version.isdigit()
         else:
-            assert isinstance(place, HubPlace)
+            assert isinstance(place, HubReference)
             assert place.is_folder
             assert spec.condition is not None
         assert not spec.nsfw

@@ -10,7 +10,7 @@ from huggingface_hub import constants, errors
 from plugins_manifest.errors import UserError
 from plugins_manifest.fetch_errors import FetchError
 from plugins_manifest.http.hub_errors import translate
-from plugins_manifest.schema.references import HubPlace
+from plugins_manifest.schema.references import HubReference
 from plugins_manifest.sources.hub import Hub, HubPin
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import safetensors_bytes
@@ -60,7 +60,7 @@ def hub(server: HubServer, tmp_path: Path) -> Hub:
 
 
 def find(hub: Hub, path: str, *, revision: str | None = COMMIT, name: str = "owner/net") -> HubPin:
-    return hub.find(HubPlace(name, revision, path), what="plugin 'p'")
+    return hub.find(HubReference(name, revision, path), what="plugin 'p'")
 
 
 def refused(hub: Hub, path: str, **place: str) -> UserError:

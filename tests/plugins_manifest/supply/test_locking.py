@@ -18,7 +18,7 @@ from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
 from plugins_manifest.supply.locking import Outcome, lock_manifest
-from plugins_manifest.supply.resolve import Supply
+from plugins_manifest.supply.resolve import PluginFetcher
 from plugins_manifest.supply.verify import verify
 from tests.plugins_manifest.servers import (
     SIGNATURE,
@@ -67,7 +67,7 @@ def run(world: World, store: Store) -> Locker:
     world.add(1, 10, CONTENT)
 
     def lock(manifest: Manifest, old: Lock | None = None, **choices: Any) -> Outcome:
-        supply: Supply = choices.pop("supply", None) or world.supply(store)
+        supply: PluginFetcher = choices.pop("supply", None) or world.supply(store)
         with supply.client:
             return lock_manifest(supply, manifest, old=old, locate=locate, **choices)
 
