@@ -18,7 +18,6 @@ PACKAGES = (
     *("xbench", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors"),
     *("numpy", "scipy", "pandas", "pyarrow", "open_clip_torch", "opencv-python-headless"),
 )
-DEVICES = ("auto", "cpu", "cuda", "mps")
 _GIT_TIMEOUT_SECONDS = 5
 
 

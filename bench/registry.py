@@ -7,13 +7,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from bench.errors import UserError, unknown_name
-from plugins_manifest.references import NETWORK_SCHEMES
-from plugins_manifest.schema import KnownNames
+from plugins_manifest.schema.manifest import KnownNames
+from plugins_manifest.schema.references import NETWORK_SCHEMES
 from runners.base import SAMPLERS, Method
 
 Group = Literal["methods", "metrics", "families", "sources"]
 DETECTORS = ("canny", "mask", "tile")  # that need no weights
-# made where their networks' weights are (metrics/detectors.py); else their images come with cases
+# made where their networks' weights are (metrics/condition/detectors.py); else the images come
+# with the cases
 _BY_NETWORK = ("depth", "hed", "lineart", "openpose", "seg", "softedge")
 # of these the finished images always come with the cases
 _FINISHED_ONLY = (

@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from bench import provenance
-from bench.audit import AuditBook
-from bench.cache import ImageCache, render_context
-from bench.condition_work import make_slow_conditions
-from bench.conditions import ConditionSet
-from bench.cost import estimate
 from bench.errors import UserError
-from bench.execute import Execution, Stopwatch, finished_trials
-from bench.interrupt import Interrupts, watched_interrupts
-from bench.modes import metrics_asked
-from bench.outlook import Need, outline
-from bench.plan import Plan, make_plan
-from bench.preflight import check_room, preflight
+from bench.plan.condition_work import make_slow_conditions
+from bench.plan.conditions import ConditionSet
+from bench.plan.cost import estimate
+from bench.plan.metrics import metrics_asked
+from bench.plan.missing import MissingItem, outline
+from bench.plan.plan import Plan, make_plan
+from bench.plan.preflight import check_room, preflight
+from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
+from bench.plan.selection import Selection
 from bench.preload import preload
 from bench.registry import find_method, installed, known_names
-from bench.renderer import FamilyRenderer
-from bench.resume import check_identity, find_finished, locked_manifest, plan_key
-from bench.rows import records
-from bench.selection import Selection
-from bench.store import RunStore
-from plugins_manifest.load import load_manifest
-from plugins_manifest.schema import Manifest
+from bench.render.audit import LoadAudit
+from bench.render.execute import Execution, Stopwatch, finished_trials
+from bench.render.family import FamilyRenderer
+from bench.render.interrupts import Interrupts, watched_interrupts
+from bench.store.image_cache import ImageCache, render_context
+from bench.store.rows import records
+from bench.store.run_store import RunStore
+from plugins_manifest.schema.load import load_manifest
+from plugins_manifest.schema.manifest import Manifest
 
 _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
@@ -81,7 +81,7 @@ def plan_run(request: RunRequest) -> Plan:
     return make_plan(manifest, request.selection, _conditions(manifest, None))
 
 
-def look_ahead(request: RunRequest) -> tuple[Plan, list[Need]]:
+def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
     """The plan with what the run would want that is not here yet; asks no network.
 
     With `only`, everything must be here: ids of trials depend on it.
@@ -279,7 +279,7 @@ class _Run:
         context = render_context(dtype=dtype, device_kind=device)
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
-        audits = AuditBook(
+        audits = LoadAudit(
             self.store,
             model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
             kept=None if cache is None else cache.audits,
@@ -301,7 +301,7 @@ class _Run:
     def _judge(self, manifest: Manifest) -> None:
         """Score, summarise, report."""
         started = time.perf_counter()
-        from bench.judge import score, write_tables
+        from bench.scoring.suite import score, write_tables
 
         self.clock.metrics += time.perf_counter() - started  # torch, where nothing was rendered
         mode = self.request.selection.apply(manifest).mode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from leaderboard.address import tell_page
+from leaderboard.ui.address import tell_page
 from leaderboard.views import compare, handover, overview, plugin, provenance, study, tradeoff
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")

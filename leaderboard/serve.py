@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
-from leaderboard.sources import RESULTS_VARIABLE
+from leaderboard.data.sources import RESULTS_VARIABLE
 
 _VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "study", "provenance")
 _SCRIPT = "app.py"
@@ -39,10 +39,10 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     import streamlit as st
     from starlette.middleware import Middleware
 
-    from leaderboard.headers_web import SecurityHeaders
-    from leaderboard.origin_web import OwnOrigin
-    from leaderboard.pictures_web import picture_routes
-    from leaderboard.votes_web import RaterCookie, study_routes
+    from leaderboard.study.web import RaterCookie, study_routes
+    from leaderboard.web.headers import SecurityHeaders
+    from leaderboard.web.origin import OwnOrigin
+    from leaderboard.web.pictures import picture_routes
 
     if results is not None:
         os.environ[RESULTS_VARIABLE] = results
@@ -67,7 +67,7 @@ def warm_up() -> None:
     Streamlit collects garbage after every run of a page's script: what is loaded here stays as long
     as the server, and is not looked through each time again (100 ms of every click).
     """
-    from leaderboard.sources import current_runs, open_standings
+    from leaderboard.data.sources import current_runs, open_standings
 
     for view in _VIEWS:
         import_module(f"leaderboard.views.{view}")

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metrics import weight_catalog as catalog
 from metrics.base import References, ScoredImage
-from metrics.weight_files import Weights
+from metrics.weights import catalog
+from metrics.weights.files import Weights
 
 DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from metrics import weight_catalog as catalog
 from metrics.base import Better, References, Score, ScoredImage, expect
 from metrics.encoders import Network
+from metrics.weights import catalog
 
 
 @dataclass(frozen=True)

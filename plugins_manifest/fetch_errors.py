@@ -29,7 +29,7 @@ FetchCode = Literal[
     "wrong-hash",
 ]
 # What the fetcher itself tries before it gives up with the error.
-Remedy = Literal["none", "back-off", "fresh-url", "file-id", "mirror", "restart"]
+RetryAdvice = Literal["none", "back-off", "fresh-url", "file-id", "mirror", "restart"]
 
 
 class FetchError(UserError):
@@ -40,11 +40,15 @@ class FetchError(UserError):
         message: str,
         *,
         code: FetchCode,
-        remedy: Remedy = "none",
+        remedy: RetryAdvice = "none",
         wait_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code: FetchCode = code
-        self.remedy: Remedy = remedy
+        self.remedy: RetryAdvice = remedy
         self.wait_seconds = wait_seconds
         self.made_progress = False
+
+
+class HostError(FetchError):
+    """A host that may not or cannot be reached; the message names the host, not the file."""

@@ -54,7 +54,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sha256_of_tree(files: Mapping[str, str]) -> str:
-    """Sha256 of a folder from its files' relative names and sha256s (as runners.fingerprint)."""
+    """Return the sha256 of a folder from its files' names and hashes (as `hash_path`)."""
     digest = hashlib.sha256()
     for name in sorted(files, key=Path):
         digest.update(f"{name}\0{files[name]}\n".encode())

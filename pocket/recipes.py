@@ -197,16 +197,6 @@ def load_vae(side: str, work: Path) -> AutoencoderKL:
     return vae.eval().requires_grad_(False)
 
 
-def base_view_latents(work: Path) -> Latents:
-    """The upgraded model's training pictures as the base model sees them: 64 px, base latents."""
-    pictures = draw_set(UPGRADED_SET, work / "data")
-    path = work / "data" / "z-upgraded-as-base.pt"
-    if not path.exists():
-        small = pictures.downscaled(BASE_SET.size_px)
-        torch.save(encode(load_vae("base", work), small), path)
-    return Latents(torch.load(path, weights_only=True), tokenize(pictures.captions))
-
-
 def upgraded_latents(work: Path) -> Latents:
     """The upgraded model's training pictures in its own latent space."""
     return _latents("upgraded", "upgraded", work)[0]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from plugins_manifest.casts import Cast
-from plugins_manifest.lineup import Stages
+from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.stacks import Stages
 
 if TYPE_CHECKING:
-    from plugins_manifest.schema import Settings
-    from runners.families import Family
+    from plugins_manifest.schema.manifest import Settings
+    from runners.families.family import Family
     from runners.session import GroupSession
 
 DTypeName = Literal["float32", "float16", "bfloat16"]
@@ -162,8 +162,8 @@ class Method(Protocol):
 
     `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
     the trials that use them. Two traits are optional, so that older methods stay methods:
-    `cast` (default "own", see `plugins_manifest.casts`), `uses_upgraded` (default: side "upgraded")
-    and `stage1_mode` (default: that of the settings).
+    `cast` (default "own", see `plugins_manifest.schema.casts`), `uses_upgraded` (default: side
+    "upgraded") and `stage1_mode` (default: that of the settings).
     """
 
     name: str
@@ -178,7 +178,7 @@ class Method(Protocol):
         ...
 
 
-def cast_of(method: Method) -> Cast:
+def arrangement_of(method: Method) -> PluginArrangement:
     """Which plugins a method is rendered with."""
     return getattr(method, "cast", "own")
 
@@ -194,6 +194,18 @@ def uses_upgraded(method: Method) -> bool:
     return bool(getattr(method, "uses_upgraded", method.side == "upgraded"))
 
 
+@dataclass(frozen=True)
+class MapperProblem:
+    """Why a family has no mapper here, and how to get one."""
+
+    what: str
+    how: str
+
+    def __str__(self) -> str:
+        """Return both as one message."""
+        return f"{self.what}: {self.how}"
+
+
 class FamilySource(Protocol):
     """What an entry point of group `xbench.families` names; importing it loads no torch."""
 
@@ -203,8 +215,8 @@ class FamilySource(Protocol):
         """Part name -> sha256 of everything of the family that decides pixels."""
         ...
 
-    def mapper_problem(self, adapter: Path | None) -> str | None:
-        """What a method that needs a mapper lacks here, and how to get it; None where it is."""
+    def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
+        """Return why a method that needs a mapper cannot run; None if there is a mapper."""
         ...
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:

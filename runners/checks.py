@@ -16,8 +16,8 @@ from runners.base import (
     Variant,
     stack_of,
 )
-from runners.families import Family
-from xadapter.handover import pixels_per_latent
+from runners.families.family import Family
+from xadapter.vae import pixels_per_latent
 
 _CONDITION_KINDS = ("controlnet", "t2i-adapter")
 

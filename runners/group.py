@@ -11,8 +11,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import torch
 
-from plugins_manifest.lineup import Stages
-from runners.attachments import Attachment, LoadedPlugin
+from plugins_manifest.schema.stacks import Stages
 from runners.base import (
     METHODS_GROUP,
     PRESET_SEMANTICS,
@@ -28,11 +27,12 @@ from runners.base import (
     stage1_mode_of,
 )
 from runners.checks import check_group
-from runners.families import Family
+from runners.families.family import Family
 from runners.memory import PeakMemory
-from runners.plugins import attach_all, load_plugin
+from runners.passes import SharedWork
+from runners.plugins.attachment import Attachment, LoadedPlugin
+from runners.plugins.load import attach_all, load_plugin
 from runners.session import GroupSession
-from runners.shared import SharedWork
 from xadapter.errors import SettingError
 
 _LOG = logging.getLogger(__name__)

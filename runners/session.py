@@ -18,20 +18,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.attach_inputs import with_attachment
-from runners.attachments import Attachment
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
-from runners.families import Family
-from runners.shared import SharedWork, pass_key
-from xadapter.config import Preset, find_preset
+from runners.families.family import Family
+from runners.passes import SharedWork, pass_key
+from runners.plugins.attach_inputs import with_attachment
+from runners.plugins.attachment import Attachment
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
-from xadapter.handover import Bridge, decode_image, encode_resized, pixels_per_latent, to_uint8
+from xadapter.handover import Stage1
 from xadapter.inputs import base_conditions, upgraded_conditions
 from xadapter.noise import Noise, NoiseSource, generators_from, independent_noise
+from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1
 from xadapter.solvers import shared_schedulers
-from xadapter.starts import Stage1
+from xadapter.vae import Bridge, decode_image, encode_resized, pixels_per_latent, to_uint8
 
 
 def image_seed(case: RenderCase) -> int:

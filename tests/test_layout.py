@@ -17,11 +17,23 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
 TORCH_FREE = (
     *PACKAGES,
-    *("bench.cli", "bench.errors", "bench.plan", "bench.schema", "bench.store", "bench.summary"),
-    *("bench.gate", "bench.gate_report", "bench.policy", "metrics.stats_ratio"),
-    *("leaderboard.votes", "metrics.stats_preference", "metrics.stats_agreement"),
-    *("metrics.stats", "plugins_manifest.cases", "plugins_manifest.load", "pocket.weights"),
-    "runners.base",
+    *(
+        "bench.cli.main",
+        "bench.errors",
+        "bench.plan.plan",
+        "bench.store.schema",
+        "bench.store.run_store",
+        "bench.analysis.summary",
+    ),
+    *("bench.gate.gate", "bench.gate.report", "bench.gate.policy", "metrics.stats.ratio"),
+    *("leaderboard.study.votes", "metrics.stats.preference", "metrics.stats.agreement"),
+    *(
+        "metrics.stats.intervals",
+        "plugins_manifest.cases.cases",
+        "plugins_manifest.schema.load",
+        "pocket.weights",
+    ),
+    *("bench.plan.preflight", "runners.base", "xadapter.layout"),
 )
 
 
@@ -42,7 +54,7 @@ def test_light_modules_leave_torch_out() -> None:
 
 
 def test_help_leaves_torch_out() -> None:
-    code = "import sys\nfrom bench.cli import main\n"
+    code = "import sys\nfrom bench.cli.main import main\n"
     code += "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
     code += "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
     command = [sys.executable, "-c", code]
@@ -85,6 +97,90 @@ def test_whatever_is_imported_is_a_declared_dependency() -> None:
             assert known & (for_tests if folder == "tests" else declared), (folder, name)
 
 
+def sources(*folders: str) -> dict[Path, str]:
+    """The text of every Python file of folders, scripts without an ending included."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*"))]
+    found = {p: p.read_text(encoding="utf-8") for p in paths if p.suffix == ".py"}
+    scripts = {p: p.read_text(encoding="utf-8") for p in paths if p.parent.name == "scripts"}
+    return found | {p: text for p, text in scripts.items() if text.startswith("#!/usr/bin/env py")}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def entry_point_objects() -> set[str]:
+    """`module:name` of every entry point and script of pyproject."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["scripts"], *project["entry-points"].values()]
+    return {target for group in groups for target in group.values()}
+
+
+def imported_modules(path: Path, text: str) -> Iterator[str]:
+    """Modules that a file imports, or names in a string to run them by path or load them late."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value.endswith(".py"):
+                yield f"{module_name(path.parent)}.{node.value.removesuffix('.py')}"
+            elif path.is_relative_to(ROOT / "metrics"):  # `Network.module`
+                yield f"metrics.networks.{node.value}"
+
+
+def test_every_module_is_imported_an_entry_point_or_run_by_a_name_in_the_code():
+    found = {target.partition(":")[0] for target in entry_point_objects()}
+    for path, text in sources(*PACKAGES, "scripts").items():
+        found |= set(imported_modules(path, text)) - {module_name(path)}
+    modules = {module_name(path) for path in sources(*PACKAGES) if path.stem != "__init__"}
+    assert len(modules) > 100 and sorted(modules - found) == []
+
+
+def names_used(text: str) -> set[str]:
+    """Identifiers that a file reads or imports, and names that `__init__` modules list."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found.add(node.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= {word for word in [node.value] if word.isidentifier() and not word.islower()}
+    return found
+
+
+def definitions(text: str) -> Iterator[str]:
+    """Functions, classes and constants of a module; what a decorator registers is used by it."""
+    for node in ast.parse(text).body:
+        is_called = isinstance(node, ast.FunctionDef) and node.decorator_list
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not is_called:
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def test_nothing_is_defined_for_tests_alone():
+    texts = sources(*PACKAGES, "scripts")
+    used = {path: names_used(text) for path, text in texts.items()}
+    everywhere = set[str]().union(*used.values())
+    everywhere |= {target.partition(":")[2] for target in entry_point_objects()}
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]:
+        code = re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), re.DOTALL)
+        everywhere |= set(re.findall(r"\w+", " ".join(code)))
+    unused = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(*PACKAGES)
+        for name in definitions(texts[path])
+        if name not in (used[path] if name.startswith("_") else everywhere)
+        and not re.fullmatch(r"__\w+__", name)
+    ]
+    assert unused == []
+
+
 @pytest.mark.parametrize("group", ["xbench.methods", "xbench.metrics", "xbench.families"])
 def test_every_registered_extension_loads(group: str) -> None:
     found = entry_points(group=group)
@@ -112,7 +208,7 @@ def test_modules_and_functions_stay_small() -> None:
 
 @pytest.mark.slow
 def test_help_answers_in_half_a_second() -> None:
-    command = [sys.executable, "-m", "bench.cli", "--help"]
+    command = [sys.executable, "-m", "bench.cli.main", "--help"]
     seconds = []
     for _ in range(5):
         started = time.perf_counter()

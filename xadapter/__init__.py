@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xadapter.load import load_mapper
     from xadapter.mapper import Mapper
     from xadapter.pipeline import XAdapter
     from xadapter.solvers import shared_schedulers
-    from xadapter.weights import load_mapper
 
 __all__ = ["Mapper", "XAdapter", "load_mapper", "shared_schedulers"]
 
 _HOMES = {
     "Mapper": "xadapter.mapper",
     "XAdapter": "xadapter.pipeline",
-    "load_mapper": "xadapter.weights",
+    "load_mapper": "xadapter.load",
     "shared_schedulers": "xadapter.solvers",
 }
 

@@ -1,153 +1,180 @@
-"""The hand-over between the stages: stage-1 latents become a noisy latent of the upgraded model.
+"""Where stage 2 begins: the ways to make its first latents.
 
-Source: X-Adapter, arXiv 2312.02238, two-stage denoising (decode with the base VAE, encode with
-the upgraded VAE). Legend: b images, c channels, h height, w width; images are float32 in [-1, 1].
+Source: X-Adapter, arXiv 2312.02238, two-stage denoising. "full" (what the released code does)
+denoises the base latent to the end and noises it again; "truncated" (what the paper says) converts
+the noisy base latent at t0. Legend: b images, c channels, h height, w width; latents are float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-Resize = Callable[[Tensor, int, int], Tensor]
-
-
-def resize_float(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
-    """Bicubic, antialiased, in float: [b, 3, h, w] -> [b, 3, height_px, width_px]."""
-    if image_bchw.shape[-2:] == (height_px, width_px):
-        return image_bchw
-    return F.interpolate(
-        image_bchw, size=(height_px, width_px), mode="bicubic", antialias=True, align_corners=False
-    )
-
-
-def resize_8bit(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
-    """The released code's: round to 8 bit (half to even), resize with PIL's bicubic, back."""
-    resized = []
-    for pixels in to_uint8(image_bchw):
-        picture = Image.fromarray(pixels).resize((width_px, height_px), Image.Resampling.BICUBIC)
-        resized.append(np.asarray(picture))
-    stacked = torch.from_numpy(np.stack(resized)).to(image_bchw.device)
-    return stacked.permute(0, 3, 1, 2).float() / 255.0 * 2.0 - 1.0
-
-
-def to_uint8(image_bchw: Tensor) -> np.ndarray:
-    """[b, 3, h, w] in [-1, 1] -> uint8 [b, h, w, 3], clamped, rounded half to even."""
-    unit = (image_bchw.float() / 2 + 0.5).clamp(0, 1)
-    return (unit.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
-
-
-def to_pil(image_bchw: Tensor) -> list[Image.Image]:
-    """[b, 3, h, w] in [-1, 1] -> b RGB pictures."""
-    return [Image.fromarray(pixels) for pixels in to_uint8(image_bchw)]
-
-
-@contextmanager
-def in_range(vae: Any) -> Iterator[Any]:
-    """Run a VAE that overflows in half precision (`force_upcast`) in float32, then put it back."""
-    dtype = vae.dtype
-    half = dtype in (torch.float16, torch.bfloat16)
-    if not (half and getattr(vae.config, "force_upcast", False)):
-        yield vae
-        return
-    vae.to(dtype=torch.float32)
-    try:
-        yield vae
-    finally:
-        vae.to(dtype=dtype)
-
-
-def decode_image(vae: Any, latents_bchw: Tensor) -> Tensor:
-    """Scaled latents -> the decoder's raw output, float32 [b, 3, H, W], about [-1, 1]."""
-    with in_range(vae), torch.no_grad():
-        latents = _unscaled(vae, latents_bchw)
-        return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float()
-
-
-def encode_image(vae: Any, image_bchw: Tensor, posterior_noise_bchw: Tensor) -> Tensor:
-    """Image in [-1, 1] -> scaled latents, a sample of the posterior made with the given noise."""
-    with in_range(vae), torch.no_grad():
-        image = image_bchw.to(device=vae.device, dtype=vae.dtype)
-        posterior = vae.encode(image, return_dict=False)[0]
-        mean, std = posterior.mean.float(), posterior.std.float()
-    return _scaled(vae, mean + std * posterior_noise_bchw.to(mean.device))
-
-
-def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor] | None:
-    mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
-    if mean is None or std is None:
-        return None
-    return (
-        torch.tensor(mean, device=like.device, dtype=like.dtype).view(1, -1, 1, 1),
-        torch.tensor(std, device=like.device, dtype=like.dtype).view(1, -1, 1, 1),
-    )
-
-
-def _scaled(vae: Any, latents: Tensor) -> Tensor:
-    statistics = _statistics(vae, latents)
-    if statistics is None:
-        return latents * vae.config.scaling_factor
-    mean, std = statistics
-    return (latents - mean) * vae.config.scaling_factor / std
-
-
-def _unscaled(vae: Any, latents: Tensor) -> Tensor:
-    statistics = _statistics(vae, latents)
-    if statistics is None:
-        return latents / vae.config.scaling_factor
-    mean, std = statistics
-    return latents * std / vae.config.scaling_factor + mean
+from xadapter.denoiser import Denoiser
+from xadapter.errors import SettingError
+from xadapter.presets import CORRECTED, Preset
+from xadapter.solvers import input_scale, noised, start_scale, trajectory_from
+from xadapter.vae import Bridge, cross_bridge
 
 
 @dataclass(frozen=True)
-class Bridge:
-    """An image on its way: the base VAE's picture and the upgraded VAE's latents of it.
+class Stage1:
+    """Result of stage 1: final latents [b, c, h, w], snapshots by number of steps taken.
 
-    `image` is float32 [b, 3, H, W] at the base size (clamped to [-1, 1] unless "raw"),
-    `upgraded_latents` [b, c, h, w] scaled, without noise: they serve every t0.
+    `solver` is the base solver as the stage left it.
     """
 
-    image: Tensor
-    upgraded_latents: Tensor
+    latents: Tensor
+    n_steps: int
+    solver: Any
+    snapshots: Mapping[int, Tensor] = field(default_factory=dict)
 
 
-def cross_bridge(
+@dataclass(frozen=True)
+class Stage2Start:
+    """Noisy latents [b, c, h, w] of both sides at the first of the last M timesteps.
+
+    `base` is None where the base model does not run. `base_solver` is what the preset carries over
+    from stage 1 (None: stage 2 builds its own).
+    """
+
+    upgraded: Tensor
+    base: Tensor | None
+    n_steps: int
+    n_last_steps: int
+    base_solver: Any = None
+
+    @property
+    def t0(self) -> float:
+        """Effective share M / N of the schedule that stage 2 runs."""
+        return self.n_last_steps / self.n_steps
+
+
+def hand_over(
+    stage1: Stage1,
+    bridge: Bridge,
+    *,
+    base: Denoiser,
+    upgraded: Denoiser,
+    t0: float,
+    upgraded_noise: Tensor,
+    base_noise: Tensor,
+    preset: Preset = CORRECTED,
+) -> Stage2Start:
+    """Stage-1 mode "full": noise the bridge's clean latents and stage 1's to t0.
+
+    One stage 1 and one bridge serve every t0. Raises `SettingError` for t0 outside (0, 1].
+    """
+    start = sdedit_start(
+        bridge.upgraded_latents,
+        upgraded=upgraded,
+        n_steps=stage1.n_steps,
+        t0=t0,
+        noise=upgraded_noise,
+        preset=preset,
+    )
+    base_latents = _noised_to(
+        base,
+        stage1.latents,
+        noise=base_noise,
+        n_steps=stage1.n_steps,
+        n_last=start.n_last_steps,
+        preset=preset,
+    )
+    solver = preset.carry(stage1.solver)
+    return Stage2Start(start.upgraded, base_latents, stage1.n_steps, start.n_last_steps, solver)
+
+
+def sdedit_start(
+    clean_latents: Tensor,
+    *,
+    upgraded: Denoiser,
+    n_steps: int,
+    t0: float,
+    noise: Tensor,
+    preset: Preset = CORRECTED,
+) -> Stage2Start:
+    """Noise clean upgraded latents to t0, for the upgraded model alone (SDEdit, 2108.01073)."""
+    n_last = preset.n_last_steps(n_steps, t0)
+    latents = _noised_to(
+        upgraded, clean_latents, noise=noise, n_steps=n_steps, n_last=n_last, preset=preset
+    )
+    return Stage2Start(latents, None, n_steps, n_last)
+
+
+def hand_over_truncated(
+    stage1: Stage1,
+    *,
+    base: Denoiser,
+    upgraded: Denoiser,
     base_vae: Any,
     upgraded_vae: Any,
-    base_latents_bchw: Tensor,
-    *,
+    t0: float,
     posterior_noise: Tensor,
-    resize: Resize = resize_float,
-    pixels: Literal["image", "raw"] = "image",
-) -> Bridge:
-    """Decode base latents, resize to the upgraded size, encode with the upgraded VAE.
+    preset: Preset = CORRECTED,
+) -> Stage2Start:
+    """Stage-1 mode "truncated": z_up = E_up(D_base(z_base)) on the noisy latent at t0.
 
-    The upgraded size follows from `posterior_noise` [b, c, h, w]. "image" clamps the decoder's
-    output to [-1, 1]; "raw" does not (noisy latents of the truncated mode).
+    Nothing is noised again, and the base latent goes on as it is. The decoded picture is not
+    clamped. Raises `SettingError` where stage 1 took no snapshot at this t0.
     """
-    image = decode_image(base_vae, base_latents_bchw)
-    if pixels == "image":
-        image = image.clamp(-1, 1)
-    return Bridge(image, encode_resized(upgraded_vae, image, posterior_noise, resize=resize))
+    n_last = preset.n_last_steps(stage1.n_steps, t0)
+    n_done = stage1.n_steps - n_last
+    if n_done not in stage1.snapshots:
+        raise SettingError(
+            f"stage 1 kept no latents after step {n_done} (t0 = {t0}); kept: "
+            f"{sorted(stage1.snapshots)}: name this t0 in run_stage1(snapshots_at=...)"
+        )
+    noisy = stage1.snapshots[n_done]
+    to_unit = {
+        side: _input_scale_at(denoiser, preset, n_steps=stage1.n_steps, n_last=n_last)
+        for side, denoiser in (("base", base), ("upgraded", upgraded))
+    }
+    bridge = cross_bridge(
+        base_vae,
+        upgraded_vae,
+        noisy * to_unit["base"],
+        posterior_noise=posterior_noise,
+        resize=preset.resize,
+        pixels="raw",
+    )
+    return Stage2Start(bridge.upgraded_latents / to_unit["upgraded"], noisy, stage1.n_steps, n_last)
 
 
-def encode_resized(
-    vae: Any, image_bchw: Tensor, posterior_noise: Tensor, *, resize: Resize
+def start_from_noise(
+    *,
+    upgraded: Denoiser,
+    upgraded_noise: Tensor,
+    n_steps: int,
+    base: Denoiser | None = None,
+    base_noise: Tensor | None = None,
+    preset: Preset = CORRECTED,
+) -> Stage2Start:
+    """One-stage mode: no stage 1, both sides start from unit noise and walk the whole schedule."""
+    latents = _first_latents(upgraded, upgraded_noise, n_steps=n_steps, preset=preset)
+    base_latents = None
+    if base is not None and base_noise is not None:
+        base_latents = _first_latents(base, base_noise, n_steps=n_steps, preset=preset)
+    return Stage2Start(latents, base_latents, n_steps, n_steps)
+
+
+def _first_latents(side: Denoiser, noise: Tensor, *, n_steps: int, preset: Preset) -> Tensor:
+    solver = preset.solver(side.scheduler, n_steps, side.device)
+    return noise.to(side.device) * start_scale(solver)
+
+
+def _noised_to(
+    side: Denoiser, latents: Tensor, *, noise: Tensor, n_steps: int, n_last: int, preset: Preset
 ) -> Tensor:
-    """Resize an image to the size of the posterior noise's picture and encode it."""
-    factor = pixels_per_latent(vae)
-    height, width = (side * factor for side in posterior_noise.shape[-2:])
-    return encode_image(vae, resize(image_bchw, height, width), posterior_noise)
+    solver = preset.solver(side.scheduler, n_steps, side.device)
+    walk = trajectory_from(solver, n_steps, first_step=n_steps - n_last)
+    return noised(solver, latents.to(side.device), noise.to(side.device), walk.timesteps[0])
 
 
-def pixels_per_latent(vae: Any) -> int:
-    """Pixels of the picture per side of one latent."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+def _input_scale_at(side: Denoiser, preset: Preset, *, n_steps: int, n_last: int) -> float:
+    solver = preset.solver(side.scheduler, n_steps, side.device)
+    walk = trajectory_from(solver, n_steps, first_step=n_steps - n_last)
+    return input_scale(solver, walk.timesteps[0], like=walk.timesteps)

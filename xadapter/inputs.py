@@ -14,7 +14,7 @@ from torch import Tensor
 from xadapter.denoiser import Conditions
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.handover import pixels_per_latent
+from xadapter.vae import pixels_per_latent
 
 Picture = Image.Image
 

@@ -6,18 +6,15 @@ are those of the released checkpoint. Shape suffixes: b batch, c channels, h hei
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xadapter.errors import MapperFitError
-
-N_BRANCHES = 3
+from xadapter.layout import N_BRANCHES
 
 
 class Doubling(nn.Module):
@@ -123,16 +120,3 @@ class Mapper(ModelMixin, ConfigMixin):
                 x_bchw = block(x_bchw)
             offsets.append(self.zero_out[i](x_bchw))
         return offsets[0], offsets[1], offsets[2]
-
-
-def seed_weights(mapper: Mapper, generator: torch.Generator) -> None:
-    """Draw the weights of a new mapper from `generator` (torch's default law), zeros at the end."""
-    for name, weight in mapper.named_parameters():
-        if name.startswith("zero_out"):
-            nn.init.zeros_(weight)
-            continue
-        owner = mapper.get_submodule(name.rpartition(".")[0])
-        assert isinstance(owner, (nn.Conv2d, nn.ConvTranspose2d))
-        fan_in = owner.weight.shape[1] * owner.weight[0, 0].numel()
-        bound = 1.0 / math.sqrt(fan_in)
-        nn.init.uniform_(weight, -bound, bound, generator=generator)

@@ -60,6 +60,12 @@ def generators_from(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
+def named_generators(seeds: Sequence[int], name: str) -> list[torch.Generator]:
+    """One CPU generator per seed, independent of those of every other name."""
+    own = [hashlib.sha256(f"{name}\0{seed}".encode()).digest() for seed in seeds]
+    return generators_from([int.from_bytes(digest[:8], "big") >> 1 for digest in own])
+
+
 def independent_noise(
     seeds: Sequence[int], name: str, shapes_chw: Sequence[tuple[int, int, int]]
 ) -> tuple[Tensor, ...]:
@@ -67,11 +73,9 @@ def independent_noise(
 
     For passes beside the two stages: what they draw moves none of the stages' numbers.
     """
-    own = [hashlib.sha256(f"{name}\0{seed}".encode()).digest() for seed in seeds]
-    generators = generators_from([int.from_bytes(digest[:8], "big") >> 1 for digest in own])
     images = [
         [torch.randn(shape, generator=generator, dtype=torch.float32) for shape in shapes_chw]
-        for generator in generators
+        for generator in named_generators(seeds, name)
     ]
     return tuple(torch.stack(parts) for parts in zip(*images, strict=True))
 

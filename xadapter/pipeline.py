@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
-from xadapter.config import Preset, find_preset
 from xadapter.denoiser import Control, Denoiser
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.handover import cross_bridge, decode_image, encode_image, to_pil
+from xadapter.handover import Stage2Start, hand_over, hand_over_truncated, start_from_noise
 from xadapter.inputs import (
     Picture,
     Sizes,
@@ -28,13 +27,14 @@ from xadapter.inputs import (
     to_unit_tensor,
     upgraded_conditions,
 )
+from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
-from xadapter.noise import Noise, NoiseSource, generators_from
+from xadapter.noise import Noise, NoiseSource, generators_from, named_generators
+from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1, run_stage2
 from xadapter.sites import check_fit
-from xadapter.solvers import shared_schedulers
-from xadapter.starts import Stage2Start, hand_over, hand_over_truncated, start_from_noise
-from xadapter.weights import load_mapper
+from xadapter.solvers import ReleasedSolver, fresh_solver, shared_schedulers
+from xadapter.vae import cross_bridge, decode_image, encode_image, to_pil
 
 OneOrMany = float | Sequence[float]
 
@@ -99,12 +99,14 @@ class XAdapter:
         source_image: Picture | None = None,
         ip_adapter_image: Picture | None = None,
         stage1: Literal["full", "truncated", "none"] = "full",
+        scheduler: Any = None,
     ) -> Output:
         """Render one picture per seed; a list of prompts gives each seed its own.
 
         `width` and `height` are of the upgraded picture, in px. `t0` is the share of the schedule
         in stage 2; `stage1` "none" starts both models from noise. ControlNets default to those of
-        the base pipeline. Raises `SettingError` for sizes and settings out of range.
+        the base pipeline. `scheduler` is a diffusers scheduler or its class, for both models; by
+        default the upgraded pipeline's. Raises `SettingError` for sizes and settings out of range.
         """
         size = sizes_for(self.base.vae, self.upgraded.vae, height_px=height, width_px=width)
         guidance = Guidance(guidance_scale, guidance_rescale)
@@ -123,6 +125,7 @@ class XAdapter:
         base, upgraded = self._sides(
             _per_seed(prompt if base_prompt is None else base_prompt, len(seeds), "base_prompt"),
             _per_seed(prompt, len(seeds), "prompt"),
+            schedulers=self._schedulers(preset, scheduler),
             negative_prompt=negative_prompt,
             guidance=guidance,
             size_px=(height, width),
@@ -130,18 +133,10 @@ class XAdapter:
             ip_adapter_image=ip_adapter_image,
         )
         noise = self._noise(seeds, size, preset)
-        source = self._encode_source(source_image, size, noise)
-        render = _Render(self, base, upgraded, noise, steps, t0, preset)
-        start, base_images = render.start(stage1, source)
-        latents = run_stage2(
-            upgraded,
-            start,
-            base=base,
-            mapper=self.mapper,
-            adapter_scale=adapter_scale,
-            fusion=fusion,
-            preset=preset,
-        )
+        generators = named_generators(seeds, "solver steps")
+        render = _Render(self, base, upgraded, noise, steps, t0, preset, generators)
+        start, base_images = render.start(stage1, self._encode_source(source_image, size, noise))
+        latents = render.finish(start, adapter_scale=adapter_scale, fusion=fusion)
         images = to_pil(decode_image(self.upgraded.vae, latents))
         return Output(images, latents, base_images, start.t0)
 
@@ -151,18 +146,27 @@ class XAdapter:
             upgraded_chw=(self.upgraded.unet.config.in_channels, *size.upgraded_latent),
         )
 
+    def _schedulers(self, preset: Preset, chosen: Any) -> tuple[Any, Any]:
+        if preset.solver is not fresh_solver:
+            if chosen is not None:
+                raise SettingError(
+                    f"the preset {self.preset!r} brings its own solver: leave `scheduler` out"
+                )
+            chosen = ReleasedSolver
+        return shared_schedulers(self.base.scheduler, self.upgraded.scheduler, solver_class=chosen)
+
     def _sides(
         self,
         base_prompts: Sequence[str],
         prompts: Sequence[str],
         *,
+        schedulers: tuple[Any, Any],
         negative_prompt: str | None,
         guidance: Guidance,
         size_px: tuple[int, int],
         controls: tuple[Control, ...],
         ip_adapter_image: Picture | None,
     ) -> tuple[Denoiser, Denoiser]:
-        schedulers = shared_schedulers(self.base.scheduler, self.upgraded.scheduler)
         base_text = base_conditions(
             self.base, base_prompts, negative_prompt, guidance, ip_adapter_image
         )
@@ -216,6 +220,7 @@ class _Render:
     n_steps: int
     t0: float
     preset: Preset
+    step_generators: Sequence[Generator]
 
     def start(
         self, mode: Literal["full", "truncated", "none"], source: Tensor | None
@@ -239,6 +244,7 @@ class _Render:
             preset=self.preset,
             source=source,
             snapshots_at=(self.t0,) if mode == "truncated" else (),
+            step_generators=self.step_generators,
         )
         vaes = (self.joined.base.vae, self.joined.upgraded.vae)
         if mode == "truncated":
@@ -270,6 +276,19 @@ class _Render:
             preset=self.preset,
         )
         return start, to_pil(bridge.image)
+
+    def finish(self, start: Stage2Start, *, adapter_scale: float, fusion: float | None) -> Tensor:
+        """Run stage 2; return the upgraded model's final latents."""
+        return run_stage2(
+            self.upgraded,
+            start,
+            base=self.base,
+            mapper=self.joined.mapper,
+            adapter_scale=adapter_scale,
+            fusion=fusion,
+            preset=self.preset,
+            step_generators=self.step_generators,
+        )
 
 
 def _batched(controls: tuple[Control, ...], n_images: int) -> tuple[Control, ...]:

@@ -13,19 +13,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xadapter.config import SOUND, Preset
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.mapper import Mapper
-from xadapter.solvers import Walk, noised, seeded, shared_grid, start_scale, walk_from
-from xadapter.starts import (
+from xadapter.handover import (
     Stage1,
     Stage2Start,
     hand_over,
     hand_over_truncated,
     sdedit_start,
     start_from_noise,
+)
+from xadapter.mapper import Mapper
+from xadapter.presets import CORRECTED, Preset
+from xadapter.solvers import (
+    Trajectory,
+    noised,
+    shared_grid,
+    start_scale,
+    trajectory_from,
+    with_generators,
 )
 from xadapter.taps import capture, inject
 
@@ -70,7 +77,7 @@ def run_stage1(
     noise_bchw: Tensor,
     *,
     n_steps: int,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
     source: Tensor | None = None,
     snapshots_at: Collection[float] = (),
     observer: Observer | None = None,
@@ -89,7 +96,7 @@ def run_stage1(
     else:
         latents = noised(solver, source.to(base.device), noise, solver.timesteps[0])
     wanted = {n_steps - preset.n_last_steps(n_steps, t0) for t0 in snapshots_at}
-    walk = seeded(walk_from(solver, n_steps), step_generators)
+    walk = with_generators(trajectory_from(solver, n_steps), step_generators)
     latents, snapshots = _walk_alone(base, walk, latents, observer=observer, wanted=wanted)
     return Stage1(latents, n_steps, solver, snapshots)
 
@@ -99,7 +106,7 @@ def run_alone(
     noise_bchw: Tensor,
     *,
     n_steps: int,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
     observer: Observer | None = None,
     step_generators: Generators = None,
 ) -> Tensor:
@@ -116,7 +123,7 @@ def run_alone(
 
 def _walk_alone(
     denoiser: Denoiser,
-    walk: Walk,
+    walk: Trajectory,
     latents: Tensor,
     *,
     observer: Observer | None,
@@ -137,7 +144,7 @@ def _walk_alone(
 
 
 def _predict(
-    denoiser: Denoiser, walk: Walk, latents: Tensor, timestep: Tensor, index: int
+    denoiser: Denoiser, walk: Trajectory, latents: Tensor, timestep: Tensor, index: int
 ) -> Tensor:
     scaled = walk.solver.scale_model_input(latents, timestep)
     step = walk.first_step + index // walk.solver.order
@@ -145,7 +152,7 @@ def _predict(
 
 
 @dataclass(frozen=True)
-class Adapter:
+class MapperStrength:
     """The mapper and how strongly it acts: offsets times `scale`; `fusion` None adds them."""
 
     mapper: Mapper
@@ -161,7 +168,7 @@ def run_stage2(
     mapper: Mapper | None = None,
     adapter_scale: float = 1.0,
     fusion: float | None = None,
-    preset: Preset = SOUND,
+    preset: Preset = CORRECTED,
     observer: Observer | None = None,
     step_generators: Generators = None,
 ) -> Tensor:
@@ -174,7 +181,7 @@ def run_stage2(
     """
     n_steps, first = start.n_steps, start.n_steps - start.n_last_steps
     solver = preset.solver(upgraded.scheduler, n_steps, upgraded.device)
-    walk = seeded(walk_from(solver, n_steps, first_step=first), step_generators)
+    walk = with_generators(trajectory_from(solver, n_steps, first_step=first), step_generators)
     latents = start.upgraded.to(upgraded.device)
     if mapper is None:
         return _walk_alone(upgraded, walk, latents, observer=observer)[0]
@@ -182,37 +189,37 @@ def run_stage2(
         raise SettingError("a mapper needs the base side: give base and a start with base latents")
     base_walk = _base_walk(base, start, preset, step_generators)
     shared_grid(base_walk.solver.timesteps, solver.timesteps)
-    adapter = Adapter(mapper, adapter_scale, fusion)
-    pair = _Pair(base, base_walk, upgraded, walk, adapter)
+    adapter = MapperStrength(mapper, adapter_scale, fusion)
+    pair = _JointModels(base, base_walk, upgraded, walk, adapter)
     return _walk_together(pair, start.base.to(base.device), latents, observer=observer)
 
 
 def _base_walk(
     base: Denoiser, start: Stage2Start, preset: Preset, step_generators: Generators
-) -> Walk:
+) -> Trajectory:
     n_steps, first = start.n_steps, start.n_steps - start.n_last_steps
     solver = start.base_solver
     if solver is None:
         solver = preset.solver(base.scheduler, n_steps, base.device)
-        walk_from(solver, n_steps, first_step=first)
+        trajectory_from(solver, n_steps, first_step=first)
     else:
         solver = preset.carry(solver)
     timesteps = preset.base_steps(solver.timesteps, start.n_last_steps, solver.order)
     position = first if preset.window == "continued" else 0
-    return seeded(Walk(solver, timesteps, n_steps, position), step_generators)
+    return with_generators(Trajectory(solver, timesteps, n_steps, position), step_generators)
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _JointModels:
     base: Denoiser
-    base_walk: Walk
+    base_walk: Trajectory
     upgraded: Denoiser
-    walk: Walk
-    adapter: Adapter
+    walk: Trajectory
+    adapter: MapperStrength
 
 
 def _walk_together(
-    pair: _Pair, base_latents: Tensor, latents: Tensor, *, observer: Observer | None
+    pair: _JointModels, base_latents: Tensor, latents: Tensor, *, observer: Observer | None
 ) -> Tensor:
     grids = zip(pair.base_walk.timesteps, pair.walk.timesteps, strict=True)
     with torch.no_grad():
@@ -241,7 +248,7 @@ def _walk_together(
     return latents
 
 
-def _offsets(pair: _Pair, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _offsets(pair: _JointModels, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The mapper's offsets, scaled, with one row per row of the upgraded call.
 
     Guidance on one side only (ours): the conditional half serves an unguided upgraded model, and

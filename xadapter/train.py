@@ -43,7 +43,7 @@ from xadapter.loss import (
     typical_weights,
 )
 from xadapter.mapper import Mapper
-from xadapter.settings import TrainSettings, learning_rate_at
+from xadapter.train_settings import TrainSettings, learning_rate_at
 
 __all__ = ["TrainResult", "TrainSettings", "UpgradedText", "train_mapper"]
 

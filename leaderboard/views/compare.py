@@ -5,10 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from bench.rows import Row
-from leaderboard.catalog import Run
-from leaderboard.charts import difference_chart
-from leaderboard.differences import (
+from bench.store.rows import Row
+from leaderboard.data.catalog import Run
+from leaderboard.data.sources import current_runs
+from leaderboard.data.tables import RunTables
+from leaderboard.escape import literal, one_line
+from leaderboard.figures.charts import difference_chart
+from leaderboard.figures.differences import (
     FUNCTION,
     Verdict,
     common_methods,
@@ -19,13 +22,10 @@ from leaderboard.differences import (
     plugin_differences,
     worst_pairs,
 )
-from leaderboard.numbers import interval, number
-from leaderboard.page import NO_RUNS, choose_run, heading, tell_problems
-from leaderboard.pictures_web import What, picture_address
-from leaderboard.plain import literal, one_line
-from leaderboard.selection import choose_one, choose_page
-from leaderboard.sources import current_runs
-from leaderboard.tables import RunTables
+from leaderboard.ui.numbers import interval, number
+from leaderboard.ui.page import NO_RUNS, choose_run, heading, tell_problems
+from leaderboard.ui.selection import choose_one, choose_page
+from leaderboard.web.pictures import What, picture_address
 
 _N_WORST = 8
 _PLUGINS_PER_PAGE = 25

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.rows import Row
-from leaderboard.charts import curve_chart
-from leaderboard.curves import curve_rows, metrics_of, recommendations
-from leaderboard.numbers import interval, number
-from leaderboard.page import choose_plugin, heading
-from leaderboard.plain import literal, one_line
-from leaderboard.settings import setting_label
-from leaderboard.tables import RunTables
+from bench.store.rows import Row
+from leaderboard.data.tables import RunTables
+from leaderboard.escape import literal, one_line
+from leaderboard.figures.arms import setting_label
+from leaderboard.figures.charts import curve_chart
+from leaderboard.figures.curves import curve_rows, metrics_of, recommendations
+from leaderboard.ui.numbers import interval, number
+from leaderboard.ui.page import choose_plugin, heading
 
 _FIRST_METRICS = 4
 

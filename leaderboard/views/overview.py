@@ -7,15 +7,15 @@ import io
 import pandas as pd
 import streamlit as st
 
-from bench.rows import records
-from leaderboard.address import site_address
-from leaderboard.charts import score_chart
-from leaderboard.numbers import ends, interval, known
-from leaderboard.page import NO_RUNS, heading, tell_problems
-from leaderboard.plain import literal, one_line
-from leaderboard.selection import choose_some
-from leaderboard.sources import current_runs, open_standings
-from leaderboard.standings import as_csv, matching, method_rows, ranked
+from bench.store.rows import records
+from leaderboard.data.sources import current_runs, open_standings
+from leaderboard.escape import literal, one_line
+from leaderboard.figures.charts import score_chart
+from leaderboard.figures.standings import as_csv, matching, method_rows, ranked
+from leaderboard.ui.address import site_address
+from leaderboard.ui.numbers import ends, interval, known
+from leaderboard.ui.page import NO_RUNS, heading, tell_problems
+from leaderboard.ui.selection import choose_some
 
 _FILTERS = {
     "run": "Run",

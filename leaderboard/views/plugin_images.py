@@ -7,10 +7,13 @@ from typing import Literal
 
 import streamlit as st
 
-from bench.rows import Row
-from leaderboard.catalog import Run
-from leaderboard.curves import metrics_of
-from leaderboard.gallery import (
+from bench.store.rows import Row
+from leaderboard.data.catalog import Run
+from leaderboard.data.tables import RunTables
+from leaderboard.escape import literal, one_line
+from leaderboard.figures.arms import Setting, settings_of
+from leaderboard.figures.curves import metrics_of
+from leaderboard.figures.gallery import (
     Scene,
     case_ids,
     count_images,
@@ -22,13 +25,10 @@ from leaderboard.gallery import (
     scores_of,
     seeds_of,
 )
-from leaderboard.numbers import number
-from leaderboard.pictures_web import picture_address
-from leaderboard.plain import literal, one_line
-from leaderboard.selection import choose_one, choose_page, choose_some
-from leaderboard.settings import Setting, settings_of
-from leaderboard.slider import compare_pictures
-from leaderboard.tables import RunTables
+from leaderboard.ui.numbers import number
+from leaderboard.ui.selection import choose_one, choose_page, choose_some
+from leaderboard.ui.slider import compare_pictures
+from leaderboard.web.pictures import picture_address
 
 _CELL_PX = 124
 _N_EXTREMES = 6

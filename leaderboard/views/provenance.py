@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from leaderboard.page import choose_run, heading, tell_problems
-from leaderboard.plain import one_line
-from leaderboard.repeat import commands_of, facts_of, group_of
+from leaderboard.escape import one_line
+from leaderboard.figures.provenance import commands_of, facts_of, group_of
+from leaderboard.ui.page import choose_run, heading, tell_problems
 
 _GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
 

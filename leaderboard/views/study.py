@@ -10,16 +10,13 @@ from typing import Any, Literal
 import streamlit as st
 
 from bench.errors import UserError
-from leaderboard.address import site_address
-from leaderboard.plain import literal
-from leaderboard.views.study_results import show_results
-from leaderboard.votes import Rating, Vote
-from leaderboard.votes_design import Study
-from leaderboard.votes_home import COOKIE, Voting, voting
-from leaderboard.votes_pictures import N_EXAMPLES
-from leaderboard.votes_schema import QUESTIONS, SCALE, Question
-from leaderboard.votes_source import StudySource, study_of, study_sources
-from leaderboard.votes_tasks import (
+from leaderboard.escape import literal
+from leaderboard.study.config import COOKIE, Voting, voting
+from leaderboard.study.design import Study
+from leaderboard.study.pictures import N_EXAMPLES
+from leaderboard.study.runs import StudySource, study_of, study_sources
+from leaderboard.study.schema import QUESTIONS, SCALE, Question
+from leaderboard.study.tasks import (
     Choice,
     PairTask,
     PictureTask,
@@ -27,6 +24,9 @@ from leaderboard.votes_tasks import (
     next_pair,
     next_picture,
 )
+from leaderboard.study.votes import Rating, Vote
+from leaderboard.ui.address import site_address
+from leaderboard.views.study_results import show_results
 
 Part = Literal["Compare", "Rate", "Results"]
 _PARTS: tuple[Part, ...] = ("Compare", "Rate", "Results")

@@ -9,12 +9,11 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from bench.rows import Row, records
-from leaderboard.plain import literal
-from leaderboard.votes import VoteBook
-from leaderboard.votes_design import Study
-from leaderboard.votes_export import rating_table, vote_table
-from leaderboard.votes_results import (
+from bench.store.rows import Row, records
+from leaderboard.escape import literal
+from leaderboard.study.design import Study
+from leaderboard.study.export import rating_table, vote_table
+from leaderboard.study.results import (
     PAPER_FAMILY,
     QuestionResult,
     question_result,
@@ -22,8 +21,9 @@ from leaderboard.votes_results import (
     rating_agreement,
     rating_rows,
 )
-from leaderboard.votes_schema import QUESTIONS, Question
-from metrics.stats import Estimate
+from leaderboard.study.schema import QUESTIONS, Question
+from leaderboard.study.votes import VotesDatabase
+from metrics.stats.intervals import Estimate
 
 _TITLES: dict[Question, str] = {
     "quality": "Image quality",
@@ -33,7 +33,7 @@ _ALL = "all"
 _BLUE = "#0072B2"  # of the Okabe-Ito palette
 
 
-def show_results(book: VoteBook, study: Study) -> None:
+def show_results(book: VotesDatabase, study: Study) -> None:
     """Everything that votes and ratings of a study say."""
     frame = vote_table(book, study_id=study.study_id)
     votes, ratings = records(frame), records(rating_table(book, study_id=study.study_id))

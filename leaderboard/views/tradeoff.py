@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from bench.rows import Row
-from leaderboard.catalog import Run
-from leaderboard.charts import plane_chart
-from leaderboard.numbers import interval
-from leaderboard.page import choose_plugin, heading
-from leaderboard.pictures_web import picture_address
-from leaderboard.plain import literal, one_line
-from leaderboard.plane import ENDS, front_of, plane_rows
+from bench.store.rows import Row
+from leaderboard.data.catalog import Run
+from leaderboard.escape import literal, one_line
+from leaderboard.figures.charts import plane_chart
+from leaderboard.figures.tradeoff import ENDS, front_of, plane_rows
+from leaderboard.ui.numbers import interval
+from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.web.pictures import picture_address
 
 _COLUMNS = {
     "label": "Setting",

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from metrics.networks.files import device, pretrained
-from metrics.weight_files import Weights
+from metrics.weights.files import Weights
 
 
 class PickScoreNetwork:

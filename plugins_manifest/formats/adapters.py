@@ -133,7 +133,7 @@ def _whole_net(
         shown = ", ".join(missing[:_N_SHOWN]) + (", ..." if len(missing) > _N_SHOWN else "")
         problems.append(Problem("missing-key", f"{len(missing)} keys are missing: {shown}"))
     unknown = tuple(key for key in header.tensors if key not in roles)
-    problems += [Problem("unknown-key", f"{key}: no layer of a {kind}") for key in unknown]
+    problems += [Problem("unknown-key", f"{key}: no layer of a {kind}", key) for key in unknown]
     return ParsedPlugin(
         format=layout,
         kind=kind,

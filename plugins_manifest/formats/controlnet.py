@@ -55,7 +55,7 @@ def parse_controlnet(header: Header, table: ModuleTable) -> ParsedPlugin:
         roles[_DIFFERENCE] = "marker"
     problems, base = _problems(header, expected, found, table)
     unknown = tuple(key for key in keys if key not in roles)
-    problems += [Problem("unknown-key", f"{key}: no layer of a ControlNet") for key in unknown]
+    problems += [Problem("unknown-key", f"{key}: no layer of a ControlNet", key) for key in unknown]
     return ParsedPlugin(
         format=layout,
         kind="controlnet",
@@ -82,7 +82,7 @@ def _problems(
         given = header.tensors[found[name]].shape if name in found else shape
         if shape is not None and given != shape:
             message = f"{found[name]} is {list(given or ())}, the base UNet's is {list(shape)}"
-            problems.append(Problem("bad-shape", message))
+            problems.append(Problem("bad-shape", message, found[name]))
     return problems, base
 
 

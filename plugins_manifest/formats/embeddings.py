@@ -63,7 +63,7 @@ def parse_embedding(header: Header, table: ModuleTable) -> ParsedPlugin:
             problems.append(Problem("wrong-base", message))
     problems += token_problems(dict.fromkeys(r for r in roles.values() if r.startswith("emb")))
     unknown = tuple(key for key in header.tensors if key not in roles)
-    problems += [Problem("unknown-key", f"{key}: no part of an embedding") for key in unknown]
+    problems += [Problem("unknown-key", f"{key}: no part of an embedding", key) for key in unknown]
     base = "sdxl" if layout == "embedding-sdxl" else bases.pop() if len(bases) == 1 else "unknown"
     return ParsedPlugin(
         format=layout,
@@ -93,11 +93,11 @@ def _roles(header: Header) -> tuple[dict[str, str], list[Problem], str]:
 
 def _misfit(key: str, info: TensorInfo) -> Problem | None:
     if info.dtype not in FLOATS:
-        return Problem("bad-dtype", f"{key} is of dtype {info.dtype}")
+        return Problem("bad-dtype", f"{key} is of dtype {info.dtype}", key)
     n_vectors = info.shape[0] if len(info.shape) == 2 else 1
     if len(info.shape) not in (1, 2) or not 1 <= n_vectors <= _MAX_VECTORS:
         message = f"{key} is {list(info.shape)}, not 1 to {_MAX_VECTORS} vectors"
-        return Problem("bad-shape", message)
+        return Problem("bad-shape", message, key)
     return None
 
 

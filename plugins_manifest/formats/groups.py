@@ -54,8 +54,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One formula with its keys, before the module is looked up; `param` is weight or bias."""
+    """One formula with its keys, before the module is looked up; `param` is weight or bias.
 
+    `module` is the module's name as written.
+    """
+
+    module: str
     formula: Formula
     parts: Mapping[str, str]
     param: str
@@ -67,17 +71,18 @@ def candidates(
     """The changes that a module's keys make, each complete and of usable dtypes."""
     found, problems = [], []
     for key in group.twice:
-        problems.append(Problem("double-target", f"{key}: a second key for the same part"))
+        problems.append(Problem("double-target", f"{key}: a second key for the same part", key))
     weight = [name for name in group.families if name != ANY and name not in _BIAS]
     if len(weight) > 1:
         listed = " and ".join(sorted(weight))
-        problems.append(Problem("mixed-formulas", f"{group.module}: parts of {listed}"))
+        message = f"{group.module}: parts of {listed}"
+        problems.append(Problem("mixed-formulas", message, group.module))
     elif weight or ANY in group.families:
         parts = {**group.families.get(ANY, {}), **(group.families[weight[0]] if weight else {})}
-        _add(found, problems, _weight_candidate(weight, parts, tensors), group.module)
+        _add(found, problems, _weight_candidate(group.module, weight, parts, tensors), group.module)
     for family, formula in _BIAS.items():
         if family in group.families:
-            candidate = Candidate(FORMULAS[formula], group.families[family], "bias")
+            candidate = Candidate(group.module, FORMULAS[formula], group.families[family], "bias")
             _add(found, problems, candidate, group.module)
     kept = []
     for candidate in found:
@@ -100,14 +105,15 @@ def misfit(
     candidate: Candidate, tensors: Mapping[str, TensorInfo], table: ModuleTable, module: str
 ) -> Problem | None:
     """Why a candidate cannot change its parameter in this model; None where it can."""
-    target = f"{module}.{candidate.param}"
+    target, written = f"{module}.{candidate.param}", candidate.module
     if target not in table:
-        return Problem("unmatched-module", f"{module} has no {candidate.param} in the base model")
+        message = f"{module} has no {candidate.param} in the base model"
+        return Problem("unmatched-module", message, written)
     for part in _SCALARS & candidate.parts.keys():
         if max(tensors[candidate.parts[part]].shape, default=1) != 1:
-            return Problem("bad-shape", f"{candidate.parts[part]} must be one number")
+            return Problem("bad-shape", f"{candidate.parts[part]} must be one number", written)
     message = check_fit(candidate.formula, shapes_of(candidate.parts, tensors), table[target])
-    return None if message is None else Problem("bad-shape", f"{module}: {message}")
+    return None if message is None else Problem("bad-shape", f"{module}: {message}", written)
 
 
 def shapes_of(parts: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> dict[str, Shape]:
@@ -116,7 +122,7 @@ def shapes_of(parts: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> di
 
 
 def _weight_candidate(
-    weight: list[str], parts: dict[str, str], tensors: Mapping[str, TensorInfo]
+    module: str, weight: list[str], parts: dict[str, str], tensors: Mapping[str, TensorInfo]
 ) -> Candidate | str:
     """The one formula of the weight, or the name of it where it is unknown."""
     if not weight:
@@ -125,7 +131,7 @@ def _weight_candidate(
     formula = FORMULAS[name]
     if name == "glora":
         parts = _current_glora(parts, tensors)
-    return Candidate(formula, parts, "weight")
+    return Candidate(module, formula, parts, "weight")
 
 
 def _formula_name(
@@ -167,7 +173,7 @@ def _add(
     found: list[Candidate], problems: list[Problem], candidate: Candidate | str, module: str
 ) -> None:
     if isinstance(candidate, str):
-        problems.append(Problem("missing-part", f"{module}: no parts of {candidate}"))
+        problems.append(Problem("missing-part", f"{module}: no parts of {candidate}", module))
         return
     formula, given = candidate.formula, candidate.parts.keys()
     core = given - formula.optional
@@ -177,10 +183,12 @@ def _add(
     nearest = min(formula.needed, key=lambda needed: (len(needed ^ core), sorted(needed)))
     if missing := sorted(nearest - core):
         listed = ", ".join(missing)
-        problems.append(Problem("missing-part", f"{module}: {formula.name} without {listed}"))
+        message = f"{module}: {formula.name} without {listed}"
+        problems.append(Problem("missing-part", message, module))
     else:
         listed = ", ".join(sorted(core - nearest))
-        problems.append(Problem("mixed-formulas", f"{module}: {formula.name} beside {listed}"))
+        message = f"{module}: {formula.name} beside {listed}"
+        problems.append(Problem("mixed-formulas", message, module))
 
 
 def _wrong_dtypes(candidate: Candidate, tensors: Mapping[str, TensorInfo]) -> list[Problem]:
@@ -189,5 +197,5 @@ def _wrong_dtypes(candidate: Candidate, tensors: Mapping[str, TensorInfo]) -> li
         allowed = _NUMBERS | {"BOOL", "U8", "I8"} if part == "on_input" else FLOATS
         allowed = _NUMBERS if part == "alpha" else allowed
         if tensors[key].dtype not in allowed:
-            problems.append(Problem("bad-dtype", f"{key} is of dtype {tensors[key].dtype}"))
+            problems.append(Problem("bad-dtype", f"{key} is of dtype {tensors[key].dtype}", key))
     return problems

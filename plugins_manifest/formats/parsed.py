@@ -90,10 +90,14 @@ class Header:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something of a file cannot be applied; `reason` is a code of formats/reasons.py."""
+    """Why something of a file cannot be applied; `reason` is a code of formats/reasons.py.
+
+    `subject` is the module or the key that it is about, as the file writes it; "" for the file.
+    """
 
     reason: str
     message: str
+    subject: str = ""
 
     def __iter__(self) -> Iterator[str]:
         """Unpack as (reason, message)."""

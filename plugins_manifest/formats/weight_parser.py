@@ -96,7 +96,7 @@ def _take(reading: _Reading, candidate: Candidate, *, module: str, place: _Place
     problem = misfit(candidate, tensors, place.table, module)
     target = f"{module}.{candidate.param}"
     if problem is None and target in reading.targets:
-        problem = Problem("double-target", f"{target} is changed twice")
+        problem = Problem("double-target", f"{target} is changed twice", candidate.module)
     if problem is not None:
         reading.problems.append(problem)
         return
@@ -136,7 +136,7 @@ def _result(
 def _key_problems(header: Header, reading: _Reading, unknown: tuple[str, ...]) -> Iterable[Problem]:
     for module, nearest in reading.unmatched.items():
         hint = f" (nearest: {', '.join(nearest)})" if nearest else ""
-        yield Problem("unmatched-module", f"{module} is not in the base model{hint}")
+        yield Problem("unmatched-module", f"{module} is not in the base model{hint}", module)
     for key in unknown:
         if split_key(key, header.tensors.keys()) is None:
-            yield Problem("unknown-key", f"{key}: no formula has such a part")
+            yield Problem("unknown-key", f"{key}: no formula has such a part", key)

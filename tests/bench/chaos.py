@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = "pocket-smoke"
@@ -22,7 +22,16 @@ MEASURED = ("seconds", "peak_memory_mib", "origin")
 
 def start_run(out: Path, *, cache: Path, manifest: str = MANIFEST) -> subprocess.Popen[bytes]:
     """Start `xbench run` in a process of its own."""
-    words = [sys.executable, "-m", "bench.cli", "run", "--manifest", manifest, "--out", str(out)]
+    words = [
+        sys.executable,
+        "-m",
+        "bench.cli.main",
+        "run",
+        "--manifest",
+        manifest,
+        "--out",
+        str(out),
+    ]
     return subprocess.Popen(
         words,
         cwd=ROOT,

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.conditions import ConditionSet
-from bench.plan import Plan, make_plan
-from bench.selection import Selection
-from plugins_manifest.load import parse_manifest
-from plugins_manifest.schema import Manifest
+from bench.plan.conditions import ConditionSet
+from bench.plan.plan import Plan, make_plan
+from bench.plan.selection import Selection
+from plugins_manifest.schema.load import parse_manifest
+from plugins_manifest.schema.manifest import Manifest
 from pocket.weights import PARTS, WeightsError, part_path
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.compatibility import write_compatibility
-from bench.files import png_bytes, write_bytes
-from bench.score import score_run
-from bench.store import RunStore, condition_name
-from bench.summary import summarise
-from metrics.condition import edge_f1, edge_iou, mask_iou
-from metrics.distribution import PocketDistance
-from metrics.native import NativeDistance
+from bench.analysis.compatibility import write_compatibility
+from bench.analysis.summary import summarise
+from bench.scoring.score import score_run
+from bench.store.files import png_bytes, write_bytes
+from bench.store.run_store import RunStore, condition_name
+from metrics.condition.overlap import edge_f1, edge_iou, mask_iou
 from metrics.perceptual import PocketLpips
 from metrics.pocket_oracle import PocketOracle, PocketStyleRate
+from metrics.sets.distribution import PocketDistance
+from metrics.sets.run_distance import NativeDistance
 from metrics.style import PocketStyle
 from metrics.text import PocketClip
-from plugins_manifest.cases import Case
+from plugins_manifest.cases.cases import Case
 from pocket import conditions
 from pocket.scenes import Style, caption, render, scene_at
 from tests.metrics.pictures import random_scorer, random_sha256
@@ -205,7 +205,7 @@ def _draw(store: RunStore, trial: dict, case: Case, *, grainy_base: bool = False
     if grainy_base and trial["method"] == "base":
         grain = np.random.default_rng(index).integers(-14, 15, (size_px, size_px, 1))
         picture = (picture + grain).clip(0, 255).astype(np.uint8)
-    path, sha256 = store.write_image(trial["trial_id"], picture)
+    path, sha256 = store.write_image_file(trial["trial_id"], png_bytes(picture))
     return {
         "trial_id": trial["trial_id"],
         "status": "ok",

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.conditions import cover
-from bench.files import read_image
+from bench.plan.conditions import cover
 from bench.run import RunRequest, run_benchmark
-from bench.score import read_scores
-from bench.store import RunStore
-from metrics import detectors
-from plugins_manifest.coco import read_captions
+from bench.scoring.score import read_scores
+from bench.store.files import read_image
+from bench.store.run_store import RunStore
+from metrics.condition import detectors
+from plugins_manifest.cases.coco import read_captions
 
 ROOT = Path(__file__).parents[2]
 COCO = Path(os.environ.get("XBENCH_COCO", ROOT / ".." / "shared" / "data" / "coco"))

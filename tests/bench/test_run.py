@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import main
-from bench.store import RunStore
+from bench.cli.main import main
+from bench.store.run_store import RunStore
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_run_writes_every_promised_file(finished: Path) -> None:
 
 def test_finished_run_is_found_finished_without_torch(finished: Path) -> None:
     code = (
-        "import sys, time\nfrom bench.cli import main\n"
+        "import sys, time\nfrom bench.cli.main import main\n"
         f"try: main(['run', '--manifest', 'pocket-smoke', '--out', {str(finished)!r}])\n"
         "except SystemExit as e: assert e.code in (0, None)\n"
         "print('torch' in sys.modules, time.process_time())"
@@ -85,7 +85,7 @@ def test_other_manifest_into_the_folder_is_refused(finished: Path) -> None:
 
 def test_second_run_into_the_folder_is_refused(finished: Path) -> None:
     code = (
-        "import sys\nfrom bench.store import RunStore\n"
+        "import sys\nfrom bench.store.run_store import RunStore\n"
         f"with RunStore({str(finished)!r}).lock():\n print('locked', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
@@ -141,7 +141,7 @@ def test_interrupted_run_keeps_what_it_has_and_says_so(tmp_path: Path) -> None:
     words = ["run", "--manifest", "pocket-smoke", "--out", str(out)]
     code = (  # a shell may have told its children to ignore Ctrl-C
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from bench.cli import main\nmain({words!r})"
+        f"from bench.cli.main import main\nmain({words!r})"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.conditions import ConditionSet
 from bench.errors import UserError
-from bench.execute import Execution
-from bench.files import png_bytes, write_bytes
-from bench.gallery import read_gallery
-from bench.plan import Plan
-from bench.preflight import preflight
-from bench.resume import locked_manifest
+from bench.plan.conditions import ConditionSet
+from bench.plan.plan import Plan
+from bench.plan.preflight import preflight
+from bench.plan.resume import locked_manifest
+from bench.plan.selection import Selection
+from bench.render.execute import Execution
 from bench.run import RunRequest, run_benchmark
-from bench.selection import Selection
-from bench.store import RunStore
-from metrics.condition import edge_f1, mask_iou
+from bench.scoring.images import read_images
+from bench.store.files import png_bytes, write_bytes
+from bench.store.run_store import RunStore
+from metrics.condition.overlap import edge_f1, mask_iou
 from metrics.style import PocketStyle
-from plugins_manifest.cases import Case
-from plugins_manifest.load import load_manifest, parse_manifest
-from plugins_manifest.lock import Lock, LockedPlugin, Origin, write_lock
-from plugins_manifest.schema import Manifest
+from plugins_manifest.cases.cases import Case
+from plugins_manifest.lock.lock import Lock, LockedPlugin, Origin, write_lock
+from plugins_manifest.schema.load import load_manifest, parse_manifest
+from plugins_manifest.schema.manifest import Manifest
 from runners.base import RenderCase, Stack
 from tests.bench.conftest import SMALL, Painter, plan_of
 
@@ -69,8 +69,8 @@ def test_a_stack_is_a_row_of_its_own_and_plain_plugins_keep_their_ids(
 
 def test_each_member_has_its_weight_and_its_condition(stacked: Manifest) -> None:
     plan = plan_of(stacked)
-    assert [file.weight for file in plan.files(plan.lineups["own"]["nets"])] == [0.5, 0.25]
-    assert [file.weight for file in plan.files(plan.lineups["own"]["styles"])] == [1.0, 0.5]
+    assert [file.weight for file in plan.files(plan.plugin_sets["own"]["nets"])] == [0.5, 0.25]
+    assert [file.weight for file in plan.files(plan.plugin_sets["own"]["styles"])] == [1.0, 0.5]
     trial = of(plan, "nets")[0]
     case_id = trial.case_id
     assert json.loads(trial.conditions) == {
@@ -167,7 +167,7 @@ def test_the_renderer_gets_every_plugin_with_its_condition(
 
 def test_every_condition_of_a_stack_is_measured(stacked: Manifest, tmp_path: Path) -> None:
     store, _ = execute(plan_of(stacked), tmp_path / "run")
-    images = {i.plugin: i for i in read_gallery(store).images() if i.method == "base"}
+    images = {i.plugin: i for i in read_images(store).images() if i.method == "base"}
     asked = {
         metric.name: {name for name, image in images.items() if metric.applies_to(image)}
         for metric in (edge_f1(), mask_iou(), PocketStyle())
@@ -185,7 +185,7 @@ def test_every_condition_of_a_stack_is_measured(stacked: Manifest, tmp_path: Pat
 
 def test_a_remix_is_compared_with_its_own_floor(stacked: Manifest, tmp_path: Path) -> None:
     store, _ = execute(plan_of(stacked), tmp_path / "run")
-    gallery = read_gallery(store)
+    gallery = read_images(store)
     floors = {}
     for image in gallery.images():
         if image.method == "xadapter":

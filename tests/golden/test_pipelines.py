@@ -24,9 +24,8 @@ from tests.golden.conftest import (
     require,
     worst,
 )
-from xadapter.config import Preset, find_preset
-from xadapter.handover import cross_bridge, decode_image, encode_image, resize_8bit, to_uint8
 from xadapter.noise import Noise, NoiseSource, generators_from
+from xadapter.presets import Preset, find_preset
 from xadapter.sampling import (
     Conditions,
     Control,
@@ -38,6 +37,7 @@ from xadapter.sampling import (
     run_stage1,
     run_stage2,
 )
+from xadapter.vae import cross_bridge, decode_image, encode_image, resize_8bit, to_uint8
 
 
 @cache

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.files import png_bytes, write_bytes, write_json
-from bench.store import RunStore
+from bench.store.files import png_bytes, write_bytes, write_json
+from bench.store.run_store import RunStore
 
 METHODS = {"base": [None], "floor": [None], "sdedit": [0.5, 0.9], "xadapter": [0.5, 0.9]}
 PLUGINS = {"canny-net": "controlnet", "ink-lora": "lora"}
@@ -102,7 +102,7 @@ def _result(store: RunStore, trial: dict[str, Any], *, images: bool) -> dict[str
     shade = int(255 * LEVEL[trial["method"]])
     picture = np.full((32, 32, 3), shade, dtype=np.uint8)
     picture[8:24, 8:24] = (20, 5 * int(trial["case_id"][-3:]) % 255, 200)
-    path, sha256 = store.write_image(trial["trial_id"], picture)
+    path, sha256 = store.write_image_file(trial["trial_id"], png_bytes(picture))
     return {**row, "image": path, "image_sha256": sha256}
 
 
@@ -165,8 +165,8 @@ def _compatibility(loss: float) -> Any:
 
 
 def _write_audit(store: RunStore) -> None:
-    from bench import schema
-    from bench.files import write_table
+    from bench.store import schema
+    from bench.store.files import write_table
 
     rows = [
         {"plugin": "ink-lora", "module": f"block.{i}", "expected": 1.0, "applied": 1.0 - i % 2}

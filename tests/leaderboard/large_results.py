@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import schema
-from bench.files import png_bytes, sha256_of, write_table
-from bench.store import RunStore
+from bench.store import schema
+from bench.store.files import png_bytes, sha256_of, write_table
+from bench.store.run_store import RunStore
 
 ARMS = [("base", None), ("floor", None), ("oracle", None), ("hires", 0.5)]
 ARMS += [(method, t0) for method in ("sdedit", "xadapter") for t0 in (0.5, 0.7, 0.9)]

@@ -1,7 +1,7 @@
 """A small study of drawn rows, for tests of votes."""
 
-from leaderboard.votes_design import Design, Study, design_study
-from leaderboard.votes_tokens import Blinding
+from leaderboard.study.design import Design, Study, design_study
+from leaderboard.study.tokens import Blinding
 
 BLINDING = Blinding(b"a secret of the tests, 32 letters or more")
 

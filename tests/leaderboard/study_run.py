@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from bench.files import png_bytes, sha256_of, write_bytes
-from bench.store import RunStore, condition_name
+from bench.store.files import png_bytes, sha256_of, write_bytes
+from bench.store.run_store import RunStore, condition_name
 from tests.leaderboard.studies import rows
 
 RUN_ID = "run-of-the-study"

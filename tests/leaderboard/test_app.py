@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import leaderboard
-from leaderboard.votes_source import RESULTS_VARIABLE
+from leaderboard.study.runs import RESULTS_VARIABLE
 from tests.leaderboard.drawn_results import write_results
 
 APP = str(Path(leaderboard.__file__).with_name("app.py"))

@@ -8,8 +8,8 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Page, expect
 
-from leaderboard.headers_web import security_headers
-from leaderboard.sources import SHIPPED
+from leaderboard.data.sources import SHIPPED
+from leaderboard.web.headers import security_headers
 from tests.leaderboard.browsing import Visit, images_of, new_visit, serious_findings
 from tests.leaderboard.web_server import WebServer, running_server
 

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 from sqlalchemy import select
 
-from leaderboard.votes import VoteBook
-from leaderboard.votes_engine import reading
-from leaderboard.votes_schema import VOTES
+from leaderboard.study.database import reading
+from leaderboard.study.schema import VOTES
+from leaderboard.study.votes import VotesDatabase
 from tests.leaderboard.browsing import Visit, images_of, new_visit
 from tests.leaderboard.drawn_results import METHODS
 from tests.leaderboard.test_hostile_store import EVIL, PARTS, evil_run
@@ -109,7 +109,7 @@ def test_a_vote_by_key_is_counted_on_the_page_and_stored_once(
     for n, key in enumerate(("ArrowLeft", "0"), start=1):
         visit.act(lambda key=key: visit.page.keyboard.press(key))
         expect(visit.page.get_by_text(f"{n} of ")).to_be_visible()
-    with VoteBook.open(server.votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(server.votes) as book, reading(book.engine) as connection:
         stored = connection.execute(select(VOTES)).all()
     assert len(stored) == 2 and len({row.rater_id for row in stored}) == 1
     assert stored[0].answer == stored[0].shown_left and stored[1].answer == "tie"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from bench.cli import main
+from bench.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 _LEFT_OUT = re.compile(r"for name in (.*?); *\\?\n", re.DOTALL)
@@ -39,8 +39,10 @@ def test_the_site_and_what_runs_beside_it_load_without_what_is_left_out() -> Non
     code += f"for name in {sorted(set(parts) - {'app', 'study_page'})!r}:\n"
     code += "    importlib.import_module(f'leaderboard.{name}')\n"
     code += "from leaderboard.views import compare, handover, overview, plugin, provenance, study\n"
-    code += "from leaderboard.views import tradeoff\nimport bench.publish, bench.places_s3\n"
-    code += "from metrics.stats_agreement import *\n"
+    code += (
+        "from leaderboard.views import tradeoff\nimport bench.publish.publish, bench.publish.s3\n"
+    )
+    code += "from metrics.stats.agreement import *\n"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

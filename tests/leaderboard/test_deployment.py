@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, WebSocket, expect
 from sqlalchemy import make_url, select
 
-from leaderboard.votes import VoteBook
-from leaderboard.votes_engine import reading
-from leaderboard.votes_home import COOKIE
-from leaderboard.votes_schema import RATE_WINDOWS, VOTES
-from leaderboard.votes_tokens import SECRET_VARIABLE, Blinding
+from leaderboard.study.config import COOKIE
+from leaderboard.study.database import reading
+from leaderboard.study.schema import RATE_WINDOWS, VOTES
+from leaderboard.study.tokens import SECRET_VARIABLE, Blinding
+from leaderboard.study.votes import VotesDatabase
 from tests.leaderboard.browsing import WAIT_MS
 from tests.leaderboard.conftest import emptied
 from tests.leaderboard.proxy import running_proxy
@@ -125,7 +125,7 @@ def password_of(votes: str) -> str:
 
 
 def stored(votes: str, table: Any) -> list[Any]:
-    with VoteBook.open(votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes) as book, reading(book.engine) as connection:
         return list(connection.execute(select(table)))
 
 

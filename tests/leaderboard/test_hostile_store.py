@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.store import RunStore
-from leaderboard.pictures_web import read_picture
-from leaderboard.votes_source import RESULTS_VARIABLE
+from bench.store.run_store import RunStore
+from leaderboard.study.runs import RESULTS_VARIABLE
+from leaderboard.web.pictures import read_picture
 from tests.leaderboard.drawn_results import write_gate, write_results
 from tests.leaderboard.views_driver import VIEWS, addresses, charts, open_view, texts
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from leaderboard.votes import Vote, VoteBook
-from leaderboard.votes_engine import reading
-from leaderboard.votes_home import Voting
-from leaderboard.votes_schema import VOTES
-from leaderboard.votes_tokens import SECRET_VARIABLE, load_blinding
+from leaderboard.study.config import Voting
+from leaderboard.study.database import reading
+from leaderboard.study.schema import VOTES
+from leaderboard.study.tokens import SECRET_VARIABLE, load_blinding
+from leaderboard.study.votes import Vote, VotesDatabase
 from tests.leaderboard.studies import study
 
 STUDY = study()
@@ -25,7 +25,7 @@ def replica(votes_place: str, tmp_path: Path) -> Iterator[Callable[[], Voting]]:
     def start() -> Voting:
         folder = tmp_path / f"replica-{len(started)}"
         blinding = load_blinding(folder / "study-secret")
-        started.append(Voting(VoteBook.open(votes_place), blinding))
+        started.append(Voting(VotesDatabase.open(votes_place), blinding))
         started[-1].book.add_study(STUDY, blinding)
         return started[-1]
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 from streamlit.testing.v1 import AppTest
 
-from leaderboard.votes_source import RESULTS_VARIABLE
+from leaderboard.study.runs import RESULTS_VARIABLE
 
 VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "provenance")
 

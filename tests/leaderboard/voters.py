@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from leaderboard.votes import Rating, Vote, VoteBook
-from leaderboard.votes_design import Study
-from leaderboard.votes_limits import RateLimit
+from leaderboard.study.design import Study
+from leaderboard.study.limits import RateLimit
+from leaderboard.study.votes import Rating, Vote, VotesDatabase
 from tests.leaderboard.studies import BLINDING
 
 TASTE = {"floor": -1.2, "base": -0.4, "sdedit": 0.2, "xadapter": 1.4}
@@ -15,7 +15,7 @@ def rater(number: int) -> str:
     return f"{number:032x}"
 
 
-def vote_all(book: VoteBook, study: Study, *, n_raters: int, seed: int = 0) -> None:
+def vote_all(book: VotesDatabase, study: Study, *, n_raters: int, seed: int = 0) -> None:
     """Every rater answers the first question on every pair, and rates every picture."""
     rng = np.random.default_rng(seed)
     method_of = {p.picture_key: p.method for p in book.pictures(study.study_id)}

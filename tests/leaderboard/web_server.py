@@ -73,7 +73,7 @@ class WebServer:
 
     def start(self) -> None:
         """Start, and wait until a page comes."""
-        command = [sys.executable, "-m", "bench.cli", *self._site, str(self._results)]
+        command = [sys.executable, "-m", "bench.cli.main", *self._site, str(self._results)]
         command += ["--port", str(self._port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -44,7 +44,7 @@ def with_random_weights(network: Any) -> Any:
 
 def on_random_weights(metric: Any) -> Any:
     """The metric, its network with random weights."""
-    from metrics import detectors
+    from metrics.condition import detectors
 
     for name in ("network", "encoder"):
         if hasattr(getattr(metric, name, None), "weights"):

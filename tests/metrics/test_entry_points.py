@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from metrics.base import MetricUnavailableError, describe
-from metrics.weight_catalog import CATALOG
+from metrics.weights.catalog import CATALOG
 from tests.metrics.random_weights import on_random_weights
 
 POINTS = {point.name: point for point in entry_points(group="xbench.metrics")}

@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cli import main
-from plugins_manifest.civitai import Civitai, token_from_environment
-from plugins_manifest.fetch_client import Client
-from plugins_manifest.fetch_guard import AllowList, HostRule
-from plugins_manifest.hub import Hub
+from bench.cli.main import main
+from plugins_manifest.http.client import Client
+from plugins_manifest.http.guard import AllowList, HostRule
+from plugins_manifest.sources.civitai import Civitai, token_from_environment
+from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
-from plugins_manifest.supply import Supply
+from plugins_manifest.supply.resolve import PluginFetcher
 
 
-def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:
+def open_supply(settings: dict[str, Any], **choices: Any) -> PluginFetcher:
     rules = tuple(
         HostRule(**{**rule, "networks": tuple(rule["networks"])}) for rule in settings["rules"]
     )
@@ -31,7 +31,7 @@ def open_supply(settings: dict[str, Any], **choices: Any) -> Supply:
         timeout_seconds=10.0,
     )
     site = Civitai(client, base_url=settings["base_url"], token=token_from_environment())
-    return Supply(client, site, Hub(), Store(), choices["progress"])
+    return PluginFetcher(client, site, Hub(), Store(), choices["progress"])
 
 
 if __name__ == "__main__":

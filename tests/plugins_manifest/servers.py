@@ -22,12 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-from plugins_manifest.civitai import Civitai
-from plugins_manifest.fetch_client import Client, Token
-from plugins_manifest.fetch_guard import AllowList, HostRule
-from plugins_manifest.hub import Hub
+from plugins_manifest.http.client import Client, Token
+from plugins_manifest.http.guard import AllowList, HostRule
+from plugins_manifest.sources.civitai import Civitai
+from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
-from plugins_manifest.supply import Supply
+from plugins_manifest.supply.resolve import PluginFetcher
 
 TOKEN = "secret-token-0123456789"
 SIGNATURE = "deadbeefsignature"
@@ -169,11 +169,13 @@ class World:
         }
         return Client(**{**given, **changed})
 
-    def supply(self, store: Store, *, token: str | None = TOKEN, hub: Hub | None = None) -> Supply:
+    def supply(
+        self, store: Store, *, token: str | None = TOKEN, hub: Hub | None = None
+    ) -> PluginFetcher:
         """What the command line opens, with these servers in the places of the real ones."""
         client = self.client()
         site = Civitai(client, base_url=self.base_url, token=Token(token) if token else None)
-        return Supply(client, site, hub or Hub(), store)
+        return PluginFetcher(client, site, hub or Hub(), store)
 
     def add(self, model_id: int, version_id: int, content: bytes, **changed: Any) -> dict[str, Any]:
         """Publish a version with one file; `changed` overrides fields of the version."""

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from runners.base import PassName, PluginFile, RenderCase, Side, Variant
-from runners.families import Family
+from runners.families.family import Family
 from runners.group import run_group
 from runners.session import GroupSession
 from tests.runners.conftest import SETTINGS, randomized
-from tests.runners.test_methods import schedulers
+from tests.runners.methods.test_methods import schedulers
 
 IMAGE_WIDTH, N_IMAGE_TOKENS, TEXT_WIDTH = 24, 4, 64
 WORD = "zzstyle"

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
-from runners import base_model, session
+from runners import session
 from runners.base import PluginFile, RenderCase, Rendered, RenderSettings, Variant
-from runners.families import Family
+from runners.families.family import Family
 from runners.group import NON_FINITE, run_group
+from runners.methods import base as base_model
 from tests.runners.conftest import METHODS, SETTINGS
 
 

@@ -11,11 +11,10 @@ import pytest
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
 from runners.base import PluginFile, RenderCase, Variant
-from runners.families import Family, load_from_folders
+from runners.families.family import Family, load_from_folders
 from runners.group import run_group
 from tests.runners.conftest import METHODS, SETTINGS, mapper_between, randomized
-from tests.runners.sd21 import Prediction, schedule, sd21_pipeline
-from tests.runners.test_methods import (
+from tests.runners.methods.test_methods import (
     assert_same_picture,
     assert_sdedit_is_img2img,
     common,
@@ -23,6 +22,7 @@ from tests.runners.test_methods import (
     render,
     schedulers,
 )
+from tests.runners.sd21 import Prediction, schedule, sd21_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
-from xadapter.mapper import Mapper, seed_weights
+from xadapter.mapper import Mapper
 
 BASE_TEXT_WIDTH, UPGRADED_TEXT_WIDTH, POOLED_WIDTH = 8, 12, 10
 N_TOKENS = 7
@@ -100,6 +101,19 @@ def controlnets(base_unet: Any) -> list[Any]:
             torch.nn.init.normal_(parameter, std=0.2)
         nets.append(net.eval().requires_grad_(False))
     return nets
+
+
+def seed_weights(mapper: Mapper, generator: torch.Generator) -> None:
+    """Draw the weights of a new mapper from `generator` (torch's default law), zeros at the end."""
+    for name, weight in mapper.named_parameters():
+        if name.startswith("zero_out"):
+            torch.nn.init.zeros_(weight)
+            continue
+        owner = mapper.get_submodule(name.rpartition(".")[0])
+        assert isinstance(owner, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))
+        fan_in = owner.weight.shape[1] * owner.weight[0, 0].numel()
+        bound = 1.0 / math.sqrt(fan_in)
+        torch.nn.init.uniform_(weight, -bound, bound, generator=generator)
 
 
 def new_mapper(seed: int = 7, *, zero: bool = False) -> Mapper:

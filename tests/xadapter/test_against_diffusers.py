@@ -20,8 +20,8 @@ from tests.xadapter.worlds import (
 )
 from xadapter.denoiser import Control
 from xadapter.guidance import Guidance
-from xadapter.handover import encode_image, encode_resized, resize_float
 from xadapter.sampling import run_alone, run_stage1, run_stage2, sdedit_start, start_from_noise
+from xadapter.vae import encode_image, encode_resized, resize_float
 
 LIMIT = 1e-5
 BASE_PX = (SIZE_PX[0] // 2, SIZE_PX[1] // 2)

@@ -10,15 +10,15 @@ import torch
 
 from tests.xadapter.conftest import tiny_vae
 from tests.xadapter.worlds import drawn
-from xadapter.handover import (
+from xadapter.vae import (
     cross_bridge,
     decode_image,
     encode_image,
-    in_range,
     pixels_per_latent,
     resize_8bit,
     resize_float,
     to_uint8,
+    upcast_vae,
 )
 
 
@@ -35,7 +35,7 @@ def test_half_precision_vae_that_overflows_runs_in_float32(dtype: torch.dtype) -
 
 
 def stop_inside(vae: Any) -> None:
-    with in_range(vae):
+    with upcast_vae(vae):
         assert vae.dtype == torch.float32
         raise RuntimeError("stop")
 
@@ -43,7 +43,7 @@ def stop_inside(vae: Any) -> None:
 def test_vae_without_force_upcast_keeps_its_dtype() -> None:
     vae = tiny_vae(3, 0.2).to(torch.bfloat16)
     vae.register_to_config(force_upcast=False)
-    with in_range(vae) as same:
+    with upcast_vae(vae) as same:
         assert same.dtype == torch.bfloat16
 
 

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from tests.xadapter.conftest import new_mapper
 from xadapter.errors import MapperFileError, MapperFitError
+from xadapter.layout import mapper_layout, mapper_shapes
+from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
-from xadapter.weights import load_mapper, mapper_config
 
 
 def same(a: Mapper, b: Mapper) -> bool:
@@ -96,7 +97,7 @@ def test_damaged_file_is_told(tmp_path: Path) -> None:
 
 def test_other_keys_and_shapes_are_named(tmp_path: Path, mapper: Mapper) -> None:
     with pytest.raises(MapperFileError, match=r"holds no mapper.*conv_in"):
-        mapper_config({"conv_in.weight": torch.zeros(1)})
+        mapper_layout({"conv_in.weight": (1,)})
     state = dict(mapper.state_dict())
     del state["body.1.block1.bias"]
     state["body.0.block2.weight"] = torch.zeros(3, 3)
@@ -106,3 +107,19 @@ def test_other_keys_and_shapes_are_named(tmp_path: Path, mapper: Mapper) -> None
         load_mapper(tmp_path / "m.safetensors")
     for part in ("body.1.block1.bias", "body.0.extra", "(3, 3)", "(16, 16, 3, 3)"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("widths", [((12, 8, 4), (16, 16, 8), 2), ((4, 8, 3), (4, 8, 3), 1)])
+def test_layout_has_the_shapes_of_the_mapper(widths: Any) -> None:
+    shapes = {name: tuple(value.shape) for name, value in Mapper(*widths).state_dict().items()}
+    assert mapper_shapes(*widths) == shapes
+    layout = mapper_layout(shapes)
+    assert (layout.in_channels, layout.out_channels, layout.n_blocks) == widths
+
+
+def test_two_mappers_in_one_file_are_refused(tmp_path: Path, mapper: Mapper) -> None:
+    state = mapper.state_dict()
+    both = {f"{prefix}.{k}": v.clone() for prefix in ("model", "ema") for k, v in state.items()}
+    save_file(both, tmp_path / "m.safetensors")
+    with pytest.raises(MapperFileError, match="holds two mappers"):
+        load_mapper(tmp_path / "m.safetensors")

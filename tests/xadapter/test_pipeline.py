@@ -6,15 +6,21 @@ import subprocess
 import sys
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    UniPCMultistepScheduler,
 )
 from PIL import Image
 from transformers import (
@@ -25,10 +31,14 @@ from transformers import (
 )
 
 from tests.xadapter.conftest import BASE_TEXT_WIDTH, POOLED_WIDTH, new_mapper
-from tests.xadapter.worlds import quiet
-from xadapter import XAdapter
+from tests.xadapter.straight_line import straight_line
+from tests.xadapter.worlds import apart, quiet
+from xadapter import XAdapter, shared_schedulers
 from xadapter.errors import MapperFitError, SettingError
+from xadapter.guidance import Guidance
+from xadapter.inputs import base_conditions, upgraded_conditions
 from xadapter.mapper import Mapper
+from xadapter.noise import NoiseSource, generators_from
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 N_STEPS = 3
@@ -206,6 +216,146 @@ def test_wrong_inputs_are_told(base_pipe: Any, upgraded_pipe: Any, joined: XAdap
         call(joined, ["a", "b"])
     with pytest.raises(SettingError, match=r"0 < t0 <= 1, got 1.5"):
         call(joined, t0=1.5)
+
+
+SOLVERS = {
+    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "dpm++ karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler karras": (EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
+    "unipc": (UniPCMultistepScheduler, {"solver_order": 3}),
+    "deis": (DEISMultistepScheduler, {}),
+}
+
+
+def new_solver(kind: str) -> Any:
+    solver_class, options = SOLVERS[kind]
+    return solver_class(**BETAS, timestep_spacing="leading", steps_offset=1, **options)
+
+
+def with_scheduler(pipe: Any, scheduler: Any) -> Any:
+    return quiet(type(pipe)(**pipe.components | {"scheduler": scheduler}))
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers
+@pytest.mark.parametrize("given", ["by the pipeline", "as an instance"])
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_users_scheduler_gives_what_the_straight_line_gives(
+    models: Any, base_pipe: Any, upgraded_pipe: Any, kind: str, given: str
+) -> None:
+    mapper = new_mapper()
+    if given == "by the pipeline":
+        pipe = with_scheduler(upgraded_pipe, new_solver(kind))
+        ours = call(XAdapter.from_pipelines(base_pipe, pipe, mapper), t0=0.7)
+    else:
+        joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, mapper)
+        ours = call(joined, t0=0.7, scheduler=new_solver(kind))
+    guidance = Guidance(7.5)
+    theirs = straight_line(
+        models,
+        mapper,
+        conditions=(
+            base_conditions(base_pipe, ["a cat"], None, guidance, None),
+            upgraded_conditions(upgraded_pipe, ["a cat"], None, guidance, (32, 24)),
+        ),
+        noise=NoiseSource(generators_from([0])).draw(base_chw=(4, 8, 6), upgraded_chw=(4, 16, 12)),
+        new_solver=lambda: new_solver(kind),
+        n_steps=N_STEPS,
+        n_last=2,
+        guidance=7.5,
+    )
+    assert apart(ours.latents, theirs) < 1e-4
+
+
+def test_scheduler_may_be_a_class_and_wins(base_pipe: Any, upgraded_pipe: Any) -> None:
+    joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, new_mapper())
+    euler = call(joined).latents
+    assert torch.equal(call(joined, scheduler=EulerDiscreteScheduler).latents, euler)
+    unipc = with_scheduler(
+        upgraded_pipe, UniPCMultistepScheduler.from_config(upgraded_pipe.scheduler.config)
+    )
+    own = call(XAdapter.from_pipelines(base_pipe, unipc, new_mapper())).latents
+    assert torch.equal(call(joined, scheduler=UniPCMultistepScheduler).latents, own)
+    assert apart(own, euler) > 1e-3
+
+
+def test_shared_schedulers_keep_class_options_and_each_models_noise_schedule() -> None:
+    base = PNDMScheduler(**BETAS, prediction_type="v_prediction")
+    options = {"use_karras_sigmas": True, "timestep_spacing": "trailing"}
+    upgraded = EulerDiscreteScheduler(beta_start=0.001, beta_end=0.02, **options)
+    pair = shared_schedulers(base, upgraded)
+    assert [type(side) for side in pair] == [EulerDiscreteScheduler] * 2
+    assert pair[1] is not upgraded
+    for side, own in zip(pair, (base, upgraded), strict=True):
+        assert {name: side.config[name] for name in options} == options
+        assert torch.equal(side.betas, own.betas)
+        assert side.config.prediction_type == own.config.prediction_type
+
+
+@pytest.mark.parametrize("preset", ["released", "released-lora"])
+def test_released_presets_keep_their_own_solver(
+    base_pipe: Any, upgraded_pipe: Any, preset: str
+) -> None:
+    latents = [
+        call(XAdapter.from_pipelines(base_pipe, pipe, new_mapper(), preset=preset)).latents
+        for pipe in (upgraded_pipe, with_scheduler(upgraded_pipe, new_solver("ddim")))
+    ]
+    assert torch.equal(*latents)
+    joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, new_mapper(), preset=preset)
+    with pytest.raises(SettingError, match="brings its own solver"):
+        call(joined, scheduler=DDIMScheduler)
+
+
+USABLE = {
+    *("DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"),
+    *("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LCMScheduler"),
+    *("SASolverScheduler", "TCDScheduler", "UniPCMultistepScheduler"),
+}
+EXPORTED = sorted(n for n in dir(diffusers) if n.endswith("Scheduler"))
+
+
+def assert_seeds_alone_decide(joined: XAdapter, scheduler: Any) -> None:
+    outs = []
+    for seeds in ([3, 4], [3, 4], [4]):
+        torch.manual_seed(len(outs))
+        outs.append(call(joined, seeds=seeds, t0=0.7, scheduler=scheduler).latents)
+    assert torch.isfinite(outs[0]).all()
+    assert torch.equal(outs[0], outs[1])
+    assert apart(outs[0][1:], outs[2]) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers
+@pytest.mark.parametrize("name", EXPORTED)
+def test_every_exported_scheduler_is_seeded_per_image_or_refused(
+    joined: XAdapter, name: str
+) -> None:
+    solver_class = getattr(diffusers, name)
+    if name in USABLE:
+        return assert_seeds_alone_decide(joined, solver_class)
+    with pytest.raises(SettingError, match=rf"^{name} cannot be used: it \w+"):
+        call(joined, scheduler=solver_class)
+
+
+@pytest.mark.filterwarnings("ignore:.*sde-dpmsolver is deprecated:FutureWarning")
+@pytest.mark.parametrize("algorithm", ["sde-dpmsolver", "sde-dpmsolver++"])
+def test_sde_variants_are_seeded_per_image(joined: XAdapter, algorithm: str) -> None:
+    solver = DPMSolverMultistepScheduler(
+        **BETAS,
+        timestep_spacing="leading",
+        algorithm_type=algorithm,
+        final_sigmas_type="sigma_min",
+    )
+    assert_seeds_alone_decide(joined, solver)
+
+
+def test_solver_that_needs_its_first_steps_is_refused(base_pipe: Any, upgraded_pipe: Any) -> None:
+    pipe = with_scheduler(upgraded_pipe, PNDMScheduler(**BETAS))
+    with pytest.raises(SettingError, match=r"PNDMScheduler cannot be used.*starts in the middle"):
+        call(XAdapter.from_pipelines(base_pipe, pipe, new_mapper()))
 
 
 def test_importing_the_package_leaves_torch_out() -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from tests.xadapter.straight_line import straight_line
 from tests.xadapter.worlds import N_STEPS, apart, drawn, make_world, noise_for, scheduler
-from xadapter.config import RELEASED_LORA
 from xadapter.denoiser import Control
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.handover import cross_bridge
+from xadapter.presets import RELEASED_LORA
 from xadapter.sampling import (
     StepRecord,
     hand_over,
@@ -25,66 +24,26 @@ from xadapter.sampling import (
     run_stage1,
     run_stage2,
 )
+from xadapter.vae import cross_bridge
 
 SKIP_SHAPES = [(4, 16, 12), (4, 16, 12), (4, 8, 6), (8, 8, 6), (8, 4, 3), (16, 4, 3)]
 
 
 def test_sound_equals_one_straight_line_script(models: Any, mapper: Any) -> None:
-    """The whole method written out once, without any of the sampler's parts."""
     world = make_world(models)
     ours = world.render(mapper, t0=0.6, adapter_scale=1.2)
-    noise, g, n, m = world.noise, 3.0, N_STEPS, 3
-    base, up = models.base_unet, models.upgraded_unet
-    b, u = world.base.conditions, world.upgraded.conditions
-    base_text = torch.cat([b.negative_text, b.text])
-    up_text = torch.cat([u.negative_text, u.text])
-    added = {
-        "text_embeds": torch.cat([u.negative_pooled, u.pooled]),
-        "time_ids": torch.cat([u.time_ids] * 2),
-    }
-    seen: dict[int, Tensor] = {}
-    extra: dict[int, Tensor] = {}
-    handles = [
-        block.register_forward_hook(lambda _m, _i, o, k=k: seen.__setitem__(k, o))
-        for k, block in enumerate(base.up_blocks[1:])
-    ]
-    handles += [
-        block.register_forward_hook(lambda _m, _i, o, k=k: o + extra[k] if extra else o)
-        for k, block in enumerate([up.mid_block, up.up_blocks[0], up.up_blocks[1]])
-    ]
-
-    with torch.no_grad():
-        solver = scheduler()
-        solver.set_timesteps(n)
-        x = noise.base_start
-        for t in solver.timesteps:
-            e = base(torch.cat([x, x]), t, encoder_hidden_states=base_text).sample
-            e = e[:1] + g * (e[1:] - e[:1])
-            x = solver.step(e, t, x).prev_sample
-        image = models.base_vae.decode(x / 0.18215).sample.clamp(-1, 1)
-        image = F.interpolate(image, scale_factor=2, mode="bicubic", antialias=True)
-        posterior = models.upgraded_vae.encode(image).latent_dist
-        z = (posterior.mean + posterior.std * noise.upgraded_posterior) * 0.13025
-
-        base_solver, solver = scheduler(), scheduler()
-        for each in (base_solver, solver):
-            each.set_timesteps(n)
-        timesteps = solver.timesteps[n - m :]
-        z = solver.add_noise(z, noise.upgraded_noise, timesteps[:1])
-        x = solver.add_noise(x, noise.base_noise, timesteps[:1])
-        for t in timesteps:
-            extra.clear()
-            e = base(torch.cat([x, x]), t, encoder_hidden_states=base_text).sample
-            x = base_solver.step(e[:1] + g * (e[1:] - e[:1]), t, x).prev_sample
-            offsets = mapper([seen[0], seen[1], seen[2]])
-            extra.update({k: 1.2 * offset for k, offset in enumerate(offsets)})
-            e = up(
-                torch.cat([z, z]), t, encoder_hidden_states=up_text, added_cond_kwargs=added
-            ).sample
-            z = solver.step(e[:1] + g * (e[1:] - e[:1]), t, z).prev_sample
-    for handle in handles:
-        handle.remove()
-    assert apart(ours, z) < 1e-5
+    theirs = straight_line(
+        models,
+        mapper,
+        conditions=(world.base.conditions, world.upgraded.conditions),
+        noise=world.noise,
+        new_solver=scheduler,
+        n_steps=N_STEPS,
+        n_last=3,
+        guidance=3.0,
+        scale=1.2,
+    )
+    assert apart(ours, theirs) < 1e-5
 
 
 def test_batch_of_four_equals_each_image_alone(models: Any, mapper: Any) -> None:

@@ -8,20 +8,28 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import (
+    DDPMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+)
 
 from tests.xadapter.conftest import Models, new_mapper, tiny_upgraded_unet, tiny_vae
 from tests.xadapter.worlds import N_STEPS, drawn, make_world, scheduler
-from xadapter.config import RELEASED_LORA, SOUND, find_preset
 from xadapter.errors import SettingError
+from xadapter.handover import sdedit_start
 from xadapter.noise import NoiseSource, generators_from
+from xadapter.presets import CORRECTED, RELEASED_LORA, find_preset
 from xadapter.sampling import (
     Denoiser,
     run_alone,
     run_stage2,
     start_from_noise,
 )
-from xadapter.starts import sdedit_start
+from xadapter.solvers import shared_schedulers
 
 
 def test_half_precision_stays_finite(base_unet: Any) -> None:
@@ -47,8 +55,8 @@ def test_t0_outside_its_range_is_refused(models: Any, t0: float) -> None:
 
 
 def test_sound_rounds_t0_and_released_refuses_no_step() -> None:
-    assert SOUND.n_last_steps(10, 0.01) == 1
-    assert SOUND.n_last_steps(10, 0.59) == 6
+    assert CORRECTED.n_last_steps(10, 0.01) == 1
+    assert CORRECTED.n_last_steps(10, 0.59) == 6
     assert RELEASED_LORA.n_last_steps(10, 0.59) == 5
     with pytest.raises(SettingError, match="less than one step"):
         RELEASED_LORA.n_last_steps(10, 0.09)
@@ -101,6 +109,46 @@ def test_stochastic_solvers_need_generators_and_repeat(models: Any) -> None:
         run_alone(side, noise, n_steps=2, step_generators=generators_from([1])) for _ in range(2)
     ]
     assert torch.equal(*twice)
+
+
+@pytest.mark.parametrize(
+    "solver_class", [SASolverScheduler, EulerAncestralDiscreteScheduler, DDPMScheduler]
+)
+def test_latents_do_not_depend_on_the_global_seed(models: Any, solver_class: Any) -> None:
+    world = make_world(models)
+    solver, _ = shared_schedulers(scheduler(), scheduler(), solver_class=solver_class)
+    side = replace(world.base, scheduler=solver)
+    latents = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        generators = generators_from([1])
+        noise = world.noise.base_start
+        latents.append(run_alone(side, noise, n_steps=4, step_generators=generators))
+    assert torch.equal(*latents)
+
+
+class UnknownSolver(EulerDiscreteScheduler):
+    """A step of its own, without a generator."""
+
+    def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True) -> Any:
+        return super().step(model_output, timestep, torch.randn_like(sample))
+
+
+def test_unknown_solver_without_a_generator_is_refused(models: Any) -> None:
+    world = make_world(models)
+    solver = UnknownSolver.from_config(scheduler("euler").config)
+    side = replace(world.base, scheduler=solver)
+    with pytest.raises(SettingError, match="takes no generator"):
+        run_alone(side, world.noise.base_start, n_steps=2, step_generators=generators_from([1]))
+
+
+@pytest.mark.parametrize("solver_class", [LMSDiscreteScheduler, PNDMScheduler])
+def test_late_start_of_a_solver_with_history_is_refused(models: Any, solver_class: Any) -> None:
+    world = make_world(models)
+    solver = solver_class.from_config(scheduler().config)
+    upgraded = replace(world.upgraded, scheduler=solver)
+    with pytest.raises(SettingError, match="starts in the middle"):
+        replace(world, upgraded=upgraded).render(None)
 
 
 def test_released_picks_the_pipeline_that_fits() -> None:

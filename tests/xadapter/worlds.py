@@ -26,9 +26,9 @@ from tests.xadapter.conftest import (
 )
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
-from xadapter.handover import cross_bridge
 from xadapter.noise import Noise, NoiseSource, generators_from
 from xadapter.sampling import hand_over, run_stage1, run_stage2
+from xadapter.vae import cross_bridge
 
 SCHEDULERS = {
     "dpm++": DPMSolverMultistepScheduler,

@@ -13,8 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, deserialize
 
 from plugins_manifest.formats.header import DTYPE_BYTES
-from plugins_manifest.inspect import inspect_file
-from plugins_manifest.inspect_facts import facts
+from plugins_manifest.inspect.facts import facts
+from plugins_manifest.inspect.inspect import inspect_file
 from tests.plugins_manifest.zoo import ZOO
 from tests.plugins_manifest.zoo.files import with_header
 

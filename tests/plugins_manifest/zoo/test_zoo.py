@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from plugins_manifest.formats.reasons import REASONS
-from plugins_manifest.inspect import Inspection, inspect_file
-from plugins_manifest.inspect_facts import facts
+from plugins_manifest.inspect.facts import facts
+from plugins_manifest.inspect.inspect import Inspection, inspect_file
 from tests.plugins_manifest.zoo import ZOO, Animal
 from tests.plugins_manifest.zoo.tiny import tiny_table
 
@@ -95,7 +95,7 @@ def peak_mib(folder: Path) -> tuple[float, list[str]]:
     code = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"
-        "from plugins_manifest.inspect import inspect_file\n"
+        "from plugins_manifest.inspect.inspect import inspect_file\n"
         "found = [inspect_file(path) for path in sorted(Path(sys.argv[1]).iterdir())]\n"
         "assert 'torch' not in sys.modules\n"
         # On Linux the usage counted by the system begins with the parent's: read our own.

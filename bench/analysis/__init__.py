@@ -1,0 +1,1 @@
+"""Summarise scores: intervals, differences to the base model, compatibility after the upgrade."""

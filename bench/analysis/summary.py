@@ -1,0 +1,215 @@
+"""One row for each plugin, method, settings and metric: tables/summary.parquet.
+
+Intervals draw whole prompts; differences to the base model pair (case, seed). The same scores give
+the same table, bit by bit. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from bench.scoring.score import read_scores
+from bench.store import schema
+from bench.store.rows import Row, grouped, records
+from bench.store.run_store import RunStore
+from metrics.stats.intervals import (
+    Estimate,
+    clustered_mean,
+    jackknife,
+    paired_difference,
+    paired_jackknife,
+    sign_flip_p,
+)
+
+METHOD_ORDER = (
+    *("base", "hires", "sdedit", "xadapter"),
+    *("xadapter-truncated", "xadapter-unplugged", "xadapter-swapped", "oracle", "floor"),
+)
+Cost = tuple[float | None, float | None]  # mean seconds an image, largest peak memory in MiB
+_PairKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to make images under one plugin: what a row of the summary is about."""
+
+    plugin: str
+    kind: str
+    method: str
+    t0: float | None
+    plugin_scale: float | None
+    adapter_scale: float | None
+
+
+ARM_FIELDS = [field.name for field in fields(Arm)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of one arm under one metric.
+
+    `by_pair` holds image scores by (case id, seed); `group` a set metric's value with its
+    leave-one-prompt-out values, over `n` images.
+    """
+
+    arm: Arm
+    metric: str
+    recipe: str
+    better: str
+    by_pair: Mapping[_PairKey, float]
+    group: tuple[float, Mapping[str, float]] | None
+    n: int
+
+
+class Scores:
+    """A run's scores by arm and metric, with the prompts that cluster them.
+
+    `arms` are in reading order: by plugin, then method, then t0 and scales.
+    """
+
+    def __init__(self, rows: Sequence[Row], prompt_of: Mapping[str, str]) -> None:
+        self.prompt_of = prompt_of
+        self.cells: dict[tuple[Arm, str], Cell] = {}
+        for group in grouped(rows, *ARM_FIELDS, "metric").values():
+            arm = arm_of(group[0])
+            self.cells[arm, group[0]["metric"]] = _cell(arm, group)
+        self.arms = sorted({arm for arm, _ in self.cells}, key=arm_order)
+        self.metrics = sorted({metric for _, metric in self.cells})
+
+    def estimate(self, arm: Arm, metric: str) -> Estimate:
+        """Mean (or a set metric's value) with its interval."""
+        cell = self.cells[arm, metric]
+        if cell.group is not None:
+            return jackknife(*cell.group, n=cell.n)
+        pairs = sorted(cell.by_pair)
+        values = [cell.by_pair[pair] for pair in pairs]
+        return clustered_mean(values, [self.prompt_of[case_id] for case_id, _ in pairs])
+
+    def difference(self, arm: Arm, other: Arm, metric: str) -> Estimate:
+        """Mean of arm - other over their common (case, seed) pairs, with its interval."""
+        a, b = self.cells.get((arm, metric)), self.cells.get((other, metric))
+        if a is None or b is None:
+            return Estimate(None, None, None, 0, 0, "one side has no scores")
+        if a.group is not None and b.group is not None:
+            return paired_jackknife(a.group, b.group, n=min(a.n, b.n))
+        return paired_difference(a.by_pair, b.by_pair, cluster_of=self.prompt_of)
+
+    def p_value(self, arm: Arm, other: Arm, metric: str) -> float | None:
+        """Two-sided p of no difference between two arms; None for set metrics and few prompts."""
+        a, b = self.cells.get((arm, metric)), self.cells.get((other, metric))
+        if a is None or b is None or a.group is not None:
+            return None
+        pairs = sorted(a.by_pair.keys() & b.by_pair.keys())
+        differences = [a.by_pair[pair] - b.by_pair[pair] for pair in pairs]
+        return sign_flip_p(differences, [self.prompt_of[case_id] for case_id, _ in pairs])
+
+    def base_of(self, arm: Arm) -> Arm | None:
+        """The base arm of the same plugin and plugin scale, else the one nearest to scale 1."""
+        found = [a for a in self.arms if a.plugin == arm.plugin and a.method == "base"]
+        wanted = 1.0 if arm.plugin_scale is None else arm.plugin_scale
+        exact = [a for a in found if a.plugin_scale == wanted]
+        near = sorted(found, key=lambda a: abs((a.plugin_scale or 1.0) - 1.0))
+        return (exact or near or [None])[0]
+
+
+def read_run_scores(run: RunStore | Path) -> Scores:
+    """The scores of a run's planned trials."""
+    store = run if isinstance(run, RunStore) else RunStore.open(run)
+    trials = records(store.trials())
+    planned = {None, *(trial["trial_id"] for trial in trials)}
+    rows = [row for row in read_scores(store) if row["trial_id"] in planned]
+    prompts = {trial["case_id"]: trial["upgraded_prompt"] for trial in trials}
+    return Scores(rows, prompts | {case.case_id: case.prompt for case in store.cases().values()})
+
+
+def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:
+    """Make tables/summary.parquet from the scores and return it: columns of `schema.SUMMARY`."""
+    store = run if isinstance(run, RunStore) else RunStore.open(run)
+    scores = scores or read_run_scores(store)
+    costs = costs_of(store)
+    rows = [
+        _summary_row(scores, arm, metric, costs)
+        for arm in scores.arms
+        for metric in scores.metrics
+        if (arm, metric) in scores.cells
+    ]
+    frame = pd.DataFrame(rows, columns=schema.SUMMARY.names)
+    store.write_summary(frame)
+    return frame
+
+
+def arm_order(arm: Arm) -> tuple[Any, ...]:
+    """Sort key of the reading order."""
+    known = arm.method in METHOD_ORDER
+    place = METHOD_ORDER.index(arm.method) if known else len(METHOD_ORDER) - 1.5
+    knobs = [-1.0 if k is None else k for k in (arm.t0, arm.plugin_scale, arm.adapter_scale)]
+    return (arm.plugin, place, arm.method, *knobs)
+
+
+def arm_of(row: Row) -> Arm:
+    """The arm that a row of scores, of the summary or of the plan belongs to."""
+    return Arm(**{name: row[name] for name in ARM_FIELDS})
+
+
+def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:
+    first, there = rows[0], [row for row in rows if row["value"] is not None]
+    by_pair: dict[_PairKey, float] = {}
+    group = None
+    if first["level"] == "image":
+        by_pair = {(row["case_id"], int(row["seed"])): row["value"] for row in there}
+    elif there:
+        group = (there[0]["value"], json.loads(there[0]["leave_one_out"] or "{}"))
+    n = sum(int(row["n"]) for row in there)
+    return Cell(arm, first["metric"], first["recipe"], first["better"], by_pair, group, n)
+
+
+def _summary_row(
+    scores: Scores, arm: Arm, metric: str, costs: Mapping[Arm, Cost]
+) -> dict[str, Any]:
+    cell, estimate = scores.cells[arm, metric], scores.estimate(arm, metric)
+    base = scores.base_of(arm)
+    delta = Estimate(None, None, None, 0, 0, "this is the base")
+    if base is not None and arm != base:
+        delta = scores.difference(arm, base, metric)
+    seconds, peak_memory_mib = cost_of(costs, arm)
+    return {
+        **{name: getattr(arm, name) for name in ARM_FIELDS},
+        "metric": metric,
+        "recipe": cell.recipe,
+        "better": cell.better,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": cell.n,
+        "delta_to_base": delta.value,
+        "delta_low": delta.low,
+        "delta_high": delta.high,
+        "seconds": seconds,
+        "peak_memory_mib": peak_memory_mib,
+    }
+
+
+def cost_of(costs: Mapping[Arm, Cost], arm: Arm) -> Cost:
+    """An arm's cost; floor images are made once for all plugins."""
+    return costs.get(arm) or costs.get(replace(arm, plugin="", kind="")) or (None, None)
+
+
+def costs_of(store: RunStore) -> dict[Arm, Cost]:
+    """Mean seconds and largest peak memory of each arm's finished images; floor is plugin ""."""
+    rows = records(store.trials().merge(store.results(), on="trial_id"))
+    finished = [row for row in rows if row["status"] == "ok"]
+    costs = {}
+    for group in grouped(finished, *ARM_FIELDS).values():
+        arm = arm_of(group[0])
+        arm = arm if arm.plugin else replace(arm, plugin="", kind="")
+        seconds = [row["seconds"] for row in group if row["seconds"] is not None]
+        memory = [row["peak_memory_mib"] for row in group if row["peak_memory_mib"] is not None]
+        costs[arm] = (fmean(seconds) if seconds else None, max(memory, default=None))
+    return costs

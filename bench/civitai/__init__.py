@@ -1,0 +1,1 @@
+"""Render reference pictures with the hosted generator of Civitai."""

@@ -1,0 +1,162 @@
+"""Civitai's hosted generator: jobs asked for, waited for, and their pictures fetched.
+
+civitai-py speaks to the generator. Importing it without a token raises, so it is imported here
+alone, and only when pictures are asked for. No token and no signed address is ever shown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from PIL import Image
+
+from bench.errors import UserError
+from plugins_manifest.http.client import Client, Token
+from plugins_manifest.http.guard import AllowList
+from plugins_manifest.http.status import Response
+from plugins_manifest.redact import one_line, redact_text
+
+TOKEN_NAME = "CIVITAI_API_TOKEN"
+MAX_IMAGE_BYTES = 64 << 20
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job's picture: where it is, and what it cost in Buzz."""
+
+    url: str
+    job_id: str | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A client of civitai-py, how finished pictures are fetched, and how long one is waited for."""
+
+    client: Any
+    download: Callable[[str], bytes]
+    sleep: Callable[[float], None] = time.sleep
+    timeout_seconds: float = 600.0
+
+    def post(self, job: dict[str, Any], *, what: str) -> str:
+        """Ask for a picture; return the token of the job. Raises `UserError` where refused."""
+        with _explained(what):
+            answer = self.client.image.create(job)
+        if not answer.get("token"):
+            raise UserError(f"{what}: the generator gave no token for its job: try later")
+        return answer["token"]
+
+    def wait(self, token: str, *, what: str) -> Finished:
+        """Ask for the job, after growing pauses, until its picture is there."""
+        waited_s, pause_s = 0.0, _FIRST_PAUSE_S
+        while True:
+            with _explained(what):
+                jobs = self.client.jobs.get(token=token)["jobs"] or []
+            for job in jobs:
+                if (url := _address(job.get("result"))) is not None:
+                    return Finished(url, job.get("jobId"), job.get("cost"))
+            if waited_s >= self.timeout_seconds:
+                raise UserError(
+                    f"{what} is not finished after {self.timeout_seconds:.0f} s: run the same "
+                    "command later, the job is remembered"
+                )
+            self.sleep(pause_s)
+            waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def picture(self, url: str, *, what: str) -> bytes:
+        """The finished picture as PNG; `UserError` where the bytes are none."""
+        try:
+            with Image.open(io.BytesIO(self.download(url))) as picture:
+                pixels = picture.convert("RGB")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{what}: what came is no picture ({one_line(error)}): run the command again"
+            ) from error
+        out = io.BytesIO()
+        pixels.save(out, "PNG")
+        return out.getvalue()
+
+
+def connect(token: Token, *, endpoint: str | None = None) -> Any:
+    """A client of the generator; `endpoint` replaces its address (a local server, a proxy)."""
+    with _token_in_environment(token), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its models are in pydantic 1 style
+        import civitai
+
+        client = civitai.Civitai()
+    if endpoint is not None:
+        client.base_path = endpoint
+    return client
+
+
+@contextmanager
+def _token_in_environment(token: Token) -> Iterator[None]:
+    """The package reads its token from the environment, on import too."""
+    before = os.environ.get(TOKEN_NAME)
+    os.environ[TOKEN_NAME] = token.value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TOKEN_NAME]
+        else:
+            os.environ[TOKEN_NAME] = before
+
+
+def _address(result: Any) -> str | None:
+    """The picture's address, once it is there; one result or a list of them."""
+    for item in result if isinstance(result, list) else [result]:
+        if isinstance(item, dict) and item.get("blobUrl") and item.get("available", True):
+            return str(item["blobUrl"])
+    return None
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """The generator's refusals as messages with the next step; no token and no signed address."""
+    from civitai.api_config import HTTPException
+
+    try:
+        yield
+    except HTTPException as error:
+        advice = {
+            401: f"set {TOKEN_NAME} to a valid token of your account",
+            402: "your account has too little Buzz",
+            403: "your account may not use the generator, or has too little Buzz",
+            429: "too many requests: try later",
+        }.get(error.status_code, "try later")
+        raise UserError(f"{what}: the generator answers {error.status_code}: {advice}") from None
+    except (httpx.HTTPError, ValueError) as error:
+        raise UserError(
+            f"{what}: the generator cannot be used ({one_line(redact_text(str(error)))}): "
+            "check the network and run the same command again"
+        ) from None
+
+
+def fetch_picture(url: str) -> bytes:
+    """Download over https from a public address, without any token; at most 64 MiB."""
+    host = urlsplit(url).hostname or ""
+    allow = AllowList().with_hosts([host])
+    with Client(allow=allow) as client, client.open(url, what="the picture") as answer:
+        return _body(answer.seen, answer.chunks)
+
+
+def _body(seen: Response, chunks: Iterator[bytes]) -> bytes:
+    if seen.status != httpx.codes.OK:
+        raise UserError(f"the picture cannot be had (status {seen.status}): run the command again")
+    content = io.BytesIO()
+    for chunk in chunks:
+        content.write(chunk)
+        if content.tell() > MAX_IMAGE_BYTES:
+            raise UserError(f"the picture is larger than {MAX_IMAGE_BYTES >> 20} MiB: not kept")
+    return content.getvalue()

@@ -1,0 +1,67 @@
+"""Everything about one image: what it was made of, what came out, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from bench.errors import UserError, shown_path
+from bench.store.rows import Row, records
+from bench.store.run_store import RunStore
+
+
+def find_trial(store: RunStore, beginning: str) -> Row:
+    """The trial whose id begins so; `UserError` for none and for several."""
+    found = {
+        row["trial_id"]: row
+        for row in records(store.trials())
+        if row["trial_id"].startswith(beginning)
+    }
+    if not found:
+        raise UserError(
+            f"no trial of {shown_path(store.folder)} begins with {beginning!r}: ids stand in "
+            "trials.parquet and are the names of the images"
+        )
+    if len(found) > 1:
+        some = ", ".join(list(found)[:3])
+        raise UserError(f"{len(found)} trials begin with {beginning!r} ({some}, ...): add digits")
+    return next(iter(found.values()))
+
+
+def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
+    """Trial, result, scores, settings, weights and the command that renders it again."""
+    trial = find_trial(store, beginning)
+    trial_id = trial["trial_id"]
+    facts, manifest = store.run_facts(), store.manifest()
+    results = [row for row in records(store.results()) if row["trial_id"] == trial_id]
+    members = json.loads(trial["stack"] or "[]")
+    plugins = [p.model_dump(mode="json") for p in manifest.plugins if p.id in members]
+    stacks = [s.model_dump(mode="json") for s in manifest.stacks if s.id == trial["plugin"]]
+    return {
+        "trial": trial,
+        "result": results[0] if results else None,
+        "scores": [
+            {key: row[key] for key in ("metric", "recipe", "better", "value", "reason")}
+            for row in records(store.scores())
+            if row["trial_id"] == trial_id
+        ],
+        "plugin": plugins[0] if plugins else None,
+        "plugins": plugins,
+        "stack": stacks[0] if stacks else None,
+        "case": asdict(store.cases()[trial["case_id"]]),
+        "settings": manifest.settings.model_dump(mode="json"),
+        **{key: facts.get(key) for key in ("weights", "versions", "device", "git")},
+        "render_again": again_command(store, trial_id, facts),
+    }
+
+
+def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:
+    """The command that renders this trial alone, past the cache, into a folder of its own."""
+    selection = facts.get("selection", {})
+    words = ["xbench", "run", "--manifest", shown_path(store.folder / "manifest.yaml")]
+    words += ["--only", trial_id, "--no-cache", "--out", f"runs/again-{trial_id[:8]}"]
+    if "adapter" in selection:
+        words += ["--adapter", selection["adapter"]]
+    return shlex.join(words)

@@ -1,0 +1,162 @@
+"""What a manifest holds, what locking and fetching did or would do: for people and scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.errors import shown_path
+from plugins_manifest.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bench.plan.fetching import ManifestFiles
+    from plugins_manifest.lock.lock import LockedPlugin
+    from plugins_manifest.schema.manifest import PluginSpec, StackSpec
+    from plugins_manifest.supply.locking import Done, Outcome
+    from plugins_manifest.supply.resolve import PluginFetcher
+
+
+def show_shelf(shelf: ManifestFiles, *, as_json: bool) -> None:
+    """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
+    from bench.plan.selection import nsfw_plugins
+
+    lock = shelf.lock()
+    found = [lock.find(spec.id, spec.source) if lock else None for spec in shelf.manifest.plugins]
+    pins = [entry.sha256 if entry else None for entry in found]
+    if as_json:
+        rows = [
+            spec.model_dump(mode="json") | {"locked_sha256": pin}
+            for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    marked = nsfw_plugins(shelf.manifest)
+    lines = [
+        (spec.id, spec.kind, spec.source + _notes(spec, pin, is_nsfw=spec.id in marked))
+        for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+    ]
+    show_lines([*lines, *((s.id, "stack", _members(s)) for s in shelf.manifest.stacks)])
+
+
+def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
+    """Print columns as wide as they need to be; the last one may be of any length."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    for *cells, last in lines:
+        padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
+        click.echo("  ".join([*padded, last]).rstrip())
+
+
+def _notes(spec: PluginSpec, pin: str | None, *, is_nsfw: bool) -> str:
+    said = {
+        f"weight {spec.weight:g}": spec.weight != 1,
+        f"on the {spec.side} side": spec.side != "base",
+        "in stacks only": not spec.alone,
+        "nsfw: rendered only when named": is_nsfw,
+        f"locked {str(pin)[:12]}": pin is not None,
+    }
+    told = ", ".join(words for words, holds in said.items() if holds)
+    return f"  ({told})" if told else ""
+
+
+def _members(stack: StackSpec) -> str:
+    strengths = (f" x {m.strength:g}" if m.strength is not None else "" for m in stack.plugins)
+    return " + ".join(m.id + text for m, text in zip(stack.plugins, strengths, strict=True))
+
+
+def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
+    """Print what happened; raises `UserError` for what failed, exits 1 for what was skipped."""
+    written = shown_path(lock_file) if lock_file.exists() else None
+    skipped = [done for done in outcome.done if done.state == "skipped:gated"]
+    if as_json:
+        rows = [{"id": d.id, "state": d.state, "reason": d.reason} for d in outcome.done]
+        facts = {"lock": written, "plugins": rows, "problems": outcome.problems}
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        show_lines([(d.id, d.state, _why(d) or _facts(d.entry)) for d in outcome.done])
+        if written:
+            click.echo(f"lock file: {written}")
+    if outcome.problems:
+        raise UserError.collect(outcome.problems)
+    if skipped:
+        sys.exit(1)
+
+
+def _why(done: Done) -> str:
+    """Why a plugin was skipped, without the words that stand before it in its line."""
+    words = (done.reason or "").removeprefix(f"plugin {done.id!r}: ")
+    return words.removeprefix(f"{done.state}: ")
+
+
+def _facts(entry: LockedPlugin | None) -> str:
+    if entry is None:
+        return ""
+    words = [_size(entry.size_bytes), entry.sha256[:12] if entry.sha256 else "not downloaded"]
+    weights = entry.weights
+    if weights is not None:
+        is_known = weights.format != "unknown"
+        words += [f"{weights.format} for {weights.base_model}"] if is_known else []
+        words += [f"rank {'/'.join(map(str, weights.rank))}"] if weights.rank else []
+        words += [f"PROBLEM: {problem}" for problem in weights.problems[:1]]
+    return ", ".join(words)
+
+
+def show_order(shelf: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
+    """What a fetch would do; nothing is written."""
+    from plugins_manifest.supply.locking import lock_manifest
+
+    outcome = lock_manifest(
+        supply, shelf.manifest, old=shelf.lock(), locate=shelf.locate, download="none"
+    )
+    rows = [_order_row(entry, supply) for entry in outcome.lock.plugins]
+    if as_json:
+        click.echo(json.dumps({"plugins": rows, "problems": outcome.problems}, indent=2))
+    else:
+        lines: list[tuple[str, ...]] = []
+        for row in rows:
+            todo, license_ = "fetch" if row["to_fetch"] else "here", f"license: {row['license']}"
+            lines.append((row["id"], todo, f"{_size(row['bytes']):>9}", row["from"]))
+            lines.append(("", "", "", f"{license_}{' (nsfw)' if row['nsfw'] else ''}"))
+        lines += [(done.id, "skip", "", _why(done)) for done in outcome.done if done.reason]
+        show_lines(lines)
+        known = [row["bytes"] or 0 for row in rows if row["to_fetch"]]
+        failed = len(outcome.problems)
+        size = f", {_size(sum(known))}" if known else ""
+        more = f"; {failed} could not be looked up (below)" if failed else ""
+        click.echo(f"{len(known)} to fetch{size}{more}")
+    if outcome.problems:
+        raise UserError.collect(outcome.problems)
+
+
+def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
+    from plugins_manifest.redact import one_line
+    from plugins_manifest.sources.licenses import License
+
+    origin = entry.origin
+    urls = [file.url for file in entry.files if file.url]
+    at = f"hf://{origin.repository}@{origin.revision}" if origin.repository else None
+    return {
+        "id": entry.id,
+        "kind": entry.kind,
+        "to_fetch": supply.missing(entry),
+        "from": one_line(at or (urls[0] if urls else entry.source)),
+        "page": origin.page,
+        "bytes": entry.size_bytes,
+        "sha256": entry.sha256 or (entry.files[0].sha256 if len(entry.files) == 1 else None),
+        "license": one_line(License(**entry.license.model_dump()).describe()),
+        "nsfw": bool(entry.nsfw),
+    }
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return "size unknown"
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if n_bytes >= 2**power:
+            return f"{n_bytes / 2**power:.1f} {unit}"
+    return f"{n_bytes / 2**10:.1f} KiB"

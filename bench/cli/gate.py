@@ -1,0 +1,84 @@
+"""The command `gate`, and what `run --baseline` does: compare, print, write, exit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from bench.gate.gate import Gate
+    from bench.run import RunRequest
+
+_POLICY = click.option(
+    "--policy", type=click.Path(path_type=Path), help="Metrics, margins, error rates [shipped]."
+)
+
+
+@click.command()
+@click.argument("baseline", type=click.Path(path_type=Path))
+@click.argument("candidate", type=click.Path(path_type=Path))
+@_POLICY
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write Markdown here.")
+def gate(
+    *,
+    baseline: Path,
+    candidate: Path,
+    policy: Path | None,
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+) -> None:
+    """Does run CANDIDATE lose anything against run BASELINE?
+
+    Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
+    inconclusive, or images are missing.
+    """
+    from bench.gate.gate import gate_runs
+    from bench.gate.policy import load_policy
+
+    found = gate_runs(baseline, candidate, load_policy(policy))
+    show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
+
+
+def run_and_gate(
+    request: RunRequest, baseline: Path, *, policy: Path | None, as_json: bool
+) -> NoReturn:
+    """Render what the new weights change, look by look, until the gate is decided; then exit."""
+    from bench.gate.gate import run_gated
+    from bench.gate.policy import load_policy
+
+    outcome, found = run_gated(request, baseline, load_policy(policy))
+    if not as_json:
+        click.echo(
+            f"{outcome.n_trials} images, {outcome.n_cached} from the cache, "
+            f"{outcome.n_failed} failed\n"
+        )
+    show_gate(found, as_json=as_json)
+
+
+def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:
+    """The request that `run_and_gate` would render, checked against the baseline."""
+    from bench.gate.gate import gated_request
+    from bench.gate.policy import load_policy
+
+    return gated_request(request, baseline, load_policy(policy))[0]
+
+
+def show_gate(
+    found: Gate, *, as_json: bool, junit: Path | None = None, markdown: Path | None = None
+) -> NoReturn:
+    """Print the outcome, write the files asked for, and exit with the verdict's code."""
+    from bench.gate.report import as_junit, as_markdown, as_text
+    from bench.store.files import write_bytes
+
+    for path, write in ((junit, as_junit), (markdown, as_markdown)):
+        if path is not None:
+            write_bytes(path, write(found.facts).encode())
+    click.echo(json.dumps(found.facts, indent=2) if as_json else as_text(found.facts))
+    sys.exit(found.exit_code)

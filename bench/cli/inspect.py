@@ -1,0 +1,126 @@
+"""xbench plugins inspect: what a file is and what of it would be applied."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from plugins_manifest.formats.parsed import ModuleTable
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Convert a pickled file in a process without rights, and inspect the result.",
+)
+@click.option(
+    "--family",
+    type=click.Choice(["sd15", "pocket"]),
+    default="sd15",
+    show_default=True,
+    help="The base model it shall be attached to.",
+)
+def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -> None:
+    """Say what a plugin file is, whether it is safe, and what would be applied.
+
+    Nothing in the file is executed. Exit code 0: all of it can be applied; 1: not all, or nothing.
+    """
+    from bench.errors import UserError
+    from plugins_manifest.inspect.facts import facts
+    from plugins_manifest.inspect.inspect import inspect_file
+
+    if not file.is_file():
+        raise UserError(f"{str(file)!r} is no file: give a plugin's file")
+    found = facts(inspect_file(file, table=_table(family), allow_pickle=allow_pickle))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n".join(told(found)))
+    if found["verdict"] != "ok":
+        sys.exit(1)
+
+
+def _table(family: str) -> ModuleTable:
+    """The base model's parameters: SD1.5's, or those of the pocket base model's files."""
+    from plugins_manifest.formats.header import read_header
+    from plugins_manifest.formats.table import TEXT, UNET, sd15_table
+    from pocket.weights import part_path
+
+    if family == "sd15":
+        return sd15_table()
+    table: dict[str, tuple[int, ...]] = {}
+    for side, folder in ((UNET, "unet"), (TEXT, "text_encoder")):
+        for weights in sorted((part_path("base") / folder).glob("*.safetensors")):
+            for name, info in read_header(weights).tensors.items():
+                table[side + name.removeprefix("text_model.")] = info.shape
+    return table
+
+
+def told(found: Mapping[str, Any]) -> list[str]:
+    """The facts as lines for people; the verdict comes last."""
+    lines = [
+        f"file        {found['file']} ({found['bytes'] / 2**20:.2f} MiB)",
+        f"safety      {_SAFETY[found['safety']]}",
+    ]
+    if "format" in found:
+        lines += _content(found)
+    for problem in found["problems"]:
+        lines.append(f"problem     {problem['reason']}: {problem['message']}")
+    shown = Counter(problem["reason"] for problem in found["problems"])
+    more = {reason: n - shown[reason] for reason, n in found["n_problems_of"].items()}
+    lines += [f"            and {n} more: {reason}" for reason, n in more.items() if n]
+    return [*lines, f"verdict     {found['verdict']}: {_VERDICTS[found['verdict']]}"]
+
+
+def _content(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"format      {found['format']}: {found['format_note']}",
+        f"kind        {found['kind']}",
+        f"base model  {found['base_model']} (by the tensors' shapes)",
+        f"tensors     {found['n_tensors']}: {_counted(found['dtypes'])}",
+        f"used        {found['keys_used']} keys used, {found['keys_unused']} not",
+    ]
+    if found["n_changes"]:
+        with_alpha = f"{found['n_with_alpha']} of {found['n_changes']} with alpha"
+        lines.append(f"changes     {_counted(found['formulas'])}; {with_alpha}")
+        lines += [f"            {count:>4} {layer}" for layer, count in found["targets"].items()]
+    if found["ranks"]:
+        lines.append(f"rank        {', '.join(found['ranks'])}")
+    for token, n_vectors in found["embeddings"].items():
+        lines.append(f"embedding   {token}: {n_vectors} vectors")
+    for name, value in found["metadata"].items():
+        lines.append(f"metadata    {name} = {value}")
+    if found["n_metadata"] > len(found["metadata"]):
+        lines.append(f"            and {found['n_metadata'] - len(found['metadata'])} more")
+    return lines
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+_SAFETY = {
+    "data-only": "safetensors: data only, nothing can run",
+    "converted": "a pickle, converted without running its code; use the safetensors file",
+    "pickle": "a pickle: it could run code and was not opened (--allow-pickle converts it)",
+    "refused": "refused: not a well-formed safetensors file",
+}
+_VERDICTS = {
+    "ok": "everything in it can be applied",
+    "partial": "only a part can be applied; a run refuses it unless allow_partial is true",
+    "wrong-base": "made for another base model",
+    "no-change": "attaching it would change nothing",
+    "unsupported": "a kind of file that cannot be attached",
+    "broken": "nothing of it can be used; fetch it again",
+    "unsafe": "it could run code; ask for a safetensors version",
+}

@@ -1,0 +1,300 @@
+"""The command line. Every command imports what it needs when it runs, so that help is fast."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+from bench.cli.cases import cases
+from bench.cli.gate import gate
+from bench.cli.inspect import inspect_plugin
+from bench.cli.leaderboard import leaderboard
+from bench.cli.metrics import metrics
+from bench.cli.plugins import plugins
+from bench.cli.publish import publish
+from bench.cli.reference import reference
+from bench.cli.tools import cache, conditions, doctor, train
+from bench.cli.votes import votes
+from plugins_manifest.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.plan.metrics import Mode
+    from bench.run import RunOutcome, RunRequest
+
+USER_ERROR, INTERRUPTED = 2, 130
+P = ParamSpec("P")
+
+
+class Commands(click.Group):
+    """The command group; says one clear message for user errors and interruptions."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; exit code 2 for user errors, 130 when interrupted."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(USER_ERROR)
+        except KeyboardInterrupt as error:
+            click.echo(
+                f"\nInterrupted. {error} Everything finished is kept: run the same command again "
+                "to go on.",
+                err=True,
+            )
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xbench", prog_name="xbench")
+def main() -> None:
+    """Do Stable Diffusion 1.5 plugins still work after an upgrade? Measure it.
+
+    Start with:  xbench run --manifest pocket
+    """
+
+
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["honest", "paper"]),
+    help="Which references are asked and reported [manifest].",
+)
+
+
+def run_options(command: Callable[P, None]) -> Callable[P, None]:
+    """Options that `run` and `plan` share."""
+    options = (
+        click.option("--manifest", metavar="NAME|PATH", help="What is evaluated."),
+        click.option("--methods", multiple=True, metavar="A,B", help="Only these methods."),
+        click.option("--t0", multiple=True, metavar="X,Y", help="Only these hand-over times."),
+        click.option("--limit", type=int, metavar="N", help="Only the first N cases."),
+        click.option("--seeds", multiple=True, metavar="A,B", help="Other seeds."),
+        click.option(
+            "--plugins", multiple=True, metavar="A,B", help="Only these plugins and stacks."
+        ),
+        click.option(
+            "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
+        ),
+        click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
+        mode_option,
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return wraps(command)(command)
+
+
+@main.command()
+@run_options
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory [runs/NAME].")
+@click.option(
+    "--engine",
+    type=click.Choice(["local"]),
+    default="local",
+    show_default=True,
+    expose_value=False,  # one choice: nothing to pass on
+    help="Where trials are rendered: local is this process.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
+@click.option("--fetch", is_flag=True, help="First fetch the plugins and photos that are not here.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Compare with this run and stop once the gate is decided [manifest: that run's].",
+)
+@click.option("--policy", type=click.Path(path_type=Path), help="The gate's policy [shipped].")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    as_json: bool,
+    out: Path | None,
+    fetch: bool,
+    dry_run: bool,
+    baseline: Path | None,
+    policy: Path | None,
+    **given: Any,
+) -> None:
+    """Render, score and compare; the same command resumes a run.
+
+    Exit code 0: all went well; 1: some trials failed; 2: something to fix; 130: interrupted. With
+    --baseline the codes are those of `xbench gate`.
+    """
+    if baseline is not None and given["manifest"] is None:
+        given["manifest"] = str(baseline / "manifest.yaml")
+    request = _request(out=out, show_progress=not as_json, **given)
+    if fetch and not dry_run:
+        from bench.cli.plugins import fetch_quietly
+
+        fetch_quietly(given["manifest"], ctx.obj, limit=given["limit"])
+    if baseline is not None:
+        from bench.cli.gate import prepare_gate, run_and_gate
+
+        if not dry_run:
+            run_and_gate(request, baseline, policy=policy, as_json=as_json)
+        request = prepare_gate(request, baseline, policy=policy)
+    if dry_run:
+        from bench.cli.plan import show_plan
+
+        show_plan(request, as_json=as_json)
+        return
+    from bench.run import run_benchmark
+
+    outcome = run_benchmark(request)
+    _show_outcome(outcome, as_json=as_json)
+    if outcome.n_failed:
+        sys.exit(1)
+
+
+@main.command()
+@run_options
+def plan(as_json: bool, **given: Any) -> None:
+    """Say what a run would cost, and what is not on this machine yet; asks no network."""
+    from bench.cli.plan import show_plan
+
+    show_plan(_request(**given), as_json=as_json)
+
+
+def _request(
+    *,
+    manifest: str | None,
+    methods: Sequence[str],
+    t0: Sequence[str],
+    limit: int | None,
+    seeds: Sequence[str],
+    plugins: Sequence[str],
+    adapter: Path | None,
+    only: Sequence[str],
+    mode: Mode | None,
+    out: Path | None = None,
+    device: str = "auto",
+    cache: bool = True,
+    show_progress: bool = True,
+) -> RunRequest:
+    from bench.plan.selection import Selection, parse_list
+    from bench.run import RunRequest
+
+    if manifest is None:
+        raise click.UsageError("Missing option '--manifest'.")
+    selection = Selection(
+        methods=parse_list(methods, str, option="--methods"),
+        t0=parse_list(t0, float, option="--t0"),
+        limit=limit,
+        seeds=parse_list(seeds, int, option="--seeds"),
+        adapter=adapter,
+        plugins=parse_list(plugins, str, option="--plugins"),
+        only=parse_list(only, str, option="--only"),
+        mode=mode,
+    )
+    return RunRequest(
+        manifest=manifest,
+        selection=selection,
+        out=out,
+        device=device,
+        use_cache=cache,
+        show_progress=show_progress,
+        started=_process_start(),
+    )
+
+
+def _process_start() -> float:
+    import psutil
+
+    return psutil.Process().create_time()
+
+
+def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
+    from bench.cli.plan import duration
+    from bench.errors import shown_path
+
+    report = outcome.folder / "tables" / "report.html"
+    if as_json:
+        facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
+        click.echo(json.dumps({**facts, "report": shown_path(report)}, indent=2))
+        return
+    _show_table(outcome.folder)
+    done = outcome.n_trials - outcome.n_failed
+    click.echo(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed", nl=False)
+    click.echo(f" ({outcome.n_cached} from the cache)" if outcome.n_cached else "")
+    click.echo(f"report: {shown_path(report)}")
+    if outcome.was_finished:
+        click.echo("nothing was left to do")
+    elif outcome.overhead is not None:
+        click.echo(
+            f"took {duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
+            f"metrics {100 * outcome.overhead:.1f} %"
+        )
+
+
+def _show_table(folder: Path) -> None:
+    from bench.render.audit import remarks
+    from bench.report.compatibility_text import format_compatibility
+    from bench.report.text import format_summary
+    from bench.store.run_store import RunStore
+
+    store = RunStore.open(folder)
+    click.echo(format_summary(store.summary(), remarks(store)))
+    if told := format_compatibility(store.compatibility()):
+        click.echo(f"\n{told}")
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
+@mode_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
+    """Score the images of a run again, and write its tables."""
+    from bench.plan.selection import parse_list
+    from bench.scoring.suite import judge_run
+
+    names = parse_list(metrics, str, option="--metrics")
+    seconds = judge_run(run_dir, metrics=names, mode=mode, show_progress=not as_json)
+    if as_json:
+        click.echo(json.dumps({"seconds_in_metrics": seconds}))
+    else:
+        _show_table(run_dir)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@mode_option
+def report(run_dir: Path, mode: Mode | None) -> None:
+    """Write a run's tables, report and plots again, and print the tables."""
+    from bench.scoring.suite import write_tables
+    from bench.store.run_store import RunStore
+
+    store = RunStore.open(run_dir)
+    with store.lock():
+        write_tables(store, mode=mode)
+    _show_table(run_dir)
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("trial")
+def explain(run_dir: Path, trial: str) -> None:
+    """Everything about one image, and how to render it again."""
+    from bench.cli.explain import explain_trial
+    from bench.store.run_store import RunStore
+
+    click.echo(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
+
+
+plugins.add_command(inspect_plugin)
+for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference, votes):
+    main.add_command(tool)
+main.add_command(leaderboard)
+main.add_command(publish)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The commands about metrics: what there is, whether it is right, and the weights that it wants."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from plugins_manifest.errors import UserError
+
+_LEVELS = {"image": "A number for each image", "group": "A number for each set of images"}
+_NEEDY = "Want weights that are not here"
+_HINT = "In a manifest, the metric `condition` stands for those of the plugins' conditions."
+
+
+@click.group()
+def metrics() -> None:
+    """The questions that are asked about images."""
+
+
+@metrics.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_metrics(as_json: bool) -> None:
+    """List the installed metrics: name, better direction, question, weights."""
+    from bench.registry import installed, load_entry
+    from metrics.base import describe
+
+    facts = [describe(load_entry("metrics", name)()) for name in sorted(installed("metrics"))]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for level, title in _LEVELS.items():
+        here = [f for f in facts if f["level"] == level and not f["unavailable"]]
+        if here:
+            click.echo(f"{title}:")
+        for fact in here:
+            click.echo(_line(fact))
+    _show_needy([fact for fact in facts if fact["unavailable"]])
+    click.echo(_HINT)
+
+
+def _line(fact: dict[str, Any]) -> str:
+    question = fact["summary"][0].upper() + fact["summary"][1:]
+    return f"  {fact['name']:<19} {fact['better']:<7} {question}"
+
+
+def _show_needy(facts: Sequence[dict[str, Any]]) -> None:
+    """Metrics below the weights that they want, each with the command that gets them."""
+    from metrics.weights.catalog import CATALOG
+
+    if facts:
+        click.echo(f"{_NEEDY}:")
+    for name, weights in CATALOG.items():
+        mine = [fact for fact in facts if name in fact["needs"]]
+        if mine and not weights.is_here:
+            click.echo(f"  xbench metrics fetch {name}  ({_about(weights)})")
+            for fact in mine:
+                click.echo(f"  {_line(fact)}")
+    for fact in facts:
+        if not set(fact["needs"]) & set(CATALOG):
+            click.echo(f"{_line(fact)}: {fact['unavailable']}")
+
+
+def _about(weights: Any) -> str:
+    size = f", about {weights.megabytes:,} MB" if weights.megabytes else ""
+    return f"{weights.title}, {weights.license}{size}"
+
+
+@metrics.command("selftest")
+@click.argument("names", metavar="[METRIC]...", nargs=-1)
+def selftest_metrics(names: Sequence[str]) -> None:
+    """Check that known inputs give known values; exit code 1 where one does not.
+
+    Metrics whose weights are not here are told, and fail only where they are named.
+    """
+    from bench.scoring.suite import selftests
+
+    n_wrong, n_ok, wanted = 0, 0, dict[str, None]()
+    for name, state, problem in selftests(names or None):
+        told = problem
+        if state == "unavailable" and not names:
+            weights = _missing_weights(name)
+            wanted |= dict.fromkeys(weights)
+            told = f"not tested, wants {', '.join(weights)}" if weights else problem
+        click.echo(f"{name:<19} {told or 'ok'}")
+        n_ok += state == "ok"
+        n_wrong += state == "wrong" or (state == "unavailable" and bool(names))
+    if not names:
+        click.echo(f"{n_ok} ok, {n_wrong} wrong")
+    if wanted:
+        click.echo(f"the others want weights: xbench metrics fetch {' '.join(wanted)}")
+    if n_wrong:
+        sys.exit(1)
+
+
+def _missing_weights(metric: str) -> list[str]:
+    from bench.registry import load_entry
+    from metrics.weights.catalog import CATALOG
+
+    needs = load_entry("metrics", metric)().needs
+    return [name for name in needs if name in CATALOG and not CATALOG[name].is_here]
+
+
+@metrics.command("fetch")
+@click.argument("names", metavar="WEIGHTS...", nargs=-1)
+@click.option("--list", "only_list", is_flag=True, help="Only list what can be fetched.")
+def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
+    """Download the weights of metrics; no other command does.
+
+    WEIGHTS are names of `xbench metrics list`; the files go to XBENCH_METRIC_WEIGHTS.
+    """
+    from metrics.base import MetricUnavailableError
+    from metrics.weights.catalog import CATALOG
+    from metrics.weights.fetch import fetch_weights, find_weights
+
+    if only_list or not names:
+        _show_weights(CATALOG.values())
+        return
+    for weights in [find_weights(name) for name in names]:
+        try:
+            placed = fetch_weights(weights, progress=lambda name: click.echo(f"getting {name} ..."))
+        except MetricUnavailableError as error:
+            raise UserError(str(error)) from error
+        click.echo(f"{weights.name}: {', '.join(p.name for p in placed)} in {weights.folder}")
+
+
+def _show_weights(catalog: Iterable[Any]) -> None:
+    from metrics.weights.files import weights_folder
+
+    for weights in catalog:
+        state = "here" if weights.is_here else "-"
+        click.echo(f"{weights.name:<22} {state:<5} {_about(weights)}")
+    click.echo(f"folder: {weights_folder()}")

@@ -1,0 +1,99 @@
+"""A plan for people and scripts: images, time, disk, and what is to be downloaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bench.plan.missing import MissingItem
+    from bench.run import RunRequest
+
+_SHOWN_PLUGINS = 6
+
+
+def show_plan(request: RunRequest, *, as_json: bool) -> None:
+    """Print what a run would take and what it lacks; `UserError` for what is wrong."""
+    from bench.plan.cost import cost_facts, estimate
+    from bench.run import look_ahead
+
+    plan, needs = look_ahead(request)
+    facts = cost_facts(plan)
+    megabytes = sum(need.megabytes or 0 for need in needs)
+    if as_json:
+        listed = [need.as_data() for need in needs]
+        facts |= {"downloads_mib": round(megabytes * 1e6 / 2**20, 2), "missing": listed}
+        click.echo(json.dumps(facts, indent=2))
+        return
+    click.echo(f"{plan.manifest.name}: {facts['trials']:,} images in {facts['batches']:,} batches")
+    for method, count in facts["methods"].items():
+        click.echo(f"  {method:<10} {count:,}")
+    cost = estimate(plan)
+    click.echo(f"time       {_time(cost.seconds, cost.gpu_hours)}")
+    click.echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
+    unknown = sum(need.megabytes is None and not need.is_own for need in needs)
+    more = f", and {unknown} of unknown size" if unknown else ""
+    click.echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
+    if needs:
+        click.echo("\nNot on this machine yet:")
+        for line in _lines(needs):
+            click.echo(line)
+
+
+def _lines(needs: Sequence[MissingItem]) -> list[str]:
+    """What is missing, by the command that gets it: the command once, then a line for each."""
+    by_command: dict[str, list[MissingItem]] = {}
+    for need in needs:
+        by_command.setdefault(need.get, []).append(need)
+    lines = []
+    for command, group in by_command.items():
+        lines.append(f"  {command}")
+        shown = group if len(group) <= _SHOWN_PLUGINS + 1 else group[:_SHOWN_PLUGINS]
+        lines += [f"    {_line(need)}" for need in shown]
+        if len(shown) < len(group):
+            rest = group[len(shown) :]
+            megabytes = sum(need.megabytes or 0 for need in rest)
+            size = f", at least {_size(megabytes)}" if megabytes else ""
+            lines.append(f"    and {len(rest)} more{size} (--json lists all)")
+    return lines
+
+
+def _line(need: MissingItem) -> str:
+    size = f"about {_size(need.megabytes)}" if need.megabytes else "size unknown"
+    notes = [] if need.is_own else [size]
+    notes += [f"license: {need.license}"] if need.license else []
+    return f"{need.what}  ({'; '.join(notes)})" if notes else need.what
+
+
+def _time(seconds: float | None, gpu_hours: float | None) -> str:
+    if seconds is not None:
+        return duration(seconds)
+    if gpu_hours is None:
+        return "not measured yet"
+    from bench.plan.cost import GPU_TFLOPS
+
+    spent = f"{gpu_hours:.0f} GPU-hours" if gpu_hours >= 10 else f"{gpu_hours:.1f} GPU-hours"
+    if gpu_hours < 1:
+        minutes = max(1, round(gpu_hours * 60))
+        spent = f"{minutes} GPU-minute{'s' if minutes > 1 else ''}"
+    return (
+        f"about {spent} at {GPU_TFLOPS:.0f} TFLOP/s, half of an A100's most; from counted "
+        "operations, not measured"
+    )
+
+
+def duration(seconds: float) -> str:
+    """About how long, in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
+
+
+def _size(megabytes: float) -> str:
+    if megabytes >= 10_000:
+        return f"{megabytes / 1000:.0f} GB"
+    if megabytes >= 1000:
+        return f"{megabytes / 1000:.1f} GB"
+    return f"{megabytes:.1f} MB" if 0 < megabytes < 10 else f"{megabytes:.0f} MB"

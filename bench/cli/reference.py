@@ -1,0 +1,62 @@
+"""The command `reference`: pictures of Civitai's hosted generator to compare with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from plugins_manifest.errors import UserError
+
+
+@click.command()
+@click.option("--manifest", required=True, metavar="NAME|PATH", help="Plugins and prompts.")
+@click.option("--model", required=True, metavar="URN", help="AIR of a checkpoint for SD 1.5.")
+@click.option("--plugin", "plugins", multiple=True, metavar="ID", help="Only these plugins.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N cases.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder [references/NAME].")
+@click.option("--endpoint", metavar="URL", help="Another address of the generator.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be asked for.")
+@click.option("--yes", is_flag=True, help="Do not ask before Buzz is spent.")
+def reference(
+    *,
+    manifest: str,
+    model: str,
+    plugins: Sequence[str],
+    limit: int | None,
+    out: Path | None,
+    endpoint: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Render plugins on Civitai's hosted generator, as an outside reference.
+
+    The same AIR, prompt, settings and seed as the base method's; it costs Buzz of the account
+    whose CIVITAI_API_TOKEN is set, and its pictures cannot be made again bit by bit.
+    """
+    from bench.civitai.render import check_request, job_of, render_references, wanted_references
+    from plugins_manifest.schema.load import load_manifest
+
+    loaded = load_manifest(manifest)
+    wanted = wanted_references(loaded, plugins=plugins, limit=limit)
+    air = check_request(model, loaded.settings, wanted)
+    if dry_run:
+        jobs = {one.file_name: job_of(one, air, loaded.settings) for one in wanted}
+        click.echo(json.dumps(jobs, indent=2))
+        return
+    from bench.civitai.client import TOKEN_NAME, Generator, connect, fetch_picture
+    from plugins_manifest.sources.civitai import token_from_environment
+
+    token = token_from_environment()
+    if token is None:
+        raise UserError(f"there is no token: set {TOKEN_NAME} to one of your Civitai account")
+    if not yes:
+        click.confirm(f"Ask for {len(wanted)} pictures? Each costs Buzz.", abort=True)
+    generator = Generator(connect(token, endpoint=endpoint), fetch_picture)
+    folder = out or Path("references") / loaded.name
+    for done in render_references(
+        wanted, folder, generator=generator, model=air, settings=loaded.settings
+    ):
+        click.echo(folder / done.file_name)

@@ -1,0 +1,1 @@
+"""Compare two runs and decide whether new adapter weights made anything worse."""

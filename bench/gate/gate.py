@@ -1,0 +1,187 @@
+"""The regression gate: does a candidate run lose anything against a baseline run?
+
+Reads two run directories, pairs their scores, decides (`bench.gate.verdict`), writes gate.json into
+the candidate's folder. `run_gated` renders the candidate first, stage by stage, and stops early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, shown_path
+from bench.gate.comparable import check_pair, check_plan
+from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
+from bench.gate.policy import Policy
+from bench.gate.subset import restricted_run
+from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, decide_gate, planned
+from bench.plan.plan import Plan
+from bench.provenance import utc_now
+from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
+from bench.store.files import write_json
+from bench.store.rows import records
+from bench.store.run_store import RunStore
+
+GATE_FORMAT = 1
+GATE_FILE = "gate.json"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate's outcome: the judgment, and what it was made from, as gate.json holds it."""
+
+    judgment: Judgment
+    facts: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 regression, 3 inconclusive or something missing."""
+        return EXIT_CODES[self.judgment.verdict]
+
+
+def gate_runs(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
+    """Compare two runs and write gate.json; `UserError` where their settings differ.
+
+    A candidate with only the first cases of the baseline is compared on those.
+    """
+    baseline, candidate = RunStore.open(baseline_dir), RunStore.open(candidate_dir)
+    if baseline.folder.resolve() == candidate.folder.resolve():
+        raise UserError(f"{shown_path(candidate_dir)} is given twice: compare two different runs")
+    check_pair(baseline, candidate, policy)
+    samples = _samples(baseline, candidate, policy)
+    judgment = decide_gate(samples, _rules(policy))
+    facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
+    write_json(candidate.folder / GATE_FILE, facts)
+    return Gate(judgment, facts)
+
+
+def gated_request(
+    request: RunRequest, baseline_dir: Path, policy: Policy
+) -> tuple[RunRequest, list[int]]:
+    """The request with a folder of its own, and the numbers of cases after which the gate looks.
+
+    Raises `UserError` before anything is rendered where its settings differ from the baseline's.
+    """
+    baseline = RunStore.open(baseline_dir)
+    side = read_side("baseline", baseline, policy)
+    n_cases = n_cases_of(side)
+    if n_cases == 0:
+        raise UserError(
+            f"{shown_path(baseline_dir)} holds no images of {', '.join(policy.methods)}: "
+            "choose another --baseline, or other methods in --policy"
+        )
+    limit = min(n_cases, request.selection.limit or n_cases)
+    request = _with_limit(request, limit)
+    plan = plan_run(request)
+    check_plan(baseline, plan, policy)
+    out = request.out or Path("runs") / f"{plan.manifest.name}-{_mapper_of(plan)}"
+    if out.resolve() == baseline_dir.resolve():
+        raise UserError(f"--out {shown_path(out)} is the baseline itself: choose another folder")
+    return replace(request, out=out), [n for n in looks_of(n_cases, policy) if n < limit] + [limit]
+
+
+def run_gated(request: RunRequest, baseline_dir: Path, policy: Policy) -> tuple[RunOutcome, Gate]:
+    """Render the candidate up to the next look, gate, and go on until it is decided."""
+    request, sizes = gated_request(request, baseline_dir, policy)
+    out = request.out or Path("runs")
+    outcome, gate = _stage(request, baseline_dir, policy, out=out, n_cases=sizes[0])
+    for n_cases in sizes[1:]:
+        if gate.judgment.verdict != "inconclusive":
+            break
+        outcome, gate = _stage(request, baseline_dir, policy, out=out, n_cases=n_cases)
+    return outcome, gate
+
+
+def _stage(
+    request: RunRequest, baseline_dir: Path, policy: Policy, *, out: Path, n_cases: int
+) -> tuple[RunOutcome, Gate]:
+    outcome = run_benchmark(_with_limit(request, n_cases))
+    return outcome, gate_runs(baseline_dir, out, policy)
+
+
+def _with_limit(request: RunRequest, limit: int) -> RunRequest:
+    return replace(request, selection=replace(request.selection, limit=limit))
+
+
+def _mapper_of(plan: Plan) -> str:
+    return plan.weights.get("mapper", "candidate")[:8]
+
+
+def _samples(baseline: RunStore, candidate: RunStore, policy: Policy) -> list[Sample]:
+    """Paired samples; a baseline with more cases is scored again on the candidate's."""
+    sides = [
+        read_side(name, store, policy)
+        for name, store in (("baseline", baseline), ("candidate", candidate))
+    ]
+    there = set(candidate.trials()["case_id"])
+    if there != set(baseline.trials()["case_id"]):
+        scored = {metric for _, metric in sides[0].scores}
+        view = restricted_run(
+            baseline,
+            there,
+            candidate.folder / ".gate" / "baseline",
+            metrics=[spec.name for spec in policy.metrics if spec.name in scored],
+        )
+        sides[0] = replace(sides[0], scores=read_side("baseline", view, policy).scores)
+    return make_samples(sides[0], sides[1], policy)
+
+
+def _rules(policy: Policy) -> Rules:
+    return Rules(
+        alpha=policy.alpha,
+        power=policy.power,
+        min_prompts=policy.min_prompts,
+        min_prompts_regression=policy.min_prompts_regression,
+        seed=policy.seed,
+    )
+
+
+def _facts(
+    baseline: RunStore,
+    candidate: RunStore,
+    *,
+    policy: Policy,
+    samples: Sequence[Sample],
+    judgment: Judgment,
+) -> dict[str, Any]:
+    tests = [asdict(test) for test in judgment.tests]
+    decisive = [test for test in tests if test["verdict"] == judgment.verdict]
+    return {
+        "format": GATE_FORMAT,
+        "created": utc_now(),
+        "verdict": judgment.verdict,
+        "exit_code": EXIT_CODES[judgment.verdict],
+        "reason": "; ".join(_told(test) for test in decisive) if decisive else None,
+        "baseline": _identity(baseline),
+        "candidate": _identity(candidate),
+        "look": judgment.look,
+        "looks": list(policy.looks),
+        "planned_prompts": planned(samples, _rules(policy), judgment.look),
+        "tests": tests,
+        "policy": policy.as_data(),
+    }
+
+
+def _told(test: dict[str, Any]) -> str:
+    """One test in words: plugin, metric, difference, interval."""
+    name = f"{test['plugin']} {test['metric']}"
+    if test["difference"] is None:
+        return f"{name}: {test['reason']}"
+    interval = ""
+    if test["low"] is not None:
+        interval = f" [{test['low']:+.4f}, {test['high']:+.4f}]"
+    told = f"{name} {test['difference']:+.4f}{interval}, margin {test['margin']:g}"
+    return f"{told}: {test['reason']}" if test["reason"] else told
+
+
+def _identity(store: RunStore) -> dict[str, Any]:
+    facts = store.run_facts()
+    return {
+        "folder": shown_path(store.folder),
+        "run_id": facts.get("run_id"),
+        "adapter_sha256": facts.get("adapter_sha256"),
+        "git": facts.get("git"),
+        "images": sum(row["status"] == "ok" for row in records(store.results())),
+    }

@@ -1,0 +1,258 @@
+"""Two runs' scores as paired samples for the gate, one for each plugin and metric. Loads no torch.
+
+A pair is one case and seed under the same settings in both runs; a prompt's value is the mean
+difference of its pairs over seeds and settings (t0, scales).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import UserError, shown_path
+from bench.gate.policy import GateMetric, Policy
+from bench.gate.verdict import Sample
+from bench.scoring.score import read_scores
+from bench.store.rows import Row, grouped, records
+from bench.store.run_store import RunStore
+from metrics.stats.margin import step_of
+
+_KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")
+_Knobs = tuple[Any, ...]
+_Pair = tuple[_Knobs, str, int]  # knobs, case id, seed
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run as the gate sees it: compared trials with their results, and scores."""
+
+    name: str
+    folder: Path
+    trials: Mapping[str, Mapping[_Pair, Row]]  # plugin -> pair -> trial with its result
+    scores: Mapping[tuple[str, str], Sequence[Row]]  # (plugin, metric) -> rows
+    prompt_of: Mapping[str, str]
+
+
+def read_side(name: str, store: RunStore, policy: Policy) -> Side:
+    """The part of a run that a policy compares."""
+    rows = [
+        row
+        for row in records(store.trials().merge(store.results(), on="trial_id", how="left"))
+        if _is_compared(row, policy)
+    ]
+    trials: dict[str, dict[_Pair, Row]] = {}
+    for row in rows:
+        trials.setdefault(row["plugin"], {})[_pair(row)] = row
+    planned = {None, *(row["trial_id"] for row in rows)}
+    scored = [
+        row
+        for row in read_scores(store)
+        if row["trial_id"] in planned and _is_compared(row, policy) and row["plugin"] in trials
+    ]
+    prompts = {case_id: case.prompt for case_id, case in store.cases().items()}
+    return Side(name, store.folder, trials, grouped(scored, "plugin", "metric"), prompts)
+
+
+def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample]:
+    """Every test of the policy; `UserError` where recipes differ or nothing can be tested."""
+    problems, samples = _recipe_problems(baseline, candidate, policy), []
+    if not problems:
+        for spec in policy.metrics:
+            found = [
+                _sample(baseline, candidate, policy, spec=spec, plugin=plugin)
+                for plugin in baseline.trials
+                if _is_tested(baseline, plugin, spec)
+            ]
+            if spec.required and not found:
+                problems.append(
+                    f"the policy asks for {spec.name!r}, which {shown_path(baseline.folder)} was "
+                    f"not scored by: run xbench score RUN --metrics {spec.name}, or set "
+                    "required: false"
+                )
+            samples += found
+    if problems:
+        raise UserError.collect(problems)
+    if not samples:
+        raise UserError(
+            f"nothing to test: {shown_path(baseline.folder)} holds no scores of "
+            f"{', '.join(policy.methods)} under a metric of the policy; name metrics with --policy"
+        )
+    return samples
+
+
+def looks_of(n_cases: int, policy: Policy) -> list[int]:
+    """Numbers of cases after which the gate looks."""
+    return sorted({min(n_cases, math.ceil(share * n_cases)) for share in policy.looks})
+
+
+def n_cases_of(side: Side) -> int:
+    """Cases of the plugin that has most of them."""
+    return max((len(_cases(trials)) for trials in side.trials.values()), default=0)
+
+
+def _is_compared(row: Row, policy: Policy) -> bool:
+    return (
+        row["method"] in policy.methods
+        and (policy.plugins is None or row["plugin"] in policy.plugins)
+        and (policy.t0 is None or row["t0"] is None or row["t0"] in policy.t0)
+    )
+
+
+def _is_tested(baseline: Side, plugin: str, spec: GateMetric) -> bool:
+    if spec.plugins is not None and plugin not in spec.plugins:
+        return False
+    return any(row["value"] is not None for row in baseline.scores.get((plugin, spec.name), ()))
+
+
+def _pair(row: Row) -> _Pair:
+    return tuple(row[knob] for knob in _KNOBS), row["case_id"], int(row["seed"])
+
+
+def _cases(trials: Mapping[_Pair, Row]) -> list[str]:
+    """Case ids in the order in which a limited run takes them."""
+    return list(dict.fromkeys(case_id for _, case_id, _ in trials))
+
+
+def _recipe_problems(baseline: Side, candidate: Side, policy: Policy) -> list[str]:
+    problems = []
+    for spec in policy.metrics:
+        recipes = [
+            {
+                row["recipe"]
+                for key, rows in side.scores.items()
+                if key[1] == spec.name
+                for row in rows
+            }
+            for side in (baseline, candidate)
+        ]
+        if all(recipes) and recipes[0] != recipes[1]:
+            told = [" | ".join(sorted(recipe)) for recipe in recipes]
+            problems.append(
+                f"metrics.{spec.name}.recipe: baseline {told[0]!r}, candidate {told[1]!r}: score "
+                "both runs again with this version (xbench score RUN)"
+            )
+    return problems
+
+
+def _sample(
+    baseline: Side, candidate: Side, policy: Policy, *, spec: GateMetric, plugin: str
+) -> Sample:
+    planned, there = baseline.trials[plugin], candidate.trials.get(plugin, {})
+    order = {case_id: place for place, case_id in enumerate(_cases(planned))}
+    held = order.keys() - {pair[1] for pair in planned if pair not in there}
+    sizes = looks_of(n_cases_of(baseline), policy)
+    sizes = sorted({min(size, len(order)) for size in sizes})
+    covered = [size for size in sizes if all(c in held for c, i in order.items() if i < size)]
+    compared = [pair for pair in planned if order[pair[1]] < max(covered, default=0)]
+    gaps = _failed(baseline, candidate, plugin, compared)
+    rows = [side.scores.get((plugin, spec.name), ()) for side in (baseline, candidate)]
+    level = rows[0][0]["level"]
+    if level == "image":
+        values = [{_pair(row): row["value"] for row in part} for part in rows]
+        gaps += _unscored(values, compared)
+        by_pair = {
+            pair: values[1][pair] - values[0][pair]
+            for pair in compared
+            if values[0].get(pair) is not None and values[1].get(pair) is not None
+        }
+        scored = [v for part in values for pair in by_pair if (v := part[pair]) is not None]
+        step = step_of(np.array(scored)) if scored else 0.0
+        by_case = [(case_id, d) for (_, case_id, _), d in by_pair.items()]
+    else:
+        step, (by_case, told) = 0.0, _of_sets(rows, baseline.prompt_of, order)
+        gaps += told
+    sign = 1.0 if rows[0][0]["better"] == "higher" else -1.0
+    looks = tuple(
+        sign * _by_prompt([(c, d) for c, d in by_case if order[c] < size], baseline.prompt_of)
+        for size in covered
+    )
+    n_prompts = len({baseline.prompt_of[c] for c in order if order[c] < max(covered, default=0)})
+    return Sample(
+        plugin=plugin,
+        metric=spec.name,
+        better=rows[0][0]["better"],
+        margin=spec.margin,
+        looks=looks,
+        shares=tuple(size / len(order) for size in sizes),
+        n_per_prompt=len(compared) / n_prompts if n_prompts else len(planned) / len(order),
+        step=step,
+        missing="; ".join(gaps) or None,
+    )
+
+
+def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[_Pair]) -> list[str]:
+    """What was not rendered among the compared images."""
+    told = []
+    for side in (baseline, candidate):
+        trials = side.trials[plugin] if compared else {}
+        rows = [trials[pair] for pair in compared if trials[pair]["status"] != "ok"]
+        if rows:
+            (why, _), *_ = Counter(
+                row["error"] or row["status"] or "pending" for row in rows
+            ).most_common(1)
+            told.append(
+                f"{len(rows)} of {len(compared)} compared images of the {side.name} are missing "
+                f"({why})"
+            )
+    return told
+
+
+def _unscored(
+    values: Sequence[Mapping[_Pair, float | None]], compared: Sequence[_Pair]
+) -> list[str]:
+    """Pairs of which one side alone has a score; where neither has one, the question is moot."""
+    told = []
+    for name, mine, other in (("baseline", *values), ("candidate", *values[::-1])):
+        n = sum(mine.get(pair) is None and other.get(pair) is not None for pair in compared)
+        if n:
+            told.append(f"{n} of {len(compared)} compared images of the {name} have no score")
+    return told
+
+
+def _of_sets(
+    rows: Sequence[Sequence[Row]], prompt_of: Mapping[str, str], order: Mapping[str, int]
+) -> tuple[list[tuple[str, float]], list[str]]:
+    """Differences of set scores as jackknife pseudo-values, each given to its prompt's first case.
+
+    Over several settings, each prompt has the mean of their differences.
+    """
+    first_case: dict[str, str] = {}
+    for case_id in order:
+        first_case.setdefault(prompt_of[case_id], case_id)
+    sides = [{tuple(row[knob] for knob in _KNOBS): row for row in part} for part in rows]
+    sums: dict[str, list[float]] = {}
+    for knobs, ours in sides[0].items():
+        theirs = sides[1].get(knobs)
+        pseudo = [pseudo_values(row) for row in (ours, theirs)]
+        if pseudo[0] is None or pseudo[1] is None:
+            which = "baseline" if pseudo[0] is None else "candidate"
+            return [], [f"the {which}'s set of images has no score with its prompts left out"]
+        if pseudo[0].keys() != pseudo[1].keys():
+            return [], ["the two sets hold different prompts"]
+        for prompt, value in pseudo[0].items():
+            sums.setdefault(prompt, []).append(pseudo[1][prompt] - value)
+    return [(first_case[p], float(np.mean(d))) for p, d in sums.items() if p in first_case], []
+
+
+def pseudo_values(row: Row | None) -> dict[str, float] | None:
+    """n x value - (n - 1) x value without the prompt (Tukey 1958), by prompt."""
+    if row is None or row["value"] is None or not row["leave_one_out"]:
+        return None
+    left_out = json.loads(row["leave_one_out"])
+    n = len(left_out)
+    return {prompt: n * row["value"] - (n - 1) * left for prompt, left in left_out.items()}
+
+
+def _by_prompt(by_case: Sequence[tuple[str, float]], prompt_of: Mapping[str, str]) -> np.ndarray:
+    """Mean of each prompt's values [n_prompts], prompts in order of appearance."""
+    groups: dict[str, list[float]] = {}
+    for case_id, value in by_case:
+        groups.setdefault(prompt_of[case_id], []).append(value)
+    return np.array([float(np.mean(group)) for group in groups.values()])

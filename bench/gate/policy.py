@@ -1,0 +1,114 @@
+"""The gate's policy: which metrics, which margins, which error rates. Loads no torch."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from bench.errors import UserError, shown_path, unknown_name
+from plugins_manifest.schema.plugins import Section
+
+SHIPPED_POLICY = Path(__file__).parent / "gate_policy.yaml"
+# pocket-fid, fid-infinity, fd-dinov2, ...: biased by c / N, so two runs' bias need not cancel
+_FRECHET = re.compile(r"(^|[-_])(fid|fd|frechet)([-_]|$)", re.IGNORECASE)
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class GateMetric(Section):
+    """A metric with its margin: the largest loss, in the metric's units, that is tolerated."""
+
+    name: str = Field(min_length=1)
+    margin: float = Field(gt=0, allow_inf_nan=False)
+    plugins: tuple[str, ...] | None = None
+    required: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if _FRECHET.search(value):
+            raise ValueError(
+                "a gate never uses a Frechet distance, whose bias depends on the number of "
+                "images: use a kernel distance such as pocket-kid or cmmd"
+            )
+        return value
+
+
+class Policy(Section):
+    """Everything that decides a gate's verdicts besides the scores.
+
+    `looks` are shares of the cases after which the gate may stop; the last is 1. `plugins` and
+    `t0` None stand for all of the baseline.
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    metrics: tuple[GateMetric, ...]
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+    min_prompts: int = Field(default=20, ge=5)
+    min_prompts_regression: int = Field(default=10, ge=5)
+    looks: tuple[Share, ...] = (0.4, 0.7, 1.0)
+    methods: tuple[str, ...] = Field(default=("xadapter",), min_length=1)
+    plugins: tuple[str, ...] | None = None
+    t0: tuple[Share, ...] | None = None
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("looks")
+    @classmethod
+    def _check_looks(cls, looks: tuple[float, ...]) -> tuple[float, ...]:
+        if not looks or looks[-1] != 1 or any(a >= b for a, b in itertools.pairwise(looks)):
+            raise ValueError("looks must rise and end with 1, e.g. [0.4, 0.7, 1.0]")
+        return looks
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_unique(cls, metrics: tuple[GateMetric, ...]) -> tuple[GateMetric, ...]:
+        if not metrics:
+            raise ValueError("name at least one metric with its margin")
+        names = [metric.name for metric in metrics]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is listed twice: remove one")
+        return metrics
+
+    def as_data(self) -> dict[str, Any]:
+        """The policy as plain data, defaults written out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def load_policy(path: Path | None) -> Policy:
+    """Read a policy, by default the shipped one; one `UserError` lists all problems."""
+    path = path or SHIPPED_POLICY
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--policy: {shown_path(path)} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"--policy: {path.name} is not valid YAML: {told}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"--policy: {path.name} must be a mapping with 'schema: 1' and 'metrics'")
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        problems = [f"{path.name}: {_explain(problem)}" for problem in error.errors()]
+        raise UserError.collect(problems) from error
+
+
+def _explain(problem: Any) -> str:
+    loc = [str(part) for part in problem["loc"]]
+    name = ".".join(loc)
+    if problem["type"] == "extra_forbidden":
+        model = GateMetric if loc[0] == "metrics" else Policy
+        known = [field.alias or key for key, field in model.model_fields.items()]
+        return unknown_name("key", loc[-1], known) + f" (in {name})"
+    if problem["type"] == "missing":
+        return f"{name} is missing: add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    shown = "" if isinstance(value, dict | list) else f" (it is {value!r})"
+    return f"{name}: {message}{shown}"

@@ -1,0 +1,1 @@
+"""Turn a manifest and a selection into trials, with what they need and cost."""

@@ -1,0 +1,116 @@
+"""The cases of a run: those of the manifest, scenes of the pocket world, a plugin's own prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from bench.plan.fetching import label_of
+from bench.registry import find_method, installed
+from plugins_manifest.cases.cases import Case, file_cases, inline_cases
+from plugins_manifest.cases.coco import coco_cases
+from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
+from plugins_manifest.schema.manifest import (
+    CocoCases,
+    FileCases,
+    InlineCase,
+    Manifest,
+    PocketCases,
+)
+from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from runners.base import arrangement_of
+
+
+def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
+    """The first `limit` of the cases that all plugins without prompts of their own get."""
+    spec, negative = manifest.cases, manifest.settings.negative_prompt
+    if isinstance(spec, PocketCases):
+        return [replace(case, negative_prompt=negative) for case in pocket_cases(spec)]
+    if isinstance(spec, CocoCases):
+        return coco_cases(
+            spec,
+            folder=manifest.folder,
+            negative_prompt=negative,
+            limit=limit,
+            label=label_of(manifest),
+        )
+    if isinstance(spec, FileCases):
+        return file_cases(spec, folder=manifest.folder, negative_prompt=negative)
+    return inline_cases(spec, folder=manifest.folder, negative_prompt=negative)
+
+
+def pocket_cases(spec: PocketCases) -> list[Case]:
+    """The first `n` scenes of a list, with their captions."""
+    from pocket.scenes import caption, scene_at
+
+    return [
+        Case(
+            f"pocket-{spec.seed}-{index:04d}",
+            caption(scene_at(spec.seed, index)),
+            scene=(spec.seed, index),
+        )
+        for index in range(spec.n)
+    ]
+
+
+def own_cases(plugin_set: PluginSet, manifest: Manifest) -> list[Case]:
+    """The cases of a lineup that lists its own prompts; empty if it does not."""
+    items = [InlineCase(prompt=prompt) for prompt in plugin_set.prompts or ()]
+    return inline_cases(
+        items,
+        folder=manifest.folder,
+        negative_prompt=manifest.settings.negative_prompt,
+        prefix=plugin_set.id,
+    )
+
+
+def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]:
+    """Lineup id -> its cases, the first `limit` of each list; a plugin alone is a lineup too."""
+    listed = list(plugin_sets(manifest))
+    is_shared = not all(plugin_set.prompts for plugin_set in listed)
+    shared = shared_cases(manifest, limit=limit) if is_shared else []
+    return {
+        plugin_set.id: (own_cases(plugin_set, manifest) if plugin_set.prompts else shared)[:limit]
+        for plugin_set in listed
+    }
+
+
+def rendered_lineups(manifest: Manifest) -> Iterator[PluginSet]:
+    """What the manifest's methods render: its lineups, and their other casts."""
+    known = [m.name for m in manifest.methods if m.name in installed("methods")]
+    casts: list[PluginArrangement] = ["own", *(arrangement_of(find_method(name)) for name in known)]
+    for cast in dict.fromkeys(casts):
+        yield from arrange_sets(manifest, cast).values()
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the models read of a case under a lineup: each side gets its own plugins' words.
+
+    `stage2` is the base prompt of stage 2, None where it is that of stage 1.
+    """
+
+    base: str
+    upgraded: str
+    base_negative: str
+    stage2: str | None = None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every text of it."""
+        stage2 = () if self.stage2 is None else (self.stage2,)
+        return (self.base, self.upgraded, self.base_negative, *stage2)
+
+
+def prompts_of(plugin_set: PluginSet | None, case: Case, *, family: str) -> Prompts:
+    """The prompts of a case; without a lineup those of the upgraded model alone."""
+    if plugin_set is None:
+        return Prompts(case.prompt, case.prompt, case.negative_prompt)
+    separator = " " if family == "pocket" else ", "
+    base, upgraded = plugin_set.prompts_of(case.prompt, separator=separator)
+    return Prompts(
+        base,
+        upgraded,
+        plugin_set.base_negative_prompt(case.negative_prompt),
+        plugin_set.stage2_prompt(case.prompt, separator=separator),
+    )

@@ -1,0 +1,251 @@
+"""Condition images: what a ControlNet sees, made from a photo or a pocket scene by a detector.
+
+Every detector runs at the size of its plugin's side, on an antialiased down-scale; conditions that
+no detector here makes come with the cases. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.errors import UserError, shown_path, unknown_name
+from bench.registry import DETECTORS
+from bench.store.files import png_bytes, read_image, sha256_of, write_bytes, write_json
+from bench.store.image_cache import CACHED_FACTS, ImageCache
+from bench.store.run_store import condition_name
+from plugins_manifest.cases.cases import Case
+from runners.base import Side
+
+Detector = Callable[[np.ndarray], np.ndarray]
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_INDEX = "conditions/index.json"
+
+
+def find_detector(name: str, *, family: str) -> Detector:
+    """A detector by name; the pocket family's are those its ControlNets were trained with.
+
+    Raises `UserError` for an unknown one, and for one whose weights are missing.
+    """
+    from metrics.base import MetricUnavailableError
+    from metrics.condition import detectors
+
+    if name not in detectors.DETECTORS:
+        raise UserError(unknown_name("detector", name, detectors.DETECTORS))
+    if (why := why_not_made(name)) is not None:
+        raise UserError(f"{name} cannot be made here: {why}")
+    detector = detectors.find_detector(name, family=family)
+
+    def find(picture: np.ndarray) -> np.ndarray:
+        try:
+            return detector.find(picture)
+        except MetricUnavailableError as error:  # weights that do not fit, imports
+            raise UserError(f"{name} cannot be made here: {error}") from error
+
+    return find
+
+
+def uses_network(condition: str) -> bool:
+    """Whether a detector with weights makes this condition, which takes its time."""
+    return condition not in DETECTORS
+
+
+def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
+    """Hash of all that decides a detector's answer: pixels, recipe, packages that compute."""
+    from metrics.condition import detectors
+
+    packages = [version(name) for name in ("controlnet_aux", "opencv-python-headless", "torch")]
+    recipe = detectors.find_detector(name, family=family).recipe()
+    return sha256_of(json.dumps([pixels_sha256(picture), name, recipe, packages]).encode())
+
+
+def why_not_made(condition: str) -> str | None:
+    """Why images of a condition cannot be made here; None where they can."""
+    if condition in DETECTORS:
+        return None
+    from metrics.condition import detectors
+
+    if condition not in detectors.DETECTORS:
+        return "no detector here makes them"
+    try:
+        detectors.recipe(condition)
+    except ValueError as error:  # its network's weights are missing
+        return str(error)
+    return None
+
+
+def cover(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    """Scale to fill (width, height) px and cut the middle out; uint8 RGB, antialiased."""
+    height_px, width_px = image.shape[:2]
+    if (width_px, height_px) == size_px:
+        return image
+    scale = max(size_px[0] / width_px, size_px[1] / height_px)
+    crop_w, crop_h = size_px[0] / scale, size_px[1] / scale
+    left, top = (width_px - crop_w) / 2, (height_px - crop_h) / 2
+    box = (left, top, left + crop_w, top + crop_h)
+    picture = Image.fromarray(image).resize(size_px, Image.Resampling.LANCZOS, box=box)
+    return np.asarray(picture)
+
+
+def source_picture(case: Case, size_px: tuple[int, int]) -> np.ndarray:
+    """The picture a case's condition comes from, uint8 RGB at `size_px` (width, height).
+
+    Raises `UserError` for a case that has neither image nor scene.
+    """
+    if case.scene is not None:
+        from pocket.scenes import render, scene_at
+
+        return cover(render(scene_at(*case.scene), "flat", min(size_px)), size_px)
+    if case.image_path is None:
+        raise UserError(
+            f"case {case.case_id!r} has no picture to make a condition from: add 'image: PATH'"
+        )
+    return cover(read_image(Path(case.image_path)), size_px)
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """Sha256 of an image's shape and pixels; independent of the file format."""
+    return sha256_of(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+
+
+@dataclass
+class ConditionSet:
+    """Condition images of one run, made on demand; kept in `folder` (a run directory) if given.
+
+    Finished images are read back, so that a resumed run uses the very same ones. `size_px` is the
+    base side's, `upgraded_size_px` that of plugins of the upgraded model. What is detected in a
+    photo goes into `cache`, if given, for all runs.
+    """
+
+    family: str
+    size_px: tuple[int, int]
+    folder: Path | None = None
+    upgraded_size_px: tuple[int, int] | None = None
+    cache: ImageCache | None = None
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and (path := self.folder / _INDEX).is_file():
+            try:
+                self._hashes = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                self._hashes = {}  # an index is only a shortcut: it is made anew
+
+    def image(self, case: Case, detector: str, *, side: Side = "base") -> np.ndarray:
+        """The condition image, uint8 RGB [H, W, 3] at the side's size.
+
+        Raises `UserError` where the case has neither the finished image nor a picture for it.
+        """
+        path = self._path(case, detector, side)
+        if path is not None and path.is_file():
+            return read_image(path)
+        made = self._made(case, detector, side)
+        if path is not None:
+            write_bytes(path, png_bytes(made))
+        return made
+
+    def _made(self, case: Case, detector: str, side: Side) -> np.ndarray:
+        size_px = self.size_px if side == "base" else self.upgraded_size_px
+        if size_px is None:
+            raise ValueError("conditions of the upgraded side need upgraded_size_px")
+        finished = case.condition_path(detector)
+        if finished is not None:
+            return cover(read_image(Path(finished)), size_px)
+        if (why := why_not_made(detector)) is not None:
+            raise UserError(needs_finished(repr(case.case_id), detector, why))
+        if self.family == "pocket" and side == "upgraded":
+            return _enlarged(self.image(case, detector), size_px)  # as its plugins were trained
+        return self._detected(detector, source_picture(case, size_px), is_photo=case.scene is None)
+
+    def _detected(self, detector: str, picture: np.ndarray, *, is_photo: bool) -> np.ndarray:
+        find = find_detector(detector, family=self.family)
+        if self.cache is None or not is_photo:
+            return find(picture)
+        key = detection_key(detector, picture, family=self.family)
+        kept = self.cache.get(key)
+        if kept is not None:
+            return np.asarray(Image.open(io.BytesIO(kept.png)).convert("RGB"))
+        found = find(picture)
+        self.cache.put(key, png_bytes(found), dict.fromkeys(CACHED_FACTS))
+        return found
+
+    def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
+        """Sha256 of the condition's pixels."""
+        key = condition_name(case.case_id, detector, side=side)
+        path = self._path(case, detector, side)
+        if key not in self._hashes or (path is not None and not path.is_file()):
+            self._hashes[key] = pixels_sha256(self.image(case, detector, side=side))
+        return self._hashes[key]
+
+    def reference(self, case: Case, own: Path | None) -> np.ndarray:
+        """What an image prompt sees, uint8 RGB: the case's reference, the plugin's, the picture."""
+        named = case.reference_path or (None if own is None else str(own)) or case.image_path
+        return source_picture(case, self.size_px) if named is None else read_image(Path(named))
+
+    def save_index(self) -> None:
+        """Keep the hashes, so that planning again reads no image."""
+        if self.folder is not None and self._hashes:
+            write_json(self.folder / _INDEX, dict(sorted(self._hashes.items())))
+
+    def _path(self, case: Case, detector: str, side: Side) -> Path | None:
+        name = condition_name(case.case_id, detector, side=side)
+        return None if self.folder is None else self.folder / name
+
+
+class UnmadeConditions(ConditionSet):
+    """Conditions of a plan that is only looked at: nothing is made, hashes are stand-ins."""
+
+    def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
+        """A stand-in for the hash of the condition's pixels."""
+        return sha256_of(condition_name(case.case_id, detector, side=side).encode())
+
+    def reference(self, case: Case, own: Path | None) -> np.ndarray:
+        """A stand-in for what an image prompt sees."""
+        return np.zeros((1, 1, 3), np.uint8)
+
+
+def _enlarged(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    """An image at (width, height) px by nearest neighbors: every line stays as sharp."""
+    return np.asarray(Image.fromarray(image).resize(size_px, Image.Resampling.NEAREST))
+
+
+def needs_finished(cases: str, condition: str, why: str) -> str:
+    """What to do about cases without the finished images of a condition."""
+    return (
+        f"there are no {condition} images of {cases}: {why}; or bring finished images: "
+        f"'conditions: {{{condition}: PATH}}' in the cases, or condition_images in their source"
+    )
+
+
+def convert_folder(
+    photos: Path, out: Path, *, detector: str, size_px: tuple[int, int]
+) -> Iterator[Path]:
+    """Make a condition image of every photo in a folder; yields each file it wrote.
+
+    Raises `UserError` for an unknown detector and for a folder without photos.
+    """
+    detect = find_detector(detector, family="photos")
+    if not photos.is_dir():
+        raise UserError(f"there is no folder {shown_path(photos)}: check the path")
+    found = sorted(p for p in photos.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+    if not found:
+        raise UserError(f"{shown_path(photos)} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+    for photo in found:
+        path = out / f"{photo.stem}.png"
+        write_bytes(path, png_bytes(detect(cover(read_image(photo), size_px))))
+        yield path
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) in px of a text like 512x512; `UserError` for anything else."""
+    sides = text.lower().split("x")
+    if len(sides) == 2 and all(side.isdigit() and int(side) > 0 for side in sides):
+        return int(sides[0]), int(sides[1])
+    raise UserError(f"--size is {text!r}: write it as WIDTHxHEIGHT, e.g. 512x512")

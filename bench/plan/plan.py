@@ -1,0 +1,292 @@
+"""The plan: which trials a run consists of, in which batches, and what they will cost.
+
+Needs no torch of its own; nothing is loaded but names, hashes, prompts and condition images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from bench.errors import UserError
+from bench.plan.cases import all_cases, prompts_of
+from bench.plan.conditions import ConditionSet, pixels_sha256
+from bench.plan.plugin_files import resolve_plugin
+from bench.plan.selection import Selection
+from bench.plan.trial import Part, Trial, TrialInputs, trial_id
+from bench.registry import find_method
+from bench.store.run_store import condition_name
+from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
+from plugins_manifest.schema.manifest import Manifest, MethodSpec
+from plugins_manifest.schema.stacks import PluginSet
+from runners.base import Method, PluginFile, Stack, Variant, arrangement_of, stage1_mode_of
+from runners.families.registry import family_fingerprint
+
+BATCH_SIZE = 12
+
+
+@dataclass(frozen=True)
+class Group:
+    """One batch under one lineup: the unit that is rendered and written together.
+
+    `plugin` is the id of a plugin or a stack, None for the upgraded model alone. `members` are
+    (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
+    `members[i % len(members)]`. Its `cast` says which plugins act where.
+    """
+
+    group_id: str
+    plugin: str | None
+    members: tuple[tuple[str, int], ...]
+    variants: tuple[Variant, ...]
+    trials: tuple[Trial, ...]
+    cast: PluginArrangement = "own"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a run with what is needed to make them.
+
+    `plugins` are the manifest's files; `plugin_sets` what is rendered with them, by cast and id.
+    """
+
+    manifest: Manifest
+    selection: Selection
+    weights: dict[str, str]
+    plugins: dict[str, PluginFile]
+    plugin_sets: dict[PluginArrangement, dict[str, PluginSet]]
+    cases: dict[str, Case]
+    groups: tuple[Group, ...]
+
+    def plugin_set(self, group: Group) -> PluginSet | None:
+        """What a batch is rendered with; None for the upgraded model alone."""
+        return None if group.plugin is None else self.plugin_sets[group.cast][group.plugin]
+
+    def stack(self, group: Group) -> Stack:
+        """The plugins that a batch is rendered with, each with the weight that it has there."""
+        return self.files(self.plugin_set(group))
+
+    def files(self, plugin_set: PluginSet | None) -> Stack:
+        """The files of a lineup's plugins, with their weights and stages."""
+        members = () if plugin_set is None else plugin_set.members
+        return tuple(
+            replace(self.plugins[m.plugin.id], weight=m.weight, stages=m.stages) for m in members
+        )
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial, in the order of rendering."""
+        return [trial for group in self.groups for trial in group.trials]
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials per method."""
+        return dict(Counter(trial.method for trial in self.trials))
+
+
+def make_plan(
+    manifest: Manifest,
+    selection: Selection,
+    conditions: ConditionSet,
+    *,
+    weights: Mapping[str, str] | None = None,
+    plugins: Mapping[str, PluginFile] | None = None,
+    cases: Mapping[str, list[Case]] | None = None,
+) -> Plan:
+    """List every trial of the selected part of a manifest.
+
+    `weights` are the family's parts by sha256, `plugins` the files by id, `cases` those of each
+    lineup (default: those that are installed and there).
+    Raises one `UserError` for all plugins that cannot be resolved; other checks are preflight's.
+    """
+    chosen = selection.apply(manifest)
+    cases = all_cases(chosen, limit=selection.limit) if cases is None else cases
+    plugins = _resolve(chosen) if plugins is None else plugins
+    plan = Plan(
+        manifest=chosen,
+        selection=selection,
+        weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
+        plugins=dict(plugins),
+        plugin_sets={cast: arrange_sets(chosen, cast) for cast in get_args(PluginArrangement)},
+        cases={case.case_id: case for case in itertools.chain(*cases.values())},
+        groups=(),
+    )
+    groups = _groups(plan, cases, conditions)
+    wanted = selection.only
+    if wanted is not None:
+        groups = [kept for group in groups if (kept := _keep(group, wanted)) is not None]
+        if not groups:
+            raise UserError(f"no trial of this manifest begins with {', '.join(wanted)}")
+    return Plan(**{**vars(plan), "groups": tuple(groups)})
+
+
+def _resolve(manifest: Manifest) -> dict[str, PluginFile]:
+    problems: list[str] = []
+    found: dict[str, PluginFile] = {}
+    for spec in manifest.plugins:
+        try:
+            found[spec.id] = resolve_plugin(spec, manifest)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError.collect(problems)
+    return found
+
+
+def _groups(plan: Plan, cases: Mapping[str, list[Case]], conditions: ConditionSet) -> list[Group]:
+    """Batches of the upgraded model alone first, then of every lineup.
+
+    A remix has another upgraded model, so it gets trials of its own for every method.
+    """
+    by_cast: dict[PluginArrangement, list[MethodSpec]] = {}
+    for spec in plan.manifest.methods:
+        by_cast.setdefault(arrangement_of(find_method(spec.name)), []).append(spec)
+    own = by_cast.pop("own", [])
+    with_plugin = [m for m in own if find_method(m.name).uses_plugin]
+    alone = [m for m in own if m not in with_plugin]
+    listed = list(plan.plugin_sets["own"].values())
+    seeds = {plugin_set.id: plugin_set.seeds or plan.manifest.seeds for plugin_set in listed}
+    wanted = {
+        (case.case_id, seed)
+        for plugin_set in listed
+        for case in cases[plugin_set.id]
+        for seed in seeds[plugin_set.id]
+        if not plugin_set.is_remix
+    }
+    every_seed = dict.fromkeys(itertools.chain.from_iterable(seeds.values()))
+    pairs = [
+        (case, seed)
+        for seed in every_seed
+        for case in plan.cases.values()
+        if (case.case_id, seed) in wanted
+    ]
+    groups: list[Group] = []
+    for batch in _batches(pairs) if alone else ():
+        groups.append(_group(plan, None, batch, methods=alone, conditions=conditions))
+    for plugin_set in listed:
+        pairs = [(case, seed) for seed in seeds[plugin_set.id] for case in cases[plugin_set.id]]
+        mine = [*with_plugin, *(alone if plugin_set.is_remix else ())]
+        for batch in _batches(pairs) if mine else ():
+            groups.append(_group(plan, plugin_set, batch, methods=mine, conditions=conditions))
+        for cast, rearranged in by_cast.items():
+            if (other := plan.plugin_sets[cast].get(plugin_set.id)) is not None:
+                groups += [
+                    _group(plan, other, batch, methods=rearranged, conditions=conditions, cast=cast)
+                    for batch in _batches(pairs)
+                ]
+    return groups
+
+
+def _batches(pairs: Sequence[tuple[Case, int]]) -> Iterator[Sequence[tuple[Case, int]]]:
+    for start in range(0, len(pairs), BATCH_SIZE):
+        yield pairs[start : start + BATCH_SIZE]
+
+
+def _group(
+    plan: Plan,
+    plugin_set: PluginSet | None,
+    batch: Sequence[tuple[Case, int]],
+    *,
+    methods: Sequence[MethodSpec],
+    conditions: ConditionSet,
+    cast: PluginArrangement = "own",
+) -> Group:
+    variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
+    trials = tuple(
+        _trial(plan, plugin_set, case, seed=seed, variant=variant, conditions=conditions)
+        for variant in variants
+        for case, seed in batch
+    )
+    digest = hashlib.sha256(json.dumps([trial.trial_id for trial in trials]).encode())
+    name = "floor" if plugin_set is None else plugin_set.id
+    members = tuple((case.case_id, seed) for case, seed in batch)
+    lineup_id = None if plugin_set is None else plugin_set.id
+    group_id = f"{name}-{digest.hexdigest()[:12]}"
+    return Group(group_id, lineup_id, members, variants, trials, cast)
+
+
+def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
+    t0s = spec.t0 or () if method.uses_t0 else (None,)
+    adapter_scales = spec.adapter_scale or (1.0,) if method.uses_adapter else (None,)
+    plugin_scales = spec.plugin_scale if method.uses_plugin else (1.0,)
+    for plugin_scale, t0, scale in itertools.product(plugin_scales, t0s, adapter_scales):
+        yield Variant(spec.name, t0=t0, plugin_scale=plugin_scale, adapter_scale=scale)
+
+
+def _trial(
+    plan: Plan,
+    plugin_set: PluginSet | None,
+    case: Case,
+    *,
+    seed: int,
+    variant: Variant,
+    conditions: ConditionSet,
+) -> Trial:
+    manifest, method = plan.manifest, find_method(variant.method)
+    stack, prompts = plan.files(plugin_set), prompts_of(plugin_set, case, family=manifest.family)
+    ingredients = TrialInputs(
+        case=case,
+        seed=seed,
+        base_prompt=prompts.base,
+        upgraded_prompt=prompts.upgraded,
+        weights=plan.weights,
+        settings=manifest.settings,
+        stack=tuple(_part(file, case, conditions) for file in stack),
+        base_negative_prompt=prompts.base_negative,
+        stage2_prompt=prompts.stage2,
+    )
+    paths = {
+        file.plugin_id: condition_name(case.case_id, file.condition, side=file.side)
+        for file in stack
+        if file.condition is not None
+    }
+    return Trial(
+        trial_id=trial_id(method, variant, ingredients),
+        plugin="" if plugin_set is None else plugin_set.id,
+        kind="" if plugin_set is None else plugin_set.kind,
+        stack=json.dumps([file.plugin_id for file in stack]),
+        method=variant.method,
+        t0=variant.t0,
+        plugin_scale=variant.plugin_scale if method.uses_plugin else None,
+        adapter_scale=variant.adapter_scale,
+        preset=manifest.settings.preset,
+        stage1_mode=stage1_mode_of(method, manifest.settings),
+        case_id=case.case_id,
+        base_prompt=prompts.base,
+        upgraded_prompt=prompts.upgraded,
+        negative_prompt=case.negative_prompt,
+        condition_path=next(iter(paths.values()), None),
+        conditions=json.dumps(paths),
+        seed=seed,
+    )
+
+
+def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
+    detector = file.condition
+    reference = None
+    if file.kind == "ip_adapter":
+        reference = pixels_sha256(conditions.reference(case, file.reference))
+    return Part(
+        file,
+        None if detector is None else conditions.sha256(case, detector, side=file.side),
+        reference,
+    )
+
+
+def _keep(group: Group, prefixes: Sequence[str]) -> Group | None:
+    """The group with only the variants of which a trial is wanted, all its members kept."""
+    n = len(group.members)
+    kept = [
+        i
+        for i in range(len(group.variants))
+        if any(t.trial_id.startswith(tuple(prefixes)) for t in group.trials[i * n : (i + 1) * n])
+    ]
+    if not kept:
+        return None
+    trials = tuple(t for i in kept for t in group.trials[i * n : (i + 1) * n])
+    variants = tuple(group.variants[i] for i in kept)
+    return replace(group, variants=variants, trials=trials)

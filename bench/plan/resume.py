@@ -1,0 +1,111 @@
+"""Whether a run directory belongs to a request, and whether anything is left to do in it.
+
+Loads no torch, so that the answer for a finished run comes at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, shown_path
+from bench.plan.cases import all_cases
+from bench.plan.plan import Plan
+from bench.plan.plugin_files import resolve_plugin
+from bench.plan.selection import Selection, nsfw_plugins
+from bench.render.execute import finished_trials
+from bench.store.run_store import RunStore
+from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.manifest import Manifest
+from runners.families.registry import family_fingerprint
+
+
+def plan_key(manifest: Manifest, selection: Selection) -> str:
+    """Hash of everything a plan is made from; equal keys mean equal plans. Loads no torch."""
+    problems = [*selection.problems(), *selection.unknown_plugins(manifest)]
+    if problems:
+        raise UserError.collect(problems)
+    chosen = selection.apply(manifest)
+    cases = {
+        case.case_id: [asdict(case), [_file_state(path) for path in _files_of(case)]]
+        for listed in all_cases(chosen, limit=selection.limit).values()
+        for case in listed
+    }
+    files = {
+        spec.id: [file.sha256, _file_state(file.reference and str(file.reference))]
+        for spec in chosen.plugins
+        if (file := resolve_plugin(spec, chosen))
+    }
+    weights = family_fingerprint(manifest.family, adapter=selection.adapter)
+    facts = [manifest.fingerprint(), selection.as_data(), weights, files, cases]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files_of(case: Case) -> list[str | None]:
+    return [case.image_path, case.reference_path, *(path for _, path in case.condition_paths)]
+
+
+def _file_state(path: str | None) -> list[int] | None:
+    if path is None:
+        return None
+    state = Path(path).stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:
+    if facts.get("manifest_fingerprint") != manifest.fingerprint():
+        raise UserError(
+            f"{shown_path(store.folder)} holds a run of another manifest "
+            f"({facts.get('manifest')!r}, {str(facts.get('manifest_fingerprint'))[:8]}; this one "
+            f"is {manifest.name!r}, {manifest.fingerprint()[:8]}): choose another --out, or delete "
+            "that folder"
+        )
+
+
+def find_finished(store: RunStore, manifest: Manifest, key: str) -> int | None:
+    """The number of trials of a run that has nothing left to do; None otherwise."""
+    facts = store.run_facts()
+    check_identity(facts, manifest, store)
+    if facts.get("status") != "complete" or facts.get("plan_key") != key:
+        return None
+    planned = set(store.trials()["trial_id"])
+    if not planned <= finished_trials(store) or store.summary().empty:
+        return None
+    if not (store.tables_dir / "report.html").is_file():
+        return None
+    return len(planned)
+
+
+def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The manifest with every plugin's sha256, and nsfw where only its lock says so.
+
+    Local paths are made relative to `folder`.
+    """
+    data, marked = plan.manifest.as_data(), nsfw_plugins(plan.manifest)
+    for entry in data["plugins"]:
+        entry["nsfw"] = entry["id"] in marked
+        file = plan.plugins[entry["id"]]
+        entry["sha256"] = file.sha256
+        if file.reference is not None:
+            entry["reference"] = _relative(file.reference, folder)
+        if ":" not in entry["source"]:
+            entry["source"] = _relative(file.path, folder)
+    home, cases = plan.manifest.folder, data["cases"]
+    for key in ("path", "condition_images") if isinstance(cases, dict) else ():
+        if key in cases:
+            cases[key] = _relative(home / cases[key], folder)
+    for case in cases if isinstance(cases, list) else ():
+        for key in ("image", "reference"):
+            if key in case:
+                case[key] = _relative(home / case[key], folder)
+        named = case.get("conditions", {})
+        named.update({name: _relative(home / path, folder) for name, path in named.items()})
+    return data
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.resolve(), folder.resolve())

@@ -1,0 +1,142 @@
+"""Which part of a manifest a command asks for, and with which mapper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.errors import UserError, shown_path, unknown_name
+from plugins_manifest.schema.manifest import Manifest, MethodSpec, Mode, t0_problems
+from plugins_manifest.schema.stacks import plugin_sets
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Overrides of a manifest; None means as the manifest says.
+
+    `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
+    the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
+    `only` keeps trials whose ids begin with one of its items; `mode` says which references are
+    asked and reported.
+    """
+
+    methods: tuple[str, ...] | None = None
+    t0: tuple[float, ...] | None = None
+    limit: int | None = None
+    seeds: tuple[int, ...] | None = None
+    adapter: Path | None = None
+    plugins: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
+    mode: Mode | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data for run.json, without a private path."""
+        data = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.adapter is not None:
+            data["adapter"] = shown_path(self.adapter)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, whatever the manifest says."""
+        found = t0_problems(self.t0 or ())
+        if self.limit is not None and self.limit < 1:
+            found.append(f"--limit is {self.limit}: use at least 1")
+        if self.adapter is not None and not self.adapter.exists():
+            found.append(
+                f"--adapter: there is nothing at {shown_path(self.adapter)}: check the path"
+            )
+        return found
+
+    def unknown_plugins(self, manifest: Manifest) -> list[str]:
+        """What is wrong with --plugins."""
+        known = [plugin_set.id for plugin_set in plugin_sets(manifest)]
+        asked = self.plugins or ()
+        if not asked and not _harmless(manifest):
+            return ["every plugin is marked nsfw: name those that you want with --plugins"]
+        return [unknown_name("plugin or stack", n, known) for n in asked if n not in known]
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """The manifest with the plugins, methods, t0 values and seeds that were asked for."""
+        specs = {spec.name: spec for spec in manifest.methods}
+        names = self.methods or tuple(specs)
+        methods = tuple(self._with_t0(specs.get(name, MethodSpec(name=name))) for name in names)
+        update: dict[str, Any] = {"methods": methods}
+        if self.seeds is not None:
+            own = {"seeds": None}
+            update["seeds"] = self.seeds
+            update["plugins"] = tuple(p.model_copy(update=own) for p in manifest.plugins)
+            update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
+        if self.mode is not None:
+            update["mode"] = self.mode
+        chosen = manifest.model_copy(update=update)
+        named = self.plugins
+        if named is None and nsfw_plugins(manifest):
+            named = _harmless(manifest)
+        return chosen if named is None else _with_plugins(chosen, named)
+
+    def _with_t0(self, spec: MethodSpec) -> MethodSpec:
+        return spec if self.t0 is None else spec.model_copy(update={"t0": self.t0})
+
+
+def nsfw_plugins(manifest: Manifest) -> set[str]:
+    """Ids of the plugins that the manifest marks nsfw, or their site did when they were locked."""
+    from bench.plan.fetching import lock_of
+
+    lock = lock_of(manifest)
+    entries = {
+        spec.id: lock.find(spec.id, spec.source) if lock else None for spec in manifest.plugins
+    }
+    marked = {name for name, entry in entries.items() if entry is not None and entry.nsfw}
+    return marked | {spec.id for spec in manifest.plugins if spec.nsfw}
+
+
+def _harmless(manifest: Manifest) -> list[str]:
+    """Ids of the plugins and stacks without any plugin that is marked nsfw."""
+    marked = nsfw_plugins(manifest)
+    return [
+        plugin_set.id
+        for plugin_set in plugin_sets(manifest)
+        if not marked & {member.plugin.id for member in plugin_set.members}
+    ]
+
+
+def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:
+    """Only the named plugins and stacks, with what the stacks need."""
+    stacks = tuple(stack for stack in manifest.stacks if stack.id in names)
+    needed = {member.id for stack in stacks for member in stack.plugins}
+    kept = {spec.id for spec in manifest.plugins if spec.id in names or spec.id in needed}
+    needed |= {
+        partner
+        for spec in manifest.plugins
+        if spec.id in kept
+        for partner in (spec.native, spec.swap)
+        if partner is not None
+    }
+    plugins = tuple(
+        spec.model_copy(update={"alone": spec.alone and spec.id in names})
+        for spec in manifest.plugins
+        if spec.id in names or spec.id in needed
+    )
+    return manifest.model_copy(update={"plugins": plugins, "stacks": stacks})
+
+
+def parse_list(
+    texts: Sequence[str], kind: Callable[[str], Value], *, option: str
+) -> tuple[Value, ...] | None:
+    """Values of a repeatable, comma-separated option; None if it was not given."""
+    items = [item.strip() for text in texts for item in text.split(",") if item.strip()]
+    if not texts:
+        return None
+    try:
+        values = tuple(dict.fromkeys(kind(item) for item in items))
+    except ValueError as error:
+        raise UserError(
+            f"{option} is {','.join(texts)!r}: give numbers, e.g. {option} 0,1"
+        ) from error
+    if not values:
+        raise UserError(f"{option} is empty: name at least one value or leave the option out")
+    return values

@@ -1,0 +1,171 @@
+"""A trial: one image to make. Its id is a hash of everything that decides the pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.manifest import Settings
+from runners.base import (
+    PRESET_SEMANTICS,
+    Method,
+    PluginFile,
+    Variant,
+    arrangement_of,
+    stage1_mode_of,
+    uses_upgraded,
+)
+
+ID_DIGITS = 20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of trials.parquet; None is a knob that the method does not have.
+
+    `stack` is a JSON list of plugin ids, `conditions` a JSON mapping from plugin id to the path of
+    its condition image; `condition_path` is the first of them.
+    """
+
+    trial_id: str
+    plugin: str
+    kind: str
+    stack: str
+    method: str
+    t0: float | None
+    plugin_scale: float | None
+    adapter_scale: float | None
+    preset: str
+    stage1_mode: str
+    case_id: str
+    base_prompt: str
+    upgraded_prompt: str
+    negative_prompt: str
+    condition_path: str | None
+    conditions: str
+    seed: int
+
+    def as_row(self) -> dict[str, Any]:
+        """The trial as a row of trials.parquet."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plugin as one case uses it; hashes are of the pixels that it is shown."""
+
+    file: PluginFile
+    condition_sha256: str | None = None
+    reference_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """What a trial is made of, besides the method's own knobs.
+
+    `weights` are the family's parts by sha256: base, upgraded, mapper. `stack` holds all plugins,
+    of both sides, in the order in which they are attached.
+    """
+
+    case: Case
+    seed: int
+    base_prompt: str
+    upgraded_prompt: str
+    weights: Mapping[str, str]
+    settings: Settings
+    stack: tuple[Part, ...] = ()
+    base_negative_prompt: str | None = None
+    stage2_prompt: str | None = None
+
+
+def trial_id(method: Method, variant: Variant, ingredients: TrialInputs) -> str:
+    """The first 20 hexadecimal digits of the sha256 of all that decides the pixels.
+
+    Weights enter by sha256, never by path or name; what the method does not use stays out.
+    """
+    text = json.dumps(_identity(method, variant, ingredients), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def _identity(method: Method, variant: Variant, made_of: TrialInputs) -> dict[str, Any]:
+    settings, case = made_of.settings, made_of.case
+    facts: dict[str, Any] = {
+        "method": method.name,
+        "case_id": case.case_id,
+        "seed": made_of.seed,
+        "negative_prompt": case.negative_prompt,
+        "steps": settings.steps,
+        "guidance_scale": float(settings.guidance_scale),
+        "sampler": settings.sampler,
+        "dtype": settings.dtype,
+        "preset": settings.preset,
+    }
+    if method.uses_plugin or method.side == "base":
+        facts |= {
+            "base": made_of.weights["base"],
+            "base_prompt": made_of.base_prompt,
+            "base_size": list(settings.base_size),
+        }
+        if made_of.base_negative_prompt not in (None, case.negative_prompt):
+            facts["base_negative_prompt"] = made_of.base_negative_prompt
+    if method.side == "upgraded":
+        facts["upgraded_size"] = list(settings.upgraded_size)
+    if uses_upgraded(method):
+        facts |= {
+            "upgraded": made_of.weights["upgraded"],
+            "upgraded_prompt": made_of.upgraded_prompt,
+        }
+    if len(made_of.stack) == 1 and method.uses_plugin:
+        facts |= _single_plugin(made_of.stack[0], variant, settings)
+    elif len(made_of.stack) > 1 or arrangement_of(method) != "own":
+        facts["stack"] = [_of_member(part, variant, settings) for part in made_of.stack]
+    if made_of.stage2_prompt is not None:
+        facts["stage2_prompt"] = made_of.stage2_prompt
+    if method.uses_t0:
+        facts["t0"] = variant.t0
+    if method.uses_adapter:
+        facts |= {
+            "mapper": made_of.weights["mapper"],
+            "adapter_scale": variant.adapter_scale,
+            "stage1_mode": stage1_mode_of(method, settings),
+        }
+    return facts
+
+
+def _single_plugin(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
+    """A plugin that is alone; rare settings enter only where they are used."""
+    return {
+        "plugin_kind": part.file.kind,
+        "plugin": part.file.sha256,
+        "plugin_strength": float(part.file.weight * variant.plugin_scale),
+        "condition": part.condition_sha256,
+        **_optional_facts(part, settings),
+    }
+
+
+def _of_member(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
+    """A plugin of a stack; the plugin scale does not touch the upgraded side."""
+    scale = variant.plugin_scale if part.file.side == "base" else 1.0
+    return {
+        "kind": part.file.kind,
+        "sha256": part.file.sha256,
+        "side": part.file.side,
+        "strength": float(part.file.weight * scale),
+        "condition": part.condition_sha256,
+        **_optional_facts(part, settings),
+    }
+
+
+def _optional_facts(part: Part, settings: Settings) -> dict[str, Any]:
+    semantics = part.file.lora_semantics
+    facts = {
+        "lora_semantics": None if semantics == PRESET_SEMANTICS[settings.preset] else semantics,
+        "stages": None if part.file.stages == "both" else part.file.stages,
+        "token": part.file.token,
+        "reference": part.reference_sha256,
+    }
+    return {key: value for key, value in facts.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Publish runs to a store that the leaderboard reads from anywhere."""

@@ -1,0 +1,120 @@
+"""The pictures of a publication: small WebP of every image, and the PNG itself where asked for.
+
+Neither holds anything but pixels: text, camera facts and color profiles stay behind.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from bench.errors import UserError
+from bench.publish.format import MAX_OBJECT_BYTES, THUMBNAIL_SIDE_PX, Ending, object_name
+from bench.store.files import write_bytes
+
+_QUALITY, _EFFORT = 85, 4  # of 100, of 6
+# whatever changes a thumbnail's bytes: those of another recipe are made anew
+THUMBNAIL_RECIPE = f"webp {THUMBNAIL_SIDE_PX} px, quality {_QUALITY}, effort {_EFFORT}"
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+# chunks that say how to show pixels, and nothing else (PNG specification, chapter 11)
+_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
+
+
+class UploadQueue:
+    """Objects on their way into a store: those that it has already are only counted."""
+
+    def __init__(self, folder: Path, existing: Mapping[str, int]) -> None:
+        self._folder, self._existing = folder, existing
+        self._lock = Lock()
+        self.sizes: dict[str, int] = {}  # every object of this publication, in bytes
+        self.new: dict[str, Path] = {}
+
+    def keep(self, name: str) -> bool:
+        """Count an object that the store has already; whether it does."""
+        if name not in self._existing:
+            return False
+        with self._lock:
+            self.sizes[name] = self._existing[name]
+        return True
+
+    def add(self, content: bytes, ending: Ending) -> str:
+        """The content's name in the store; `UserError` for what no reader would take."""
+        if len(content) > MAX_OBJECT_BYTES[ending]:
+            raise UserError(
+                f"a {ending} file of {len(content):,} bytes is larger than readers take "
+                f"({MAX_OBJECT_BYTES[ending]:,}): publish fewer plugins or cases as one run"
+            )
+        name = object_name(content, ending)
+        with self._lock:
+            if name in self.sizes:
+                return name
+            self.sizes[name] = len(content)
+        if name not in self._existing:
+            path = self._folder / name
+            write_bytes(path, content)
+            with self._lock:
+                self.new[name] = path
+        return name
+
+
+@dataclass(frozen=True)
+class Published:
+    """Names of one picture's objects; the original only where it was asked for."""
+
+    image: str | None
+    thumbnail: str
+
+
+def publish_picture(content: bytes, spool: UploadQueue, *, with_original: bool) -> Published:
+    """Put a PNG file's objects into the spool; `UserError` for what is no readable picture."""
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            pixels = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"it is no readable picture ({type(error).__name__})") from error
+    pixels.info.clear()
+    thumbnail = spool.add(_webp(pixels), "webp")
+    image = spool.add(_plain_png(content, pixels), "png") if with_original else None
+    return Published(image, thumbnail)
+
+
+def _webp(pixels: Image.Image) -> bytes:
+    """At most `THUMBNAIL_SIDE_PX` on its longer side, never enlarged; small ones are lossless."""
+    buffer = io.BytesIO()
+    if max(pixels.size) <= THUMBNAIL_SIDE_PX:
+        pixels.save(buffer, "WEBP", lossless=True, method=_EFFORT)
+    else:
+        small = pixels.copy()
+        small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
+        small.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
+    return buffer.getvalue()
+
+
+def _plain_png(content: bytes, pixels: Image.Image) -> bytes:
+    """The file itself where it holds pixels alone, else its pixels anew."""
+    kinds = list(_chunks(content))
+    if kinds and set(kinds) <= _PIXEL_CHUNKS and kinds[-1] == b"IEND":
+        return content
+    buffer = io.BytesIO()
+    pixels.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _chunks(content: bytes) -> Iterator[bytes]:
+    """The kinds of a PNG's chunks; a last b"" stands for bytes that are none."""
+    if not content.startswith(_PNG_HEAD):
+        return
+    at = len(_PNG_HEAD)
+    while at < len(content):
+        if at + 12 > len(content):
+            yield b""
+            return
+        (length,) = struct.unpack(">I", content[at : at + 4])
+        yield content[at + 4 : at + 8]
+        at += 12 + length

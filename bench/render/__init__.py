@@ -1,0 +1,1 @@
+"""Render the trials of a plan: cached, resumable, interruptible."""

@@ -1,0 +1,149 @@
+"""audit.parquet: what each plugin's file asks for and what arrived in the model, module by module.
+
+The rows come from `runners.audit`. Results from the cache bring theirs along: an audit is kept
+beside the images that were rendered under it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.store import schema
+from bench.store.files import empty_table, read_table, write_bytes, write_table
+from bench.store.rows import Row, grouped, records
+from bench.store.run_store import RunStore
+from runners.audit import Audit, AuditRow, PluginNotAppliedError
+from runners.base import PluginFile, Rendered, Stack, stack_of
+
+if TYPE_CHECKING:
+    from runners.plugins.attachment import LoadedPlugin
+
+# Raise by one whenever a change of the code changes what any audit says.
+AUDIT_REVISION = 1
+_FILE = "audit.parquet"
+_LOG = logging.getLogger(__name__)
+
+
+class LoadAudit:
+    """The audits of a run, written as they come; `kept` is the cache's folder, None for none.
+
+    `model` is everything besides the plugin that decides an audit: the family's weights by name,
+    and the preset, which says how LoRAs without `lora_semantics` are read.
+    """
+
+    def __init__(self, store: RunStore, *, model: Mapping[str, str], kept: Path | None) -> None:
+        self._store = store
+        self._model = dict(model)
+        self._kept = kept
+        self._audits: dict[str, Audit] = read_audits(store)
+
+    def loaded(self, plugins: Sequence[LoadedPlugin]) -> None:
+        """Enter plugins that were loaded and are about to be attached."""
+        for plugin in plugins:
+            self.enter(plugin.file, plugin.audit)
+
+    def watch(
+        self, plugin: PluginFile | Stack | None, rendered: Iterator[Rendered]
+    ) -> Iterator[Rendered]:
+        """Pass images on; enter the audit of a plugin that is refused."""
+        try:
+            yield from rendered
+        except PluginNotAppliedError as error:
+            for file in stack_of(plugin):
+                if file.plugin_id == error.plugin_id:
+                    self.enter(file, error.audit)
+            raise
+
+    def enter(self, file: PluginFile, audit: Audit) -> None:
+        """Enter one plugin's audit, also of one that was refused."""
+        if self._audits.get(file.plugin_id) != audit:
+            self._audits[file.plugin_id] = audit
+            self._write()
+        if self._kept is not None and not (path := self._path(file, self._kept)).exists():
+            try:
+                write_bytes(path, json.dumps([asdict(row) for row in audit.rows]).encode())
+            except UserError as error:
+                _LOG.warning("the audit is not cached: %s", error)
+
+    def complete(self, plugins: Iterable[PluginFile]) -> None:
+        """Enter the plugins that were not loaded because all their images came from the cache."""
+        missing = [file for file in plugins if file.plugin_id not in self._audits]
+        found = {file.plugin_id: self._cached(file) for file in missing}
+        self._audits |= {plugin: audit for plugin, audit in found.items() if audit is not None}
+        if missing:
+            self._write()
+
+    def _cached(self, file: PluginFile) -> Audit | None:
+        """The audit beside the cached images; a damaged one counts as none."""
+        if self._kept is None:
+            return None
+        try:
+            rows = json.loads(self._path(file, self._kept).read_text(encoding="utf-8"))
+            return Audit(tuple(AuditRow(**row) for row in rows))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _write(self) -> None:
+        rows = [
+            {"plugin": plugin, **asdict(row)}
+            for plugin, audit in sorted(self._audits.items())
+            for row in audit.rows
+        ]
+        write_table(self._store.folder / _FILE, pd.DataFrame(rows), schema.AUDIT)
+
+    def _path(self, file: PluginFile, folder: Path) -> Path:
+        deciding = {
+            "revision": AUDIT_REVISION,
+            "plugin": file.sha256,
+            "kind": file.kind,
+            "side": file.side,
+            "token": file.token,
+            "model": self._model,
+        }
+        digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+        return folder / f"{digest[:20]}.audit"
+
+
+def read_audit_table(store: RunStore) -> pd.DataFrame:
+    """All rows of a run: `schema.AUDIT`; empty where there is none."""
+    path = store.folder / _FILE
+    return read_table(path, schema.AUDIT) if path.exists() else empty_table(schema.AUDIT)
+
+
+def read_audits(store: RunStore) -> dict[str, Audit]:
+    """Plugin id -> its audit."""
+    names = [field.name for field in fields(AuditRow)]
+    groups = grouped(records(read_audit_table(store)), "plugin")
+    return {
+        str(plugin): Audit(tuple(AuditRow(**{name: row[name] for name in names}) for row in rows))
+        for (plugin,), rows in groups.items()
+    }
+
+
+def remarks(store: RunStore) -> dict[str, str]:
+    """Plugin or stack -> what to print wherever it is: how much of it the model held.
+
+    Only of what was rendered though it is not complete (`allow_partial`).
+    """
+    audits = read_audits(store)
+    partial = {plugin: audit for plugin, audit in audits.items() if not audit.is_complete}
+    found: dict[str, str] = {}
+    for row in _stacks(store):
+        members = [m for m in json.loads(row["stack"] or "[]") if m in partial]
+        if members:
+            found[row["plugin"]] = "; ".join(f"{m}: {partial[m].told()}" for m in members)
+    return found
+
+
+def _stacks(store: RunStore) -> list[Row]:
+    trials: Any = store.trials()[["plugin", "stack"]].drop_duplicates()
+    return records(trials)

@@ -1,0 +1,275 @@
+"""Executing a plan: batch by batch, resumable, with one row for every trial that fails.
+
+The batch is the unit of work. Its images are written as they come, its rows in one file at its
+end; a batch that was cut off has no rows and is redone whole, with the same members.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.plan.cases import prompts_of
+from bench.plan.conditions import ConditionSet
+from bench.plan.plan import Group, Plan
+from bench.plan.trial import Trial
+from bench.render.interrupts import Interrupts
+from bench.store.files import png_bytes
+from bench.store.image_cache import CACHED_FACTS, ImageCache
+from bench.store.run_store import RunStore
+from plugins_manifest.errors import UserError
+from plugins_manifest.schema.manifest import Settings
+from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
+
+_LOG = logging.getLogger(__name__)
+# What rendering may raise for one group without ending the run: files, shapes, memory.
+GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
+
+Row = dict[str, Any]
+Render = Callable[
+    [Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings],
+    Iterator[Rendered],
+]
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent inside models (loading included) and inside metrics."""
+
+    models: float = 0.0
+    metrics: float = 0.0
+
+    @contextmanager
+    def in_models(self) -> Iterator[None]:
+        """Count what runs inside as the models' time."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.models += time.perf_counter() - started
+
+
+@dataclass
+class Execution:
+    """Everything that rendering batches needs.
+
+    `render` is `runners.group.run_group` with its family; `prepare` loads that family and is called
+    before every batch that has something to render. What it raises ends the run.
+    """
+
+    plan: Plan
+    store: RunStore
+    conditions: ConditionSet
+    render: Render
+    prepare: Callable[[], None] | None = None
+    cache: ImageCache | None = None
+    show_progress: bool = True
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    interrupts: Interrupts = field(default_factory=Interrupts)
+
+    def run(self) -> None:
+        """Make every trial that is not there yet; see `finished_trials`."""
+        finished = finished_trials(self.store)
+        todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
+        bar = tqdm(
+            total=len(self.plan.trials),
+            initial=len(self.plan.trials) - len(todo),
+            unit="image",
+            desc=self.plan.manifest.name,
+            disable=None if self.show_progress else True,
+        )
+        with bar:
+            for group in self.plan.groups:
+                missing = [t for t in group.trials if t.trial_id not in finished]
+                if missing:
+                    self._make(group, missing, bar)
+
+    def _make(self, group: Group, missing: Sequence[Trial], bar: tqdm) -> None:
+        """Make the missing trials of a batch and write their rows at once."""
+        rows: dict[str, Row] = {}
+        for trial in missing:
+            if (row := self._from_cache(trial)) is not None:
+                rows[trial.trial_id] = row
+                bar.update()
+        fresh: list[tuple[str, bytes, Row]] = []
+        open_trials = [t for t in missing if t.trial_id not in rows]
+        for trial, row, png in self._stored(self._render(group, open_trials)):
+            rows[trial.trial_id] = row
+            if png is not None:
+                fresh.append((trial.trial_id, png, row))
+            bar.update()
+        self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
+        self.store.write_results(group.group_id, list(rows.values()))
+        if self.cache is not None:
+            for trial_id, png, row in fresh:
+                facts = {key: row[key] for key in CACHED_FACTS}
+                self.cache.put(trial_id, png, facts)
+
+    def _from_cache(self, trial: Trial) -> Row | None:
+        cached = None if self.cache is None else self.cache.get(trial.trial_id)
+        if cached is None:
+            return None
+        image, sha256 = self.store.write_image_file(trial.trial_id, cached.png)
+        return _row(
+            trial.trial_id,
+            image=image,
+            image_sha256=sha256,
+            seconds=cached.seconds,
+            peak_memory_mib=cached.peak_memory_mib,
+            effective_t0=cached.effective_t0,
+            origin="cache",
+        )
+
+    def _stored(
+        self, rendered: Iterator[tuple[Trial, Rendered]]
+    ) -> Iterator[tuple[Trial, Row, bytes | None]]:
+        """Store pictures on a thread, so that they are packed while the next ones are made.
+
+        They come in order, each as soon as it is written; what cannot be written is raised then.
+        """
+        waiting: deque[tuple[Trial, Future[tuple[Row, bytes | None]]]] = deque()
+        with ThreadPoolExecutor(1) as writer:
+            for trial, picture in rendered:
+                waiting.append((trial, writer.submit(self._store, trial, picture)))
+                while waiting and waiting[0][1].done():
+                    first, future = waiting.popleft()
+                    yield first, *future.result()
+            for trial, future in waiting:
+                yield trial, *future.result()
+
+    def _store(self, trial: Trial, rendered: Rendered) -> tuple[Row, bytes | None]:
+        facts: Row = {
+            "seconds": rendered.seconds,
+            "peak_memory_mib": rendered.peak_memory_mib,
+            "effective_t0": rendered.effective_t0,
+        }
+        if rendered.image is None:
+            error = rendered.error or "no image came back"
+            return _row(trial.trial_id, status="failed", error=error, **facts), None
+        png = png_bytes(rendered.image)
+        image, sha256 = self.store.write_image_file(trial.trial_id, png)
+        return _row(trial.trial_id, image=image, image_sha256=sha256, **facts), png
+
+    def _render(self, group: Group, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Rendered]]:
+        """Render trials of a batch; a batch of which nothing is there is rendered in one go."""
+        plan = self.plan
+        if trials and self.prepare is not None:
+            with self.clock.in_models():
+                self.prepare()
+        for members, variants in _rectangles(group, {t.trial_id for t in trials}):
+            cases = [self._case(group, index) for index in members]
+            wanted = {
+                (variant, i): group.trials[group.variants.index(variant) * len(group.members) + m]
+                for variant in variants
+                for i, m in enumerate(members)
+            }
+            settings = render_settings(plan.manifest.settings)
+            for rendered in self._guarded(plan.stack(group), cases, variants, settings):
+                trial = wanted.pop((rendered.variant, rendered.index))
+                yield trial, rendered
+
+    def _guarded(
+        self,
+        stack: Stack,
+        cases: Sequence[RenderCase],
+        variants: Sequence[Variant],
+        settings: RenderSettings,
+    ) -> Iterator[Rendered]:
+        """What the renderer yields; if it breaks down, a failed row for everything still open."""
+        still_open = [(variant, i) for variant in variants for i in range(len(cases))]
+        started = time.perf_counter()
+        reason = "the renderer left it out"
+        try:
+            for rendered in self.render(stack, cases, variants, settings):
+                self.clock.models += time.perf_counter() - started
+                still_open.remove((rendered.variant, rendered.index))
+                yield rendered
+                started = time.perf_counter()
+        except GROUP_ERRORS as error:
+            self.interrupts.check()  # Ctrl-C inside a library may look like its failure
+            names = " + ".join(file.plugin_id for file in stack) or "the upgraded model"
+            _LOG.warning("a batch of %s failed", names, exc_info=error)
+            reason = f"{type(error).__name__}: {error}"
+        self.clock.models += time.perf_counter() - started
+        for variant, index in still_open:
+            yield Rendered(variant, index, None, 0.0, 0.0, error=reason)
+
+    def _case(self, group: Group, index: int) -> RenderCase:
+        case, stack = self.plan.cases[group.members[index][0]], self.plan.stack(group)
+        reference = next((file for file in stack if file.kind == "ip_adapter"), None)
+        return replace(
+            bare_case(self.plan, group, index),
+            conditions={
+                file.plugin_id: self.conditions.image(case, file.condition, side=file.side)
+                for file in stack
+                if file.condition is not None
+            },
+            reference=reference and self.conditions.reference(case, reference.reference),
+        )
+
+
+def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
+    """A member of a batch as the runners take it, without its condition images."""
+    case_id, seed = group.members[index]
+    case = plan.cases[case_id]
+    prompts = prompts_of(plan.plugin_set(group), case, family=plan.manifest.family)
+    negative = prompts.base_negative
+    return RenderCase(
+        case_id=case_id,
+        seed=seed,
+        base_prompt=prompts.base,
+        upgraded_prompt=prompts.upgraded,
+        negative_prompt=case.negative_prompt,
+        base_negative_prompt=negative if negative != case.negative_prompt else None,
+        stage2_prompt=prompts.stage2,
+    )
+
+
+def finished_trials(store: RunStore) -> set[str]:
+    """Ids of the trials whose image is there; failed ones are tried again."""
+    results = store.results()
+    done = results.loc[results["status"] == "ok", "trial_id"]
+    there = {path.stem for path in (store.folder / "images").glob("*/*.png")}
+    return set(done) & there
+
+
+def render_settings(settings: Settings) -> RenderSettings:
+    """The manifest's settings as the runners take them."""
+    return RenderSettings(
+        base_size_px=settings.base_size,
+        upgraded_size_px=settings.upgraded_size,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        sampler=settings.sampler,
+        dtype=settings.dtype,
+        preset=settings.preset,
+        stage1_mode=settings.stage1_mode,
+    )
+
+
+def _rectangles(
+    group: Group, wanted: set[str]
+) -> Iterator[tuple[tuple[int, ...], tuple[Variant, ...]]]:
+    """Split the wanted trials into sets of (members x variants), as few as share members."""
+    n = len(group.members)
+    by_members: dict[tuple[int, ...], list[Variant]] = {}
+    for i, variant in enumerate(group.variants):
+        row = group.trials[i * n : (i + 1) * n]
+        members = tuple(m for m, trial in enumerate(row) if trial.trial_id in wanted)
+        if members:
+            by_members.setdefault(members, []).append(variant)
+    for members, variants in by_members.items():
+        yield members, tuple(variants)
+
+
+def _row(trial_id: str, *, status: str = "ok", **facts: Any) -> Row:
+    blank: Mapping[str, Any] = {"image": None, "image_sha256": None, "error": None}
+    return {"trial_id": trial_id, "status": status, **blank, "origin": "rendered", **facts}

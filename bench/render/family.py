@@ -1,0 +1,104 @@
+"""The real renderer behind an execution: one family, loaded when the first batch comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError
+from bench.plan.plan import Plan
+from bench.render.execute import bare_case, render_settings
+from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
+
+if TYPE_CHECKING:
+    from bench.render.audit import LoadAudit
+    from runners.families.family import Family
+
+
+class FamilyRenderer:
+    """Renders groups with the plan's family."""
+
+    def __init__(self, plan: Plan, device: str, audits: LoadAudit | None = None) -> None:
+        self._plan = plan
+        self._device = device
+        self._audits = audits
+        self._family: Family | None = None
+
+    def prepare(self) -> None:
+        """Load the family and check all batches against it, once.
+
+        Raises one `UserError` for what no batch could be rendered with: a mapper that does not
+        fit, sizes the models cannot make, prompts that are too long.
+        """
+        if self._family is None:
+            self._family = self._load()
+            self._check(self._family)
+
+    def __call__(
+        self,
+        stack: Stack,
+        cases: Sequence[RenderCase],
+        variants: Sequence[Variant],
+        settings: RenderSettings,
+    ) -> Iterator[Rendered]:
+        """`run_group` with the plan's family; `prepare` comes first."""
+        from runners.group import run_group
+
+        if self._family is None:
+            raise RuntimeError("prepare() must be called before rendering")
+        audits = self._audits
+        if audits is None:
+            return run_group(self._family, stack, cases, variants, settings)
+        rendered = run_group(
+            self._family, stack, cases, variants, settings, on_loaded=audits.loaded
+        )
+        return audits.watch(stack, rendered)
+
+    def _load(self) -> Family:
+        from runners.families.family import load_family
+
+        _quiet_libraries()
+        manifest = self._plan.manifest
+        try:
+            return load_family(
+                manifest.family,
+                device=self._device,
+                dtype=manifest.settings.dtype,
+                adapter=self._plan.selection.adapter,
+            )
+        except ValueError as error:  # e.g. a mapper whose channels do not fit
+            raise UserError(str(error)) from error
+
+    def _check(self, family: Family) -> None:
+        from runners.checks import check_group
+        from runners.group import installed_methods
+
+        settings, methods = render_settings(self._plan.manifest.settings), installed_methods()
+        problems: dict[str, None] = {}
+        for group in self._plan.groups:
+            try:
+                members = range(len(group.members))
+                cases = [bare_case(self._plan, group, index) for index in members]
+                check_group(
+                    family,
+                    None,
+                    cases=cases,
+                    variants=group.variants,
+                    settings=settings,
+                    methods=methods,
+                )
+            except UserError as error:
+                problems |= dict.fromkeys(error.problems)
+        if problems:
+            raise UserError.collect(list(problems))
+
+
+def _quiet_libraries() -> None:
+    """Keep diffusers' and transformers' own bars and hints out of ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

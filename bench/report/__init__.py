@@ -1,0 +1,1 @@
+"""Write tables as text, Markdown, HTML and plots."""

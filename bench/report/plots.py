@@ -1,0 +1,290 @@
+"""The plots of a report: PNG and SVG files, and SVG for a page. Loads matplotlib when it draws.
+
+Each method has a marker and a dash beside its color: no line is told apart by color alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.report.styles import GRAY, method_colors
+from bench.store.files import write_bytes
+from bench.store.rows import Row, grouped
+from metrics.stats.pareto import pareto_front
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PNG_DPI = 110
+_SIZE_INCHES = (5.2, 3.5)
+_INK = "#010203"  # becomes the page's text color in an embedded SVG
+_GRID = GRAY
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 3)))
+_KNOWN = {
+    "xadapter": ("o", _DASHES[0]),
+    "sdedit": ("s", _DASHES[1]),
+    "hires": ("^", _DASHES[3]),
+    "oracle": ("D", _DASHES[2]),
+    "base": ("P", _DASHES[4]),
+    "floor": ("v", _DASHES[2]),
+}
+_OTHERS = ("X", "*", "p")
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn plot: its file name without ending, what it shows, and its SVG for a page."""
+
+    name: str
+    alt: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class _Sketch:
+    name: str
+    alt: str
+    title: str
+    draw: Callable[[Figure], None]
+    height_inches: float = _SIZE_INCHES[1]
+
+
+def write_plots(rows: Sequence[Row], folder: Path, *, png: bool = True) -> dict[str, list[Plot]]:
+    """Draw rows of `schema.COMPATIBILITY` into a folder; plugin ("" for all) -> its plots.
+
+    SVG files, and PNG files too if `png`.
+    """
+    found: dict[str, list[Plot]] = {}
+    settings = [row for row in rows if row["level"] == "setting"]
+    sketches = [("", s) for s in _overview([row for row in rows if row["level"] == "method"])]
+    for (plugin,), mine in grouped(settings, "plugin").items():
+        sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, mine)]
+    for plugin, sketch in sketches:
+        found.setdefault(plugin, []).append(_write(sketch, folder, png=png))
+    return found
+
+
+def _overview(methods: Sequence[Row]) -> Iterator[_Sketch]:
+    scored = [row for row in methods if row["score"] is not None]
+    if scored:
+        alt = "Compatibility score of each plugin by method, with 95 % intervals. " + "; ".join(
+            f"{r['plugin']} {r['method']} {r['score']:.2f}" for r in scored
+        )
+        height = 1.15 + 0.26 * len(scored) + 0.2 * len({row["plugin"] for row in scored})
+        yield _Sketch("scores", alt, "compatibility score", partial(_bars, rows=scored), height)
+
+
+def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[_Sketch]:
+    if any(row["function"] is not None for row in rows):
+        metric = rows[0]["function_metric"]
+        alt = f"{plugin}: {metric} over t0 by method, with 95 % bands; base and floor as lines"
+        draw = partial(_curves, rows=rows, name="function", label=metric)
+        yield _Sketch(f"t0-function-{plugin}", alt, plugin, draw)
+    if any(row["gain"] is not None for row in rows):
+        alt = f"{plugin}: quality gain over t0 by method, with 95 % bands"
+        draw = partial(_curves, rows=rows, name="gain", label="quality gain")
+        yield _Sketch(f"t0-gain-{plugin}", alt, plugin, draw)
+    if any(row["gain"] is not None and row["retention"] is not None for row in rows):
+        alt = f"{plugin}: retention against quality gain of every setting, with the Pareto front"
+        yield _Sketch(f"plane-{plugin}", alt, plugin, partial(_plane, rows=rows))
+
+
+def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
+    """A quantity over t0; methods without t0 are horizontal lines."""
+    axes = figure.add_subplot()
+    looks = styles(row["method"] for row in rows)
+    ranges = _reach(rows, name)
+    for (method, *scales), mine in grouped(rows, "method", "plugin_scale", "adapter_scale").items():
+        color, marker, dash = looks[method]
+        there = sorted((r for r in mine if r[name] is not None), key=lambda r: r["t0"] or 0)
+        if not there:
+            continue
+        title = _titled(method, scales)
+        if there[0]["t0"] is None:
+            axes.axhline(there[0][name], color=color, linestyle=dash, linewidth=1.3, label=title)
+            continue
+        t0s = [row["t0"] for row in there]
+        axes.plot(t0s, [r[name] for r in there], color=color, marker=marker, ls=dash, label=title)
+        banded = [row for row in there if row[f"{name}_low"] is not None]
+        low, high = ([row[f"{name}_{end}"] for row in banded] for end in ("low", "high"))
+        axes.fill_between([r["t0"] for r in banded], low, high, color=color, alpha=0.18, lw=0)
+    _limit(axes, ranges)
+    axes.set(xlabel="t0", ylabel=label)
+    _finish(axes)
+
+
+def _plane(figure: Figure, rows: Sequence[Row]) -> None:
+    """Retention against quality gain, intervals as whiskers, the Pareto front as steps."""
+    axes = figure.add_subplot()
+    there = [row for row in rows if row["retention"] is not None and row["gain"] is not None]
+    looks = styles(row["method"] for row in there)
+    for (method,), mine in grouped(there, "method").items():
+        color, marker, _ = looks[method]
+        xs, ys = [row["retention"] for row in mine], [row["gain"] for row in mine]
+        axes.errorbar(
+            xs,
+            ys,
+            xerr=_whiskers(mine, "retention"),
+            yerr=_whiskers(mine, "gain"),
+            fmt=marker,
+            color=color,
+            elinewidth=0.7,
+            alpha=0.9,
+            label=method,
+        )
+        for row in mine:
+            if row["t0"] is not None:
+                place = (row["retention"], row["gain"])
+                axes.annotate(f"{row['t0']:g}", place, (4, 4), textcoords="offset points", size=7)
+    front = pareto_front([(r["retention"], r["gain"]) for r in there if r["method"] != "oracle"])
+    if len(front) > 1:
+        xs, ys = zip(*front, strict=True)
+        axes.step(xs, ys, where="pre", color=_INK, lw=1, ls=":", label="Pareto front")
+    _limit(axes, _reach(there, "gain"))
+    _limit(axes, _reach(there, "retention"), axis="x")
+    axes.set(xlabel="retention of the plugin", ylabel="quality gain")
+    _finish(axes)
+
+
+def _bars(figure: Figure, rows: Sequence[Row]) -> None:
+    """Horizontal bars of the score: a group for each plugin, a bar for each method."""
+    longest = max(len(row["plugin"]) for row in rows)
+    figure.subplots_adjust(left=min(0.5, 0.04 + 0.0145 * longest))
+    axes, place = figure.add_subplot(), 0.0
+    looks = styles(row["method"] for row in rows)
+    ticks, named = [], set()
+    hatches = dict(zip(looks, ("", "///", "...", "xx", "\\\\\\", "++"), strict=False))
+    for (plugin,), mine in grouped(rows, "plugin").items():
+        ticks.append((place + (len(mine) - 1) / 2, plugin))
+        for row in mine:
+            method = row["method"]
+            axes.barh(
+                place,
+                row["score"],
+                height=0.8,
+                color=looks[method][0],
+                hatch=hatches.get(method, ""),
+                edgecolor="white",
+                lw=0,
+                xerr=_whiskers([row], "score"),
+                error_kw={"ecolor": _INK, "elinewidth": 1, "capsize": 2},
+                label=None if method in named else method,
+            )
+            named.add(method)
+            place += 1
+        place += 0.7
+    axes.set_yticks([at for at, _ in ticks], [plugin for _, plugin in ticks])
+    axes.set(xlim=(0, 1.02), xlabel="compatibility score")
+    axes.invert_yaxis()
+    _finish(axes)
+
+
+def styles(methods: Iterator[str] | Sequence[str]) -> dict[str, tuple[str, str, Any]]:
+    """Color, marker and dash of each method; the known ones always look the same."""
+    colors = method_colors(methods)
+    others = [name for name in colors if name not in _KNOWN]
+    marks = {n: (_OTHERS[i % 3], _DASHES[i % len(_DASHES)]) for i, n in enumerate(others)}
+    return {name: (color, *(_KNOWN.get(name) or marks[name])) for name, color in colors.items()}
+
+
+def page_svg(svg: str) -> str:
+    """An SVG file's text as part of a page: no prologue, names or addresses; the page's ink."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.S)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    head, rest = body.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    return f"{head}>{rest}".replace(_INK, "currentColor")
+
+
+def _write(sketch: _Sketch, folder: Path, *, png: bool) -> Plot:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    settings: Any = {**_SETTINGS, "svg.hashsalt": sketch.name}
+    with matplotlib.rc_context(settings):
+        height = sketch.height_inches
+        figure = Figure(figsize=(_SIZE_INCHES[0], height))
+        FigureCanvasAgg(figure)
+        figure.text(0.02, 1 - 0.08 / height, sketch.title, weight="bold", va="top", size=10)
+        figure.subplots_adjust(left=0.13, right=0.97, top=1 - 0.55 / height, bottom=0.48 / height)
+        sketch.draw(figure)
+        pixels, svg = io.BytesIO(), io.BytesIO()
+        if png:
+            figure.savefig(
+                pixels, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
+            )
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+    if png:
+        write_bytes(folder / f"{sketch.name}.png", pixels.getvalue())
+    write_bytes(folder / f"{sketch.name}.svg", svg.getvalue())
+    return Plot(sketch.name, sketch.alt, page_svg(svg.getvalue().decode()))
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(True, color=_GRID, alpha=0.25, lw=0.6)
+    axes.set_axisbelow(True)
+    handles, labels = axes.get_legend_handles_labels()
+    n_columns = min(6, max(1, len(labels)))
+    axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.99),
+        ncols=n_columns,
+        borderpad=0.2,
+        columnspacing=1.2,
+    )
+
+
+def _limit(axes: Axes, values: Sequence[float], *, axis: str = "y") -> None:
+    low, high = min([0.0, *values]), max([1.0, *values])
+    room = 0.06 * (high - low)
+    (axes.set_ylim if axis == "y" else axes.set_xlim)(low - room, high + room)
+
+
+def _reach(rows: Sequence[Row], name: str) -> list[float]:
+    """Values, and their intervals' ends near 0..1: the interval of a ratio may be huge."""
+    values = [row[name] for row in rows if row[name] is not None]
+    ends = [row[f"{name}_{end}"] for row in rows for end in ("low", "high")]
+    return values + [min(max(end, -0.5), 1.5) for end in ends if end is not None]
+
+
+def _whiskers(rows: Sequence[Row], name: str) -> Any:
+    """Distances to the ends of the intervals, [2, N]; 0 where there is none."""
+    ends: Mapping[str, list[float]] = {"low": [], "high": []}
+    for row in rows:
+        for end, sign in (("low", -1), ("high", 1)):
+            edge = row[f"{name}_{end}"]
+            ends[end].append(0.0 if edge is None else max(0.0, sign * (edge - row[name])))
+    return [ends["low"], ends["high"]]
+
+
+def _titled(method: str, scales: Sequence[float | None]) -> str:
+    marks = [f"{m}{s:g}" for m, s in zip("pa", scales, strict=True) if s not in (None, 1.0)]
+    return " ".join([method, *marks])

@@ -1,0 +1,93 @@
+"""The report of a run: tables/report.md and report.html with image sheets and plots.
+
+Prompts, plugin names and error texts come from outside: both writers escape every text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench.analysis.compatibility import write_compatibility
+from bench.analysis.summary import Scores, read_run_scores, summarise
+from bench.plan.metrics import Mode
+from bench.render.audit import remarks
+from bench.report import sections as parts
+from bench.report.blocks import Block, Picture
+from bench.report.comparisons import headline, plugins_of
+from bench.report.html import to_html
+from bench.report.markdown import to_markdown
+from bench.report.paper import paper_part
+from bench.report.plots import Plot, write_plots
+from bench.report.sheets import MAX_ROWS, write_sheets
+from bench.scoring.images import read_images
+from bench.store.files import write_bytes
+from bench.store.rows import records
+from bench.store.run_store import RunStore
+
+
+def write_report(
+    run: RunStore | Path,
+    scores: Scores | None = None,
+    *,
+    mode: Mode | None = None,
+    png: bool = True,
+) -> Path:
+    """Write tables/report.md, report.html, image sheets and plots; returns report.md's path.
+
+    Makes the tables first where there are none. `mode` None is the manifest's. Plots are SVG files,
+    and PNG files too if `png`.
+    """
+    store = run if isinstance(run, RunStore) else RunStore.open(run)
+    scores = scores or read_run_scores(store)
+    blocks = list(_blocks(store, scores, mode or store.manifest().mode, png=png))
+    folder = store.tables_dir
+    page = to_html(blocks, store.manifest().name)
+    write_bytes(folder / "report.html", page.encode())
+    path = folder / "report.md"
+    write_bytes(path, to_markdown(blocks, folder).encode())
+    return path
+
+
+def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterator[Block]:
+    summary = records(store.summary()) or records(summarise(store, scores))
+    found = records(store.compatibility()) or records(write_compatibility(store, scores))
+    gallery, partial = read_images(store), remarks(store)
+    folder = store.tables_dir / "plots"
+    with ThreadPoolExecutor(1) as pool:  # Pillow works outside Python's lock, matplotlib inside
+        drawing = pool.submit(write_sheets, gallery, store.tables_dir)
+        plots = _pictures(write_plots(found, folder, png=png), folder, "png" if png else "svg")
+        sheets = drawing.result()
+    yield from parts.heading(store, gallery)
+    if mode == "paper":
+        yield from paper_part(store.manifest(), summary)
+    yield from parts.compatibility(found, plots.get("", ()))
+    yield from headline(scores, summary)
+    yield from parts.how_to_read()
+    yield from parts.load_audit(store)
+    for plugin in plugins_of(summary):
+        yield from parts.plugin_part(
+            plugin,
+            summary,
+            [*plots.get(plugin, ()), *_sheet(plugin, sheets)],
+            remark=partial.get(plugin),
+            sheet_rows=MAX_ROWS,
+        )
+    yield from parts.failures(store)
+    yield from parts.missing(store)
+    yield from parts.recipes(summary, found)
+
+
+def _pictures(
+    plots: Mapping[str, Sequence[Plot]], folder: Path, suffix: str
+) -> dict[str, list[Picture]]:
+    return {
+        plugin: [Picture(folder / f"{p.name}.{suffix}", p.alt, p.svg) for p in mine]
+        for plugin, mine in plots.items()
+    }
+
+
+def _sheet(plugin: str, sheets: Mapping[str, Path]) -> list[Picture]:
+    alt = f"{plugin}: images, prompts by methods and t0"
+    return [Picture(sheets[plugin], alt)] if plugin in sheets else []

@@ -1,0 +1,1 @@
+"""Score the images of a run."""

@@ -1,0 +1,237 @@
+"""A run's images as the metrics see them: each with its plugin, its condition, its references.
+
+Floor images belong to no plugin; here each appears once for every plugin that has the same case
+and seed, so that every plugin has its own floor row. A stack is a plugin here; one with plugins of
+the upgraded model has floor images of its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from bench.plan.conditions import source_picture
+from bench.store.files import read_image
+from bench.store.rows import Row, records
+from bench.store.run_store import RunStore, condition_name
+from metrics.base import ScoredImage
+from metrics.features import FeatureCache
+from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+
+CACHE_BYTES = 512 << 20
+_PairKey = tuple[str, str, int]  # plugin, case id, seed
+
+
+@dataclass(frozen=True)
+class ImageToScore:
+    """An image to score, or the reason why it is not there."""
+
+    image: ScoredImage
+    missing: str | None = None
+
+
+class Pictures:
+    """Reads image files and keeps the most recent ones, up to a number of bytes; for any thread."""
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._held: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._lock = Lock()
+
+    def read(self, path: Path) -> np.ndarray:
+        """uint8 RGB [H, W, 3], not to be written to."""
+        with self._lock:
+            if path in self._held:
+                self._held.move_to_end(path)
+                return self._held[path]
+        picture = read_image(path)
+        with self._lock:
+            if path not in self._held:
+                self._held[path] = picture
+                self._held_bytes += picture.nbytes
+            while self._held_bytes > self._limit_bytes and len(self._held) > 1:
+                self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        return picture
+
+
+class RunImages:
+    """All subjects of a run, neighbors in (case, seed) together; finds references."""
+
+    def __init__(self, subjects: Sequence[ImageToScore]) -> None:
+        self.subjects = sorted(subjects, key=_place)
+        self.features = FeatureCache()
+        self._base: dict[_PairKey, list[ScoredImage]] = {}
+        self._floor: dict[_PairKey, ScoredImage] = {}
+        self._made: dict[tuple[str, str], list[ScoredImage]] = {}
+        for image in self.images():
+            key = (image.plugin, image.case_id, image.seed)
+            if image.method == "base":
+                self._base.setdefault(key, []).append(image)
+            elif image.method == "floor":
+                self._floor[key] = image
+            self._made.setdefault((image.plugin, image.method), []).append(image)
+
+    def images(self) -> Iterator[ScoredImage]:
+        """The images that are there."""
+        return (s.image for s in self.subjects if s.missing is None)
+
+    def base_of(self, image: ScoredImage) -> ScoredImage | None:
+        """The base model's image of the same plugin, case, seed and plugin scale.
+
+        Without an equal scale (floor has none) the one whose scale is nearest to 1.
+        """
+        found = self._base.get((image.plugin, image.case_id, image.seed), [])
+        return _at_scale(found, image.plugin_scale)
+
+    def floor_of(self, image: ScoredImage) -> ScoredImage | None:
+        """The image of the upgraded model without the plugin, same case and seed."""
+        return self._floor.get((image.plugin, image.case_id, image.seed))
+
+    def made_by(self, method: str, image: ScoredImage) -> list[ScoredImage]:
+        """All images of a method under the same plugin, at the plugin scale nearest to the image's.
+
+        Of the scales that are equally near, the smallest.
+        """
+        found = self._made.get((image.plugin, method), [])
+        scales = sorted({1.0 if i.plugin_scale is None else i.plugin_scale for i in found})
+        wanted = 1.0 if image.plugin_scale is None else image.plugin_scale
+        scale = min(scales, key=lambda s: abs(s - wanted), default=None)
+        return [i for i in found if (1.0 if i.plugin_scale is None else i.plugin_scale) == scale]
+
+    def style_bank(self, image: ScoredImage) -> list[ScoredImage]:
+        """Base + plugin images of other prompts; their noise, drawn per (seed, case), is too."""
+        bank = []
+        for (plugin, _, _), found in self._base.items():
+            chosen = _at_scale(found, image.plugin_scale)
+            if plugin == image.plugin and chosen and chosen.prompt != image.prompt:
+                bank.append(chosen)
+        return bank
+
+
+def read_images(store: RunStore) -> RunImages:
+    """Every trial of a run as subjects."""
+    manifest, cases = store.manifest(), store.cases()
+    rows = _trials_with_results(store)
+    pictures = Pictures()
+    with_plugin = [row for row in rows if row["plugin"]]
+    known = {plugin_set.id: plugin_set for plugin_set in plugin_sets(manifest)}
+    build = partial(
+        _subject,
+        folder=store.folder,
+        family=manifest.family,
+        lineups_by_id=known,
+        cases=cases,
+        pictures=pictures,
+        source_size=manifest.settings.base_size,
+    )
+    subjects = [build(row) for row in with_plugin]
+    homes = {
+        (row["plugin"], row["case_id"], row["seed"]): row
+        for row in with_plugin
+        if not known[row["plugin"]].is_remix
+    }
+    for row in rows:
+        if not row["plugin"]:
+            subjects += [
+                build({**row, "plugin": plugin, "kind": home["kind"]})
+                for (plugin, case_id, seed), home in homes.items()
+                if (case_id, seed) == (row["case_id"], row["seed"])
+            ]
+    return RunImages(subjects)
+
+
+def _trials_with_results(store: RunStore) -> list[Row]:
+    return records(store.trials().merge(store.results(), on="trial_id", how="left"))
+
+
+def _subject(
+    row: Row,
+    *,
+    folder: Path,
+    family: str,
+    lineups_by_id: Mapping[str, PluginSet],
+    cases: Mapping[str, Case],
+    pictures: Pictures,
+    source_size: tuple[int, int],
+) -> ImageToScore:
+    plugin_set = lineups_by_id[row["plugin"]]
+    case = cases.get(row["case_id"])
+    conditions = {
+        detector: partial(pictures.read, folder / path)
+        for detector, path in _condition_paths(plugin_set, row["case_id"]).items()
+    }
+    detector = next(iter(conditions), None)
+    triggers = [t for m in plugin_set.members if (t := m.plugin.words) and m.plugin.side == "base"]
+    image = ScoredImage(
+        trial_id=row["trial_id"],
+        image_sha256=row["image_sha256"] or "",
+        plugin=row["plugin"],
+        kind=row["kind"],
+        method=row["method"],
+        t0=row["t0"],
+        plugin_scale=row["plugin_scale"],
+        adapter_scale=row["adapter_scale"],
+        case_id=row["case_id"],
+        seed=int(row["seed"]),
+        prompt=case.prompt if case else row["upgraded_prompt"],
+        load_picture=partial(pictures.read, folder / (row["image"] or "")),
+        load_condition=None if detector is None else conditions[detector],
+        detector=detector,
+        family=family,
+        trigger=triggers[0] if len(triggers) == 1 else None,
+        scene=case.scene if case else None,
+        kinds=tuple(member.plugin.kind for member in plugin_set.members),
+        conditions=conditions,
+        load_source=_source(case, source_size),
+    )
+    return ImageToScore(image, _why_missing(row))
+
+
+def _condition_paths(plugin_set: PluginSet, case_id: str) -> dict[str, str]:
+    """Detector -> path of its condition image, of the first plugin (base side first) with it."""
+    found: dict[str, str] = {}
+    for member in sorted(plugin_set.members, key=lambda member: member.plugin.side):
+        if (condition := member.plugin.condition) is not None:
+            path = condition_name(case_id, condition, side=member.plugin.side)
+            found.setdefault(condition, path)
+    return found
+
+
+def _source(case: Case | None, size_px: tuple[int, int]) -> Callable[[], np.ndarray] | None:
+    """Reads a case's picture; None where it has none, or its file is not here any more."""
+    if case is None or not case.has_picture:
+        return None
+    if case.scene is None and not Path(case.image_path or "").is_file():
+        return None
+    return partial(source_picture, case, size_px)
+
+
+def _why_missing(row: Row) -> str | None:
+    if row["status"] == "ok":
+        return None
+    if row["status"] is None:
+        return "not rendered yet"
+    return f"not rendered: {row['error'] or row['status']}"
+
+
+def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage | None:
+    wanted = 1.0 if scale is None else scale
+    exact = [i for i in found if i.plugin_scale == wanted]
+    near = sorted(found, key=lambda i: abs((i.plugin_scale or 1.0) - 1.0))
+    return (exact or near or [None])[0]
+
+
+def _place(subject: ImageToScore) -> tuple[Any, ...]:
+    image = subject.image
+    knobs = (image.t0, image.plugin_scale, image.adapter_scale)
+    numbers = [-1.0 if knob is None else knob for knob in knobs]
+    return (image.case_id, image.seed, image.plugin, image.method, *numbers, image.trial_id)

@@ -1,0 +1,222 @@
+"""Scores a run's images: scores/<metric>.parquet, each written whole, none computed twice.
+
+A metric is skipped where its file holds the same recipe over the same images. Each image is read
+once for all image metrics, and embedded once for all metrics that share a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.scoring.ceilings import score_ceilings
+from bench.scoring.images import ImageToScore, RunImages, read_images
+from bench.store.rows import Row, records
+from bench.store.run_store import RunStore
+from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
+
+Progress = Callable[[int, int, str], None]
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What scoring did: seconds inside each metric, metrics skipped as up to date, rows written."""
+
+    seconds: dict[str, float]
+    skipped: tuple[str, ...]
+    n_scores: int
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds inside metrics, reading images included."""
+        return sum(self.seconds.values())
+
+
+@dataclass
+class _Task:
+    metric: Metric
+    recipe: str
+    inputs: str
+    subjects: list[ImageToScore]
+    unavailable: str | None
+    scores: dict[int, Score]  # index of the subject -> score; image metrics only
+
+
+def score_run(
+    run: RunStore | Path, metrics: Sequence[Metric], *, progress: Progress | None = None
+) -> Scoring:
+    """Score all images of a run; `progress(done, total, metric name)` counts image questions.
+
+    Metrics without their weights, and images that were not rendered, give null with the reason.
+    """
+    store = run if isinstance(run, RunStore) else RunStore.open(run)
+    gallery = read_images(store)
+    tasks = [_task(metric, gallery) for metric in metrics]
+    due = [task for task in tasks if task.inputs != _scored_inputs(store, task.metric.name)]
+    names_due = [task.metric.name for task in due]
+    seconds = dict.fromkeys(names_due, 0.0)
+    advance = _counter(sum(len(task.subjects) for task in due), progress)
+    for task, chunk in _image_work(due):
+        start = time.perf_counter()
+        _score_chunk(task, chunk, gallery)
+        seconds[task.metric.name] += time.perf_counter() - start
+        advance(len(chunk), task.metric.name)
+    n_scores = 0
+    for task in due:
+        start = time.perf_counter()
+        rows = _group_rows(task, gallery) if task.metric.level == "group" else _image_rows(task)
+        seconds[task.metric.name] += time.perf_counter() - start
+        if task.metric.level == "group":
+            advance(len(task.subjects), task.metric.name)
+        store.write_scores(task.metric.name, pd.DataFrame(rows))
+        n_scores += len(rows)
+    for task in tasks:
+        if task.unavailable is None:
+            start = time.perf_counter()
+            score_ceilings(store, task.metric, task.subjects, recipe=task.recipe)
+            spent = time.perf_counter() - start
+            seconds[task.metric.name] = seconds.get(task.metric.name, 0.0) + spent
+    skipped = tuple(task.metric.name for task in tasks if task.metric.name not in names_due)
+    return Scoring(seconds, skipped, n_scores)
+
+
+def read_scores(store: RunStore) -> list[Row]:
+    """Return all scores of a run as rows of `schema.SCORES`, in a fixed order."""
+    return [row for frame in store.score_tables() for row in records(frame)]
+
+
+def _task(metric: Metric, gallery: RunImages) -> _Task:
+    subjects = [s for s in gallery.subjects if metric.applies_to(s.image)]
+    try:
+        recipe, unavailable = metric.recipe(), None
+    except MetricUnavailableError as error:
+        recipe, unavailable = "unavailable", str(error)
+    facts = [
+        (s.image.trial_id, s.image.plugin, s.image.image_sha256, s.missing or "") for s in subjects
+    ]
+    text = json.dumps([metric.name, recipe, unavailable, sorted(facts)])
+    inputs = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return _Task(metric, recipe, inputs, subjects, unavailable, {})
+
+
+def _scored_inputs(store: RunStore, name: str) -> str | None:
+    found = store.scores_of(name)["inputs"].tolist()
+    return found[0] if found else None
+
+
+def _image_work(tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[int]]]:
+    """Chunks of neighboring images, every metric in turn on each chunk."""
+    image_tasks = [task for task in tasks if task.metric.level == "image"]
+    longest = max((len(task.subjects) for task in image_tasks), default=0)
+    for start in range(0, longest, _CHUNK):
+        for task in image_tasks:
+            chunk = list(range(start, min(start + _CHUNK, len(task.subjects))))
+            if chunk:
+                yield task, chunk
+
+
+def _score_chunk(task: _Task, chunk: Sequence[int], gallery: RunImages) -> None:
+    metric: ImageMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "image"
+    there = [i for i in chunk if task.subjects[i].missing is None]
+    images = [task.subjects[i].image for i in there]
+    scores: list[Score] = []
+    if task.unavailable is None:
+        try:
+            scores = metric.score(images, gallery)
+        except MetricUnavailableError as error:
+            task.unavailable = str(error)
+    task.scores.update(zip(there, scores, strict=False))
+
+
+def _image_rows(task: _Task) -> list[Row]:
+    rows = []
+    for i, subject in enumerate(task.subjects):
+        why = subject.missing or task.unavailable or "no score"
+        score = task.scores.get(i) or Score(None, why)
+        n = 0 if score.value is None else 1
+        image = subject.image
+        identity = {"trial_id": image.trial_id, "case_id": image.case_id, "seed": image.seed}
+        rows.append({**_row(task, subject, score), **identity, "n": n})
+    return rows
+
+
+def _group_rows(task: _Task, gallery: RunImages) -> list[Row]:
+    metric: SetMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "group"
+    groups: dict[tuple[Any, ...], list[ImageToScore]] = {}
+    for subject in task.subjects:
+        image = subject.image
+        knobs = (image.t0, image.plugin_scale, image.adapter_scale)
+        groups.setdefault((image.plugin, image.kind, image.method, *knobs), []).append(subject)
+    rows = []
+    for members in groups.values():
+        images = [s.image for s in members if s.missing is None]
+        score = _group_score(metric, images, gallery, unavailable=task.unavailable)
+        n = 0 if score.value is None else len(images)
+        rows.append({**_row(task, members[0], _with_caution(score, members)), "n": n})
+    return rows
+
+
+def _group_score(
+    metric: SetMetric,
+    images: Sequence[ScoredImage],
+    gallery: RunImages,
+    *,
+    unavailable: str | None,
+) -> Score:
+    if unavailable:
+        return Score(None, unavailable)
+    try:
+        return metric.score(images, gallery)
+    except MetricUnavailableError as error:
+        return Score(None, str(error))
+
+
+def _with_caution(score: Score, members: Sequence[ImageToScore]) -> Score:
+    reasons = Counter(s.missing for s in members if s.missing)
+    if not reasons:
+        return score
+    told = f"{reasons.total()} of {len(members)} images missing ({reasons.most_common(1)[0][0]})"
+    reason = f"{score.reason}; {told}" if score.reason else told
+    return Score(score.value, reason, score.leave_one_out)
+
+
+def _row(task: _Task, subject: ImageToScore, score: Score) -> Row:
+    image, metric = subject.image, task.metric
+    left_out = score.leave_one_out
+    return {
+        "plugin": image.plugin,
+        "kind": image.kind,
+        "method": image.method,
+        "t0": image.t0,
+        "plugin_scale": image.plugin_scale,
+        "adapter_scale": image.adapter_scale,
+        "metric": metric.name,
+        "recipe": task.recipe,
+        "better": metric.better,
+        "level": metric.level,
+        "value": score.value,
+        "reason": score.reason,
+        "leave_one_out": None if left_out is None else json.dumps(dict(left_out), sort_keys=True),
+        "inputs": task.inputs,
+    }
+
+
+def _counter(total: int, progress: Progress | None) -> Callable[[int, str], None]:
+    done = 0
+
+    def advance(n: int, name: str) -> None:
+        nonlocal done
+        done += n
+        if progress is not None:
+            progress(done, total, name)
+
+    return advance

@@ -1,0 +1,1 @@
+"""The run directory, its schemas and the image cache."""

@@ -1,0 +1,136 @@
+"""The global image cache: what was rendered once, by any run, is not rendered again.
+
+An entry is a PNG and a small JSON beside it, written last; both are written atomically, so several
+processes can share the folder. `XBENCH_CACHE` names it (default: the user's cache folder).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from bench.errors import UserError, disk_error
+from bench.store.files import sha256_of, write_bytes, write_json
+
+# Raise by one whenever a change of the code changes any pixel.
+RENDERER_REVISION = 1
+CACHED_FACTS = ("seconds", "peak_memory_mib", "effective_t0")
+_LOG = logging.getLogger(__name__)
+_DAY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    """An image from the cache, with what rendering it took."""
+
+    png: bytes
+    seconds: float | None
+    peak_memory_mib: float | None
+    effective_t0: float | None
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """Size of the cache on the disk."""
+
+    folder: Path
+    n_images: int
+    n_bytes: int
+
+
+def cache_folder() -> Path:
+    """`XBENCH_CACHE`, or xbench's folder in the user's cache."""
+    named = os.environ.get("XBENCH_CACHE")
+    return Path(named) if named else user_cache_path("xbench")
+
+
+def render_context(*, dtype: str, device_kind: str) -> str:
+    """What decides pixels besides the trial: revision, dtype, device kind, torch minor version."""
+    torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
+    return f"r{RENDERER_REVISION}-{dtype}-{device_kind}-torch{torch_minor}"
+
+
+class ImageCache:
+    """Images by trial id within one render context."""
+
+    def __init__(self, context: str, *, folder: Path | None = None) -> None:
+        self._root = (folder or cache_folder()) / "images" / context
+        self._can_write = True
+
+    @property
+    def audits(self) -> Path:
+        """The folder of load audits (bench/render/audit.py) of plugins that were rendered here."""
+        return self._root / "audits"
+
+    def get(self, trial_id: str) -> CachedImage | None:
+        """The cached image, or None; a damaged entry counts as none."""
+        image, facts_path = self._paths(trial_id)
+        try:
+            facts = json.loads(facts_path.read_text(encoding="utf-8"))
+            png = image.read_bytes()
+            if sha256_of(png) != facts["sha256"]:
+                return None
+            cached = CachedImage(png, **{key: facts[key] for key in CACHED_FACTS})
+            os.utime(facts_path)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return cached
+
+    def put(self, trial_id: str, png: bytes, facts: Mapping[str, float | None]) -> None:
+        """Keep an image; a cache that cannot be written is left alone after one warning."""
+        if not self._can_write:
+            return
+        image, facts_path = self._paths(trial_id)
+        try:
+            write_bytes(image, png)
+            write_json(facts_path, {"sha256": sha256_of(png), **facts})
+        except UserError as error:
+            self._can_write = False
+            _LOG.warning("the image cache is not written: %s", error)
+
+    def _paths(self, trial_id: str) -> tuple[Path, Path]:
+        stem = self._root / trial_id[:2] / trial_id
+        return stem.with_suffix(".png"), stem.with_suffix(".json")
+
+
+def cache_info() -> CacheInfo:
+    """Count what the cache holds."""
+    folder = cache_folder()
+    sizes = [(p.suffix, p.stat().st_size) for p in folder.rglob("*") if p.is_file()]
+    n_images = sum(suffix == ".png" for suffix, _ in sizes)
+    return CacheInfo(folder, n_images, sum(size for _, size in sizes))
+
+
+def clean_cache(*, unused_days: float | None = None) -> CacheInfo:
+    """Remove all images, or those unused for some days; returns what was removed.
+
+    Only the folder that this module writes is touched.
+    """
+    images = cache_folder() / "images"
+    if not images.is_dir():
+        return CacheInfo(cache_folder(), 0, 0)
+    limit = time.time() - (unused_days or 0) * _DAY_SECONDS
+    n_images = n_bytes = 0
+    try:
+        for facts in list(images.rglob("*.json")):
+            if unused_days is not None and facts.stat().st_mtime > limit:
+                continue
+            image = facts.with_suffix(".png")
+            for path in (facts, image):
+                n_bytes += path.stat().st_size if path.exists() else 0
+                path.unlink(missing_ok=True)
+            n_images += 1
+        if unused_days is None:
+            shutil.rmtree(images)
+    except OSError as error:
+        raise disk_error(error, images) from error
+    return CacheInfo(cache_folder(), n_images, n_bytes)

@@ -1,0 +1,192 @@
+"""Columns of the result files, with their types; public: others read these files.
+
+A missing number is null, never 0.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+RUN_FORMAT = 1
+
+_TEXT, _REAL, _WHOLE, _TRUTH = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+TRIALS = pa.schema(
+    [
+        ("trial_id", _TEXT),
+        ("plugin", _TEXT),  # plugin or stack id, "" for methods without a plugin (floor)
+        ("kind", _TEXT),  # the plugin's, or "stack"
+        ("stack", _TEXT),  # JSON list of plugin ids
+        ("method", _TEXT),
+        ("t0", _REAL),
+        ("plugin_scale", _REAL),
+        ("adapter_scale", _REAL),
+        ("preset", _TEXT),
+        ("stage1_mode", _TEXT),
+        ("case_id", _TEXT),
+        ("base_prompt", _TEXT),
+        ("upgraded_prompt", _TEXT),
+        ("negative_prompt", _TEXT),
+        ("condition_path", _TEXT),  # relative to the run directory; the first of a stack
+        ("conditions", _TEXT),  # JSON: plugin id -> path of its condition image
+        ("seed", _WHOLE),
+    ]
+)
+
+RESULTS = pa.schema(
+    [
+        ("trial_id", _TEXT),
+        ("status", _TEXT),  # ok | failed | skipped
+        ("image", _TEXT),  # relative to the run directory
+        ("image_sha256", _TEXT),  # of the PNG file
+        ("seconds", _REAL),
+        ("peak_memory_mib", _REAL),
+        ("effective_t0", _REAL),
+        ("error", _TEXT),
+        ("origin", _TEXT),  # rendered | cache
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("trial_id", _TEXT),  # null at group level
+        ("plugin", _TEXT),
+        ("kind", _TEXT),
+        ("method", _TEXT),
+        ("t0", _REAL),
+        ("plugin_scale", _REAL),
+        ("adapter_scale", _REAL),
+        ("case_id", _TEXT),
+        ("seed", _WHOLE),
+        ("metric", _TEXT),
+        ("recipe", _TEXT),
+        ("better", _TEXT),  # higher | lower
+        ("level", _TEXT),  # image | group
+        ("value", _REAL),
+        ("reason", _TEXT),  # why value is null
+        ("n", _WHOLE),  # images behind the value
+        ("leave_one_out", _TEXT),  # JSON: prompt -> group value without that prompt
+        ("inputs", _TEXT),  # hash of the recipe and of every image scored
+    ]
+)
+
+SUMMARY = pa.schema(
+    [
+        ("plugin", _TEXT),
+        ("kind", _TEXT),
+        ("method", _TEXT),
+        ("t0", _REAL),
+        ("plugin_scale", _REAL),
+        ("adapter_scale", _REAL),
+        ("metric", _TEXT),
+        ("recipe", _TEXT),
+        ("better", _TEXT),
+        ("value", _REAL),
+        ("low", _REAL),
+        ("high", _REAL),
+        ("n", _WHOLE),
+        ("delta_to_base", _REAL),
+        ("delta_low", _REAL),
+        ("delta_high", _REAL),
+        ("seconds", _REAL),
+        ("peak_memory_mib", _REAL),
+    ]
+)
+
+AUDIT = pa.schema(
+    [
+        ("plugin", _TEXT),
+        ("module", _TEXT),  # a parameter of the model, or a module or key of the file
+        ("formula", _TEXT),
+        ("n_keys", _WHOLE),  # keys of the file that this row accounts for
+        ("expected", _REAL),  # norm of the change that the file asks for, at weight 1
+        ("applied", _REAL),  # norm of the change read from the model
+        ("missing", _TRUTH),  # asked for, and not in the model
+        ("extra", _TRUTH),  # in the model, and not asked for
+        ("non_finite", _WHOLE),  # values that are NaN or infinite
+        # largest |applied - expected| beyond rounding, divided by the largest |expected|
+        ("max_error", _REAL),
+        ("reason", _TEXT),  # code of plugins_manifest.formats.reasons; null: all is well
+        ("detail", _TEXT),
+    ]
+)
+
+# scores/ceilings/<metric>.parquet: what the source pictures themselves score
+CEILINGS = pa.schema(
+    [
+        ("plugin", _TEXT),
+        ("case_id", _TEXT),
+        ("metric", _TEXT),
+        ("recipe", _TEXT),
+        ("value", _REAL),
+        ("reason", _TEXT),  # why value is null
+        ("inputs", _TEXT),  # hash of the recipe and of every case
+    ]
+)
+
+# What a run says about each plugin after the upgrade; every interval is 95 % and draws whole
+# prompts, numerator and denominator jointly. Two levels of rows:
+#   setting  one way to make images (plugin, method, t0, scales), measured on all prompts; base,
+#            floor and oracle are among them
+#   method   one method of a plugin: its score, and under t0 and scales its recommended setting,
+#            chosen on one half of the prompts, with all numbers measured on the other half
+COMPATIBILITY = pa.schema(
+    [
+        ("level", _TEXT),  # setting | method
+        ("plugin", _TEXT),
+        ("kind", _TEXT),
+        ("method", _TEXT),
+        ("t0", _REAL),  # null: the method has none, or (level method) none can be recommended
+        ("plugin_scale", _REAL),
+        ("adapter_scale", _REAL),
+        # measured | no effect (not even on the base model: not incompatible) | not measured
+        ("status", _TEXT),
+        ("reason", _TEXT),  # why retention is null
+        ("function_metric", _TEXT),  # what the plugin is for; null: the run has no such metric
+        ("function_better", _TEXT),  # higher | lower
+        ("function", _REAL),
+        ("function_low", _REAL),
+        ("function_high", _REAL),
+        # share of the plugin's effect kept, (f - f_floor) / (f_base - f_floor); not clipped
+        ("retention", _REAL),
+        ("retention_low", _REAL),
+        ("retention_high", _REAL),
+        # (f - f_floor) / (f_ceiling - f_floor) with the native plugin (method oracle) as ceiling
+        ("normalized_oracle", _REAL),
+        ("normalized_oracle_low", _REAL),
+        ("normalized_oracle_high", _REAL),
+        # the same with the detector's score of the source picture as ceiling (conditions only)
+        ("normalized_source", _REAL),
+        ("normalized_source_low", _REAL),
+        ("normalized_source_high", _REAL),
+        # share of the upgrade's gain in quality, (q_base - q) / (q_base - q_reference); not
+        # clipped. The reference is the upgraded model without plugin ...
+        ("gain_upgraded", _REAL),
+        ("gain_upgraded_low", _REAL),
+        ("gain_upgraded_high", _REAL),
+        # ... or the native plugin's images (method oracle)
+        ("gain_oracle", _REAL),
+        ("gain_oracle_low", _REAL),
+        ("gain_oracle_high", _REAL),
+        # the headline: gain_oracle where the plugin has oracle images, else gain_upgraded
+        ("gain", _REAL),
+        ("gain_low", _REAL),
+        ("gain_high", _REAL),
+        ("gain_reference", _TEXT),  # oracle | upgraded
+        ("gain_metric", _TEXT),  # the kernel distance behind `gain`
+        ("gain_reason", _TEXT),  # why gain is null
+        # area dominated in the (retention, gain) plane over a fixed t0 grid, 0..1; level method
+        ("score", _REAL),
+        ("score_low", _REAL),
+        ("score_high", _REAL),
+        ("score_split_half", _REAL),  # chosen on one half, measured on the other: check of bias
+        ("score_reason", _TEXT),  # why score is null
+        # level method: of the plugin's methods, the one to use (chosen on the first half)
+        ("recommended", _TRUTH),
+        ("n", _WHOLE),  # images behind `function`
+        ("n_prompts", _WHOLE),
+        ("seconds", _REAL),  # per image, mean
+        ("peak_memory_mib", _REAL),
+        ("recipe", _TEXT),  # metrics, references, t0 grid, split: what changes these numbers
+    ]
+)

@@ -1,0 +1,1 @@
+"""Read runs and published stores for the leaderboard."""

@@ -1,0 +1,192 @@
+"""Which runs a results address holds: run directories, or runs that `xbench publish` wrote.
+
+Nothing found is trusted: what cannot be read becomes a `problem` that the pages show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.errors import UserError
+from bench.store.run_store import RunStore
+from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
+
+TABLES: Mapping[str, str] = {
+    "trials": "trials.parquet",
+    "results": "results/*.parquet",
+    "scores": "scores/*.parquet",
+    "summary": "tables/summary.parquet",
+    "compatibility": "tables/compatibility.parquet",
+    "audit": "audit.parquet",
+}
+_SINGLES = ("run.json", "manifest.yaml", "gate.json")
+_LIMIT_BYTES = 16 << 20
+
+
+class _File(NamedTuple):
+    """A file as it was seen."""
+
+    modified_ns: int
+    path: str
+    n_bytes: int
+
+
+_Listing = tuple[tuple[str, tuple[_File, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where its tables lie on this machine, its facts, and what is wrong with it.
+
+    `tables` maps the names of `TABLES` to Parquet files, the newest part last; `stamp` changes
+    whenever a file of the run does. A published run has a `store` with its `objects` by table;
+    `leaderboard.data.published.with_tables` brings them to this machine.
+    """
+
+    key: str
+    folder: Path
+    facts: Mapping[str, Any]
+    tables: Mapping[str, tuple[Path, ...]]
+    stamp: int
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+    store: ObjectStore | None = None
+    objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> RunFiles:
+        """Its pictures."""
+        return FolderFiles(self.folder) if self.store is None else PublishedFiles(self.store)
+
+    @property
+    def label(self) -> str:
+        """The run's name with the day it was made, as people tell runs apart."""
+        day = text_of(self.facts.get("created"))[:10]
+        return f"{self.key} ({day})" if day else self.key
+
+    @property
+    def family(self) -> str:
+        """The family of models, "" where it is not known."""
+        return text_of(self.facts.get("family"))
+
+    @property
+    def adapter(self) -> str:
+        """The first characters of the adapter's sha256, "" where it is not known."""
+        return text_of(self.facts.get("adapter_sha256"))[:8]
+
+
+def text_of(value: Any) -> str:
+    """A value of a run's JSON as text that can be sent; "" for what is no text."""
+    # JSON can spell half of a surrogate pair, which is no character
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def find_runs(results: Path) -> dict[str, Run]:
+    """All runs of a folder by key, the newest first; the folder may itself be a run."""
+    if (results / "run.json").is_file():
+        own = Path(os.path.abspath(results))  # "." has no name
+        return {own.name: read_run(own)}
+    if not results.is_dir():
+        return {}
+    folders = [path.parent for path in results.glob("*/run.json")]
+    runs = sorted((read_run(folder) for folder in folders), key=lambda run: run.key)
+    runs.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
+    return {run.key: run for run in runs}
+
+
+def read_run(folder: Path) -> Run:
+    """What is known of a run directory, without reading its tables; read again when it changes."""
+    return _read(folder, _listing(folder))
+
+
+@lru_cache(maxsize=256)
+def _read(folder: Path, listing: _Listing) -> Run:
+    problems: list[str] = []
+    try:
+        facts = RunStore(folder).run_facts()
+    except (UserError, OSError) as error:
+        facts = {}
+        problems.append(str(error))
+    return Run(
+        key=folder.name,
+        folder=folder,
+        facts=facts,
+        tables={n: tuple(Path(f.path) for f in files) for n, files in listing if n in TABLES},
+        stamp=hash((str(folder), listing)),
+        manifest=_yaml(folder / "manifest.yaml", problems),
+        gate=_json(folder / "gate.json", problems),
+        problems=(*problems, *state_problems(facts)),
+    )
+
+
+def state_problems(facts: Mapping[str, Any]) -> list[str]:
+    """What a run's facts say against its numbers."""
+    status = text_of(facts.get("status"))
+    counts = facts.get("counts")
+    failed = counts.get("failed") if isinstance(counts, dict) else None
+    problems = []
+    if facts and status != "complete":
+        told = status or "unknown"
+        problems.append(f"This run is not complete (status: {told}): numbers may still change.")
+    if isinstance(failed, int) and failed > 0:
+        problems.append(f"{failed} images of this run failed.")
+    return problems
+
+
+def _listing(folder: Path) -> _Listing:
+    """The files of each table, the newest last, and the run's other files."""
+    patterns = {**TABLES, **{name: name for name in _SINGLES}}
+    return tuple((name, _files(folder / pattern)) for name, pattern in patterns.items())
+
+
+def _files(pattern: Path) -> tuple[_File, ...]:
+    """The files of a folder that end like the pattern, or the one that it names."""
+    found = []
+    try:
+        with os.scandir(pattern.parent) as entries:
+            for entry in entries:
+                if fnmatchcase(entry.name, pattern.name) and entry.name[0] != ".":
+                    state = entry.stat()
+                    found.append(_File(state.st_mtime_ns, entry.path, state.st_size))
+    except OSError:  # no such folder, or it goes away
+        return ()
+    return tuple(sorted(found))
+
+
+def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        if not path.is_file():
+            return {}
+        _refuse_large(path)
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name} is damaged: {type(error).__name__}")
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _json(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        _refuse_large(path)
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name} is damaged: {error}")
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _refuse_large(path: Path) -> None:
+    if path.stat().st_size > _LIMIT_BYTES:
+        raise ValueError("it is too large")

@@ -1,0 +1,252 @@
+"""Runs that `xbench publish` wrote, on this machine, S3 or the Hugging Face Hub.
+
+The index is listed again every half minute; tables are downloaded once into a cache of this machine
+and pictures when they are asked for. A store that cannot be reached keeps the runs known so far.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from bench.errors import UserError
+from bench.publish.format import (
+    INDEX,
+    MAX_INDEX_BYTES,
+    MAX_JSON_BYTES,
+    MAX_PICTURE_BYTES,
+    MAX_TABLE_BYTES,
+    MAX_TABLE_PARTS,
+    PUBLISHED_FORMAT,
+    TABLES,
+    Ending,
+    index_name,
+    is_content,
+    is_object,
+    key_of,
+)
+from bench.publish.locations import StoreLocation, UnreachableError
+from leaderboard.data.cache import PictureMemory, TableCache
+from leaderboard.data.catalog import Run, state_problems, text_of
+
+REFRESH_SECONDS, LOCAL_REFRESH_SECONDS = 30.0, 1.0
+MAX_RUNS = 1000
+_N_READERS = 8
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An index file as it was read; one with a missing part is read again."""
+
+    stamp: str
+    run: Run
+    is_whole: bool
+
+
+class PublishedStore:
+    """One store; safe from many threads."""
+
+    def __init__(
+        self,
+        place: StoreLocation,
+        cache: TableCache,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        refresh_seconds: float | None = None,
+    ) -> None:
+        self._place, self._cache, self._clock = place, cache, clock
+        usual = LOCAL_REFRESH_SECONDS if place.is_local else REFRESH_SECONDS
+        self._refresh_seconds = usual if refresh_seconds is None else refresh_seconds
+        self._pictures = PictureMemory()
+        self._lock = Lock()
+        self._known: dict[str, _Known] = {}
+        self._listed_at: float | None = None
+        self._down: tuple[float, UnreachableError] | None = None
+        self.problems: tuple[str, ...] = ()
+
+    def runs(self) -> dict[str, Run]:
+        """All runs by key, the newest first."""
+        # one thread asks; the others wait only where nothing is known yet
+        if self._is_old() and self._lock.acquire(blocking=self._listed_at is None):
+            try:
+                if self._is_old():
+                    self._refresh()
+                    self._listed_at = self._clock()
+            finally:
+                self._lock.release()
+        found = sorted((known.run for known in self._known.values()), key=lambda run: run.key)
+        found.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
+        return {run.key: run for run in found}
+
+    def _is_old(self) -> bool:
+        listed_at = self._listed_at
+        return listed_at is None or self._clock() - listed_at >= self._refresh_seconds
+
+    def fetch(self, name: str) -> Path:
+        """A table's file on this machine; `UserError` where it cannot be had."""
+        return self._cache.path(name, lambda: self._content(name, MAX_TABLE_BYTES))
+
+    def picture(self, name: str) -> bytes | None:
+        """A picture's content; None where it is missing, damaged or cannot be reached."""
+        try:
+            return self._pictures.get(name, lambda: self._content(name, MAX_PICTURE_BYTES))
+        except UserError:
+            return None
+
+    # --- the index
+
+    def _refresh(self) -> None:
+        try:
+            listing = self._ask(lambda: self._place.listing(INDEX))
+        except UserError as error:
+            self.problems = (str(error),)
+            return
+        stamps = {key: file.stamp for name, file in listing.items() if (key := key_of(name))}
+        problems = []
+        if len(stamps) > MAX_RUNS:
+            problems.append(f"The store has {len(stamps)} runs: only {MAX_RUNS} are shown.")
+        wanted = dict(sorted(stamps.items(), reverse=True)[:MAX_RUNS])
+        old = {
+            key: known
+            for key, known in self._known.items()
+            if known.is_whole and wanted.get(key) == known.stamp
+        }
+        missing = [(key, stamp) for key, stamp in wanted.items() if key not in old]
+        with ThreadPoolExecutor(_N_READERS) as pool:
+            new = pool.map(lambda item: self._read_index(*item), missing)
+            self._known = {**old, **{known.run.key: known for known in new}}
+        self.problems = tuple(problems)
+
+    def _read_index(self, key: str, stamp: str) -> _Known:
+        """The run of an index file, whatever that holds."""
+        problems: list[str] = []
+        data, is_reached = self._index(index_name(key), problems)
+        facts = data.get("facts")
+        facts = facts if isinstance(facts, dict) else {}
+        manifest, has_manifest = self._json_of(data.get("manifest"), "The manifest", problems)
+        gate, has_gate = self._json_of(data.get("gate"), "The gate's outcome", problems)
+        objects = _table_objects(data.get("tables"), problems)
+        run = Run(
+            key=key,
+            folder=Path(self._place.address) / key,
+            facts=facts,
+            tables={},
+            stamp=hash((self._place.address, key, stamp)),
+            manifest=manifest or {},
+            gate=gate,
+            problems=(*problems, *state_problems(facts)),
+            store=self,
+            objects=objects,
+        )
+        return _Known(stamp, run, is_reached and has_manifest and has_gate)
+
+    def _index(self, name: str, problems: list[str]) -> tuple[dict[str, Any], bool]:
+        """What an index file says, nothing where it is damaged; and whether it was reached."""
+        try:
+            content = self._ask(lambda: self._place.read(name, limit_bytes=MAX_INDEX_BYTES))
+        except UserError as error:
+            problems.append(str(error))
+            return {}, False
+        data = _parsed(content or b"", name, problems)
+        if data is not None and data.get("format") != PUBLISHED_FORMAT:
+            told = repr(data.get("format"))[:40]
+            problems.append(f"{name} has format {told}, this version reads {PUBLISHED_FORMAT}.")
+            return {}, True
+        return data or {}, True
+
+    def _json_of(
+        self, name: Any, title: str, problems: list[str]
+    ) -> tuple[Mapping[str, Any] | None, bool]:
+        """An object's mapping, and whether all that there should be was read."""
+        if name is None:
+            return None, True
+        if not is_object(name, "json"):
+            problems.append(f"{title} has no name of an object of this store.")
+            return None, True
+        try:
+            path = self._cache.path(name, lambda: self._content(name, MAX_JSON_BYTES))
+            return _parsed(path.read_bytes(), title, problems), True
+        except (UserError, OSError) as error:
+            problems.append(f"{title} cannot be read: {error}")
+            return None, False
+
+    # --- asking the place
+
+    def _content(self, name: str, limit_bytes: int) -> bytes:
+        content = self._ask(lambda: self._place.read(name, limit_bytes=limit_bytes))
+        if content is None:
+            raise UserError(f"{name} is not in the store")
+        if not is_content(name, content):
+            raise UserError(f"{name} holds something else than its name says")
+        return content
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """The place's answer; a place that is down is left alone for a while."""
+        down = self._down
+        if down is not None and self._clock() - down[0] < REFRESH_SECONDS:
+            raise down[1]
+        try:
+            return question()
+        except UnreachableError as error:
+            self._down = (self._clock(), error)
+            raise
+
+
+def with_tables(run: Run) -> Run:
+    """The run with its tables on this machine, as far as they can be had; others stay as are."""
+    store = run.store
+    if store is None:
+        return run
+    problems: list[str] = []
+
+    def fetched(name: str) -> Path | None:
+        try:
+            return store.fetch(name)
+        except UserError as error:
+            problems.append(f"A table cannot be read: {error}")
+            return None
+
+    names = [name for parts in run.objects.values() for name in parts]
+    with ThreadPoolExecutor(_N_READERS) as pool:
+        paths = dict(zip(names, pool.map(fetched, names), strict=True))
+    tables = {
+        table: tuple(path for name in parts if (path := paths[name]))
+        for table, parts in run.objects.items()
+    }
+    told = tuple(sorted(set(problems)))
+    return replace(
+        run, tables=tables, problems=(*run.problems, *told), stamp=hash((run.stamp, told))
+    )
+
+
+def _parsed(content: bytes, title: str, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{title} is damaged: {type(error).__name__}")
+        return None
+    if not isinstance(data, dict):
+        problems.append(f"{title} is damaged: it is no mapping")
+        return None
+    return data
+
+
+def _table_objects(said: Any, problems: list[str]) -> dict[str, tuple[str, ...]]:
+    """Table -> its objects; names that are none are told and left out."""
+    ending: Ending = "parquet"
+    listed = said if isinstance(said, dict) else {}
+    found: dict[str, tuple[str, ...]] = {}
+    for table in TABLES:
+        names = listed.get(table, [])
+        names = names if isinstance(names, list) else [names]
+        good = [name for name in names[:MAX_TABLE_PARTS] if is_object(name, ending)]
+        if len(good) < len(names):
+            problems.append(f"Table {table} names files that are no objects of this store.")
+        found[table] = tuple(dict.fromkeys(good))
+    return found

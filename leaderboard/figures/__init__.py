@@ -1,0 +1,1 @@
+"""Pure transforms from tables to rows and charts."""

@@ -1,0 +1,61 @@
+"""The settings of a run: ways in which its images were made, named and ordered as people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.store.rows import Row
+from leaderboard.data.tables import RunTables
+
+METHOD_ORDER = ("base", "sdedit", "xadapter", "hires", "oracle", "floor")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method with its t0 and scales; `number` is its name in the run's `images` table."""
+
+    number: int
+    method: str
+    t0: float | None
+    label: str
+
+
+def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
+    """The settings under which a plugin's prompts were rendered, with or without the plugin."""
+    rows = tables.rows(
+        "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale FROM images "
+        "WHERE plugin = $plugin OR (plugin = '' AND case_id IN "
+        "(SELECT case_id FROM images WHERE plugin = $plugin))",
+        {"plugin": plugin},
+    )
+    found = [
+        Setting(int(row["setting"]), row["method"] or "", row["t0"], setting_label(row))
+        for row in rows
+    ]
+    return sorted(found, key=lambda s: (*method_place(s.method), s.t0 or 0, s.label))
+
+
+def method_place(method: str) -> tuple[int, str]:
+    """Where a method stands in tables and legends: base first, the known ones before others."""
+    known = method in METHOD_ORDER
+    return (METHOD_ORDER.index(method) if known else len(METHOD_ORDER), method)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods, each once, in their order."""
+    return sorted(set(methods), key=method_place)
+
+
+def setting_label(row: Row) -> str:
+    """A method with its t0, and its scales where they are not 1."""
+    parts = [str(row["method"] or "")]
+    for name, mark in (
+        ("t0", "t0 "),
+        ("plugin_scale", "plugin x "),
+        ("adapter_scale", "adapter x "),
+    ):
+        value = row[name]
+        if value is not None and (name == "t0" or value != 1):
+            parts.append(f"{mark}{value:g}")
+    return " ".join(parts)

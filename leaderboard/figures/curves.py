@@ -1,0 +1,52 @@
+"""A plugin's metrics over t0, and the t0 that the run recommends."""
+
+from __future__ import annotations
+
+from bench.store.rows import Row
+from leaderboard.data.tables import RunTables
+from leaderboard.figures.arms import in_order, setting_label
+
+
+def metrics_of(tables: RunTables, plugin: str) -> list[str]:
+    """The metrics of a plugin's summary: what it is for first, its quality second."""
+    rows = tables.rows(
+        "SELECT DISTINCT metric FROM summary WHERE plugin = ? AND metric IS NOT NULL "
+        "ORDER BY metric",
+        [plugin],
+    )
+    roles = tables.rows(
+        "SELECT any_value(function_metric) AS f, any_value(gain_metric) AS g "
+        "FROM compatibility WHERE plugin = ?",
+        [plugin],
+    )
+    names = [row["metric"] for row in rows]
+    first = [roles[0]["f"], roles[0]["g"]]
+    return sorted(names, key=lambda name: (first.index(name) if name in first else 2, name))
+
+
+def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
+    """Value and interval of every setting under a metric, with `label` and `line`.
+
+    A line joins the settings of one method that differ in t0 alone.
+    """
+    rows = tables.rows(
+        "SELECT method, t0, plugin_scale, adapter_scale, value, low, high, better, recipe, n "
+        "FROM summary WHERE plugin = ? AND metric = ? AND isfinite(value)",
+        [plugin, metric],
+    )
+    for row in rows:
+        row["label"] = setting_label(row)
+        row["line"] = setting_label({**row, "t0": None})
+    places = {name: i for i, name in enumerate(in_order(row["method"] for row in rows))}
+    return sorted(rows, key=lambda row: (places[row["method"]], row["line"], row["t0"] or 0))
+
+
+def recommendations(tables: RunTables, plugin: str) -> list[Row]:
+    """Each method's recommended setting with what it was measured to do; the best one is marked."""
+    return tables.rows(
+        "SELECT method, t0, plugin_scale, adapter_scale, retention, retention_low, retention_high, "
+        "gain, gain_low, gain_high, score, score_low, score_high, score_split_half, score_reason, "
+        "recommended, seconds FROM compatibility WHERE level = 'method' AND plugin = ? "
+        "ORDER BY score DESC NULLS LAST, method",
+        [plugin],
+    )

@@ -1,0 +1,172 @@
+"""Two runs side by side: paired differences of each plugin, and the images that lost most.
+
+A pair is one case (of the same prompt) and seed of one plugin under the same settings, metric and
+recipe in both runs.
+Differences are turned so that above 0 the candidate is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from bench.store.rows import Row, records
+from leaderboard.data.catalog import Run, text_of
+from leaderboard.data.tables import RunTables
+from leaderboard.figures.arms import in_order, setting_label
+from metrics.stats.intervals import clustered_mean
+
+FUNCTION = "what each plugin is for"
+# the methods that a new adapter changes come first
+_FIRST = "xadapter"
+_KEYS = ["plugin", "metric", "recipe", "case_id", "seed", "method", "t0", "plugin_scale"]
+_KEYS += ["adapter_scale"]
+_SIGNS = {"higher": 1.0, "lower": -1.0}
+_HUGE = 1e300  # JSON may hold whole numbers that no float can
+
+
+def common_methods(a: RunTables, b: RunTables) -> list[str]:
+    """The methods of both runs; those that an adapter changes first."""
+    sets = [
+        {row["method"] for row in tables.rows("SELECT DISTINCT method FROM trials")}
+        for tables in (a, b)
+    ]
+    methods = in_order(method for method in sets[0] & sets[1] if method)
+    return sorted(methods, key=lambda name: not name.startswith(_FIRST))
+
+
+def common_metrics(a: RunTables, b: RunTables, method: str) -> list[str]:
+    """The metrics by which both runs judged a method's images one by one."""
+    sql = "SELECT DISTINCT metric FROM scores WHERE level = 'image' AND method = ?"
+    sets = [{row["metric"] for row in tables.rows(sql, [method])} for tables in (a, b)]
+    return sorted(name for name in sets[0] & sets[1] if name)
+
+
+@lru_cache(maxsize=8)
+def paired_images(a: RunTables, b: RunTables, *, metric: str, method: str) -> pd.DataFrame:
+    """One row a pair: keys, `prompt`, both trials and values, `difference`.
+
+    `metric` may be `FUNCTION`: of each plugin the metric of what it is for.
+    """
+    old, new = (_values(tables, metric=metric, method=method) for tables in (a, b))
+    pairs = old.merge(new.drop(columns="better"), on=_KEYS, suffixes=("_old", "_new"))
+    # where the direction is unknown, no difference can be told
+    sign = pd.Series([_SIGNS.get(told) for told in pairs["better"]], pairs.index, dtype=float)
+    pairs["difference"] = sign * (pairs["value_new"] - pairs["value_old"])
+    # a case of the same name may ask for something else in the other run
+    said = [_prompts(tables) for tables in (a, b)]
+    scenes = list(zip(pairs["plugin"], pairs["case_id"], strict=True))
+    same = [said[0].get(scene) == said[1].get(scene) for scene in scenes]
+    pairs = pairs.loc[pairs["difference"].notna() & pd.Series(same, pairs.index, dtype=bool)]
+    prompts = b.query("SELECT case_id, any_value(base_prompt) AS prompt FROM trials GROUP BY 1")
+    return pairs.merge(prompts, on="case_id", how="left")
+
+
+def plugin_differences(pairs: pd.DataFrame) -> list[Row]:
+    """Mean difference of each plugin and metric with a 95 % interval, the worst first.
+
+    Intervals draw whole prompts, as everywhere.
+    """
+    rows = []
+    for key, mine in pairs.groupby(["plugin", "metric"], sort=True):
+        plugin, metric = key if isinstance(key, tuple) else (key, None)
+        found = clustered_mean(mine["difference"].tolist(), mine["prompt"].fillna("").tolist())
+        row: Row = {"plugin": plugin, "metric": metric, "value": found.value}
+        row |= {"low": found.low, "high": found.high, "n": found.n, "n_prompts": found.n_clusters}
+        rows.append({**row, "reason": found.reason})
+    return sorted(rows, key=lambda row: row["value"])
+
+
+def worst_pairs(pairs: pd.DataFrame, new: RunTables, *, n: int) -> list[Row]:
+    """The pairs that lost most, with `label` and whether there is a condition image to see.
+
+    Pairs that lost nothing are not among them.
+    """
+    lost = pairs.loc[pairs["difference"] < 0].sort_values("difference", kind="stable").head(n)
+    conditioned = new.rows(
+        "SELECT trial_id FROM trials WHERE condition_path <> '' AND list_contains(?, trial_id)",
+        [lost["trial_new"].tolist()],
+    )
+    known = {row["trial_id"] for row in conditioned}
+    return [
+        {**row, "label": setting_label(row), "has_condition": row["trial_new"] in known}
+        for row in records(lost)
+    ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate said about a candidate: every value is text or numbers from its file."""
+
+    verdict: str
+    reason: str
+    created: str
+    tests: tuple[Row, ...]
+
+
+def gate_of(baseline: Run, candidate: Run) -> Verdict | None:
+    """The gate's outcome where the candidate was compared with this baseline; None where not."""
+    facts = candidate.gate or {}
+    compared = facts.get("baseline")
+    own = text_of(baseline.facts.get("run_id"))
+    if not isinstance(compared, Mapping) or not own or compared.get("run_id") != own:
+        return None
+    tests = facts.get("tests")
+    listed = tests if isinstance(tests, list) else []
+    return Verdict(
+        verdict=text_of(facts.get("verdict")),
+        reason=text_of(facts.get("reason")),
+        created=text_of(facts.get("created")),
+        tests=tuple(_test(test) for test in listed if isinstance(test, dict)),
+    )
+
+
+def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
+    """The baseline and candidate to show at first: the newest gate's, else the two newest runs."""
+    for candidate in runs.values():
+        for baseline in runs.values():
+            if baseline.key != candidate.key and gate_of(baseline, candidate) is not None:
+                return baseline.key, candidate.key
+    keys = list(runs)
+    return keys[1], keys[0]
+
+
+def _test(test: Mapping[str, Any]) -> Row:
+    words = {name: text_of(test.get(name)) for name in ("plugin", "metric", "verdict", "better")}
+    numbers = {
+        name: _finite(test.get(name))
+        for name in ("difference", "low", "high", "margin", "n_prompts", "further_images")
+    }
+    return {**words, **numbers, "reason": text_of(test.get("reason"))}
+
+
+def _prompts(tables: RunTables) -> dict[tuple[Any, Any], Any]:
+    """(plugin, case) -> the prompt."""
+    rows = tables.rows("SELECT plugin, case_id, min(base_prompt) AS p FROM trials GROUP BY 1, 2")
+    return {(row["plugin"], row["case_id"]): row["p"] for row in rows}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < _HUGE else None
+
+
+def _values(tables: RunTables, *, metric: str, method: str) -> pd.DataFrame:
+    wanted = "s.metric = $metric"
+    if metric == FUNCTION:
+        wanted = (
+            "(s.plugin, s.metric) IN (SELECT (plugin, function_metric) FROM compatibility "
+            "WHERE function_metric IS NOT NULL)"
+        )
+    given = {"method": method} | ({"metric": metric} if metric != FUNCTION else {})
+    return tables.query(
+        "SELECT s.plugin, s.metric, s.recipe, s.case_id, s.seed, s.method, "
+        "coalesce(s.t0, -1) AS t0, coalesce(s.plugin_scale, -1) AS plugin_scale, "
+        "coalesce(s.adapter_scale, -1) AS adapter_scale, s.trial_id AS trial, s.value, s.better "
+        f"FROM scores s WHERE s.level = 'image' AND s.method = $method AND {wanted} "
+        "AND isfinite(s.value)",
+        given,
+    )

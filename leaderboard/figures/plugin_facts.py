@@ -1,0 +1,83 @@
+"""What a run knows of a plugin: its manifest entry, where it comes from, its load audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bench.store.rows import Row
+from leaderboard.data.catalog import Run
+from leaderboard.data.tables import RunTables
+from leaderboard.figures.standings import manifest_plugins
+
+_CIVITAI = re.compile(r"urn:air:[a-z0-9]+:[a-z]+:civitai:(\d+)(?:@(\d+))?")
+_HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?(?:/.*)?")
+_WEB = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?(?:/[!-;=?-~]*)?")
+_SHOWN = {
+    "kind": "Kind",
+    "source": "Source",
+    "license": "License",
+    "trigger": "Trigger words",
+    "condition": "Condition",
+    "weight": "Weight",
+    "native": "Native twin",
+    "sha256": "SHA-256",
+}
+
+
+def card_of(run: Run, plugin: str) -> Row:
+    """Title -> value of what the manifest says of a plugin, values as text; {} for a stack."""
+    entry = manifest_plugins(run.manifest).get(plugin, {})
+    told = {title: entry.get(name) for name, title in _SHOWN.items()}
+    return {title: _said(value) for title, value in told.items() if value not in (None, "", [])}
+
+
+def source_page(run: Run, plugin: str) -> str | None:
+    """Where people can read about the plugin: an https address on a host that its source names."""
+    source = manifest_plugins(run.manifest).get(plugin, {}).get("source")
+    if not isinstance(source, str):
+        return None
+    if found := _CIVITAI.fullmatch(source):
+        version = f"?modelVersionId={found[2]}" if found[2] else ""
+        return f"https://civitai.com/models/{found[1]}{version}"
+    if found := _HUB.fullmatch(source):
+        return f"https://huggingface.co/{found[1]}" + (f"/tree/{found[2]}" if found[2] else "")
+    return source if _WEB.fullmatch(source) else None
+
+
+def audit_of(tables: RunTables, plugin: str) -> Row | None:
+    """Counts of a plugin's load audit; None where the run has none for it."""
+    rows = tables.rows(
+        "SELECT count(*) AS n, count(*) FILTER (WHERE NOT coalesce(missing, false) AND "
+        "coalesce(applied, 0) <> 0) AS n_applied, count(*) FILTER (WHERE missing) AS n_missing, "
+        "count(*) FILTER (WHERE extra) AS n_extra, sum(coalesce(non_finite, 0)) AS n_bad, "
+        "count(*) FILTER (WHERE reason IS NOT NULL) AS n_told, max(max_error) AS max_error "
+        "FROM audit WHERE plugin = ?",
+        [plugin],
+    )
+    return rows[0] if rows[0]["n"] else None
+
+
+def audit_rows(tables: RunTables, plugin: str, *, only_told: bool, most: int) -> list[Row]:
+    """A plugin's audit module by module, those with a reason first."""
+    wanted = "AND reason IS NOT NULL" if only_told else ""
+    return tables.rows(
+        "SELECT module, formula, expected, applied, missing, extra, max_error, reason, detail "
+        f"FROM audit WHERE plugin = ? {wanted} "
+        f"ORDER BY reason IS NULL, reason, module LIMIT {int(most)}",
+        [plugin],
+    )
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_part(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_part(part)}" for name, part in value.items())
+    return str(value)
+
+
+def _part(value: Any) -> str:
+    """A scalar; what is nested deeper is not told: a few lines of YAML can make it endless."""
+    return "…" if isinstance(value, list | tuple | Mapping) else str(value)

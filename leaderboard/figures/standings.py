@@ -1,0 +1,103 @@
+"""Who ranks where: methods and plugins by compatibility score, with intervals of score and rank.
+
+A rank interval says which ranks the intervals of the scores leave open: a row is surely below
+those whose interval lies wholly above its own, and surely above those wholly below (ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leaderboard.data.catalog import Run, text_of
+from leaderboard.data.tables import RunTables
+
+PLUGIN_COLUMNS = (
+    *("rank", "rank_low", "rank_high", "run", "family", "adapter", "plugin", "kind", "condition"),
+    *("license", "method", "t0", "score", "score_low", "score_high", "retention", "retention_low"),
+    *("retention_high", "gain", "gain_low", "gain_high", "gain_reference", "recommended", "status"),
+    *("reason", "score_reason", "n_prompts", "seconds"),
+)
+_MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_KEYS = ["run", "family", "adapter", "method"]
+
+
+def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
+    """The rows of one run, one a plugin and method, with what the manifest says of the plugin."""
+    rows = tables.query(
+        "SELECT coalesce(plugin, '') AS plugin, coalesce(kind, '') AS kind, "
+        "coalesce(method, '') AS method, t0, score, score_low, score_high, retention, "
+        "retention_low, retention_high, gain, gain_low, gain_high, gain_reference, recommended, "
+        "status, reason, score_reason, n_prompts, seconds FROM compatibility WHERE level = 'method'"
+    )
+    said = manifest_plugins(run.manifest)
+    for column in ("condition", "license"):
+        rows[column] = [text_of(said.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
+    rows["run"], rows["family"], rows["adapter"] = run.key, run.family, run.adapter
+    return rows.reindex(columns=[c for c in PLUGIN_COLUMNS if not c.startswith("rank")])
+
+
+def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The plugins of a manifest by id; whatever has another shape is left out."""
+    plugins = manifest.get("plugins")
+    found = plugins if isinstance(plugins, list) else []
+    return {
+        entry["id"]: entry
+        for entry in found
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+    }
+
+
+def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
+    """Means over the plugins of each run and method, ranked.
+
+    An interval is the mean of the plugins' bounds: it is never too narrow, however the plugins'
+    scores depend on each other. Plugins without a score are counted in `n_unmeasured`.
+    """
+    known = plugins.assign(is_measured=plugins["score"].notna())
+    groups = known.groupby(_KEYS, dropna=False, sort=False)
+    rows = groups.agg(
+        n_plugins=("is_measured", "sum"),
+        n_unmeasured=("is_measured", lambda told: int((~told).sum())),
+        **{name: (name, "mean") for name in _MEANS},
+    ).reset_index()
+    return ranked(rows)
+
+
+def ranked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows ordered by score with `rank`, `rank_low` (best) and `rank_high` (worst); null: none."""
+    ordered = rows.sort_values("score", ascending=False, na_position="last", kind="stable")
+    ordered = ordered.reset_index(drop=True)
+    score = ordered["score"].to_numpy(dtype=float)
+    low = np.where(np.isnan(ordered["score_low"]), score, ordered["score_low"])
+    high = np.where(np.isnan(ordered["score_high"]), score, ordered["score_high"])
+    n_known = int((~np.isnan(score)).sum())
+    best = [1 + int((low > end).sum()) for end in high]
+    worst = [n_known - int((high < end).sum()) for end in low]
+    rank = [1 + int((score > own).sum()) for own in score]
+    for name, values in (("rank", rank), ("rank_low", best), ("rank_high", worst)):
+        shown = [None if np.isnan(s) else v for s, v in zip(score, values, strict=True)]
+        ordered[name] = pd.array(shown, dtype="Int64")
+    return ordered
+
+
+def as_csv(rows: pd.DataFrame) -> str:
+    """Rows as CSV; text that a spreadsheet would take for a formula gets a ' in front."""
+    safe = rows.copy()
+    for name in safe.select_dtypes(exclude="number").columns:
+        safe[name] = [
+            f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in safe[name]
+        ]
+    return safe.to_csv(index=False)
+
+
+def matching(rows: pd.DataFrame, wanted: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The rows whose columns hold one of the wanted values each."""
+    keep = pd.Series(True, index=rows.index)
+    for column, values in wanted.items():
+        keep &= rows[column].isin(list(values))
+    return rows.loc[keep]

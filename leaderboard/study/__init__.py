@@ -1,0 +1,1 @@
+"""The blind human study: design, votes and results."""

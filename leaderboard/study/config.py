@@ -1,0 +1,71 @@
+"""Where this server's votes and secret are; the pages and the image route share them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from bench.errors import UserError
+from leaderboard.study.tokens import SECRET_VARIABLE, Blinding, load_blinding
+from leaderboard.study.votes import VotesDatabase
+
+VOTES_VARIABLE = "XBENCH_VOTES"
+COOKIE = "xbench_rater"
+RETRY_SECONDS = 5
+_LOG = logging.getLogger(__name__)
+_closed_until: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Voting:
+    """The votes of this server and what keeps them blind."""
+
+    book: VotesDatabase
+    blinding: Blinding
+
+
+def votes_place() -> str:
+    """The file or URL of the votes: XBENCH_VOTES, else a file in the user's data folder."""
+    return os.environ.get(VOTES_VARIABLE) or str(_home() / "votes.sqlite")
+
+
+def voting() -> Voting:
+    """The votes, opened once; `UserError` where they or the secret cannot be had.
+
+    Of a database by URL visitors read no more than that it is away; the log says why. It is asked
+    again after some seconds, not for every visitor.
+    """
+    place, secret = votes_place(), os.environ.get(SECRET_VARIABLE)
+    if "://" not in place:
+        return _open(place, secret)
+    away = "votes cannot be kept at the moment: who runs this site finds the reason in its log"
+    if time.monotonic() < _closed_until.get(place, 0.0):
+        raise UserError(away)
+    try:
+        return _open(place, secret)
+    except UserError as error:
+        _LOG.warning("%s", error)
+        _closed_until[place] = time.monotonic() + RETRY_SECONDS
+        raise UserError(away) from error
+
+
+@lru_cache(maxsize=2)
+def _open(place: str, _secret: str | None) -> Voting:
+    blinding = load_blinding(_secret_path(place))
+    return Voting(VotesDatabase.open(place), blinding)
+
+
+def _secret_path(place: str) -> Path:
+    """Beside a file of votes; in the user's data folder for a database by URL."""
+    home = _home() if "://" in place else Path(place).expanduser().parent
+    return home / "study-secret"
+
+
+def _home() -> Path:
+    return user_data_path("xbench", appauthor=False)

@@ -1,0 +1,120 @@
+"""Votes and ratings as tables, each row with what was compared; raters stay pseudonymous."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy import Row, Select, select
+
+from bench.store.files import write_table
+from leaderboard.study.database import reading
+from leaderboard.study.schema import PAIRS, PICTURES, RATINGS, STUDIES, VOTES
+from leaderboard.study.votes import VotesDatabase
+
+_TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
+_TIME = pa.timestamp("us", tz="UTC")
+_ARM = ("trial_id", "method", "t0", "plugin_scale", "adapter_scale")
+_SCENE = ("plugin", "kind", "case_id", "prompt", "seed")
+_TYPES = {"t0": _REAL, "plugin_scale": _REAL, "adapter_scale": _REAL, "seed": _WHOLE}
+
+_COMMON = [
+    ("study_id", _TEXT),
+    ("run_id", _TEXT),
+    ("run_name", _TEXT),
+    ("family", _TEXT),
+    *((name, _TYPES.get(name, _TEXT)) for name in _SCENE),
+    ("rater", _TEXT),  # a hash of the rater's id
+    ("question", _TEXT),  # quality | fidelity
+    ("seconds", _REAL),  # from shown to answered
+]
+VOTE_COLUMNS = pa.schema(
+    [
+        *_COMMON,
+        ("answer", _TEXT),  # first | second | tie | skip
+        ("shown_left", _TEXT),  # first | second
+        ("voted_at", _TIME),
+        *(
+            (f"{side}_{name}", _TYPES.get(name, _TEXT))
+            for side in ("first", "second")
+            for name in _ARM
+        ),
+    ]
+)
+RATING_COLUMNS = pa.schema(
+    [
+        *_COMMON,
+        ("rating", _WHOLE),  # 1 to 5; null: skipped
+        ("rated_at", _TIME),
+        *((name, _TYPES.get(name, _TEXT)) for name in _ARM),
+    ]
+)
+
+
+def vote_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
+    """Every vote (of one study): `VOTE_COLUMNS`."""
+    first, second = PICTURES.alias("first_picture"), PICTURES.alias("second_picture")
+    sides = [
+        side.c[name].label(f"{label}_{name}")
+        for label, side in (("first", first), ("second", second))
+        for name in _ARM
+    ]
+    query = (
+        select(STUDIES, *(first.c[name] for name in _SCENE), VOTES, *sides)
+        .select_from(VOTES)
+        .join(PAIRS, VOTES.c.pair_id == PAIRS.c.pair_id)
+        .join(STUDIES, PAIRS.c.study_id == STUDIES.c.study_id)
+        .join(first, PAIRS.c.first_key == first.c.picture_key)
+        .join(second, PAIRS.c.second_key == second.c.picture_key)
+        .order_by(VOTES.c.vote_id)
+    )
+    return _frame(book, query, VOTE_COLUMNS, study_id)
+
+
+def rating_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
+    """Every rating (of one study): `RATING_COLUMNS`."""
+    pictures = [PICTURES.c[name] for name in (*_SCENE, *_ARM)]
+    query = (
+        select(STUDIES, *pictures, RATINGS)
+        .select_from(RATINGS)
+        .join(PICTURES, RATINGS.c.picture_key == PICTURES.c.picture_key)
+        .join(STUDIES, PICTURES.c.study_id == STUDIES.c.study_id)
+        .order_by(RATINGS.c.rating_id)
+    )
+    return _frame(book, query, RATING_COLUMNS, study_id)
+
+
+def export_votes(
+    book: VotesDatabase, folder: Path, *, study_id: str | None = None
+) -> dict[str, int]:
+    """Write votes.parquet and ratings.parquet into a folder; how many rows each has."""
+    tables = {
+        "votes": (vote_table(book, study_id=study_id), VOTE_COLUMNS),
+        "ratings": (rating_table(book, study_id=study_id), RATING_COLUMNS),
+    }
+    for name, (frame, columns) in tables.items():
+        write_table(folder / f"{name}.parquet", frame, columns)
+    return {name: len(frame) for name, (frame, _) in tables.items()}
+
+
+def _frame(
+    book: VotesDatabase, query: Select[Any], columns: pa.Schema, study_id: str | None
+) -> pd.DataFrame:
+    if study_id is not None:
+        query = query.where(STUDIES.c.study_id == study_id)
+    with reading(book.engine) as connection:
+        rows = [_told(row) for row in connection.execute(query)]
+    frame = pd.DataFrame(rows, columns=pd.Index(columns.names))
+    for name in ("voted_at", "rated_at"):
+        if name in frame:
+            frame[name] = pd.to_datetime(frame[name], utc=True)
+    return frame
+
+
+def _told(row: Row[Any]) -> dict[str, Any]:
+    facts = row._asdict()
+    rater = hashlib.sha256(facts.pop("rater_id").encode()).hexdigest()[:12]
+    return {**facts, "rater": rater}

@@ -1,0 +1,75 @@
+"""The pictures of a study as raters get them: all of one size, as PNG without a word in it.
+
+A base model's picture is smaller than an upgraded model's. Both are sent at the larger size, so
+that neither the file nor the page tells which is which before one looks.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from leaderboard.data.run_files import RunFiles
+from leaderboard.study.tasks import example_pictures
+from leaderboard.study.votes import VotesDatabase
+
+FilesOf = Callable[[str], RunFiles | None]  # run id -> the run's pictures, where it is here
+N_EXAMPLES = 3
+_MAX_PIXELS = 4096 * 4096
+_PNG_COMPRESSION = 3
+
+
+def study_picture(book: VotesDatabase, files_of: FilesOf, *, what: str, key: str) -> bytes | None:
+    """PNG of a picture, of its condition or of an example of its style; None where there is none.
+
+    `what` is `picture`, `condition` or `example-N`. Nothing outside the run is read.
+    """
+    row = book.picture(key)
+    files = files_of(row.run_id) if row is not None else None
+    if row is None or files is None:
+        return None
+    if what == "condition":
+        return _png(files, row.condition_path, None)
+    pictures = book.pictures(row.study_id)
+    if what == "picture":
+        return _png(files, row.image, _common_size(files, row, pictures))
+    examples = example_pictures(pictures, row, n=N_EXAMPLES)
+    names = [f"example-{n}" for n in range(len(examples))]
+    return _png(files, examples[names.index(what)].image, None) if what in names else None
+
+
+def _common_size(files: RunFiles, row: Any, pictures: Sequence[Any]) -> tuple[int, int]:
+    """The largest width and height in px among the pictures of one plugin, case and seed."""
+    scene = (row.plugin, row.case_id, row.seed)
+    sizes = [_size(files, p.image) for p in pictures if (p.plugin, p.case_id, p.seed) == scene]
+    return max(width for width, _ in sizes), max(height for _, height in sizes)
+
+
+def _size(files: RunFiles, name: str) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(files.read(name) or b"")) as picture:
+            return picture.size
+    except (OSError, Image.DecompressionBombError):
+        return 0, 0
+
+
+def _png(files: RunFiles, name: str | None, size_px: tuple[int, int] | None) -> bytes | None:
+    content = files.read(name) if name else None
+    if content is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                return None
+            pixels = picture.convert("RGB")
+    except (OSError, Image.DecompressionBombError):
+        return None
+    if size_px is not None and pixels.size != size_px:
+        pixels = pixels.resize(size_px, Image.Resampling.LANCZOS)
+    pixels.info.clear()
+    buffer = io.BytesIO()
+    pixels.save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
+    return buffer.getvalue()

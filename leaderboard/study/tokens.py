@@ -1,0 +1,138 @@
+"""Who votes, and what they may see: signed rater tokens, opaque picture keys, shuffled sides.
+
+All three come from one secret, kept in XBENCH_STUDY_SECRET or in a file that its owner alone can
+read. Several replicas must share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from itsdangerous import BadSignature, TimestampSigner
+
+from bench.errors import UserError, disk_error, shown_path
+from leaderboard.study.schema import ID_LENGTH, Position
+
+SECRET_VARIABLE = "XBENCH_STUDY_SECRET"
+TOKEN_DAYS = 180
+_MIN_SECRET_LENGTH = 32
+_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is an id as they are made here."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class Blinding:
+    """Everything that depends on the secret; it is never shown, also not by `repr`."""
+
+    secret: bytes = field(repr=False)
+
+    def new_token(self) -> str:
+        """A token for a browser that has none; it names a new rater."""
+        return self._signer().sign(secrets.token_hex(ID_LENGTH // 2)).decode()
+
+    def rater_of(self, token: str | None) -> str | None:
+        """The rater a token names; None for a forged, damaged or old one."""
+        if not token:
+            return None
+        try:
+            rater = self._signer().unsign(token, max_age=TOKEN_DAYS * 86_400).decode()
+        except (BadSignature, UnicodeDecodeError):
+            return None
+        return rater if is_id(rater) else None
+
+    def picture_key(self, study_id: str, trial_id: str, plugin: str) -> str:
+        """The name under which a picture is shown; without the secret nobody can compute it."""
+        return self._digest("picture", study_id, trial_id, plugin)
+
+    def left_of(self, rater_id: str, pair_id: str) -> Position:
+        """Which picture of a pair a rater sees on the left: fixed for both, even over all."""
+        return "first" if int(self._digest("side", rater_id, pair_id), 16) & 1 else "second"
+
+    def rank_of(self, rater_id: str, item: str) -> str:
+        """Sorting by this gives each rater an order of their own."""
+        return self._digest("order", rater_id, item)
+
+    def address_code(self, address: str) -> str:
+        """A network address as the rate limit keeps it: it cannot be read back.
+
+        Of IPv6 the first 64 bits count: one visitor has all addresses that begin with them.
+        """
+        return self._digest("address", _network_of(address))
+
+    def _signer(self) -> TimestampSigner:
+        return TimestampSigner(self.secret, salt="xbench-rater", digest_method=hashlib.sha256)
+
+    def _digest(self, *parts: str) -> str:
+        message = b"\0".join(part.encode() for part in parts)
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:ID_LENGTH]
+
+
+def _network_of(address: str) -> str:
+    try:
+        known = ip_address(address)
+    except ValueError:  # what a proxy calls its clients
+        return address
+    known = getattr(known, "ipv4_mapped", None) or known
+    return str(known) if known.version == 4 else str(ip_network((known.packed, 64), strict=False))
+
+
+def load_blinding(path: Path) -> Blinding:
+    """The secret of XBENCH_STUDY_SECRET, else of the file, which is made where there is none.
+
+    `UserError` for a secret that is short, or a file that others can read.
+    """
+    given = os.environ.get(SECRET_VARIABLE)
+    if given is not None:
+        return Blinding(_checked(given, SECRET_VARIABLE))
+    try:
+        if not path.exists():
+            _make_secret(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError):
+            raise disk_error(error, path) from error
+        raise UserError(f"{shown_path(path)} holds no secret: delete it") from error
+    if mode & 0o077:
+        raise UserError(
+            f"{shown_path(path)} can be read by others (mode {mode:o}): chmod 600 it, or delete it "
+            "to have a new secret made (raters then count as new ones)"
+        )
+    return Blinding(_checked(text.strip(), shown_path(path)))
+
+
+def _checked(text: str, where: str) -> bytes:
+    if len(text) < _MIN_SECRET_LENGTH:
+        raise UserError(
+            f"the secret of {where} has {len(text)} characters: give at least "
+            f"{_MIN_SECRET_LENGTH} random ones, such as: openssl rand -hex 32"
+        )
+    return text.encode()
+
+
+def _make_secret(path: Path) -> None:
+    """Write a new secret whole, or keep the one that another process wrote first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink()

@@ -1,0 +1,100 @@
+"""What the web server does for the study: blind pictures by key, and a cookie for each browser."""
+
+from __future__ import annotations
+
+from http.cookies import SimpleCookie
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bench.errors import UserError
+from leaderboard.study.config import COOKIE, Voting, voting
+from leaderboard.study.pictures import study_picture
+from leaderboard.study.runs import files_of_run
+from leaderboard.study.tokens import TOKEN_DAYS
+
+IMAGE_ROUTE = "/study-image"
+_HEADERS = {
+    "Cache-Control": "private, max-age=86400",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def study_routes() -> list[Route]:
+    """GET /study-image/WHAT/KEY: a picture by its key, which says nothing of what it shows."""
+
+    async def image(request: Request) -> Response:
+        found = await run_in_threadpool(_image, **request.path_params)
+        if found is None:
+            return Response("no such picture", status_code=404, media_type="text/plain")
+        return Response(found, media_type="image/png", headers=_HEADERS)
+
+    return [Route(IMAGE_ROUTE + "/{what}/{key}", image, methods=["GET"])]
+
+
+def _image(*, what: str, key: str) -> bytes | None:
+    try:
+        return study_picture(voting().book, files_of_run, what=what, key=key)
+    except UserError:
+        return None
+
+
+class RaterCookie:
+    """ASGI middleware: a browser that opens a page without a valid token gets a new one.
+
+    The cookie holds the signed token alone; scripts cannot read it and other sites do not send it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on; add the cookie to a page's answer."""
+        token = await run_in_threadpool(_new_token, scope) if _is_page(scope) else None
+        if token is None:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.append("Set-Cookie", _cookie(token, scope))
+                headers["Cache-Control"] = "private, no-store"  # one browser's alone
+            await send(message)
+
+        await self._app(scope, receive, send_with_cookie)
+
+
+def _is_page(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return False
+    accepted = dict(scope["headers"]).get(b"accept", b"")
+    return b"text/html" in accepted
+
+
+def _new_token(scope: Scope) -> str | None:
+    """A token where the browser has none that is valid; None too where there can be no votes."""
+    try:
+        home: Voting = voting()
+    except UserError:
+        return None
+    known = Request(scope).cookies.get(COOKIE)
+    return home.blinding.new_token() if home.blinding.rater_of(known) is None else None
+
+
+def _cookie(token: str, scope: Scope) -> str:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[COOKIE] = token
+    cookie[COOKIE]["path"] = scope.get("root_path") or "/"
+    cookie[COOKIE]["max-age"] = str(TOKEN_DAYS * 86_400)
+    cookie[COOKIE]["httponly"] = "yes"
+    cookie[COOKIE]["samesite"] = "Lax"
+    if scope.get("scheme") == "https":
+        cookie[COOKIE]["secure"] = "yes"
+    return cookie[COOKIE].OutputString()

@@ -1,0 +1,56 @@
+"""What a reader has chosen, kept in the URL: every view is a link.
+
+Each widget is bound to a query parameter of its own name, which stays when the page changes;
+Streamlit ignores values that are not among the options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from leaderboard.escape import one_line
+
+
+def choose_some(label: str, options: Sequence[str], *, key: str) -> list[str]:
+    """Some of the options; none chosen means all."""
+    chosen = st.multiselect(
+        label, options, key=key, placeholder="all", bind="query-params", format_func=one_line
+    )
+    return list(chosen) or list(options)
+
+
+def choose_one(
+    label: str,
+    options: Sequence[str],
+    *,
+    key: str,
+    default: str | None = None,
+) -> str:
+    """One of the options, at first `default` or the first; there must be one."""
+    index = options.index(default) if default in options else 0
+    chosen = st.selectbox(label, options, index, key=key, bind="query-params", format_func=one_line)
+    return chosen if chosen in options else options[index]
+
+
+def choose_part(label: str, options: Sequence[str], *, key: str) -> str:
+    """One of few parts of a page, at first the first."""
+    chosen = st.segmented_control(
+        label,
+        options,
+        default=options[0],
+        key=key,
+        required=True,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    return chosen or options[0]
+
+
+def choose_page(n_items: int, *, per_page: int, key: str = "page") -> int:
+    """The page of a long list, from 0; nothing is shown where one page is enough."""
+    n_pages = max(1, -(-n_items // per_page))
+    if n_pages == 1:
+        return 0
+    return min(st.pagination(n_pages, key=key, bind="query-params"), n_pages) - 1

@@ -1,0 +1,1 @@
+"""HTTP headers, origin checks and the image route."""

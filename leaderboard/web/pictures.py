@@ -1,0 +1,109 @@
+"""Pictures of runs by address: /run-image/RUN/WHAT/TRIAL, read-only, nothing outside the run.
+
+WHAT is `small` (WebP, at most 256 px), `full` or `condition`. An address names a trial, never a
+file; the file's name comes from the run's tables and is checked again.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+from urllib.parse import quote
+
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from leaderboard.data.catalog import Run
+from leaderboard.data.run_files import RunFiles
+from leaderboard.data.sources import current_runs, open_tables
+from leaderboard.ui.address import site_address
+
+What = Literal["small", "full", "condition"]
+IMAGE_ROUTE = "/run-image"
+SMALL_PX = 256
+_MAX_PIXELS = 4096 * 4096
+_LOSSLESS_PIXELS = 128 * 128
+_HEADERS = {
+    "Cache-Control": "private, max-age=86400",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def picture_address(run: Run, what: What, trial_id: str, *, version: str | None = None) -> str:
+    """The picture's absolute address on this site.
+
+    `version` changes when the picture does (its sha256); without it, whenever the run does.
+    """
+    parts = (IMAGE_ROUTE.lstrip("/"), quote(run.key, safe=""), what, quote(trial_id, safe=""))
+    return site_address("/".join(parts), v=version[:12] if version else f"{run.stamp:x}"[-12:])
+
+
+def picture_routes() -> list[Route]:
+    """The route of the pictures."""
+
+    async def picture(request: Request) -> Response:
+        found = await run_in_threadpool(read_picture, **request.path_params)
+        if found is None:
+            return Response("no such picture", status_code=404, media_type="text/plain")
+        content, kind = found
+        return Response(content, media_type=kind, headers=_HEADERS)
+
+    return [Route(IMAGE_ROUTE + "/{run}/{what}/{trial}", picture, methods=["GET"])]
+
+
+def read_picture(run: str, what: str, trial: str) -> tuple[bytes, str] | None:
+    """A picture's content and media type; None where there is no such picture."""
+    home = current_runs().get(run)
+    if home is None or what not in ("small", "full", "condition"):
+        return None
+    rows = open_tables(home).rows(
+        "SELECT image, thumbnail, condition_path FROM images WHERE trial_id = ? LIMIT 1", [trial]
+    )
+    if not rows:
+        return None
+    image, thumbnail, condition = (rows[0][n] for n in ("image", "thumbnail", "condition_path"))
+    if what == "condition":
+        return _small(home.files, condition)
+    if what == "small":
+        return _small(home.files, thumbnail or image)
+    return _whole(home.files, image or thumbnail)
+
+
+def _small(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
+    """A WebP of at most `SMALL_PX`, made anew: no byte of a run's own file is sent."""
+    content = files.read(name) if name else None
+    picture = _decoded(content) if content else None
+    if picture is None:
+        return None
+    picture.thumbnail((SMALL_PX, SMALL_PX))
+    buffer = io.BytesIO()
+    lossless = picture.width * picture.height <= _LOSSLESS_PIXELS
+    picture.save(buffer, format="WEBP", quality=85, method=0, lossless=lossless)
+    return buffer.getvalue(), "image/webp"
+
+
+def _whole(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
+    """The picture in its own size as PNG without anything but pixels."""
+    content = files.read(name) if name else None
+    picture = _decoded(content) if content else None
+    if picture is None:
+        return None
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue(), "image/png"
+
+
+def _decoded(content: bytes) -> Image.Image | None:
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "WEBP", "JPEG"]) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                return None
+            pixels = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    pixels.info.clear()
+    return pixels

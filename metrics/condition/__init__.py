@@ -1,0 +1,1 @@
+"""Metrics of condition reconstruction and the detectors they compare with."""

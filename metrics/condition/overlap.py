@@ -1,0 +1,164 @@
+"""Condition reconstruction: is the condition found again in the image made under it?
+
+Exact-pixel measures and the tolerant F1 of boundary benchmarks (Martin et al. 2004, with a disk
+instead of an assignment: ours).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
+from metrics.condition import detectors
+
+Measure = Literal["f1", "iou", "precision", "recall"]
+_NOTHING_WANTED = "the condition image is empty"
+_NOTHING_FOUND = "the detector finds nothing in the image"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Pixel counts of a comparison; with a tolerance, `hit_found` and `hit_wanted` may differ."""
+
+    found: int
+    wanted: int
+    hit_found: int
+    hit_wanted: int
+
+    def score(self, measure: Measure) -> Score:
+        """A value in 0..1, or None where the measure is not defined."""
+        if not self.wanted:
+            return Score(None, _NOTHING_WANTED)
+        if measure == "recall":
+            return Score(self.hit_wanted / self.wanted)
+        if measure == "precision":
+            return Score(self.hit_found / self.found) if self.found else Score(None, _NOTHING_FOUND)
+        if measure == "iou":
+            return Score(self.hit_wanted / (self.found + self.wanted - self.hit_wanted))
+        return Score(self._f1())
+
+    def _f1(self) -> float:
+        if not self.hit_found or not self.hit_wanted:
+            return 0.0
+        precision, recall = self.hit_found / self.found, self.hit_wanted / self.wanted
+        return 2 * precision * recall / (precision + recall)
+
+
+def overlap(found: np.ndarray, wanted: np.ndarray, *, tolerance_px: int = 0) -> Overlap:
+    """Compare two condition images (uint8, H x W x 3 or H x W, set where > 127)."""
+    if found.shape[:2] != wanted.shape[:2]:
+        raise ValueError(f"sizes differ: found {found.shape[:2]}, wanted {wanted.shape[:2]}")
+    a, b = _is_set(found), _is_set(wanted)
+    near_a, near_b = _grown(a, tolerance_px), _grown(b, tolerance_px)
+    return Overlap(int(a.sum()), int(b.sum()), int((a & near_b).sum()), int((b & near_a).sum()))
+
+
+@dataclass(frozen=True)
+class ConditionMetric:
+    """How well the condition is found again in the image (0..1)."""
+
+    name: str
+    detector: detectors.DetectorName
+    measure: Measure
+    tolerance_px: int = 0
+    better: Better = "higher"
+    level: Literal["image"] = "image"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One line for `xbench metrics list`."""
+        what = {"f1": "F1", "iou": "intersection over union"}.get(self.measure, self.measure)
+        within = f" within {self.tolerance_px} px" if self.tolerance_px else ""
+        return f"{what} of the {self.detector} condition{within}"
+
+    def recipe(self) -> str:
+        """Detector, size and tolerance."""
+        within = f"within {self.tolerance_px} px" if self.tolerance_px else "exact pixels"
+        return f"{self.measure}, {within}; {detectors.recipe(self.detector)}"
+
+    def applies_to(self, image: ScoredImage) -> bool:
+        """Only plugins whose conditions this detector made, alone or in a stack."""
+        return image.detector == self.detector or self.detector in image.conditions
+
+    def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
+        """One score for each image."""
+        return [self._score(image) for image in images]
+
+    def ceiling(self, image: ScoredImage) -> Score:
+        """The score of the source picture itself: what a perfect image would get."""
+        return ceiling_by(self._score, image, detector=self.detector)
+
+    def selftest(self) -> None:
+        """A picture agrees with its own condition wholly, and less when it is shifted."""
+        picture = np.full((64, 64, 3), 245, np.uint8)
+        cv2.rectangle(picture, (15, 20), (40, 45), (214, 40, 40), -1)
+        condition = detectors.detect(self.detector, picture, size_px=(64, 64))
+        same = self._compare(picture, condition).value
+        shifted = self._compare(np.roll(picture, 6, axis=1), condition).value
+        expect(same == 1.0, f"{self.name} of a picture with itself is {same}, not 1")
+        expect((shifted or 0.0) < 1.0, f"{self.name} does not see a shift of 6 px")
+
+    def _score(self, image: ScoredImage) -> Score:
+        load = image.condition_of(self.detector)
+        if load is None:
+            return Score(None, "the trial has no condition image")
+        return self._compare(image.load_picture(), load(), family=image.family)
+
+    def _compare(self, picture: np.ndarray, condition: np.ndarray, *, family: str = "") -> Score:
+        height, width = condition.shape[:2]
+        size_px = (width, height)
+        found = detectors.detect(self.detector, picture, size_px=size_px, family=family)
+        return overlap(found, condition, tolerance_px=self.tolerance_px).score(self.measure)
+
+
+def edge_f1() -> ConditionMetric:
+    """F1 of canny edges, exact pixels."""
+    return ConditionMetric("edge-f1", "canny", "f1")
+
+
+def edge_f1_1px() -> ConditionMetric:
+    """F1 of canny edges within 1 px."""
+    return ConditionMetric("edge-f1-1px", "canny", "f1", tolerance_px=1)
+
+
+def edge_f1_2px() -> ConditionMetric:
+    """F1 of canny edges within 2 px."""
+    return ConditionMetric("edge-f1-2px", "canny", "f1", tolerance_px=2)
+
+
+def edge_iou() -> ConditionMetric:
+    """Intersection over union of canny edges, exact pixels."""
+    return ConditionMetric("edge-iou", "canny", "iou")
+
+
+def edge_precision() -> ConditionMetric:
+    """Share of the image's canny edges that the condition asks for."""
+    return ConditionMetric("edge-precision", "canny", "precision")
+
+
+def edge_recall() -> ConditionMetric:
+    """Share of the condition's canny edges that the image has."""
+    return ConditionMetric("edge-recall", "canny", "recall")
+
+
+def mask_iou() -> ConditionMetric:
+    """Intersection over union of silhouettes."""
+    return ConditionMetric("mask-iou", "mask", "iou")
+
+
+def _is_set(condition: np.ndarray) -> np.ndarray:
+    plane = condition.max(axis=-1) if condition.ndim == 3 else condition
+    return plane > 127
+
+
+def _grown(pixels: np.ndarray, radius_px: int) -> np.ndarray:
+    """Everything within `radius_px` (Euclidean) of a set pixel."""
+    if not radius_px:
+        return pixels
+    yy, xx = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1]
+    disk = (xx**2 + yy**2 <= radius_px**2).astype(np.uint8)
+    return cv2.dilate(pixels.astype(np.uint8), disk).astype(bool)

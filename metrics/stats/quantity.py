@@ -1,0 +1,87 @@
+"""Means and set scores with what each prompt adds to them, so that resampling can be joint.
+
+What `stats_ratio` makes ratios of; imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.stats.intervals import Statistic
+
+Pairs = Mapping[tuple[str, int], float]  # (case id, seed) -> image score
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One arm's mean or set score, and what each prompt contributes to it.
+
+    `sums` and `counts` are by prompt name; weighting prompts by w gives
+    value + sum(w s) / sum(w c) - sum(s) / sum(c).
+    """
+
+    value: float
+    sums: Mapping[str, float]
+    counts: Mapping[str, float]
+    n: int
+
+
+def image_quantities(*arms: Pairs, cluster_of: Mapping[str, str]) -> tuple[Quantity, ...]:
+    """Means of image scores over the (case, seed) pairs that all arms share."""
+    shared = sorted(set.intersection(*(set(arm) for arm in arms))) if arms else []
+    return tuple(
+        _mean([(cluster_of[case], arm[case, seed]) for case, seed in shared]) for arm in arms
+    )
+
+
+def set_quantity(value: float, left_out: Mapping[str, float], *, n: int) -> Quantity:
+    """A set score by its leave-one-prompt-out values: jackknife pseudo-values (Tukey 1958)."""
+    n_prompts = len(left_out)
+    pseudo = {name: n_prompts * value - (n_prompts - 1) * left for name, left in left_out.items()}
+    return Quantity(value, pseudo, dict.fromkeys(pseudo, 1.0), n)
+
+
+def restricted(quantity: Quantity, prompts: Collection[str]) -> Quantity:
+    """A quantity over some of its prompts: of a set score, by its pseudo-values.
+
+    Raises ValueError where it has none of them.
+    """
+    sums = {name: part for name, part in quantity.sums.items() if name in prompts}
+    if not sums:
+        raise ValueError("none of these prompts was measured")
+    counts = {name: quantity.counts[name] for name in sums}
+    whole = sum(quantity.sums.values()) / sum(quantity.counts.values())
+    value = quantity.value + sum(sums.values()) / sum(counts.values()) - whole
+    n = round(quantity.n * sum(counts.values()) / sum(quantity.counts.values()))
+    return Quantity(value, sums, counts, n)
+
+
+def _mean(values: Sequence[tuple[str, float]]) -> Quantity:
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for name, value in values:
+        sums[name] = sums.get(name, 0.0) + value
+        counts[name] = counts.get(name, 0.0) + 1
+    mean = sum(sums.values()) / len(values) if values else float("nan")
+    return Quantity(mean, sums, counts, len(values))
+
+
+def shared_prompts(quantities: Sequence[Quantity]) -> list[str] | None:
+    """The prompts that all quantities share in the same order; None if they differ."""
+    first = quantities[0].sums.keys()
+    return None if any(q.sums.keys() != first for q in quantities) else sorted(first)
+
+
+def weighted(quantity: Quantity, names: Sequence[str]) -> Statistic:
+    """The quantity as a function of its prompts' weights, in the order of `names`."""
+    sums = np.array([quantity.sums[name] for name in names])
+    counts = np.array([quantity.counts[name] for name in names])
+    offset = quantity.value - sums.sum() / counts.sum()
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return offset + (weights @ sums) / (weights @ counts)
+
+    return statistic

@@ -1,0 +1,1 @@
+"""Catalog, files and downloads of the metrics' network weights."""

@@ -1,0 +1,1 @@
+"""Prompts, conditions and photos of a benchmark, COCO among them."""

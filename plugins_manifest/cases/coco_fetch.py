@@ -1,0 +1,299 @@
+"""Fetching COCO val2017 into the user's cache: captions out of the zip by ranges, photos by id.
+
+Of annotations_trainval2017.zip (all captions, boxes and joints of COCO) only the end, which lists
+its members, and the one member is read. Layout of the cache:
+    captions_val2017.json       whole, its CRC checked
+    val2017/000000000139.jpg    decoded once, of the size that the captions file states
+    SHA256SUMS                  a line for each file, for `sha256sum -c`
+    partial/                    the member's bytes so far, of one state of the zip
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from plugins_manifest.cases.coco import (
+    CAPTIONS,
+    PHOTOS,
+    SHOWN,
+    Photo,
+    cache_folder,
+    chosen_photos,
+    coco_place,
+    parse_captions,
+)
+from plugins_manifest.errors import UserError
+from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.http.ranged import Mirror, RangedFile, Version, is_offline
+from plugins_manifest.schema.manifest import CocoCases
+from plugins_manifest.store import Partial, sha256_of_file
+
+BASE_URL = "http://images.cocodataset.org"  # as published; its certificate has another name
+URL_VARIABLE = "XBENCH_COCO_URL"
+ARCHIVE = "annotations/annotations_trainval2017.zip"
+SUMS = "SHA256SUMS"
+TAIL_BYTES = 64 << 10
+MOST_CAPTIONS_BYTES = 64 << 20
+MOST_PHOTO_BYTES = 16 << 20
+_LOCAL_HEADER_BYTES = 4 << 10  # more than a member's local header, its name and extra fields
+_N_CONNECTIONS = 8
+# what ends a fetch at once: the next photo would fare no better
+_HOPELESS = ("unreachable", "busy", "offline", "disk")
+
+Step = Callable[[int, int], object]  # photos done, photos in all
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a fetch did: the cache's folder, the captions' sha256, photos that came and were there.
+
+    `captions_sha256` is None where the captions are the user's own file.
+    """
+
+    folder: Path
+    captions_sha256: str | None
+    n_fetched: int
+    n_there: int
+
+
+def open_mirror() -> Mirror:
+    """The official server, or what XBENCH_COCO_URL names."""
+    return Mirror(os.environ.get(URL_VARIABLE) or BASE_URL, setting=URL_VARIABLE)
+
+
+def fetch_coco(
+    spec: CocoCases,
+    *,
+    folder: Path,
+    limit: int | None = None,
+    mirror: Mirror | None = None,
+    step: Step = lambda done, total: None,
+) -> Fetched:
+    """Have the captions and photos that a manifest asks for, as far as the cache is their place.
+
+    Photos that are there are hashed again, and fetched again where they changed. What was fetched
+    is kept whatever happens; the same call goes on. Raises `UserError` with all photos that cannot
+    be had.
+    """
+    place = coco_place(spec, folder=folder)
+    home = cache_folder()
+    with _held(home), closing(_Job(home, mirror)) as job:
+        captions_sha256 = job.captions() if place.in_cache else None
+        photos = chosen_photos(spec, place, limit=limit)
+        if not place.photos_in_cache:
+            missing = [p for p in photos if not (place.photos / p.file_name).is_file()]
+            if missing:
+                raise UserError(
+                    f"{len(missing)} photos are missing under {place.shown!r} (the first is "
+                    f"{PHOTOS}/{missing[0].file_name}), a folder of yours, where nothing is "
+                    "written: add them"
+                )
+            return Fetched(place.photos, captions_sha256, 0, len(photos))
+        n_fetched = job.photos(photos, step)
+    return Fetched(home, captions_sha256, n_fetched, len(photos) - n_fetched)
+
+
+@contextmanager
+def _held(home: Path) -> Iterator[None]:
+    """The cache for this process alone; a lock dies with its process."""
+    try:
+        (home / PHOTOS).mkdir(parents=True, exist_ok=True)
+        with FileLock(home / ".lock"):
+            yield
+    except OSError as error:
+        raise FetchError(
+            f"{home} cannot be written ({error.strerror}): free some space or change its rights, "
+            "or set XBENCH_CACHE to another folder",
+            code="disk",
+        ) from error
+
+
+class _Job:
+    """One fetch into the cache, which this process holds; opens the mirror when it must."""
+
+    def __init__(self, home: Path, mirror: Mirror | None) -> None:
+        self.home = home
+        self.sums = read_sums(home)
+        self._mirror, self._given = mirror, mirror
+
+    def close(self) -> None:
+        """Close the mirror that was opened here."""
+        if self._mirror is not None and self._mirror is not self._given:
+            self._mirror.close()
+
+    @property
+    def mirror(self) -> Mirror:
+        """The server; `FetchError` in offline mode."""
+        if is_offline():
+            raise FetchError(
+                "photos and captions of COCO val2017 cannot be fetched: offline mode is on: unset "
+                "HF_HUB_OFFLINE, or set XBENCH_COCO to a folder that has them",
+                code="offline",
+            )
+        self._mirror = self._mirror or open_mirror()
+        return self._mirror
+
+    def is_there(self, name: str) -> bool:
+        """Whether a file is in the cache with the sha256 it came with."""
+        path = self.home / name
+        return path.is_file() and self.sums.get(name) == sha256_of_file(path)
+
+    def keep(self, name: str, content: bytes) -> str:
+        """Write a checked file whole, and note its sha256."""
+        path = self.home / name
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(path)
+        is_new = name not in self.sums
+        self.sums[name] = hashlib.sha256(content).hexdigest()
+        lines = [f"{sha256}  {known}\n" for known, sha256 in self.sums.items()]
+        with (self.home / SUMS).open("a" if is_new else "w", encoding="utf-8") as book:
+            book.writelines(lines[-1:] if is_new else lines)
+        return self.sums[name]
+
+    def captions(self) -> str:
+        """Have the captions; returns their sha256."""
+        if self.is_there(CAPTIONS):
+            return self.sums[CAPTIONS]
+        content = read_member(self.mirror, ARCHIVE, CAPTIONS, partial=self.home / "partial")
+        parse_captions(content, name=self.mirror.shown(f"{ARCHIVE}/{CAPTIONS}"))
+        return self.keep(CAPTIONS, content)
+
+    def photos(self, photos: list[Photo], step: Step) -> int:
+        """Have the photos; returns how many came."""
+        wanted = [p for p in photos if not self.is_there(f"{PHOTOS}/{p.file_name}")]
+        if not wanted:
+            return 0
+        mirror, problems, n_done = self.mirror, [], len(photos) - len(wanted)
+        with ThreadPoolExecutor(_N_CONNECTIONS) as pool:
+            open_jobs: dict[Future[bytes], Photo] = {
+                pool.submit(fetch_photo, mirror, photo): photo for photo in wanted
+            }
+            try:
+                for job in as_completed(open_jobs):
+                    photo = open_jobs[job]
+                    try:
+                        self.keep(f"{PHOTOS}/{photo.file_name}", job.result())
+                    except FetchError as error:
+                        if error.code in _HOPELESS:
+                            raise
+                        problems.append(str(error))
+                    n_done += 1
+                    step(n_done, len(photos))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        if problems:
+            more = [f"{len(problems) - SHOWN} more photos"] if len(problems) > SHOWN else []
+            raise UserError.collect([*sorted(problems)[:SHOWN], *more])
+        return len(wanted)
+
+
+def read_sums(home: Path) -> dict[str, str]:
+    """Name -> sha256 of what was fetched; a damaged line is no line."""
+    try:
+        lines = (home / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines)
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
+
+
+def fetch_photo(mirror: Mirror, photo: Photo) -> bytes:
+    """A photo's bytes, once they decode and have the stated size; `FetchError` otherwise."""
+    from PIL import Image
+
+    name = f"{PHOTOS}/{photo.file_name}"
+    content = mirror.get(name, most_bytes=MOST_PHOTO_BYTES)
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
+            size_px = picture.size
+            if photo.size_px in (None, size_px):
+                picture.load()
+                return content
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FetchError(
+            f"{mirror.shown(name)} is no whole JPEG ({error}): run the same command again",
+            code="wrong-hash",
+        ) from None
+    raise FetchError(
+        f"{mirror.shown(name)} is {size_px[0]} x {size_px[1]} px, the captions file says "
+        f"{photo.size_px[0]} x {photo.size_px[1]}: it is another photo",
+        code="wrong-hash",
+    )
+
+
+def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> bytes:
+    """The content of one member of a remote zip, its CRC checked; `FetchError` otherwise.
+
+    `partial` is a folder in which the bytes that came wait for the next call.
+    """
+    version, end = mirror.end_of(archive, TAIL_BYTES)
+    shown = mirror.shown(archive)
+    held = {version.n_bytes - len(end): end}
+    part = Partial(partial / "member.part", partial / "member.json")
+    try:
+        with zipfile.ZipFile(io.BufferedReader(RangedFile(mirror, archive, version, held))) as book:
+            info = _find_member(book, member, shown)
+        start, content = _member_bytes(mirror, archive, version, info, part)
+        held = {**held, start: content}
+        with zipfile.ZipFile(io.BufferedReader(RangedFile(mirror, archive, version, held))) as book:
+            found = book.read(info.filename)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        part.discard()
+        raise FetchError(
+            f"{member} in {shown} is damaged ({error}); nothing of it was kept: run the same "
+            f"command again, or name a mirror with {mirror.setting}",
+            code="wrong-hash",
+        ) from None
+    part.discard()
+    return found
+
+
+def _find_member(book: zipfile.ZipFile, member: str, shown: str) -> zipfile.ZipInfo:
+    """The member of this file name, in whatever folder of the zip."""
+    found = [info for info in book.infolist() if info.filename.rpartition("/")[2] == member]
+    if len(found) != 1:
+        raise FetchError(f"{shown} has {len(found)} files {member}, not one", code="missing")
+    info = found[0]
+    if max(info.file_size, info.compress_size) > MOST_CAPTIONS_BYTES:
+        raise FetchError(
+            f"{member} in {shown} would have {info.file_size >> 20} MiB, "
+            f"{MOST_CAPTIONS_BYTES >> 20} at most are taken: this is another file",
+            code="too-large",
+        )
+    return info
+
+
+def _member_bytes(
+    mirror: Mirror, archive: str, version: Version, info: zipfile.ZipInfo, part: Partial
+) -> tuple[int, bytes]:
+    """First byte and bytes of a member with its local header, going on behind what is there."""
+    start = info.header_offset
+    n_name = len(info.filename.encode())
+    stop = min(start + _LOCAL_HEADER_BYTES + n_name + info.compress_size, version.n_bytes)
+    state: Mapping[str, object] = {
+        "archive": mirror.shown(archive),
+        "etag": version.etag,
+        "total": version.n_bytes,
+        "crc": info.CRC,
+        "start": start,
+    }
+    part.part.parent.mkdir(parents=True, exist_ok=True)
+    if part.facts() != json.loads(json.dumps(state)) or part.n_bytes > stop - start:
+        part.discard()
+        part.remember(state)
+    with part.part.open("ab") as stream:
+        mirror.part(archive, start + stream.tell(), stop, version=version, take=stream.write)
+    return start, part.part.read_bytes()

@@ -1,0 +1,1 @@
+"""One HTTP client with retry, resume and guards against untrusted servers."""

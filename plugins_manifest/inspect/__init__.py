@@ -1,0 +1,1 @@
+"""Inspect untrusted plugin files without executing them."""

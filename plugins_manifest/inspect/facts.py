@@ -1,0 +1,118 @@
+"""An inspection as plain facts: for JSON, for the console. A stranger's text is escaped, capped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from plugins_manifest.formats.layouts import LAYOUTS
+from plugins_manifest.formats.parsed import Header, ModuleChange
+from plugins_manifest.formats.reasons import REASONS
+from plugins_manifest.inspect.inspect import Inspection
+
+MAX_TEXT, MAX_ENTRIES, MAX_PROBLEMS, MAX_NAMES = 200, 40, 4, 20  # problems of one reason
+
+
+def safe_text(text: str, limit: int = MAX_TEXT) -> str:
+    """Printable text without control signs, terminal codes or HTML brackets, cut at `limit`."""
+    cut = text[:limit]
+    shown = "".join(_safe_sign(sign) for sign in cut)
+    return shown if len(cut) == len(text) else f"{shown}... ({len(text)} characters)"
+
+
+def facts(inspection: Inspection) -> dict[str, Any]:
+    """Everything as JSON types; names, messages and metadata are safe to print anywhere."""
+    found: dict[str, Any] = {
+        "file": safe_text(inspection.name),
+        "bytes": inspection.n_bytes,
+        "safety": inspection.safety,
+        "verdict": inspection.verdict,
+        "problems": _problems(inspection),
+        "n_problems": len(inspection.problems),
+        "n_problems_of": dict(Counter(problem.reason for problem in inspection.problems)),
+    }
+    header, parsed = inspection.header, inspection.parsed
+    if header is None or parsed is None:
+        return found
+    return found | {
+        "format": parsed.format,
+        "format_note": LAYOUTS[parsed.format],
+        "kind": parsed.kind,
+        "base_model": parsed.base_model,
+        "n_tensors": len(header.tensors),
+        "dtypes": dict(Counter(info.dtype for info in header.tensors.values())),
+        "formulas": dict(inspection.formulas),
+        "ranks": _ranks(parsed.changes, header),
+        "n_with_alpha": sum("alpha" in c.parts or c.alpha is not None for c in parsed.changes),
+        "targets": targets(parsed.changes),
+        "n_changes": len(parsed.changes),
+        "keys_used": inspection.n_used,
+        "keys_unused": inspection.n_unused,
+        "unused": [safe_text(key) for key in parsed.unknown_keys[:MAX_NAMES]],
+        "embeddings": _embeddings(inspection),
+        "metadata": safe_metadata(header.metadata),
+        "n_metadata": len(header.metadata),
+    }
+
+
+def safe_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The first entries, sorted by name, escaped and cut."""
+    names = sorted(metadata)[:MAX_ENTRIES]
+    return {safe_text(name, 80): safe_text(metadata[name]) for name in names}
+
+
+def targets(changes: tuple[ModuleChange, ...]) -> dict[str, int]:
+    """Kind of layer (`unet attn1.to_q`) -> how many of them change."""
+    counts: Counter[str] = Counter()
+    for change in changes:
+        side, _, module = change.target.partition(".")
+        words = [word for word in module.split(".") if not word.isdigit()][:-1]
+        counts[f"{side} {'.'.join(words[-2:])}"] += 1
+    return dict(sorted(counts.items()))
+
+
+def _problems(inspection: Inspection) -> list[dict[str, str]]:
+    """The first problems of each reason; the rest is only counted."""
+    shown: Counter[str] = Counter()
+    found = []
+    for p in inspection.problems:
+        shown[p.reason] += 1
+        if shown[p.reason] <= MAX_PROBLEMS:
+            message = safe_text(p.message, 400)
+            found.append({"reason": p.reason, "meaning": REASONS[p.reason], "message": message})
+    return found
+
+
+def _ranks(changes: tuple[ModuleChange, ...], header: Header) -> dict[str, int]:
+    """Rank -> how many changes have it; of low-rank formulas."""
+    counts: Counter[int] = Counter()
+    for change in changes:
+        for part in ("down", "w1_b", "w2_b", "b2"):
+            if part in change.parts:
+                counts[header.tensors[change.parts[part]].shape[0]] += 1
+                break
+    return {str(rank): count for rank, count in sorted(counts.items())}
+
+
+def _embeddings(inspection: Inspection) -> dict[str, int]:
+    """Token -> number of vectors."""
+    if inspection.parsed is None or inspection.header is None:
+        return {}
+    tensors = inspection.header.tensors
+    found = list(inspection.parsed.embeddings.items())[:MAX_NAMES]
+    return {
+        safe_text(token): sum(_n_vectors(tensors[k].shape) for k in keys) for token, keys in found
+    }
+
+
+def _n_vectors(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 2 else 1
+
+
+def _safe_sign(sign: str) -> str:
+    if sign in "<>&":
+        return {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}[sign]
+    if sign.isprintable():
+        return sign
+    return sign.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,119 @@
+"""What a plugin file is, whether it is safe, and what of it would be applied: without torch.
+
+Nothing in the file is executed. A pickle is only named, or converted in a process of its own
+where that is asked for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats.magic import PICKLED
+from plugins_manifest.formats.parse import parse
+from plugins_manifest.formats.parsed import Header, ModuleTable, ParsedPlugin, Problem, UnsafeFile
+from plugins_manifest.formats.values import read_values, value_problems
+from plugins_manifest.inspect.pickle_convert import convert_pickle
+
+Safety = Literal["data-only", "converted", "pickle", "refused"]
+Verdict = Literal["ok", "partial", "wrong-base", "no-change", "unsupported", "broken", "unsafe"]
+
+_BROKEN = {"non-finite", "missing-key", "no-tensors"}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that is known of one file; `header` and `parsed` are None where it was not read.
+
+    `safety`: data-only (safetensors), converted (a pickle, turned into safetensors for this),
+    pickle (not opened), refused (no weights, or a header that lies). `n_bytes` is the file's size.
+    """
+
+    name: str
+    n_bytes: int
+    safety: Safety
+    verdict: Verdict
+    problems: tuple[Problem, ...] = ()
+    header: Header | None = None
+    parsed: ParsedPlugin | None = None
+    formulas: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def n_used(self) -> int:
+        """Keys of the file that are used."""
+        return 0 if self.header is None else len(self.header.tensors) - self.n_unused
+
+    @property
+    def n_unused(self) -> int:
+        """Keys of the file that nothing uses."""
+        return 0 if self.parsed is None else len(self.parsed.unknown_keys)
+
+
+def inspect_file(
+    path: Path, *, table: ModuleTable | None = None, allow_pickle: bool = False
+) -> Inspection:
+    """Inspect a file against a base model (SD1.5 for None).
+
+    A pickle is opened by a converter in its own process only with `allow_pickle`. Raises
+    `UserError` where there is no such file.
+    """
+    try:
+        return _inspect(path, path, table, safety="data-only")
+    except UnsafeFile as error:
+        if error.code not in PICKLED or not allow_pickle:
+            return _refused(path, error)
+    with tempfile.TemporaryDirectory(prefix="xbench-inspect-") as folder:
+        converted = Path(folder) / "converted.safetensors"
+        try:
+            convert_pickle(path, converted)
+            return _inspect(path, converted, table, safety="converted")
+        except UnsafeFile as error:
+            return _refused(path, error)
+
+
+def _inspect(path: Path, weights: Path, table: ModuleTable | None, *, safety: Safety) -> Inspection:
+    header = read_header(weights)
+    parsed = parse(header, table)
+    of_values = value_problems(read_values(weights, header), parsed.changes)
+    problems = (*parsed.problems, *of_values)
+    return Inspection(
+        name=path.name,
+        n_bytes=path.stat().st_size,
+        safety=safety,
+        verdict=verdict_of(parsed, problems),
+        problems=problems,
+        header=header,
+        parsed=parsed,
+        formulas=Counter(change.formula for change in parsed.changes),
+    )
+
+
+def verdict_of(parsed: ParsedPlugin, problems: tuple[Problem, ...]) -> Verdict:
+    """One word for a file that is safe to read; the worst finding gives it."""
+    reasons = {problem.reason for problem in problems}
+    if reasons & _BROKEN:
+        return "broken"
+    if parsed.kind.startswith("unsupported:"):
+        return "unsupported"
+    if "wrong-base" in reasons:
+        return "wrong-base"
+    if not parsed.changes and not parsed.other_keys:
+        return "broken"
+    if "no-change" in reasons:
+        return "no-change"
+    return "partial" if reasons or parsed.unknown_keys else "ok"
+
+
+def _refused(path: Path, error: UnsafeFile) -> Inspection:
+    is_pickle = error.code in PICKLED
+    return Inspection(
+        name=path.name,
+        n_bytes=path.stat().st_size,
+        safety="pickle" if is_pickle else "refused",
+        verdict="unsafe" if is_pickle or error.code == "conversion-failed" else "broken",
+        problems=(Problem(error.code, str(error)),),
+    )

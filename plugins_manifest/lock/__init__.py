@@ -1,0 +1,1 @@
+"""Lock files: pinned versions and hashes of plugins."""

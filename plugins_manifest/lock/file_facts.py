@@ -1,0 +1,150 @@
+"""What a plugin's bytes are: hashes that tell metadata from weights, and the parser's findings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+
+from plugins_manifest.errors import UserError
+from plugins_manifest.formats.header import payload_sha256, read_header
+from plugins_manifest.formats.parse import parse
+from plugins_manifest.formats.parsed import Header, ModuleChange, ParsedPlugin, TensorInfo
+from plugins_manifest.lock.lock import LockedFile, Weights
+from plugins_manifest.store import CHUNK_BYTES, sha256_of_file
+
+Number = TypeVar("Number", int, float)
+_MAX_PROBLEMS = 20
+# formula -> the parts whose first side is the rank
+_RANKED = {
+    "lora": ("down",),
+    "lora-tucker": ("down",),
+    "dora": ("down",),
+    "loha": ("w1_b",),
+    "lokr": ("w1_b", "w2_b"),
+    "glora": ("b2",),
+}
+_SCALARS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hashes of one file; all but the first are None for files that are no safetensors."""
+
+    sha256: str
+    size_bytes: int
+    payload_sha256: str | None = None
+    tensors_sha256: str | None = None
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Hash a file three ways."""
+    sha256, size_bytes = sha256_of_file(path), path.stat().st_size
+    try:
+        header = read_header(path)
+    except UserError:
+        return Fingerprint(sha256, size_bytes)
+    return Fingerprint(sha256, size_bytes, payload_sha256(path), tensors_sha256(path, header))
+
+
+def tensors_sha256(path: Path, header: Header) -> str:
+    """Sha256 over every tensor's name, dtype, shape and bytes, sorted by name.
+
+    Equal for files that differ only in metadata or in the order of their tensors. The payload's
+    hash alone does not tell two tensors of one shape that swapped their names.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for name, info in sorted(header.tensors.items()):
+            digest.update(f"{name}\0{info.dtype}\0{list(info.shape)}\0".encode())
+            stream.seek(header.payload_start + info.start)
+            for chunk in _pieces(stream, info.end - info.start):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def same_weights(locked: LockedFile, found: Fingerprint) -> bool:
+    """Whether only the metadata differs: all tensors are equal."""
+    return locked.tensors_sha256 is not None and locked.tensors_sha256 == found.tensors_sha256
+
+
+def weights_of(path: Path) -> Weights | None:
+    """Format, rank, alpha, targets and base model by the tensors; None for other files."""
+    try:
+        header = read_header(path)
+    except UserError:
+        return None
+    parsed = parse(header)
+    return Weights(
+        format=parsed.format,
+        kind=parsed.kind,
+        base_model=parsed.base_model,
+        dtypes=tuple(sorted({info.dtype for info in header.tensors.values()})),
+        n_tensors=len(header.tensors),
+        rank=_numbers(_ranks(parsed.changes, header)),
+        alpha=_numbers(_alphas(path, parsed, header)),
+        target_modules=_targets(parsed.changes),
+        problems=tuple(f"{p.reason}: {p.message}" for p in parsed.problems[:_MAX_PROBLEMS]),
+    )
+
+
+def _numbers(found: Iterable[Number]) -> tuple[Number, ...] | None:
+    return tuple(sorted(set(found))) or None
+
+
+def _ranks(changes: Iterable[ModuleChange], header: Header) -> Iterable[int]:
+    for change in changes:
+        for part in _RANKED.get(change.formula, ()):
+            key = change.parts.get(part)
+            if key is not None and header.tensors[key].shape:
+                yield header.tensors[key].shape[0]
+
+
+def _alphas(path: Path, parsed: ParsedPlugin, header: Header) -> Iterable[float]:
+    for change in parsed.changes:
+        key = change.parts.get("alpha")
+        if key is not None:
+            value = _scalar(path, header, header.tensors[key])
+            if value is not None:
+                yield value
+        elif change.alpha is not None:
+            yield change.alpha
+
+
+def _scalar(path: Path, header: Header, info: TensorInfo) -> float | None:
+    """The number of a tensor that holds one; None for anything else."""
+    n_bytes = info.end - info.start
+    if n_bytes > 8 or any(side != 1 for side in info.shape):
+        return None
+    with path.open("rb") as stream:
+        stream.seek(header.payload_start + info.start)
+        raw = stream.read(n_bytes)
+    if info.dtype == "BF16":  # the upper half of a float32
+        raw, kind = b"\0\0" + raw, "<f4"
+    else:
+        kind = _SCALARS.get(info.dtype, "")
+    value = float(np.frombuffer(raw, dtype=kind)[0]) if kind else None
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _targets(changes: Iterable[ModuleChange]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for change in changes:
+        model, _, name = change.target.partition(".")
+        words = [word for word in name.split(".")[:-1] if not word.isdigit()]
+        counts[model][".".join(words[-2:]) or name] += 1
+    return {model: dict(sorted(counts[model].items())) for model in sorted(counts)}
+
+
+def _pieces(stream: BinaryIO, n_bytes: int) -> Iterable[bytes]:
+    while n_bytes > 0:
+        chunk = stream.read(min(CHUNK_BYTES, n_bytes))
+        if not chunk:
+            return
+        n_bytes -= len(chunk)
+        yield chunk

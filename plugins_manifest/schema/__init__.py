@@ -1,0 +1,1 @@
+"""The manifest: models, loading and error messages."""

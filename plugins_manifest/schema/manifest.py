@@ -1,0 +1,280 @@
+"""The manifest: what is evaluated, with which settings. Text enters here, so pydantic checks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from plugins_manifest.schema.plugins import (
+    Id,
+    KnownNames,
+    PluginKind,
+    PluginSpec,
+    Section,
+    StackSpec,
+    check_name,
+    problems_between,
+)
+
+__all__ = [
+    "CASE_SOURCES",
+    "CocoCases",
+    "FileCases",
+    "InlineCase",
+    "KnownNames",
+    "Manifest",
+    "MethodSpec",
+    "Mode",
+    "PluginKind",
+    "PluginSpec",
+    "PocketCases",
+    "Settings",
+    "StackSpec",
+    "json_schema",
+    "t0_problems",
+]
+
+SIZE_STEP_PX = 8
+Mode = Literal["honest", "paper"]
+# keys that are left out while they have their default: older manifests keep their fingerprint
+_QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial": False}
+
+
+class MethodSpec(Section):
+    """One way to make images, with the values of its knobs; every combination is rendered."""
+
+    name: str
+    t0: tuple[float, ...] | None = None
+    plugin_scale: tuple[float, ...] = (1.0,)
+    adapter_scale: tuple[float, ...] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _check_method(cls, value: str, info: ValidationInfo) -> str:
+        return check_name("method", value, info)
+
+    @field_validator("t0")
+    @classmethod
+    def _check_t0(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        problems = t0_problems(values or ())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return values
+
+    @field_validator("plugin_scale", "adapter_scale")
+    @classmethod
+    def _check_scales(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if values is not None and (not values or not all(map(math.isfinite, values))):
+            raise ValueError("scales must be a list of at least one finite number")
+        return values
+
+
+def t0_problems(values: tuple[float, ...]) -> list[str]:
+    """Messages for every t0 outside (0, 1]."""
+    return [
+        f"t0 is {value:g}: it is the share of the noise schedule that the second stage runs, "
+        "so use 0 < t0 <= 1"
+        for value in values
+        if not 0 < value <= 1
+    ]
+
+
+class InlineCase(Section):
+    """A case written in the manifest or a case file; paths are relative to that file.
+
+    `image` is the picture that conditions are made from, `conditions` maps condition names to
+    finished condition images, `reference` is what an ip_adapter sees (default: `image`).
+    """
+
+    prompt: str = Field(min_length=1)
+    id: Id | None = None
+    negative_prompt: str | None = None
+    image: str | None = None
+    reference: str | None = None
+    conditions: dict[str, str] = Field(default_factory=dict)
+
+
+class PocketCases(Section):
+    """Scenes of the pocket world: the first `n` of the endless list named by `seed`."""
+
+    source: Literal["pocket"]
+    seed: int = Field(ge=0)
+    n: int = Field(ge=1)
+
+
+class CocoCases(Section):
+    """Photos of COCO val2017 with a caption each; `path` is captions_val2017.json or its folder.
+
+    Without `path` it is $XBENCH_COCO, else what `xbench cases fetch` put into the user's cache;
+    photos lie in val2017/ beside the captions, else in that cache. `condition_images` is a folder
+    of finished condition images, CONDITION/PHOTO.png (or the case's id); by default `conditions`
+    beside the photos. `captions_sha256` is what the captions file must have.
+    """
+
+    source: Literal["coco-val2017"]
+    path: str | None = None
+    captions_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    condition_images: str | None = None
+    n: int | None = Field(default=None, ge=1)
+    image_ids: tuple[int, ...] | None = None
+
+
+class FileCases(Section):
+    """Cases in a JSON, CSV or YAML file with the keys of inline cases.
+
+    `condition_images` is a folder of finished condition images, CONDITION/CASE.png.
+    """
+
+    source: Literal["file"]
+    path: str
+    condition_images: str | None = None
+    n: int | None = Field(default=None, ge=1)
+
+
+CASE_SOURCES = ("pocket", "coco-val2017", "file")
+
+
+def _case_source(value: Any) -> str | None:
+    if isinstance(value, list | tuple):
+        return "inline"
+    return value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
+
+
+CaseSpec = Annotated[
+    Annotated[tuple[InlineCase, ...], Tag("inline"), Field(min_length=1)]
+    | Annotated[PocketCases, Tag("pocket")]
+    | Annotated[CocoCases, Tag("coco-val2017")]
+    | Annotated[FileCases, Tag("file")],
+    Discriminator(_case_source),
+]
+
+
+class Settings(Section):
+    """Settings that every image of the run shares; sizes are [width, height] in px."""
+
+    base_size: tuple[int, int] = (512, 512)
+    upgraded_size: tuple[int, int] = (1024, 1024)
+    steps: int = Field(default=50, ge=1, le=1000)
+    guidance_scale: float = Field(default=7.5, ge=0, allow_inf_nan=False)
+    negative_prompt: str = ""
+    sampler: str = "dpm++"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    preset: Literal["sound", "released"] = "sound"
+    stage1_mode: Literal["full", "truncated"] = "full"
+
+    @field_validator("base_size", "upgraded_size")
+    @classmethod
+    def _check_size(cls, size: tuple[int, int]) -> tuple[int, int]:
+        for side_px in size:
+            if side_px <= 0 or side_px % SIZE_STEP_PX:
+                near = max(SIZE_STEP_PX, round(side_px / SIZE_STEP_PX) * SIZE_STEP_PX)
+                raise ValueError(f"{side_px} px is not a multiple of {SIZE_STEP_PX}: use {near}")
+        return size
+
+    @field_validator("sampler")
+    @classmethod
+    def _check_sampler(cls, value: str, info: ValidationInfo) -> str:
+        return check_name("sampler", value, info)
+
+
+class Manifest(Section):
+    """Everything that one benchmark run evaluates."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Id
+    mode: Mode = "honest"
+    family: str
+    plugins: tuple[PluginSpec, ...] = Field(min_length=1)
+    stacks: tuple[StackSpec, ...] = ()
+    cases: CaseSpec
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    methods: tuple[MethodSpec, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = ()
+    settings: Settings = Settings()
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from: the manifest file's own."""
+        return Path.cwd() if self._path is None else self._path.parent
+
+    @property
+    def path(self) -> Path | None:
+        """The file that this manifest was read from."""
+        return self._path
+
+    def attach_path(self, path: Path) -> Manifest:
+        """Remember which file this manifest was read from; returns itself."""
+        self._path = path
+        return self
+
+    @field_validator("family")
+    @classmethod
+    def _check_family(cls, value: str, info: ValidationInfo) -> str:
+        return check_name("family", value, info)
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for value in values:
+            check_name("metric", value, info)
+        return values
+
+    @field_validator("methods", "seeds")
+    @classmethod
+    def _check_unique(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [getattr(v, "name", v) for v in values]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is listed twice: remove one")
+        return values
+
+    @model_validator(mode="after")
+    def _check_between(self) -> Manifest:
+        data = self.model_dump(mode="json", include={"plugins", "stacks"})
+        for place, message, _ in problems_between(data):
+            raise ValueError(f"{place[0]}: {message}")
+        return self
+
+    def plugin(self, plugin_id: str) -> PluginSpec:
+        """The plugin of this id; KeyError if there is none."""
+        return {plugin.id: plugin for plugin in self.plugins}[plugin_id]
+
+    def as_data(self) -> dict[str, Any]:
+        """The manifest as plain data, defaults written out but those of `_QUIET`."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for entry in data["plugins"]:
+            for key in [key for key, default in _QUIET.items() if entry[key] == default]:
+                del entry[key]
+        for case in data["cases"] if isinstance(data["cases"], list) else ():
+            if not case["conditions"]:
+                del case["conditions"]
+        if not data["stacks"]:
+            del data["stacks"]
+        if data["mode"] == "honest":
+            del data["mode"]
+        return data
+
+    def fingerprint(self) -> str:
+        """Sha256 of the manifest's content; independent of file name and layout."""
+        text = json.dumps(self.as_data(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the manifest, for editors; docs/manifest.schema.json holds it."""
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, **Manifest.model_json_schema(by_alias=True)}

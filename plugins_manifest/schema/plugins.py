@@ -1,0 +1,254 @@
+"""Plugins and stacks as a manifest writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import ValidationInfo as Info
+
+from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.schema.references import parse_reference, scheme_of
+
+PluginKind = Literal[
+    "lora", "lycoris", "controlnet", "t2i_adapter", "ip_adapter", "textual_inversion"
+]
+Side = Literal["base", "upgraded"]
+LoraSemantics = Literal["standard", "xadapter-official"]
+Polarity = Literal["positive", "negative"]
+Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
+KnownNames = dict[Vocabulary, tuple[str, ...]]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+CONDITION_KINDS = ("controlnet", "t2i_adapter")
+WEIGHT_KINDS = ("lora", "lycoris")
+UPGRADED_KINDS = ("lora", "lycoris", "controlnet")
+# keys that some kinds alone may have
+_KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
+    "condition": CONDITION_KINDS,
+    "token": ("textual_inversion",),
+    "polarity": ("textual_inversion",),
+    "reference": ("ip_adapter",),
+    "lora_semantics": WEIGHT_KINDS,
+    "allow_partial": WEIGHT_KINDS,
+}
+
+
+class Section(BaseModel):
+    """A part of the manifest: unknown keys are errors, values do not change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def check_name(what: Vocabulary, name: str, info: Info) -> str:
+    """The name itself; ValueError with the nearest if such names are known and it is none."""
+    known: KnownNames = (info.context or {}).get("known", {})
+    if what in known and name not in known[what]:
+        raise ValueError(unknown_name(what, name, known[what]))
+    return name
+
+
+def _underscored(kind: Any) -> Any:
+    """Accept the spelling with hyphens that manifests had at first."""
+    plain = kind.replace("-", "_") if isinstance(kind, str) else kind
+    return plain if plain in get_args(PluginKind) else kind
+
+
+class PluginSpec(Section):
+    """One plugin: where its file is, what it needs, and how strongly it is applied.
+
+    `alone: false` keeps it for stacks. `trigger` is added to the prompt of the plugin's side,
+    `token` is the word of a textual inversion; with `polarity: negative` it belongs into the
+    negative prompt. A plugin of the upgraded side acts in stacks, and as the `native` twin of a
+    base plugin: the same function, made for the upgraded model itself (method `oracle`). `swap`
+    names the plugin that stands in for it in stage 2 of method `xadapter-swapped`.
+    """
+
+    id: Id
+    kind: Annotated[PluginKind, BeforeValidator(_underscored)]
+    source: str = Field(min_length=1)
+    sha256: str | None = None
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+    side: Side = "base"
+    alone: bool = True
+    trigger: str | None = Field(default=None, min_length=1)
+    token: str | None = Field(default=None, min_length=1)
+    polarity: Polarity = "positive"
+    condition: str | None = None
+    reference: str | None = None
+    native: Id | None = None
+    swap: Id | None = None
+    lora_semantics: LoraSemantics | None = None
+    allow_partial: bool = False
+    license: str | None = None
+    nsfw: bool = False
+    prompts: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+
+    @property
+    def words(self) -> str | None:
+        """What the prompt needs so that the plugin acts; None for nothing."""
+        return self.token if self.trigger is None and self.polarity == "positive" else self.trigger
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, value: str, info: Info) -> str:
+        scheme = scheme_of(value)
+        if scheme not in (None, "http"):  # http has words of its own
+            check_name("source", str(scheme), info)
+        try:
+            parse_reference(value)
+        except UserError as error:
+            raise ValueError("; ".join(error.problems)) from error
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _check_sha256(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("a sha256 has 64 hexadecimal digits in lower case")
+        return value
+
+    @field_validator("condition")
+    @classmethod
+    def _check_condition(cls, value: str | None, info: Info) -> str | None:
+        return None if value is None else check_name("detector", value, info)
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> PluginSpec:
+        problems = list(kind_problems(self.model_dump(exclude_defaults=True)))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    """What a plugin's plain data lacks or has too much for its kind, if that is a known one."""
+    kind = _underscored(data.get("kind"))
+    if kind not in get_args(PluginKind):
+        return
+    for key, kinds in _KEYS_OF_KINDS.items():
+        default = PluginSpec.model_fields[key].default
+        if data.get(key, default) != default and kind not in kinds:
+            yield f"a {kind} takes no {key} ({', '.join(kinds)} do): remove {key!r}"
+    if kind in CONDITION_KINDS and data.get("condition") is None:
+        yield f"a {kind} needs a condition: add e.g. 'condition: canny'"
+    if data.get("side") == "upgraded" and kind not in UPGRADED_KINDS:
+        yield (
+            f"a {kind} cannot be on the upgraded side ({', '.join(UPGRADED_KINDS)} can): "
+            "remove 'side'"
+        )
+    for key in ("native", "swap") if data.get("side") == "upgraded" else ():
+        if data.get(key) is not None:
+            yield f"a plugin of the upgraded side has no {key}: remove {key!r}"
+    token, trigger = data.get("token"), data.get("trigger")
+    if kind == "textual_inversion" and token is None:
+        yield "a textual_inversion needs a token, the word that means it: add 'token: WORD'"
+    elif kind == "textual_inversion" and trigger is not None and str(token) not in str(trigger):
+        yield f"the trigger {trigger!r} lacks the token {token!r}: add it"
+
+
+class StackMember(Section):
+    """A plugin in a stack; `weight` (or `scale`, the same) replaces the plugin's own."""
+
+    id: Id
+    weight: float | None = Field(default=None, allow_inf_nan=False)
+    scale: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_strength(self) -> StackMember:
+        if self.weight is not None and self.scale is not None:
+            raise ValueError("weight and scale are the same: give one of them")
+        return self
+
+    @property
+    def strength(self) -> float | None:
+        """The strength in this stack; None: the plugin's own weight."""
+        return self.scale if self.weight is None else self.weight
+
+
+class StackSpec(Section):
+    """Plugins that act together, in this order; a row of its own in every table."""
+
+    id: Id
+    plugins: tuple[StackMember, ...] = Field(min_length=2)
+    prompts: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+
+
+Problem = tuple[tuple[str | int, ...], str, Any]  # place, message, value
+
+
+def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong between the keys, plugins and stacks of a manifest's plain data.
+
+    Items that are no mappings, and ids that are no texts, are passed over: others tell of them.
+    """
+    plugins = dict(_items(data, "plugins"))
+    known: dict[str, Mapping[str, Any]] = {}
+    for i, item in enumerate(_listed(data, "plugins")):
+        if isinstance(item, dict):
+            yield from ((("plugins", i), words, None) for words in kind_problems(item))
+    for i, spec in plugins.items():
+        if spec["id"] in known:
+            yield ("plugins", i, "id"), f"{spec['id']!r} is listed twice: remove one", spec["id"]
+        known[spec["id"]] = spec
+    taken, stacked = set(known), set()
+    for i, stack in _items(data, "stacks"):
+        if stack["id"] in taken:
+            yield ("stacks", i, "id"), "the id is taken: choose another", stack["id"]
+        taken.add(stack["id"])
+        ids = {k: member["id"] for k, member in _items(stack, "plugins")}
+        stacked |= set(ids.values())
+        yield from _member_problems(("stacks", i, "plugins"), ids, known)
+    yield from _partner_problems(plugins, known)
+    used = stacked | {str(spec.get("native")) for spec in plugins.values()}
+    for i, spec in plugins.items():
+        is_upgraded = spec.get("side") == "upgraded"
+        if spec["id"] not in used and (is_upgraded or spec.get("alone") is False):
+            why = "on the upgraded side" if is_upgraded else "not to be used alone"
+            fix = "add it to one" + (", or name it in a plugin's 'native'" if is_upgraded else "")
+            yield ("plugins", i, "id"), f"it is {why}, but in no stack: {fix}", spec["id"]
+
+
+def _partner_problems(
+    plugins: Mapping[int, Mapping[str, Any]], known: Mapping[str, Any]
+) -> Iterator[Problem]:
+    sides = {"native": "upgraded", "swap": "base"}
+    for i, spec in plugins.items():
+        for key, side in sides.items():
+            if not isinstance(partner := spec.get(key), str):
+                continue  # none, or no name: the schema tells
+            place = ("plugins", i, key)
+            if partner not in known:
+                yield place, unknown_name("plugin", partner, known), partner
+            elif known[partner].get("side", "base") != side:
+                fix = f"{key} is a plugin of the {side} side: name one with 'side: {side}'"
+                yield place, fix, partner
+
+
+def _member_problems(
+    place: tuple[str | int, ...], ids: Mapping[int, str], known: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for k, member_id in ids.items():
+        if member_id not in known:
+            yield (*place, k, "id"), unknown_name("plugin", member_id, known), member_id
+        elif member_id in [ids[j] for j in ids if j < k]:
+            yield (*place, k, "id"), "it is in the stack twice: remove one", member_id
+    found = [known.get(member_id, {}) for member_id in ids.values()]
+    if found and all(spec.get("side") == "upgraded" for spec in found):
+        yield place, "all its plugins are on the upgraded side: add one of the base side", None
+
+
+def _items(data: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Index and item of a list, of the items that have an id."""
+    for i, item in enumerate(_listed(data, key)):
+        if isinstance(item, dict) and isinstance(item.get("id"), str):
+            yield i, item
+
+
+def _listed(data: Mapping[str, Any], key: str) -> list[Any]:
+    items = data.get(key)
+    return items if isinstance(items, list) else []

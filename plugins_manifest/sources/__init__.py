@@ -1,0 +1,1 @@
+"""Plugin sites: Civitai, the Hugging Face Hub, licenses."""

@@ -1,0 +1,1 @@
+"""Resolve, lock and verify the plugin files of a manifest."""

@@ -1,0 +1,1 @@
+"""Model families: a base model, an upgraded model and a mapper."""

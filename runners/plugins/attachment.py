@@ -1,0 +1,103 @@
+"""What a plugin gives the base denoiser besides changed weights, and the protocol of its kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from runners.audit import Audit
+from runners.base import PluginFile
+from runners.families.family import Family
+
+
+def unchanged(prompt: str) -> str:
+    """The prompt rewriter of plugins that have none."""
+    return prompt
+
+
+@dataclass(frozen=True)
+class AttachedControl:
+    """A ControlNet that acts on the denoiser of its plugin's side.
+
+    `plugin_id` names its condition image in `RenderCase.conditions`; window (shares of the
+    schedule) and guess mode are those of `xadapter.denoiser.Control`.
+    """
+
+    plugin_id: str
+    net: Any
+    scale: float = 1.0
+    window: tuple[float, float] = (0.0, 1.0)
+    guess: bool = False
+
+
+@dataclass(frozen=True)
+class AttachedT2I:
+    """A T2I-Adapter: `net` maps a condition image [b, 3, h_px, w_px] in [0, 1] to features."""
+
+    plugin_id: str
+    net: Any
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class AttachedImagePrompt:
+    """An image prompt: what an IP-Adapter tells the UNet about reference images.
+
+    `embed` takes b reference images (uint8 RGB [h, w, 3], any size) and whether guidance is on,
+    and returns one tensor [r, 1, tokens, d] (r = 2b with guidance, unconditional rows first): an
+    item of `added_cond_kwargs["image_embeds"]`. The scale is already in the UNet's processors.
+    """
+
+    plugin_id: str
+    embed: Callable[[Sequence[np.ndarray], bool], Tensor]
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What one plugin, or a stack of them, adds to a denoiser besides its weights."""
+
+    controls: tuple[AttachedControl, ...] = ()
+    adapters: tuple[AttachedT2I, ...] = ()
+    image_prompts: tuple[AttachedImagePrompt, ...] = ()
+    rewrite_prompt: Callable[[str], str] = unchanged
+
+    def joined(self, other: Attachment) -> Attachment:
+        """Both together; `other` rewrites prompts after this one."""
+        first, second = self.rewrite_prompt, other.rewrite_prompt
+
+        def both(prompt: str) -> str:
+            return second(first(prompt))
+
+        plain = first is unchanged and second is unchanged
+        return Attachment(
+            controls=self.controls + other.controls,
+            adapters=self.adapters + other.adapters,
+            image_prompts=self.image_prompts + other.image_prompts,
+            rewrite_prompt=unchanged if plain else both,
+        )
+
+
+class LoadedPlugin(Protocol):
+    """A plugin in memory, checked against the family; nothing of it is in the model yet."""
+
+    @property
+    def file(self) -> PluginFile:
+        """Where it came from, its side and its weight."""
+        ...
+
+    @property
+    def audit(self) -> Audit:
+        """What the file asks for and what the model would hold."""
+        ...
+
+    def attached(self, family: Family, *, strength: float) -> AbstractContextManager[Attachment]:
+        """Put the plugin into its side of the family; afterwards every weight is as before.
+
+        `strength` is the plugin's own weight times the variant's plugin scale.
+        """
+        ...

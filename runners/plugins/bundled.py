@@ -1,0 +1,80 @@
+"""Embeddings bundled in a LoRA file: words that its prompts may use, attached together with it.
+
+Source: the keys `bundle_emb.<word>.string_to_param.*` that AUTOMATIC1111's web UI reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from plugins_manifest.errors import UserError
+from runners.audit import Audit, AuditRow
+from runners.base import PluginFile
+from runners.families.family import Family
+from runners.plugins.attachment import Attachment
+from runners.plugins.textual_inversion import TextualInversionPlugin
+
+
+def bundled_words(
+    file: PluginFile,
+    keys: Mapping[str, tuple[str, ...]],
+    tensors: Mapping[str, Tensor],
+    family: Family,
+) -> tuple[tuple[TextualInversionPlugin, ...], list[AuditRow]]:
+    """The words that can be attached, and a row for each one; `keys` is word -> keys."""
+    words, rows = [], []
+    for token, held in keys.items():
+        plugin = TextualInversionPlugin(
+            replace(file, token=token), token, tensors[held[0]].float(), Audit(())
+        )
+        reason, detail = _refused(plugin, len(held), family)
+        norm = float(plugin.vectors.norm())
+        rows.append(
+            AuditRow(
+                held[0],
+                "copy",
+                n_keys=len(held),
+                expected=norm if reason is None else None,
+                applied=norm if reason is None else None,
+                missing=reason is not None,
+                reason=reason,
+                detail=detail,
+            )
+        )
+        if reason is None:
+            words.append(plugin)
+    return tuple(words), rows
+
+
+@contextmanager
+def attached_words(
+    words: tuple[TextualInversionPlugin, ...], family: Family
+) -> Iterator[Attachment]:
+    """Attach words, always at full strength: a part of a word means nothing."""
+    found = Attachment()
+    with ExitStack() as stack:
+        for word in words:
+            found = found.joined(stack.enter_context(word.attached(family, strength=1.0)))
+        yield found
+
+
+def _refused(plugin: TextualInversionPlugin, n_keys: int, family: Family) -> tuple[str | None, str]:
+    """Reason code and detail of a word that cannot be attached, by trying."""
+    width = family.base.text_encoder.get_input_embeddings().weight.shape[1]
+    shape = tuple(plugin.vectors.shape)
+    if plugin.file.side != "base":
+        return "unsupported-kind", "embeddings attach to the base model alone"
+    if n_keys != 1 or len(shape) != 2 or shape[1] != width:
+        return "bad-shape", f"{n_keys} tensors, the first of shape {shape}; width {width} is needed"
+    if not bool(torch.isfinite(plugin.vectors).all()):
+        return "non-finite", ""
+    try:
+        with plugin.attached(family, strength=1.0):
+            return None, ""
+    except UserError as error:
+        return "bad-token", str(error)

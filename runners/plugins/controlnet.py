@@ -1,0 +1,144 @@
+"""ControlNets: no weight of the model changes, the network is handed to the denoiser.
+
+A diffusers folder, a single file (its config from beside it, else from the model it is made for),
+or a file of the first authors (control_model.*). Source: ControlNet, arXiv 2302.05543.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diffusers import ControlNetModel
+from torch import Tensor
+
+from plugins_manifest.errors import UserError
+from runners.audit import Audit
+from runners.base import PluginFile
+from runners.families.family import Family, place
+from runners.plugins.attachment import AttachedControl, Attachment
+from runners.plugins.effect import require_effect
+from runners.plugins.ldm_names import LDM_PREFIX, controlnet_name, renamed
+from runners.plugins.network_file import load_strictly, local_config, read_weights, weights_path
+
+_HINT = "controlnet_cond_embedding"
+_ORIGINAL_HINT = r"(?:control_model\.)?input_hint_block\.(\d+)\.weight"
+_OTHER_KINDS = {
+    "lllite_": "a ControlLLLite",
+    "lora_controlnet": "a Control-LoRA",
+    "difference": "a difference ControlNet, to be added to the base model's own weights",
+    "lora_unet_": "a LoRA",
+}
+
+
+@dataclass(frozen=True)
+class ControlNetPlugin:
+    """A ControlNet in memory that fits its side's model."""
+
+    file: PluginFile
+    net: ControlNetModel
+    audit: Audit
+
+    @contextmanager
+    def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
+        """Hand the network over; `strength` is its conditioning scale."""
+        yield Attachment(controls=(AttachedControl(self.file.plugin_id, self.net, strength),))
+
+
+def load_controlnet(file: PluginFile, family: Family) -> ControlNetPlugin:
+    """Build the network and load every key strictly: no weight stays random.
+
+    Raises `UserError` for missing, unknown and misshapen keys, for another kind of file, for a
+    network made for another model, and for one that changes nothing.
+    """
+    weights = weights_path(file, what="ControlNet")
+    state = read_weights(file, weights)
+    _check_kind(file, state)
+    unet: Any = family.upgraded.unet if file.side == "upgraded" else family.base.unet
+    config = local_config(weights, ControlNetModel.__name__)
+    if file.path.is_dir() and config is None:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {file.path.name} is no ControlNet folder, it has no "
+            "config.json of a ControlNetModel: fetch it again, or give the file itself"
+        )
+    if config is not None:
+        _check_fit(file, config, unet, family)
+    net: Any = ControlNetModel.from_config(_config_for(unet, state) if config is None else config)
+    rows = load_strictly(net, _own_names(state, net), file, what="ControlNet")
+    plugin = ControlNetPlugin(
+        file, place(net, device=family.device, dtype=family.dtype), Audit(rows)
+    )
+    return replace(plugin, audit=require_effect(plugin, family, rows))
+
+
+def _own_names(state: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
+    """The tensors under diffusers' names, whichever of the layouts the file has."""
+    if not any(key.startswith((LDM_PREFIX, "input_hint_block.")) for key in state):
+        return dict(state)
+
+    def original(name: str) -> str:
+        return controlnet_name(
+            name,
+            layers_per_block=net.config.layers_per_block,
+            n_hint_blocks=len(net.controlnet_cond_embedding.blocks),
+        )
+
+    bare = {key.removeprefix(LDM_PREFIX): value for key, value in state.items()}
+    return renamed(bare, net.state_dict(), original)
+
+
+def _config_for(unet: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config of a ControlNet for a UNet: their encoders are alike, the hint's widths are read.
+
+    Everything else is checked by the strict loading.
+    """
+    known = inspect.signature(ControlNetModel.__init__).parameters
+    config = {key: value for key, value in unet.config.items() if key in known}
+    widths = _hint_widths(state)
+    return {**config, **({"conditioning_embedding_out_channels": widths} if widths else {})}
+
+
+def _hint_widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Widths of the hint's levels: its first convolution's, then every second block's."""
+    patterns = (rf"{_HINT}\.blocks\.(\d+)\.weight", _ORIGINAL_HINT)
+    found: dict[int, int] = {}
+    for key, value in state.items():
+        for pattern, is_original in zip(patterns, (False, True), strict=True):
+            if match := re.fullmatch(pattern, key):
+                position = int(match[1]) // 2 - 1 if is_original else int(match[1])
+                found[position] = value.shape[0]
+    first = state.get(f"{_HINT}.conv_in.weight")
+    if first is not None:
+        found[-1] = first.shape[0]
+    elif found:
+        del found[max(found)]  # the last of the original hint block leads into the network
+    return tuple(found[i] for i in sorted(found) if i == -1 or i % 2)
+
+
+def _check_kind(file: PluginFile, state: Mapping[str, Tensor]) -> None:
+    for mark, what in _OTHER_KINDS.items():
+        if any(key.removeprefix(LDM_PREFIX).startswith(mark) for key in state):
+            raise UserError(
+                f"plugin {file.plugin_id!r}: {file.path.name} is {what}: give a full ControlNet"
+            )
+
+
+def _check_fit(file: PluginFile, config: Mapping[str, Any], unet: Any, family: Family) -> None:
+    problems = []
+    for name in ("block_out_channels", "cross_attention_dim", "layers_per_block", "in_channels"):
+        ours, theirs = _plain(config.get(name)), _plain(unet.config[name])
+        if ours is not None and ours != theirs:
+            problems.append(f"{name} {ours}, not {theirs}")
+    if problems:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: the ControlNet is not made for the {file.side} model of "
+            f"{family.name!r}: it has {'; '.join(problems)}; use one made for that model"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,82 @@
+"""Does a plugin change what the model predicts? One small prediction with and one without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runners.audit import Audit, AuditRow, PluginNotAppliedError
+from runners.families.family import Family
+from runners.plugins.attach_inputs import with_attachment
+from runners.plugins.attachment import Attachment, LoadedPlugin
+from xadapter.denoiser import Control, Denoiser
+from xadapter.guidance import Guidance
+from xadapter.inputs import base_conditions, upgraded_conditions
+from xadapter.vae import pixels_per_latent
+
+OUTPUT = "output"
+_SIDE, _TIMESTEP = 8, 500
+_UNGUIDED = Guidance(1.0)
+
+
+def require_effect(
+    plugin: LoadedPlugin, family: Family, rows: Sequence[AuditRow], *, prompt: str = ""
+) -> Audit:
+    """The rows and one for the output; `prompt` is what the models are told.
+
+    Raises `PluginNotAppliedError` for a plugin that changes nothing, or gives values that are not
+    finite.
+    """
+    change = output_change(plugin, family, prompt=prompt)
+    reason = None if 0.0 < change < float("inf") else "non-finite" if change else "no-change"
+    output = AuditRow(OUTPUT, "effect", applied=change, missing=reason is not None, reason=reason)
+    audit = Audit((*rows, output))
+    if reason is not None:
+        what = "gives values that are not finite" if change else "changes nothing"
+        raise PluginNotAppliedError(
+            f"plugin {plugin.file.plugin_id!r} {what} in the {plugin.file.side} model of "
+            f"{family.name!r}: use a trained file made for it",
+            audit,
+        )
+    return audit
+
+
+def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> float:
+    """Norm of the change of a prediction, relative to the prediction without the plugin.
+
+    Latents of side 8, the condition and reference images drawn from one fixed seed; infinite
+    where a value is not finite.
+    """
+    is_base = plugin.file.side == "base"
+    pipe: Any = family.base if is_base else family.upgraded
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randn(1, pipe.unet.config.in_channels, _SIDE, _SIDE, generator=generator)
+    side_px = _SIDE * pixels_per_latent(pipe.vae)
+    image = torch.rand(1, 3, side_px, side_px, generator=generator)
+    plain = _predict(pipe, sample, image, Attachment(), prompt)
+    with plugin.attached(family, strength=1.0) as attachment:
+        changed = _predict(pipe, sample, image, attachment, prompt)
+    if not bool(torch.isfinite(changed).all()):
+        return float("inf")
+    return float((changed - plain).norm() / plain.norm())
+
+
+@torch.no_grad()
+def _predict(pipe: Any, sample: Tensor, image: Tensor, attachment: Attachment, prompt: str) -> Any:
+    device, side_px = pipe.unet.device, image.shape[-1]
+    text = attachment.rewrite_prompt(prompt)
+    if hasattr(pipe, "text_encoder_2"):
+        conditions = upgraded_conditions(pipe, [text], None, _UNGUIDED, (side_px, side_px))
+    else:
+        conditions = base_conditions(pipe, [text], None, _UNGUIDED)
+    pixels = (image[0].permute(1, 2, 0) * 255).byte().numpy()
+    conditions = with_attachment(
+        conditions, attachment, images=lambda _: image.to(device), references=[pixels], guided=False
+    )
+    controls = tuple(Control(c.net, image.to(device), c.scale) for c in attachment.controls)
+    denoiser = Denoiser(pipe.unet, pipe.scheduler, conditions, _UNGUIDED, controls)
+    timestep = torch.tensor(_TIMESTEP, device=device)
+    return denoiser.predict(sample.to(device), timestep, step=0, n_steps=1)

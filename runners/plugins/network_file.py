@@ -1,0 +1,137 @@
+"""Networks of plugins: their weights on disk, loaded key by key so that nothing stays random.
+
+The audit of such a plugin (ours): every key of the file is used, every parameter of the network
+comes from it, and the picture changes (`runners.plugins.effect`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plugins_manifest.errors import UserError
+from runners.audit import Audit, AuditRow, PluginNotAppliedError
+from runners.base import PluginFile
+from runners.plugins.tensor_file import read_tensors
+
+USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+_N_SHOWN = 4
+
+
+def weights_path(file: PluginFile, *, what: str) -> Path:
+    """The plugin's file, or the one safetensors file of its folder.
+
+    Raises `UserError` where a folder holds none, or several of which none has the usual name.
+    """
+    if not file.path.is_dir():
+        return file.path
+    found = sorted(path.name for path in file.path.glob("*.safetensors"))
+    usual = [name for name in USUAL_NAMES if name in found]
+    if usual or len(found) == 1:
+        return file.path / (usual or found)[0]
+    held = f"holds {_shown(found)}" if found else "holds no .safetensors file"
+    raise UserError(
+        f"plugin {file.plugin_id!r}: {file.path.name} is no {what} folder, it {held}: expected "
+        f"{USUAL_NAMES[0]} (and config.json); pickled weights are never opened, convert them"
+    )
+
+
+def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
+    """The config beside a file of weights (NAME.json, then config.json), if it is of that class."""
+    for path in (weights.with_suffix(".json"), weights.with_name("config.json")):
+        if not path.is_file():
+            continue
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path.name} beside {weights.name} is not JSON ({error})") from error
+        if isinstance(config, dict) and config.get("_class_name") == class_name:
+            return config
+    return None
+
+
+def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
+    """The tensors of a plugin in float32; raises `UserError` for values that are not finite."""
+    state = {key: value.float() for key, value in read_tensors(file, path).items()}
+    broken = sorted(key for key, value in state.items() if not bool(torch.isfinite(value).all()))
+    if broken:
+        rows = [AuditRow(key, n_keys=1, non_finite=1, reason="non-finite") for key in broken]
+        raise PluginNotAppliedError(
+            f"plugin {file.plugin_id!r}: NaN or infinite values in {_shown(broken)}; fetch it "
+            "again",
+            Audit(tuple(rows)),
+        )
+    return state
+
+
+def load_strictly(
+    net: nn.Module, state: Mapping[str, Tensor], file: PluginFile, *, what: str
+) -> tuple[AuditRow, ...]:
+    """Give a float32 network its weights; return one audit row per key, read from the network.
+
+    Raises `PluginNotAppliedError`, with all missing, unknown and misshapen keys, unless the keys
+    are exactly the network's.
+    """
+    wanted = {key: value.shape for key, value in net.state_dict().items()}
+    _check_keys(wanted, state, file, what)
+    net.load_state_dict(dict(state), strict=True)
+    return tuple(_loaded_row(key, state[key], value) for key, value in net.state_dict().items())
+
+
+def _check_keys(
+    wanted: Mapping[str, torch.Size], state: Mapping[str, Tensor], file: PluginFile, what: str
+) -> None:
+    missing, unknown = sorted(wanted.keys() - state), sorted(state.keys() - wanted)
+    wrong = [key for key in sorted(wanted.keys() & state) if wanted[key] != state[key].shape]
+    shapes = {key: f"{key} {tuple(state[key].shape)}, not {tuple(wanted[key])}" for key in wrong}
+    told = [
+        f"{len(keys)} {word} ({_shown(keys)})"
+        for word, keys in (
+            ("missing keys", missing),
+            ("unknown keys", unknown),
+            ("wrong shapes", list(shapes.values())),
+        )
+        if keys
+    ]
+    if not told:
+        return
+    rows = (
+        *(AuditRow(key, n_keys=1) for key in sorted(wanted.keys() & state) if key not in shapes),
+        *(AuditRow(key, missing=True, reason="missing-key") for key in missing),
+        *(AuditRow(key, n_keys=1, missing=True, reason="unknown-key") for key in unknown),
+        *(
+            AuditRow(key, n_keys=1, missing=True, reason="bad-shape", detail=shapes[key])
+            for key in wrong
+        ),
+    )
+    raise PluginNotAppliedError(
+        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: {'; '.join(told)}; "
+        "use a file made for this base model, or fetch it again",
+        Audit(rows),
+    )
+
+
+def _loaded_row(key: str, expected: Tensor, applied: Tensor) -> AuditRow:
+    largest = float(expected.abs().max()) if expected.numel() else 0.0
+    error = float((applied - expected).abs().max()) if expected.numel() else 0.0
+    return AuditRow(
+        key,
+        formula="copy",
+        n_keys=1,
+        expected=float(expected.norm()),
+        applied=float(applied.norm()),
+        max_error=error / largest if largest else error,
+        reason=None if error == 0.0 else "inexact",
+        missing=error != 0.0,
+    )
+
+
+def _shown(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _N_SHOWN} more" if len(listed) > _N_SHOWN else ""
+    return ", ".join(listed[:_N_SHOWN]) + more

@@ -1,0 +1,180 @@
+"""Textual inversions: a word of the prompt that stands for learned vectors of the text encoder.
+
+The tokenizer and the embedding table are not edited: both are replaced while the plugin is
+attached, and the very same objects come back. Source: textual inversion, arXiv 2208.01618.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tokenizers import AddedToken
+from torch import Tensor, nn
+
+from plugins_manifest.errors import UserError
+from runners.audit import Audit, AuditRow
+from runners.base import PluginFile
+from runners.families.family import Family
+from runners.plugins.attachment import Attachment
+from runners.plugins.effect import require_effect
+from runners.plugins.network_file import read_weights, weights_path
+from xadapter.errors import SettingError
+
+TABLE = "text_encoder.embeddings.token_embedding.weight"
+_MAX_TOKEN_LENGTH = 64
+_CIVITAI = "emb_params"
+_A1111 = "string_to_param"
+_A1111_OTHER = ("string_to_token", "name", "step", "sd_checkpoint", "sd_checkpoint_name")
+_SDXL = ("clip_l", "clip_g")
+
+
+@dataclass(frozen=True)
+class TextualInversionPlugin:
+    """The vectors [n, width] that the word `token` stands for."""
+
+    file: PluginFile
+    token: str
+    vectors: Tensor
+    audit: Audit
+
+    @contextmanager
+    def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
+        """Give the base text encoder rows for the vectors, and prompts the way to them.
+
+        `strength` multiplies the vectors (ours: community tools apply them as they are). Raises
+        `UserError` where the word is taken by now.
+        """
+        pipe: Any = family.base
+        _check_token(self.file, self.token, pipe.tokenizer)
+        tokenizer, table = pipe.tokenizer, pipe.text_encoder.get_input_embeddings()
+        names = _names(self.token, len(self.vectors))
+        longer = copy.deepcopy(tokenizer)
+        longer.add_tokens([AddedToken(name, normalized=False) for name in names])
+        rows = longer.convert_tokens_to_ids(names)
+        try:
+            pipe.text_encoder.set_input_embeddings(
+                _table_with(table, rows, self.vectors * strength)
+            )
+            pipe.tokenizer = longer
+            yield Attachment(rewrite_prompt=_rewriter(self.token, names, longer))
+        finally:
+            pipe.tokenizer = tokenizer
+            pipe.text_encoder.set_input_embeddings(table)
+
+
+def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversionPlugin:
+    """Read the vectors in any of the known layouts: diffusers, Civitai, A1111 (as safetensors).
+
+    Raises `UserError` for a token that is missing, malformed or a word already, for unknown keys,
+    vectors of another width, and values that are not finite.
+    """
+    if file.side != "base":
+        raise UserError(
+            f"plugin {file.plugin_id!r}: textual inversions attach to the base model: remove 'side'"
+        )
+    token = file.token or file.trigger
+    if not token:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: a textual inversion needs its word: add 'token: WORD'"
+        )
+    _check_token(file, token, family.base.tokenizer)
+    path = weights_path(file, what="textual inversion")
+    key, vectors = _find_vectors(file, read_weights(file, path), path.name)
+    width = family.base.text_encoder.get_input_embeddings().weight.shape[1]
+    if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {key} has shape {tuple(vectors.shape)}, the text encoder "
+            f"of {family.name!r} takes vectors of width {width}: use one made for this base model"
+        )
+    room = family.base.tokenizer.model_max_length - 2  # without the start and the end
+    if len(vectors) > room:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {key} holds {len(vectors)} vectors, the text encoder of "
+            f"{family.name!r} reads {room} tokens: use a shorter one"
+        )
+    norms = [float(row.norm()) for row in vectors]
+    rows = tuple(
+        AuditRow(f"{TABLE}[{token}, {i}]", "copy", n_keys=int(i == 0), expected=n, applied=n)
+        for i, n in enumerate(norms)
+    )
+    plugin = TextualInversionPlugin(file, token, vectors, Audit(rows))
+    return replace(plugin, audit=require_effect(plugin, family, rows, prompt=token))
+
+
+def _find_vectors(file: PluginFile, state: Mapping[str, Tensor], name: str) -> tuple[str, Tensor]:
+    """The key and the tensor [n, width] of the vectors; every other key must be known."""
+    if all(key in state for key in _SDXL):
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {name} holds {' and '.join(_SDXL)}: it is made for SDXL; "
+            "use one made for Stable Diffusion 1.5"
+        )
+    rest = {k: v for k, v in state.items() if not k.startswith(_A1111_OTHER)}
+    if len(rest) != 1:
+        keys = ", ".join(sorted(rest)[:4]) or "none"
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {name} holds {len(rest)} tensors ({keys}), a textual "
+            f"inversion holds one ({_CIVITAI}, {_A1111}.*, or one named by its word)"
+        )
+    key, vectors = next(iter(rest.items()))
+    return key, vectors[None] if vectors.ndim == 1 else vectors
+
+
+def _check_token(file: PluginFile, token: str, tokenizer: Any) -> None:
+    """Raise `UserError` unless the word is printable, has no gap, and means nothing yet."""
+    problem = None
+    if not token.isprintable() or any(c.isspace() for c in token):
+        problem = "has characters that a prompt cannot hold"
+    elif len(token) > _MAX_TOKEN_LENGTH:
+        problem = f"has {len(token)} characters, at most {_MAX_TOKEN_LENGTH} are read"
+    elif _is_word(token, tokenizer):
+        problem = "is a word that the tokenizer knows"
+    elif _names(token, 1)[0] in tokenizer.get_vocab():
+        problem = "is the word of another textual inversion in this stack"
+    if problem is not None:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: the token {token!r} {problem}: choose another word, such "
+            f"as '<{re.sub(r'[^A-Za-z0-9]+', '-', file.plugin_id).strip('-')}>'"
+        )
+
+
+def _is_word(token: str, tokenizer: Any) -> bool:
+    """Whether the tokenizer reads the text as one token of its vocabulary already."""
+    pieces = tokenizer(token, add_special_tokens=False).input_ids
+    return token in tokenizer.get_vocab() or len(pieces) <= 1
+
+
+def _names(token: str, n_vectors: int) -> list[str]:
+    """Names of the vectors' tokens: no prompt holds them by accident."""
+    return [f"<|ti:{token.lower()}:{i}|>" for i in range(n_vectors)]
+
+
+def _table_with(table: Any, rows: list[int], vectors: Tensor) -> nn.Embedding:
+    """A copy of an embedding table with the vectors in the given rows."""
+    old = table.weight
+    weight = old.new_zeros(max(len(old), max(rows) + 1), old.shape[1])
+    weight[: len(old)] = old
+    weight[rows] = vectors.to(device=old.device, dtype=old.dtype)
+    return nn.Embedding.from_pretrained(weight, freeze=True)
+
+
+def _rewriter(token: str, names: list[str], tokenizer: Any) -> Callable[[str], str]:
+    """Replace the word, wherever it stands alone and in any case, by the vectors' tokens."""
+    pattern = re.compile(rf"(?<!\w){re.escape(token)}(?!\w)", re.IGNORECASE)
+    spelled = " ".join(names)
+
+    def rewrite(prompt: str) -> str:
+        rewritten = pattern.sub(lambda _: spelled, prompt)
+        n_tokens = len(tokenizer(rewritten, truncation=False, verbose=False).input_ids)
+        if rewritten != prompt and n_tokens > tokenizer.model_max_length:
+            raise SettingError(
+                f"the prompt {prompt!r} has {n_tokens} tokens with the {len(names)} vectors of "
+                f"{token!r}, the base model reads {tokenizer.model_max_length}: shorten it"
+            )
+        return rewritten
+
+    return rewrite

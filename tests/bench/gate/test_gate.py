@@ -1,0 +1,177 @@
+"""The gate over drawn runs: verdicts, exit codes, refusals, files."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from bench.cli.main import main
+from bench.errors import UserError
+from bench.gate.gate import gate_runs
+from bench.gate.policy import SHIPPED_POLICY, Policy, load_policy
+from tests.bench.gate.gate_runs import POLICY, write_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that tests only read; gate.json is written beside them."""
+    root = tmp_path_factory.mktemp("gate")
+    write_run(root / "baseline")
+    write_run(root / "equal", noise_seed=1, mapper="c" * 64)
+    write_run(root / "worse", noise_seed=2, mapper="d" * 64, losses={"edge-f1": 0.1})
+    write_run(root / "far", noise_seed=3, mapper="d" * 64, losses={"kid": 0.5, "style-rate": 0.4})
+    return root
+
+
+@pytest.fixture(scope="module")
+def policy_file(folder: Path) -> Path:
+    path = folder / "policy.yaml"
+    path.write_text(yaml.safe_dump(POLICY))
+    return path
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, ["gate", *map(str, words)])
+
+
+def policy(**changes: object) -> Policy:
+    return Policy.model_validate({**POLICY, **changes})
+
+
+def by_name(facts: dict) -> dict[str, dict]:
+    return {test["metric"]: test for test in facts["tests"]}
+
+
+def test_an_equal_mapper_passes(folder: Path, policy_file: Path):
+    result = call(folder / "baseline", folder / "equal", "--policy", policy_file, "--json")
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 0, result.output
+    assert facts["verdict"] == "pass" and facts["exit_code"] == 0
+    assert {test["verdict"] for test in facts["tests"]} == {"pass"}
+    assert json.loads((folder / "equal" / "gate.json").read_text()) == facts
+
+
+def test_a_worse_mapper_is_a_regression_and_named(folder: Path, policy_file: Path):
+    result = call(folder / "baseline", folder / "worse", "--policy", policy_file)
+    assert result.exit_code == 1
+    line = next(line for line in result.stdout.splitlines() if line.startswith("net"))
+    assert "edge-f1" in line and "regression" in line and "-0.1" in line and "[-0.1" in line
+    test = by_name(json.loads((folder / "worse" / "gate.json").read_text()))["edge-f1"]
+    assert test["low"] < -0.1 < test["high"] < 0
+    assert test["p_loss"] < 0.01 and test["further_images"] is None
+
+
+def test_a_distance_that_grows_and_a_rate_that_falls_are_regressions(folder: Path):
+    found = by_name(gate_runs(folder / "baseline", folder / "far", policy()).facts)
+    assert found["kid"]["verdict"] == "regression" and found["kid"]["difference"] > 0.3
+    assert found["style-rate"]["verdict"] == "regression"
+    assert found["style-rate"]["difference"] < -0.2
+
+
+def test_pairs_are_counted_once(folder: Path):
+    facts = gate_runs(folder / "baseline", folder / "equal", policy(looks=[1.0])).facts
+    found = by_name(facts)
+    assert found["edge-f1"]["n_prompts"] == 60
+    assert found["edge-f1"]["n_images"] == 60 * 2 * 2
+    assert found["edge-f1"]["spread"] == pytest.approx(0.08 * 2**0.5 / 4**0.5, rel=0.3)
+
+
+def test_too_few_images_are_inconclusive_and_tell_how_many_more(tmp_path: Path):
+    write_run(tmp_path / "a", n_cases=20)
+    write_run(tmp_path / "b", n_cases=20, noise_seed=5, mapper="c" * 64)
+    tight = policy(metrics=[{"name": "edge-f1", "margin": 0.005}], looks=[1.0])
+    gate = gate_runs(tmp_path / "a", tmp_path / "b", tight)
+    (test,) = gate.facts["tests"]
+    assert gate.exit_code == 3 and test["verdict"] == "inconclusive"
+    assert test["further_images"] > 200 and test["further_images"] % 4 == 0
+    assert gate.facts["planned_prompts"] > 500
+
+
+def test_a_missing_image_is_never_a_pass(folder: Path, tmp_path: Path):
+    write_run(tmp_path / "holes", noise_seed=1, mapper="c" * 64, failed=2)
+    gate = gate_runs(folder / "baseline", tmp_path / "holes", policy())
+    test = by_name(gate.facts)["edge-f1"]
+    assert gate.exit_code == 3
+    assert test["verdict"] == "inconclusive"
+    assert "2 of" in test["reason"] and "holds NaN" in test["reason"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"settings": {"steps": 5}}, "settings.steps: baseline 4, candidate 5"),
+        ({"settings": {"guidance_scale": 3.0}}, "settings.guidance_scale"),
+        ({"seeds": (0, 2)}, "seeds: baseline [0, 1], candidate [0, 2]"),
+        ({"device": "cuda"}, "device_kind: baseline cpu, candidate cuda"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    folder: Path, policy_file: Path, tmp_path: Path, change: dict, named: str
+):
+    write_run(tmp_path / "other", mapper="c" * 64, **change)
+    result = call(folder / "baseline", tmp_path / "other", "--policy", policy_file)
+    assert result.exit_code == 2
+    assert named in result.stderr and "Traceback" not in result.output
+    assert not (tmp_path / "other" / "gate.json").exists()
+
+
+def test_other_recipes_are_refused_by_name(folder: Path, tmp_path: Path):
+    store = write_run(tmp_path / "other", mapper="c" * 64)
+    scores = store.scores()
+    mine = scores[scores["metric"] == "edge-f1"].assign(recipe="another resize")
+    store.write_scores("edge-f1", mine)
+    with pytest.raises(UserError, match=r"metrics.edge-f1.recipe.*another resize"):
+        gate_runs(folder / "baseline", tmp_path / "other", policy())
+
+
+def test_a_run_is_not_compared_with_itself(folder: Path):
+    with pytest.raises(UserError, match="given twice"):
+        gate_runs(folder / "baseline", folder / "baseline", policy())
+
+
+def test_a_metric_that_was_not_scored_is_told(folder: Path):
+    asked = policy(metrics=[{"name": "cmmd", "margin": 0.1}])
+    with pytest.raises(UserError, match=r"'cmmd'.*xbench score"):
+        gate_runs(folder / "baseline", folder / "equal", asked)
+
+
+def test_junit_and_markdown_name_plugin_metric_and_interval(
+    folder: Path, policy_file: Path, tmp_path: Path
+):
+    files = tmp_path / "gate.xml", tmp_path / "gate.md"
+    words = ("--policy", policy_file, "--junit", files[0], "--markdown", files[1])
+    assert call(folder / "baseline", folder / "worse", *words).exit_code == 1
+    suite = ElementTree.parse(files[0]).getroot().find("testsuite")
+    assert suite is not None and suite.get("failures") == "1" and suite.get("tests") == "3"
+    failure = suite.find("testcase[@name='edge-f1']/failure")
+    assert failure is not None and "[-0.1" in (failure.get("message") or "")
+    text = files[1].read_text()
+    assert "| net | edge-f1 | regression |" in text and "gate: regression" in text
+
+
+def test_the_shipped_policy_is_valid_and_names_no_frechet_distance():
+    shipped = load_policy(None)
+    assert SHIPPED_POLICY.is_file()
+    assert not [m.name for m in shipped.metrics if "fid" in m.name]
+
+
+@pytest.mark.parametrize("name", ["fid", "pocket-fid", "fid-infinity", "fd-dinov2", "FID"])
+def test_frechet_distances_are_refused_in_policies(tmp_path: Path, name: str):
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump({"schema": 1, "metrics": [{"name": name, "margin": 1}]}))
+    with pytest.raises(UserError, match="Frechet"):
+        load_policy(path)
+
+
+def test_all_mistakes_of_a_policy_come_at_once(tmp_path: Path):
+    path = tmp_path / "policy.yaml"
+    path.write_text("schema: 1\nalfa: 0.1\nlooks: [0.5, 0.4]\nmetrics: [{name: a, margin: -1}]\n")
+    with pytest.raises(UserError) as caught:
+        load_policy(path)
+    told = str(caught.value)
+    assert "unknown key 'alfa'" in told and "alpha" in told
+    assert "looks must rise" in told and "margin" in told
+    assert len(caught.value.problems) == 3

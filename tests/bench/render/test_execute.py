@@ -1,0 +1,155 @@
+"""Executing: every trial gets a row, finished work is kept, nothing is rendered twice."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.plan.conditions import ConditionSet
+from bench.plan.plan import Plan
+from bench.render.execute import Execution, finished_trials
+from bench.store.files import read_image
+from bench.store.image_cache import ImageCache
+from bench.store.run_store import RunStore
+from plugins_manifest.schema.manifest import Manifest
+from tests.bench.conftest import Painter, plan_of
+
+
+def execute(
+    plan: Plan, folder: Path, painter: Painter, *, cache: ImageCache | None = None
+) -> RunStore:
+    store = RunStore(folder)
+    conditions = ConditionSet("pocket", (64, 64), folder=folder)
+    Execution(plan, store, conditions, painter, cache=cache, show_progress=False).run()
+    return store
+
+
+def outcome(store: RunStore) -> pd.DataFrame:
+    return store.results().drop(columns=["seconds", "peak_memory_mib", "origin"])
+
+
+def test_every_trial_gets_a_row_and_a_lossless_image(manifest: Manifest, tmp_path: Path) -> None:
+    plan = plan_of(manifest)
+    store = execute(plan, tmp_path / "run", Painter())
+    results = store.results().set_index("trial_id")
+    assert set(results.index) == {t.trial_id for t in plan.trials}
+    assert set(results["status"]) == {"ok"}
+    for trial in plan.trials:
+        image = read_image(store.folder / results.loc[trial.trial_id, "image"])
+        assert image.shape == (16, 16, 3)
+
+
+def test_failing_method_gives_rows_with_the_reason_and_the_others_go_on(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    plan = plan_of(manifest)
+    results = execute(plan, tmp_path / "run", Painter(bad_method="sdedit")).results()
+    failed = results[results["status"] == "failed"]
+    assert len(failed) == plan.counts()["sdedit"]
+    assert set(failed["error"]) == {"ValueError: too bad"}
+    assert failed["image"].isna().all()
+
+
+def test_renderer_that_breaks_down_fails_its_batch_alone(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    painter = Painter()
+
+    def break_for_lora(stack, cases, variants, settings):
+        rows = painter(stack, cases, variants, settings)
+        if [file.plugin_id for file in stack] == ["lora"]:
+            yield next(rows)
+            raise RuntimeError("out of memory")
+        yield from rows
+
+    plan = plan_of(manifest)
+    results = execute(plan, tmp_path / "run", break_for_lora).results()
+    failed = results[results["status"] == "failed"]["trial_id"]
+    lora = [t.trial_id for t in plan.trials if t.plugin == "lora"]
+    assert set(failed) == set(lora[1:])
+
+
+def test_resumed_run_equals_uninterrupted_run(manifest: Manifest, tmp_path: Path) -> None:
+    plan = plan_of(manifest)
+    whole = execute(plan, tmp_path / "whole", Painter())
+    for n_images in (1, 4, 13, 26):
+        folder = tmp_path / f"cut-{n_images}"
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan, folder, Painter(stop_after=n_images))
+        second = Painter()
+        pd.testing.assert_frame_equal(outcome(execute(plan, folder, second)), outcome(whole))
+        assert second.n_images <= len(plan.trials)
+
+
+def test_cut_off_batch_is_redone_whole_and_finished_ones_are_left_alone(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    plan = plan_of(manifest)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, tmp_path / "run", Painter(stop_after=3 + 5))
+    again = Painter()
+    execute(plan, tmp_path / "run", again)
+    assert [name for name, _, _ in again.calls] == ["lora", "net"]
+    assert all(len(cases) == 3 for _, cases, _ in again.calls)
+
+
+def test_finished_run_renders_nothing(manifest: Manifest, tmp_path: Path) -> None:
+    plan = plan_of(manifest)
+    execute(plan, tmp_path / "run", Painter())
+    again = Painter()
+    execute(plan, tmp_path / "run", again)
+    assert again.calls == []
+
+
+def test_failed_trials_are_tried_again(manifest: Manifest, tmp_path: Path) -> None:
+    plan = plan_of(manifest)
+    store = execute(plan, tmp_path / "run", Painter(bad_method="xadapter"))
+    assert len(finished_trials(store)) == len(plan.trials) - plan.counts()["xadapter"]
+    again = Painter()
+    execute(plan, tmp_path / "run", again)
+    assert again.n_images == plan.counts()["xadapter"]
+    assert set(store.results()["status"]) == {"ok"}
+
+
+def test_image_that_was_deleted_is_made_again(manifest: Manifest, tmp_path: Path) -> None:
+    plan = plan_of(manifest)
+    store = execute(plan, tmp_path / "run", Painter())
+    before = store.image_path(plan.trials[4].trial_id).read_bytes()
+    store.image_path(plan.trials[4].trial_id).unlink()
+    again = Painter()
+    execute(plan, tmp_path / "run", again)
+    assert again.n_images == 1
+    assert store.image_path(plan.trials[4].trial_id).read_bytes() == before
+
+
+def test_new_t0_renders_only_what_is_new(manifest: Manifest, tmp_path: Path) -> None:
+    execute(plan_of(manifest, t0=(0.5,)), tmp_path / "run", Painter())
+    again = Painter()
+    execute(plan_of(manifest, t0=(0.5, 0.9)), tmp_path / "run", again)
+    assert {v.t0 for _, _, variants in again.calls for v in variants} == {0.9}
+
+
+def test_images_of_another_run_come_from_the_cache(
+    manifest: Manifest, tmp_path: Path, own_cache: Path
+) -> None:
+    plan, cache = plan_of(manifest), ImageCache("here")
+    first = execute(plan, tmp_path / "one", Painter(), cache=cache)
+    painter = Painter()
+    second = execute(plan, tmp_path / "two", painter, cache=cache)
+    assert painter.calls == []
+    assert set(second.results()["origin"]) == {"cache"}
+    pd.testing.assert_frame_equal(outcome(first), outcome(second))
+
+
+def test_other_render_context_shares_nothing(manifest: Manifest, tmp_path: Path) -> None:
+    plan = plan_of(manifest)
+    execute(plan, tmp_path / "one", Painter(), cache=ImageCache("float32-cpu"))
+    painter = Painter()
+    execute(plan, tmp_path / "two", painter, cache=ImageCache("float32-cuda"))
+    assert painter.n_images == len(plan.trials)
+
+
+def test_failed_trials_never_enter_the_cache(manifest: Manifest, tmp_path: Path) -> None:
+    plan, cache = plan_of(manifest), ImageCache("here")
+    execute(plan, tmp_path / "one", Painter(bad_method="base"), cache=cache)
+    assert all((cache.get(t.trial_id) is None) == (t.method == "base") for t in plan.trials)

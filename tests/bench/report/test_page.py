@@ -1,0 +1,204 @@
+"""The HTML report and the plots: self-contained, escaped, and not blank."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.analysis.summary import summarise
+from bench.plan.metrics import metrics_asked
+from bench.report.blocks import Paragraph, Strong, Table
+from bench.report.html import to_html
+from bench.report.markdown import to_markdown
+from bench.report.paper import PAPER_FAMILY, TABLE_1, TABLE_2
+from bench.report.plots import page_svg, styles
+from bench.report.write import write_report
+from bench.scoring.score import score_run
+from bench.store.run_store import RunStore
+from metrics.pocket_scorer import PocketEncoder
+from metrics.stats.pareto import pareto_front
+from metrics.styles import StyleToBase
+from metrics.text import PocketClip
+from tests.bench.drawn_run import compatible_run, draw_run, drawn_metrics
+from tests.bench.report.test_report import HOSTILE
+from tests.metrics.pictures import random_scorer, random_sha256
+
+VOID = {"meta", "img", "path", "use", "rect", "line", "circle", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails where tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> RunStore:
+    store = compatible_run(tmp_path_factory.getbasetemp())
+    write_report(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def page(store: RunStore) -> Page:
+    return Page((store.tables_dir / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_loads_nothing_and_runs_nothing(store: RunStore, page: Page):
+    text = (store.tables_dir / "report.html").read_text(encoding="utf-8")
+    assert "://" not in text and "@import" not in text and "<script" not in text
+    assert not {"script", "iframe", "link", "object", "base"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/webp;base64,"))
+    assert not re.findall(r"url\((?!#)", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_picture_has_words_and_every_table_a_header(page: Page):
+    pictures = [a for tag, a in page.tags if tag == "img"]
+    plots = [a for tag, a in page.tags if tag == "figure"]
+    assert len(pictures) == 3 and all(a["alt"] for a in pictures)
+    assert len(plots) >= 8 and all(a["role"] == "img" and a["aria-label"] for a in plots)
+    n_tables = sum(tag == "table" for tag, _ in page.tags)
+    assert sum(tag == "thead" for tag, _ in page.tags) == n_tables >= 6
+    assert any(a.get("name") == "viewport" for tag, a in page.tags if tag == "meta")
+
+
+def test_the_page_says_what_the_markdown_says(store: RunStore, page: Page):
+    assert "plugin has no measurable effect over floor (not incompatible)" in page.text
+    assert "Compatibility" in page.text and "split half" in page.text
+    text = (store.tables_dir / "report.md").read_text(encoding="utf-8")
+    for heading in re.findall(r"^#+ (.*)$", text, re.M):
+        assert heading.replace("\\", "") in page.text
+
+
+@pytest.mark.parametrize("prompt", HOSTILE)
+def test_hostile_text_stays_text_in_the_page(prompt: str):
+    blocks = [Paragraph((prompt, Strong(prompt))), Table((prompt,), ((prompt,),))]
+    page = Page(to_html(blocks, prompt))
+    plain = Page(to_html([Paragraph(("x", Strong("x"))), Table(("x",), (("x",),))], "x"))
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    assert "alert(1)" in page.text or "alert" not in prompt
+    assert "\u202e" not in page.text
+    assert "<" not in to_markdown(blocks, Path()).replace("\\<", "")
+
+
+def test_a_whole_run_with_hostile_prompts_stays_text(tmp_path: Path):
+    store = draw_run(tmp_path / "run", n_cases=3, t0s=(0.5,), prompts=HOSTILE)
+    results = store.results()
+    results.loc[0, ["status", "image", "image_sha256"]] = ["failed", None, None]
+    results.loc[0, "error"] = "</td></table><script>alert(2)</script><img src=x onerror=alert(3)>"
+    store.write_results("all", results.to_dict("records"))
+    score_run(store, drawn_metrics()[:1])
+    write_report(store)
+    page = Page((store.tables_dir / "report.html").read_text(encoding="utf-8"))
+    assert "<script>alert(2)</script>" in page.text
+    assert not any(tag == "script" or "onerror" in attributes for tag, attributes in page.tags)
+
+
+def test_plots_are_not_blank_and_well_formed(store: RunStore):
+    folder = store.tables_dir / "plots"
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == {path.stem for path in folder.glob("*.svg")}
+    canny = {f"{kind}-pocket-canny" for kind in ("t0-function", "t0-gain", "plane")}
+    assert {"scores", "t0-function-pocket-idle", *canny} <= names
+    assert "plane-pocket-idle" not in names  # nothing to keep: it has no place in the plane
+    for name in names:
+        pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB")).reshape(-1, 3)
+        assert pixels.shape[0] > 100_000 and (pixels == 255).all(axis=1).mean() > 0.3
+        assert len(np.unique(pixels, axis=0)) > 50
+        root = ElementTree.fromstring((folder / f"{name}.svg").read_text(encoding="utf-8"))
+        assert root.tag.endswith("svg")
+
+
+def test_an_embedded_plot_takes_the_pages_ink_and_keeps_no_address(store: RunStore):
+    svg = page_svg((store.tables_dir / "plots" / "scores.svg").read_text(encoding="utf-8"))
+    assert svg.startswith("<svg") and "://" not in svg and "currentColor" in svg
+    assert "pocket-canny</text>" in svg
+
+
+def test_methods_differ_in_marker_and_dash_not_only_in_color():
+    looks = styles(["base", "sdedit", "xadapter", "hires", "oracle", "theirs", "another"])
+    assert len({marker for _, marker, _ in looks.values()}) == len(looks)
+    assert looks["sdedit"][2] != looks["xadapter"][2]
+    assert styles(["theirs", "xadapter"])["xadapter"] == looks["xadapter"]
+
+
+def test_the_front_holds_what_nothing_beats():
+    points = [(0.9, 0.2), (0.5, 0.9), (0.4, 0.8), (0.9, 0.1), (0.1, 1.0)]
+    assert pareto_front(points) == [(0.1, 1.0), (0.5, 0.9), (0.9, 0.2)]
+
+
+def paper_run(tmp_path: Path, family: str) -> RunStore:
+    store = draw_run(tmp_path / family, n_cases=6, t0s=(0.5,))
+    names = {"sd15-sdxl": ("clip-score", "style-clip-i-paper")}
+    clip, style = names.get(family, ("pocket-clip", "pocket-style-paper"))
+    own = StyleToBase(PocketEncoder(random_scorer, random_sha256), style)
+    text = PocketClip(random_scorer, random_sha256, name=clip)
+    score_run(store, [*drawn_metrics()[:2], text, own])
+    data = store.manifest().as_data() | {"family": family, "mode": "paper"}
+    store.write_manifest(data)
+    summarise(store)
+    write_report(store)
+    return store
+
+
+def test_the_papers_figures_stand_beside_ours_for_its_own_pair_of_models_only(tmp_path: Path):
+    told = {}
+    for family in ("pocket", PAPER_FAMILY):
+        store = paper_run(tmp_path, family)
+        told[family] = Page((store.tables_dir / "report.html").read_text(encoding="utf-8")).text
+        assert "style similarity" in told[family]
+    for figure in {row[1] for row in (*TABLE_1, *TABLE_2)}:
+        assert figure in told[PAPER_FAMILY] and figure not in told["pocket"]
+    assert "the paper (arXiv 2312.02238v3)" in told[PAPER_FAMILY]
+
+
+def test_the_papers_style_has_no_value_for_the_base_row(tmp_path: Path):
+    store = paper_run(tmp_path, "pocket")
+    text = (store.tables_dir / "report.md").read_text(encoding="utf-8")
+    part = text.split("table 2)")[1].split("\n## ")[0]
+    base = next(line for line in part.splitlines() if "| base |" in line)
+    assert base.split("|")[6].strip() == "-"
+    assert "self-reference: this is the base image" in text
+
+
+def test_paper_mode_asks_for_the_papers_metrics(store: RunStore):
+    manifest = store.manifest()
+    assert metrics_asked(manifest) == ("edge-f1",)
+    asked = metrics_asked(manifest, "paper")
+    assert asked == ("edge-f1", "pocket-fid", "pocket-clip", "pocket-style-paper", "edge-iou")
+    changed = manifest.model_copy(update={"mode": "paper"})
+    assert metrics_asked(changed) == asked
+    assert "mode" not in manifest.as_data() and changed.as_data()["mode"] == "paper"
+    write_report(store, mode="paper")
+    text = (store.tables_dir / "report.md").read_text(encoding="utf-8")
+    assert "## The paper's protocol" in text
+    write_report(store)

@@ -1,0 +1,138 @@
+"""The run directory: whole files or none, one writer, clear words for what is broken."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from bench.errors import UserError, disk_error
+from bench.store import schema
+from bench.store.files import TEMPORARY, png_bytes, read_image, write_bytes, write_table
+from bench.store.run_store import RunStore
+from plugins_manifest.cases.cases import Case
+
+ROOT = Path(__file__).parents[3]
+ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
+
+
+def test_images_come_back_pixel_by_pixel(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 24, 3), dtype=np.uint8)
+    store = RunStore(tmp_path)
+    relative, sha256 = store.write_image_file("abcd", png_bytes(image))
+    assert relative == "images/ab/abcd.png"
+    assert len(sha256) == 64
+    assert (read_image(tmp_path / relative) == image).all()
+
+
+def test_newest_part_of_a_trial_wins(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_results("one", [{**ROW, "status": "failed"}, {**ROW, "trial_id": "bb"}])
+    store.write_results("two", [ROW])
+    assert dict(store.results()[["trial_id", "status"]].to_numpy()) == {"aa": "ok", "bb": "ok"}
+    store.write_results("one", [{**ROW, "trial_id": "cc"}])
+    assert set(store.results()["trial_id"]) == {"aa", "bb", "cc"}
+
+
+def test_scores_of_an_older_version_are_read_with_nulls_for_newer_columns(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    older = pa.schema([f for f in schema.SCORES if f.name not in ("n", "leave_one_out", "inputs")])
+    row = {"metric": "kid", "level": "group", "value": 0.5}
+    write_table(tmp_path / "scores" / "kid.parquet", pd.DataFrame([row]), older)
+    store.write_scores("fid", pd.DataFrame([{**row, "metric": "fid", "n": 3, "inputs": "abc"}]))
+    found = store.scores()
+    assert found.columns.tolist() == schema.SCORES.names
+    assert found.set_index("metric").loc["kid", "value"] == 0.5
+    assert found.set_index("metric").loc["kid", ["n", "leave_one_out", "inputs"]].isna().all()
+    assert found.set_index("metric").loc["fid", "inputs"] == "abc"
+
+
+def test_missing_numbers_are_null(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_results("one", [ROW])
+    assert store.results()["peak_memory_mib"].isna().all()
+    assert pd.read_parquet(tmp_path / "results" / "one.parquet")["error"].isna().all()
+
+
+def test_cases_come_back_as_they_were(tmp_path: Path) -> None:
+    cases = [Case("a", "red", scene=(1, 2)), Case("b", "blue", "ugly", image_path="x.png")]
+    store = RunStore(tmp_path)
+    store.write_cases(cases)
+    assert list(store.cases().values()) == cases
+
+
+def test_second_writer_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None:
+    with RunStore(tmp_path).lock():
+        code = "from bench.store.run_store import RunStore\n"
+        code += f"with RunStore({str(tmp_path)!r}).lock(): pass"
+        other = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert "another run is writing" in other.stderr
+    with RunStore(tmp_path).lock():
+        pass
+
+
+def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / f"{TEMPORARY}1-x.png").write_bytes(b"half")
+    with RunStore(tmp_path).lock():
+        assert not list((tmp_path / "images").iterdir())
+
+
+def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("words")
+    with pytest.raises(UserError, match=r"no run directory.*thesis\.tex.*another --out"):
+        RunStore(tmp_path).exists()
+    with pytest.raises(UserError, match="is a file"):
+        RunStore(tmp_path / "thesis.tex").exists()
+
+
+def test_damaged_files_are_named_with_the_fix(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_run_facts({})
+    (tmp_path / "run.json").write_text('{"format": ')
+    with pytest.raises(UserError, match=r"run\.json is damaged.*delete"):
+        store.run_facts()
+    (tmp_path / "run.json").write_text('{"format": 99}')
+    with pytest.raises(UserError, match="format 99"):
+        store.run_facts()
+    store.write_results("one", [ROW])
+    part = tmp_path / "results" / "one.parquet"
+    part.write_bytes(part.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"one\.parquet is damaged.*delete it"):
+        store.results()
+
+
+def test_full_disk_is_one_clear_message_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    code = (
+        "import resource, pathlib, sys\n"
+        "from bench.store.files import write_bytes\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"write_bytes(pathlib.Path({str(path)!r}), b'x' * 5000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "no room left to write" in done.stderr
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_folder_that_cannot_be_written_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"choose another"):
+        write_bytes(tmp_path / "file" / "inner", b"x")
+    denied = disk_error(PermissionError(errno.EACCES, "Permission denied"), tmp_path / "x")
+    assert "cannot be written (Permission denied): change its rights" in str(denied)
+    if os.geteuid() != 0:
+        (tmp_path / "closed").mkdir(mode=0o500)
+        with pytest.raises(UserError, match="cannot be written"):
+            write_bytes(tmp_path / "closed" / "inner", b"x")

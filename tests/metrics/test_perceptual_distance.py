@@ -1,0 +1,103 @@
+import warnings
+
+import lpips
+import numpy as np
+import pytest
+import torch
+
+from metrics.condition.tile import PSNR_LIMIT, TileLpips, TilePsnr, low_pass_psnr
+from metrics.perceptual_distance import ALEX, Lpips, LpipsDiversity, between
+from tests.metrics.pictures import GivenReferences, NoReferences, image_of
+from tests.metrics.random_weights import on_random_weights, with_random_weights
+
+
+def picture(seed: int, size: int = 64) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def alex():
+    return with_random_weights(ALEX)
+
+
+def test_distances_are_the_lpips_packages_own(alex):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    features = torch.load(alex.weights.path(), weights_only=True)["state_dict"]
+    own = theirs.net.state_dict()
+    theirs.net.load_state_dict({k: features[f"features.{k.partition('.')[2]}"] for k in own})
+    a, b = picture(0), picture(1)
+    tensors = (torch.from_numpy(p.transpose(2, 0, 1)[None].copy()).float() / 255 for p in (a, b))
+    with torch.inference_mode():
+        expected = float(theirs(*tensors, normalize=True))
+    assert expected > 0
+    assert between(a, b, alex) == pytest.approx(expected, rel=1e-5)
+
+
+def test_known_pictures_have_known_distances(alex):
+    a = picture(0)
+    assert between(a, a, alex) == 0
+    assert between(a, 255 - a, alex) > between(a, (a // 2) * 2, alex) > 0
+    assert between(a, picture(1), alex) == pytest.approx(between(picture(1), a, alex))
+
+
+def test_a_larger_picture_is_shrunk_to_the_smaller_ones_size(alex):
+    a = picture(0, 64)
+    large = np.kron(a, np.ones((2, 2, 1), np.uint8))
+    assert between(large, a, alex) < between(picture(1), a, alex) / 3
+
+
+def test_the_base_image_is_not_compared_with_itself(alex):
+    metric, base = on_random_weights(Lpips()), image_of(0, picture=picture(0), method="base")
+    image = image_of(0, picture=picture(1))
+    found = metric.score([image, base], GivenReferences(base=base))
+    assert found[0].value == pytest.approx(between(picture(1), picture(0), alex))
+    assert found[1].value is None and "self-reference" in (found[1].reason or "")
+    assert metric.score([image], NoReferences())[0].value is None
+
+
+def test_diversity_is_the_mean_over_pairs_of_seeds_of_a_case(alex):
+    metric = on_random_weights(LpipsDiversity())
+    images = [
+        image_of(case, picture=picture(10 * case + seed), seed=seed, prompt=f"prompt {case}")
+        for case in range(2)
+        for seed in range(3)
+    ]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    by_case = [
+        np.mean([between(picture(10 * c + i), picture(10 * c + j), alex) for i, j in pairs])
+        for c in range(2)
+    ]
+    found = metric.score(images, NoReferences())
+    assert found.value == pytest.approx(np.mean(by_case))
+    assert found.leave_one_out == {
+        "prompt 0": pytest.approx(by_case[1]),
+        "prompt 1": pytest.approx(by_case[0]),
+    }
+    assert metric.score(images[::-1], NoReferences()).value == found.value
+    same = [image_of(0, picture=picture(0), seed=seed) for seed in range(2)]
+    assert metric.score(same, NoReferences()).value == 0
+    assert metric.score(images[:1], NoReferences()).value is None
+
+
+def test_a_tile_condition_is_compared_with_the_image(alex):
+    condition = picture(0)
+    images = [
+        image_of(i, picture=p, condition=condition, detector="tile")
+        for i, p in enumerate((condition, picture(1)))
+    ]
+    near, far = on_random_weights(TileLpips()).score(images, NoReferences())
+    assert near.value == 0 and far.value == pytest.approx(between(picture(1), condition, alex))
+    same, other = (score.value for score in TilePsnr().score(images, NoReferences()))
+    assert same == PSNR_LIMIT and other is not None and other < 30
+    assert not TilePsnr().applies_to(image_of(0, condition=condition, detector="canny"))
+
+
+def test_new_fine_detail_costs_nothing_after_the_low_pass():
+    smooth = np.kron(picture(3, 8), np.ones((8, 8, 1), np.uint8)) // 2 + 60
+    checker = np.indices((64, 64)).sum(axis=0)[..., None] % 2
+    detailed = (smooth.astype(int) + 20 * (2 * checker - 1)).astype(np.uint8)
+    brighter = smooth + 20
+    assert low_pass_psnr(detailed, smooth) > low_pass_psnr(brighter, smooth) + 15
+    assert low_pass_psnr(255 - smooth, smooth) < 20

@@ -1,0 +1,61 @@
+"""What a manifest's source names."""
+
+import pytest
+
+from plugins_manifest.errors import UserError
+from plugins_manifest.schema.air import Air
+from plugins_manifest.schema.references import HubReference, WebFile, is_network, parse_reference
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("source", "meant"),
+    [
+        (f"hf://a/b@{COMMIT}/x/y.safetensors", HubReference("a/b", COMMIT, "x/y.safetensors")),
+        (f"hf://a/b@{COMMIT}/x/", HubReference("a/b", COMMIT, "x/")),
+        (f"hf://a/b.c@{COMMIT}", HubReference("a/b.c", COMMIT, "")),
+        ("hf://a/b@main/x", HubReference("a/b", "main", "x")),
+        ("hf://a/b/x", HubReference("a/b", None, "x")),
+        (f"urn:air:sd1:controlnet:huggingface:a/b@{COMMIT}", HubReference("a/b", COMMIT, "")),
+        ("https://host.test/x?download=1", WebFile("https://host.test/x?download=1")),
+        ("urn:air:sd1:lora:civitai:1@2", Air("civitai", "1", "sd1", "lora", "2")),
+        ("pocket:lora-x", None),
+        ("folder/file.safetensors", None),
+    ],
+)
+def test_sources_are_told_apart(source: str, meant: object) -> None:
+    assert parse_reference(source) == meant
+    assert is_network(source) == (meant is not None)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("http://host.test/x", "not encrypted"),
+        ("hf://a", "no place on the Hub"),
+        ("hf://a/b@c d/x", "no place on the Hub"),
+        ("hf://a/b/../c", "no place on the Hub"),
+        ("hf://a/b//c", "no place on the Hub"),
+        ("hf://a/b/x\\..\\y", "no place on the Hub"),
+        ("urn:air:sd1:lora:civitai:1", "floats"),
+        ("urn:air:sd1:lora:somewhere:1@2", "use civitai or huggingface"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(source: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_reference(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://civitai.com/api/download/models/1?token=abc123",
+        "https://s.r2.cloudflarestorage.com/x?X-Amz-Signature=abc123&X-Amz-Expires=5",
+        "https://user:abc123@host.test/x",
+    ],
+)
+def test_secrets_in_a_manifest_are_refused_without_repeating_them(source: str) -> None:
+    with pytest.raises(UserError, match="holds a secret") as caught:
+        parse_reference(source)
+    assert "abc123" not in str(caught.value)
