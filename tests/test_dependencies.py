@@ -85,6 +85,6 @@ def test_a_change_and_a_week_are_tested() -> None:
 
 def test_the_script_for_lowest_versions_runs_tests_that_exist() -> None:
     subprocess.run(["bash", "-n", LOWEST], check=True)
-    named = re.findall(r"\btests/[\w/]+\.py", LOWEST.read_text())
+    named = re.findall(r"\btests/[\w/]+(?:\.py)?", LOWEST.read_text())
     assert len(named) > 10
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pocket.weights import part_path
-from runners import families, ip_adapter_plugin
 from runners.base import PluginFile
-from runners.families import load_from_folders
-from runners.ip_adapter_plugin import load_ip_adapter
+from runners.families import family as families
+from runners.families.family import load_from_folders
+from runners.plugins import ip_adapter
+from runners.plugins.ip_adapter import load_ip_adapter
 from tests.runners.kinds import save_ip_adapter
 
 NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -38,7 +39,7 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
         return place(model, device=device, dtype=dtype)
 
     monkeypatch.setattr(families, "place", noted)
-    monkeypatch.setattr(ip_adapter_plugin, "place", noted)
+    monkeypatch.setattr(ip_adapter, "place", noted)
     return seen
 
 
