@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bench.errors import UserError, unknown_name
 from plugins_manifest.schema.manifest import KnownNames
 from plugins_manifest.schema.references import NETWORK_SCHEMES
+from plugins_manifest.schema.words import FINISHED_CONDITIONS, DetectorName
 from runners.base import SAMPLERS, Method
 
 Group = Literal["methods", "metrics", "families", "sources"]
-DETECTORS = ("canny", "mask", "tile")  # that need no weights
-# made where their networks' weights are (metrics/condition/detectors.py); else the images come
-# with the cases
-_BY_NETWORK = ("depth", "hed", "lineart", "openpose", "seg", "softedge")
-# of these the finished images always come with the cases
-_FINISHED_ONLY = (
-    "color face inpaint keypose lineart-anime mlsd normal normalbae qrcode scribble shuffle sketch "
-    "zoedepth"
-)
 # in a list of metrics: those that ask whether the plugins' conditions are found again
 CONDITION_METRICS = "condition"
-CONDITIONS = (*DETECTORS, *_BY_NETWORK, *_FINISHED_ONLY.split())
+CONDITIONS = (*get_args(DetectorName), *FINISHED_CONDITIONS)
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",

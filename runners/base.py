@@ -15,19 +15,16 @@ import numpy as np
 
 from plugins_manifest.schema.casts import PluginArrangement
 from plugins_manifest.schema.stacks import Stages
+from plugins_manifest.schema.words import DTypeName, LoraSemantics, PresetName, Side, Stage1Mode
 
 if TYPE_CHECKING:
     from plugins_manifest.schema.manifest import Settings
     from runners.families.family import Family
     from runners.session import GroupSession
 
-DTypeName = Literal["float32", "float16", "bfloat16"]
 PassName = Literal[
     "stage1", "stage1_picture", "bridge", "enlarged", "base_text", "stage2_text", "upgraded_text"
 ]
-Side = Literal["base", "upgraded"]
-LoraSemantics = Literal["standard", "xadapter-official"]
-Stage1Mode = Literal["full", "truncated"]
 
 SAMPLERS: dict[str, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -37,7 +34,7 @@ SAMPLERS: dict[str, str] = {
 }
 METHODS_GROUP = "xbench.methods"
 # how a LoRA without semantics of its own is read
-PRESET_SEMANTICS: dict[str, LoraSemantics] = {
+PRESET_SEMANTICS: dict[PresetName, LoraSemantics] = {
     "sound": "standard",
     "released": "xadapter-official",
 }
@@ -89,7 +86,7 @@ class RenderSettings:
     guidance_scale: float
     sampler: str = "dpm++"
     dtype: DTypeName = "float32"
-    preset: Literal["sound", "released"] = "sound"
+    preset: PresetName = "sound"
     stage1_mode: Stage1Mode = "full"
 
 

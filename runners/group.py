@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from plugins_manifest.schema.stacks import Stages
+from plugins_manifest.schema.words import Side
 from runners.base import (
     METHODS_GROUP,
     PRESET_SEMANTICS,
@@ -20,7 +21,6 @@ from runners.base import (
     RenderCase,
     Rendered,
     RenderSettings,
-    Side,
     Stack,
     Variant,
     stack_of,

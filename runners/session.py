@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
+from plugins_manifest.schema.words import Side
+from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings
 from runners.families.family import Family
 from runners.passes import SharedWork, pass_key
 from runners.plugins.attach_inputs import with_attachment

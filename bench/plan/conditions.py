@@ -17,12 +17,11 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import UserError, shown_path, unknown_name
-from bench.registry import DETECTORS
 from bench.store.files import png_bytes, read_image, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS, ImageCache
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
-from runners.base import Side
+from plugins_manifest.schema.words import WEIGHTLESS_DETECTORS, Side
 
 Detector = Callable[[np.ndarray], np.ndarray]
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -54,7 +53,7 @@ def find_detector(name: str, *, family: str) -> Detector:
 
 def uses_network(condition: str) -> bool:
     """Whether a detector with weights makes this condition, which takes its time."""
-    return condition not in DETECTORS
+    return condition not in WEIGHTLESS_DETECTORS
 
 
 def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
@@ -68,7 +67,7 @@ def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
 
 def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
-    if condition in DETECTORS:
+    if condition in WEIGHTLESS_DETECTORS:
         return None
     from metrics.condition import detectors
 

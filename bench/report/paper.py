@@ -14,10 +14,10 @@ from bench.report.sheets import heading_of
 from bench.report.text import by_arm, with_interval
 from bench.store.rows import Row, grouped
 from plugins_manifest.schema.manifest import Manifest
+from plugins_manifest.schema.words import CONDITION_KINDS
 
 PAPER_FAMILY = "sd15-sdxl"
 _SOURCE = "the paper (arXiv 2312.02238v3)"
-_CONDITION_KINDS = ("controlnet", "t2i_adapter")
 _STYLE_KINDS = ("lora", "lycoris", "textual_inversion")
 # method, FID, CLIP score, condition reconstruction / style similarity
 TABLE_1 = (
@@ -41,7 +41,7 @@ def paper_part(manifest: Manifest, summary: Sequence[Row]) -> Iterator[Block]:
         "similarity the cosine to the base image of the same prompt and seed (none for the base "
         "row: it would be compared with itself). The paper gives no formula for the condition."
     )
-    conditions = _of_kinds(summary, _CONDITION_KINDS)
+    conditions = _of_kinds(summary, CONDITION_KINDS)
     styles = _of_kinds(summary, _STYLE_KINDS)
     known = manifest.family == PAPER_FAMILY
     if conditions:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,9 +18,6 @@ from metrics.encoders import Network
 from metrics.weights import catalog
 from pocket import conditions
 
-DetectorName = Literal[
-    "canny", "mask", "hed", "softedge", "lineart", "depth", "seg", "openpose", "tile"
-]
 PHOTO_CANNY_THRESHOLDS = (100, 200)
 
 

@@ -6,7 +6,8 @@ The mapper itself is taken away by adapter scale 0, which leaves SDEdit bit by b
 from __future__ import annotations
 
 from plugins_manifest.schema.casts import PluginArrangement
-from runners.base import PassName, Stage1Mode
+from plugins_manifest.schema.words import Stage1Mode
+from runners.base import PassName
 from runners.methods.x_adapter import XAdapterMethod
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant
+from plugins_manifest.schema.words import Side
+from runners.base import PassName, Variant
 
 if TYPE_CHECKING:
     from runners.session import GroupSession

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant, stage1_mode_of
+from plugins_manifest.schema.words import Side
+from runners.base import PassName, Variant, stage1_mode_of
 
 if TYPE_CHECKING:
     from runners.session import GroupSession
