@@ -9,7 +9,6 @@ from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.words import CONDITION_KINDS
 from runners.base import (
     SAMPLERS,
-    Method,
     PluginFile,
     RenderCase,
     RenderSettings,
@@ -18,6 +17,7 @@ from runners.base import (
     stack_of,
 )
 from runners.families.family import Family
+from runners.protocols import Method
 from xadapter.vae import pixels_per_latent
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from runners.base import Method, PassName, Variant
+from runners.base import PassName
 
 SHARED_ERRORS = (RuntimeError, ValueError, MemoryError)
 
@@ -42,10 +42,10 @@ class SharedWork:
     A pass that failed fails again for each of its users, without being run again.
     """
 
-    def __init__(self, uses: Iterable[tuple[Method, Variant]], device: str) -> None:
+    def __init__(self, readers: Iterable[frozenset[PassKey]], device: str) -> None:
         self._n_users: Counter[PassKey] = Counter()
-        for method, variant in uses:
-            self._n_users.update(keys_of(method, variant))
+        for keys in readers:
+            self._n_users.update(keys)
         self._device = device
         self._outcomes: dict[PassKey, _Outcome] = {}
         self._declared: frozenset[PassKey] = frozenset()
@@ -77,9 +77,12 @@ class SharedWork:
         self._shared_s = nested_before_s + elapsed_s
         return _Outcome(value, error, elapsed_s - nested_s)
 
-    def timed(self, method: Method, variant: Variant, work: Callable[[], Any]) -> _Outcome:
-        """Do one variant's work; its seconds are its own plus its share of every shared pass."""
-        self._declared = keys_of(method, variant)
+    def timed(self, declared: frozenset[PassKey], work: Callable[[], Any]) -> _Outcome:
+        """Do the work of one reader of passes.
+
+        Its seconds are its own, plus its share of every pass that it declared.
+        """
+        self._declared = declared
         shared_before_s, start_s = self._shared_s, self._now()
         value, error = None, None
         try:
@@ -103,9 +106,3 @@ class SharedWork:
         if self._device.startswith("cuda"):
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-def keys_of(method: Method, variant: Variant) -> frozenset[PassKey]:
-    """The passes that a variant reads."""
-    scale = variant.plugin_scale if method.uses_plugin else None
-    return frozenset(pass_key(name, scale) for name in method.shares)

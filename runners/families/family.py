@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLP
 from torch import nn
 
 from plugins_manifest.errors import UserError
-from runners.families.registry import find_family
+from plugins_manifest.text import first_line
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
@@ -48,16 +48,6 @@ class Family:
     mapper: Mapper | None
     device: str
     dtype: str
-
-
-def load_family(
-    name: str, *, device: str = "cpu", dtype: str = "float32", adapter: Path | None = None
-) -> Family:
-    """Load a family by name; `adapter` replaces its mapper (a folder, .safetensors or .bin).
-
-    Raises `UserError` for unknown names, missing files, and a mapper that does not fit.
-    """
-    return find_family(name).load(device=device, dtype=dtype, adapter=adapter)
 
 
 def load_from_folders(
@@ -173,7 +163,7 @@ def _pipeline_from(folder: Path, dtype: torch.dtype, *, side: str, vae: Any = No
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the {side} model in {folder.name} cannot be loaded ({_first_line(error)}): fetch it "
+            f"the {side} model in {folder.name} cannot be loaded ({first_line(error)}): fetch it "
             "again"
         ) from error
 
@@ -185,12 +175,8 @@ def _vae_from(folder: Path, dtype: torch.dtype) -> Any:
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the VAE in {folder.name} cannot be loaded ({_first_line(error)}): fetch it again"
+            f"the VAE in {folder.name} cannot be loaded ({first_line(error)}): fetch it again"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _mapper_from(path: Path | None) -> Mapper | None:
