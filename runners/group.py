@@ -189,13 +189,13 @@ def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iter
     if outcome.error is not None:
         _LOG.warning("variant %s failed", variant, exc_info=outcome.error)
         _free_device(group.family.device)
-    effective_t0 = _effective_t0(session, variant.t0)
+    images, effective_t0 = outcome.value, _effective_t0(session, variant.t0)
     for index in range(len(group.cases)):
         reason = _reason(outcome.error, index in session.non_finite)
         yield Rendered(
             variant=variant,
             index=index,
-            image=outcome.value[index] if reason is None else None,
+            image=images[index] if reason is None and images is not None else None,
             seconds=outcome.seconds / len(group.cases),
             peak_memory_mib=group.memory.peak_mib,
             effective_t0=effective_t0,
