@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.registry import method_style
 from bench.scoring.score import read_scores
 from bench.store import schema
 from bench.store.rows import Row, grouped, records
@@ -28,10 +29,6 @@ from metrics.stats.intervals import (
     sign_flip_p,
 )
 
-METHOD_ORDER = (
-    *("base", "hires", "sdedit", "xadapter"),
-    *("xadapter-truncated", "xadapter-unplugged", "xadapter-swapped", "oracle", "floor"),
-)
 Cost = tuple[float | None, float | None]  # mean seconds an image, largest peak memory in MiB
 _PairKey = tuple[str, int]
 
@@ -147,10 +144,8 @@ def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFram
 
 def arm_order(arm: Arm) -> tuple[Any, ...]:
     """Sort key of the reading order."""
-    known = arm.method in METHOD_ORDER
-    place = METHOD_ORDER.index(arm.method) if known else len(METHOD_ORDER) - 1.5
     knobs = [-1.0 if k is None else k for k in (arm.t0, arm.plugin_scale, arm.adapter_scale)]
-    return (arm.plugin, place, arm.method, *knobs)
+    return (arm.plugin, method_style(arm.method).order, arm.method, *knobs)
 
 
 def arm_of(row: Row) -> Arm:

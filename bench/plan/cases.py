@@ -18,7 +18,8 @@ from plugins_manifest.schema.manifest import (
     PocketCases,
 )
 from plugins_manifest.schema.stacks import PluginSet, plugin_sets
-from runners.base import arrangement_of
+from runners.families.registry import family_traits
+from runners.protocols import arrangement_of
 
 
 def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
@@ -106,7 +107,7 @@ def prompts_of(plugin_set: PluginSet | None, case: Case, *, family: str) -> Prom
     """The prompts of a case; without a lineup those of the upgraded model alone."""
     if plugin_set is None:
         return Prompts(case.prompt, case.prompt, case.negative_prompt)
-    separator = " " if family == "pocket" else ", "
+    separator = family_traits(family).prompt_separator
     base, upgraded = plugin_set.prompts_of(case.prompt, separator=separator)
     return Prompts(
         base,

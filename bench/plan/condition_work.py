@@ -11,7 +11,7 @@ from bench.plan.conditions import ConditionSet, uses_network
 from bench.plan.selection import Selection
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import Side
+from plugins_manifest.schema.words import Side
 
 
 def make_slow_conditions(

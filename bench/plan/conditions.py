@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import UserError, shown_path, unknown_name
-from bench.registry import DETECTORS
 from bench.store.files import png_bytes, read_image, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS, ImageCache
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
-from runners.base import Side
+from plugins_manifest.schema.words import WEIGHTLESS_DETECTORS, Side
+from runners.families.registry import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -30,7 +30,7 @@ _INDEX = "conditions/index.json"
 
 
 def find_detector(name: str, *, family: str) -> Detector:
-    """A detector by name; the pocket family's are those its ControlNets were trained with.
+    """Return a detector by name, the family's own where it declares one.
 
     Raises `UserError` for an unknown one, and for one whose weights are missing.
     """
@@ -54,7 +54,7 @@ def find_detector(name: str, *, family: str) -> Detector:
 
 def uses_network(condition: str) -> bool:
     """Whether a detector with weights makes this condition, which takes its time."""
-    return condition not in DETECTORS
+    return condition not in WEIGHTLESS_DETECTORS
 
 
 def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
@@ -68,7 +68,7 @@ def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
 
 def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
-    if condition in DETECTORS:
+    if condition in WEIGHTLESS_DETECTORS:
         return None
     from metrics.condition import detectors
 
@@ -160,8 +160,8 @@ class ConditionSet:
             return cover(read_image(Path(finished)), size_px)
         if (why := why_not_made(detector)) is not None:
             raise UserError(needs_finished(repr(case.case_id), detector, why))
-        if self.family == "pocket" and side == "upgraded":
-            return _enlarged(self.image(case, detector), size_px)  # as its plugins were trained
+        if side == "upgraded" and family_traits(self.family).enlarges_conditions:
+            return _enlarged(self.image(case, detector), size_px)
         return self._detected(detector, source_picture(case, size_px), is_photo=case.scene is None)
 
     def _detected(self, detector: str, picture: np.ndarray, *, is_photo: bool) -> np.ndarray:

@@ -7,36 +7,17 @@ prompt and seed, which has no value for the base row itself. Loads no torch.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 from plugins_manifest.schema.manifest import Manifest, Mode
+from runners.families.registry import family_traits
 
-__all__ = ["Mode", "PaperMetrics", "metrics_asked", "paper_metrics"]
-
-
-@dataclass(frozen=True)
-class PaperMetrics:
-    """The metrics that stand for the columns of the paper's tables 1 and 2.
-
-    Without a formula in the paper, edge IoU stands for the reconstruction of canny edges (ours).
-    """
-
-    fid: str = "fid"
-    clip: str = "clip-score"
-    style: str = "style-clip-i-paper"
-    edges: str = "edge-iou"
-
-
-def paper_metrics(family: str) -> PaperMetrics:
-    """The metrics of a family; pocket has its own networks."""
-    if family == "pocket":
-        return PaperMetrics("pocket-fid", "pocket-clip", "pocket-style-paper")
-    return PaperMetrics()
+__all__ = ["Mode", "metrics_asked"]
 
 
 def metrics_asked(manifest: Manifest, mode: Mode | None = None) -> tuple[str, ...]:
     """The manifest's metrics, and in paper mode those of the paper that it does not name."""
     names = manifest.metrics
     if (mode or manifest.mode) == "paper":
-        names = (*names, *astuple(paper_metrics(manifest.family)))
+        names = (*names, *astuple(family_traits(manifest.family).paper_metrics))
     return tuple(dict.fromkeys(names))

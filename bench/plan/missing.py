@@ -24,14 +24,13 @@ from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.schema.stacks import plugin_sets
-from runners.base import FamilySource, PluginFile
-from runners.families.registry import family_fingerprint
+from runners.base import PluginFile
+from runners.families.registry import family_fingerprint, find_family
 
 # float32 tensors of the published architectures, in MB; of other kinds the sizes differ too much
 _TYPICAL_MB = {"controlnet": 1445, "t2i_adapter": 309}
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
 _NOT_PINNED = "known once locked"
-_MAPPER_MB = 900
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _of_weights(name: str, why: str) -> MissingItem:
 
 
 def _of_family(manifest: Manifest, selection: Selection) -> Iterator[MissingItem]:
-    family: FamilySource = load_entry("families", manifest.family)
+    family = find_family(manifest.family)
     for part in getattr(family, "sources", lambda adapter: ())(selection.adapter):
         if not part.is_here:
             what = f"{part.what} {part.source}"
@@ -167,4 +166,4 @@ def _of_family(manifest: Manifest, selection: Selection) -> Iterator[MissingItem
     methods = [spec.name for spec in manifest.methods if spec.name in installed("methods")]
     needing = [name for name in methods if find_method(name).uses_adapter]
     if needing and (problem := family.mapper_problem(selection.adapter)) is not None:
-        yield MissingItem(f"mapper for {', '.join(needing)}", problem.how, _MAPPER_MB)
+        yield MissingItem(f"mapper for {', '.join(needing)}", problem.how, problem.megabytes)

@@ -25,8 +25,9 @@ from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
 from plugins_manifest.schema.manifest import Manifest, MethodSpec
 from plugins_manifest.schema.stacks import PluginSet
-from runners.base import Method, PluginFile, Stack, Variant, arrangement_of, stage1_mode_of
+from runners.base import PluginFile, Stack, Variant
 from runners.families.registry import family_fingerprint
+from runners.protocols import Method, arrangement_of, stage1_mode_of
 
 BATCH_SIZE = 12
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -16,19 +14,20 @@ from bench.plan.fetching import label_of
 from bench.plan.plugin_files import NotFetchedError, resolve_plugin
 from bench.plan.preflight_pictures import Missing, picture_problems, shown_names
 from bench.plan.selection import Selection
-from bench.registry import find_method, installed, load_entry
+from bench.registry import find_method, installed
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.formats.header import read_header
 from plugins_manifest.schema.casts import KEY_OF_CAST, arrange_sets
 from plugins_manifest.schema.manifest import Manifest
 from plugins_manifest.schema.stacks import PluginInSet, plugin_sets
-from runners.base import FamilySource, PluginFile, arrangement_of
+from runners.base import PluginFile
+from runners.families.registry import family_traits, find_family
+from runners.families.traits import Channels
+from runners.protocols import arrangement_of
 from xadapter.errors import MapperFileError
 from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
 
-CLIP_TOKENS = 75  # of 77: start and end take one each
-_CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
 N_SHOWN = 5
 
 
@@ -138,7 +137,7 @@ def _check_cases(manifest: Manifest, selection: Selection) -> Iterator[str]:
 
 
 def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator[str]:
-    check = pocket_prompt_problem if manifest.family == "pocket" else clip_prompt_problem
+    check = family_traits(manifest.family).prompt_problem
     prompts = dict.fromkeys(
         prompt
         for plugin_set in rendered_lineups(manifest)
@@ -154,46 +153,19 @@ def _check_prompts(manifest: Manifest, cases: dict[str, list[Case]]) -> Iterator
         yield f"{len(problems) - N_SHOWN} more prompts have such problems"
 
 
-def pocket_prompt_problem(prompt: str) -> str | None:
-    """What is wrong with a prompt for the pocket models: too many words, or unknown ones."""
-    from pocket.tokenizer import MAX_TOKENS, WORDS, unknown_words
-
-    n_words, limit = len(prompt.split()), MAX_TOKENS - 2
-    if n_words > limit:
-        return f"the prompt {prompt!r} has {n_words} words, pocket reads {limit}: shorten it"
-    unknown = sorted(set(unknown_words(prompt)))
-    if unknown:
-        return f"the prompt {prompt!r}: " + "; ".join(
-            unknown_name("pocket word", word, WORDS) for word in unknown
-        )
-    return None
-
-
-def clip_prompt_problem(prompt: str) -> str | None:
-    """Whether a prompt surely has more tokens than CLIP reads: each of its pieces takes one."""
-    n_pieces = len(_CLIP_PIECES.findall(prompt))
-    if n_pieces <= CLIP_TOKENS:
-        return None
-    shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
-    return (
-        f"the prompt {shown!r} has at least {n_pieces} tokens, the models read {CLIP_TOKENS}: "
-        "shorten it"
-    )
-
-
 # --- the mapper
 
 
 def _check_mapper(manifest: Manifest, selection: Selection) -> Iterator[str]:
     path = selection.adapter
-    if path is None or not path.exists() or manifest.family != "pocket":
+    wanted = family_traits(manifest.family).mapper_channels()
+    if wanted is None or path is None or not path.exists():
         return
     try:
         found = mapper_channels(path)
     except (MapperFileError, UserError) as error:
         yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
         return
-    wanted = _pocket_channels()
     if found is not None and found != wanted:
         yield (
             f"--adapter: the mapper in {shown_path(path)} turns channels {found[0]} into "
@@ -207,12 +179,9 @@ def _check_family(manifest: Manifest, selection: Selection) -> Iterator[str]:
     methods = [spec.name for spec in manifest.methods if spec.name in installed("methods")]
     needing = [name for name in methods if find_method(name).uses_adapter]
     if needing and manifest.family in installed("families"):
-        family: FamilySource = load_entry("families", manifest.family)
+        family = find_family(manifest.family)
         if (problem := family.mapper_problem(selection.adapter)) is not None:
             yield Missing(f"{', '.join(needing)} needs a mapper: {problem}")
-
-
-Channels = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def mapper_channels(path: Path) -> Channels | None:
@@ -226,16 +195,6 @@ def mapper_channels(path: Path) -> Channels | None:
     tensors = read_header(file).tensors
     layout = mapper_layout({key: info.shape for key, info in tensors.items()}, source=file.name)
     return layout.in_channels, layout.out_channels
-
-
-def _pocket_channels() -> Channels:
-    from pocket.weights import part_path
-
-    base, upgraded = (
-        json.loads((part_path(part) / "unet" / "config.json").read_text())["block_out_channels"]
-        for part in ("base", "upgraded")
-    )
-    return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
 
 
 # --- the output folder

@@ -10,15 +10,8 @@ from typing import Any
 
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Settings
-from runners.base import (
-    PRESET_SEMANTICS,
-    Method,
-    PluginFile,
-    Variant,
-    arrangement_of,
-    stage1_mode_of,
-    uses_upgraded,
-)
+from runners.base import PRESET_SEMANTICS, PluginFile, Variant
+from runners.protocols import Method, arrangement_of, stage1_mode_of, uses_upgraded
 
 ID_DIGITS = 20
 

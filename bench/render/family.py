@@ -55,7 +55,7 @@ class FamilyRenderer:
         return audits.watch(stack, rendered)
 
     def _load(self) -> Family:
-        from runners.families.family import load_family
+        from runners.families.registry import load_family
 
         _quiet_libraries()
         manifest = self._plan.manifest

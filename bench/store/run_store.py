@@ -30,7 +30,7 @@ from bench.store.files import (
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.load import load_manifest
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import Side
+from plugins_manifest.schema.words import Side
 
 _RUN_FILE, _LOCK_FILE = "run.json", ".lock"
 

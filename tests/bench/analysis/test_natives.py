@@ -12,10 +12,10 @@ from bench.plan.preflight import preflight
 from bench.plan.selection import Selection
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import arrangement_of, uses_upgraded
+from runners.methods.floor import Oracle
 from runners.methods.hires import Hires
-from runners.methods.oracle import Oracle
 from runners.methods.sdedit import SDEdit
+from runners.protocols import arrangement_of, uses_upgraded
 from tests.bench.conftest import SMALL, WEIGHTS, plan_of
 from tests.bench.test_stacks import execute, of
 

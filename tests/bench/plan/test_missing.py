@@ -14,8 +14,9 @@ from bench.plan.missing import outline
 from bench.plan.plan import Group, make_plan
 from bench.plan.selection import Selection
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import MapperProblem, Variant
+from runners.base import Variant
 from runners.families.pocket import PocketFamily
+from runners.families.registry import MapperProblem
 from tests.bench.conftest import WEIGHTS
 
 

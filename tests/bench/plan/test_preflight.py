@@ -10,9 +10,7 @@ from bench.errors import UserError
 from bench.plan.plugin_files import resolve_plugin
 from bench.plan.preflight import (
     check_room,
-    clip_prompt_problem,
     mapper_channels,
-    pocket_prompt_problem,
     preflight,
 )
 from bench.plan.selection import Selection, parse_list
@@ -66,17 +64,6 @@ def test_a_family_without_a_mapper_is_told_before_any_download(
     manifest = parse_manifest(text, manifest_file)
     preflight(manifest, Selection(methods=("base", "sdedit", "floor")))
     preflight(manifest, Selection(adapter=tmp_path))
-
-
-def test_prompts_are_checked_against_the_pocket_vocabulary() -> None:
-    assert pocket_prompt_problem("a large red circle on a white background") is None
-    assert "unknown pocket word 'bleu': use blue" in str(pocket_prompt_problem("a bleu circle"))
-    assert "19 words, pocket reads 18" in str(pocket_prompt_problem("a " * 19))
-
-
-def test_long_prompts_are_refused_for_clip_and_real_ones_are_not() -> None:
-    assert clip_prompt_problem("A man, on a bike (red); it's 1998!") is None
-    assert "at least 80 tokens" in str(clip_prompt_problem("word " * 80))
 
 
 def test_condition_without_picture_is_told(manifest_file: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bench.analysis.summary import summarise
 from bench.plan.metrics import metrics_asked
+from bench.registry import installed
 from bench.report.blocks import Paragraph, Strong, Table
 from bench.report.html import to_html
 from bench.report.markdown import to_markdown
@@ -145,7 +146,7 @@ def test_an_embedded_plot_takes_the_pages_ink_and_keeps_no_address(store: RunSto
 
 
 def test_methods_differ_in_marker_and_dash_not_only_in_color():
-    looks = styles(["base", "sdedit", "xadapter", "hires", "oracle", "theirs", "another"])
+    looks = styles([*installed("methods"), "theirs"])
     assert len({marker for _, marker, _ in looks.values()}) == len(looks)
     assert looks["sdedit"][2] != looks["xadapter"][2]
     assert styles(["theirs", "xadapter"])["xadapter"] == looks["xadapter"]
