@@ -18,7 +18,7 @@ import pandas as pd
 
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
-from bench.scoring.ceilings import read_ceilings
+from bench.scoring.score import read_ceilings
 from bench.store import schema
 from bench.store.rows import Row
 from bench.store.run_store import RunStore
@@ -46,8 +46,8 @@ def write_compatibility(run: RunStore | Path, scores: Scores | None = None) -> p
     costs, ceilings = costs_of(store), _ceilings(store)
     rows: list[Row] = []
     for plugin in dict.fromkeys(arm.plugin for arm in scores.arms):
-        yardstick = PluginMeasures(scores, plugin, ceilings.get(plugin))
-        rows += _plugin_rows(yardstick, costs)
+        measures = PluginMeasures(scores, plugin, ceilings.get(plugin))
+        rows += _plugin_rows(measures, costs)
     frame = pd.DataFrame(rows, columns=schema.COMPATIBILITY.names)
     store.write_compatibility(frame)
     return frame
@@ -59,12 +59,12 @@ def halves(prompts: Collection[str]) -> tuple[list[str], list[str]]:
     return ordered[1::2], ordered[::2]
 
 
-def _plugin_rows(yardstick: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[Row]:
-    rows = [_setting_row(yardstick, arm, costs) for arm in yardstick.arms]
-    choosing, measuring = halves(yardstick.prompts())
-    methods = dict.fromkeys(arm.method for arm in yardstick.arms)
+def _plugin_rows(measures: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[Row]:
+    rows = [_setting_row(measures, arm, costs) for arm in measures.arms]
+    choosing, measuring = halves(measures.prompts())
+    methods = dict.fromkeys(arm.method for arm in measures.arms)
     choices = {
-        method: _choose(yardstick, [a for a in yardstick.arms if a.method == method], choosing)
+        method: _choose(measures, [a for a in measures.arms if a.method == method], choosing)
         for method in methods
         if method not in REFERENCE_METHODS
     }
@@ -72,34 +72,34 @@ def _plugin_rows(yardstick: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[R
     usable = [m for m, choice in choices.items() if choice.arm and m != "oracle"]
     best = max(usable, key=lambda m: choices[m].merit, default=None)
     for method, choice in choices.items():
-        row = _method_row(yardstick, method, choice, costs, prompts=measuring)
+        row = _method_row(measures, method, choice, costs, prompts=measuring)
         rows.append({**row, "recommended": method == best})
     return rows
 
 
-def _setting_row(yardstick: PluginMeasures, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
+def _setting_row(measures: PluginMeasures, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
     return {
         "level": "setting",
         **{name: getattr(arm, name) for name in ARM_FIELDS},
-        **_measured(yardstick, arm, prompts=None),
+        **_measured(measures, arm, prompts=None),
         **_cost(costs, arm),
-        "recipe": _recipe(yardstick),
+        "recipe": _recipe(measures),
     }
 
 
 def _method_row(
-    yardstick: PluginMeasures,
+    measures: PluginMeasures,
     method: str,
     choice: Choice,
     costs: Mapping[Arm, Cost],
     *,
     prompts: Collection[str],
 ) -> Row:
-    mine = [arm for arm in yardstick.arms if arm.method == method]
+    mine = [arm for arm in measures.arms if arm.method == method]
     grid = t0_grid(mine)
-    score = yardstick.compatibility(grid)
+    score = measures.compatibility(grid)
     shown = choice.arm or Arm(mine[0].plugin, mine[0].kind, method, None, None, None)
-    measured = _measured(yardstick, choice.arm or mine[0], prompts=prompts)
+    measured = _measured(measures, choice.arm or mine[0], prompts=prompts)
     if choice.arm is None:
         kept = ("status", "reason", "function_metric", "function_better")
         measured = {name: measured[name] for name in kept}
@@ -112,7 +112,7 @@ def _method_row(
         "score_split_half": score.split_half,
         "score_reason": score.score.reason,
         **(_cost(costs, choice.arm) if choice.arm else {}),
-        "recipe": f"{_recipe(yardstick)}; {_grid_words(grid)}; {_CHOICE}",
+        "recipe": f"{_recipe(measures)}; {_grid_words(grid)}; {_CHOICE}",
     }
 
 
@@ -131,18 +131,18 @@ def _off_scale(arm: Arm) -> float:
     )
 
 
-def _choose(yardstick: PluginMeasures, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
+def _choose(measures: PluginMeasures, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
     """The setting with the largest rectangle in the plane on some prompts."""
     nothing = (-math.inf, -math.inf)
     if len(prompts) < MIN_CLUSTERS:
         few = f"{2 * len(prompts)} prompts are too few to choose a t0 on one half and measure on "
         return Choice(None, nothing, f"{few}the other (at least {2 * MIN_CLUSTERS})")
-    score = yardstick.compatibility(t0_grid(arms)).score
+    score = measures.compatibility(t0_grid(arms)).score
     if score.value is None:
         return Choice(None, nothing, score.reason)
     merits: dict[Arm, tuple[float, float]] = {}
     for arm in arms:  # one at a time: each has the base of its own scale
-        for kept, gained in yardstick.at_prompts([arm], prompts):
+        for kept, gained in measures.at_prompts([arm], prompts):
             merits[arm] = _merit(kept, gained)
     if not merits or max(merits.values()) == nothing:
         return Choice(None, nothing, "no effect or no room on the half that t0 is chosen on")
@@ -158,19 +158,19 @@ def _merit(kept: float, gained: float) -> tuple[float, float]:
     return max(kept, 0.0) * max(gained, 0.0), kept + gained
 
 
-def _measured(yardstick: PluginMeasures, arm: Arm, *, prompts: Collection[str] | None) -> Row:
-    function, retention = yardstick.function(arm, prompts), yardstick.retention(arm, prompts)
+def _measured(measures: PluginMeasures, arm: Arm, *, prompts: Collection[str] | None) -> Row:
+    function, retention = measures.function(arm, prompts), measures.retention(arm, prompts)
     gains = {
-        name: yardstick.gain(arm, yardstick.scales.get(name), prompts)
+        name: measures.gain(arm, measures.scales.get(name), prompts)
         for name in ("upgraded", "oracle")
     }
-    scale = yardstick.headline_scale
-    gain = yardstick.gain(arm, None) if scale is None else gains[scale.reference]
+    scale = measures.headline_scale
+    gain = measures.gain(arm, None) if scale is None else gains[scale.reference]
     row: Row = {
         "status": _status(retention),
         "reason": retention.reason,
-        "function_metric": yardstick.metric,
-        "function_better": yardstick.better,
+        "function_metric": measures.metric,
+        "function_better": measures.better,
         **_estimate("function", function),
         **_estimate("retention", retention),
         **_estimate("gain", gain),
@@ -183,7 +183,7 @@ def _measured(yardstick: PluginMeasures, arm: Arm, *, prompts: Collection[str] |
     for name, found in gains.items():
         row |= _estimate(f"gain_{name}", found)
     for ceiling in ("oracle", "source"):
-        row |= _estimate(f"normalized_{ceiling}", yardstick.normalized(arm, ceiling, prompts))
+        row |= _estimate(f"normalized_{ceiling}", measures.normalized(arm, ceiling, prompts))
     return row
 
 
@@ -202,9 +202,9 @@ def _cost(costs: Mapping[Arm, Cost], arm: Arm) -> dict[str, Any]:
     return {"seconds": seconds, "peak_memory_mib": peak_memory_mib}
 
 
-def _recipe(yardstick: PluginMeasures) -> str:
-    scale = yardstick.headline_scale
-    function = yardstick.metric or "none"
+def _recipe(measures: PluginMeasures) -> str:
+    scale = measures.headline_scale
+    function = measures.metric or "none"
     target = {"oracle": "native plugin", "upgraded": "upgraded model without plugin"}
     gain = f"{scale.metric} between base and {target[scale.reference]}" if scale else "none"
     return f"function: {function} between floor and base; gain: {gain}; 95 %, whole prompts jointly"

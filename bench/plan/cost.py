@@ -1,4 +1,4 @@
-"""What rendering a plan takes: seconds on the pocket family, operations on real models, disk.
+"""The cost of rendering a plan: seconds on the pocket family, operations on real models, disk.
 
 Operations of one call and one row were counted by PyTorch on models of real size, at two sizes
 (docs/real-models.md); between and beyond them they follow a power of the pixels. Text encoders and
@@ -34,7 +34,7 @@ _COUNTED = ("sd15-sdxl",)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost; None where nothing was measured or counted.
+    """The cost of a run; None where nothing was measured or counted.
 
     `seconds` is on one CPU core, `tera_operations` of the denoisers, mapper and VAEs.
     """
@@ -53,7 +53,7 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Seconds or operations, and disk space, that rendering the whole plan takes."""
+    """Estimate seconds or operations, and disk space, of rendering the plan."""
     settings, counts = plan.manifest.settings, plan.counts()
     family = plan.manifest.family
     known = family == "pocket" and set(counts) <= set(_POCKET_SECONDS_PER_STEP)
@@ -73,9 +73,9 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _of_group(group: Group, settings: Settings) -> float:
-    """10^12 operations of a batch: stage 1 once for each member and plugin scale, and the rest."""
+    """Count 10^12 operations of a batch: stage 1 once per member and plugin scale, and the rest."""
     staged = {v.plugin_scale for v in group.variants if find_method(v.method).uses_plugin}
-    stage_1 = 0.0 if group.cast == "native" else len(staged) * _stage_1(settings)
+    stage_1 = 0.0 if group.arrangement == "native" else len(staged) * _stage_1(settings)
     return len(group.members) * (stage_1 + sum(_stage_2(v, settings) for v in group.variants))
 
 
@@ -86,7 +86,7 @@ def _stage_1(settings: Settings) -> float:
 
 
 def _stage_2(variant: Variant, settings: Settings) -> float:
-    """What a variant adds to the base model's own picture."""
+    """Count 10^12 operations that a variant adds to the base model's own picture."""
     method = find_method(variant.method)
     if variant.method == "base":
         return 0.0
@@ -102,7 +102,7 @@ def _stage_2(variant: Variant, settings: Settings) -> float:
 
 
 def _at(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:
-    """A cost at another size, by the power of the side that its two measurements follow."""
+    """Interpolate a cost to another size by the power of the side through its two measurements."""
     power = math.log(measured[1] / measured[0]) / math.log(sizes_px[1] / sizes_px[0])
     return measured[1] * (side_px / sizes_px[1]) ** power
 
@@ -112,7 +112,7 @@ def _side(size_px: tuple[int, int]) -> float:
 
 
 def _rows(settings: Settings) -> int:
-    """Guidance asks twice: with the prompt, and with the negative one."""
+    """Return the rows per image: 2 with classifier-free guidance, else 1."""
     return 2 if settings.guidance_scale > 1 else 1
 
 
@@ -124,7 +124,7 @@ def _n_pixels(manifest: Manifest, method: str) -> int:
 
 
 def cost_facts(plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, for `--json`."""
+    """Return the plan in numbers, for `--json`."""
     cost = estimate(plan)
     hours = cost.gpu_hours
     return {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.plan.conditions import ConditionSet
+from bench.plan.job import Job, resolve_job
 from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
 from plugins_manifest.schema.load import parse_manifest
@@ -58,10 +60,15 @@ def manifest(manifest_file: Path) -> Manifest:
     return parse_manifest(SMALL, manifest_file)
 
 
+def job_of(manifest: Manifest, **chosen: object) -> Job:
+    """A job with made-up family weights."""
+    return replace(resolve_job(manifest, Selection(**chosen)), weights=WEIGHTS)
+
+
 def plan_of(manifest: Manifest, folder: Path | None = None, **chosen: object) -> Plan:
     """A plan over made-up family weights."""
-    conditions = ConditionSet("pocket", (64, 64), folder=folder, upgraded_size_px=(128, 128))
-    return make_plan(manifest, Selection(**chosen), conditions, weights=WEIGHTS)
+    job = job_of(manifest, **chosen)
+    return make_plan(job, ConditionSet.of_job(job, folder))
 
 
 def paint(case: RenderCase, variant: Variant) -> np.ndarray:

@@ -7,19 +7,19 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bench.errors import UserError
-from bench.plan.plugin_files import resolve_plugin
-from bench.plan.preflight import (
+from bench.plan.checks import (
     check_room,
     clip_prompt_problem,
     mapper_channels,
     pocket_prompt_problem,
     preflight,
 )
-from bench.plan.selection import Selection, parse_list
+from bench.plan.plugin_files import resolve_plugin
+from bench.plan.selection import parse_list
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from pocket.weights import part_path
-from tests.bench.conftest import SMALL
+from tests.bench.conftest import SMALL, job_of
 from xadapter.errors import MapperFileError
 from xadapter.layout import FOLDER_WEIGHTS, mapper_shapes
 from xadapter.load import load_mapper
@@ -27,12 +27,12 @@ from xadapter.load import load_mapper
 
 def problems_of(text: str, file: Path, **chosen: object) -> tuple[str, ...]:
     with pytest.raises(UserError) as caught:
-        preflight(parse_manifest(text, file), Selection(**chosen))
+        preflight(job_of(parse_manifest(text, file), **chosen))
     return caught.value.problems
 
 
 def test_good_manifest_passes(manifest: Manifest) -> None:
-    assert preflight(manifest, Selection()) is None
+    assert preflight(job_of(manifest)) is None
 
 
 def test_all_problems_come_together(manifest_file: Path) -> None:
@@ -64,8 +64,8 @@ def test_a_family_without_a_mapper_is_told_before_any_download(
     assert problem.startswith(f"xadapter needs a mapper: the family '{family}' comes without")
     assert hint in problem and "--adapter " in problem
     manifest = parse_manifest(text, manifest_file)
-    preflight(manifest, Selection(methods=("base", "sdedit", "floor")))
-    preflight(manifest, Selection(adapter=tmp_path))
+    preflight(job_of(manifest, methods=("base", "sdedit", "floor")))
+    preflight(job_of(manifest, adapter=tmp_path))
 
 
 def test_prompts_are_checked_against_the_pocket_vocabulary() -> None:
@@ -118,7 +118,7 @@ def test_detectors_without_weights_are_told_once_before_anything_is_rendered(
     assert depth.startswith("plugins 'net', 'other': there are no depth images")
     assert "xbench metrics fetch dpt-large" in depth and "1,372 MB" in depth
     assert "xbench metrics fetch hed" in hed
-    preflight(parse_manifest(text, manifest_file), Selection(), may_lack_files=True)
+    preflight(job_of(parse_manifest(text, manifest_file)), may_lack_files=True)
 
 
 def test_an_image_prompt_without_picture_is_told(manifest_file: Path) -> None:
@@ -177,7 +177,7 @@ def test_fitting_mapper_with_prefixed_keys_passes(
     state = load_file(part_path("mapper") / FOLDER_WEIGHTS)
     file = tmp_path / "mapper.safetensors"
     save_file({f"module.{key}": value for key, value in state.items()}, file)
-    assert preflight(manifest, Selection(adapter=file)) is None
+    assert preflight(job_of(manifest, adapter=file)) is None
 
 
 def test_mapper_folder_needs_weights_and_no_config(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bench.plan.conditions import ConditionSet
 from bench.plan.plan import Plan
-from bench.render.execute import Execution, finished_trials
+from bench.render.execute import Execution
 from bench.store.files import read_image
 from bench.store.image_cache import ImageCache
 from bench.store.run_store import RunStore
@@ -104,7 +104,7 @@ def test_finished_run_renders_nothing(manifest: Manifest, tmp_path: Path) -> Non
 def test_failed_trials_are_tried_again(manifest: Manifest, tmp_path: Path) -> None:
     plan = plan_of(manifest)
     store = execute(plan, tmp_path / "run", Painter(bad_method="xadapter"))
-    assert len(finished_trials(store)) == len(plan.trials) - plan.counts()["xadapter"]
+    assert len(store.finished_trials()) == len(plan.trials) - plan.counts()["xadapter"]
     again = Painter()
     execute(plan, tmp_path / "run", again)
     assert again.n_images == plan.counts()["xadapter"]
