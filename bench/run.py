@@ -93,7 +93,7 @@ def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
     if request.selection.only is not None:
         return plan_run(request), []
     job = open_job(request)
-    preflight(job, may_lack_files=True)
+    preflight(job, allow_missing=True)
     return make_plan(with_placeholders(job), UnmadeConditions.of_job(job)), missing_items(job)
 
 

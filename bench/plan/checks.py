@@ -34,10 +34,10 @@ CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
 
 
-def preflight(job: Job, *, may_lack_files: bool = False) -> None:
+def preflight(job: Job, *, allow_missing: bool = False) -> None:
     """Raise one `UserError` with every problem of the job's names, files and prompts.
 
-    A check that needs what another one found missing is left out. With `may_lack_files`, files
+    A check is left out if its input is missing. With `allow_missing`, files
     that can be downloaded or provided later are not a problem.
     """
     problems = [
@@ -49,7 +49,7 @@ def preflight(job: Job, *, may_lack_files: bool = False) -> None:
         *_prompt_problems(job),
         *_mapper_problems(job),
     ]
-    if not may_lack_files:
+    if not allow_missing:
         problems += _missing_problems(job)
     if problems:
         raise UserError.collect(problems)

@@ -77,7 +77,7 @@ def why_not_made(condition: str) -> str | None:
     from metrics.condition import detectors
 
     if condition not in detectors.DETECTORS:
-        return "no detector here makes them"
+        return "no detector makes them"
     try:
         detectors.recipe(condition)
     except ValueError as error:  # its network's weights are missing
@@ -257,7 +257,7 @@ def _slow_conditions(job: Job) -> Iterator[tuple[Case, str, Side]]:
 def needs_finished(cases: str, condition: str, why: str) -> str:
     """Return the message for cases without finished images of a condition."""
     return (
-        f"there are no {condition} images of {cases}: {why}; or bring finished images: "
+        f"there are no {condition} images of {cases}: {why}; or provide finished images: "
         f"'conditions: {{{condition}: PATH}}' in the cases, or condition_images in their source"
     )
 

@@ -46,7 +46,7 @@ def selected_metrics(manifest: Manifest, mode: Mode | None = None) -> tuple[str,
 
 
 def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
-    """Return each metric once; "condition" stands for those of the plugins' conditions."""
+    """Return each metric once; "condition" means those of the plugins' conditions."""
     if CONDITION_METRICS not in names:
         return list(dict.fromkeys(names))
     from metrics.condition.detectors import CONDITION_METRICS as BY_CONDITION

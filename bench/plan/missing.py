@@ -130,8 +130,8 @@ def missing_conditions(job: Job) -> Iterator[MissingItem]:
             continue
         yield MissingItem(
             f"{condition} images {who}",
-            "your own, finished, in condition_images of the manifest's cases, or in "
-            "conditions/ beside the photos; no detector here makes them",
+            "your own finished images, in condition_images of the manifest's cases or in "
+            "conditions/ next to the photos; no detector makes them",
             is_own=True,
             problem=problem,
         )

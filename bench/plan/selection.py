@@ -61,7 +61,7 @@ class Selection:
         known = [plugin_set.id for plugin_set in plugin_sets(manifest)]
         names = self.plugins or ()
         if not names and not _sets_without_nsfw(manifest):
-            return ["every plugin is marked nsfw: name those that you want with --plugins"]
+            return ["every plugin is marked nsfw: name plugins with --plugins"]
         return [unknown_name("plugin or stack", n, known) for n in names if n not in known]
 
     def apply(self, manifest: Manifest) -> Manifest:

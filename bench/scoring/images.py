@@ -103,8 +103,8 @@ class RunImages:
         """
         found = self._made.get((image.plugin, method), [])
         scales = sorted({1.0 if i.plugin_scale is None else i.plugin_scale for i in found})
-        wanted = 1.0 if image.plugin_scale is None else image.plugin_scale
-        scale = min(scales, key=lambda s: abs(s - wanted), default=None)
+        own = 1.0 if image.plugin_scale is None else image.plugin_scale
+        scale = min(scales, key=lambda s: abs(s - own), default=None)
         return [i for i in found if (1.0 if i.plugin_scale is None else i.plugin_scale) == scale]
 
     def style_bank(self, image: ScoredImage) -> list[ScoredImage]:
@@ -224,8 +224,7 @@ def _why_missing(row: Row) -> str | None:
 
 
 def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage | None:
-    wanted = 1.0 if scale is None else scale
-    exact = [i for i in found if i.plugin_scale == wanted]
+    exact = [i for i in found if i.plugin_scale == (1.0 if scale is None else scale)]
     near = sorted(found, key=lambda i: abs((i.plugin_scale or 1.0) - 1.0))
     return (exact or near or [None])[0]
 
@@ -233,5 +232,5 @@ def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage 
 def _sort_key(subject: ImageToScore) -> tuple[Any, ...]:
     image = subject.image
     settings = (image.t0, image.plugin_scale, image.adapter_scale)
-    numbers = [-1.0 if knob is None else knob for knob in settings]
+    numbers = [-1.0 if value is None else value for value in settings]
     return (image.case_id, image.seed, image.plugin, image.method, *numbers, image.trial_id)

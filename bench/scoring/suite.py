@@ -20,8 +20,7 @@ SelfTestState = Literal["ok", "wrong", "unavailable"]
 def score_by_names(store: RunStore, names: Sequence[str], *, show_progress: bool) -> float:
     """Score a run by metrics; return the seconds spent inside them, loading included.
 
-    "condition" stands for the metrics of the plugins' conditions. Raises `UserError` for unknown
-    ones.
+    "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
     """
     started = time.perf_counter()
     expanded = expand_metrics(names, store.manifest())

@@ -1,4 +1,4 @@
-"""Runs without models: a renderer that paints, and the shipped pocket weights where they are."""
+"""Runs without models: a renderer that paints, and the shipped pocket weights."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def paint(case: RenderCase, variant: Variant) -> np.ndarray:
 
 
 class Painter:
-    """A stand-in for `run_group`; remembers what it was asked for, and can break."""
+    """A replacement of `run_group`; records its calls, and can fail."""
 
     def __init__(self, *, bad_method: str | None = None, stop_after: int | None = None) -> None:
         self.calls: list[tuple[str | None, list[str], list[Variant]]] = []
@@ -107,7 +107,7 @@ class Painter:
                     yield Rendered(variant, i, paint(case, variant), 0.5, 1.0, variant.t0)
 
 
-def weights_are_there() -> bool:
+def has_weights() -> bool:
     try:
         return all(part_path(part) for part in PARTS)
     except WeightsError:
@@ -117,5 +117,5 @@ def weights_are_there() -> bool:
 @pytest.fixture(scope="session")
 def pocket_weights() -> None:
     """Needed by tests that render with the shipped models."""
-    if not weights_are_there():
-        pytest.skip("the pocket weights are not all there: make them with scripts/train-pocket")
+    if not has_weights():
+        pytest.skip("pocket weights are missing: make them with scripts/train-pocket")

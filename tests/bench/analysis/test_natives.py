@@ -112,7 +112,7 @@ def test_choosing_a_plugin_keeps_its_twin(native: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("native: up}", "native: upp}", "use up"),
         ("native: up}", "native: net}", "side: upgraded"),
@@ -120,11 +120,11 @@ def test_choosing_a_plugin_keeps_its_twin(native: Manifest) -> None:
         (", native: up}", "}", "plugin's 'native'"),
     ],
 )
-def test_wrong_twins_are_told(native: Manifest, old: str, new: str, told: str) -> None:
-    assert told in problems_of(NATIVE.replace(old, new, 1), native.path)
+def test_wrong_twins_are_refused(native: Manifest, old: str, new: str, message: str) -> None:
+    assert message in problems_of(NATIVE.replace(old, new, 1), native.path)
 
 
-def test_oracle_without_any_twin_is_told_before_anything_runs(manifest: Manifest) -> None:
+def test_oracle_without_any_twin_is_refused_before_anything_runs(manifest: Manifest) -> None:
     with pytest.raises(UserError, match="native: ID"):
         preflight(job_of(manifest, methods=("oracle",)))
 

@@ -57,13 +57,13 @@ def test_the_papers_plan_names_every_command_that_gets_what_is_missing(bare_mach
     assert facts["downloads_mib"] == round(sum(filter(None, sizes)) * 1e6 / 2**20, 2) > 10_000
 
 
-def test_conditions_that_nobody_makes_are_to_be_brought(bare_machine: None) -> None:
+def test_conditions_without_a_detector_are_the_users_own(bare_machine: None) -> None:
     facts = json.loads(run_plan("--manifest", "community", "--limit", "1", "--json"))
     own = {item["what"].split()[0] for item in facts["missing"] if item["is_own"]}
     assert {"mlsd", "shuffle", "qrcode"} <= own and not {"canny", "depth", "tile"} & own
 
 
-def test_what_is_wrong_is_still_an_error(bare_machine: None) -> None:
+def test_mistakes_are_still_an_error(bare_machine: None) -> None:
     words = ["plan", "--manifest", "paper", "--t0", "2", "--plugins", "moxon"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2 and "t0 is 2" in done.stderr and "moxin" in done.stderr
@@ -104,7 +104,6 @@ def test_a_job_with_problems_or_missing_files_has_no_key(
 
 
 def test_a_key_changes_when_a_reference_image_is_deleted(manifest_file: Path) -> None:
-    """A run that is asked for again stated the reference's size without looking for the file."""
     text = SMALL.replace(
         "kind: lora, source: lora.bin, trigger: outline drawing",
         "kind: ip_adapter, source: lora.bin, reference: image.png",
