@@ -58,12 +58,12 @@ class RunOutcome:
 
     folder: Path
     n_trials: int
-    n_failed: int
-    n_rendered: int
-    n_cached: int
-    wall_seconds: float
-    overhead: float | None
-    was_finished: bool
+    n_failed: int = 0
+    n_rendered: int = 0
+    n_cached: int = 0
+    wall_seconds: float = 0.0
+    overhead: float | None = None
+    was_finished: bool = False
 
 
 def open_job(request: RunRequest) -> Job:
@@ -111,9 +111,9 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
     with store.lock():
         if is_resumed:
             if (n_trials := find_finished(store, job, plan_key(job))) is not None:
-                return finished_outcome(store, n_trials)
+                return RunOutcome(store.folder, n_trials, was_finished=True)
             check_job(job, store, clock)
-        return _Run(request, job, store, started=started, clock=clock).go(is_resumed=is_resumed)
+        return _Run(request, job, store, started, clock).go(is_resumed=is_resumed)
 
 
 def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
@@ -182,38 +182,16 @@ def preload(*names: str) -> Thread:
     return thread
 
 
-def finished_outcome(store: RunStore, n_trials: int) -> RunOutcome:
-    """Return the outcome of a run that was finished before."""
-    return RunOutcome(
-        folder=store.folder,
-        n_trials=n_trials,
-        n_failed=0,
-        n_rendered=0,
-        n_cached=0,
-        wall_seconds=0.0,
-        overhead=None,
-        was_finished=True,
-    )
-
-
+@dataclass
 class _Run:
     """A run with work to do; the directory's lock is held."""
 
-    def __init__(
-        self,
-        request: RunRequest,
-        job: Job,
-        store: RunStore,
-        *,
-        started: float,
-        clock: Stopwatch,
-    ) -> None:
-        self.request = request
-        self.job = job
-        self.store = store
-        self.started = started
-        self.clock = clock
-        self.facts: dict[str, Any] = {}
+    request: RunRequest
+    job: Job
+    store: RunStore
+    started: float
+    clock: Stopwatch
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def go(self, *, is_resumed: bool) -> RunOutcome:
         """Render, score and report; keep run.json's status correct also after an error."""
@@ -354,5 +332,4 @@ class _Run:
             n_cached=sum(row["origin"] == "cache" for row in rows),
             wall_seconds=wall_seconds,
             overhead=max(0.0, 1 - inside / wall_seconds),
-            was_finished=False,
         )
