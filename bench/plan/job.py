@@ -94,9 +94,10 @@ class Job:
 
 
 def resolve_job(manifest: Manifest, selection: Selection) -> Job:
-    """Apply a selection to a manifest and find files, cases and weights; never raises `UserError`.
+    """Apply a selection to a manifest, and find files, cases and weights.
 
-    With an unknown plugin in the selection all plugins are resolved, to find their problems too.
+    Problems are collected in the job. With an unknown plugin in the selection all plugins are
+    resolved, to find their problems too. Raises `UserError` for a damaged lock file.
     """
     unknown = selection.unknown_plugins(manifest)
     problems = [*unknown, *selection.problems()]
