@@ -25,7 +25,7 @@ _COUNTED = ("sd15-sdxl",)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost; None where nothing was measured or counted.
+    """The cost of a run; None where nothing was measured or counted.
 
     `seconds` is on one CPU core, `tera_operations` of the denoisers, mapper and VAEs.
     """
@@ -92,7 +92,7 @@ def _beyond_stage_1(variant: Variant, settings: Settings, costs: FamilyCost) -> 
 
 
 def _at(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:
-    """A cost at another size, by the power of the side that its two measurements follow."""
+    """Interpolate a cost to another size by the power of the side through its two measurements."""
     power = math.log(measured[1] / measured[0]) / math.log(sizes_px[1] / sizes_px[0])
     return measured[1] * (side_px / sizes_px[1]) ** power
 
@@ -114,7 +114,7 @@ def _n_pixels(manifest: Manifest, method: str) -> int:
 
 
 def cost_facts(plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, for `--json`."""
+    """Return the plan in numbers, for `--json`."""
     cost = estimate(plan)
     hours = cost.gpu_hours
     return {
