@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from bench.errors import UserError, unknown_name
 from plugins_manifest.schema.manifest import KnownNames
-from plugins_manifest.schema.references import NETWORK_SCHEMES
 from runners.base import SAMPLERS, Method
 
 Group = Literal["methods", "metrics", "families", "sources"]
@@ -66,5 +65,5 @@ def known_names() -> KnownNames:
         "metric": (CONDITION_METRICS, *installed("metrics")),
         "detector": CONDITIONS,
         "sampler": tuple(SAMPLERS),
-        "source": (*installed("sources"), *NETWORK_SCHEMES),
+        "source": tuple(installed("sources")),
     }

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from plugins_manifest.schema.casts import PluginArrangement
-from plugins_manifest.schema.stacks import Stages
+from plugins_manifest.schema.stacks import PluginArrangement, Stages
 
 if TYPE_CHECKING:
     from plugins_manifest.schema.manifest import Settings
@@ -162,7 +161,7 @@ class Method(Protocol):
 
     `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
     the trials that use them. Two traits are optional, so that older methods stay methods:
-    `cast` (default "own", see `plugins_manifest.schema.casts`), `uses_upgraded` (default: side
+    `cast` (default "own", see `plugins_manifest.schema.stacks`), `uses_upgraded` (default: side
     "upgraded") and `stage1_mode` (default: that of the settings).
     """
 

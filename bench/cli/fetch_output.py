@@ -143,7 +143,7 @@ def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
     return {
         "id": entry.id,
         "kind": entry.kind,
-        "to_fetch": supply.missing(entry),
+        "to_fetch": supply.is_missing(entry),
         "from": one_line(at or (urls[0] if urls else entry.source)),
         "page": origin.page,
         "bytes": entry.size_bytes,

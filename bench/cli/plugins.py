@@ -220,4 +220,4 @@ class _Open:
         )
 
     def close(self) -> None:
-        self.supply.client.close()
+        self.supply.close()

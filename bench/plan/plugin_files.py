@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.errors import UserError
-from bench.registry import load_entry
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
-from plugins_manifest.schema.references import is_network, parse_reference, scheme_of
+from plugins_manifest.schema.references import (
+    find_source,
+    is_network,
+    parse_reference,
+    scheme_of,
+)
 from runners.base import PluginFile
 from runners.families.registry import hash_path
 
@@ -19,8 +23,8 @@ class NotFetchedError(UserError):
     """A plugin that this machine does not have yet; `xbench plugins fetch` gets it."""
 
 
-class Source(Protocol):
-    """Finds the file or folder that a manifest's `source` names."""
+class Locator(Protocol):
+    """A source of files on this machine (group `xbench.sources`)."""
 
     def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
         """Path and sha256; `folder` anchors relative paths. Raises `UserError` or ValueError."""
@@ -39,26 +43,14 @@ class LocalSource:
         return path, hash_path(path)
 
 
-@dataclass(frozen=True)
-class PocketSource:
-    """A part that ships with the project, e.g. pocket:lora-outline."""
-
-    def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
-        """The part's checked path and its recorded sha256."""
-        from pocket.weights import part_path, part_sha256
-
-        name = reference.partition(":")[2]
-        return part_path(name), part_sha256(name)
-
-
-LOCAL, POCKET = LocalSource(), PocketSource()
+LOCAL = LocalSource()
 
 
 def locate_local(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
     """Path and sha256 of a plugin that needs no network; `UserError` names the plugin."""
     scheme = scheme_of(spec.source)
     try:
-        source: Source = LOCAL if scheme is None else load_entry("sources", scheme)
+        source: Locator = LOCAL if scheme is None else find_source(scheme)
         return source.locate(spec.source, folder=manifest.folder)
     except (UserError, ValueError) as error:
         raise UserError(f"plugin {spec.id!r}: {error}") from error

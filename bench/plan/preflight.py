@@ -20,9 +20,13 @@ from bench.registry import find_method, installed, load_entry
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.formats.header import read_header
-from plugins_manifest.schema.casts import KEY_OF_CAST, arrange_sets
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.stacks import PluginInSet, plugin_sets
+from plugins_manifest.schema.stacks import (
+    PARTNER_KEYS,
+    PluginInSet,
+    arrange_sets,
+    plugin_sets,
+)
 from runners.base import FamilySource, PluginFile, arrangement_of
 from xadapter.errors import MapperFileError
 from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
@@ -70,7 +74,7 @@ def _check_methods(manifest: Manifest, selection: Selection) -> Iterator[str]:
         method = find_method(spec.name)
         if method.uses_t0 and not spec.t0:
             yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
-        key = KEY_OF_CAST.get(arrangement_of(method))
+        key = PARTNER_KEYS.get(arrangement_of(method))
         if key is not None and not arrange_sets(manifest, arrangement_of(method)):
             side = "upgraded" if key == "native" else "base"
             yield (

@@ -5,7 +5,7 @@ The mapper itself is taken away by adapter scale 0, which leaves SDEdit bit by b
 
 from __future__ import annotations
 
-from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.stacks import PluginArrangement
 from runners.base import PassName, Stage1Mode
 from runners.methods.x_adapter import XAdapterMethod
 

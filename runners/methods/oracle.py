@@ -6,7 +6,7 @@ upgrade could keep at best: a ceiling, measured and not assumed.
 
 from __future__ import annotations
 
-from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.stacks import PluginArrangement
 from runners.methods.floor import Floor
 
 

@@ -22,10 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-from plugins_manifest.http.client import Client, Token
-from plugins_manifest.http.guard import AllowList, HostRule
-from plugins_manifest.sources.civitai import Civitai
-from plugins_manifest.sources.hub import Hub
+from plugins_manifest.http.client import Client
+from plugins_manifest.http.download import no_progress
+from plugins_manifest.http.hosts import AllowList, HostRule, Token
+from plugins_manifest.sources.base import Session
+from plugins_manifest.sources.civitai import LOGIN, CivitaiSource
+from plugins_manifest.sources.hub import Hub, HubSource
 from plugins_manifest.store import Store
 from plugins_manifest.supply.resolve import PluginFetcher
 
@@ -149,7 +151,9 @@ class World:
     @property
     def rules(self) -> tuple[HostRule, ...]:
         return (
-            HostRule(SITE, self.site.port, gets_token=True, networks=(f"{SITE_ADDRESS}/32",)),
+            HostRule(
+                SITE, self.site.port, gets_token=True, networks=(f"{SITE_ADDRESS}/32",), login=LOGIN
+            ),
             HostRule(STORAGE, self.storage.port, networks=(f"{STORAGE_ADDRESS}/32",)),
         )
 
@@ -173,9 +177,9 @@ class World:
         self, store: Store, *, token: str | None = TOKEN, hub: Hub | None = None
     ) -> PluginFetcher:
         """What the command line opens, with these servers in the places of the real ones."""
-        client = self.client()
-        site = Civitai(client, base_url=self.base_url, token=Token(token) if token else None)
-        return PluginFetcher(client, site, hub or Hub(), store)
+        site = CivitaiSource(self.base_url, lambda: Token(token) if token else None)
+        session = Session(self.client(), store, no_progress)
+        return PluginFetcher(session, {"urn": site, "hf": HubSource(hub or Hub())})
 
     def add(self, model_id: int, version_id: int, content: bytes, **changed: Any) -> dict[str, Any]:
         """Publish a version with one file; `changed` overrides fields of the version."""

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import USER_AGENT, Token
+from plugins_manifest.errors import FetchError
+from plugins_manifest.http.client import USER_AGENT
 from plugins_manifest.http.download import Stored, Wanted, fetch
-from plugins_manifest.http.guard import AllowList, HostRule
+from plugins_manifest.http.hosts import AllowList, HostRule, Token
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import (
     OWN_STORAGE,

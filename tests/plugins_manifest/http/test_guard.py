@@ -6,18 +6,15 @@ from collections.abc import Sequence
 import pytest
 import trustme
 
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError
 from plugins_manifest.http.download import Wanted, fetch
-from plugins_manifest.http.guard import (
-    DEFAULT_RULES,
-    AllowList,
-    HostRule,
-    checked_addresses,
-    is_public,
-)
+from plugins_manifest.http.guard import checked_addresses
+from plugins_manifest.http.hosts import AllowList, HostRule, is_public
+from plugins_manifest.sources.base import installed_network_sources
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import SITE, World, safetensors_bytes
 
+RULES = tuple(rule for s in installed_network_sources().values() for rule in s.hosts)
 PRIVATE = [
     "127.0.0.1",
     "127.8.8.8",
@@ -61,7 +58,7 @@ def test_public_addresses_are(address: str) -> None:
 @pytest.mark.parametrize("address", PRIVATE)
 def test_allowed_host_with_a_private_address_is_refused(address: str) -> None:
     with pytest.raises(FetchError, match="not on the public internet") as caught:
-        checked_addresses(AllowList(), lambda host, port: ["1.1.1.1", address], SITE, 443)
+        checked_addresses(AllowList(RULES), lambda host, port: ["1.1.1.1", address], SITE, 443)
     assert caught.value.code == "blocked-address"
 
 
@@ -80,20 +77,20 @@ def test_allowed_host_with_a_private_address_is_refused(address: str) -> None:
 )
 def test_only_exact_names_and_dotted_suffixes_are_allowed(host: str) -> None:
     if host == "huggingface.co.":
-        assert AllowList().rule(host, 443).host == "huggingface.co"
+        assert AllowList(RULES).rule(host, 443).host == "huggingface.co"
         return
     with pytest.raises(FetchError, match="--allow-host") as caught:
-        AllowList().rule(host, 443)
+        AllowList(RULES).rule(host, 443)
     assert caught.value.code == "blocked-host"
 
 
 def test_other_ports_of_an_allowed_host_are_refused() -> None:
     with pytest.raises(FetchError, match="port 22"):
-        AllowList().rule(SITE, 22)
+        AllowList(RULES).rule(SITE, 22)
 
 
 def test_only_civitai_gets_a_token() -> None:
-    trusted = {rule.host.lstrip(".") for rule in DEFAULT_RULES if rule.gets_token}
+    trusted = {rule.host.lstrip(".") for rule in RULES if rule.gets_token}
     assert trusted == {"civitai.com", "civitai.red", "civitai.green"}
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Token
+from plugins_manifest.errors import FetchError
 from plugins_manifest.http.download import Wanted, fetch
+from plugins_manifest.http.hosts import Token
 from plugins_manifest.http.status import Response, interpret_response, retry_after
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import TOKEN, Reply, World, etag_of, safetensors_bytes

@@ -115,7 +115,7 @@ def test_a_manifest_full_of_mistakes_is_told_whole_from_top_to_bottom() -> None:
         "m.yaml:6: plugins[1].weight: write a number (it is 'heavy')",
         "m.yaml:6: plugins[1]: a lora takes no condition",
         "m.yaml:6: plugins[1].id: 'a' is listed twice: remove one",
-        "m.yaml:7: plugins[2].source: the address on civitai.com holds a secret (token)",
+        "m.yaml:7: plugins[2].source: the address on civitai.com contains a secret (token)",
         "m.yaml:7: plugins[2].sha256: write a text, in quotes if it looks like a number (it is 12)",
         "m.yaml:7: plugins[2]: a controlnet needs a condition",
         "m.yaml:8: cases.n: use 1 or more (it is 0)",
@@ -138,10 +138,10 @@ def test_a_manifest_full_of_mistakes_is_told_whole_from_top_to_bottom() -> None:
     ("source", "said"),
     [
         ("urn:air:sd1:lora:civitai:1", "names no version"),
-        ("urn:air:sd1:lora:civitai:one@two", "the id 'one' is no number: Civitai's are"),
+        ("urn:air:sd1:lora:civitai:one@two", "the id 'one' is not a number: Civitai's are"),
         ("http://host/x", "is not encrypted: only https"),
-        ("hf://owner", "is no place on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE"),
-        ("https://me:pw@host/x", "holds a secret (a user name)"),
+        ("hf://owner", "is not an address on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE"),
+        ("https://me:pw@host/x", "contains a secret (a user name)"),
     ],
 )
 def test_a_wrong_source_is_told_with_its_line_and_no_secret(source: str, said: str) -> None:

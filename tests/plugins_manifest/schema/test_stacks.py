@@ -9,8 +9,9 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.schema.air import Air
 from plugins_manifest.schema.load import load_manifest, parse_manifest, shipped_manifests
 from plugins_manifest.schema.manifest import Manifest, json_schema
-from plugins_manifest.schema.references import HubReference, parse_reference
+from plugins_manifest.schema.references import parse_reference
 from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from plugins_manifest.sources.hub import HubReference
 
 ROOT = Path(__file__).parents[3]
 GOOD = """\

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Token
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.http.hosts import Token
 from plugins_manifest.schema.air import pinned_air
 from plugins_manifest.sources.civitai import (
     Civitai,
@@ -143,19 +142,19 @@ def test_file_for_use_on_the_site_only_is_gated(world: World) -> None:
 
 def test_answer_of_another_shape_is_told(world: World) -> None:
     world.versions[10] = {"id": "ten"}
-    assert "Civitai's answer has changed (id, modelId)" in str(refused(world))
+    assert "unexpected response of Civitai (id, modelId)" in str(refused(world))
 
 
 @pytest.mark.parametrize("body", [b"[]", b"not json", b"\xff", b"[" * 200_000])
 def test_answer_that_is_no_object_is_told(world: World, body: bytes) -> None:
     world.site.script.append(lambda h, r: h.send(200, body))
-    assert "no JSON object" in str(refused(world))
+    assert "not a JSON object" in str(refused(world))
 
 
 def test_endless_answer_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugins_manifest.http.client.MAX_JSON_BYTES", 10_000)
     world.site.script.append(lambda h, r: h.send(200, b" " * 50_000))
-    assert "too large" in str(refused(world))
+    assert "more than 0 MiB" in str(refused(world))
 
 
 def test_same_bytes_are_found_in_another_version(world: World) -> None:

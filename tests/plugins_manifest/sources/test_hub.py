@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, errors
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.hub_errors import translate
-from plugins_manifest.schema.references import HubReference
-from plugins_manifest.sources.hub import Hub, HubPin
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.http.hub_errors import translate_hub_error
+from plugins_manifest.sources.hub import Hub, HubPin, HubReference
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import safetensors_bytes
 from tests.runners.hub_server import HubServer, Repository
@@ -144,9 +142,9 @@ def test_damaged_link_in_the_cache_does_not_reach_the_store(
     ("path", "said"),
     [
         ("models/onyl.safetensors", "has no file 'models/onyl.safetensors': use models/only"),
-        ("old.bin", "is no safetensors file"),
-        ("two/", "holds 'a.safetensors', 'b.safetensors': name one"),
-        ("nowhere/", "holds no files"),
+        ("old.bin", "is not a safetensors file"),
+        ("two/", "contains 'a.safetensors', 'b.safetensors': name one"),
+        ("nowhere/", "contains no files"),
         ("pickles/", "has its weights only as pickles ('diffusion_pytorch_model.bin')"),
     ],
 )
@@ -160,7 +158,7 @@ def test_places_that_name_no_file_are_told(hub: Hub, path: str, said: str) -> No
         ({"name": "owner/none"}, "missing", "no such repository, or it is private"),
         ({"name": "owner/gated"}, "gated", "skipped:gated: accept its terms"),
         ({"revision": "f" * 40}, "missing", "no such revision"),
-        ({"name": "owner/" + "x" * 200}, "bad-request", "no name that the Hub can have"),
+        ({"name": "owner/" + "x" * 200}, "bad-request", "not a valid name on the Hub"),
     ],
 )
 def test_refusals_of_the_hub_are_told_apart(
@@ -205,6 +203,6 @@ def test_offline_uses_the_cache_and_names_what_is_missing(
     ],
 )
 def test_every_error_of_the_library_has_its_message(error: Exception, code: str) -> None:
-    failure = translate(error, "plugin 'p': owner/net")
+    failure = translate_hub_error(error, "plugin 'p': owner/net")
     assert failure.code == code
     assert str(failure).startswith("plugin 'p': owner/net") and "abc" not in str(failure)

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.lock.file_facts import fingerprint, weights_of
 from plugins_manifest.lock.lock import Lock, LockedPlugin, lock_path, read_lock, write_lock
 from plugins_manifest.schema.load import parse_manifest
@@ -68,7 +68,7 @@ def run(world: World, store: Store) -> Locker:
 
     def lock(manifest: Manifest, old: Lock | None = None, **choices: Any) -> Outcome:
         supply: PluginFetcher = choices.pop("supply", None) or world.supply(store)
-        with supply.client:
+        with closing(supply):
             return lock_manifest(supply, manifest, old=old, locate=locate, **choices)
 
     return lock
@@ -203,10 +203,10 @@ def test_site_that_announces_another_hash_than_it_sends_is_refused(
 
 def test_hash_of_the_manifest_counts(run: Locker, tmp_path: Path) -> None:
     outcome = run(manifest_of(tmp_path, plugin(sha256="a" * 64)))
-    assert f"has sha256 {SHA256}, the manifest says aaaa" in problem(outcome)
+    assert f"has sha256 {SHA256}, the manifest has aaaa" in problem(outcome)
     lock = run(manifest_of(tmp_path, plugin())).lock
     outcome = run(manifest_of(tmp_path, plugin(sha256="a" * 64)), lock)
-    assert "the lock says sha256" in problem(outcome)
+    assert "the lock has sha256" in problem(outcome)
 
 
 def test_gated_plugins_are_skipped_and_the_others_locked(
