@@ -174,10 +174,10 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     from bench.cli.fetch_output import show_lines
     from bench.plan.fetching import ManifestFiles
     from plugins_manifest.store import Store
-    from plugins_manifest.supply.verify import verify
+    from plugins_manifest.supply.verify import verify_manifest
 
     shelf = ManifestFiles.open(manifest, lock_file=lock_file)
-    verdicts = verify(shelf.manifest, shelf.lock(), Store(), shelf.locate)
+    verdicts = verify_manifest(shelf.manifest, shelf.lock(), Store(), shelf.locate)
     if as_json:
         click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
     else:

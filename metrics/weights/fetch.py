@@ -19,6 +19,7 @@ from plugins_manifest.files import file_sha256
 from plugins_manifest.http.client import Client
 from plugins_manifest.http.download import Progress, Wanted, download, no_progress
 from plugins_manifest.http.hub_errors import hub_errors_explained
+from plugins_manifest.redact import redact_url
 from plugins_manifest.store import Store
 
 _TIMEOUT_SECONDS = 30.0
@@ -84,7 +85,7 @@ def _fetch_from_web(
 ) -> None:
     store = Store(weights_folder(), setting=FOLDER_VARIABLE)
     wanted = Wanted(what, file.source, sha256=file.sha256 or None)
-    advice = f"put the file into {path.parent} yourself"
+    advice = f"save {redact_url(file.source)} in {path.parent} yourself"
     with (
         Client(allow=None, advice=advice, sleep=sleep) as client,
         store.download(file.source) as partial,

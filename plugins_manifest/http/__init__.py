@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from plugins_manifest.http.hub_errors import hub_errors_explained as hub_errors_explained
     from plugins_manifest.http.ranged import Mirror as Mirror
 
-_PACKAGE = "plugins_manifest.http"
-_HOMES = {
-    "AllowList": f"{_PACKAGE}.hosts",
-    "Client": f"{_PACKAGE}.client",
-    "HostRule": f"{_PACKAGE}.hosts",
-    "Mirror": f"{_PACKAGE}.ranged",
-    "Progress": f"{_PACKAGE}.download",
-    "Token": f"{_PACKAGE}.hosts",
-    "Wanted": f"{_PACKAGE}.download",
-    "fetch": f"{_PACKAGE}.download",
-    "hub_errors_explained": f"{_PACKAGE}.hub_errors",
-}
 __all__ = [
     "AllowList",
     "Client",
@@ -38,4 +26,17 @@ __all__ = [
     "fetch",
     "hub_errors_explained",
 ]
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "AllowList": "plugins_manifest.http.hosts",
+        "Client": "plugins_manifest.http.client",
+        "HostRule": "plugins_manifest.http.hosts",
+        "Mirror": "plugins_manifest.http.ranged",
+        "Progress": "plugins_manifest.http.download",
+        "Token": "plugins_manifest.http.hosts",
+        "Wanted": "plugins_manifest.http.download",
+        "fetch": "plugins_manifest.http.download",
+        "hub_errors_explained": "plugins_manifest.http.hub_errors",
+    },
+)

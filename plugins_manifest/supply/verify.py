@@ -43,7 +43,9 @@ class Verdict:
         return _WORDS[self.state]
 
 
-def verify(manifest: Manifest, lock: Lock | None, store: Store, locate: Locate) -> list[Verdict]:
+def verify_manifest(
+    manifest: Manifest, lock: Lock | None, store: Store, locate: Locate
+) -> list[Verdict]:
     """Hash every locked file again and compare it with its entry."""
     return [_verify_one(spec, lock, store, locate) for spec in manifest.plugins]
 

@@ -106,7 +106,7 @@ def test_a_stopped_fetch_of_captions_goes_on_in_the_next_process(
     server.replies.extend(
         [Handler.send_file, hang_up_after(40), *[lambda h: h.send_status(503)] * 4]
     )
-    with pytest.raises(FetchError, match="status 503.*XBENCH_COCO_URL"):
+    with pytest.raises(FetchError, match=r"status 503.*XBENCH_COCO_URL"):
         fetch(server)
     assert (cache / "partial" / "member.part").stat().st_size == 40
     assert not (cache / "captions_val2017.json").exists()

@@ -19,7 +19,7 @@ from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
 from plugins_manifest.supply.locking import Outcome, lock_manifest
 from plugins_manifest.supply.resolve import PluginFetcher
-from plugins_manifest.supply.verify import verify
+from plugins_manifest.supply.verify import verify_manifest
 from tests.plugins_manifest.servers import (
     SIGNATURE,
     TOKEN,
@@ -319,7 +319,7 @@ def test_hub_folder_is_stored_as_a_tree(
         path = one.find(str(entry.sha256))
         assert path is not None and hash_path(path) == entry.sha256
         assert sorted(p.name for p in path.iterdir()) == sorted(repository.files)
-    assert [v.state for v in verify(manifest, lock, other, locate)] == ["ok"]
+    assert [v.state for v in verify_manifest(manifest, lock, other, locate)] == ["ok"]
 
 
 def test_verify_tells_metadata_from_weights(run: Locker, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_verify_tells_metadata_from_weights(run: Locker, tmp_path: Path) -> None
     lock = run(manifest).lock
 
     def state() -> tuple[str, str]:
-        (verdict,) = verify(manifest, lock, Store(tmp_path / "none"), locate)
+        (verdict,) = verify_manifest(manifest, lock, Store(tmp_path / "none"), locate)
         return verdict.state, verdict.words
 
     assert state() == ("ok", "ok")
@@ -363,14 +363,14 @@ def test_verify_finds_a_damaged_store_and_fetch_is_named(
 ) -> None:
     manifest = manifest_of(tmp_path, plugin())
     lock = run(manifest).lock
-    assert [v.state for v in verify(manifest, None, store, locate)] == ["not-locked"]
+    assert [v.state for v in verify_manifest(manifest, None, store, locate)] == ["not-locked"]
     stored = store.find(SHA256)
     assert stored is not None
     stored.write_bytes(lora_bytes(seed=3))
-    (verdict,) = verify(manifest, lock, store, locate)
+    (verdict,) = verify_manifest(manifest, lock, store, locate)
     assert verdict.state == "weights-changed" and "store is damaged" in verdict.fix
     store.remove(SHA256)
-    (verdict,) = verify(manifest, lock, store, locate)
+    (verdict,) = verify_manifest(manifest, lock, store, locate)
     assert verdict.state == "missing" and "plugins fetch" in verdict.fix
 
 
