@@ -54,7 +54,7 @@ def sha256_of_tree(files: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Partial:
-    """One download under way: the bytes so far, and what is known about the whole file."""
+    """One download under way: the bytes so far, and facts about the complete file."""
 
     part: Path
     facts_path: Path

@@ -28,7 +28,7 @@ VARIABLE = "XBENCH_COCO"
 N_PHOTOS = 5000
 PHOTO_BYTES = 150_000  # mean of 50 of the photos
 CAPTIONS_BYTES = 900_000  # the captions, deflated, and the end of the zip
-SHOWN = 5
+N_NAMED = 5
 
 
 class CasesNotFetchedError(UserError):
@@ -73,7 +73,7 @@ class CocoPlace:
     in_cache: bool
     photos_in_cache: bool
     conditions: Path | None
-    shown: str
+    display_name: str
 
 
 def cache_folder() -> Path:
@@ -89,12 +89,12 @@ def coco_place(spec: CocoCases, *, folder: Path) -> CocoPlace:
         root = cache_folder()
         return CocoPlace(root / CAPTIONS, root / PHOTOS, True, True, None, root.name)
     root = Path(named)
-    shown = spec.path or root.name
+    display_name = spec.path or root.name
     candidates = [root] if root.is_file() else [root / CAPTIONS, root / "annotations" / CAPTIONS]
     captions = next((path for path in candidates if path.is_file()), None)
     if captions is None:
         raise UserError(
-            f"{'cases.path' if spec.path else VARIABLE} is {shown!r}: it must be the file "
+            f"{'cases.path' if spec.path else VARIABLE} is {display_name!r}: it must be the file "
             f"{CAPTIONS}, or a folder with it and the folder {PHOTOS} of the photos"
         )
     home = root.parent if root.is_file() else root
@@ -106,7 +106,7 @@ def coco_place(spec: CocoCases, *, folder: Path) -> CocoPlace:
         in_cache=False,
         photos_in_cache=not has_photos,
         conditions=conditions if conditions.is_dir() else None,
-        shown=shown,
+        display_name=display_name,
     )
 
 
@@ -132,10 +132,10 @@ def coco_cases(
             label, n_cases=len(photos), n_photos=len(missing), has_captions=True
         )
     if missing:
-        names = shortened([f"{PHOTOS}/{photo.file_name}" for photo in missing], SHOWN)
+        names = shortened([f"{PHOTOS}/{photo.file_name}" for photo in missing], N_NAMED)
         what = "the photo" if len(missing) == 1 else f"{len(missing)} photos"
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f"{what} {names} {verb} missing under {place.shown!r}: add them")
+        raise UserError(f"{what} {names} {verb} missing under {place.display_name!r}: add them")
     cases = [
         Case(
             f"coco-{photo.image_id:012d}",
@@ -174,7 +174,9 @@ def chosen_photos(
     there = {path.name for path in place.photos.iterdir()}
     found = [photo for photo in known.values() if photo.file_name in there]
     if not found:
-        raise UserError(f"{place.shown!r}/{PHOTOS} contains no photo of COCO val2017: add some")
+        raise UserError(
+            f"{place.display_name!r}/{PHOTOS} contains no photo of COCO val2017: add some"
+        )
     return found[:n]
 
 
@@ -188,7 +190,7 @@ def read_captions(path: Path, *, sha256: str | None = None) -> Mapping[int, Phot
     found = _hash(path, state.st_size, state.st_mtime_ns) if sha256 else None
     if sha256 and found != sha256:
         raise UserError(
-            f"{path.name} has sha256 {found}, the manifest says {sha256}: get the right file or "
+            f"{path.name} has sha256 {found}, the manifest has {sha256}: get the right file or "
             "correct captions_sha256"
         )
     return _read_captions(path, state.st_size, state.st_mtime_ns)

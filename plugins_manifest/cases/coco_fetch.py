@@ -26,8 +26,8 @@ from filelock import FileLock
 
 from plugins_manifest.cases.coco import (
     CAPTIONS,
+    N_NAMED,
     PHOTOS,
-    SHOWN,
     Photo,
     cache_folder,
     chosen_photos,
@@ -95,7 +95,7 @@ def fetch_coco(
             missing = [p for p in photos if not (place.photos / p.file_name).is_file()]
             if missing:
                 raise UserError(
-                    f"{len(missing)} photos are missing under {place.shown!r} (the first is "
+                    f"{len(missing)} photos are missing under {place.display_name!r} (the first is "
                     f"{PHOTOS}/{missing[0].file_name}), a folder of yours, where nothing is "
                     "written: add them"
                 )
@@ -191,8 +191,8 @@ class _Job:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         if problems:
-            more = [f"{len(problems) - SHOWN} more photos"] if len(problems) > SHOWN else []
-            raise UserError.collect([*sorted(problems)[:SHOWN], *more])
+            more = [f"{len(problems) - N_NAMED} more photos"] if len(problems) > N_NAMED else []
+            raise UserError.collect([*sorted(problems)[:N_NAMED], *more])
         return len(wanted)
 
 
@@ -237,12 +237,12 @@ def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> 
     `partial` is a folder that keeps the bytes of an interrupted download.
     """
     version, end = mirror.read_end(archive, TAIL_BYTES)
-    shown = mirror.display_url(archive)
+    url = mirror.display_url(archive)
     held = {version.n_bytes - len(end): end}
     part = Partial(partial / "member.part", partial / "member.json")
     try:
         with zipfile.ZipFile(io.BufferedReader(RangedFile(mirror, archive, version, held))) as book:
-            info = _find_member(book, member, shown)
+            info = _find_member(book, member, url)
         start, content = _member_bytes(mirror, archive, version, info, part)
         held = {**held, start: content}
         with zipfile.ZipFile(io.BufferedReader(RangedFile(mirror, archive, version, held))) as book:
@@ -250,7 +250,7 @@ def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> 
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         part.discard()
         raise FetchError(
-            f"{member} in {shown} is damaged ({error}); nothing was kept: run the same "
+            f"{member} in {url} is damaged ({error}); nothing was kept: run the same "
             f"command again, or name a mirror with {mirror.setting}",
             code="wrong-hash",
         ) from None
@@ -258,15 +258,15 @@ def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> 
     return found
 
 
-def _find_member(book: zipfile.ZipFile, member: str, shown: str) -> zipfile.ZipInfo:
+def _find_member(book: zipfile.ZipFile, member: str, url: str) -> zipfile.ZipInfo:
     """Return the member of this file name, in any folder of the zip."""
     found = [info for info in book.infolist() if info.filename.rpartition("/")[2] == member]
     if len(found) != 1:
-        raise FetchError(f"{shown} has {len(found)} files {member}, not one", code="missing")
+        raise FetchError(f"{url} has {len(found)} files {member}, not one", code="missing")
     info = found[0]
     if max(info.file_size, info.compress_size) > MOST_CAPTIONS_BYTES:
         raise FetchError(
-            f"{member} in {shown} has {info.file_size >> 20} MiB, more than "
+            f"{member} in {url} has {info.file_size >> 20} MiB, more than "
             f"{MOST_CAPTIONS_BYTES >> 20}: this is another file",
             code="too-large",
         )

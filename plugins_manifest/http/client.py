@@ -120,7 +120,7 @@ class Client:
             broken = self._broken(what, error)
         except HostError as error:
             broken = FetchError(f"{what}: {error}", code=error.code)
-        if broken is not None:  # httpx's exception holds the request, and so its token
+        if broken is not None:  # httpx's exception keeps the request, and so its token
             raise broken from None
 
     def get(self, url: str, *, what: str, most_bytes: int, token: Token | None = None) -> bytes:

@@ -27,7 +27,7 @@ _STATUSES: dict[int, tuple[str, FetchCode]] = {
 
 @contextmanager
 def hub_errors_explained(what: str) -> Iterator[None]:
-    """Raise the Hub's errors as `FetchError` about `what`; their own texts may hold signed URLs."""
+    """Raise the Hub's errors as `FetchError` about `what`, without their texts' signed URLs."""
     from huggingface_hub import errors
 
     try:

@@ -155,7 +155,7 @@ class Mirror:
             raise self._changed(name)  # If-Range answers 200 for another version
         if response.status != 206 or match is None:
             raise FetchError(
-                f"{self.display_url(name)}: the server sends whole files only (no ranges): name "
+                f"{self.display_url(name)}: the server does not support ranges: name "
                 f"another one with {self.setting}",
                 code="range",
             )

@@ -40,7 +40,7 @@ SITE_ADDRESS, STORAGE_ADDRESS = "127.0.0.1", "127.0.0.2"
 
 @dataclass(frozen=True)
 class Request:
-    """What a server was asked."""
+    """A request that a server received."""
 
     path: str
     query: dict[str, list[str]]
@@ -51,7 +51,7 @@ Reply = Callable[["Handler", Request], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Notes the request and lets the server's next reply answer."""
+    """Records the request and calls the server's next reply."""
 
     protocol_version = "HTTP/1.1"
     server: TlsServer  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class TlsServer(ThreadingHTTPServer):
@@ -112,7 +112,7 @@ class TlsServer(ThreadingHTTPServer):
         return self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Broken handshakes are what some tests want."""
+        """Ignore broken handshakes, which some tests provoke."""
 
 
 @dataclass
@@ -176,7 +176,7 @@ class World:
     def supply(
         self, store: Store, *, token: str | None = TOKEN, hub: Hub | None = None
     ) -> PluginFetcher:
-        """What the command line opens, with these servers in the places of the real ones."""
+        """Return what the command line opens, with these servers instead of the real ones."""
         site = CivitaiSource(self.base_url, lambda: Token(token) if token else None)
         session = Session(self.client(), store, no_progress)
         return PluginFetcher(session, {"urn": site, "hf": HubSource(hub or Hub())})

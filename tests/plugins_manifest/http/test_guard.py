@@ -1,4 +1,4 @@
-"""Which hosts and addresses are spoken to, at every hop, whatever a name means a moment later."""
+"""Which hosts and addresses are contacted, at every hop, even if a name changes its address."""
 
 import itertools
 from collections.abc import Sequence
@@ -150,15 +150,15 @@ def test_socket_goes_to_the_address_that_was_checked(world: World, store: Store)
     """DNS rebinding: the name's next answer is another one; each connection asks exactly once."""
     world.add(1, 10, safetensors_bytes())
     answers = itertools.chain([["127.0.0.1"]], itertools.repeat(["127.0.0.2"]))
-    asked: list[str] = []
+    requested: list[str] = []
 
     def rebinding(host: str, port: int) -> Sequence[str]:
-        asked.append(host)
+        requested.append(host)
         return next(answers)
 
     error = attempt(world, store, f"{world.base_url}/api/download/models/10", resolve=rebinding)
     assert error.code == "needs-token"
-    assert asked == [SITE] and len(world.site.requests) == 1
+    assert requested == [SITE] and len(world.site.requests) == 1
 
 
 @pytest.mark.parametrize("what", ["plugin 'p'", "the host"])
@@ -199,7 +199,7 @@ def test_certificate_must_name_the_host(world: World, store: Store) -> None:
     assert "certificate" in str(error)
 
 
-def test_unknown_host_name_is_told_at_once(world: World, store: Store) -> None:
+def test_unknown_host_name_is_reported_at_once(world: World, store: Store) -> None:
     allow = AllowList((HostRule("nowhere.test"),))
     error = attempt(world, store, "https://nowhere.test/x", allow=allow)
     assert error.code == "unreachable" and "cannot be found" in str(error)

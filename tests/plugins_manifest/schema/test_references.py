@@ -26,13 +26,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("folder/file.safetensors", None),
     ],
 )
-def test_sources_are_told_apart(source: str, meant: object) -> None:
+def test_sources_are_parsed(source: str, meant: object) -> None:
     assert parse_reference(source) == meant
     assert is_network(source) == (meant is not None)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "text"),
     [
         ("http://host.test/x", "not encrypted"),
         ("hf://a", "not an address on the Hub"),
@@ -44,8 +44,8 @@ def test_sources_are_told_apart(source: str, meant: object) -> None:
         ("urn:air:sd1:lora:somewhere:1@2", "use civitai or huggingface"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(source: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_invalid_sources_are_refused(source: str, text: str) -> None:
+    with pytest.raises(UserError, match=text):
         parse_reference(source)
 
 

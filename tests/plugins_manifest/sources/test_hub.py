@@ -100,7 +100,7 @@ def test_folder_without_config_means_its_only_file(hub: Hub) -> None:
     assert file.path == "models/only.safetensors"
 
 
-def test_stored_file_is_not_asked_for_again(hub: Hub, server: HubServer, store: Store) -> None:
+def test_stored_file_is_not_requested_again(hub: Hub, server: HubServer, store: Store) -> None:
     pin = find(hub, "models/only.safetensors")
     hub.fetch(pin, pin.files[0], store, what="p")
     n_requests = len(server.requests)
@@ -108,7 +108,7 @@ def test_stored_file_is_not_asked_for_again(hub: Hub, server: HubServer, store: 
     assert len(server.requests) == n_requests
 
 
-def test_wrong_file_in_the_cache_is_noticed(hub: Hub, store: Store, tmp_path: Path) -> None:
+def test_wrong_file_in_the_cache_is_detected(hub: Hub, store: Store, tmp_path: Path) -> None:
     pin = find(hub, "")
     for file in pin.files:
         hub.fetch(pin, file, store, what="p")
@@ -139,7 +139,7 @@ def test_damaged_link_in_the_cache_does_not_reach_the_store(
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "text"),
     [
         ("models/onyl.safetensors", "has no file 'models/onyl.safetensors': use models/only"),
         ("old.bin", "is not a safetensors file"),
@@ -148,12 +148,12 @@ def test_damaged_link_in_the_cache_does_not_reach_the_store(
         ("pickles/", "has its weights only as pickles ('diffusion_pytorch_model.bin')"),
     ],
 )
-def test_places_that_name_no_file_are_told(hub: Hub, path: str, said: str) -> None:
-    assert said in str(refused(hub, path))
+def test_addresses_that_name_no_file_are_reported(hub: Hub, path: str, text: str) -> None:
+    assert text in str(refused(hub, path))
 
 
 @pytest.mark.parametrize(
-    ("place", "code", "said"),
+    ("place", "code", "text"),
     [
         ({"name": "owner/none"}, "missing", "no such repository, or it is private"),
         ({"name": "owner/gated"}, "gated", "skipped:gated: accept its terms"),
@@ -161,14 +161,14 @@ def test_places_that_name_no_file_are_told(hub: Hub, path: str, said: str) -> No
         ({"name": "owner/" + "x" * 200}, "bad-request", "not a valid name on the Hub"),
     ],
 )
-def test_refusals_of_the_hub_are_told_apart(
-    hub: Hub, place: dict[str, str], code: str, said: str
+def test_refusals_of_the_hub_have_their_own_codes(
+    hub: Hub, place: dict[str, str], code: str, text: str
 ) -> None:
     error = refused(hub, "", **place)
-    assert isinstance(error, FetchError) and error.code == code and said in str(error)
+    assert isinstance(error, FetchError) and error.code == code and text in str(error)
 
 
-def test_dead_mirror_is_told(tmp_path: Path) -> None:
+def test_dead_mirror_is_reported(tmp_path: Path) -> None:
     error = refused(Hub(endpoint="http://127.0.0.1:9", cache=tmp_path), "")
     assert isinstance(error, FetchError) and error.code == "unreachable"
     assert "HF_ENDPOINT" in str(error)
