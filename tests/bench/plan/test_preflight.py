@@ -147,7 +147,7 @@ def test_sources_that_are_not_fetched_are_told(manifest: Manifest) -> None:
     for source in ("hf://org/repo@main/file", "urn:air:sd1:lora:civitai:1@2"):
         with pytest.raises(UserError, match="not locked and fetched yet: run: xbench plugins"):
             resolve_plugin(spec.model_copy(update={"source": source}), manifest)
-    with pytest.raises(UserError, match="unknown source 'ftp': use pocket"):
+    with pytest.raises(UserError, match="unknown source 'ftp': use https, hf, pocket"):
         resolve_plugin(spec.model_copy(update={"source": "ftp:x"}), manifest)
     with pytest.raises(UserError, match="no pocket weights named 'lora-x'"):
         resolve_plugin(spec.model_copy(update={"source": "pocket:lora-x"}), manifest)
