@@ -10,7 +10,6 @@ from typing import get_args
 from bench.errors import UserError
 from plugins_manifest.installed import installed, load_entry
 from plugins_manifest.schema.manifest import KnownNames
-from plugins_manifest.schema.references import NETWORK_SCHEMES
 from plugins_manifest.schema.words import FINISHED_CONDITIONS, DetectorName
 from runners.base import SAMPLERS, Marker, MethodStyle
 from runners.protocols import Method
@@ -73,5 +72,5 @@ def known_names() -> KnownNames:
         "metric": (CONDITION_METRICS, *installed("metrics")),
         "detector": CONDITIONS,
         "sampler": tuple(SAMPLERS),
-        "source": (*installed("sources"), *NETWORK_SCHEMES),
+        "source": tuple(installed("sources")),
     }

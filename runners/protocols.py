@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.stacks import PluginArrangement
 from plugins_manifest.schema.words import Side, Stage1Mode
 from runners.base import MethodCost, PassName, RenderSettings, Variant
 
@@ -21,7 +21,7 @@ class Method(Protocol):
     `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
     the trials that use them. Further traits are optional:
 
-    - `arrangement`: the plugins it is rendered with, see `plugins_manifest.schema.casts` (default
+    - `arrangement`: the plugins it is rendered with, see `plugins_manifest.schema.stacks` (default
       "own"; `cast` is the older name of this trait);
     - `uses_upgraded`: whether the upgraded model's weights decide its pixels (default: side
       "upgraded");

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,7 +145,7 @@ def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
     return {
         "id": entry.id,
         "kind": entry.kind,
-        "to_fetch": supply.missing(entry),
+        "to_fetch": supply.is_missing(entry),
         "from": one_line(at or (urls[0] if urls else entry.source)),
         "page": origin.page,
         "bytes": entry.size_bytes,
@@ -160,3 +162,29 @@ def _size(n_bytes: int | None) -> str:
         if n_bytes >= 2**power:
             return f"{n_bytes / 2**power:.1f} {unit}"
     return f"{n_bytes / 2**10:.1f} KiB"
+
+
+@contextmanager
+def show_progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on the standard error stream if that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        initial=done,
+        desc=name,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+        leave=False,
+    ) as bar:
+        yield bar.update
+
+
+def quiet_hub() -> None:
+    """Turn off the Hub library's progress bars unless standard error is a terminal."""
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,10 +175,10 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     from bench.cli.fetch_output import show_lines
     from bench.plan.plugin_files import ManifestFiles
     from plugins_manifest.store import Store
-    from plugins_manifest.supply.verify import verify
+    from plugins_manifest.supply.verify import verify_manifest
 
     files = ManifestFiles.open(manifest, lock_file=lock_file)
-    verdicts = verify(files.manifest, files.lock(), Store(), files.locate)
+    verdicts = verify_manifest(files.manifest, files.lock(), Store(), files.locate)
     if as_json:
         click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
     else:
@@ -212,38 +212,13 @@ class _Open:
     """The supply of one command; closes its connections."""
 
     def __init__(self, open_supply: OpenSupply | None, allow_hosts: Sequence[str]) -> None:
+        from bench.cli.fetch_output import quiet_hub, show_progress
         from plugins_manifest.supply import resolve as supply
 
-        _quiet_hub()
+        quiet_hub()
         self.supply: PluginFetcher = (open_supply or supply.open_supply)(
-            allow_hosts=allow_hosts, progress=_show_progress
+            allow_hosts=allow_hosts, progress=show_progress
         )
 
     def close(self) -> None:
-        self.supply.client.close()
-
-
-@contextmanager
-def _show_progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on the standard error stream if that is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(
-        total=total,
-        initial=done,
-        desc=name,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        disable=None,
-        leave=False,
-    ) as bar:
-        yield bar.update
-
-
-def _quiet_hub() -> None:
-    """Turn off the Hub library's progress bars unless standard error is a terminal."""
-    if not sys.stderr.isatty():
-        from huggingface_hub.utils import disable_progress_bars
-
-        disable_progress_bars()
+        self.supply.close()

@@ -9,7 +9,6 @@ from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.cases.cases import Case, file_cases, inline_cases
 from plugins_manifest.cases.coco import coco_cases
-from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
 from plugins_manifest.schema.manifest import (
     CocoCases,
     FileCases,
@@ -17,7 +16,12 @@ from plugins_manifest.schema.manifest import (
     Manifest,
     PocketCases,
 )
-from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from plugins_manifest.schema.stacks import (
+    PluginArrangement,
+    PluginSet,
+    arrange_sets,
+    plugin_sets,
+)
 from runners.families.registry import family_traits
 from runners.protocols import arrangement_of
 

@@ -22,8 +22,7 @@ from bench.plan.missing import (
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.formats.header import read_header
-from plugins_manifest.schema.casts import KEY_OF_CAST, arrange_sets
-from plugins_manifest.schema.stacks import PluginInSet, plugin_sets
+from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets, plugin_sets
 from runners.base import PluginFile
 from runners.families.registry import family_traits
 from runners.families.traits import Channels
@@ -73,7 +72,7 @@ def _method_problems(job: Job) -> Iterator[str]:
         method = find_method(spec.name)
         if method.uses_t0 and not spec.t0:
             yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
-        key = KEY_OF_CAST.get(arrangement_of(method))
+        key = PARTNER_KEYS.get(arrangement_of(method))
         if key is not None and not arrange_sets(job.manifest, arrangement_of(method)):
             side = "upgraded" if key == "native" else "base"
             yield (

@@ -22,9 +22,8 @@ from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
 from plugins_manifest.schema.manifest import Manifest, MethodSpec
-from plugins_manifest.schema.stacks import PluginSet
+from plugins_manifest.schema.stacks import PluginArrangement, PluginSet, arrange_sets
 from runners.base import PluginFile, Stack, Variant
 from runners.protocols import Method, arrangement_of, stage1_mode_of
 

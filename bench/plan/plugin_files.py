@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, shown_path
-from bench.registry import load_entry
 from plugins_manifest.lock.lock import Lock, cached_lock, lock_path, read_lock, write_lock
 from plugins_manifest.schema.load import SHIPPED, load_manifest
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
-from plugins_manifest.schema.references import is_network, parse_reference, scheme_of
+from plugins_manifest.schema.references import find_source, is_network, parse_reference, scheme_of
 from plugins_manifest.store import Store
 from runners.base import PluginFile
 from runners.families.registry import hash_path
@@ -31,8 +30,8 @@ class NotFetchedError(UserError):
     """A plugin that is not on this machine yet; `xbench plugins fetch` downloads it."""
 
 
-class Source(Protocol):
-    """Finds the file or folder that a manifest's `source` names."""
+class Locator(Protocol):
+    """A source of files on this machine (group `xbench.sources`)."""
 
     def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
         """Return path and sha256; `folder` anchors relative paths.
@@ -54,19 +53,7 @@ class LocalSource:
         return path, hash_path(path)
 
 
-@dataclass(frozen=True)
-class PocketSource:
-    """A part that ships with the project, e.g. pocket:lora-outline."""
-
-    def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
-        """Return the part's verified path and its recorded sha256."""
-        from pocket.weights import part_path, part_sha256
-
-        name = reference.partition(":")[2]
-        return part_path(name), part_sha256(name)
-
-
-LOCAL, POCKET = LocalSource(), PocketSource()
+LOCAL = LocalSource()
 
 
 # --- the lock file
@@ -135,7 +122,7 @@ def locate_local(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
     """Return path and sha256 of a plugin that needs no network; `UserError` names the plugin."""
     scheme = scheme_of(spec.source)
     try:
-        source: Source = LOCAL if scheme is None else load_entry("sources", scheme)
+        source: Locator = LOCAL if scheme is None else find_source(scheme)
         return source.locate(spec.source, folder=manifest.folder)
     except (UserError, ValueError) as error:
         raise UserError(f"plugin {spec.id!r}: {error}") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.stacks import PluginArrangement
 from plugins_manifest.schema.words import Side
 from runners.base import MethodStyle, PassName, Variant
 

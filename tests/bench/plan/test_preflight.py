@@ -134,7 +134,7 @@ def test_sources_that_are_not_fetched_are_named_with_the_command(manifest: Manif
     for source in ("hf://org/repo@main/file", "urn:air:sd1:lora:civitai:1@2"):
         with pytest.raises(UserError, match="not locked and fetched yet: run: xbench plugins"):
             resolve_plugin(spec.model_copy(update={"source": source}), manifest)
-    with pytest.raises(UserError, match="unknown source 'ftp': use pocket"):
+    with pytest.raises(UserError, match="unknown source 'ftp': use https, hf, pocket"):
         resolve_plugin(spec.model_copy(update={"source": "ftp:x"}), manifest)
     with pytest.raises(UserError, match="no pocket weights named 'lora-x'"):
         resolve_plugin(spec.model_copy(update={"source": "pocket:lora-x"}), manifest)
