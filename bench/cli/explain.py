@@ -60,7 +60,7 @@ def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
 def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:
     """The command that renders this trial alone, past the cache, into a folder of its own."""
     selection = facts.get("selection", {})
-    words = ["xbench", "run", "--manifest", shown_path(store.folder / "manifest.yaml")]
+    words = ["xbench", "run", "--manifest", shown_path(store.manifest_path)]
     words += ["--only", trial_id, "--no-cache", "--out", f"runs/again-{trial_id[:8]}"]
     if "adapter" in selection:
         words += ["--adapter", selection["adapter"]]

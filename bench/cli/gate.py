@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from bench.gate.gate import Gate
+    from bench.gate.compare import Gate
     from bench.run import RunRequest
 
 _POLICY = click.option(
@@ -39,10 +39,10 @@ def gate(
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
     inconclusive, or images are missing.
     """
-    from bench.gate.gate import gate_runs
+    from bench.gate.compare import compare
     from bench.gate.policy import load_policy
 
-    found = gate_runs(baseline, candidate, load_policy(policy))
+    found = compare(baseline, candidate, load_policy(policy))
     show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
 
 
@@ -50,7 +50,7 @@ def run_and_gate(
     request: RunRequest, baseline: Path, *, policy: Path | None, as_json: bool
 ) -> NoReturn:
     """Render what the new weights change, look by look, until the gate is decided; then exit."""
-    from bench.gate.gate import run_gated
+    from bench.gate.compare import run_gated
     from bench.gate.policy import load_policy
 
     outcome, found = run_gated(request, baseline, load_policy(policy))
@@ -64,7 +64,7 @@ def run_and_gate(
 
 def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:
     """The request that `run_and_gate` would render, checked against the baseline."""
-    from bench.gate.gate import gated_request
+    from bench.gate.compare import gated_request
     from bench.gate.policy import load_policy
 
     return gated_request(request, baseline, load_policy(policy))[0]

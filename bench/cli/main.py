@@ -236,8 +236,7 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 
 def _show_table(folder: Path) -> None:
     from bench.render.audit import remarks
-    from bench.report.compatibility_text import format_compatibility
-    from bench.report.text import format_summary
+    from bench.report.text import format_compatibility, format_summary
     from bench.store.run_store import RunStore
 
     store = RunStore.open(folder)

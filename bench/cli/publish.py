@@ -42,19 +42,19 @@ def publish(
         images=images,
         nsfw=nsfw,
         show_progress=not as_json,
-        say=lambda told: click.echo(told, err=True),
+        report=lambda line: click.echo(line, err=True),
     )
     click.echo(json.dumps(done.as_data(), indent=2) if as_json else _told(done, address))
 
 
 def _told(done: Publication, address: str) -> str:
-    from bench.publish.publish import told_size
+    from bench.publish.publish import size_text
 
     kind = "images and thumbnails" if done.has_images else "thumbnails"
     lines = [
         f"published {done.key} to {done.to}: {done.n_trials} trials of {done.n_plugins} plugins, "
-        f"{kind}; {done.n_objects} files, {told_size(done.n_bytes)}",
-        f"uploaded: {done.n_new} files, {told_size(done.new_bytes)}"
+        f"{kind}; {done.n_objects} files, {size_text(done.n_bytes)}",
+        f"uploaded: {done.n_new} files, {size_text(done.new_bytes)}"
         if done.n_new
         else "uploaded: nothing, all of it was there",
     ]

@@ -15,9 +15,9 @@ from typing import Any
 from bench.errors import UserError, shown_path
 from bench.gate.policy import Policy
 from bench.plan.plan import Plan
-from bench.store.files import sha256_of
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.files import file_sha256
 from plugins_manifest.schema.manifest import Manifest
 
 Facts = dict[str, Any]
@@ -113,7 +113,7 @@ def _cleaned(entry: Mapping[str, Any], folder: Path) -> Facts:
     kept = {key: value for key, value in entry.items() if key not in _PLACES}
     for key in _FILES & kept.keys():
         path = folder / str(kept[key])
-        kept[key] = sha256_of(path.read_bytes()) if path.is_file() else None
+        kept[key] = file_sha256(path) if path.is_file() else None
     return kept
 
 
@@ -151,7 +151,7 @@ def _differing_cases(known: Mapping[str, Facts], mine: Mapping[str, Facts]) -> l
 
 
 def _condition_files(store: RunStore) -> Iterable[Path]:
-    found = sorted((store.folder / "conditions").rglob("*.png"))
+    found = sorted(store.conditions_dir.rglob("*.png"))
     return [path.relative_to(store.folder) for path in found]
 
 

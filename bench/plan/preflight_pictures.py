@@ -10,6 +10,7 @@ from bench.plan.conditions import needs_finished, why_not_made
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Manifest
 from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.text import shortened
 
 N_SHOWN = 5
 
@@ -88,5 +89,4 @@ def _members(
 
 def shown_names(names: Sequence[str]) -> str:
     """The first names, quoted, and how many more there are."""
-    text = ", ".join(repr(name) for name in names[:N_SHOWN])
-    return text if len(names) <= N_SHOWN else f"{text} and {len(names) - N_SHOWN} more"
+    return shortened([repr(name) for name in names], N_SHOWN)

@@ -75,7 +75,7 @@ def find_finished(store: RunStore, manifest: Manifest, key: str) -> int | None:
     planned = set(store.trials()["trial_id"])
     if not planned <= finished_trials(store) or store.summary().empty:
         return None
-    if not (store.tables_dir / "report.html").is_file():
+    if not store.report_path().is_file():
         return None
     return len(planned)
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.errors import UserError
-from bench.publish.locations import Listed, UnreachableError, too_large
+from bench.publish.base import Listed, UnreachableError, too_large
 
 _ADDRESS = re.compile(
     r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.%-]+))?(?P<folder>(/[\w.-]+)*)/?"

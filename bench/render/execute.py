@@ -24,6 +24,7 @@ from bench.plan.trial import Trial
 from bench.render.interrupts import Interrupts
 from bench.store.files import png_bytes
 from bench.store.image_cache import CACHED_FACTS, ImageCache
+from bench.store.rows import Row
 from bench.store.run_store import RunStore
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.manifest import Settings
@@ -33,7 +34,6 @@ _LOG = logging.getLogger(__name__)
 # What rendering may raise for one group without ending the run: files, shapes, memory.
 GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
 
-Row = dict[str, Any]
 Render = Callable[
     [Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings],
     Iterator[Rendered],
@@ -237,8 +237,7 @@ def finished_trials(store: RunStore) -> set[str]:
     """Ids of the trials whose image is there; failed ones are tried again."""
     results = store.results()
     done = results.loc[results["status"] == "ok", "trial_id"]
-    there = {path.stem for path in (store.folder / "images").glob("*/*.png")}
-    return set(done) & there
+    return set(done) & store.image_ids()
 
 
 def render_settings(settings: Settings) -> RenderSettings:

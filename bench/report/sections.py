@@ -6,10 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from bench.render.audit import read_audits
 from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
+from bench.report.cells import number
 from bench.report.comparisons import of_plugin
-from bench.report.compatibility_text import interval_of, why_nothing
 from bench.report.sheets import heading_of
-from bench.report.text import better_of, by_arm, choose_metric, number, with_interval
+from bench.report.text import (
+    better_of,
+    by_arm,
+    choose_metric,
+    interval_of,
+    why_nothing,
+    with_interval,
+)
 from bench.scoring.images import RunImages
 from bench.store.rows import Row, grouped, records
 from bench.store.run_store import RunStore

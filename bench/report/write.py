@@ -16,11 +16,10 @@ from bench.render.audit import remarks
 from bench.report import sections as parts
 from bench.report.blocks import Block, Picture
 from bench.report.comparisons import headline, plugins_of
-from bench.report.html import to_html
-from bench.report.markdown import to_markdown
 from bench.report.paper import paper_part
 from bench.report.plots import Plot, write_plots
 from bench.report.sheets import MAX_ROWS, write_sheets
+from bench.report.writers import to_html, to_markdown
 from bench.scoring.images import read_images
 from bench.store.files import write_bytes
 from bench.store.rows import records
@@ -42,11 +41,9 @@ def write_report(
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
     blocks = list(_blocks(store, scores, mode or store.manifest().mode, png=png))
-    folder = store.tables_dir
-    page = to_html(blocks, store.manifest().name)
-    write_bytes(folder / "report.html", page.encode())
-    path = folder / "report.md"
-    write_bytes(path, to_markdown(blocks, folder).encode())
+    write_bytes(store.report_path("html"), to_html(blocks, store.manifest().name).encode())
+    path = store.report_path("md")
+    write_bytes(path, to_markdown(blocks, path.parent).encode())
     return path
 
 
@@ -54,7 +51,7 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterat
     summary = records(store.summary()) or records(summarise(store, scores))
     found = records(store.compatibility()) or records(write_compatibility(store, scores))
     gallery, partial = read_images(store), remarks(store)
-    folder = store.tables_dir / "plots"
+    folder = store.plots_dir
     with ThreadPoolExecutor(1) as pool:  # Pillow works outside Python's lock, matplotlib inside
         drawing = pool.submit(write_sheets, gallery, store.tables_dir)
         plots = _pictures(write_plots(found, folder, png=png), folder, "png" if png else "svg")

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeGuard
 
 import pandas as pd
 
 from bench.scoring.images import ImageToScore
 from bench.store import schema
-from bench.store.files import read_table, write_table
+from bench.store.files import read_table
 from bench.store.rows import Row, records
 from bench.store.run_store import RunStore
 from metrics.base import Metric, MetricUnavailableError, Score, ScoredImage
@@ -33,8 +32,7 @@ def score_ceilings(
         return
     images = {(s.image.plugin, s.image.case_id): s.image for s in subjects}
     inputs = _inputs(recipe, [*images])
-    path = _folder(store) / f"{metric.name}.parquet"
-    if _inputs_of(path) == inputs:
+    if _inputs_of(store, metric.name) == inputs:
         return
     rows = []
     for (plugin, case_id), image in sorted(images.items()):
@@ -42,13 +40,12 @@ def score_ceilings(
         found = {"value": score.value, "reason": score.reason}
         facts = {"metric": metric.name, "recipe": recipe, "inputs": inputs}
         rows.append({"plugin": plugin, "case_id": case_id, **found, **facts})
-    write_table(path, pd.DataFrame(rows), schema.CEILINGS)
+    store.write_table("ceilings", pd.DataFrame(rows), metric.name)
 
 
 def read_ceilings(store: RunStore) -> list[Row]:
     """All ceilings of a run: rows of `schema.CEILINGS`."""
-    paths = sorted(_folder(store).glob("*.parquet"))
-    return [row for path in paths for row in records(read_table(path, schema.CEILINGS))]
+    return [row for frame in store.read_parts("ceilings") for row in records(frame)]
 
 
 def _is_ceiling(asked: object) -> TypeGuard[Ceiling]:
@@ -66,12 +63,9 @@ def _inputs(recipe: str, keys: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(json.dumps([recipe, sorted(keys)]).encode()).hexdigest()[:20]
 
 
-def _inputs_of(path: Path) -> str | None:
+def _inputs_of(store: RunStore, metric: str) -> str | None:
+    path = store.table_path("ceilings", metric)
     if not path.exists():
         return None
     frame = read_table(path, schema.CEILINGS)
     return None if frame.empty else str(frame["inputs"].tolist()[0])
-
-
-def _folder(store: RunStore) -> Path:
-    return store.folder / "scores" / "ceilings"

@@ -91,7 +91,7 @@ def score_run(
 
 def read_scores(store: RunStore) -> list[Row]:
     """Return all scores of a run as rows of `schema.SCORES`, in a fixed order."""
-    return [row for frame in store.score_tables() for row in records(frame)]
+    return [row for frame in store.read_parts("scores") for row in records(frame)]
 
 
 def _task(metric: Metric, gallery: RunImages) -> _Task:
