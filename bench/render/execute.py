@@ -101,6 +101,9 @@ class Execution:
                 bar.update()
         fresh: list[tuple[str, bytes, Row]] = []
         open_trials = [t for t in missing if t.trial_id not in rows]
+        _LOG.info(
+            "batch %s: %d from the cache, %d to render", group.group_id, len(rows), len(open_trials)
+        )
         for trial, row, png in self._stored(self._render(group, open_trials)):
             rows[trial.trial_id] = row
             if png is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, Sco
 
 Progress = Callable[[int, int, str], None]
 _CHUNK = 64
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def score_run(
         if task.metric.level == "group":
             advance(len(task.subjects), task.metric.name)
         store.write_scores(task.metric.name, pd.DataFrame(rows))
+        _LOG.info("%s: %d scores", task.metric.name, len(rows))
         n_scores += len(rows)
     for task in tasks:
         if task.unavailable is None:

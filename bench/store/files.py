@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.errors import UserError, disk_error, shown_path
 from plugins_manifest.files import atomic_write
 from plugins_manifest.text import first_line
 
+_LOG = logging.getLogger(__name__)
 _PNG_COMPRESSION = 3  # of 9: a third of the default's time, a few percent larger
 
 
@@ -30,6 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         atomic_write(path, content)
     except OSError as error:
         raise disk_error(error, path) from error
+    _LOG.debug("wrote %s, %d bytes", path, len(content))
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

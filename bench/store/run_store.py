@@ -91,6 +91,7 @@ class RunStore:
         except OSError as error:
             raise disk_error(error, self.folder) from error
         try:
+            _LOG.info("writing into %s", shown_path(self.folder))
             self._sweep()
             yield
         finally:
@@ -175,9 +176,7 @@ class RunStore:
 
     def write_table(self, name: str, frame: pd.DataFrame, part: str = "") -> None:
         """Replace a table, or a part of it; columns that the frame lacks are null."""
-        path = self.table_path(name, part)
-        write_table(path, frame, TABLES[name].columns)
-        _LOG.debug("wrote %s: %d rows", shown_path(path), len(frame))
+        write_table(self.table_path(name, part), frame, TABLES[name].columns)
 
     def trials(self) -> pd.DataFrame:
         """Return the plan, one row a trial: `schema.TRIALS`."""

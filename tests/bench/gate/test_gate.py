@@ -12,7 +12,7 @@ from bench.cli.main import main
 from bench.errors import UserError
 from bench.gate.compare import compare
 from bench.gate.policy import SHIPPED_POLICY, Policy, load_policy
-from tests.bench.gate.compare_runs import POLICY, write_run
+from tests.bench.gate.gate_runs import POLICY, write_run
 
 
 @pytest.fixture(scope="module")

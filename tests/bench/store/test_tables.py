@@ -32,10 +32,6 @@ PATHS = [
 ]
 FILES = {Path(path).name for path in PATHS if "*" not in path} - {"case.png", "ab.png", "plots"}
 FOLDERS = {part for path in PATHS for part in Path(path).parts[:-1]} - {"canny", "ab"} | {"plots"}
-# folders of the same name elsewhere: a cache's images, and COCO's condition images
-OTHERS = {
-    ("plugins_manifest", "run.json"),
-}
 
 
 def path_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -57,14 +53,16 @@ def path_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def run_paths_in(code: str) -> list[tuple[int, str]]:
-    """Lines of a module that build a path of a run directory, or name one of its files alone."""
+    """Lines of a module that build a path of a run directory, or define the name of its file."""
     tree = ast.parse(code)
     joined = [
         (line, text) for line, text in path_texts(tree) if set(text.split("/")) & (FILES | FOLDERS)
     ]
     alone = [
         (node.lineno, node.value)
-        for node in ast.walk(tree)
+        for assignment in ast.walk(tree)
+        if isinstance(assignment, ast.Assign | ast.AnnAssign) and assignment.value
+        for node in ast.walk(assignment.value)
         if isinstance(node, ast.Constant) and node.value in FILES
     ]
     return sorted({*joined, *alone})

@@ -196,7 +196,7 @@ def test_every_page_opens_on_a_damaged_store_and_says_so(
 def test_an_address_of_no_store_is_told_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RESULTS_VARIABLE, "ftp://example.org/x")
     page = AppTest.from_file(APP, default_timeout=30).run()
-    assert not page.exception and "is no address of a store" in page.warning[0].value
+    assert not page.exception and "is not the address of a store" in page.warning[0].value
 
 
 def test_the_study_is_the_same_on_the_published_store(
