@@ -25,7 +25,7 @@ TORCH_FREE = (
         "bench.store.run_store",
         "bench.analysis.summary",
     ),
-    *("bench.gate.compare", "bench.gate.report", "bench.gate.policy", "metrics.stats.ratio"),
+    *("bench.gate.gate", "bench.gate.report", "bench.gate.policy", "metrics.stats.ratio"),
     *("leaderboard.study.votes", "metrics.stats.preference", "metrics.stats.agreement"),
     *(
         "metrics.stats.intervals",

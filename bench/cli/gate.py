@@ -12,7 +12,7 @@ import click
 from bench.cli.output import note
 
 if TYPE_CHECKING:
-    from bench.gate.compare import Gate
+    from bench.gate.gate import Gate
     from bench.run import RunRequest
 
 _POLICY = click.option(
@@ -41,7 +41,7 @@ def gate(
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
     inconclusive, or images are missing.
     """
-    from bench.gate.compare import compare
+    from bench.gate.gate import compare
     from bench.gate.policy import load_policy
 
     found = compare(baseline, candidate, load_policy(policy))
@@ -52,7 +52,7 @@ def run_and_gate(
     request: RunRequest, baseline: Path, *, policy: Path | None, as_json: bool
 ) -> NoReturn:
     """Render with the new weights until the gate is decided; then exit with its code."""
-    from bench.gate.compare import run_gated
+    from bench.gate.gate import run_gated
     from bench.gate.policy import load_policy
 
     outcome, found = run_gated(request, baseline, load_policy(policy))
@@ -66,7 +66,7 @@ def run_and_gate(
 
 def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:
     """Return the request that `run_and_gate` would render, checked against the baseline."""
-    from bench.gate.compare import gated_request
+    from bench.gate.gate import gated_request
     from bench.gate.policy import load_policy
 
     return gated_request(request, baseline, load_policy(policy))[0]

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli.main import main
 from bench.errors import UserError
-from bench.gate.compare import compare
+from bench.gate.gate import compare
 from bench.gate.policy import SHIPPED_POLICY, Policy, load_policy
 from tests.bench.gate.gate_runs import POLICY, write_run
 
