@@ -1,7 +1,4 @@
-"""The report of a run: tables/report.md and report.html with image sheets and plots.
-
-Prompts, plugin names and error texts come from outside: both writers escape every text.
-"""
+"""Write the report of a run: tables/report.md and report.html with image sheets and plots."""
 
 from __future__ import annotations
 
@@ -33,10 +30,10 @@ def write_report(
     mode: Mode | None = None,
     png: bool = True,
 ) -> Path:
-    """Write tables/report.md, report.html, image sheets and plots; returns report.md's path.
+    """Write tables/report.md, report.html, image sheets and plots; return report.md's path.
 
-    Makes the tables first where there are none. `mode` None is the manifest's. Plots are SVG files,
-    and PNG files too if `png`.
+    Missing tables are written first. `mode` None is the manifest's. Plots are SVG files, and PNG
+    files too if `png`.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
@@ -80,8 +77,8 @@ def _pictures(
     plots: Mapping[str, Sequence[Plot]], folder: Path, suffix: str
 ) -> dict[str, list[Picture]]:
     return {
-        plugin: [Picture(folder / f"{p.name}.{suffix}", p.alt, p.svg) for p in mine]
-        for plugin, mine in plots.items()
+        plugin: [Picture(folder / f"{p.name}.{suffix}", p.alt, p.svg) for p in group]
+        for plugin, group in plots.items()
     }
 
 

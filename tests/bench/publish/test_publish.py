@@ -247,6 +247,6 @@ def test_what_no_reader_would_take_is_refused_before_anything_is_written(
     limits = {ending: 64 if ending == "parquet" else 1 << 20 for ending in MAX_OBJECT_BYTES}
     monkeypatch.setattr("bench.publish.pictures.MAX_OBJECT_BYTES", limits)
     place = tmp_path / "place"
-    with pytest.raises(UserError, match="larger than readers take"):
+    with pytest.raises(UserError, match="above the limit of readers"):
         publish_run(store.folder, str(place))
     assert not place.exists() or not any(place.rglob("*.json"))
