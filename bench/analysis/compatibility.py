@@ -49,7 +49,7 @@ def write_compatibility(run: RunStore | Path, scores: Scores | None = None) -> p
         measures = PluginMeasures(scores, plugin, ceilings.get(plugin))
         rows += _plugin_rows(measures, costs)
     frame = pd.DataFrame(rows, columns=schema.COMPATIBILITY.names)
-    store.write_compatibility(frame)
+    store.write_table("compatibility", frame)
     return frame
 
 

@@ -138,7 +138,7 @@ def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFram
         if (arm, metric) in scores.cells
     ]
     frame = pd.DataFrame(rows, columns=schema.SUMMARY.names)
-    store.write_summary(frame)
+    store.write_table("summary", frame)
     return frame
 
 

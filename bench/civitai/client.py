@@ -1,7 +1,7 @@
-"""Civitai's hosted generator: jobs asked for, waited for, and their pictures fetched.
+"""Client of Civitai's hosted generator: post jobs, wait for them, download their pictures.
 
-civitai-py speaks to the generator. Importing it without a token raises, so it is imported here
-alone, and only when pictures are asked for. No token and no signed address is ever shown.
+Importing civitai-py without a token raises, so it is imported here alone, when it is used. Messages
+contain neither tokens nor signed addresses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
 
 @dataclass(frozen=True)
 class Finished:
-    """A job's picture: where it is, and what it cost in Buzz."""
+    """A finished job: the address of its picture, and its cost in Buzz."""
 
     url: str
     job_id: str | None
@@ -41,7 +41,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Generator:
-    """A client of civitai-py, how finished pictures are fetched, and how long one is waited for."""
+    """A client of civitai-py with a download function and a time limit for each job."""
 
     client: Any
     download: Callable[[str], bytes]
@@ -49,15 +49,15 @@ class Generator:
     timeout_seconds: float = 600.0
 
     def post(self, job: dict[str, Any], *, what: str) -> str:
-        """Ask for a picture; return the token of the job. Raises `UserError` where refused."""
+        """Post a job and return its token; raise `UserError` if it is refused."""
         with _explained(what):
             answer = self.client.image.create(job)
         if not answer.get("token"):
-            raise UserError(f"{what}: the generator gave no token for its job: try later")
+            raise UserError(f"{what}: the generator returned no token for the job: try later")
         return answer["token"]
 
     def wait(self, token: str, *, what: str) -> Finished:
-        """Ask for the job, after growing pauses, until its picture is there."""
+        """Poll the job, with growing pauses, until its picture is available."""
         waited_s, pause_s = 0.0, _FIRST_PAUSE_S
         while True:
             with _explained(what):
@@ -68,19 +68,19 @@ class Generator:
             if waited_s >= self.timeout_seconds:
                 raise UserError(
                     f"{what} is not finished after {self.timeout_seconds:.0f} s: run the same "
-                    "command later, the job is remembered"
+                    "command later, it resumes the job"
                 )
             self.sleep(pause_s)
             waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def picture(self, url: str, *, what: str) -> bytes:
-        """The finished picture as PNG; `UserError` where the bytes are none."""
+        """Return the finished picture as PNG; raise `UserError` if it is not an image."""
         try:
             with Image.open(io.BytesIO(self.download(url))) as picture:
                 pixels = picture.convert("RGB")
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise UserError(
-                f"{what}: what came is no picture ({one_line(error)}): run the command again"
+                f"{what}: the response is not an image ({one_line(error)}): run the command again"
             ) from error
         out = io.BytesIO()
         pixels.save(out, "PNG")
@@ -88,7 +88,7 @@ class Generator:
 
 
 def connect(token: Token, *, endpoint: str | None = None) -> Any:
-    """A client of the generator; `endpoint` replaces its address (a local server, a proxy)."""
+    """Return a client of the generator; `endpoint` replaces its address (a server, a proxy)."""
     with _token_in_environment(token), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its models are in pydantic 1 style
         import civitai
@@ -101,7 +101,7 @@ def connect(token: Token, *, endpoint: str | None = None) -> Any:
 
 @contextmanager
 def _token_in_environment(token: Token) -> Iterator[None]:
-    """The package reads its token from the environment, on import too."""
+    """Set the token in the environment, where the package reads it, on import too."""
     before = os.environ.get(TOKEN_NAME)
     os.environ[TOKEN_NAME] = token.value
     try:
@@ -114,7 +114,7 @@ def _token_in_environment(token: Token) -> Iterator[None]:
 
 
 def _address(result: Any) -> str | None:
-    """The picture's address, once it is there; one result or a list of them."""
+    """Return the picture's address if it is available; one result or a list of them."""
     for item in result if isinstance(result, list) else [result]:
         if isinstance(item, dict) and item.get("blobUrl") and item.get("available", True):
             return str(item["blobUrl"])
@@ -123,7 +123,7 @@ def _address(result: Any) -> str | None:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """The generator's refusals as messages with the next step; no token and no signed address."""
+    """Raise the generator's errors as `UserError` with the next step, without any secret."""
     from civitai.api_config import HTTPException
 
     try:
@@ -138,7 +138,7 @@ def _explained(what: str) -> Iterator[None]:
         raise UserError(f"{what}: the generator answers {error.status_code}: {advice}") from None
     except (httpx.HTTPError, ValueError) as error:
         raise UserError(
-            f"{what}: the generator cannot be used ({one_line(redact_text(str(error)))}): "
+            f"{what}: the generator cannot be reached ({one_line(redact_text(str(error)))}): "
             "check the network and run the same command again"
         ) from None
 

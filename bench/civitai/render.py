@@ -1,7 +1,7 @@
-"""Outside references: a plugin, prompt and seed as Civitai's hosted generator renders them.
+"""Render reference pictures of plugins with Civitai's hosted generator.
 
-What the plugin should look like, drawn by somebody else's code; it costs Buzz, and no picture can
-be made again bit by bit.
+They show what a plugin looks like in an independent implementation. They cost Buzz and are not
+reproducible bit by bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_SIDE_PX = 1024
 
 @dataclass(frozen=True)
 class Wanted:
-    """One picture: `air` is the plugin's name there, `kind` one of `NETWORKS`."""
+    """One picture: `air` is the plugin's name on Civitai, `kind` one of `NETWORKS`."""
 
     plugin_id: str
     air: str
@@ -44,21 +44,21 @@ class Wanted:
 
     @property
     def file_name(self) -> str:
-        """Where it is kept, below the output folder."""
+        """Its path below the output folder."""
         return f"{self.plugin_id}/{self.case_id}-{self.seed}.png"
 
     @property
     def what(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return f"reference of {self.plugin_id!r}, case {self.case_id!r}"
 
 
 def wanted_references(
     manifest: Manifest, *, plugins: Sequence[str], limit: int | None
 ) -> list[Wanted]:
-    """A picture per case and seed of each plugin that the generator has; stacks are left out.
+    """Return a picture per case and seed of each plugin that the generator has, without stacks.
 
-    `plugins` keeps those ids, all where it is empty. Raises `UserError` for an unknown id.
+    `plugins` restricts them to these ids, unless it is empty. Raises `UserError` for an unknown id.
     """
     alone = {
         plugin_set.id: plugin_set
@@ -89,22 +89,22 @@ def wanted_references(
 
 
 def is_hosted(plugin: PluginSpec) -> bool:
-    """Whether the generator has a plugin: of a kind it takes, on Civitai, for the base model."""
+    """Return whether the generator has a plugin: of its kinds, on Civitai, for the base model."""
     on_site = plugin.source.startswith("urn:air:") and pinned_air(plugin.source).source == "civitai"
     return on_site and plugin.kind in NETWORKS and plugin.side == "base"
 
 
 def check_request(model: str, settings: Settings, wanted: Sequence[Wanted]) -> Air:
-    """The checkpoint's name; raises one `UserError` for everything the generator cannot do."""
+    """Return the checkpoint's name; raise one `UserError` for everything that is not supported."""
     problems = []
     if not wanted:
         problems.append(
             "no plugin of the manifest is a LoRA, LyCORIS or textual inversion on Civitai (source "
-            "urn:air:...): there is nothing to ask for"
+            "urn:air:...): there is nothing to render"
         )
     for side_px in settings.base_size:
         if side_px > MAX_SIDE_PX:
-            problems.append(f"base_size has {side_px} px, the generator makes {MAX_SIDE_PX}")
+            problems.append(f"base_size has {side_px} px, the generator's limit is {MAX_SIDE_PX}")
     if settings.sampler not in SCHEDULERS:
         problems.append(
             f"the generator has no sampler {settings.sampler!r}: use {', '.join(SCHEDULERS)}"
@@ -124,7 +124,7 @@ def check_request(model: str, settings: Settings, wanted: Sequence[Wanted]) -> A
 
 
 def job_of(wanted: Wanted, model: Air, settings: Settings) -> dict[str, Any]:
-    """What the generator is asked, in its own words."""
+    """Return the request in the generator's format."""
     network: dict[str, Any] = {"type": NETWORKS[wanted.kind], "strength": wanted.weight}
     if wanted.kind == "textual_inversion":
         network["triggerWord"] = wanted.word or ""
@@ -148,10 +148,10 @@ def job_of(wanted: Wanted, model: Air, settings: Settings) -> dict[str, Any]:
 def render_references(
     wanted: Sequence[Wanted], out: Path, *, generator: Generator, model: Air, settings: Settings
 ) -> Iterator[Wanted]:
-    """Ask for each picture that `out` does not hold yet, wait for it, keep it; yields what is done.
+    """Render each picture that is missing in `out`; yield each one when it is finished.
 
-    Raises `UserError` for a refused token, a lack of Buzz, and a picture that does not come; what
-    was paid for stays, and the same call goes on.
+    Raises `UserError` for a refused token, a lack of Buzz, and a failed job; paid pictures are
+    kept, and the same call resumes.
     """
     index = _Index(out)
     for one in wanted:
@@ -159,7 +159,7 @@ def render_references(
         kept = index.records.get(one.file_name, {})
         if not path.is_file() or kept.get("job") != job:
             token = index.pending_token(one, job) or generator.post(job, what=one.what)
-            index.expect(one, job, token)  # a paid job is found again after a crash
+            index.expect(one, job, token)  # so that a paid job survives a crash
             finished = generator.wait(token, what=one.what)
             content = generator.picture(finished.url, what=one.what)
             write_bytes(path, content)
@@ -168,7 +168,7 @@ def render_references(
 
 
 class _Index:
-    """What was asked for and what came, in one JSON file that is written after every step."""
+    """Requested and finished pictures, in one JSON file that is written after every step."""
 
     def __init__(self, out: Path) -> None:
         self._path = out / INDEX
@@ -177,9 +177,9 @@ class _Index:
         self._pending: dict[str, Any] = data.get("pending", {})
 
     def pending_token(self, wanted: Wanted, job: dict[str, Any]) -> str | None:
-        """Token of this very job, asked for but not fetched yet."""
-        asked = self._pending.get(wanted.file_name, {})
-        return asked.get("token") if asked.get("job") == job else None
+        """Return the token of an equal job that is not finished yet."""
+        pending = self._pending.get(wanted.file_name, {})
+        return pending.get("token") if pending.get("job") == job else None
 
     def expect(self, wanted: Wanted, job: dict[str, Any], token: str) -> None:
         self._pending[wanted.file_name] = {"job": job, "token": token}

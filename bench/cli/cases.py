@@ -1,4 +1,4 @@
-"""xbench cases: the prompts and pictures that a manifest's methods get, listed and fetched."""
+"""xbench cases: list and fetch the prompts and pictures of a manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIMIT = click.option(
 
 @click.group()
 def cases() -> None:
-    """The prompts and pictures of a manifest."""
+    """List and fetch the prompts and pictures of a manifest."""
 
 
 @cases.command("list")
@@ -25,7 +25,7 @@ def cases() -> None:
 @_LIMIT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_cases(manifest: str, limit: int | None, as_json: bool) -> None:
-    """List the cases: id, picture, prompt; a plugin's own prompts count too."""
+    """List the cases, also those of plugins with their own prompts: id, picture, prompt."""
     from bench.errors import shown_path
     from bench.plan.cases import all_cases
 
@@ -48,34 +48,35 @@ def list_cases(manifest: str, limit: int | None, as_json: bool) -> None:
 @click.argument("manifest", metavar="NAME|PATH")
 @_LIMIT
 def fetch_command(manifest: str, limit: int | None) -> None:
-    """Fetch the photos and captions of COCO val2017 that MANIFEST asks for.
+    """Fetch the photos and captions of COCO val2017 that MANIFEST uses.
 
-    Captions are read out of the official zip without fetching the rest of it. The same command goes
-    on where it was stopped. XBENCH_COCO_URL names another server.
+    Only the captions' part of the official zip is downloaded. The same command resumes an
+    interrupted download. XBENCH_COCO_URL names another server.
     """
     from bench.errors import shown_path
 
     done = fetch_cases(_load(manifest), limit=limit)
     if done is None:
-        click.echo("nothing to fetch: these cases are no photos of COCO")
+        click.echo("nothing to fetch: these cases are not photos of COCO")
         return
     click.echo(
-        f"{done.n_fetched} photos fetched, {done.n_there} were here, in {shown_path(done.folder)}"
+        f"{done.n_fetched} photos fetched, {done.n_there} existed, in {shown_path(done.folder)}"
     )
     if done.captions_sha256:
         click.echo(f"captions_sha256: {done.captions_sha256}  # for the manifest, pins them")
 
 
 def fetch_cases(manifest: Manifest, *, limit: int | None) -> Any:
-    """Have a manifest's photos on this machine, with a progress bar; None where it has none."""
+    """Download a manifest's missing photos, with a progress bar; None if it uses none."""
     from tqdm import tqdm
 
+    from bench.cli.output import bar_disabled
     from plugins_manifest.cases.coco_fetch import fetch_coco
     from plugins_manifest.schema.manifest import CocoCases
 
     if not isinstance(manifest.cases, CocoCases):
         return None
-    with tqdm(unit="photo", desc="COCO val2017", disable=None) as bar:
+    with tqdm(unit="photo", desc="COCO val2017", disable=bar_disabled()) as bar:
 
         def step(done: int, total: int) -> None:
             bar.total = total

@@ -1,4 +1,4 @@
-"""Is this machine ready? One line for each thing that a run needs."""
+"""Check whether this machine is ready for a run: one finding for each requirement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: `fix` says what to do where the state is not ok."""
+    """The result of one check; `fix` is the advice for a problem."""
 
     name: str
     state: Literal["ok", "problem"]
@@ -63,7 +63,7 @@ def _entry_points() -> Iterator[Finding]:
             except UserError as error:
                 broken.append(str(error))
         if broken:
-            yield Finding(group, "problem", "; ".join(broken), "reinstall what brings them")
+            yield Finding(group, "problem", "; ".join(broken), "reinstall their packages")
         elif names:
             yield Finding(group, "ok", ", ".join(names))
 
@@ -77,20 +77,20 @@ def _pocket_weights() -> Iterator[Finding]:
         except WeightsError as error:
             yield Finding("pocket weights", "problem", str(error), "install xbench again")
             return
-    yield Finding("pocket weights", "ok", f"{len(PARTS)} parts, every byte as recorded")
+    yield Finding("pocket weights", "ok", f"{len(PARTS)} parts, equal to the recorded hashes")
 
 
 def _folders() -> Iterator[Finding]:
     for name, folder, fix in (
-        ("working folder", Path.cwd(), "change to a folder you may write"),
-        ("image cache", cache_folder(), "set XBENCH_CACHE to a folder you may write"),
+        ("working folder", Path.cwd(), "change to a writable folder"),
+        ("image cache", cache_folder(), "set XBENCH_CACHE to a writable folder"),
     ):
         parent = folder.absolute()
         while not parent.exists():
             parent = parent.parent
         free_mib = shutil.disk_usage(parent).free / 2**20
         if not os.access(parent, os.W_OK):
-            yield Finding(name, "problem", f"{shown_path(folder)} cannot be written", fix)
+            yield Finding(name, "problem", f"{shown_path(folder)} is not writable", fix)
         elif free_mib < MIN_FREE_MIB:
             yield Finding(name, "problem", f"{free_mib:.0f} MiB free", "free some space")
         else:

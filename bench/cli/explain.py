@@ -1,4 +1,4 @@
-"""Everything about one image: what it was made of, what came out, and how to make it again."""
+"""Everything about one image: inputs, result, scores, and how to render it again."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from bench.store.rows import Row, records
 from bench.store.run_store import RunStore
 
 
-def find_trial(store: RunStore, beginning: str) -> Row:
-    """The trial whose id begins so; `UserError` for none and for several."""
+def find_trial(store: RunStore, prefix: str) -> Row:
+    """Return the trial with this prefix of an id; raise `UserError` for none or several."""
     found = {
         row["trial_id"]: row
         for row in records(store.trials())
-        if row["trial_id"].startswith(beginning)
+        if row["trial_id"].startswith(prefix)
     }
     if not found:
         raise UserError(
-            f"no trial of {shown_path(store.folder)} begins with {beginning!r}: ids stand in "
-            "trials.parquet and are the names of the images"
+            f"no trial of {shown_path(store.folder)} has the prefix {prefix!r}: the ids are in "
+            "trials.parquet and in the names of the images"
         )
     if len(found) > 1:
         some = ", ".join(list(found)[:3])
-        raise UserError(f"{len(found)} trials begin with {beginning!r} ({some}, ...): add digits")
+        raise UserError(f"{len(found)} trials have the prefix {prefix!r} ({some}, ...): add digits")
     return next(iter(found.values()))
 
 
-def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
-    """Trial, result, scores, settings, weights and the command that renders it again."""
-    trial = find_trial(store, beginning)
+def explain_trial(store: RunStore, prefix: str) -> dict[str, Any]:
+    """Return trial, result, scores, settings, weights and the command to render it again."""
+    trial = find_trial(store, prefix)
     trial_id = trial["trial_id"]
     facts, manifest = store.run_facts(), store.manifest()
     results = [row for row in records(store.results()) if row["trial_id"] == trial_id]
@@ -58,9 +58,9 @@ def explain_trial(store: RunStore, beginning: str) -> dict[str, Any]:
 
 
 def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:
-    """The command that renders this trial alone, past the cache, into a folder of its own."""
+    """Return the command that renders this trial alone, without the cache, in a new folder."""
     selection = facts.get("selection", {})
-    words = ["xbench", "run", "--manifest", shown_path(store.folder / "manifest.yaml")]
+    words = ["xbench", "run", "--manifest", shown_path(store.manifest_path)]
     words += ["--only", trial_id, "--no-cache", "--out", f"runs/again-{trial_id[:8]}"]
     if "adapter" in selection:
         words += ["--adapter", selection["adapter"]]

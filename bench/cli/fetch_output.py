@@ -1,4 +1,4 @@
-"""What a manifest holds, what locking and fetching did or would do: for people and scripts."""
+"""Print the plugins of a manifest, and what locking and fetching did or would do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.errors import shown_path
+from bench.report.cells import aligned
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
-    """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
+    """Print a manifest's plugins with their pins, and its stacks unless as JSON."""
     from bench.plan.selection import nsfw_plugins
 
     lock = files.lock()
@@ -47,23 +48,21 @@ def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
 
 
 def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
-    """Print columns as wide as they need to be; the last one may be of any length."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
-    for *cells, last in lines:
-        padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
-        click.echo("  ".join([*padded, last]).rstrip())
+    """Print aligned columns."""
+    for line in aligned(lines):
+        click.echo(line)
 
 
 def _notes(spec: PluginSpec, pin: str | None, *, is_nsfw: bool) -> str:
-    said = {
+    notes = {
         f"weight {spec.weight:g}": spec.weight != 1,
         f"on the {spec.side} side": spec.side != "base",
         "in stacks only": not spec.alone,
         "nsfw: rendered only when named": is_nsfw,
         f"locked {str(pin)[:12]}": pin is not None,
     }
-    told = ", ".join(words for words, holds in said.items() if holds)
-    return f"  ({told})" if told else ""
+    text = ", ".join(words for words, holds in notes.items() if holds)
+    return f"  ({text})" if text else ""
 
 
 def _members(stack: StackSpec) -> str:
@@ -72,7 +71,7 @@ def _members(stack: StackSpec) -> str:
 
 
 def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
-    """Print what happened; raises `UserError` for what failed, exits 1 for what was skipped."""
+    """Print the outcome; raise `UserError` for failures, exit with 1 for skipped plugins."""
     written = shown_path(lock_file) if lock_file.exists() else None
     skipped = [done for done in outcome.done if done.state == "skipped:gated"]
     if as_json:
@@ -90,7 +89,7 @@ def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
 
 
 def _why(done: Done) -> str:
-    """Why a plugin was skipped, without the words that stand before it in its line."""
+    """Return why a plugin was skipped, without the words that precede it in its line."""
     words = (done.reason or "").removeprefix(f"plugin {done.id!r}: ")
     return words.removeprefix(f"{done.state}: ")
 
@@ -109,7 +108,7 @@ def _facts(entry: LockedPlugin | None) -> str:
 
 
 def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
-    """What a fetch would do; nothing is written."""
+    """Print what a fetch would do; write nothing."""
     from plugins_manifest.supply.locking import lock_manifest
 
     outcome = lock_manifest(

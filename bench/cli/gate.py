@@ -1,4 +1,4 @@
-"""The command `gate`, and what `run --baseline` does: compare, print, write, exit."""
+"""The command `gate` and `run --baseline`: compare, print, write, exit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+from bench.cli.output import note
 
 if TYPE_CHECKING:
     from bench.gate.gate import Gate
@@ -34,28 +36,28 @@ def gate(
     junit: Path | None,
     markdown: Path | None,
 ) -> None:
-    """Does run CANDIDATE lose anything against run BASELINE?
+    """Compare run CANDIDATE with run BASELINE: is anything worse?
 
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
     inconclusive, or images are missing.
     """
-    from bench.gate.gate import gate_runs
+    from bench.gate.gate import compare
     from bench.gate.policy import load_policy
 
-    found = gate_runs(baseline, candidate, load_policy(policy))
+    found = compare(baseline, candidate, load_policy(policy))
     show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
 
 
 def run_and_gate(
     request: RunRequest, baseline: Path, *, policy: Path | None, as_json: bool
 ) -> NoReturn:
-    """Render what the new weights change, look by look, until the gate is decided; then exit."""
+    """Render with the new weights until the gate is decided; then exit with its code."""
     from bench.gate.gate import run_gated
     from bench.gate.policy import load_policy
 
     outcome, found = run_gated(request, baseline, load_policy(policy))
     if not as_json:
-        click.echo(
+        note(
             f"{outcome.n_trials} images, {outcome.n_cached} from the cache, "
             f"{outcome.n_failed} failed\n"
         )
@@ -63,7 +65,7 @@ def run_and_gate(
 
 
 def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:
-    """The request that `run_and_gate` would render, checked against the baseline."""
+    """Return the request that `run_and_gate` would render, checked against the baseline."""
     from bench.gate.gate import gated_request
     from bench.gate.policy import load_policy
 
@@ -73,7 +75,7 @@ def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) ->
 def show_gate(
     found: Gate, *, as_json: bool, junit: Path | None = None, markdown: Path | None = None
 ) -> NoReturn:
-    """Print the outcome, write the files asked for, and exit with the verdict's code."""
+    """Print the outcome, write the requested files, exit with the verdict's code."""
     from bench.gate.report import as_junit, as_markdown, as_text
     from bench.store.files import write_bytes
 

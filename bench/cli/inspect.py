@@ -1,4 +1,4 @@
-"""xbench plugins inspect: what a file is and what of it would be applied."""
+"""xbench plugins inspect: the format of a file and the part of it that would be applied."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
     type=click.Choice(["sd15", "pocket"]),
     default="sd15",
     show_default=True,
-    help="The base model it shall be attached to.",
+    help="The base model to attach it to.",
 )
 def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -> None:
-    """Say what a plugin file is, whether it is safe, and what would be applied.
+    """Print the format of a plugin file, its safety, and what would be applied.
 
-    Nothing in the file is executed. Exit code 0: all of it can be applied; 1: not all, or nothing.
+    Nothing in the file is executed. Exit code 0: all of it can be applied; 1: a part, or nothing.
     """
     from bench.errors import UserError
     from plugins_manifest.inspect.facts import facts
     from plugins_manifest.inspect.inspect import inspect_file
 
     if not file.is_file():
-        raise UserError(f"{str(file)!r} is no file: give a plugin's file")
+        raise UserError(f"{str(file)!r} is not a file: give a plugin's file")
     found = facts(inspect_file(file, table=_table(family), allow_pickle=allow_pickle))
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join(told(found)))
+        click.echo("\n".join(_lines(found)))
     if found["verdict"] != "ok":
         sys.exit(1)
 
 
 def _table(family: str) -> ModuleTable:
-    """The base model's parameters: SD1.5's, or those of the pocket base model's files."""
+    """Return the base model's parameters: SD1.5's, or those of the pocket base model's files."""
     from plugins_manifest.formats.header import read_header
     from plugins_manifest.formats.table import TEXT, UNET, sd15_table
     from pocket.weights import part_path
@@ -66,8 +66,8 @@ def _table(family: str) -> ModuleTable:
     return table
 
 
-def told(found: Mapping[str, Any]) -> list[str]:
-    """The facts as lines for people; the verdict comes last."""
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the facts as lines for people; the verdict is the last one."""
     lines = [
         f"file        {found['file']} ({found['bytes'] / 2**20:.2f} MiB)",
         f"safety      {_SAFETY[found['safety']]}",
@@ -76,8 +76,8 @@ def told(found: Mapping[str, Any]) -> list[str]:
         lines += _content(found)
     for problem in found["problems"]:
         lines.append(f"problem     {problem['reason']}: {problem['message']}")
-    shown = Counter(problem["reason"] for problem in found["problems"])
-    more = {reason: n - shown[reason] for reason, n in found["n_problems_of"].items()}
+    listed = Counter(problem["reason"] for problem in found["problems"])
+    more = {reason: n - listed[reason] for reason, n in found["n_problems_of"].items()}
     lines += [f"            and {n} more: {reason}" for reason, n in more.items() if n]
     return [*lines, f"verdict     {found['verdict']}: {_VERDICTS[found['verdict']]}"]
 
@@ -110,9 +110,9 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 _SAFETY = {
-    "data-only": "safetensors: data only, nothing can run",
+    "data-only": "safetensors: data only, no code",
     "converted": "a pickle, converted without running its code; use the safetensors file",
-    "pickle": "a pickle: it could run code and was not opened (--allow-pickle converts it)",
+    "pickle": "a pickle: it may run code and was not opened (--allow-pickle converts it)",
     "refused": "refused: not a well-formed safetensors file",
 }
 _VERDICTS = {
@@ -121,6 +121,6 @@ _VERDICTS = {
     "wrong-base": "made for another base model",
     "no-change": "attaching it would change nothing",
     "unsupported": "a kind of file that cannot be attached",
-    "broken": "nothing of it can be used; fetch it again",
-    "unsafe": "it could run code; ask for a safetensors version",
+    "broken": "no part of it is readable; fetch it again",
+    "unsafe": "it may run code; look for a safetensors version",
 }

@@ -1,10 +1,10 @@
-"""The command line. Every command imports what it needs when it runs, so that help is fast."""
+"""The command line. Every command imports its modules when it runs, so that help is fast."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -14,13 +14,13 @@ import click
 from bench.cli.cases import cases
 from bench.cli.gate import gate
 from bench.cli.inspect import inspect_plugin
-from bench.cli.leaderboard import leaderboard
+from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
+from bench.cli.output import apply_options, is_quiet, note
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.tools import cache, conditions, doctor, train
-from bench.cli.votes import votes
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,31 @@ P = ParamSpec("P")
 
 
 class Commands(click.Group):
-    """The command group; says one clear message for user errors and interruptions."""
+    """The commands in sections; user errors and interruptions are one clear message."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections: dict[str, tuple[click.Command, ...]] = {}
+
+    def add_sections(self, sections: Mapping[str, tuple[click.Command, ...]]) -> None:
+        """Add commands under titles of the help."""
+        self._sections.update(sections)
+        for command in (command for commands in sections.values() for command in commands):
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, in one column for all sections."""
+        width = max(map(len, self.commands))
+        for title, commands in self._sections.items():
+            lines = [
+                (
+                    f"{command.name:<{width}}",
+                    command.get_short_help_str(formatter.width - width - 6),
+                )
+                for command in commands
+            ]
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; exit code 2 for user errors, 130 when interrupted."""
@@ -52,24 +76,28 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="xbench", prog_name="xbench")
-def main() -> None:
+@click.option("-v", "--verbose", count=True, help="Print the log too; -vv also its details.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results, warnings and errors alone.")
+@click.pass_context
+def main(ctx: click.Context, *, verbose: int, quiet: bool) -> None:
     """Do Stable Diffusion 1.5 plugins still work after an upgrade? Measure it.
 
     Start with:  xbench run --manifest pocket
     """
+    apply_options(ctx, verbose=verbose, quiet=quiet)
 
 
 mode_option = click.option(
     "--mode",
     type=click.Choice(["honest", "paper"]),
-    help="Which references are asked and reported [manifest].",
+    help="Which reference metrics are computed and reported [manifest].",
 )
 
 
 def run_options(command: Callable[P, None]) -> Callable[P, None]:
-    """Options that `run` and `plan` share."""
+    """Add the options that `run` and `plan` share."""
     options = (
-        click.option("--manifest", metavar="NAME|PATH", help="What is evaluated."),
+        click.option("--manifest", metavar="NAME|PATH", help="What to evaluate."),
         click.option("--methods", multiple=True, metavar="A,B", help="Only these methods."),
         click.option("--t0", multiple=True, metavar="X,Y", help="Only these hand-over times."),
         click.option("--limit", type=int, metavar="N", help="Only the first N cases."),
@@ -89,7 +117,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     return wraps(command)(command)
 
 
-@main.command()
+@click.command()
 @run_options
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [runs/NAME].")
 @click.option(
@@ -102,8 +130,8 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
-@click.option("--fetch", is_flag=True, help="First fetch the plugins and photos that are not here.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--fetch", is_flag=True, help="First download missing plugins and photos.")
+@click.option("--dry-run", is_flag=True, help="Only print the plan.")
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
@@ -125,12 +153,14 @@ def run(
 ) -> None:
     """Render, score and compare; the same command resumes a run.
 
-    Exit code 0: all went well; 1: some trials failed; 2: something to fix; 130: interrupted. With
+    Exit code 0: success; 1: some trials failed; 2: something to fix; 130: interrupted. With
     --baseline the codes are those of `xbench gate`.
     """
     if baseline is not None and given["manifest"] is None:
-        given["manifest"] = str(baseline / "manifest.yaml")
-    request = _request(out=out, show_progress=not as_json, **given)
+        from bench.store.run_store import RunStore
+
+        given["manifest"] = str(RunStore(baseline).manifest_path)
+    request = _request(out=out, show_progress=not (as_json or is_quiet()), **given)
     if fetch and not dry_run:
         from bench.cli.plugins import fetch_quietly
 
@@ -154,10 +184,10 @@ def run(
         sys.exit(1)
 
 
-@main.command()
+@click.command()
 @run_options
 def plan(as_json: bool, **given: Any) -> None:
-    """Say what a run would cost, and what is not on this machine yet; asks no network."""
+    """Estimate the cost of a run and list missing downloads (offline)."""
     from bench.cli.plan import show_plan
 
     show_plan(_request(**given), as_json=as_json)
@@ -214,21 +244,22 @@ def _process_start() -> float:
 def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     from bench.cli.plan import duration
     from bench.errors import shown_path
+    from bench.store.run_store import RunStore
 
-    report = outcome.folder / "tables" / "report.html"
+    report = RunStore(outcome.folder).report_path()
     if as_json:
         facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
         click.echo(json.dumps({**facts, "report": shown_path(report)}, indent=2))
         return
     _show_table(outcome.folder)
     done = outcome.n_trials - outcome.n_failed
-    click.echo(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed", nl=False)
-    click.echo(f" ({outcome.n_cached} from the cache)" if outcome.n_cached else "")
-    click.echo(f"report: {shown_path(report)}")
+    cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
+    note(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed{cached}")
+    note(f"report: {shown_path(report)}")
     if outcome.was_finished:
-        click.echo("nothing was left to do")
+        note("nothing was left to do")
     elif outcome.overhead is not None:
-        click.echo(
+        note(
             f"took {duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
             f"metrics {100 * outcome.overhead:.1f} %"
         )
@@ -236,39 +267,39 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 
 def _show_table(folder: Path) -> None:
     from bench.render.audit import remarks
-    from bench.report.compatibility_text import format_compatibility
-    from bench.report.text import format_summary
+    from bench.report.text import format_compatibility, format_summary
     from bench.store.run_store import RunStore
 
     store = RunStore.open(folder)
     click.echo(format_summary(store.summary(), remarks(store)))
-    if told := format_compatibility(store.compatibility()):
-        click.echo(f"\n{told}")
+    if text := format_compatibility(store.compatibility()):
+        click.echo(f"\n{text}")
 
 
-@main.command()
+@click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
 @mode_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
-    """Score the images of a run again, and write its tables."""
+    """Score the images of a run again and write its tables."""
     from bench.plan.selection import parse_list
     from bench.run import score_and_tabulate
 
     names = parse_list(metrics, str, option="--metrics")
-    seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=not as_json)
+    is_shown = not (as_json or is_quiet())
+    seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=is_shown)
     if as_json:
         click.echo(json.dumps({"seconds_in_metrics": seconds}))
     else:
         _show_table(run_dir)
 
 
-@main.command()
+@click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @mode_option
 def report(run_dir: Path, mode: Mode | None) -> None:
-    """Write a run's tables, report and plots again, and print the tables."""
+    """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
     from bench.store.run_store import RunStore
 
@@ -278,11 +309,11 @@ def report(run_dir: Path, mode: Mode | None) -> None:
     _show_table(run_dir)
 
 
-@main.command()
+@click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
 def explain(run_dir: Path, trial: str) -> None:
-    """Everything about one image, and how to render it again."""
+    """Print everything about one image, and how to render it again."""
     from bench.cli.explain import explain_trial
     from bench.store.run_store import RunStore
 
@@ -290,10 +321,14 @@ def explain(run_dir: Path, trial: str) -> None:
 
 
 plugins.add_command(inspect_plugin)
-for tool in (gate, cases, conditions, train, plugins, metrics, cache, doctor, reference, votes):
-    main.add_command(tool)
-main.add_command(leaderboard)
-main.add_command(publish)
+main.add_sections(
+    {
+        "Run": (plan, run, score, report, explain, gate),
+        "Plugins and prompts": (plugins, cases, conditions, reference),
+        "Results": (publish, leaderboard, votes),
+        "Tools": (metrics, train, cache, doctor),
+    }
+)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands about metrics: what there is, whether it is right, and the weights that it wants."""
+"""The commands about metrics: list them, test them, fetch their weights."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 
 import click
 
+from bench.cli.output import note
 from plugins_manifest.errors import UserError
 
 _LEVELS = {"image": "A number for each image", "group": "A number for each set of images"}
-_NEEDY = "Want weights that are not here"
-_HINT = "In a manifest, the metric `condition` stands for those of the plugins' conditions."
+_NEEDY = "Weights are missing for"
+_HINT = "In a manifest, the metric `condition` means all metrics of the plugins' conditions."
 
 
 @click.group()
 def metrics() -> None:
-    """The questions that are asked about images."""
+    """List and test metrics, and fetch their weights."""
 
 
 @metrics.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_metrics(as_json: bool) -> None:
-    """List the installed metrics: name, better direction, question, weights."""
+    """List the installed metrics: name, better direction, summary, weights."""
     from bench.registry import installed, load_entry
     from metrics.base import describe
 
@@ -33,31 +34,31 @@ def list_metrics(as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     for level, title in _LEVELS.items():
-        here = [f for f in facts if f["level"] == level and not f["unavailable"]]
-        if here:
+        available = [f for f in facts if f["level"] == level and not f["unavailable"]]
+        if available:
             click.echo(f"{title}:")
-        for fact in here:
+        for fact in available:
             click.echo(_line(fact))
     _show_needy([fact for fact in facts if fact["unavailable"]])
-    click.echo(_HINT)
+    note(_HINT)
 
 
 def _line(fact: dict[str, Any]) -> str:
-    question = fact["summary"][0].upper() + fact["summary"][1:]
-    return f"  {fact['name']:<19} {fact['better']:<7} {question}"
+    summary = fact["summary"][0].upper() + fact["summary"][1:]
+    return f"  {fact['name']:<19} {fact['better']:<7} {summary}"
 
 
 def _show_needy(facts: Sequence[dict[str, Any]]) -> None:
-    """Metrics below the weights that they want, each with the command that gets them."""
+    """Print metrics below the missing weights, each with the command that fetches them."""
     from metrics.weights.catalog import CATALOG
 
     if facts:
         click.echo(f"{_NEEDY}:")
     for name, weights in CATALOG.items():
-        mine = [fact for fact in facts if name in fact["needs"]]
-        if mine and not weights.is_here:
+        users = [fact for fact in facts if name in fact["needs"]]
+        if users and not weights.is_here:
             click.echo(f"  xbench metrics fetch {name}  ({_about(weights)})")
-            for fact in mine:
+            for fact in users:
                 click.echo(f"  {_line(fact)}")
     for fact in facts:
         if not set(fact["needs"]) & set(CATALOG):
@@ -72,26 +73,26 @@ def _about(weights: Any) -> str:
 @metrics.command("selftest")
 @click.argument("names", metavar="[METRIC]...", nargs=-1)
 def selftest_metrics(names: Sequence[str]) -> None:
-    """Check that known inputs give known values; exit code 1 where one does not.
+    """Check that known inputs give known values.
 
-    Metrics whose weights are not here are told, and fail only where they are named.
+    Exit code 1: some do not. Metrics with missing weights are listed; they fail only if named.
     """
     from bench.scoring.suite import selftests
 
     n_wrong, n_ok, wanted = 0, 0, dict[str, None]()
     for name, state, problem in selftests(names or None):
-        told = problem
+        text = problem
         if state == "unavailable" and not names:
             weights = _missing_weights(name)
             wanted |= dict.fromkeys(weights)
-            told = f"not tested, wants {', '.join(weights)}" if weights else problem
-        click.echo(f"{name:<19} {told or 'ok'}")
+            text = f"not tested, needs {', '.join(weights)}" if weights else problem
+        click.echo(f"{name:<19} {text or 'ok'}")
         n_ok += state == "ok"
         n_wrong += state == "wrong" or (state == "unavailable" and bool(names))
     if not names:
         click.echo(f"{n_ok} ok, {n_wrong} wrong")
     if wanted:
-        click.echo(f"the others want weights: xbench metrics fetch {' '.join(wanted)}")
+        note(f"the others need weights: xbench metrics fetch {' '.join(wanted)}")
     if n_wrong:
         sys.exit(1)
 
@@ -113,9 +114,11 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
     WEIGHTS are names of `xbench metrics list`; the files go to XBENCH_METRIC_WEIGHTS.
     """
     from bench.cli.fetch_output import show_progress
+    from bench.cli.output import is_quiet
     from metrics.base import MetricUnavailableError
     from metrics.weights.catalog import CATALOG
     from metrics.weights.fetch import fetch_weights, find_weights
+    from plugins_manifest.http.download import no_progress
 
     if only_list or not names:
         _show_weights(CATALOG.values())
@@ -124,8 +127,8 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
         try:
             placed = fetch_weights(
                 weights,
-                announce=lambda name: click.echo(f"getting {name} ..."),
-                progress=show_progress,
+                announce=lambda name: note(f"downloading {name} ..."),
+                progress=no_progress if is_quiet() else show_progress,
             )
         except MetricUnavailableError as error:
             raise UserError(str(error)) from error

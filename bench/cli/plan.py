@@ -1,4 +1,4 @@
-"""A plan for people and scripts: images, time, disk, and what is to be downloaded."""
+"""Print a plan: images, time, disk, downloads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from bench.plan.job import MissingItem
     from bench.run import RunRequest
 
-_SHOWN_PLUGINS = 6
+_N_LISTED = 6
 
 
 def show_plan(request: RunRequest, *, as_json: bool) -> None:
-    """Print what a run would take and what it lacks; `UserError` for what is wrong."""
+    """Print the cost of a run and the missing files; raise `UserError` for mistakes."""
     from bench.plan.cost import cost_facts, estimate
     from bench.run import look_ahead
 
@@ -38,23 +38,23 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     more = f", and {unknown} of unknown size" if unknown else ""
     click.echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
     if missing:
-        click.echo("\nNot on this machine yet:")
+        click.echo("\nMissing on this machine:")
         for line in _lines(missing):
             click.echo(line)
 
 
 def _lines(missing: Sequence[MissingItem]) -> list[str]:
-    """What is missing, by the command that gets it: the command once, then a line for each."""
+    """Return the missing items by the command that fetches them."""
     by_command: dict[str, list[MissingItem]] = {}
     for item in missing:
         by_command.setdefault(item.get, []).append(item)
     lines = []
     for command, group in by_command.items():
         lines.append(f"  {command}")
-        shown = group if len(group) <= _SHOWN_PLUGINS + 1 else group[:_SHOWN_PLUGINS]
-        lines += [f"    {_line(item)}" for item in shown]
-        if len(shown) < len(group):
-            rest = group[len(shown) :]
+        listed = group if len(group) <= _N_LISTED + 1 else group[:_N_LISTED]
+        lines += [f"    {_line(item)}" for item in listed]
+        if len(listed) < len(group):
+            rest = group[len(listed) :]
             megabytes = sum(item.megabytes or 0 for item in rest)
             size = f", at least {_size(megabytes)}" if megabytes else ""
             lines.append(f"    and {len(rest)} more{size} (--json lists all)")
@@ -80,13 +80,13 @@ def _time(seconds: float | None, gpu_hours: float | None) -> str:
         minutes = max(1, round(gpu_hours * 60))
         spent = f"{minutes} GPU-minute{'s' if minutes > 1 else ''}"
     return (
-        f"about {spent} at {GPU_TFLOPS:.0f} TFLOP/s, half of an A100's most; from counted "
+        f"about {spent} at {GPU_TFLOPS:.0f} TFLOP/s, half of an A100's peak; from counted "
         "operations, not measured"
     )
 
 
 def duration(seconds: float) -> str:
-    """About how long, in words."""
+    """Return a duration in words."""
     minutes, rest = divmod(round(seconds), 60)
     return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
 

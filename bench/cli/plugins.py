@@ -1,4 +1,4 @@
-"""xbench plugins: what a manifest contains, pinned, fetched and checked."""
+"""xbench plugins: list, pin, fetch and verify the plugins of a manifest."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _HOSTS = click.option(
     "allow_hosts",
     multiple=True,
     metavar="HOST",
-    help="Fetch from this host too.",
+    help="Also fetch from this host.",
 )
 
 
 @click.group()
 def plugins() -> None:
-    """What manifests contain: list, lock, fetch and check it."""
+    """List, pin, fetch, inspect and verify plugins."""
 
 
 @plugins.command("list")
@@ -55,7 +55,7 @@ def list_plugins(manifest: str, as_json: bool) -> None:
 @click.argument("plugin")
 @click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
 def show_plugin(plugin: str, manifest: str) -> None:
-    """Show one plugin: what the manifest and its lock say, its file and sha256."""
+    """Print one plugin: its entry in the manifest and the lock, its file and sha256."""
     from bench.errors import shown_path, unknown_name
     from bench.plan.plugin_files import ManifestFiles, resolve_plugin
     from plugins_manifest.schema.references import is_network
@@ -80,8 +80,8 @@ def show_plugin(plugin: str, manifest: str) -> None:
 
 @plugins.command("lock")
 @click.argument("manifest")
-@click.option("--update", is_flag=True, help="Pin again what is pinned already.")
-@click.option("--no-download", is_flag=True, help="Note only what the sites say.")
+@click.option("--update", is_flag=True, help="Also pin again what is pinned already.")
+@click.option("--no-download", is_flag=True, help="Write only the facts that the sites give.")
 @_LOCK_FILE
 @_HOSTS
 @_JSON
@@ -96,9 +96,9 @@ def lock_command(
     allow_hosts: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Pin every plugin of MANIFEST to bytes: write MANIFEST.lock.yaml.
+    """Pin every plugin of MANIFEST to a hash: write MANIFEST.lock.yaml.
 
-    What is pinned stays as it is unless --update. Exit code 1: some were skipped as gated.
+    Pinned plugins are kept unless --update. Exit code 1: gated plugins were skipped.
     """
     from bench.cli.fetch_output import show_outcome
     from bench.plan.plugin_files import ManifestFiles, lock_plugins
@@ -113,7 +113,7 @@ def lock_command(
 
 @plugins.command("fetch")
 @click.argument("manifest")
-@click.option("--dry-run", is_flag=True, help="Only say what, from where, how large.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be fetched.")
 @_LOCK_FILE
 @_HOSTS
 @_JSON
@@ -127,9 +127,9 @@ def fetch_command(
     allow_hosts: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Have every file of MANIFEST in the store; what is not locked yet is locked first.
+    """Download the missing files of MANIFEST; plugins that are not locked are locked first.
 
-    The same command goes on where it was stopped. Exit code 1: some were skipped as gated.
+    The same command resumes an interrupted download. Exit code 1: gated plugins were skipped.
     """
     from bench.cli.fetch_output import show_order, show_outcome
     from bench.plan.plugin_files import ManifestFiles, lock_plugins
@@ -144,7 +144,7 @@ def fetch_command(
 
 
 def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int | None) -> None:
-    """As `fetch`, and `xbench cases fetch`; nothing is printed but progress and problems.
+    """Fetch plugins and photos; print only progress, raise `UserError` for problems.
 
     A gated plugin is a problem here.
     """
@@ -168,9 +168,9 @@ def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int |
 @_LOCK_FILE
 @_JSON
 def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None:
-    """Hash the files of MANIFEST again and compare them with its lock; needs no network.
+    """Hash the files of MANIFEST and compare them with its lock (offline).
 
-    Exit code 1 where anything differs or is not here.
+    Exit code 1: some files differ or are missing.
     """
     from bench.cli.fetch_output import show_lines
     from bench.plan.plugin_files import ManifestFiles
@@ -193,15 +193,16 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 def convert_command(file: Path, new: Path) -> None:
-    """Turn a pickled FILE (.pt, .bin, .ckpt) into a safetensors file NEW.
+    """Convert a pickled FILE (.pt, .bin, .ckpt) to a safetensors file NEW.
 
-    FILE is read in a process without rights, network or much memory; only tensors come through.
+    FILE is read in a process without rights or network and with little memory; only tensors are
+    kept.
     """
     from bench.errors import shown_path
     from plugins_manifest.inspect.pickle_convert import convert_pickle
 
     if not file.is_file():
-        raise UserError(f"{str(file)!r} is no file: give a pickled plugin's file")
+        raise UserError(f"{str(file)!r} is not a file: give a pickled plugin's file")
     if new.exists() or not new.absolute().parent.is_dir():
         raise UserError(f"{shown_path(new)} exists, or its folder does not: name a new file")
     header = convert_pickle(file, new)
@@ -209,15 +210,17 @@ def convert_command(file: Path, new: Path) -> None:
 
 
 class _Open:
-    """The supply of one command; closes its connections."""
+    """The fetcher of one command; closes its connections."""
 
     def __init__(self, open_supply: OpenSupply | None, allow_hosts: Sequence[str]) -> None:
         from bench.cli.fetch_output import quiet_hub, show_progress
+        from bench.cli.output import is_quiet
+        from plugins_manifest.http.download import no_progress
         from plugins_manifest.supply import resolve as supply
 
         quiet_hub()
         self.supply: PluginFetcher = (open_supply or supply.open_supply)(
-            allow_hosts=allow_hosts, progress=show_progress
+            allow_hosts=allow_hosts, progress=no_progress if is_quiet() else show_progress
         )
 
     def close(self) -> None:

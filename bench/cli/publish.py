@@ -1,4 +1,4 @@
-"""The command `publish`: a run for others to look at."""
+"""The command `publish`: upload a run for others to look at."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from bench.cli.output import is_quiet, note
 
 if TYPE_CHECKING:
     from bench.publish.publish import Publication
@@ -21,17 +23,17 @@ if TYPE_CHECKING:
     metavar="URL",
     help="A folder, s3://BUCKET/FOLDER or hf://datasets/ORG/NAME.",
 )
-@click.option("--key", metavar="NAME", help="Its name there [the folder's].")
-@click.option("--images", is_flag=True, help="The full images too, not only small ones.")
-@click.option("--nsfw", is_flag=True, help="Also plugins that are marked nsfw.")
+@click.option("--key", metavar="NAME", help="The run's name in the store [its folder's].")
+@click.option("--images", is_flag=True, help="Upload the full images too, not only thumbnails.")
+@click.option("--nsfw", is_flag=True, help="Include plugins that are marked nsfw.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def publish(
     *, run_dir: Path, address: str, key: str | None, images: bool, nsfw: bool, as_json: bool
 ) -> None:
     """Publish a finished run for `xbench leaderboard URL`.
 
-    Paths, names of machine and user, and tokens are left out. The same command completes an
-    interrupted publication; what is there already is not uploaded again.
+    Paths, names of machine and user, and tokens are removed. The same command completes an
+    interrupted publication; existing files are not uploaded again.
     """
     from bench.publish.publish import publish_run
 
@@ -41,27 +43,33 @@ def publish(
         key=key,
         images=images,
         nsfw=nsfw,
-        show_progress=not as_json,
-        say=lambda told: click.echo(told, err=True),
+        show_progress=not (as_json or is_quiet()),
+        report=lambda line: note(line, err=True),
     )
-    click.echo(json.dumps(done.as_data(), indent=2) if as_json else _told(done, address))
+    if as_json:
+        click.echo(json.dumps(done.as_data(), indent=2))
+        return
+    first, *rest = _lines(done, address)
+    click.echo(first)
+    for line in rest:
+        note(line)
 
 
-def _told(done: Publication, address: str) -> str:
-    from bench.publish.publish import told_size
+def _lines(done: Publication, address: str) -> list[str]:
+    from bench.publish.publish import size_text
 
     kind = "images and thumbnails" if done.has_images else "thumbnails"
     lines = [
         f"published {done.key} to {done.to}: {done.n_trials} trials of {done.n_plugins} plugins, "
-        f"{kind}; {done.n_objects} files, {told_size(done.n_bytes)}",
-        f"uploaded: {done.n_new} files, {told_size(done.new_bytes)}"
+        f"{kind}; {done.n_objects} files, {size_text(done.n_bytes)}",
+        f"uploaded: {done.n_new} files, {size_text(done.new_bytes)}"
         if done.n_new
-        else "uploaded: nothing, all of it was there",
+        else "uploaded: nothing, the store is up to date",
     ]
     if done.n_failed:
         lines.append(f"{done.n_failed} trials failed: they are published without an image")
     if done.n_nsfw_left_out:
         lines.append(f"left out: {done.n_nsfw_left_out} plugins or stacks marked nsfw (--nsfw)")
     if done.n_conditions_missing:
-        lines.append(f"{done.n_conditions_missing} condition images are not in the run")
-    return "\n".join([*lines, f"look at it: xbench leaderboard {address}"])
+        lines.append(f"{done.n_conditions_missing} condition images are missing in the run")
+    return [*lines, f"look at it: xbench leaderboard {address}"]

@@ -1,4 +1,4 @@
-"""The command `reference`: pictures of Civitai's hosted generator to compare with."""
+"""The command `reference`: render with Civitai's hosted generator, to compare with."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from plugins_manifest.errors import UserError
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N cases.")
 @click.option("--out", type=click.Path(path_type=Path), help="Output folder [references/NAME].")
 @click.option("--endpoint", metavar="URL", help="Another address of the generator.")
-@click.option("--dry-run", is_flag=True, help="Only print what would be asked for.")
-@click.option("--yes", is_flag=True, help="Do not ask before Buzz is spent.")
+@click.option("--dry-run", is_flag=True, help="Only print the requests.")
+@click.option("--yes", is_flag=True, help="Spend Buzz without confirmation.")
 def reference(
     *,
     manifest: str,
@@ -31,10 +31,10 @@ def reference(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Render plugins on Civitai's hosted generator, as an outside reference.
+    """Render plugins on Civitai's hosted generator, for reference.
 
-    The same AIR, prompt, settings and seed as the base method's; it costs Buzz of the account
-    whose CIVITAI_API_TOKEN is set, and its pictures cannot be made again bit by bit.
+    AIR, prompt, settings and seed are those of method base. It costs Buzz of the account of
+    CIVITAI_API_TOKEN, and its pictures are not reproducible bit by bit.
     """
     from bench.civitai.render import check_request, job_of, render_references, wanted_references
     from plugins_manifest.schema.load import load_manifest
@@ -51,9 +51,9 @@ def reference(
 
     token = token_from_environment()
     if token is None:
-        raise UserError(f"there is no token: set {TOKEN_NAME} to one of your Civitai account")
+        raise UserError(f"{TOKEN_NAME} is not set: set it to a token of your Civitai account")
     if not yes:
-        click.confirm(f"Ask for {len(wanted)} pictures? Each costs Buzz.", abort=True)
+        click.confirm(f"Render {len(wanted)} pictures? Each costs Buzz.", abort=True)
     generator = Generator(connect(token, endpoint=endpoint), fetch_picture)
     folder = out or Path("references") / loaded.name
     for done in render_references(

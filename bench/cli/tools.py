@@ -17,26 +17,27 @@ from plugins_manifest.errors import UserError
     "--detector",
     required=True,
     metavar="NAME",
-    help="canny, mask or tile; depth, hed, lineart, openpose, seg or softedge where their weights "
-    "are (xbench metrics fetch).",
+    help="canny, mask or tile; with weights of xbench metrics fetch also depth, hed, lineart, "
+    "openpose, seg or softedge.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option("--size", default="512x512", show_default=True, metavar="WxH", help="Size in px.")
 def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
     """Make condition images from a folder of photos, NAME.png for each.
 
-    A photo is scaled to fill the size and its middle cut out; a manifest finds the images in
+    A photo is scaled to fill the size and cropped to its middle. A manifest reads the images from
     condition_images/DETECTOR.
     """
     from tqdm import tqdm
 
+    from bench.cli.output import bar_disabled
     from bench.plan.conditions import convert_folder, parse_size
 
     made = list(
         tqdm(
             convert_folder(folder, out, detector=detector, size_px=parse_size(size)),
             unit="image",
-            disable=None,
+            disable=bar_disabled(),
         )
     )
     click.echo(f"{len(made)} condition images in {out}")
@@ -49,10 +50,11 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
+    from bench.cli.output import is_quiet
     from bench.train import train_pocket_mapper
 
     try:
-        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed)
+        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
     except ValueError as error:
         raise UserError(str(error)) from error
     click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
@@ -60,13 +62,13 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
 
 @click.group()
 def cache() -> None:
-    """The image cache that all runs share."""
+    """Show or clean the image cache that all runs share."""
 
 
 @cache.command("info")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_cache(as_json: bool) -> None:
-    """Where the cache is and how large."""
+    """Print the folder and the size of the cache."""
     from bench.store.image_cache import cache_info
 
     info = cache_info()
@@ -78,9 +80,9 @@ def show_cache(as_json: bool) -> None:
 
 
 @cache.command("clean")
-@click.option("--unused-days", type=float, help="Only images unused for so many days.")
+@click.option("--unused-days", type=float, help="Only images unused for this many days.")
 def clean(unused_days: float | None) -> None:
-    """Remove cached images; runs keep theirs."""
+    """Remove cached images; run directories are not changed."""
     from bench.store.image_cache import clean_cache
 
     removed = clean_cache(unused_days=unused_days)
@@ -89,7 +91,7 @@ def clean(unused_days: float | None) -> None:
 
 @click.command()
 def doctor() -> None:
-    """Check that this machine is ready for a run."""
+    """Check whether this machine is ready for a run."""
     from bench.cli.doctor import examine
 
     n_problems = 0

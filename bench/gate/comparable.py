@@ -1,7 +1,7 @@
-"""Whether two runs may be compared: every setting that differs, by name. Loads no torch.
+"""Check whether two runs are comparable, and name every setting that differs.
 
-Only what the gate compares must agree: the mapper may differ, and so may methods and metrics that
-the policy does not name.
+Only what the gate compares must be equal: the mapper may differ, and so may methods and metrics
+that the policy does not name.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from bench.errors import UserError, shown_path
 from bench.gate.policy import Policy
 from bench.plan.plan import Plan
-from bench.store.files import sha256_of
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.files import file_sha256
 from plugins_manifest.schema.manifest import Manifest
 
 Facts = dict[str, Any]
-# keys that say where something lies, not what it is; files are compared by their content
+# keys of places rather than contents; files are compared by their content
 _PLACES = frozenset(
     {"source", "license", "nsfw", "path", "condition_images", "image", "conditions"}
 )
@@ -32,30 +32,30 @@ _MACHINE = ("device_kind", "device_name", "torch", "render_context")
 
 def check_pair(baseline: RunStore, candidate: RunStore, policy: Policy) -> None:
     """Raise one `UserError` that names every setting in which two runs differ."""
-    ours, theirs = facts_of_run(baseline, policy), facts_of_run(candidate, policy)
+    left, right = facts_of_run(baseline, policy), facts_of_run(candidate, policy)
     for key in _MACHINE:  # a run of an older version did not record all of them
-        if None in (ours[key], theirs[key]):
-            del ours[key], theirs[key]
-    problems = [*differences(ours, theirs), *_case_problems(baseline, candidate)]
+        if None in (left[key], right[key]):
+            del left[key], right[key]
+    problems = [*differences(left, right), *_case_problems(baseline, candidate)]
     _refuse(problems, baseline)
 
 
 def check_plan(baseline: RunStore, plan: Plan, policy: Policy) -> None:
     """`check_pair` before the candidate is rendered; devices are not compared yet."""
-    ours = facts_of_run(baseline, policy)
-    theirs = _facts(plan.manifest, plan.weights, policy)
+    left = facts_of_run(baseline, policy)
+    right = _facts(plan.manifest, plan.weights, policy)
     for name, file in plan.plugins.items():
-        theirs["plugins"][name]["sha256"] = file.sha256
+        right["plugins"][name]["sha256"] = file.sha256
     known = {case_id: _case_facts(case) for case_id, case in baseline.cases().items()}
     problems = [
-        *differences({key: ours[key] for key in theirs}, theirs),
+        *differences({key: left[key] for key in right}, right),
         *_differing_cases(known, {i: _case_facts(case) for i, case in plan.cases.items()}),
     ]
     _refuse(problems, baseline)
 
 
 def facts_of_run(store: RunStore, policy: Policy) -> Facts:
-    """What a run was made with, as nested plain data."""
+    """Return the settings of a run as nested plain data."""
     run = store.run_facts()
     device, versions = run.get("device", {}), run.get("versions", {})
     torch_minor = ".".join(str(versions.get("torch")).split("+")[0].split(".")[:2])
@@ -68,12 +68,12 @@ def facts_of_run(store: RunStore, policy: Policy) -> Facts:
     }
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """One line for each leaf in which two nested mappings differ."""
-    flat, other = dict(_leaves(ours)), dict(_leaves(theirs))
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """Return one line for each leaf in which two nested mappings differ."""
+    flat, other = dict(_leaves(left)), dict(_leaves(right))
     names = sorted(flat.keys() | other.keys())
     return [
-        f"{name}: baseline {_shown(flat.get(name))}, candidate {_shown(other.get(name))}"
+        f"{name}: baseline {_value_text(flat.get(name))}, candidate {_value_text(other.get(name))}"
         for name in names
         if flat.get(name) != other.get(name)
     ]
@@ -109,11 +109,11 @@ def _is_listed(data: Mapping[str, Any]) -> bool:
 
 
 def _cleaned(entry: Mapping[str, Any], folder: Path) -> Facts:
-    """An entry without places; a file is its sha256."""
+    """Return an entry without places; files are replaced by their sha256."""
     kept = {key: value for key, value in entry.items() if key not in _PLACES}
     for key in _FILES & kept.keys():
         path = folder / str(kept[key])
-        kept[key] = sha256_of(path.read_bytes()) if path.is_file() else None
+        kept[key] = file_sha256(path) if path.is_file() else None
     return kept
 
 
@@ -123,35 +123,35 @@ def _case_facts(case: Case) -> Facts:
 
 
 def _case_problems(baseline: RunStore, candidate: RunStore) -> list[str]:
-    known, mine = (
+    known, rows = (
         {case_id: _case_facts(case) for case_id, case in store.cases().items()}
         for store in (baseline, candidate)
     )
-    problems = _differing_cases(known, mine)
+    problems = _differing_cases(known, rows)
     for path in _condition_files(candidate):
-        ours, theirs = baseline.folder / path, candidate.folder / path
-        if ours.is_file() and ours.read_bytes() != theirs.read_bytes():
-            problems.append(f"{path.as_posix()}: the two runs hold different condition images")
+        left, right = baseline.folder / path, candidate.folder / path
+        if left.is_file() and left.read_bytes() != right.read_bytes():
+            problems.append(f"{path.as_posix()}: the condition images of the two runs differ")
     return problems
 
 
-def _differing_cases(known: Mapping[str, Facts], mine: Mapping[str, Facts]) -> list[str]:
-    strangers = [case_id for case_id in mine if case_id not in known]
+def _differing_cases(known: Mapping[str, Facts], rows: Mapping[str, Facts]) -> list[str]:
+    unknown = [case_id for case_id in rows if case_id not in known]
     problems = []
-    if strangers:
+    if unknown:
         problems.append(
-            f"cases: the candidate has {len(strangers)} that the baseline lacks, "
-            f"the first is {strangers[0]}"
+            f"cases: the candidate has {len(unknown)} that the baseline lacks, "
+            f"the first is {unknown[0]}"
         )
-    for case_id in mine.keys() & known.keys():
+    for case_id in rows.keys() & known.keys():
         problems += differences(
-            {f"cases.{case_id}": known[case_id]}, {f"cases.{case_id}": mine[case_id]}
+            {f"cases.{case_id}": known[case_id]}, {f"cases.{case_id}": rows[case_id]}
         )
     return problems
 
 
 def _condition_files(store: RunStore) -> Iterable[Path]:
-    found = sorted((store.folder / "conditions").rglob("*.png"))
+    found = sorted(store.conditions_dir.rglob("*.png"))
     return [path.relative_to(store.folder) for path in found]
 
 
@@ -164,17 +164,17 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _refuse(problems: list[str], baseline: RunStore) -> None:
     if problems:
-        told = "\n".join(f"  - {problem}" for problem in problems)
+        lines = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(
             f"the candidate does not pair with {shown_path(baseline.folder)}: "
-            f"{len(problems)} settings differ\n{told}\n"
+            f"{len(problems)} settings differ\n{lines}\n"
             "Render the candidate with the baseline's settings (xbench run --baseline RUN takes "
             "them from it), or make a new baseline",
             problems,

@@ -1,12 +1,12 @@
-"""The regression gate: does a candidate run lose anything against a baseline run?
+"""The regression gate: is a candidate run worse than a baseline run?
 
-Reads two run directories, pairs their scores, decides (`bench.gate.verdict`), writes gate.json into
+Read two run directories, pair their scores, decide (`bench.gate.verdict`) and write gate.json into
 the candidate's folder. `run_gated` renders the candidate first, stage by stage, and stops early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,34 +15,33 @@ from bench.errors import UserError, shown_path
 from bench.gate.comparable import check_pair, check_plan
 from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
 from bench.gate.policy import Policy
-from bench.gate.subset import restricted_run
 from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, decide_gate, planned
 from bench.plan.plan import Plan
 from bench.provenance import utc_now
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
+from bench.scoring.suite import score_by_names
 from bench.store.files import write_json
 from bench.store.rows import records
 from bench.store.run_store import RunStore
 
 GATE_FORMAT = 1
-GATE_FILE = "gate.json"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate's outcome: the judgment, and what it was made from, as gate.json holds it."""
+    """The outcome of a gate: the judgment and the content of gate.json."""
 
     judgment: Judgment
     facts: dict[str, Any]
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 regression, 3 inconclusive or something missing."""
+        """0 pass, 1 regression, 3 inconclusive or incomplete."""
         return EXIT_CODES[self.judgment.verdict]
 
 
-def gate_runs(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
-    """Compare two runs and write gate.json; `UserError` where their settings differ.
+def compare(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
+    """Compare two runs and write gate.json; raise `UserError` if their settings differ.
 
     A candidate with only the first cases of the baseline is compared on those.
     """
@@ -53,23 +52,23 @@ def gate_runs(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
     samples = _samples(baseline, candidate, policy)
     judgment = decide_gate(samples, _rules(policy))
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
-    write_json(candidate.folder / GATE_FILE, facts)
+    write_json(candidate.gate_path, facts)
     return Gate(judgment, facts)
 
 
 def gated_request(
     request: RunRequest, baseline_dir: Path, policy: Policy
 ) -> tuple[RunRequest, list[int]]:
-    """The request with a folder of its own, and the numbers of cases after which the gate looks.
+    """Return the request with an output folder, and the numbers of cases at the gate's looks.
 
-    Raises `UserError` before anything is rendered where its settings differ from the baseline's.
+    Raises `UserError` before anything is rendered if its settings differ from the baseline's.
     """
     baseline = RunStore.open(baseline_dir)
     side = read_side("baseline", baseline, policy)
     n_cases = n_cases_of(side)
     if n_cases == 0:
         raise UserError(
-            f"{shown_path(baseline_dir)} holds no images of {', '.join(policy.methods)}: "
+            f"{shown_path(baseline_dir)} has no images of {', '.join(policy.methods)}: "
             "choose another --baseline, or other methods in --policy"
         )
     limit = min(n_cases, request.selection.limit or n_cases)
@@ -83,7 +82,7 @@ def gated_request(
 
 
 def run_gated(request: RunRequest, baseline_dir: Path, policy: Policy) -> tuple[RunOutcome, Gate]:
-    """Render the candidate up to the next look, gate, and go on until it is decided."""
+    """Render the candidate up to the next look and compare, until the gate is decided."""
     request, sizes = gated_request(request, baseline_dir, policy)
     out = request.out or Path("runs")
     outcome, gate = _stage(request, baseline_dir, policy, out=out, n_cases=sizes[0])
@@ -98,7 +97,7 @@ def _stage(
     request: RunRequest, baseline_dir: Path, policy: Policy, *, out: Path, n_cases: int
 ) -> tuple[RunOutcome, Gate]:
     outcome = run_benchmark(_with_limit(request, n_cases))
-    return outcome, gate_runs(baseline_dir, out, policy)
+    return outcome, compare(baseline_dir, out, policy)
 
 
 def _with_limit(request: RunRequest, limit: int) -> RunRequest:
@@ -110,22 +109,50 @@ def _mapper_of(plan: Plan) -> str:
 
 
 def _samples(baseline: RunStore, candidate: RunStore, policy: Policy) -> list[Sample]:
-    """Paired samples; a baseline with more cases is scored again on the candidate's."""
+    """Return paired samples; a baseline with more cases is scored again on the candidate's."""
     sides = [
         read_side(name, store, policy)
         for name, store in (("baseline", baseline), ("candidate", candidate))
     ]
-    there = set(candidate.trials()["case_id"])
-    if there != set(baseline.trials()["case_id"]):
+    case_ids = set(candidate.trials()["case_id"])
+    if case_ids != set(baseline.trials()["case_id"]):
         scored = {metric for _, metric in sides[0].scores}
         view = restricted_run(
             baseline,
-            there,
+            case_ids,
             candidate.folder / ".gate" / "baseline",
             metrics=[spec.name for spec in policy.metrics if spec.name in scored],
         )
         sides[0] = replace(sides[0], scores=read_side("baseline", view, policy).scores)
     return make_samples(sides[0], sides[1], policy)
+
+
+def restricted_run(
+    store: RunStore, case_ids: Collection[str], folder: Path, *, metrics: Sequence[str]
+) -> RunStore:
+    """Write and score a run of some cases in another folder; its results refer to the run's images.
+
+    Scores of sets of images (a style bank, a kernel distance) are comparable only between sets of
+    the same cases.
+    """
+    view, images = RunStore(folder), store.folder.resolve()
+    view.write_run_facts({k: v for k, v in store.run_facts().items() if k != "format"})
+    view.write_manifest(store.manifest().as_data())
+    view.write_cases(case for case in store.cases().values() if case.case_id in case_ids)
+    trials = [row for row in records(store.trials()) if row["case_id"] in case_ids]
+    view.write_trials(trials)
+    wanted = {row["trial_id"] for row in trials}
+    results = [
+        {**row, "image": row["image"] and str(images / row["image"])}
+        for row in records(store.results())
+        if row["trial_id"] in wanted
+    ]
+    view.write_results("view", results)
+    conditions = store.conditions_dir.resolve()
+    if not view.conditions_dir.exists() and conditions.is_dir():
+        view.conditions_dir.symlink_to(conditions, target_is_directory=True)
+    score_by_names(view, metrics, show_progress=False)
+    return view
 
 
 def _rules(policy: Policy) -> Rules:
@@ -153,7 +180,7 @@ def _facts(
         "created": utc_now(),
         "verdict": judgment.verdict,
         "exit_code": EXIT_CODES[judgment.verdict],
-        "reason": "; ".join(_told(test) for test in decisive) if decisive else None,
+        "reason": "; ".join(_test_text(test) for test in decisive) if decisive else None,
         "baseline": _identity(baseline),
         "candidate": _identity(candidate),
         "look": judgment.look,
@@ -164,16 +191,16 @@ def _facts(
     }
 
 
-def _told(test: dict[str, Any]) -> str:
-    """One test in words: plugin, metric, difference, interval."""
+def _test_text(test: dict[str, Any]) -> str:
+    """Describe one test: plugin, metric, difference, interval."""
     name = f"{test['plugin']} {test['metric']}"
     if test["difference"] is None:
         return f"{name}: {test['reason']}"
     interval = ""
     if test["low"] is not None:
         interval = f" [{test['low']:+.4f}, {test['high']:+.4f}]"
-    told = f"{name} {test['difference']:+.4f}{interval}, margin {test['margin']:g}"
-    return f"{told}: {test['reason']}" if test["reason"] else told
+    text = f"{name} {test['difference']:+.4f}{interval}, margin {test['margin']:g}"
+    return f"{text}: {test['reason']}" if test["reason"] else text
 
 
 def _identity(store: RunStore) -> dict[str, Any]:

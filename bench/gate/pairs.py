@@ -1,4 +1,4 @@
-"""Two runs' scores as paired samples for the gate, one for each plugin and metric. Loads no torch.
+"""Pair the scores of two runs: a sample for each plugin and metric.
 
 A pair is one case and seed under the same settings in both runs; a prompt's value is the mean
 difference of its pairs over seeds and settings (t0, scales).
@@ -31,7 +31,7 @@ _Pair = tuple[_Knobs, str, int]  # knobs, case id, seed
 
 @dataclass(frozen=True)
 class Side:
-    """One run as the gate sees it: compared trials with their results, and scores."""
+    """The compared trials of one run with their results and scores."""
 
     name: str
     folder: Path
@@ -41,7 +41,7 @@ class Side:
 
 
 def read_side(name: str, store: RunStore, policy: Policy) -> Side:
-    """The part of a run that a policy compares."""
+    """Read the part of a run that a policy compares."""
     rows = [
         row
         for row in records(store.trials().merge(store.results(), on="trial_id", how="left"))
@@ -61,7 +61,7 @@ def read_side(name: str, store: RunStore, policy: Policy) -> Side:
 
 
 def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample]:
-    """Every test of the policy; `UserError` where recipes differ or nothing can be tested."""
+    """Return a sample for each test; raise `UserError` if recipes differ or nothing is tested."""
     problems, samples = _recipe_problems(baseline, candidate, policy), []
     if not problems:
         for spec in policy.metrics:
@@ -72,8 +72,8 @@ def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample
             ]
             if spec.required and not found:
                 problems.append(
-                    f"the policy asks for {spec.name!r}, which {shown_path(baseline.folder)} was "
-                    f"not scored by: run xbench score RUN --metrics {spec.name}, or set "
+                    f"the policy requires {spec.name!r}, but {shown_path(baseline.folder)} has no "
+                    f"scores of it: run xbench score RUN --metrics {spec.name}, or set "
                     "required: false"
                 )
             samples += found
@@ -81,19 +81,19 @@ def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample
         raise UserError.collect(problems)
     if not samples:
         raise UserError(
-            f"nothing to test: {shown_path(baseline.folder)} holds no scores of "
+            f"nothing to test: {shown_path(baseline.folder)} has no scores of "
             f"{', '.join(policy.methods)} under a metric of the policy; name metrics with --policy"
         )
     return samples
 
 
 def looks_of(n_cases: int, policy: Policy) -> list[int]:
-    """Numbers of cases after which the gate looks."""
+    """Return the numbers of cases at the gate's looks."""
     return sorted({min(n_cases, math.ceil(share * n_cases)) for share in policy.looks})
 
 
 def n_cases_of(side: Side) -> int:
-    """Cases of the plugin that has most of them."""
+    """Return the largest number of cases of a plugin."""
     return max((len(_cases(trials)) for trials in side.trials.values()), default=0)
 
 
@@ -116,7 +116,7 @@ def _pair(row: Row) -> _Pair:
 
 
 def _cases(trials: Mapping[_Pair, Row]) -> list[str]:
-    """Case ids in the order in which a limited run takes them."""
+    """Return case ids in the order in which a limited run takes them."""
     return list(dict.fromkeys(case_id for _, case_id, _ in trials))
 
 
@@ -133,9 +133,9 @@ def _recipe_problems(baseline: Side, candidate: Side, policy: Policy) -> list[st
             for side in (baseline, candidate)
         ]
         if all(recipes) and recipes[0] != recipes[1]:
-            told = [" | ".join(sorted(recipe)) for recipe in recipes]
+            texts = [" | ".join(sorted(recipe)) for recipe in recipes]
             problems.append(
-                f"metrics.{spec.name}.recipe: baseline {told[0]!r}, candidate {told[1]!r}: score "
+                f"metrics.{spec.name}.recipe: baseline {texts[0]!r}, candidate {texts[1]!r}: score "
                 "both runs again with this version (xbench score RUN)"
             )
     return problems
@@ -144,9 +144,9 @@ def _recipe_problems(baseline: Side, candidate: Side, policy: Policy) -> list[st
 def _sample(
     baseline: Side, candidate: Side, policy: Policy, *, spec: GateMetric, plugin: str
 ) -> Sample:
-    planned, there = baseline.trials[plugin], candidate.trials.get(plugin, {})
+    planned, rendered = baseline.trials[plugin], candidate.trials.get(plugin, {})
     order = {case_id: place for place, case_id in enumerate(_cases(planned))}
-    held = order.keys() - {pair[1] for pair in planned if pair not in there}
+    held = order.keys() - {pair[1] for pair in planned if pair not in rendered}
     sizes = looks_of(n_cases_of(baseline), policy)
     sizes = sorted({min(size, len(order)) for size in sizes})
     covered = [size for size in sizes if all(c in held for c, i in order.items() if i < size)]
@@ -166,8 +166,8 @@ def _sample(
         step = step_of(np.array(scored)) if scored else 0.0
         by_case = [(case_id, d) for (_, case_id, _), d in by_pair.items()]
     else:
-        step, (by_case, told) = 0.0, _of_sets(rows, baseline.prompt_of, order)
-        gaps += told
+        step, (by_case, problems) = 0.0, _of_sets(rows, baseline.prompt_of, order)
+        gaps += problems
     sign = 1.0 if rows[0][0]["better"] == "higher" else -1.0
     looks = tuple(
         sign * _by_prompt([(c, d) for c, d in by_case if order[c] < size], baseline.prompt_of)
@@ -188,8 +188,8 @@ def _sample(
 
 
 def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[_Pair]) -> list[str]:
-    """What was not rendered among the compared images."""
-    told = []
+    """List what was not rendered among the compared images."""
+    problems = []
     for side in (baseline, candidate):
         trials = side.trials[plugin] if compared else {}
         rows = [trials[pair] for pair in compared if trials[pair]["status"] != "ok"]
@@ -197,29 +197,29 @@ def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[_Pa
             (why, _), *_ = Counter(
                 row["error"] or row["status"] or "pending" for row in rows
             ).most_common(1)
-            told.append(
+            problems.append(
                 f"{len(rows)} of {len(compared)} compared images of the {side.name} are missing "
                 f"({why})"
             )
-    return told
+    return problems
 
 
 def _unscored(
     values: Sequence[Mapping[_Pair, float | None]], compared: Sequence[_Pair]
 ) -> list[str]:
-    """Pairs of which one side alone has a score; where neither has one, the question is moot."""
-    told = []
-    for name, mine, other in (("baseline", *values), ("candidate", *values[::-1])):
-        n = sum(mine.get(pair) is None and other.get(pair) is not None for pair in compared)
+    """List pairs with a score on one side alone; pairs without any do not matter."""
+    problems = []
+    for name, own, other in (("baseline", *values), ("candidate", *values[::-1])):
+        n = sum(own.get(pair) is None and other.get(pair) is not None for pair in compared)
         if n:
-            told.append(f"{n} of {len(compared)} compared images of the {name} have no score")
-    return told
+            problems.append(f"{n} of {len(compared)} compared images of the {name} have no score")
+    return problems
 
 
 def _of_sets(
     rows: Sequence[Sequence[Row]], prompt_of: Mapping[str, str], order: Mapping[str, int]
 ) -> tuple[list[tuple[str, float]], list[str]]:
-    """Differences of set scores as jackknife pseudo-values, each given to its prompt's first case.
+    """Return differences of set scores as jackknife pseudo-values at the prompts' first cases.
 
     Over several settings, each prompt has the mean of their differences.
     """
@@ -228,21 +228,21 @@ def _of_sets(
         first_case.setdefault(prompt_of[case_id], case_id)
     sides = [{tuple(row[knob] for knob in _KNOBS): row for row in part} for part in rows]
     sums: dict[str, list[float]] = {}
-    for knobs, ours in sides[0].items():
-        theirs = sides[1].get(knobs)
-        pseudo = [pseudo_values(row) for row in (ours, theirs)]
+    for knobs, left in sides[0].items():
+        right = sides[1].get(knobs)
+        pseudo = [pseudo_values(row) for row in (left, right)]
         if pseudo[0] is None or pseudo[1] is None:
             which = "baseline" if pseudo[0] is None else "candidate"
             return [], [f"the {which}'s set of images has no score with its prompts left out"]
         if pseudo[0].keys() != pseudo[1].keys():
-            return [], ["the two sets hold different prompts"]
+            return [], ["the two sets have different prompts"]
         for prompt, value in pseudo[0].items():
             sums.setdefault(prompt, []).append(pseudo[1][prompt] - value)
     return [(first_case[p], float(np.mean(d))) for p, d in sums.items() if p in first_case], []
 
 
 def pseudo_values(row: Row | None) -> dict[str, float] | None:
-    """n x value - (n - 1) x value without the prompt (Tukey 1958), by prompt."""
+    """Return n x value - (n - 1) x value without the prompt (Tukey 1958), by prompt."""
     if row is None or row["value"] is None or not row["leave_one_out"]:
         return None
     left_out = json.loads(row["leave_one_out"])
@@ -251,7 +251,7 @@ def pseudo_values(row: Row | None) -> dict[str, float] | None:
 
 
 def _by_prompt(by_case: Sequence[tuple[str, float]], prompt_of: Mapping[str, str]) -> np.ndarray:
-    """Mean of each prompt's values [n_prompts], prompts in order of appearance."""
+    """Return the mean of each prompt's values [n_prompts], in order of appearance."""
     groups: dict[str, list[float]] = {}
     for case_id, value in by_case:
         groups.setdefault(prompt_of[case_id], []).append(value)

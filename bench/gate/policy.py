@@ -1,4 +1,4 @@
-"""The gate's policy: which metrics, which margins, which error rates. Loads no torch."""
+"""The gate's policy: metrics, margins, error rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class GateMetric(Section):
-    """A metric with its margin: the largest loss, in the metric's units, that is tolerated."""
+    """A metric with its margin: the largest tolerated loss in the metric's units."""
 
     name: str = Field(min_length=1)
     margin: float = Field(gt=0, allow_inf_nan=False)
@@ -39,10 +39,10 @@ class GateMetric(Section):
 
 
 class Policy(Section):
-    """Everything that decides a gate's verdicts besides the scores.
+    """Everything that a gate's verdicts depend on besides the scores.
 
     `looks` are shares of the cases after which the gate may stop; the last is 1. `plugins` and
-    `t0` None stand for all of the baseline.
+    `t0` None mean all of the baseline.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -76,20 +76,20 @@ class Policy(Section):
         return metrics
 
     def as_data(self) -> dict[str, Any]:
-        """The policy as plain data, defaults written out."""
+        """Return the policy as plain data with its defaults."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def load_policy(path: Path | None) -> Policy:
-    """Read a policy, by default the shipped one; one `UserError` lists all problems."""
+    """Read a policy (default: the shipped one); raise one `UserError` with all problems."""
     path = path or SHIPPED_POLICY
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--policy: {shown_path(path)} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"--policy: {path.name} is not valid YAML: {told}") from error
+        text = " ".join(str(error).split())
+        raise UserError(f"--policy: {path.name} is not valid YAML: {text}") from error
     if not isinstance(data, dict):
         raise UserError(f"--policy: {path.name} must be a mapping with 'schema: 1' and 'metrics'")
     try:
@@ -110,5 +110,5 @@ def _explain(problem: Any) -> str:
         return f"{name} is missing: add it"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
-    shown = "" if isinstance(value, dict | list) else f" (it is {value!r})"
-    return f"{name}: {message}{shown}"
+    given = "" if isinstance(value, dict | list) else f" (it is {value!r})"
+    return f"{name}: {message}{given}"

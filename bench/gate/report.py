@@ -1,4 +1,4 @@
-"""A gate's outcome for people and machines: aligned text, Markdown, JUnit XML. Loads no torch."""
+"""Write a gate's outcome as aligned text, Markdown or JUnit XML."""
 
 from __future__ import annotations
 
@@ -6,30 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from bench.report.text import number
+from bench.report.cells import aligned, number, with_ends
 
 Facts = Mapping[str, Any]
 _HEADER = ("plugin", "metric", "verdict", "difference", "margin", "prompts", "to decide")
 _MARKS = {"pass": "✅", "regression": "❌", "inconclusive": "❔"}
 _SUMMARY = {
-    "pass": "nothing is lost beyond the margins",
+    "pass": "no loss beyond the margins",
     "regression": "the candidate is worse than the baseline",
-    "inconclusive": "the images do not decide it",
+    "inconclusive": "the images are not enough to decide",
 }
 
 
 def as_text(facts: Facts) -> str:
-    """An aligned table with the verdict below."""
-    rows = [_HEADER, *(_cells(test) for test in facts["tests"])]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    """Return an aligned table with the verdict below."""
+    lines = aligned([_HEADER, *(_cells(test) for test in facts["tests"])])
     return "\n".join([*lines, "", *_ending(facts)])
 
 
 def as_markdown(facts: Facts) -> str:
-    """A comment for a pull request."""
+    """Return a comment for a pull request."""
     verdict = facts["verdict"]
     lines = [
         f"## {_MARKS[verdict]} xbench gate: {verdict}",
@@ -42,12 +38,11 @@ def as_markdown(facts: Facts) -> str:
     for test in facts["tests"]:
         cells = [cell.replace("|", "\\|") for cell in _cells(test)]
         lines.append(f"| {_MARKS[test['verdict']]} | " + " | ".join(cells) + " |")
-    told = [line for line in _ending(facts) if line]
-    return "\n".join([*lines, "", *(f"- {line}" for line in told), "", _NOTE, ""])
+    return "\n".join([*lines, "", *(f"- {line}" for line in _ending(facts)), "", _NOTE, ""])
 
 
 def as_junit(facts: Facts) -> str:
-    """JUnit XML: one case a test, a regression is a failure, an undecided one an error."""
+    """Return JUnit XML: a case for each test; regressions are failures, undecided tests errors."""
     tests = facts["tests"]
     verdicts = [test["verdict"] for test in tests]
     suite = ElementTree.Element(
@@ -62,13 +57,13 @@ def as_junit(facts: Facts) -> str:
         case = ElementTree.SubElement(
             suite, "testcase", classname=test["plugin"], name=test["metric"]
         )
-        told = "; ".join(f"{k}: {v}" for k, v in zip(_HEADER[2:], _cells(test)[2:], strict=True))
+        text = "; ".join(f"{k}: {v}" for k, v in zip(_HEADER[2:], _cells(test)[2:], strict=True))
         if test["verdict"] != "pass":
             kind = "failure" if test["verdict"] == "regression" else "error"
-            node = ElementTree.SubElement(case, kind, type=test["verdict"], message=told)
+            node = ElementTree.SubElement(case, kind, type=test["verdict"], message=text)
             node.text = test["reason"]
         else:
-            ElementTree.SubElement(case, "system-out").text = told
+            ElementTree.SubElement(case, "system-out").text = text
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -81,20 +76,11 @@ def _cells(test: Facts) -> tuple[str, ...]:
         test["plugin"],
         test["metric"],
         test["verdict"],
-        _interval(test),
+        with_ends(test["difference"], (test["low"], test["high"]), signed=True),
         number(test["margin"]),
         str(test["n_prompts"]),
         "-" if further is None else f"{further} more images",
     )
-
-
-def _interval(test: Facts) -> str:
-    if test["difference"] is None:
-        return "-"
-    told = number(test["difference"], signed=True)
-    if test["low"] is None:
-        return told
-    return f"{told} [{number(test['low'], signed=True)}, {number(test['high'], signed=True)}]"
 
 
 def _ending(facts: Facts) -> Sequence[str]:
@@ -110,12 +96,12 @@ def _ending(facts: Facts) -> Sequence[str]:
         power = facts["policy"]["power"]
         lines.append(
             f"planned: {facts['planned_prompts']} prompts let all tests pass in {power:.0%} of "
-            "gates where nothing is lost (from the spread measured here)"
+            "gates without a loss (from the spread measured here)"
         )
     return lines
 
 
 _NOTE = (
-    "Differences are candidate - baseline, paired by prompt and seed, with 95 % intervals of their "
-    "own; verdicts are corrected by Holm over all tests and for early looks."
+    "Differences are candidate - baseline, paired by prompt and seed, each with its own 95 % "
+    "interval; verdicts are corrected by Holm over all tests and for early looks."
 )

@@ -1,9 +1,9 @@
-"""The gate's decision: paired differences in, verdicts out. No files, no torch.
+"""Decide a gate: paired differences in, verdicts out.
 
 Two one-sided hypotheses a test: "no loss" (difference 0) and "a loss of the margin" (difference
 -margin). Refuting the second is a pass; refuting only the first, a regression; neither,
-inconclusive. Each kind is corrected by Holm over all tests of the gate; looks on the way follow
-the planned design of `metrics.stats.sequential`, so stopping early keeps the error rates.
+inconclusive. Each kind is corrected by Holm over all tests of the gate; early looks follow the
+planned design of `metrics.stats.sequential`, so stopping early keeps the error rates.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXIT_CODES: dict[VerdictName, int] = {"pass": 0, "regression": 1, "inconclusive"
 
 @dataclass(frozen=True)
 class Rules:
-    """The numbers of the policy that decide; see `bench.gate.policy.Policy`.
+    """The numbers of a policy; see `bench.gate.policy.Policy`.
 
     A regression needs fewer prompts than a pass: sign flips are exact at any number, the test of
     the margin is not.
@@ -54,7 +54,7 @@ class Sample:
 
     `looks[k]` holds each prompt's mean difference [n_prompts] by look k, positive where the
     candidate is better; `shares[k]` is that look's share of the planned data. `step` and
-    `n_per_prompt` are as in `metrics.stats.margin`. `missing` says what is not there.
+    `n_per_prompt` are as in `metrics.stats.margin`. `missing` lists missing data.
     """
 
     plugin: str
@@ -70,11 +70,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class GateTest:
-    """What the gate found for one plugin and metric.
+    """The outcome for one plugin and metric.
 
-    `difference` is candidate - baseline in the metric's units with a 95 % interval of its own;
+    `difference` is candidate - baseline in the metric's units with its own 95 % interval;
     `p_loss` and `p_margin` are Holm's, over all looks so far. `further_images` of the candidate
-    would decide, if the difference stays what it is.
+    are enough to decide if the difference does not change.
     """
 
     plugin: str
@@ -96,7 +96,7 @@ class GateTest:
 
 @dataclass(frozen=True)
 class Judgment:
-    """All tests and what they come to; `look` is the number of the look that ended the gate."""
+    """All tests and the verdict; `look` is the number of the look that ended the gate."""
 
     verdict: VerdictName
     tests: tuple[GateTest, ...]
@@ -105,7 +105,7 @@ class Judgment:
 
 @dataclass(frozen=True)
 class Decision:
-    """A test's verdict with Holm's p-values; what `decide_gate` decides by."""
+    """A test's verdict with Holm's p-values."""
 
     verdict: VerdictName
     p_loss: float
@@ -113,7 +113,7 @@ class Decision:
 
 
 def decide_gate(samples: Sequence[Sample], rules: Rules) -> Judgment:
-    """Take one look after the other until the gate is decided or the data end."""
+    """Take one look after another until the gate is decided or all data are used."""
     look, decisions = decide(samples, rules)
     n_open = max(1, sum(decision.verdict == "inconclusive" for decision in decisions))
     tests = tuple(
@@ -124,7 +124,7 @@ def decide_gate(samples: Sequence[Sample], rules: Rules) -> Judgment:
 
 
 def decide(samples: Sequence[Sample], rules: Rules) -> tuple[int, list[Decision]]:
-    """The number of looks taken and each test's decision after them."""
+    """Return the number of looks taken and each test's decision after them."""
     n_looks = max([1, *(len(sample.looks) for sample in samples)])
     z_values: list[list[tuple[float, float]]] = [[] for _ in samples]
     decisions: list[Decision] = []
@@ -140,7 +140,7 @@ def decide(samples: Sequence[Sample], rules: Rules) -> tuple[int, list[Decision]
 def _decisions(
     samples: Sequence[Sample], z_values: Sequence[Sequence[tuple[float, float]]], rules: Rules
 ) -> list[Decision]:
-    """Sequential p-values of both kinds, each corrected by Holm; 1 where nothing is known."""
+    """Decide by sequential p-values of both kinds, corrected by Holm; 1 if nothing is known."""
     raw = [
         [
             sequential_p([pair[kind] for pair in z], sample.shares[: len(z)])
@@ -157,7 +157,7 @@ def _decisions(
 
 
 def overall(decisions: Sequence[Decision]) -> VerdictName:
-    """Regression where any test is one; pass where all tests are; else inconclusive."""
+    """Return regression if any test is one, pass if all tests are, else inconclusive."""
     verdicts = {decision.verdict for decision in decisions}
     if "regression" in verdicts:
         return "regression"
@@ -165,10 +165,10 @@ def overall(decisions: Sequence[Decision]) -> VerdictName:
 
 
 def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None:
-    """Prompts at which all tests together pass with the rules' power where nothing is lost.
+    """Return the prompts at which all tests together pass with the rules' power without a loss.
 
-    From what was measured by a look; None where a spread is not known. A false regression ends a
-    gate too, so the power is raised by half of alpha.
+    From the data of a look; None if a spread is not known. A false regression ends a gate too, so
+    the power is increased by half of alpha.
     """
     spreads = [_spread(sample, _data(sample, n_taken)) for sample in samples]
     if not samples or None in spreads:
@@ -193,7 +193,7 @@ def _verdict(p_loss: float, p_margin: float, alpha: float) -> VerdictName:
 
 
 def _z_values(sample: Sample, rules: Rules, x: np.ndarray) -> tuple[float, float]:
-    """Evidence for a loss and for none beyond the margin, as normal values; NaN for none."""
+    """Return evidence for a loss, and for none beyond the margin, as normal values or NaN."""
     loss = margin = None
     if len(x) >= rules.min_prompts_regression:
         loss = loss_p(x, seed=rules.seed, n_flips=rules.n_flips)
@@ -239,7 +239,7 @@ def _reason(sample: Sample, rules: Rules, x: np.ndarray, verdict: VerdictName) -
     if sample.missing is not None:
         return sample.missing
     if not sample.looks:
-        return "the candidate does not hold all images of the first look yet"
+        return "the candidate does not have all images of the first look yet"
     if verdict == "inconclusive" and len(x) < rules.min_prompts:
         return f"{len(x)} prompts are fewer than the policy's min_prompts, {rules.min_prompts}"
     if verdict == "inconclusive":
@@ -250,7 +250,7 @@ def _reason(sample: Sample, rules: Rules, x: np.ndarray, verdict: VerdictName) -
 def _further_images(
     sample: Sample, rules: Rules, x: np.ndarray, *, spread: float | None, n_open: int
 ) -> int | None:
-    """Images that the candidate needs beyond its own; None where no spread is known."""
+    """Return the number of further images that the candidate needs; None without a spread."""
     if spread is None:
         return None
     mean = float(x.mean())
@@ -261,7 +261,7 @@ def _further_images(
 
 
 def _spread(sample: Sample, x: np.ndarray) -> float | None:
-    """Standard deviation of the prompts' differences, with the floor of `within_margin_p`."""
+    """Return the standard deviation of the prompts' differences, at least `_floor`."""
     if len(x) < 2:
         return None
     return math.sqrt(max(float(x.var(ddof=1)), _floor(sample))) or None

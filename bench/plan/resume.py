@@ -71,7 +71,7 @@ def find_finished(store: RunStore, job: Job, key: str | None) -> int | None:
     planned = set(store.trials()["trial_id"])
     if not planned <= store.finished_trials() or store.summary().empty:
         return None
-    if not (store.tables_dir / "report.html").is_file():
+    if not store.report_path().is_file():
         return None
     return len(planned)
 

@@ -1,4 +1,4 @@
-"""What is published of run.json, manifest.yaml and gate.json: named keys, nothing private."""
+"""Select the public keys of run.json, manifest.yaml and gate.json, and redact their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES = ("path", "condition_images", "image", "reference")
 def public_facts(
     facts: Mapping[str, Any], privacy: Privacy, *, left_out: Collection[str]
 ) -> dict[str, Any]:
-    """The facts of a run that others may read; counts are of what is published, so not here."""
+    """Return the public facts of a run; without counts, which are those of the publication."""
     simple: dict[str, Callable[[Any], Any]] = {
         "run_id": _matching(_VERSION),
         "status": _matching(_WORDS),
@@ -38,11 +38,11 @@ def public_facts(
         "adapter_sha256": _matching(_HASH),
         "render_context": _matching(_VERSION),
         "overhead": lambda value: value if isinstance(value, float) else None,
-        "versions": lambda said: _mapping(said, _matching(_VERSION)),
-        "weights": lambda said: _mapping(said, _matching(_HASH)),
+        "versions": lambda value: _mapping(value, _matching(_VERSION)),
+        "weights": lambda value: _mapping(value, _matching(_HASH)),
         "git": _git,
-        "device": lambda said: _device(said, privacy),
-        "selection": lambda said: _selection(said, left_out),
+        "device": lambda value: _device(value, privacy),
+        "selection": lambda value: _selection(value, left_out),
     }
     return {key: keep(facts[key]) for key, keep in simple.items() if facts.get(key) is not None}
 
@@ -50,7 +50,7 @@ def public_facts(
 def public_manifest(
     data: Mapping[str, Any], privacy: Privacy, *, left_out: Collection[str]
 ) -> dict[str, Any]:
-    """The manifest without the plugins and stacks left out; of local files only their names."""
+    """Return the manifest without what is left out; of local paths only file names."""
     known = _keys(Manifest)
     found = {key: _content(value, privacy) for key, value in data.items() if key in known}
     found["plugins"] = [
@@ -67,7 +67,7 @@ def public_manifest(
 
 
 def public_gate(data: Mapping[str, Any], privacy: Privacy) -> dict[str, Any]:
-    """A gate's outcome; of folders only their names."""
+    """Return a gate's outcome; of folders only their names."""
     found = {key: _technical(data[key], privacy) for key in _GATE_KEYS if key in data}
     for side in ("baseline", "candidate"):
         if isinstance(found.get(side), dict) and "folder" in found[side]:
@@ -104,38 +104,38 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
     return lambda value: value if isinstance(value, str) and pattern.fullmatch(value) else None
 
 
-def _mapping(said: Any, keep: Callable[[Any], Any]) -> dict[str, Any]:
-    items = said.items() if isinstance(said, dict) else ()
-    return {key: kept for key, value in items if (kept := keep(value)) is not None}
+def _mapping(value: Any, keep: Callable[[Any], Any]) -> dict[str, Any]:
+    items = value.items() if isinstance(value, dict) else ()
+    return {key: kept for key, item in items if (kept := keep(item)) is not None}
 
 
-def _git(said: Any) -> dict[str, Any] | None:
-    commit = _matching(_HASH)(said.get("commit")) if isinstance(said, dict) else None
-    return {"commit": commit, "changed": bool(said.get("changed"))} if commit else None
+def _git(value: Any) -> dict[str, Any] | None:
+    commit = _matching(_HASH)(value.get("commit")) if isinstance(value, dict) else None
+    return {"commit": commit, "changed": bool(value.get("changed"))} if commit else None
 
 
-def _device(said: Any, privacy: Privacy) -> dict[str, Any]:
-    said = said if isinstance(said, dict) else {}
+def _device(value: Any, privacy: Privacy) -> dict[str, Any]:
+    value = value if isinstance(value, dict) else {}
     found: dict[str, Any] = {
-        key: privacy.technical(said[key]) for key in ("kind", "name") if key in said
+        key: privacy.technical(value[key]) for key in ("kind", "name") if key in value
     }
-    if isinstance(said.get("threads"), int):
-        found["threads"] = said["threads"]
+    if isinstance(value.get("threads"), int):
+        found["threads"] = value["threads"]
     return found
 
 
-def _selection(said: Any, left_out: Collection[str]) -> dict[str, Any]:
-    said = said if isinstance(said, dict) else {}
-    found = {key: said[key] for key in _MODES if key in said}
-    if "plugins" in said:
-        found["plugins"] = [name for name in said["plugins"] if name not in left_out]
-    if "adapter" in said:
-        found["adapter"] = file_name(str(said["adapter"]))
+def _selection(value: Any, left_out: Collection[str]) -> dict[str, Any]:
+    value = value if isinstance(value, dict) else {}
+    found = {key: value[key] for key in _MODES if key in value}
+    if "plugins" in value:
+        found["plugins"] = [name for name in value["plugins"] if name not in left_out]
+    if "adapter" in value:
+        found["adapter"] = file_name(str(value["adapter"]))
     return found
 
 
 def _without(command: str, names: Collection[str]) -> str:
-    """The command without the names of what is left out."""
+    """Remove the names of what is left out from a command."""
     for name in names:
         command = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.-]),?", "", command)
     return command
@@ -150,7 +150,7 @@ def _technical(value: Any, privacy: Privacy) -> Any:
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """The same structure with every text in it changed."""
+    """Return the same structure with every text in it changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
-"""The format of a published store, shared by the side that writes it and the side that reads it.
+"""The format of a published store, shared by writer and reader.
 
     objects/ab/<sha256>.<ending>  tables, pictures, manifests: named by content, never changed
-    index/<key>.json              one file a run, written last: a run without one is not there
+    index/<key>.json              one file a run, written last: a run without one is not published
 
-Nothing that stands in a store is trusted: names are matched in full, contents against their sha256.
+A store is untrusted: names are matched in full, contents are compared with their sha256.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from bench.store.files import sha256_of
 
 PUBLISHED_FORMAT = 1
 OBJECTS, INDEX = "objects", "index"
-TABLES = ("trials", "results", "scores", "summary", "compatibility", "audit")
 THUMBNAIL_SIDE_PX = 256
 MAX_INDEX_BYTES = 1 << 20
 MAX_JSON_BYTES = 16 << 20
@@ -38,41 +37,41 @@ _INDEX = re.compile(INDEX + r"/([A-Za-z0-9][A-Za-z0-9._-]{0,99})\.json")
 
 
 def object_name(content: bytes, ending: Ending) -> str:
-    """Where a content lies in a store."""
+    """Return the name of an object with this content."""
     digest = sha256_of(content)
     return f"{OBJECTS}/{digest[:2]}/{digest}.{ending}"
 
 
 def is_object(name: object, *endings: Ending) -> bool:
-    """Whether a name is that of an object with one of the endings, and of nothing else."""
+    """Return whether a name is exactly that of an object with one of the endings."""
     found = _OBJECT.fullmatch(name) if isinstance(name, str) else None
     return found is not None and found[3] in endings
 
 
 def is_content(name: str, content: bytes) -> bool:
-    """Whether an object holds what its name says."""
+    """Return whether the content of an object matches its name."""
     found = _OBJECT.fullmatch(name)
     return found is not None and found[2] == sha256_of(content)
 
 
 def is_key(key: str) -> bool:
-    """Whether a run can be published under this name."""
+    """Return whether a run can be published under this name."""
     return _KEY.fullmatch(key) is not None
 
 
 def index_name(key: str) -> str:
-    """Where the index file of a run lies."""
+    """Return the name of a run's index file."""
     return f"{INDEX}/{key}.json"
 
 
 def key_of(name: str) -> str | None:
-    """The run that an index file is of; None for any other file."""
+    """Return the run of an index file; None for any other file."""
     found = _INDEX.fullmatch(name)
     return found[1] if found else None
 
 
 def file_inside(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder, also where links are followed; None elsewhere."""
+    """Return a file of the folder, None if links lead out of it or there is no such file."""
     try:
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder.resolve()) and path.is_file() else None

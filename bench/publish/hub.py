@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.errors import UserError
-from bench.publish.locations import Listed, UnreachableError, too_large
+from bench.publish.base import Listed, UnreachableError, too_large
 from plugins_manifest.errors import FetchError
 from plugins_manifest.http.hub_errors import hub_errors_explained
 

@@ -1,94 +1,48 @@
-"""Where published stores are: a folder of this machine, `s3://BUCKET/...`, `hf://datasets/...`.
-
-A place is reached by names relative to it, never by anything else. `UnreachableError` says that it
-cannot be reached.
-"""
+"""Open a published store: a folder of this machine, `s3://BUCKET/...`, `hf://datasets/...`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from bench.errors import UserError, shown_path
+from bench.publish.base import Listed, StoreLocation, too_large
 from bench.publish.format import file_inside
 from bench.store.files import write_bytes
 
 _HUB, _S3, _FILE = "hf://", "s3://", "file://"
 
 
-class UnreachableError(UserError):
-    """A place that does not answer, or refuses to; what it holds says nothing of it."""
-
-
-class Listed(NamedTuple):
-    """A file of a place; `stamp` changes with its content."""
-
-    stamp: str
-    n_bytes: int
-
-
-class StoreLocation(Protocol):
-    """A store's files."""
-
-    @property
-    def address(self) -> str:
-        """How people name it."""
-        ...
-
-    @property
-    def is_local(self) -> bool:
-        """Whether asking it costs nothing."""
-        ...
-
-    def listing(self, folder: str) -> dict[str, Listed]:
-        """All files below a folder by name."""
-        ...
-
-    def read(self, name: str, *, limit_bytes: int) -> bytes | None:
-        """A file's content; None where there is none. `UserError` for one above the limit."""
-        ...
-
-    def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
-        """Write objects (name -> local file), and after all of them the index."""
-        ...
-
-
-def open_place(address: str) -> StoreLocation:
-    """The place of an address; nothing is asked yet. `UserError` for an address of another kind."""
+def open_location(address: str) -> StoreLocation:
+    """Return the location of an address without a request; raise `UserError` for other texts."""
     if address.startswith(_HUB):
         from bench.publish.hub import HubLocation
 
         return HubLocation(address)
     if address.startswith(_S3):
-        from bench.publish.s3 import S3Place
+        from bench.publish.s3 import S3Location
 
-        return S3Place(address)
-    if "://" in address and not address.startswith(_FILE):
+        return S3Location(address)
+    if is_remote(address):
         raise UserError(
-            f"{address!r} is no address of a store: use a folder, s3://BUCKET/FOLDER or "
+            f"{address!r} is not the address of a store: use a folder, s3://BUCKET/FOLDER or "
             "hf://datasets/ORG/NAME"
         )
-    return FolderPlace(local_folder(address))
+    return FolderLocation(local_folder(address))
 
 
 def local_folder(address: str) -> Path:
-    """The folder of this machine that an address names, which may start with file:// or ~."""
+    """Return the local folder of an address, which may start with file:// or ~."""
     return Path(address.removeprefix(_FILE)).expanduser()
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address is that of another machine."""
+    """Return whether an address is on another machine."""
     return "://" in address and not address.startswith(_FILE)
 
 
-def too_large(name: str, limit_bytes: int) -> UserError:
-    """What to say of a file above its limit."""
-    return UserError(f"{name} has more than {limit_bytes >> 20} MiB: it is not read")
-
-
-class FolderPlace:
+class FolderLocation:
     """A folder of this machine."""
 
     is_local = True
@@ -98,14 +52,14 @@ class FolderPlace:
 
     @property
     def address(self) -> str:
-        """The folder as people should see it."""
+        """The folder as messages show it."""
         return shown_path(self.folder)
 
     def listing(self, folder: str) -> dict[str, Listed]:
-        """See `StoreLocation`."""
+        """Return all files; see `StoreLocation`."""
         found = {}
         for path in (self.folder / folder).rglob("*"):
-            with suppress(FileNotFoundError):  # a file that is being written takes another name
+            with suppress(FileNotFoundError):  # a file that is being written changes its name
                 if path.is_file():
                     state = path.stat()
                     name = path.relative_to(self.folder).as_posix()
@@ -113,7 +67,7 @@ class FolderPlace:
         return found
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:
-        """See `StoreLocation`; links that leave the folder are not followed."""
+        """Return a file's content; links that leave the folder are not followed."""
         path = file_inside(self.folder, name)
         if path is None:
             return None
@@ -125,7 +79,7 @@ class FolderPlace:
             raise UserError(f"{name} cannot be read: {error.strerror}") from error
 
     def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
-        """See `StoreLocation`; every file is written whole or not at all."""
+        """Write every file atomically; see `StoreLocation`."""
         for name, path in objects.items():
             write_bytes(self.folder / name, path.read_bytes())
         for name, content in index.items():

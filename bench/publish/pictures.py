@@ -1,6 +1,6 @@
-"""The pictures of a publication: small WebP of every image, and the PNG itself where asked for.
+"""The pictures of a publication: a WebP thumbnail of every image, on request the PNG itself.
 
-Neither holds anything but pixels: text, camera facts and color profiles stay behind.
+Both contain pixels alone: text, camera facts and color profiles are removed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from bench.publish.format import MAX_OBJECT_BYTES, THUMBNAIL_SIDE_PX, Ending, ob
 from bench.store.files import write_bytes
 
 _QUALITY, _EFFORT = 85, 4  # of 100, of 6
-# whatever changes a thumbnail's bytes: those of another recipe are made anew
+# everything that changes a thumbnail's bytes: those of another recipe are made again
 THUMBNAIL_RECIPE = f"webp {THUMBNAIL_SIDE_PX} px, quality {_QUALITY}, effort {_EFFORT}"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-# chunks that say how to show pixels, and nothing else (PNG specification, chapter 11)
+# chunks about displaying pixels alone (PNG specification, chapter 11)
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
 
 
 class UploadQueue:
-    """Objects on their way into a store: those that it has already are only counted."""
+    """Objects to upload to a store; existing ones are only counted."""
 
     def __init__(self, folder: Path, existing: Mapping[str, int]) -> None:
         self._folder, self._existing = folder, existing
@@ -36,7 +36,7 @@ class UploadQueue:
         self.new: dict[str, Path] = {}
 
     def keep(self, name: str) -> bool:
-        """Count an object that the store has already; whether it does."""
+        """Count an object if the store has it already; return whether it has."""
         if name not in self._existing:
             return False
         with self._lock:
@@ -44,10 +44,10 @@ class UploadQueue:
         return True
 
     def add(self, content: bytes, ending: Ending) -> str:
-        """The content's name in the store; `UserError` for what no reader would take."""
+        """Queue a content and return its name; raise `UserError` above the limit of readers."""
         if len(content) > MAX_OBJECT_BYTES[ending]:
             raise UserError(
-                f"a {ending} file of {len(content):,} bytes is larger than readers take "
+                f"a {ending} file of {len(content):,} bytes is above the limit of readers "
                 f"({MAX_OBJECT_BYTES[ending]:,}): publish fewer plugins or cases as one run"
             )
         name = object_name(content, ending)
@@ -65,27 +65,27 @@ class UploadQueue:
 
 @dataclass(frozen=True)
 class Published:
-    """Names of one picture's objects; the original only where it was asked for."""
+    """Names of one picture's objects; `image` is None if the original is not published."""
 
     image: str | None
     thumbnail: str
 
 
-def publish_picture(content: bytes, spool: UploadQueue, *, with_original: bool) -> Published:
-    """Put a PNG file's objects into the spool; `UserError` for what is no readable picture."""
+def publish_picture(content: bytes, queue: UploadQueue, *, with_original: bool) -> Published:
+    """Queue a PNG file's objects; raise `UserError` if it is not a readable picture."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
             pixels = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"it is no readable picture ({type(error).__name__})") from error
+        raise UserError(f"it is not a readable picture ({type(error).__name__})") from error
     pixels.info.clear()
-    thumbnail = spool.add(_webp(pixels), "webp")
-    image = spool.add(_plain_png(content, pixels), "png") if with_original else None
+    thumbnail = queue.add(_webp(pixels), "webp")
+    image = queue.add(_plain_png(content, pixels), "png") if with_original else None
     return Published(image, thumbnail)
 
 
 def _webp(pixels: Image.Image) -> bytes:
-    """At most `THUMBNAIL_SIDE_PX` on its longer side, never enlarged; small ones are lossless."""
+    """Return at most `THUMBNAIL_SIDE_PX` on the longer side, never enlarged; lossless if small."""
     buffer = io.BytesIO()
     if max(pixels.size) <= THUMBNAIL_SIDE_PX:
         pixels.save(buffer, "WEBP", lossless=True, method=_EFFORT)
@@ -97,7 +97,7 @@ def _webp(pixels: Image.Image) -> bytes:
 
 
 def _plain_png(content: bytes, pixels: Image.Image) -> bytes:
-    """The file itself where it holds pixels alone, else its pixels anew."""
+    """Return the file itself if it contains pixels alone, else a new file of its pixels."""
     kinds = list(_chunks(content))
     if kinds and set(kinds) <= _PIXEL_CHUNKS and kinds[-1] == b"IEND":
         return content
@@ -107,7 +107,7 @@ def _plain_png(content: bytes, pixels: Image.Image) -> bytes:
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:
-    """The kinds of a PNG's chunks; a last b"" stands for bytes that are none."""
+    """Yield the kinds of a PNG's chunks; a last b"" means bytes that are not a chunk."""
     if not content.startswith(_PNG_HEAD):
         return
     at = len(_PNG_HEAD)

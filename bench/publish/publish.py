@@ -1,11 +1,12 @@
-"""Publishing a finished run: check it, strip what is private, write objects, the index last.
+"""Publish a finished run: check it, remove what is private, write objects, the index last.
 
-The same run always gives the same bytes, so a second publication uploads nothing and one that was
-interrupted is completed by the same command. Readers see the old state until the index is there.
+The same run always gives the same bytes, so a second publication uploads nothing and an interrupted
+one is completed by the same command. Readers see the old state until the index is written.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,36 +16,42 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from bench.errors import UserError
+from bench.errors import UserError, shown_path
+from bench.publish.base import StoreLocation
 from bench.publish.facts import public_facts, public_gate, public_manifest
 from bench.publish.format import (
     INDEX,
     MAX_INDEX_BYTES,
+    MAX_TABLE_BYTES,
     OBJECTS,
     PUBLISHED_FORMAT,
     index_name,
+    is_content,
     is_key,
+    is_object,
 )
-from bench.publish.locations import open_place
+from bench.publish.locations import open_location
 from bench.publish.pictures import THUMBNAIL_RECIPE, Published, UploadQueue
-from bench.publish.previous import index_before, pictures_before
 from bench.publish.redaction import Privacy
-from bench.publish.select import PublicRun, pick, render_pictures
-from bench.publish.tables import (
-    public_results,
-    public_table,
-    public_trials,
-    spool_table,
+from bench.publish.select import (
+    KnownPictures,
+    Pictures,
+    PublicRun,
+    render_pictures,
+    select_public,
 )
+from bench.publish.tables import public_results, public_table, public_trials, queue_table
 from bench.store.run_store import RunStore
 
 Progress = Callable[[str], None]
+_PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published; `n_new` and `new_bytes` are of what was not there before."""
+    """What was published; `n_new` and `new_bytes` count what the store did not have before."""
 
     to: str
     key: str
@@ -60,7 +67,7 @@ class Publication:
     has_images: bool
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data for scripts."""
+        """Return plain data for scripts."""
         return asdict(self)
 
 
@@ -72,92 +79,142 @@ def publish_run(
     images: bool = False,
     nsfw: bool = False,
     show_progress: bool = False,
-    say: Progress = lambda _: None,
+    report: Progress = lambda _: None,
 ) -> Publication:
-    """Publish a run at an address; `UserError` names everything that is wrong with the run.
+    """Publish a run at an address; raise one `UserError` with all problems of the run.
 
     `key` is its name in the store (default: its folder's), `images` adds the PNG files, `nsfw`
-    keeps plugins that are marked so. `say` is told before the upload.
+    keeps plugins that are marked so. `report` is called with a line before the upload.
     """
-    store, place = RunStore.open(run_dir), open_place(address)
+    store, place = RunStore.open(run_dir), open_location(address)
     key = key or store.folder.resolve().name
     if not is_key(key):
         raise UserError(f"{key!r} cannot be a key: choose letters, digits, . _ - with --key")
-    chosen = pick(store, nsfw=nsfw)
+    chosen = select_public(store, nsfw=nsfw)
     existing = place.listing(OBJECTS)
     index = place.listing(INDEX)
-    old = index_before(place, key, chosen) if index_name(key) in index else None
+    old = _published_index(place, key, chosen) if index_name(key) in index else None
     with tempfile.TemporaryDirectory(prefix="xbench-publish-") as folder:
-        spool = UploadQueue(Path(folder), {name: file.n_bytes for name, file in existing.items()})
-        before = pictures_before(place, old)
-        made = render_pictures(chosen, spool, before, images=images, show_progress=show_progress)
-        content = _index(key, chosen, made.pictures, made.conditions, spool)
-        size = sum(spool.sizes[name] for name in spool.new)
+        queue = UploadQueue(Path(folder), {name: file.n_bytes for name, file in existing.items()})
+        made = render_pictures(
+            chosen,
+            queue,
+            _published_pictures(place, old),
+            images=images,
+            show_progress=show_progress,
+        )
+        content = _index(key, chosen, made, queue)
+        size = sum(queue.sizes[name] for name in queue.new)
         changes = {} if content == old else {index_name(key): content}
-        if spool.new or changes:
-            say(f"uploading {len(spool.new)} files, {told_size(size)}, to {place.address}")
-            place.upload(dict(sorted(spool.new.items())), changes)
+        if queue.new or changes:
+            report(f"uploading {len(queue.new)} files, {size_text(size)}, to {place.address}")
+            place.upload(dict(sorted(queue.new.items())), changes)
         return Publication(
             to=place.address,
             key=key,
-            n_trials=chosen.tables.trials.num_rows,
-            n_failed=_n_with(chosen.tables.results, "status", "failed"),
+            n_trials=chosen.tables["trials"].num_rows,
+            n_failed=_n_with(chosen.tables["results"], "status", "failed"),
             n_plugins=len(chosen.plugins),
             n_nsfw_left_out=len(chosen.left_out),
             n_conditions_missing=made.n_conditions_missing,
-            n_objects=len(spool.sizes) + 1,
-            n_bytes=sum(spool.sizes.values()) + len(content),
-            n_new=len(spool.new) + len(changes),
+            n_objects=len(queue.sizes) + 1,
+            n_bytes=sum(queue.sizes.values()) + len(content),
+            n_new=len(queue.new) + len(changes),
             new_bytes=size + sum(map(len, changes.values())),
             has_images=images,
         )
 
 
-def told_size(n_bytes: int) -> str:
-    """A size as people read it."""
+def size_text(n_bytes: int) -> str:
+    """Return a size in kB or MB."""
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.1f} kB"
 
 
-def _index(
-    key: str,
-    chosen: PublicRun,
-    pictures: Mapping[str, Published],
-    conditions: Mapping[str, Published],
-    spool: UploadQueue,
-) -> bytes:
-    """The index file; everything that it names is put into the spool."""
-    # names of what is left out must not stand in a reason either
+# --- what the store has from an earlier publication
+
+
+def _published_index(place: StoreLocation, key: str, chosen: PublicRun) -> bytes | None:
+    """Return the run's current index file; raise `UserError` if the key is another run's."""
+    content = place.read(index_name(key), limit_bytes=MAX_INDEX_BYTES)
+    facts = _parsed(content).get("facts")
+    other = facts.get("run_id") if isinstance(facts, dict) else None
+    if other is not None and other != chosen.facts.get("run_id"):
+        raise UserError(
+            f"{place.address} has another run under the key {key!r}: choose another with --key "
+            f"(this one is {shown_path(chosen.folder)})"
+        )
+    return content
+
+
+def _published_pictures(place: StoreLocation, index: bytes | None) -> KnownPictures:
+    """Return the pictures that the results of an index name; none if any of it is not valid."""
+    data = _parsed(index)
+    tables = data.get("tables")
+    names = tables.get("results") if isinstance(tables, dict) else None
+    if data.get("thumbnails") != THUMBNAIL_RECIPE or not isinstance(names, list):
+        return {}
+    found: dict[tuple[str, str], Published] = {}
+    for name in names:
+        is_table = is_object(name, "parquet")
+        content = place.read(name, limit_bytes=MAX_TABLE_BYTES) if is_table else None
+        if content is None or not is_content(name, content):
+            return {}
+        try:
+            rows = pq.read_table(io.BytesIO(content), columns=_PICTURE_COLUMNS).to_pylist()
+        except (pa.ArrowInvalid, OSError):
+            return {}
+        for row in rows:
+            trial, sha256, image, thumbnail = (row.get(column) for column in _PICTURE_COLUMNS)
+            if is_object(thumbnail, "webp"):
+                image = image if is_object(image, "png") else None
+                found[str(trial), str(sha256)] = Published(image, str(thumbnail))
+    return found
+
+
+def _parsed(index: bytes | None) -> dict[str, Any]:
+    try:
+        data = json.loads(index or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+# --- the new index
+
+
+def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> bytes:
+    """Return the index file; every object that it names is put into the queue."""
+    # names of what is left out must not occur in a reason either
     privacy, tables = Privacy(words=chosen.left_out), chosen.tables
     public = {
-        "trials": public_trials(tables.trials, conditions, privacy),
-        "results": public_results(tables.results, pictures, privacy),
-        "scores": public_table(tables.scores, privacy),
-        "summary": public_table(tables.summary, privacy),
-        "compatibility": public_table(tables.compatibility, privacy),
-        "audit": public_table(tables.audit, privacy),
+        **{name: public_table(table, privacy) for name, table in tables.items()},
+        "trials": public_trials(tables["trials"], made.conditions, privacy),
+        "results": public_results(tables["results"], made.pictures, privacy),
     }
     manifest = public_manifest(chosen.manifest, privacy, left_out=chosen.left_out)
     facts = public_facts(chosen.facts, privacy, left_out=chosen.left_out)
     counts = {
-        "trials": tables.trials.num_rows,
-        "failed": _n_with(tables.results, "status", "failed"),
-        "from_cache": _n_with(tables.results, "origin", "cache"),
+        "trials": tables["trials"].num_rows,
+        "failed": _n_with(tables["results"], "status", "failed"),
+        "from_cache": _n_with(tables["results"], "origin", "cache"),
     }
-    # a verdict over plugins that are left out would speak of them
+    # a verdict over plugins that are left out would name them
     gate = None if chosen.left_out or chosen.gate is None else public_gate(chosen.gate, privacy)
     data = {
         "format": PUBLISHED_FORMAT,
         "key": key,
         "facts": {"format": chosen.facts["format"], **facts, "counts": counts},
-        "tables": {name: spool_table(table, spool) for name, table in public.items()},
-        "manifest": spool.add(_json(manifest), "json"),
-        "gate": None if gate is None else spool.add(_json(gate), "json"),
+        "tables": {name: queue_table(table, queue) for name, table in public.items()},
+        "manifest": queue.add(_json(manifest), "json"),
+        "gate": None if gate is None else queue.add(_json(gate), "json"),
         "thumbnails": THUMBNAIL_RECIPE,
         "n_nsfw_left_out": len(chosen.left_out),
     }
     content = _json(data)
     if len(content) > MAX_INDEX_BYTES:
-        raise UserError(f"run.json is too large to publish ({told_size(len(content))})")
+        raise UserError(
+            f"the facts of the run are too large to publish ({size_text(len(content))})"
+        )
     return content
 
 

@@ -1,7 +1,7 @@
-"""Text without what is private: paths, names of the user and the machine, tokens, addresses.
+"""Redact private text: paths, names of the user and the machine, tokens, addresses.
 
-Content (prompts) loses secrets and paths of the user's home alone; technical text loses all that
-looks private, at the price of a word too many.
+In content (prompts), secrets and paths of the user's home alone are redacted; in technical text
+everything that looks private, at the risk of redacting too much.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WINDOWS_PATH = re.compile(r"(?:\b[A-Za-z]:|\\)\\[^\s'\"<>|:;,]+")
 
 
 class Privacy:
-    """What must not leave this machine, besides what `words` name."""
+    """Redacts what must not leave this machine, and the given words."""
 
     def __init__(self, words: Iterable[str] = ()) -> None:
         self._secrets = sorted(_secrets(), key=len, reverse=True)
@@ -52,17 +52,17 @@ class Privacy:
         self._has_words = bool(joined)
 
     def is_private(self, text: str) -> bool:
-        """Whether a text that cannot be changed (a name, an id) holds a secret or a home's path."""
+        """Return whether a name or id, which cannot be changed, contains a secret or home path."""
         return self.content(text) != text
 
     def content(self, text: str) -> str:
-        """A text that people wrote for others, without secrets and home folders."""
+        """Redact a text that people wrote for others: secrets and home folders."""
         for secret in self._secrets:
             text = text.replace(secret, GONE)
         return _TOKEN.sub(GONE, self._home.sub(GONE, text) if self._home else text)
 
     def technical(self, text: str) -> str:
-        """A text of programs: of paths only the file's name is left."""
+        """Redact a text of programs; of paths only the file's name is kept."""
         text = _NAMED_SECRET.sub(rf"\1{GONE}", _URL.sub(_public_url, text))
         text = _QUOTED_PATH.sub(lambda found: found[1] + file_name(found[2]) + found[1], text)
         text = _PATH.sub(lambda found: file_name(found[0]), text)
@@ -73,7 +73,7 @@ class Privacy:
         return self._words.sub(GONE, text) if self._has_words else text
 
     def command(self, line: str) -> str:
-        """A command line with file names in the places of paths; its meaning stays."""
+        """Redact a command line; paths become file names, its meaning stays."""
         try:
             words = shlex.split(line)
         except ValueError:
@@ -81,7 +81,7 @@ class Privacy:
         return shlex.join(self._word(word) for word in words)
 
     def source(self, text: str) -> str:
-        """A plugin's source as a manifest writes it: a file's name, or an address without keys."""
+        """Redact a plugin's source in a manifest: a file's name, or an address without keys."""
         if _SCHEME.match(text) is None:
             return self.content(file_name(text))
         return self.content(_URL.sub(_public_url, text))
@@ -94,12 +94,12 @@ class Privacy:
 
 
 def file_name(path: str) -> str:
-    """The last part of a path of any system."""
+    """Return the last part of a path of any operating system."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def _public_url(found: re.Match[str]) -> str:
-    """An address without user, password, query and fragment; of a private host nothing is left."""
+    """Return an address without user, password, query and fragment; nothing of a private host."""
     scheme, host, path, _ = found.groups()
     host = host.rpartition("@")[2]
     name = host.partition(":")[0]
@@ -110,7 +110,7 @@ def _public_url(found: re.Match[str]) -> str:
 
 
 def _secrets() -> set[str]:
-    """Values of environment variables whose names say that they are secret."""
+    """Return the values of environment variables with names of secrets."""
     found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name.upper())}
     return {value for value in found if len(value) >= _MIN_SECRET and not value.startswith("/")}
 
@@ -121,7 +121,7 @@ def _homes() -> set[str]:
 
 
 def _names() -> set[str]:
-    """Names of this machine and of its user."""
+    """Return the names of this machine and its user."""
     node = platform.node()
     found = {node, node.partition(".")[0], Path.home().name}
     with suppress(OSError, KeyError, ImportError):

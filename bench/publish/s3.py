@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.publish.locations import Listed, UnreachableError, too_large
+from bench.publish.base import Listed, UnreachableError, too_large
 
 _N_UPLOADS = 16  # at the same time
 _SETTINGS = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
 _STAMPS = ("ETag", "LastModified")
 
 
-class S3Place:
+class S3Location:
     """A bucket, or a folder in one."""
 
     is_local = False

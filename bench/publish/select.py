@@ -1,4 +1,4 @@
-"""What of a run is published: a finished run, checked file by file, without nsfw plugins."""
+"""Select what of a finished run is published: checked file by file, without nsfw plugins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,24 @@ from bench.errors import UserError, shown_path
 from bench.publish.format import file_inside
 from bench.publish.pictures import Published, UploadQueue, publish_picture
 from bench.publish.redaction import Privacy
-from bench.publish.tables import (
-    RunTablesOnDisk,
-    kept_rows,
-    of_trials,
-    private_names,
-    read_tables,
-)
-from bench.store.files import sha256_of
+from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
 from bench.store.run_store import RunStore
+from plugins_manifest.files import file_sha256
 
-Made = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
+KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
 _FINISHED = ("complete", "failed trials")
-_N_TOLD = 10  # damaged images that are named
+_N_NAMED = 10  # damaged images in a message
 
 
 @dataclass(frozen=True)
 class PublicRun:
-    """What is published of a run; `left_out` are the nsfw plugins and stacks."""
+    """The public part of a run; `left_out` are the nsfw plugins and stacks."""
 
     folder: Path
     facts: Mapping[str, Any]
     manifest: Mapping[str, Any]
     gate: Mapping[str, Any] | None
-    tables: RunTablesOnDisk
+    tables: Tables
     plugins: tuple[str, ...]
     left_out: frozenset[str]
 
@@ -54,8 +48,8 @@ class Pictures:
     n_conditions_missing: int
 
 
-def pick(store: RunStore, *, nsfw: bool) -> PublicRun:
-    """A finished run's public part; one `UserError` for all that is wrong with it.
+def select_public(store: RunStore, *, nsfw: bool) -> PublicRun:
+    """Return the public part of a finished run; raise one `UserError` with all its problems.
 
     Every image is compared with its sha256.
     """
@@ -66,54 +60,59 @@ def pick(store: RunStore, *, nsfw: bool) -> PublicRun:
             f"its status is {facts.get('status')!r}: run the same command again to finish it"
         )
     tables = read_tables(store, problems)
-    done = set(tables.results["trial_id"].to_pylist())
-    if missing := [t for t in tables.trials["trial_id"].to_pylist() if t not in done]:
+    done = set(tables["results"]["trial_id"].to_pylist())
+    if missing := [t for t in tables["trials"]["trial_id"].to_pylist() if t not in done]:
         problems.append(f"{len(missing)} trials have no result: run the same command again")
     privacy = Privacy()
-    for name, table in vars(tables).items():
+    for name, table in tables.items():
         for column in private_names(table, privacy):
-            problems.append(f"{name}: column {column} holds a path of this machine or a secret")
+            problems.append(f"{name}: column {column} contains a path of this machine or a secret")
     try:
         _condition_paths(tables)
     except (ValueError, AttributeError):
-        problems.append("trials.parquet: column conditions is damaged: finish the run again")
+        problems.append("trials: column conditions is damaged: run the same command again")
     gate = _gate(store, problems)
     left_out = frozenset() if nsfw else _marked(manifest)
     kept = _without(tables, left_out)
     problems += _image_problems(store, kept)
     if problems:
-        raise UserError.collect([f"{shown_path(store.folder)}: {told}" for told in problems])
-    if kept.trials.num_rows == 0:
+        raise UserError.collect([f"{shown_path(store.folder)}: {text}" for text in problems])
+    if kept["trials"].num_rows == 0:
         raise UserError(
             f"{shown_path(store.folder)}: nothing is left to publish: every plugin is marked nsfw, "
             "or there are no trials; --nsfw keeps them"
         )
-    plugins = tuple(sorted(name for name in kept.trials["plugin"].unique().to_pylist() if name))
+    plugins = tuple(sorted(name for name in kept["trials"]["plugin"].unique().to_pylist() if name))
     return PublicRun(store.folder, facts, manifest, gate, kept, plugins, left_out)
 
 
 def render_pictures(
-    chosen: PublicRun, spool: UploadQueue, made: Made, *, images: bool, show_progress: bool
+    chosen: PublicRun,
+    queue: UploadQueue,
+    published: KnownPictures,
+    *,
+    images: bool,
+    show_progress: bool,
 ) -> Pictures:
-    """Put all pictures into the spool, on all cores; those `made` before are only counted."""
-    rows = chosen.tables.results.select(["trial_id", "image", "image_sha256"]).to_pylist()
-    known = {row["trial_id"]: made.get((row["trial_id"], row["image_sha256"])) for row in rows}
+    """Put all pictures into the queue, on all cores; those `published` before are only counted."""
+    rows = chosen.tables["results"].select(["trial_id", "image", "image_sha256"]).to_pylist()
+    known = {row["trial_id"]: published.get((row["trial_id"], row["image_sha256"])) for row in rows}
     wanted = [(row["trial_id"], row["image"]) for row in rows if row["image"]]
     paths = _condition_paths(chosen.tables)
-    there = [(path, path) for path in paths if file_inside(chosen.folder, path)]
+    existing = [(path, path) for path in paths if file_inside(chosen.folder, path)]
 
     def one(item: tuple[str, str], *, original: bool) -> tuple[str, Published]:
         old = known.get(item[0])
-        if old is not None and spool.keep(old.thumbnail):
+        if old is not None and queue.keep(old.thumbnail):
             if not original:
                 return item[0], Published(None, old.thumbnail)
-            if old.image is not None and spool.keep(old.image):
+            if old.image is not None and queue.keep(old.image):
                 return item[0], old
         path = file_inside(chosen.folder, item[1])
         content = path.read_bytes() if path else b""
-        return item[0], publish_picture(content, spool, with_original=original)
+        return item[0], publish_picture(content, queue, with_original=original)
 
-    total = len(wanted) + len(there)
+    total = len(wanted) + len(existing)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=total, unit="picture", disable=None if show_progress else True) as bar,
@@ -122,14 +121,14 @@ def render_pictures(
         for trial, picture in pool.map(lambda item: one(item, original=images), wanted):
             pictures[trial] = picture
             bar.update()
-        conditions = dict(pool.map(lambda item: one(item, original=False), there))
-        bar.update(len(there))
-    return Pictures(pictures, conditions, len(paths) - len(there))
+        conditions = dict(pool.map(lambda item: one(item, original=False), existing))
+        bar.update(len(existing))
+    return Pictures(pictures, conditions, len(paths) - len(existing))
 
 
-def _image_problems(store: RunStore, tables: RunTablesOnDisk) -> list[str]:
-    """What is wrong with the images of the results: missing, elsewhere, damaged."""
-    rows = tables.results.select(["trial_id", "status", "image", "image_sha256"]).to_pylist()
+def _image_problems(store: RunStore, tables: Tables) -> list[str]:
+    """List the images of the results that are missing, outside the run directory, or damaged."""
+    columns = ["trial_id", "status", "image", "image_sha256"]
 
     def problem(row: Mapping[str, Any]) -> str | None:
         if row["status"] != "ok" and not row["image"]:
@@ -138,7 +137,7 @@ def _image_problems(store: RunStore, tables: RunTablesOnDisk) -> list[str]:
         if path is None:
             return f"trial {row['trial_id']}: its image is missing"
         try:
-            is_same = sha256_of(path.read_bytes()) == row["image_sha256"]
+            is_same = file_sha256(path) == row["image_sha256"]
         except OSError as error:
             return f"{row['image']} cannot be read: {error.strerror}"
         if not is_same:
@@ -146,42 +145,44 @@ def _image_problems(store: RunStore, tables: RunTablesOnDisk) -> list[str]:
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [told for told in pool.map(problem, rows) if told]
+        rows = tables["results"].select(columns).to_pylist()
+        found = [text for text in pool.map(problem, rows) if text]
     if not found:
         return []
-    more = [f"... and {len(found) - _N_TOLD} more images"] if len(found) > _N_TOLD else []
+    more = [f"... and {len(found) - _N_NAMED} more images"] if len(found) > _N_NAMED else []
     return [
-        *found[:_N_TOLD],
+        *found[:_N_NAMED],
         *more,
-        "delete damaged images and run the same command again: only they are made anew",
+        "delete damaged images and run the same command again: only they are rendered again",
     ]
 
 
 def _manifest(store: RunStore, problems: list[str]) -> Mapping[str, Any]:
+    path = store.manifest_path
     try:
-        data = yaml.safe_load((store.folder / "manifest.yaml").read_text(encoding="utf-8"))
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or not all("id" in entry for entry in data["plugins"]):
             raise ValueError("it lists no plugins")
         return data
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        problems.append(f"manifest.yaml cannot be read: {error}")
+        problems.append(f"{path.name} cannot be read: {error}")
         return {"plugins": []}
 
 
 def _gate(store: RunStore, problems: list[str]) -> Mapping[str, Any] | None:
-    path = store.folder / "gate.json"
+    path = store.gate_path
     if not path.is_file():
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        problems.append(f"gate.json is damaged ({error}): delete it, or run `xbench gate` again")
+        problems.append(f"{path.name} is damaged ({error}): delete it, or run `xbench gate` again")
         return None
     return data if isinstance(data, dict) else None
 
 
 def _marked(manifest: Mapping[str, Any]) -> frozenset[str]:
-    """Plugins marked nsfw, and plugins and stacks that act with one of them."""
+    """Return plugins marked nsfw, and plugins and stacks that are rendered with one of them."""
     plugins = manifest["plugins"]
     marked = {entry["id"] for entry in plugins if entry.get("nsfw")}
     partners = {
@@ -195,25 +196,25 @@ def _marked(manifest: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(marked | partners | stacks)
 
 
-def _without(tables: RunTablesOnDisk, left_out: frozenset[str]) -> RunTablesOnDisk:
-    """The tables without some plugins, and without cases that those alone had (own prompts)."""
+def _without(tables: Tables, left_out: frozenset[str]) -> Tables:
+    """Remove some plugins from the tables, and cases that only those have (own prompts)."""
     if not left_out:
         return tables
-    cases = tables.trials.select(["plugin", "case_id"]).to_pylist()
+    cases = tables["trials"].select(["plugin", "case_id"]).to_pylist()
     kept = {row["case_id"] for row in cases if row["plugin"] and row["plugin"] not in left_out}
-    theirs = {row["case_id"] for row in cases if row["plugin"] in left_out} - kept
+    removed = {row["case_id"] for row in cases if row["plugin"] in left_out} - kept
     found = {
-        name: kept_rows(table, plugins=left_out, cases=theirs)
-        for name, table in vars(tables).items()
+        name: kept_rows(table, plugins=left_out, cases=removed)
+        for name, table in tables.items()
         if name != "results"
     }
-    results = of_trials(tables.results, found["trials"]["trial_id"])
-    return replace(tables, **found, results=results)
+    return {**tables, **found, "results": of_trials(tables["results"], found["trials"]["trial_id"])}
 
 
-def _condition_paths(tables: RunTablesOnDisk) -> list[str]:
-    found: set[str] = {path for path in tables.trials["condition_path"].to_pylist() if path}
-    for text in tables.trials["conditions"].unique().to_pylist():
+def _condition_paths(tables: Tables) -> list[str]:
+    trials = tables["trials"]
+    found: set[str] = {path for path in trials["condition_path"].to_pylist() if path}
+    for text in trials["conditions"].unique().to_pylist():
         found |= set(_paths_in(text))
     return sorted(found)
 

@@ -1,12 +1,11 @@
-"""The tables of a publication: the columns of `bench.store.schema` with nothing private in them."""
+"""The tables of a publication: the published columns of `TABLES`, without anything private."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,89 +15,66 @@ import pyarrow.parquet as pq
 from bench.errors import UserError
 from bench.publish.pictures import Published, UploadQueue
 from bench.publish.redaction import Privacy
-from bench.store import schema
 from bench.store.run_store import RunStore
+from bench.store.schema import PUBLISHED, TABLES
+from plugins_manifest.text import first_line
 
-PUBLISHED_RESULTS = schema.RESULTS.append(pa.field("thumbnail", pa.string()))
-# leave-one-out values name prompts, and hashes of inputs are of use to the run directory alone
-UNPUBLISHED = {"n", "leave_one_out", "inputs"}
-PUBLISHED_SCORES = pa.schema([f for f in schema.SCORES if f.name not in UNPUBLISHED])
+Tables = Mapping[str, pa.Table]  # by the names of `PUBLISHED`
 _MAX_ROWS = 2_000_000  # of one file
 _PROMPTS = {"base_prompt", "upgraded_prompt", "negative_prompt"}
-# names, ids and closed words: they stand in other tables too, so they stay as they are
+# names, ids and closed words: other tables refer to them, so they are kept unchanged
 _NAMES = {
     *("trial_id", "plugin", "kind", "stack", "method", "preset", "stage1_mode", "case_id"),
     *("status", "image_sha256", "origin", "metric", "better", "level", "formula", "module"),
     *("function_metric", "function_better", "gain_reference", "gain_metric"),
 }
-# pictures, which are named anew
+# pictures, which are renamed
 _PICTURES = {"image", "thumbnail", "condition_path", "conditions"}
 _ERROR_KIND = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Warning)\b")
 
 
-@dataclass(frozen=True)
-class RunTablesOnDisk:
-    """A run's tables as they are in its folder."""
-
-    trials: pa.Table
-    results: pa.Table
-    scores: pa.Table
-    summary: pa.Table
-    compatibility: pa.Table
-    audit: pa.Table
-
-
-def read_tables(store: RunStore, problems: list[str]) -> RunTablesOnDisk:
-    """Return all tables with the columns to publish; what cannot be read is a problem."""
-    folder, scored = store.folder, sorted((store.folder / "scores").glob("*.parquet"))
-
-    def read(paths: Sequence[Path], columns: pa.Schema) -> pa.Table:
-        parts = [part for path in paths if (part := _read(path, columns, problems)) is not None]
-        return pa.concat_tables([columns.empty_table(), *parts])
-
+def read_tables(store: RunStore, problems: list[str]) -> Tables:
+    """Return all tables with the columns to publish; add unreadable files to the problems."""
+    found = {name: _read_table(store, name, problems) for name in PUBLISHED if name != "results"}
+    columns = TABLES["results"].columns  # the thumbnails are made when they are published
     try:
-        found = store.results()
-        results = pa.Table.from_pandas(found, schema=schema.RESULTS, preserve_index=False)
+        results = pa.Table.from_pandas(store.results(), schema=columns, preserve_index=False)
     except (UserError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        problems.append(f"results/: {error}")
-        results = schema.RESULTS.empty_table()
-    tables = store.tables_dir
-    return RunTablesOnDisk(
-        trials=read([folder / "trials.parquet"], schema.TRIALS),
-        results=results,
-        scores=read(scored, PUBLISHED_SCORES),
-        summary=read([tables / "summary.parquet"], schema.SUMMARY),
-        compatibility=read([tables / "compatibility.parquet"], schema.COMPATIBILITY),
-        audit=read(_present(folder / "audit.parquet"), schema.AUDIT),
+        problems.append(f"results: {error}")
+        results = columns.empty_table()
+    return {name: found.get(name, results) for name in PUBLISHED}
+
+
+def _read_table(store: RunStore, name: str, problems: list[str]) -> pa.Table:
+    table, columns = TABLES[name], PUBLISHED[name]
+    paths = store.table_paths(name)
+    if not (paths or table.is_optional or "*" in table.pattern):
+        problems.append(f"{table.pattern} is missing: run `xbench report RUN`, or finish the run")
+    parts = [columns.empty_table()]
+    for path in paths:
+        try:
+            parts.append(_read(path, columns))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            where = path.relative_to(store.folder).as_posix()
+            problems.append(f"{where} cannot be read: {first_line(error)}")
+    return pa.concat_tables(parts)
+
+
+def _read(path: Path, columns: pa.Schema) -> pa.Table:
+    table = pq.ParquetFile(path).read()
+    return pa.table(
+        [
+            table[field.name].cast(field.type)
+            if field.name in table.column_names
+            else pa.nulls(table.num_rows, field.type)
+            for field in columns
+        ],
+        schema=columns,
     )
 
 
-def _present(path: Path) -> list[Path]:
-    return [path] if path.is_file() else []
-
-
-def _read(path: Path, columns: pa.Schema, problems: list[str]) -> pa.Table | None:
-    name = path.relative_to(path.parents[1]) if path.parent.name != "" else path
-    try:
-        table = pq.ParquetFile(path).read()
-        return pa.table(
-            [
-                table[field.name].cast(field.type)
-                if field.name in table.column_names
-                else pa.nulls(table.num_rows, field.type)
-                for field in columns
-            ],
-            schema=columns,
-        )
-    except FileNotFoundError:
-        problems.append(f"{name} is missing: run `xbench report RUN`, or finish the run")
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        problems.append(f"{name} cannot be read: {str(error).splitlines()[0]}")
-    return None
-
-
 def kept_rows(table: pa.Table, *, plugins: Collection[str], cases: Collection[str]) -> pa.Table:
-    """The rows of other plugins and other cases."""
+    """Return the rows of other plugins and other cases."""
     if plugins:
         table = table.filter(~pc.field("plugin").isin(sorted(plugins)))
     if cases and "case_id" in table.column_names:
@@ -107,14 +83,14 @@ def kept_rows(table: pa.Table, *, plugins: Collection[str], cases: Collection[st
 
 
 def of_trials(table: pa.Table, trial_ids: pa.ChunkedArray) -> pa.Table:
-    """The rows of some trials."""
+    """Return the rows of some trials."""
     return table.filter(pc.field("trial_id").isin(trial_ids.to_pylist()))
 
 
 def public_trials(
     table: pa.Table, conditions: Mapping[str, Published], privacy: Privacy
 ) -> pa.Table:
-    """The plan; condition images are named by their objects, null where there is none."""
+    """Return the plan; condition images are named by their objects, null if they are missing."""
 
     def one(path: str) -> str | None:
         found = conditions.get(path)
@@ -132,17 +108,17 @@ def public_trials(
 def public_results(
     table: pa.Table, pictures: Mapping[str, Published], privacy: Privacy
 ) -> pa.Table:
-    """Results with the objects of their pictures; of an error only its kind is told."""
+    """Return results with the objects of their pictures; errors are reduced to their type."""
     found = [pictures.get(trial) for trial in table["trial_id"].to_pylist()]
     table = _changed(public_table(table, privacy), "error", _error_kind)
     names = pa.array([picture and picture.image for picture in found], pa.string())
     table = table.set_column(table.schema.get_field_index("image"), "image", names)
     small = pa.array([picture and picture.thumbnail for picture in found], pa.string())
-    return table.append_column("thumbnail", small).cast(PUBLISHED_RESULTS)
+    return table.append_column("thumbnail", small).cast(PUBLISHED["results"])
 
 
 def public_table(table: pa.Table, privacy: Privacy) -> pa.Table:
-    """Prompts without secrets, all other text as technical text; names stay."""
+    """Redact prompts as content and all other text as technical text; names are kept."""
     for field in table.schema:
         if field.type != pa.string() or field.name in _NAMES | _PICTURES | {"error"}:
             continue
@@ -152,7 +128,7 @@ def public_table(table: pa.Table, privacy: Privacy) -> pa.Table:
 
 
 def private_names(table: pa.Table, privacy: Privacy) -> list[str]:
-    """Columns of names that hold something private: they cannot be changed, only refused."""
+    """Return the columns of names with private values: they cannot be redacted, only refused."""
     return [
         name
         for name in table.column_names
@@ -161,21 +137,21 @@ def private_names(table: pa.Table, privacy: Privacy) -> list[str]:
     ]
 
 
-def spool_table(table: pa.Table, spool: UploadQueue) -> list[str]:
-    """Put a table into the spool; the names of its objects."""
+def queue_table(table: pa.Table, queue: UploadQueue) -> list[str]:
+    """Put a table into the queue; return the names of its objects."""
     starts = range(0, max(table.num_rows, 1), _MAX_ROWS)
-    return [_spooled(table.slice(start, _MAX_ROWS), spool) for start in starts]
+    return [_queued(table.slice(start, _MAX_ROWS), queue) for start in starts]
 
 
-def _spooled(table: pa.Table, spool: UploadQueue) -> str:
+def _queued(table: pa.Table, queue: UploadQueue) -> str:
     buffer = io.BytesIO()
     plain = table.combine_chunks().replace_schema_metadata(None)
     pq.write_table(plain, buffer, compression="zstd")
-    return spool.add(buffer.getvalue(), "parquet")
+    return queue.add(buffer.getvalue(), "parquet")
 
 
 def _changed(table: pa.Table, column: str, change: Callable[[str], str | None]) -> pa.Table:
-    """The table with every text of a column changed, each different text once."""
+    """Return the table with each text of a column changed, equal texts only once."""
     coded = table[column].combine_chunks().dictionary_encode()
     texts = coded.dictionary.to_pylist()
     fresh = pa.array([None if text is None else change(text) for text in texts], pa.string())

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.errors import UserError
-from bench.store import schema
-from bench.store.files import empty_table, read_table, write_bytes, write_table
+from bench.store.files import write_bytes
 from bench.store.rows import Row, grouped, records
 from bench.store.run_store import RunStore
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 # Raise by one whenever a change of the code changes the rows of an audit.
 AUDIT_REVISION = 1
-_FILE = "audit.parquet"
 _LOG = logging.getLogger(__name__)
 
 
@@ -98,7 +96,7 @@ class LoadAudit:
             for plugin, audit in sorted(self._audits.items())
             for row in audit.rows
         ]
-        write_table(self._store.folder / _FILE, pd.DataFrame(rows), schema.AUDIT)
+        self._store.write_table("audit", pd.DataFrame(rows))
 
     def _path(self, file: PluginFile, folder: Path) -> Path:
         identity = {
@@ -113,16 +111,10 @@ class LoadAudit:
         return folder / f"{digest[:20]}.audit"
 
 
-def read_audit_table(store: RunStore) -> pd.DataFrame:
-    """Read all rows of a run: `schema.AUDIT`; empty without the file."""
-    path = store.folder / _FILE
-    return read_table(path, schema.AUDIT) if path.exists() else empty_table(schema.AUDIT)
-
-
 def read_audits(store: RunStore) -> dict[str, Audit]:
     """Return plugin id -> its audit."""
     names = [field.name for field in fields(AuditRow)]
-    groups = grouped(records(read_audit_table(store)), "plugin")
+    groups = grouped(records(store.read_table("audit")), "plugin")
     return {
         str(plugin): Audit(tuple(AuditRow(**{name: row[name] for name in names}) for row in rows))
         for (plugin,), rows in groups.items()

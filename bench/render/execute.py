@@ -24,6 +24,7 @@ from bench.plan.trial import Trial
 from bench.render.interrupts import Interrupts
 from bench.store.files import png_bytes
 from bench.store.image_cache import CACHED_FACTS, ImageCache
+from bench.store.rows import Row
 from bench.store.run_store import RunStore
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.manifest import Settings
@@ -33,7 +34,6 @@ _LOG = logging.getLogger(__name__)
 # Errors of one batch that do not end the run: files, shapes, memory.
 GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
 
-Row = dict[str, Any]
 Render = Callable[
     [Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings],
     Iterator[Rendered],
@@ -101,6 +101,9 @@ class Execution:
                 bar.update()
         fresh: list[tuple[str, bytes, Row]] = []
         open_trials = [t for t in missing if t.trial_id not in rows]
+        _LOG.info(
+            "batch %s: %d from the cache, %d to render", group.group_id, len(rows), len(open_trials)
+        )
         for trial, row, png in self._stored(self._render(group, open_trials)):
             rows[trial.trial_id] = row
             if png is not None:

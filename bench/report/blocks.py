@@ -1,4 +1,4 @@
-"""What a report consists of, free of any markup: each writer escapes all texts in its own way."""
+"""The blocks of a report, without markup: each writer escapes all texts in its own way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Strong:
-    """Text to be set in bold."""
+    """Bold text."""
 
     text: str
 
@@ -49,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file of the report's folder; `svg` is the same as part of a page, where there is."""
+    """An image file of the report's folder; `svg` is the same image as part of a page, if any."""
 
     path: Path
     alt: str
@@ -60,10 +60,10 @@ Block = Heading | Paragraph | Bullets | Table | Picture
 
 
 def paragraph(*spans: Span) -> Paragraph:
-    """A paragraph of its spans."""
+    """Return a paragraph of spans."""
     return Paragraph(spans)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of sequences of cells."""
+    """Return a table of rows of cells."""
     return Table(tuple(header), tuple(tuple(row) for row in rows))

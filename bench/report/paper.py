@@ -1,6 +1,6 @@
-"""Paper mode: our numbers under the paper's references, and the paper's figures beside them.
+"""Paper mode: our numbers by the paper's references, next to the paper's numbers.
 
-Tables 1 and 2 of X-Adapter, arXiv 2312.02238v3; printed only for its own pair of models.
+Tables 1 and 2 of X-Adapter, arXiv 2312.02238v3; printed only for the paper's pair of models.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TABLE_2 = (
 
 
 def paper_part(manifest: Manifest, summary: Sequence[Row]) -> Iterator[Block]:
-    """Both tables, over the plugins that this run has of each kind."""
+    """Yield both tables, over this run's plugins of each kind."""
     metrics = family_traits(manifest.family).paper_metrics
     yield Heading(2, "The paper's protocol")
     yield paragraph(
@@ -69,13 +69,13 @@ def _of_kinds(summary: Sequence[Row], kinds: Sequence[str]) -> list[Row]:
 
 
 def _rows(rows: Sequence[Row], metrics: PaperMetrics, third: str | None) -> Iterator[list[str]]:
-    for (plugin,), mine in grouped(rows, "plugin").items():
-        known = {row["metric"] for row in mine if row["value"] is not None}
+    for (plugin,), group in grouped(rows, "plugin").items():
+        known = {row["metric"] for row in group if row["value"] is not None}
         edges = metrics.edges if metrics.edges in known else choose("function", known)
         wanted = third or edges or metrics.edges
-        for arm, cells in by_arm(mine).items():
-            told = [_cell(cells.get(name)) for name in (metrics.fid, metrics.clip, wanted)]
-            yield [plugin, *heading_of(arm), *told, wanted]
+        for arm, cells in by_arm(group).items():
+            values = [_cell(cells.get(name)) for name in (metrics.fid, metrics.clip, wanted)]
+            yield [plugin, *heading_of(arm), *values, wanted]
 
 
 def _cell(row: Row | None) -> str:

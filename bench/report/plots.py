@@ -1,6 +1,6 @@
-"""The plots of a report: PNG and SVG files, and SVG for a page. Loads matplotlib when it draws.
+"""Draw the plots of a report: PNG and SVG files, and SVG for a page.
 
-Each method has a marker and a dash beside its color: no line is told apart by color alone.
+matplotlib is imported when a plot is drawn. Methods differ in marker and dash, not in color alone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn plot: its file name without ending, what it shows, and its SVG for a page."""
+    """A drawn plot: its file name without ending, its description, and its SVG for a page."""
 
     name: str
     alt: str
@@ -80,15 +80,15 @@ class _Sketch:
 
 
 def write_plots(rows: Sequence[Row], folder: Path, *, png: bool = True) -> dict[str, list[Plot]]:
-    """Draw rows of `schema.COMPATIBILITY` into a folder; plugin ("" for all) -> its plots.
+    """Draw rows of `schema.COMPATIBILITY` into a folder; return plugin ("" for all) -> its plots.
 
     SVG files, and PNG files too if `png`.
     """
     found: dict[str, list[Plot]] = {}
     settings = [row for row in rows if row["level"] == "setting"]
     sketches = [("", s) for s in _overview([row for row in rows if row["level"] == "method"])]
-    for (plugin,), mine in grouped(settings, "plugin").items():
-        sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, mine)]
+    for (plugin,), group in grouped(settings, "plugin").items():
+        sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, group)]
     for plugin, sketch in sketches:
         found.setdefault(plugin, []).append(_write(sketch, folder, png=png))
     return found
@@ -120,13 +120,15 @@ def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[_Sketch]:
 
 
 def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
-    """A quantity over t0; methods without t0 are horizontal lines."""
+    """Draw a quantity over t0; methods without t0 are horizontal lines."""
     axes = figure.add_subplot()
     looks = styles(row["method"] for row in rows)
     ranges = _reach(rows, name)
-    for (method, *scales), mine in grouped(rows, "method", "plugin_scale", "adapter_scale").items():
+    for (method, *scales), group in grouped(
+        rows, "method", "plugin_scale", "adapter_scale"
+    ).items():
         color, marker, dash = looks[method]
-        there = sorted((r for r in mine if r[name] is not None), key=lambda r: r["t0"] or 0)
+        there = sorted((r for r in group if r[name] is not None), key=lambda r: r["t0"] or 0)
         if not there:
             continue
         title = _titled(method, scales)
@@ -144,25 +146,25 @@ def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
 
 
 def _plane(figure: Figure, rows: Sequence[Row]) -> None:
-    """Retention against quality gain, intervals as whiskers, the Pareto front as steps."""
+    """Draw retention against quality gain, with intervals and the Pareto front."""
     axes = figure.add_subplot()
     there = [row for row in rows if row["retention"] is not None and row["gain"] is not None]
     looks = styles(row["method"] for row in there)
-    for (method,), mine in grouped(there, "method").items():
+    for (method,), group in grouped(there, "method").items():
         color, marker, _ = looks[method]
-        xs, ys = [row["retention"] for row in mine], [row["gain"] for row in mine]
+        xs, ys = [row["retention"] for row in group], [row["gain"] for row in group]
         axes.errorbar(
             xs,
             ys,
-            xerr=_whiskers(mine, "retention"),
-            yerr=_whiskers(mine, "gain"),
+            xerr=_whiskers(group, "retention"),
+            yerr=_whiskers(group, "gain"),
             fmt=marker,
             color=color,
             elinewidth=0.7,
             alpha=0.9,
             label=method,
         )
-        for row in mine:
+        for row in group:
             if row["t0"] is not None:
                 place = (row["retention"], row["gain"])
                 axes.annotate(f"{row['t0']:g}", place, (4, 4), textcoords="offset points", size=7)
@@ -177,16 +179,16 @@ def _plane(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _bars(figure: Figure, rows: Sequence[Row]) -> None:
-    """Horizontal bars of the score: a group for each plugin, a bar for each method."""
+    """Draw horizontal bars of the score: a group for each plugin, a bar for each method."""
     longest = max(len(row["plugin"]) for row in rows)
     figure.subplots_adjust(left=min(0.5, 0.04 + 0.0145 * longest))
     axes, place = figure.add_subplot(), 0.0
     looks = styles(row["method"] for row in rows)
     ticks, named = [], set()
     hatches = dict(zip(looks, ("", "///", "...", "xx", "\\\\\\", "++"), strict=False))
-    for (plugin,), mine in grouped(rows, "plugin").items():
-        ticks.append((place + (len(mine) - 1) / 2, plugin))
-        for row in mine:
+    for (plugin,), group in grouped(rows, "plugin").items():
+        ticks.append((place + (len(group) - 1) / 2, plugin))
+        for row in group:
             method = row["method"]
             axes.barh(
                 place,
@@ -216,7 +218,7 @@ def styles(methods: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
 
 
 def page_svg(svg: str) -> str:
-    """An SVG file's text as part of a page: no prologue, names or addresses; the page's ink."""
+    """Return an SVG file's text as part of a page: no prologue or names; the page's text color."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.S)
@@ -274,14 +276,14 @@ def _limit(axes: Axes, values: Sequence[float], *, axis: str = "y") -> None:
 
 
 def _reach(rows: Sequence[Row], name: str) -> list[float]:
-    """Values, and their intervals' ends near 0..1: the interval of a ratio may be huge."""
+    """Return values, and their intervals' ends near 0..1: a ratio's interval may be huge."""
     values = [row[name] for row in rows if row[name] is not None]
     ends = [row[f"{name}_{end}"] for row in rows for end in ("low", "high")]
     return values + [min(max(end, -0.5), 1.5) for end in ends if end is not None]
 
 
 def _whiskers(rows: Sequence[Row], name: str) -> Any:
-    """Distances to the ends of the intervals, [2, N]; 0 where there is none."""
+    """Return the distances to the ends of the intervals, [2, N]; 0 for a missing end."""
     ends: Mapping[str, list[float]] = {"low": [], "high": []}
     for row in rows:
         for end, sign in (("low", -1), ("high", 1)):

@@ -1,4 +1,4 @@
-"""The parts of a report: what they say, as blocks without markup."""
+"""The sections of a report, as blocks without markup."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.render.audit import read_audits
 from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
+from bench.report.cells import number
 from bench.report.comparisons import of_plugin
-from bench.report.compatibility_text import interval_of, why_nothing
 from bench.report.sheets import heading_of
 from bench.report.styles import method_order, method_style
-from bench.report.text import better_of, by_arm, choose_metric, number, with_interval
+from bench.report.text import (
+    better_of,
+    by_arm,
+    choose_metric,
+    interval_of,
+    why_nothing,
+    with_interval,
+)
 from bench.scoring.images import RunImages
 from bench.store.rows import Row, grouped, records
 from bench.store.run_store import RunStore
@@ -42,12 +49,12 @@ _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
         "incompatibility.",
     ),
     ("Brackets hold 95 % intervals that draw whole prompts; differences pair prompt and seed.",),
-    ('A dash means that there is no number; the reasons stand under "Missing scores".',),
+    ('A dash means that there is no number; the reasons are under "Missing scores".',),
 )
 
 
 def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
-    """The run's name and settings."""
+    """Yield the run's name and settings."""
     manifest = store.manifest()
     settings = manifest.settings
     base, upgraded = ("x".join(map(str, s)) for s in (settings.base_size, settings.upgraded_size))
@@ -62,22 +69,22 @@ def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
 
 
 def compatibility(rows: Sequence[Row], plots: Sequence[Picture]) -> Iterator[Block]:
-    """What to use for each plugin, and how well it works."""
+    """Yield the recommended settings of each plugin, and how well they work."""
     methods = [row for row in rows if row["level"] == "method"]
     if not methods:
         return
     yield Heading(2, "Compatibility")
     yield paragraph(
         "Recommended settings were chosen on one half of the prompts; retention and quality gain "
-        "beside them were measured on the other half. The score counts all settings of a method, "
+        "were measured on the other half. The score counts all settings of a method, "
         "on all prompts; 'split half' chooses them on one half and measures on the other, which "
         "shows how much of the score is the luck of the best."
     )
     header = ("plugin", "method", "use", "t0", "retention", "quality gain", "score", "split half")
-    told = [_method_cells(row) for row in methods]
+    lines = [_method_cells(row) for row in methods]
     header = (*header, "seconds", "peak MiB", "why not")
-    n_shown = len(header) if any(cells[-1] for cells in told) else len(header) - 1
-    yield table(header[:n_shown], [cells[:n_shown] for cells in told])
+    n_columns = len(header) if any(cells[-1] for cells in lines) else len(header) - 1
+    yield table(header[:n_columns], [cells[:n_columns] for cells in lines])
     yield from plots
 
 
@@ -89,7 +96,7 @@ def how_to_read(methods: Iterable[str]) -> Iterator[Block]:
 
 
 def load_audit(store: RunStore) -> Iterator[Block]:
-    """What of each plugin's file is in the model."""
+    """Yield which part of each plugin's file is in the model."""
     audits = sorted(read_audits(store).items())
     if not audits:
         return
@@ -109,20 +116,20 @@ def plugin_part(
     remark: str | None,
     sheet_rows: int,
 ) -> Iterator[Block]:
-    """One plugin: its main table, its plots and image sheet, all other metrics."""
-    mine = of_plugin(plugin, summary)
-    yield Heading(2, f"{plugin} ({mine[0]['kind']})")
+    """Yield one plugin: its main table, its plots and image sheet, all other metrics."""
+    group = of_plugin(plugin, summary)
+    yield Heading(2, f"{plugin} ({group[0]['kind']})")
     if remark is not None:
         yield paragraph(Strong("Only a part of it was applied."), f" {remark}")
-    yield _main_table(mine)
+    yield _main_table(group)
     yield from pictures
     if pictures:
         yield paragraph(f"Rows of the sheet: the first {sheet_rows} prompts, at the first seed.")
-    yield from _other_table(mine)
+    yield from _other_table(group)
 
 
 def failures(store: RunStore) -> Iterator[Block]:
-    """Trials without an image."""
+    """Yield the trials without an image."""
     rows = records(store.trials().merge(store.results(), on="trial_id"))
     failed = [row for row in rows if row["status"] == "failed"]
     yield Heading(2, "Failures")
@@ -130,7 +137,7 @@ def failures(store: RunStore) -> Iterator[Block]:
         yield paragraph("None.")
         return
     yield paragraph(f"{len(failed)} of {len(rows)} trials failed.")
-    shown = [
+    listed = [
         (
             f"{row['plugin']} {row['method']}",
             number(row["t0"]),
@@ -140,13 +147,13 @@ def failures(store: RunStore) -> Iterator[Block]:
         )
         for row in failed[:MAX_FAILURES]
     ]
-    yield table(("trial", "t0", "case", "seed", "error"), shown)
-    if len(failed) > len(shown):
-        yield paragraph(f"{len(failed) - len(shown)} more are in results/.")
+    yield table(("trial", "t0", "case", "seed", "error"), listed)
+    if len(failed) > len(listed):
+        yield paragraph(f"{len(failed) - len(listed)} more are in results/.")
 
 
 def missing(store: RunStore) -> Iterator[Block]:
-    """Scores that could not be had, and cautions."""
+    """Yield missing scores and cautions with their reasons."""
     remarks = [row for row in records(store.scores()) if row["reason"] is not None]
     lines: list[tuple[Span, ...]] = []
     for key, rows in sorted(grouped(remarks, "metric", "method", "reason").items()):
@@ -160,7 +167,7 @@ def missing(store: RunStore) -> Iterator[Block]:
 
 
 def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterator[Block]:
-    """Everything that changes a number."""
+    """Yield everything that changes a number."""
     yield Heading(2, "Recipes")
     yield paragraph("Everything that changes a number.")
     unique: dict[tuple[str, str], None] = {}
@@ -187,16 +194,16 @@ def _method_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _main_table(mine: Sequence[Row]) -> Block:
-    names = {role: choose_metric(mine, role) for role in ("function", "quality", "text")}
+def _main_table(group: Sequence[Row]) -> Block:
+    names = {role: choose_metric(group, role) for role in ("function", "quality", "text")}
     chosen = {role: name for role, name in names.items() if name is not None}
     header = ["method", "at"]
     for role, name in chosen.items():
-        header.append(f"{role}: {name} ({better_of(mine, name)} is better)")
+        header.append(f"{role}: {name} ({better_of(group, name)} is better)")
         if role == "function":
             header.append("difference to base")
     rows = []
-    for arm, cells in by_arm(mine).items():
+    for arm, cells in by_arm(group).items():
         row = [*heading_of(arm)]
         for role, name in chosen.items():
             cell = cells.get(name)
@@ -210,14 +217,14 @@ def _main_table(mine: Sequence[Row]) -> Block:
     return table([*header, "seconds per image", "peak MiB"], rows)
 
 
-def _other_table(mine: Sequence[Row]) -> Iterator[Block]:
-    shown = {choose_metric(mine, role) for role in ("function", "quality", "text")}
-    names = [name for name in sorted({row["metric"] for row in mine}) if name not in shown]
+def _other_table(group: Sequence[Row]) -> Iterator[Block]:
+    main = {choose_metric(group, role) for role in ("function", "quality", "text")}
+    names = [name for name in sorted({row["metric"] for row in group}) if name not in main]
     if not names:
         return
     yield paragraph("All other metrics:")
     rows = [
         [*heading_of(arm)] + ["-" if n not in cells else with_interval(cells[n]) for n in names]
-        for arm, cells in by_arm(mine).items()
+        for arm, cells in by_arm(group).items()
     ]
-    yield table(["method", "at", *(f"{n} ({better_of(mine, n)})" for n in names)], rows)
+    yield table(["method", "at", *(f"{n} ({better_of(group, n)})" for n in names)], rows)

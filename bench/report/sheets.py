@@ -23,30 +23,30 @@ _PAPER, _INK, _FAINT, _EMPTY = (255, 255, 255), (25, 25, 25), (95, 95, 95), (232
 
 @dataclass(frozen=True)
 class Column:
-    """A heading of one or two lines, and for each row a picture, or why there is none."""
+    """A heading of one or two lines, and for each row a picture, or why it is missing."""
 
     heading: tuple[str, str]
     cells: tuple[Image.Image | str, ...]
 
 
 def write_sheets(gallery: RunImages, folder: Path) -> dict[str, Path]:
-    """Write sheet-<plugin>.webp for every plugin; returns plugin -> path.
+    """Write sheet-<plugin>.webp for every plugin; return plugin -> path.
 
     Rows are the first cases at their first seed.
     """
     written = {}
     for plugin in sorted({subject.image.plugin for subject in gallery.subjects}):
-        mine = [subject for subject in gallery.subjects if subject.image.plugin == plugin]
+        group = [subject for subject in gallery.subjects if subject.image.plugin == plugin]
         path = folder / f"sheet-{plugin}.webp"
         buffer = BytesIO()
-        draw_plugin(mine).save(buffer, format="WEBP", quality=_QUALITY, method=_EFFORT)
+        draw_plugin(group).save(buffer, format="WEBP", quality=_QUALITY, method=_EFFORT)
         write_bytes(path, buffer.getvalue())
         written[plugin] = path
     return written
 
 
 def draw_plugin(subjects: Sequence[ImageToScore]) -> Image.Image:
-    """The sheet of one plugin's subjects: condition, base, upgraded methods by t0, floor."""
+    """Draw the sheet of one plugin: condition, base, upgraded methods by t0, floor."""
     seed = min(subject.image.seed for subject in subjects)
     prompts = {s.image.case_id: s.image.prompt for s in subjects if s.image.seed == seed}
     cases = sorted(prompts)[:MAX_ROWS]
@@ -62,7 +62,7 @@ def draw_plugin(subjects: Sequence[ImageToScore]) -> Image.Image:
 
 
 def draw_sheet(row_labels: Sequence[str], columns: Sequence[Column]) -> Image.Image:
-    """Put labeled rows and columns on white paper; every cell is `TILE_PX` square."""
+    """Draw labeled rows and columns on white; every cell is `TILE_PX` square."""
     step = TILE_PX + _GAP_PX
     lefts = _lefts(columns)
     width = max(lefts, default=_LABEL_PX) + TILE_PX + _MARGIN_PX
@@ -81,7 +81,7 @@ def draw_sheet(row_labels: Sequence[str], columns: Sequence[Column]) -> Image.Im
 
 
 def _lefts(columns: Sequence[Column]) -> list[int]:
-    """Left edges of the columns; a wider gap separates methods."""
+    """Return the left edges of the columns; a wider gap separates methods."""
     lefts: list[int] = []
     left, method = _MARGIN_PX + _LABEL_PX, None
     for column in columns:
@@ -92,13 +92,13 @@ def _lefts(columns: Sequence[Column]) -> list[int]:
 
 
 def heading_of(arm: Arm) -> tuple[str, str]:
-    """Method, and below it t0 and the scales that are not 1."""
-    knobs = [] if arm.t0 is None else [f"t0 {arm.t0:g}"]
+    """Return the method, and below it t0 and the scales that are not 1."""
+    settings = [] if arm.t0 is None else [f"t0 {arm.t0:g}"]
     if arm.plugin_scale not in (None, 1.0):
-        knobs.append(f"plugin {arm.plugin_scale:g}")
+        settings.append(f"plugin {arm.plugin_scale:g}")
     if arm.adapter_scale not in (None, 1.0):
-        knobs.append(f"adapter {arm.adapter_scale:g}")
-    return arm.method, ", ".join(knobs)
+        settings.append(f"adapter {arm.adapter_scale:g}")
+    return arm.method, ", ".join(settings)
 
 
 def _arm_of(subject: ImageToScore) -> Arm:
@@ -165,7 +165,7 @@ def _wrapped(
     width_px: int,
     max_lines: int,
 ) -> list[str]:
-    """Lines that fit the width; the last one ends in an ellipsis where text is left over."""
+    """Return lines that fit the width; the last one ends in an ellipsis if text is left over."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     lines = [""]
     for word in printable.split():

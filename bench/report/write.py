@@ -1,7 +1,4 @@
-"""The report of a run: tables/report.md and report.html with image sheets and plots.
-
-Prompts, plugin names and error texts come from outside: both writers escape every text.
-"""
+"""Write the report of a run: tables/report.md and report.html with image sheets and plots."""
 
 from __future__ import annotations
 
@@ -16,11 +13,10 @@ from bench.render.audit import remarks
 from bench.report import sections as parts
 from bench.report.blocks import Block, Picture
 from bench.report.comparisons import headline, plugins_of
-from bench.report.html import to_html
-from bench.report.markdown import to_markdown
 from bench.report.paper import paper_part
 from bench.report.plots import Plot, write_plots
 from bench.report.sheets import MAX_ROWS, write_sheets
+from bench.report.writers import to_html, to_markdown
 from bench.scoring.images import read_images
 from bench.store.files import write_bytes
 from bench.store.rows import records
@@ -34,19 +30,17 @@ def write_report(
     mode: Mode | None = None,
     png: bool = True,
 ) -> Path:
-    """Write tables/report.md, report.html, image sheets and plots; returns report.md's path.
+    """Write tables/report.md, report.html, image sheets and plots; return report.md's path.
 
-    Makes the tables first where there are none. `mode` None is the manifest's. Plots are SVG files,
-    and PNG files too if `png`.
+    Missing tables are written first. `mode` None is the manifest's. Plots are SVG files, and PNG
+    files too if `png`.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
     blocks = list(_blocks(store, scores, mode or store.manifest().mode, png=png))
-    folder = store.tables_dir
-    page = to_html(blocks, store.manifest().name)
-    write_bytes(folder / "report.html", page.encode())
-    path = folder / "report.md"
-    write_bytes(path, to_markdown(blocks, folder).encode())
+    write_bytes(store.report_path("html"), to_html(blocks, store.manifest().name).encode())
+    path = store.report_path("md")
+    write_bytes(path, to_markdown(blocks, path.parent).encode())
     return path
 
 
@@ -54,7 +48,7 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterat
     summary = records(store.summary()) or records(summarise(store, scores))
     found = records(store.compatibility()) or records(write_compatibility(store, scores))
     gallery, partial = read_images(store), remarks(store)
-    folder = store.tables_dir / "plots"
+    folder = store.plots_dir
     with ThreadPoolExecutor(1) as pool:  # Pillow works outside Python's lock, matplotlib inside
         drawing = pool.submit(write_sheets, gallery, store.tables_dir)
         plots = _pictures(write_plots(found, folder, png=png), folder, "png" if png else "svg")
@@ -83,8 +77,8 @@ def _pictures(
     plots: Mapping[str, Sequence[Plot]], folder: Path, suffix: str
 ) -> dict[str, list[Picture]]:
     return {
-        plugin: [Picture(folder / f"{p.name}.{suffix}", p.alt, p.svg) for p in mine]
-        for plugin, mine in plots.items()
+        plugin: [Picture(folder / f"{p.name}.{suffix}", p.alt, p.svg) for p in group]
+        for plugin, group in plots.items()
     }
 
 

@@ -7,18 +7,17 @@ plugins of the upgraded model has floor images of its own.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from bench.plan.conditions import source_picture
 from bench.store.files import read_image
+from bench.store.recent import RecentItems
 from bench.store.rows import Row, records
 from bench.store.run_store import RunStore, condition_name
 from metrics.base import ScoredImage
@@ -42,25 +41,11 @@ class Pictures:
     """Read image files; cache the most recent ones, up to a number of bytes. Thread-safe."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0
-        self._held: OrderedDict[Path, np.ndarray] = OrderedDict()
-        self._lock = Lock()
+        self._recent = RecentItems[Path, np.ndarray](limit_bytes, size=lambda image: image.nbytes)
 
     def read(self, path: Path) -> np.ndarray:
-        """Return uint8 RGB [H, W, 3], which must not be changed."""
-        with self._lock:
-            if path in self._held:
-                self._held.move_to_end(path)
-                return self._held[path]
-        picture = read_image(path)
-        with self._lock:
-            if path not in self._held:
-                self._held[path] = picture
-                self._held_bytes += picture.nbytes
-            while self._held_bytes > self._limit_bytes and len(self._held) > 1:
-                self._held_bytes -= self._held.popitem(last=False)[1].nbytes
-        return picture
+        """Return uint8 RGB [H, W, 3]; do not write to it."""
+        return self._recent.get(path, lambda: read_image(path))
 
 
 class RunImages:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ import pandas as pd
 
 from bench.scoring.images import ImageToScore, RunImages, read_images
 from bench.store import schema
-from bench.store.files import read_table, write_table
+from bench.store.files import read_table
 from bench.store.rows import Row, records
 from bench.store.run_store import RunStore
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
@@ -29,6 +30,7 @@ from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, Sco
 Progress = Callable[[int, int, str], None]
 Ceiling = Callable[[ScoredImage], Score]
 _CHUNK = 64
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def score_run(
         if task.metric.level == "group":
             advance(len(task.subjects), task.metric.name)
         store.write_scores(task.metric.name, pd.DataFrame(rows))
+        _LOG.info("%s: %d scores", task.metric.name, len(rows))
         n_scores += len(rows)
     for task in tasks:
         if task.unavailable is None:
@@ -95,7 +98,7 @@ def score_run(
 
 def read_scores(store: RunStore) -> list[Row]:
     """Return all scores of a run as rows of `schema.SCORES`, in a fixed order."""
-    return [row for frame in store.score_tables() for row in records(frame)]
+    return [row for frame in store.read_parts("scores") for row in records(frame)]
 
 
 def _task(metric: Metric, run_images: RunImages) -> _Task:
@@ -238,8 +241,7 @@ def score_ceilings(
         return
     images = {(s.image.plugin, s.image.case_id): s.image for s in subjects}
     inputs = _ceiling_inputs(recipe, [*images])
-    path = _ceilings_folder(store) / f"{metric.name}.parquet"
-    if _stored_inputs(path) == inputs:
+    if _stored_inputs(store, metric.name) == inputs:
         return
     rows = []
     for (plugin, case_id), image in sorted(images.items()):
@@ -247,13 +249,12 @@ def score_ceilings(
         found = {"value": score.value, "reason": score.reason}
         facts = {"metric": metric.name, "recipe": recipe, "inputs": inputs}
         rows.append({"plugin": plugin, "case_id": case_id, **found, **facts})
-    write_table(path, pd.DataFrame(rows), schema.CEILINGS)
+    store.write_table("ceilings", pd.DataFrame(rows), metric.name)
 
 
 def read_ceilings(store: RunStore) -> list[Row]:
     """Return all ceilings of a run as rows of `schema.CEILINGS`."""
-    paths = sorted(_ceilings_folder(store).glob("*.parquet"))
-    return [row for path in paths for row in records(read_table(path, schema.CEILINGS))]
+    return [row for frame in store.read_parts("ceilings") for row in records(frame)]
 
 
 def _is_ceiling(candidate: object) -> TypeGuard[Ceiling]:
@@ -271,12 +272,9 @@ def _ceiling_inputs(recipe: str, keys: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(json.dumps([recipe, sorted(keys)]).encode()).hexdigest()[:20]
 
 
-def _stored_inputs(path: Path) -> str | None:
+def _stored_inputs(store: RunStore, metric: str) -> str | None:
+    path = store.table_path("ceilings", metric)
     if not path.exists():
         return None
     frame = read_table(path, schema.CEILINGS)
     return None if frame.empty else str(frame["inputs"].tolist()[0])
-
-
-def _ceilings_folder(store: RunStore) -> Path:
-    return store.folder / "scores" / "ceilings"

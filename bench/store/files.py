@@ -1,11 +1,11 @@
-"""Writing files whole or not at all, so that a killed run leaves nothing half-written."""
+"""Write result files atomically, so that a killed run leaves no partial file; read them back."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,23 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from bench.errors import UserError, disk_error, shown_path
+from plugins_manifest.files import atomic_write
+from plugins_manifest.text import first_line
 
-TEMPORARY = ".tmp-"
+_LOG = logging.getLogger(__name__)
 _PNG_COMPRESSION = 3  # of 9: a third of the default's time, a few percent larger
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: readers see the old content or the new, also after a kill.
+    """Write a file atomically: readers see the old content or the new one.
 
-    Raises `UserError` for a full disk or a folder that cannot be written.
+    Raises `UserError` for a full disk or a folder that is not writable.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        atomic_write(path, content)
     except OSError as error:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
         raise disk_error(error, path) from error
+    _LOG.debug("wrote %s, %d bytes", path, len(content))
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
@@ -52,17 +50,16 @@ def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a Parquet file written by `write_table`; `UserError` for a damaged one.
+    """Read a Parquet file written by `write_table`; raise `UserError` for a damaged one.
 
-    Columns that the file does not have yet are null, those that the schema does not have are
-    dropped.
+    Columns that the file lacks are null, columns that the schema lacks are dropped.
     """
     try:
         table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
-            f"{shown_path(path)} is damaged ({error}): delete it and run the same command again; "
-            "only what it held is made anew"
+            f"{shown_path(path)} is damaged ({first_line(error)}): delete it and run the same "
+            "command again; only its content is computed again"
         ) from error
     for field in schema:
         if field.name not in table.column_names:
@@ -71,26 +68,28 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
 
 
 def empty_table(schema: pa.Schema) -> pd.DataFrame:
-    """A table with the schema's columns and no row."""
+    """Return a table with the schema's columns and no rows."""
     return schema.empty_table().to_pandas()
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """Lossless PNG of a uint8 RGB image [height, width, 3]."""
+    """Return the lossless PNG of a uint8 RGB image [height, width, 3]."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
     return buffer.getvalue()
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 RGB [height, width, 3] of an image file; `UserError` where it is none."""
+    """Return an image file as uint8 RGB [height, width, 3]; raise `UserError` if it is not one."""
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))
     except OSError as error:
-        raise UserError(f"{shown_path(path)} is no readable image ({error}): replace it") from error
+        raise UserError(
+            f"{shown_path(path)} is not a readable image ({error}): replace it"
+        ) from error
 
 
 def sha256_of(content: bytes) -> str:
-    """Hexadecimal sha256."""
+    """Return the hexadecimal sha256 of some bytes."""
     return hashlib.sha256(content).hexdigest()

@@ -1,7 +1,7 @@
-"""The global image cache: what was rendered once, by any run, is not rendered again.
+"""The global image cache: an image that any run has rendered is not rendered again.
 
-An entry is a PNG and a small JSON beside it, written last; both are written atomically, so several
-processes can share the folder. `XBENCH_CACHE` names it (default: the user's cache folder).
+An entry is a PNG and a small JSON file, which is written last; both are written atomically, so
+several processes can share the folder. `XBENCH_CACHE` sets it (default: the user's cache folder).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from platformdirs import user_cache_path
 from bench.errors import UserError, disk_error
 from bench.store.files import sha256_of, write_bytes, write_json
 
-# Raise by one whenever a change of the code changes any pixel.
+# Increase by one whenever a change of the code changes any pixel.
 RENDERER_REVISION = 1
 CACHED_FACTS = ("seconds", "peak_memory_mib", "effective_t0")
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _DAY_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class CachedImage:
-    """An image from the cache, with what rendering it took."""
+    """An image from the cache, with the cost of rendering it."""
 
     png: bytes
     seconds: float | None
@@ -48,13 +48,13 @@ class CacheInfo:
 
 
 def cache_folder() -> Path:
-    """`XBENCH_CACHE`, or xbench's folder in the user's cache."""
+    """Return `XBENCH_CACHE`, or xbench's folder in the user's cache."""
     named = os.environ.get("XBENCH_CACHE")
     return Path(named) if named else user_cache_path("xbench")
 
 
 def render_context(*, dtype: str, device_kind: str) -> str:
-    """What decides pixels besides the trial: revision, dtype, device kind, torch minor version."""
+    """Return what changes pixels besides the trial: revision, dtype, device, torch version."""
     torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
     return f"r{RENDERER_REVISION}-{dtype}-{device_kind}-torch{torch_minor}"
 
@@ -72,7 +72,7 @@ class ImageCache:
         return self._root / "audits"
 
     def get(self, trial_id: str) -> CachedImage | None:
-        """The cached image, or None; a damaged entry counts as none."""
+        """Return the cached image; None if it is missing or damaged."""
         image, facts_path = self._paths(trial_id)
         try:
             facts = json.loads(facts_path.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ class ImageCache:
         return cached
 
     def put(self, trial_id: str, png: bytes, facts: Mapping[str, float | None]) -> None:
-        """Keep an image; a cache that cannot be written is left alone after one warning."""
+        """Add an image; if the cache is not writable, warn once and stop writing."""
         if not self._can_write:
             return
         image, facts_path = self._paths(trial_id)
@@ -95,7 +95,7 @@ class ImageCache:
             write_json(facts_path, {"sha256": sha256_of(png), **facts})
         except UserError as error:
             self._can_write = False
-            _LOG.warning("the image cache is not written: %s", error)
+            _LOG.warning("the image cache is not writable: %s", error)
 
     def _paths(self, trial_id: str) -> tuple[Path, Path]:
         stem = self._root / trial_id[:2] / trial_id
@@ -103,7 +103,7 @@ class ImageCache:
 
 
 def cache_info() -> CacheInfo:
-    """Count what the cache holds."""
+    """Count the images of the cache and their size."""
     folder = cache_folder()
     sizes = [(p.suffix, p.stat().st_size) for p in folder.rglob("*") if p.is_file()]
     n_images = sum(suffix == ".png" for suffix, _ in sizes)
@@ -111,9 +111,9 @@ def cache_info() -> CacheInfo:
 
 
 def clean_cache(*, unused_days: float | None = None) -> CacheInfo:
-    """Remove all images, or those unused for some days; returns what was removed.
+    """Remove all images, or those unused for some days; return what was removed.
 
-    Only the folder that this module writes is touched.
+    Other files in the cache folder are not touched.
     """
     images = cache_folder() / "images"
     if not images.is_dir():

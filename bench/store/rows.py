@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
-    """The rows of a table, in order."""
+    """Return the rows of a table, in order."""
     columns = [(str(name), frame[name].tolist()) for name in frame.columns]
     missing = {str(name): frame[name].isna().tolist() for name in frame.columns}
     return [
@@ -21,7 +21,7 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 
 def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by the values of some columns, groups and rows in order of appearance."""
+    """Group rows by the values of some columns, groups and rows in order of appearance."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)

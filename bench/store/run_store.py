@@ -1,25 +1,25 @@
 """The run directory: plan, results, images, scores, tables. Written atomically, resumable.
 
-Reading needs no lock. Writers hold one, so that two runs into one directory cannot mix.
+This module alone knows where the files of a run are. Reading needs no lock. Writers hold one, so
+that two runs cannot write into one directory at the same time.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import UserError, disk_error, shown_path
-from bench.store import schema
 from bench.store.files import (
-    TEMPORARY,
     empty_table,
     read_table,
     sha256_of,
@@ -27,23 +27,28 @@ from bench.store.files import (
     write_json,
     write_table,
 )
+from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.files import TEMPORARY_PREFIX
 from plugins_manifest.schema.load import load_manifest
 from plugins_manifest.schema.manifest import Manifest
 from plugins_manifest.schema.words import Side
 
-_RUN_FILE, _LOCK_FILE = "run.json", ".lock"
+RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
+_CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
+_IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
+_LOG = logging.getLogger(__name__)
 
 
 class RunStore:
-    """One run directory; see DESIGN's list of files. All paths in tables are relative to it."""
+    """One run directory. All paths in its tables are relative to it."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
     @classmethod
     def open(cls, folder: Path | str) -> RunStore:
-        """A run that exists; `UserError` otherwise."""
+        """Open an existing run; raise `UserError` if there is none."""
         store = cls(folder)
         if not store.folder.is_dir():
             raise UserError(f"there is no run directory {shown_path(store.folder)}: check the path")
@@ -53,26 +58,26 @@ class RunStore:
     # --- the directory
 
     def exists(self) -> bool:
-        """Whether a run was started here; `UserError` where other files are in the way."""
+        """Return whether a run was started here; raise `UserError` if other files are here."""
         if not self.folder.exists():
             return False
-        if (self.folder / _RUN_FILE).is_file():
+        if is_run(self.folder):
             return True
         if not self.folder.is_dir():
             raise UserError(f"{shown_path(self.folder)} is a file: choose another --out")
-        strangers = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
-        if strangers:
+        others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
+        if others:
             raise UserError(
-                f"{shown_path(self.folder)} is no run directory: it has no {_RUN_FILE} but holds "
-                f"{sorted(strangers)[0]!r}; choose another --out or an empty folder"
+                f"{shown_path(self.folder)} is not a run directory: it has no {RUN_FILE} but "
+                f"contains {sorted(others)[0]!r}; choose another --out or an empty folder"
             )
         return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory for writing; `UserError` if another run holds it.
+        """Lock the directory for writing; raise `UserError` if another run has locked it.
 
-        The lock dies with its process, so a killed run leaves none behind.
+        The lock ends with its process, so a killed run does not leave one behind.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,169 +91,211 @@ class RunStore:
         except OSError as error:
             raise disk_error(error, self.folder) from error
         try:
+            _LOG.info("writing into %s", shown_path(self.folder))
             self._sweep()
             yield
         finally:
             lock.release()
 
     def _sweep(self) -> None:
-        """Remove temporary files that a killed run left."""
-        for path in self.folder.rglob(f"{TEMPORARY}*"):
+        """Remove temporary files of a killed run."""
+        for path in self.folder.rglob(f"{TEMPORARY_PREFIX}*"):
             path.unlink(missing_ok=True)
 
     # --- facts and plan
 
     def run_facts(self) -> dict[str, Any]:
-        """The content of run.json; `UserError` if it is missing or damaged."""
-        path = self.folder / _RUN_FILE
+        """Return the content of run.json; raise `UserError` if it is missing or damaged."""
+        path = self.folder / RUN_FILE
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UserError(
-                f"{shown_path(self.folder)} is no run directory: it has no {_RUN_FILE}"
+                f"{shown_path(self.folder)} is not a run directory: it has no {RUN_FILE}"
             ) from error
         except ValueError as error:
             raise UserError(
                 f"{shown_path(path)} is damaged ({error}): delete this run directory and run the "
-                "same command again; finished images come back from the cache"
+                "same command again; finished images are read from the cache"
             ) from error
-        if facts.get("format") != schema.RUN_FORMAT:
+        if facts.get("format") != RUN_FORMAT:
             raise UserError(
                 f"{shown_path(path)} has format {facts.get('format')!r}, this version reads "
-                f"{schema.RUN_FORMAT}: use the version that wrote it"
+                f"{RUN_FORMAT}: use the version that wrote it"
             )
         return facts
 
     def write_run_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_json(self.folder / _RUN_FILE, {"format": schema.RUN_FORMAT, **facts})
+        write_json(self.folder / RUN_FILE, {"format": RUN_FORMAT, **facts})
+
+    @property
+    def manifest_path(self) -> Path:
+        """The resolved manifest: a manifest of its own."""
+        return self.folder / MANIFEST_FILE
 
     def manifest(self) -> Manifest:
-        """The resolved manifest of this run."""
-        return load_manifest(self.folder / "manifest.yaml")
+        """Read the resolved manifest of this run."""
+        return load_manifest(self.manifest_path)
 
     def write_manifest(self, data: Mapping[str, Any]) -> None:
         """Write the resolved manifest."""
         text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
-        write_bytes(self.folder / "manifest.yaml", text.encode())
+        write_bytes(self.manifest_path, text.encode())
 
     def cases(self) -> dict[str, Case]:
-        """Every case of the run by its id."""
-        rows = json.loads((self.folder / "cases.json").read_text(encoding="utf-8"))["cases"]
+        """Return every case of the run by its id."""
+        rows = json.loads((self.folder / _CASES_FILE).read_text(encoding="utf-8"))["cases"]
         return {row["case_id"]: _case(row) for row in rows}
 
     def write_cases(self, cases: Iterable[Case]) -> None:
-        """Write cases.json; where a source picture lies on this machine is left out of no case."""
-        write_json(self.folder / "cases.json", {"cases": [asdict(case) for case in cases]})
+        """Write cases.json, with the paths of source pictures on this machine."""
+        write_json(self.folder / _CASES_FILE, {"cases": [asdict(case) for case in cases]})
+
+    # --- tables: any of `TABLES` by name
+
+    def table_path(self, name: str, part: str = "") -> Path:
+        """Return the file of a table, or of a part of a table that consists of several files."""
+        return self.folder / TABLES[name].pattern.replace("*", part)
+
+    def table_paths(self, name: str) -> list[Path]:
+        """Return the existing files of a table in a fixed order."""
+        found = self.folder.glob(TABLES[name].pattern)
+        return sorted(path for path in found if not path.name.startswith("."))
+
+    def read_parts(self, name: str) -> list[pd.DataFrame]:
+        """Return the content of each file of a table, without files that have no rows."""
+        columns = TABLES[name].columns
+        frames = [read_table(path, columns) for path in self.table_paths(name)]
+        return [frame for frame in frames if not frame.empty]
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Return all rows of a table; a table without files has no rows."""
+        frames = self.read_parts(name)
+        return _joined(frames) if frames else empty_table(TABLES[name].columns)
+
+    def write_table(self, name: str, frame: pd.DataFrame, part: str = "") -> None:
+        """Replace a table, or a part of it; columns that the frame lacks are null."""
+        write_table(self.table_path(name, part), frame, TABLES[name].columns)
 
     def trials(self) -> pd.DataFrame:
-        """The plan, one row a trial: `schema.TRIALS`."""
-        path = self.folder / "trials.parquet"
-        return read_table(path, schema.TRIALS) if path.exists() else empty_table(schema.TRIALS)
+        """Return the plan, one row a trial: `schema.TRIALS`."""
+        return self.read_table("trials")
 
     def write_trials(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the plan."""
-        write_table(self.folder / "trials.parquet", pd.DataFrame(list(rows)), schema.TRIALS)
-
-    # --- results and images
+        self.write_table("trials", pd.DataFrame(list(rows)))
 
     def results(self) -> pd.DataFrame:
-        """All results, one row a trial: `schema.RESULTS`; the newest part of a trial wins."""
-        parts = sorted((self.folder / "results").glob("*.parquet"), key=_written)
-        frames = [frame for p in parts if not (frame := read_table(p, schema.RESULTS)).empty]
+        """Return all results, the newest of each trial: `schema.RESULTS`."""
+        columns = TABLES["results"].columns
+        paths = sorted(self.table_paths("results"), key=_written)
+        frames = [frame for p in paths if not (frame := read_table(p, columns)).empty]
         if not frames:
-            return empty_table(schema.RESULTS)
-        merged = pd.concat(frames, ignore_index=True)
-        merged = merged.drop_duplicates("trial_id", keep="last")
-        return merged.sort_values("trial_id", ignore_index=True)
+            return empty_table(columns)
+        newest = _joined(frames).drop_duplicates("trial_id", keep="last")
+        return newest.sort_values("trial_id", ignore_index=True)
 
     def write_results(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the results of one batch as results/<part>.parquet, whole or not at all."""
-        path = self.folder / "results" / f"{part}.parquet"
+        """Write the results of one batch as results/<part>.parquet; its other rows are kept."""
+        path = self.table_path("results", part)
         frame = pd.DataFrame(list(rows))
         if path.exists():
-            both = pd.concat([read_table(path, schema.RESULTS), frame], ignore_index=True)
+            both = _joined([read_table(path, TABLES["results"].columns), frame])
             frame = both.drop_duplicates("trial_id", keep="last")
-        write_table(path, frame, schema.RESULTS)
+        self.write_table("results", frame, part)
 
-    def finished_trials(self) -> set[str]:
-        """Return ids of the trials whose image exists; failed ones are not among them."""
-        results = self.results()
-        done = results.loc[results["status"] == "ok", "trial_id"]
-        return set(done) & {path.stem for path in (self.folder / "images").glob("*/*.png")}
+    def scores(self) -> pd.DataFrame:
+        """Return all scores: `schema.SCORES`."""
+        return self.read_table("scores")
 
-    def image_path(self, trial_id: str) -> Path:
-        """Where the image of a trial lies (or would lie)."""
-        return self.folder / _image_name(trial_id)
-
-    def write_image_file(self, trial_id: str, png: bytes) -> tuple[str, str]:
-        """Store a finished PNG file; returns its relative path and sha256."""
-        write_bytes(self.image_path(trial_id), png)
-        return _image_name(trial_id), sha256_of(png)
-
-    def condition_path(self, case_id: str, detector: str) -> Path:
-        """Where the condition image of a case lies (or would lie)."""
-        return self.folder / condition_name(case_id, detector)
-
-    # --- scores and tables
+    def scores_of(self, metric: str) -> pd.DataFrame:
+        """Return a metric's scores: `schema.SCORES`, without rows if it has not been scored."""
+        path, columns = self.table_path("scores", metric), TABLES["scores"].columns
+        return read_table(path, columns) if path.exists() else empty_table(columns)
 
     def write_scores(self, metric: str, frame: pd.DataFrame) -> None:
         """Replace a metric's scores by rows of `schema.SCORES`; delete the file if there are none.
 
         One file a metric: scores/<metric>.parquet.
         """
-        path = self._scores_path(metric)
         if frame.empty:
-            path.unlink(missing_ok=True)
+            self.table_path("scores", metric).unlink(missing_ok=True)
         else:
-            write_table(path, frame, schema.SCORES)
+            self.write_table("scores", frame, metric)
 
-    def scores_of(self, metric: str) -> pd.DataFrame:
-        """Return a metric's scores: `schema.SCORES`, without rows if it has not been scored."""
-        path = self._scores_path(metric)
-        return read_table(path, schema.SCORES) if path.exists() else empty_table(schema.SCORES)
+    def summary(self) -> pd.DataFrame:
+        """Return the published table: `schema.SUMMARY`."""
+        return self.read_table("summary")
 
-    def score_tables(self) -> list[pd.DataFrame]:
-        """Return the scores of each metric that has any: `schema.SCORES`, in a fixed order."""
-        paths = sorted((self.folder / "scores").glob("*.parquet"))
-        return [frame for p in paths if not (frame := read_table(p, schema.SCORES)).empty]
+    def compatibility(self) -> pd.DataFrame:
+        """Return retention, quality gain and score of every plugin: `schema.COMPATIBILITY`."""
+        return self.read_table("compatibility")
 
-    def scores(self) -> pd.DataFrame:
-        """All scores: `schema.SCORES`."""
-        frames = self.score_tables()
-        return pd.concat(frames, ignore_index=True) if frames else empty_table(schema.SCORES)
+    # --- images and reports
 
-    def _scores_path(self, metric: str) -> Path:
-        return self.folder / "scores" / f"{metric}.parquet"
+    def image_path(self, trial_id: str) -> Path:
+        """Return the path of a trial's image, whether it exists or not."""
+        return self.folder / _image_name(trial_id)
+
+    def finished_trials(self) -> set[str]:
+        """Return ids of the trials whose image exists; failed ones are not among them."""
+        results = self.results()
+        done = results.loc[results["status"] == "ok", "trial_id"]
+        return set(done) & self.image_ids()
+
+    def image_ids(self) -> set[str]:
+        """Return the ids of the trials whose image file exists."""
+        return {path.stem for path in (self.folder / _IMAGES).glob("*/*.png")}
+
+    def write_image_file(self, trial_id: str, png: bytes) -> tuple[str, str]:
+        """Store a finished PNG file; return its relative path and sha256."""
+        write_bytes(self.image_path(trial_id), png)
+        return _image_name(trial_id), sha256_of(png)
+
+    @property
+    def conditions_dir(self) -> Path:
+        """The folder of condition images."""
+        return self.folder / _CONDITIONS
+
+    def condition_path(self, case_id: str, detector: str) -> Path:
+        """Return the path of a case's condition image, whether it exists or not."""
+        return self.folder / condition_name(case_id, detector)
 
     @property
     def tables_dir(self) -> Path:
-        """The folder of summary.parquet, compatibility.parquet, the report and its plots."""
-        return self.folder / "tables"
+        """The folder of the summary, the compatibility table, the report and its plots."""
+        return self.folder / _TABLES
 
-    def write_summary(self, frame: pd.DataFrame) -> None:
-        """Replace tables/summary.parquet with rows of `schema.SUMMARY`."""
-        write_table(self.tables_dir / "summary.parquet", frame, schema.SUMMARY)
+    @property
+    def plots_dir(self) -> Path:
+        """The folder of the report's plots."""
+        return self.tables_dir / _PLOTS
 
-    def summary(self) -> pd.DataFrame:
-        """The published table: `schema.SUMMARY`."""
-        path = self.tables_dir / "summary.parquet"
-        return read_table(path, schema.SUMMARY) if path.exists() else empty_table(schema.SUMMARY)
+    def report_path(self, ending: Literal["html", "md"] = "html") -> Path:
+        """Return the path of the report, whether it exists or not."""
+        return self.tables_dir / f"report.{ending}"
 
-    def write_compatibility(self, frame: pd.DataFrame) -> None:
-        """Replace tables/compatibility.parquet with rows of `schema.COMPATIBILITY`."""
-        write_table(self.tables_dir / "compatibility.parquet", frame, schema.COMPATIBILITY)
+    @property
+    def gate_path(self) -> Path:
+        """The outcome of the last gate that had this run as candidate."""
+        return self.folder / GATE_FILE
 
-    def compatibility(self) -> pd.DataFrame:
-        """Retention, quality gain and score of every plugin: `schema.COMPATIBILITY`."""
-        path, columns = self.tables_dir / "compatibility.parquet", schema.COMPATIBILITY
-        return read_table(path, columns) if path.exists() else empty_table(columns)
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run directory."""
+    return (folder / RUN_FILE).is_file()
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run directories directly below a folder."""
+    return sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}"))
 
 
 def condition_name(case_id: str, detector: str, *, side: Side = "base") -> str:
-    """Path of a condition image, relative to the run directory."""
+    """Return the path of a condition image, relative to the run directory."""
     kind = detector if side == "base" else f"{detector}-{side}"
-    return f"conditions/{kind}/{case_id}.png"
+    return f"{_CONDITIONS}/{kind}/{case_id}.png"
 
 
 def _case(row: Mapping[str, Any]) -> Case:
@@ -258,7 +305,11 @@ def _case(row: Mapping[str, Any]) -> Case:
 
 
 def _image_name(trial_id: str) -> str:
-    return f"images/{trial_id[:2]}/{trial_id}.png"
+    return f"{_IMAGES}/{trial_id[:2]}/{trial_id}.png"
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(frames, ignore_index=True)
 
 
 def _written(path: Path) -> tuple[int, str]:

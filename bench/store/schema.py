@@ -1,9 +1,12 @@
-"""Columns of the result files, with their types; public: others read these files.
+"""Tables of a run directory: files, columns and types. Public: other programs read these files.
 
 A missing number is null, never 0.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -99,19 +102,19 @@ AUDIT = pa.schema(
         ("module", _TEXT),  # a parameter of the model, or a module or key of the file
         ("formula", _TEXT),
         ("n_keys", _WHOLE),  # keys of the file that this row accounts for
-        ("expected", _REAL),  # norm of the change that the file asks for, at weight 1
+        ("expected", _REAL),  # norm of the change that the file specifies, at weight 1
         ("applied", _REAL),  # norm of the change read from the model
-        ("missing", _TRUTH),  # asked for, and not in the model
-        ("extra", _TRUTH),  # in the model, and not asked for
+        ("missing", _TRUTH),  # in the file, and not in the model
+        ("extra", _TRUTH),  # in the model, and not in the file
         ("non_finite", _WHOLE),  # values that are NaN or infinite
         # largest |applied - expected| beyond rounding, divided by the largest |expected|
         ("max_error", _REAL),
-        ("reason", _TEXT),  # code of plugins_manifest.formats.reasons; null: all is well
+        ("reason", _TEXT),  # code of plugins_manifest.formats.reasons; null: no problem
         ("detail", _TEXT),
     ]
 )
 
-# scores/ceilings/<metric>.parquet: what the source pictures themselves score
+# scores of the source pictures themselves: the ceiling of a condition metric
 CEILINGS = pa.schema(
     [
         ("plugin", _TEXT),
@@ -124,7 +127,7 @@ CEILINGS = pa.schema(
     ]
 )
 
-# What a run says about each plugin after the upgrade; every interval is 95 % and draws whole
+# How well each plugin works after the upgrade; every interval is 95 % and resamples whole
 # prompts, numerator and denominator jointly. Two levels of rows:
 #   setting  one way to make images (plugin, method, t0, scales), measured on all prompts; base,
 #            floor and oracle are among them
@@ -190,3 +193,44 @@ COMPATIBILITY = pa.schema(
         ("recipe", _TEXT),  # metrics, references, t0 grid, split: what changes these numbers
     ]
 )
+
+# columns of SCORES that stay in the run directory: they name prompts, or serve resuming alone
+UNPUBLISHED_SCORES = frozenset({"n", "leave_one_out", "inputs"})
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A table of a run: a Parquet file, or several in one folder.
+
+    `pattern` is relative to the run directory; its `*` is the name of a part. `published` are the
+    columns in a published store, None for a table that is not published.
+    """
+
+    pattern: str
+    columns: pa.Schema
+    title: str
+    published: pa.Schema | None
+    is_optional: bool = False
+
+
+TABLES: Mapping[str, RunTable] = {
+    "trials": RunTable("trials.parquet", TRIALS, "The plan", TRIALS),
+    "results": RunTable(
+        "results/*.parquet", RESULTS, "Results", RESULTS.append(pa.field("thumbnail", _TEXT))
+    ),
+    "scores": RunTable(
+        "scores/*.parquet",
+        SCORES,
+        "Scores",
+        pa.schema([field for field in SCORES if field.name not in UNPUBLISHED_SCORES]),
+    ),
+    "ceilings": RunTable("scores/ceilings/*.parquet", CEILINGS, "Ceilings", None),
+    "summary": RunTable("tables/summary.parquet", SUMMARY, "The summary", SUMMARY),
+    "compatibility": RunTable(
+        "tables/compatibility.parquet", COMPATIBILITY, "The compatibility table", COMPATIBILITY
+    ),
+    "audit": RunTable("audit.parquet", AUDIT, "The load audit", AUDIT, is_optional=True),
+}
+PUBLISHED: Mapping[str, pa.Schema] = {
+    name: table.published for name, table in TABLES.items() if table.published is not None
+}

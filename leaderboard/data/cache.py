@@ -1,10 +1,9 @@
-"""What this machine keeps of published stores: tables as files, the last pictures in memory."""
+"""Tables of published stores, cached as files on this machine."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -13,7 +12,6 @@ from bench.publish.format import file_inside, is_content
 from bench.store.files import write_bytes
 
 MAX_CACHE_BYTES = 8 << 30
-MAX_MEMORY_BYTES = 64 << 20
 _IN_USE_SECONDS = 3600  # a file touched since may be open
 
 
@@ -70,32 +68,6 @@ class TableCache:
                     break
                 path.unlink(missing_ok=True)
                 excess -= size
-
-
-class PictureMemory:
-    """The pictures asked for last, up to a number of bytes in all."""
-
-    def __init__(self, max_bytes: int = MAX_MEMORY_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._held: OrderedDict[str, bytes] = OrderedDict()
-        self._n_bytes = 0
-        self._lock = Lock()
-
-    def get(self, name: str, content: Callable[[], bytes]) -> bytes:
-        """The picture of a name; `UserError` as `content`."""
-        with self._lock:
-            if name in self._held:
-                self._held.move_to_end(name)
-                return self._held[name]
-        found = content()
-        with self._lock:
-            if name not in self._held:
-                self._held[name] = found
-                self._n_bytes += len(found)
-            while self._n_bytes > self._max_bytes:
-                _, dropped = self._held.popitem(last=False)
-                self._n_bytes -= len(dropped)
-        return found
 
 
 def _state(path: Path) -> tuple[int, int] | None:

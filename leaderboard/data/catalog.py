@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import UserError
-from bench.store.run_store import RunStore
+from bench.store.run_store import (
+    GATE_FILE,
+    MANIFEST_FILE,
+    RUN_FILE,
+    RunStore,
+    is_run,
+    run_folders,
+)
+from bench.store.schema import PUBLISHED, TABLES
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
-TABLES: Mapping[str, str] = {
-    "trials": "trials.parquet",
-    "results": "results/*.parquet",
-    "scores": "scores/*.parquet",
-    "summary": "tables/summary.parquet",
-    "compatibility": "tables/compatibility.parquet",
-    "audit": "audit.parquet",
-}
-_SINGLES = ("run.json", "manifest.yaml", "gate.json")
+_PATTERNS = {name: TABLES[name].pattern for name in PUBLISHED}
+_SINGLES = {name: name for name in (RUN_FILE, MANIFEST_FILE, GATE_FILE)}
 _LIMIT_BYTES = 16 << 20
 
 
@@ -91,13 +92,12 @@ def text_of(value: Any) -> str:
 
 def find_runs(results: Path) -> dict[str, Run]:
     """All runs of a folder by key, the newest first; the folder may itself be a run."""
-    if (results / "run.json").is_file():
+    if is_run(results):
         own = Path(os.path.abspath(results))  # "." has no name
         return {own.name: read_run(own)}
     if not results.is_dir():
         return {}
-    folders = [path.parent for path in results.glob("*/run.json")]
-    runs = sorted((read_run(folder) for folder in folders), key=lambda run: run.key)
+    runs = [read_run(folder) for folder in run_folders(results)]
     runs.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
     return {run.key: run for run in runs}
 
@@ -119,10 +119,10 @@ def _read(folder: Path, listing: _Listing) -> Run:
         key=folder.name,
         folder=folder,
         facts=facts,
-        tables={n: tuple(Path(f.path) for f in files) for n, files in listing if n in TABLES},
+        tables={n: tuple(Path(f.path) for f in files) for n, files in listing if n in _PATTERNS},
         stamp=hash((str(folder), listing)),
-        manifest=_yaml(folder / "manifest.yaml", problems),
-        gate=_json(folder / "gate.json", problems),
+        manifest=_yaml(folder / MANIFEST_FILE, problems),
+        gate=_json(folder / GATE_FILE, problems),
         problems=(*problems, *state_problems(facts)),
     )
 
@@ -143,8 +143,8 @@ def state_problems(facts: Mapping[str, Any]) -> list[str]:
 
 def _listing(folder: Path) -> _Listing:
     """The files of each table, the newest last, and the run's other files."""
-    patterns = {**TABLES, **{name: name for name in _SINGLES}}
-    return tuple((name, _files(folder / pattern)) for name, pattern in patterns.items())
+    patterns = (_PATTERNS | _SINGLES).items()
+    return tuple((name, _files(folder / pattern)) for name, pattern in patterns)
 
 
 def _files(pattern: Path) -> tuple[_File, ...]:

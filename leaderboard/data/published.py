@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any
 
 from bench.errors import UserError
+from bench.publish.base import StoreLocation, UnreachableError
 from bench.publish.format import (
     INDEX,
     MAX_INDEX_BYTES,
@@ -24,19 +25,20 @@ from bench.publish.format import (
     MAX_TABLE_BYTES,
     MAX_TABLE_PARTS,
     PUBLISHED_FORMAT,
-    TABLES,
     Ending,
     index_name,
     is_content,
     is_object,
     key_of,
 )
-from bench.publish.locations import StoreLocation, UnreachableError
-from leaderboard.data.cache import PictureMemory, TableCache
+from bench.store.recent import RecentItems
+from bench.store.schema import PUBLISHED
+from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, state_problems, text_of
 
 REFRESH_SECONDS, LOCAL_REFRESH_SECONDS = 30.0, 1.0
 MAX_RUNS = 1000
+MAX_MEMORY_BYTES = 64 << 20  # of pictures
 _N_READERS = 8
 
 
@@ -63,7 +65,7 @@ class PublishedStore:
         self._place, self._cache, self._clock = place, cache, clock
         usual = LOCAL_REFRESH_SECONDS if place.is_local else REFRESH_SECONDS
         self._refresh_seconds = usual if refresh_seconds is None else refresh_seconds
-        self._pictures = PictureMemory()
+        self._pictures = RecentItems[str, bytes](MAX_MEMORY_BYTES, size=len)
         self._lock = Lock()
         self._known: dict[str, _Known] = {}
         self._listed_at: float | None = None
@@ -242,7 +244,7 @@ def _table_objects(said: Any, problems: list[str]) -> dict[str, tuple[str, ...]]
     ending: Ending = "parquet"
     listed = said if isinstance(said, dict) else {}
     found: dict[str, tuple[str, ...]] = {}
-    for table in TABLES:
+    for table in PUBLISHED:
         names = listed.get(table, [])
         names = names if isinstance(names, list) else [names]
         good = [name for name in names[:MAX_TABLE_PARTS] if is_object(name, ending)]

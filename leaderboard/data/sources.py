@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +12,10 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.publish.format import INDEX
-from bench.publish.locations import is_remote, local_folder, open_place
+from bench.publish.locations import is_remote, local_folder, open_location
 from bench.store.image_cache import cache_folder
+from bench.store.recent import RecentItems
+from bench.store.run_store import is_run, run_folders
 from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, find_runs
 from leaderboard.data.published import PublishedStore, with_tables
@@ -24,7 +25,6 @@ from leaderboard.figures.standings import plugin_rows
 RESULTS_VARIABLE = "XBENCH_RESULTS"
 SHIPPED = Path(__file__).parents[1] / "shipped"
 _OWN = "runs"
-_MAX_OPEN = 8
 
 
 @dataclass
@@ -35,10 +35,10 @@ class _Opening:
     tables: RunTables | None = None
 
 
-_OPEN: OrderedDict[tuple[str, int], _Opening] = OrderedDict()
-_MAX_STANDINGS = 1000
-_STANDINGS: OrderedDict[tuple[str, int], tuple[pd.DataFrame, tuple[str, ...]]] = OrderedDict()
-_LOCK = Lock()
+_Place = tuple[str, int]  # folder, stamp
+_Standings = tuple[pd.DataFrame, tuple[str, ...]]  # rows, problems
+_OPEN = RecentItems[_Place, _Opening](8)
+_STANDINGS = RecentItems[_Place, _Standings](1000)
 
 
 def shown_results() -> tuple[str, bool]:
@@ -49,8 +49,8 @@ def shown_results() -> tuple[str, bool]:
     named = os.environ.get(RESULTS_VARIABLE)
     if named:
         return named, False
-    has_runs = (Path(_OWN) / "run.json").is_file() or any(Path(_OWN).glob("*/run.json"))
-    if has_runs or not _is_store(SHIPPED):
+    own = Path(_OWN)
+    if is_run(own) or run_folders(own) or not _is_store(SHIPPED):
         return _OWN, False
     return str(SHIPPED), True
 
@@ -88,11 +88,7 @@ def open_tables(run: Run) -> RunTables:
     """
     run = with_tables(run)
     place = (str(run.folder), run.stamp)
-    with _LOCK:
-        opening = _OPEN.setdefault(place, _Opening())
-        _OPEN.move_to_end(place)
-        while len(_OPEN) > _MAX_OPEN:
-            _OPEN.popitem(last=False)
+    opening = _OPEN.get(place, _Opening)
     with opening.lock:
         if opening.tables is None:
             opening.tables = RunTables(run)
@@ -105,16 +101,13 @@ def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
     A place of many runs is ranked without keeping the tables of all of them open.
     """
     place = (str(run.folder), run.stamp)
-    if place not in _STANDINGS:
-        tables = open_tables(run)
-        found = plugin_rows(run, tables), tuple(tables.problems)
-        if found[1] != run.problems:  # what is wrong with a table may be over the next time
-            return found
-        with _LOCK:
-            _STANDINGS[place] = found
-            while len(_STANDINGS) > _MAX_STANDINGS:
-                _STANDINGS.popitem(last=False)
-    return _STANDINGS[place]
+    known = _STANDINGS.find(place)
+    if known is not None:
+        return known
+    tables = open_tables(run)
+    found = plugin_rows(run, tables), tuple(tables.problems)
+    # what is wrong with a table may be over the next time
+    return _STANDINGS.add(place, found) if found[1] == run.problems else found
 
 
 def _store() -> PublishedStore | None:
@@ -129,8 +122,8 @@ def _store() -> PublishedStore | None:
 def _opened(address: str, cache: str) -> PublishedStore:
     source = None if is_remote(address) else local_folder(address)
     tables = TableCache(Path(cache) / "published", source=source)
-    return PublishedStore(open_place(address), tables)
+    return PublishedStore(open_location(address), tables)
 
 
 def _is_store(folder: Path) -> bool:
-    return any((folder / INDEX).glob("*.json")) and not (folder / "run.json").is_file()
+    return any((folder / INDEX).glob("*.json")) and not is_run(folder)

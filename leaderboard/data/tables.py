@@ -1,4 +1,4 @@
-"""A run's Parquet files as DuckDB tables with exactly the columns of `bench.store.schema`.
+"""A run's Parquet files as DuckDB tables with exactly the published columns of `TABLES`.
 
 Columns that an older run lacks are null, values of another type become null, and a file that
 cannot be read is left out and named in `problems`: a damaged run still opens.
@@ -15,19 +15,10 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from bench.store import schema
 from bench.store.rows import Row
+from bench.store.schema import PUBLISHED, TABLES
 from leaderboard.data.catalog import Run
 
-SCHEMAS: Mapping[str, pa.Schema] = {
-    "trials": schema.TRIALS,
-    # a published run has small pictures too
-    "results": schema.RESULTS.append(pa.field("thumbnail", pa.string())),
-    "scores": schema.SCORES,
-    "summary": schema.SUMMARY,
-    "compatibility": schema.COMPATIBILITY,
-    "audit": schema.AUDIT,
-}
 _TYPES = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "bool": "BOOLEAN"}
 # scores are read where they lie: a run may have millions
 _IN_PLACE = {"scores"}
@@ -42,7 +33,7 @@ class RunTables:
         self._connection = duckdb.connect(":memory:", config={"threads": 2})
         self._connection.execute("SET memory_limit = '512MB'")
         self._connection.execute("SET python_enable_replacements = false")
-        for name, columns in SCHEMAS.items():
+        for name, columns in PUBLISHED.items():
             self._load(name, columns, run.tables.get(name, ()))
         self._make_images()
 
@@ -84,7 +75,7 @@ class RunTables:
         try:
             self._connection.execute(sql)
         except duckdb.Error:  # damage beyond the footer, which is all that was looked at so far
-            self.problems.append(f"{TITLES[name]} cannot be read: their file is damaged.")
+            self.problems.append(f"{TABLES[name].title} cannot be read: their file is damaged.")
             self._load(name, columns, ())
 
     def _readable(self, name: str, paths: Sequence[Path]) -> list[Path]:
@@ -94,7 +85,7 @@ class RunTables:
             return list(paths)
         readable = [path for path in paths if self._opens([path], wanted)]
         for path in sorted(set(paths) - set(readable)):
-            self.problems.append(f"{TITLES[name]}: {path.name} is damaged and left out.")
+            self.problems.append(f"{TABLES[name].title}: {path.name} is damaged and left out.")
         return readable
 
     def _opens(self, paths: Sequence[Path], wanted: str) -> bool:
@@ -114,16 +105,6 @@ class RunTables:
             "(ORDER BY t.method, t.t0, t.plugin_scale, t.adapter_scale) AS setting "
             "FROM trials t LEFT JOIN results r USING (trial_id)"
         )
-
-
-TITLES: Mapping[str, str] = {
-    "trials": "The plan",
-    "results": "Results",
-    "scores": "Scores",
-    "summary": "The summary",
-    "compatibility": "The compatibility table",
-    "audit": "The load audit",
-}
 
 
 def _column(column: pa.Field, there: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers on the pages: two decimals, one digit below 0.01, a dash for a missing number."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
+from bench.report.cells import number as format_number
+from bench.report.cells import with_ends
+
 DASH = "\u2013"
 Number = Any  # float, int, None, NaN or pandas' NA
 
 
 def known(value: Number) -> TypeGuard[float]:
-    """Whether there is a number at all."""
+    """Return whether there is a number at all."""
     return value is not None and not pd.isna(value)
 
 
 def number(value: Number, *, signed: bool = False) -> str:
-    """A number with two decimals, one digit where it is small, or a dash for none."""
-    if not known(value):
-        return DASH
-    form = ".1g" if value and abs(value) < 0.01 else ".2f"
-    return f"{value:{'+' if signed else ''}{form}}"
+    """Return a number, or a dash for a missing one."""
+    return format_number(_plain(value), digits=2, small_digits=1, signed=signed, missing=DASH)
 
 
 def interval(value: Number, low: Number, high: Number, *, signed: bool = False) -> str:
-    """A number with its interval, where it has one: 0.90 [0.84, 0.95]."""
-    told = number(value, signed=signed)
-    if not (known(value) and known(low) and known(high)):
-        return told
-    return f"{told} [{number(low, signed=signed)}, {number(high, signed=signed)}]"
+    """Return a number with its interval, if it has one: 0.90 [0.84, 0.95]."""
+    ends = (_plain(low), _plain(high)) if known(value) else (None, None)
+    return with_ends(_plain(value), ends, digits=2, small_digits=1, signed=signed, missing=DASH)
 
 
 def ends(low: Number, high: Number) -> str:
-    """An interval alone: 0.84 to 0.95."""
+    """Return an interval alone: 0.84 to 0.95."""
     return f"{number(low)} to {number(high)}" if known(low) and known(high) else DASH
+
+
+def _plain(value: Number) -> float | None:
+    return value if known(value) else None

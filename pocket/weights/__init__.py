@@ -5,6 +5,8 @@ import json
 from functools import cache
 from pathlib import Path
 
+from plugins_manifest.files import file_sha256
+
 FOLDER = Path(__file__).parent
 HASHES = FOLDER / "sha256.json"
 _FILES = {
@@ -52,13 +54,13 @@ def part_sha256(name: str) -> str:
 def folder_sha256(path: Path) -> str:
     """sha256 of a file, or of the sorted list of a folder's files with their hashes."""
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     if not path.is_dir():
         raise WeightsError(f"pocket weights missing: {path} does not exist; reinstall xbench")
     total = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         name = file.relative_to(path).as_posix()
-        total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        total.update(f"{name} {file_sha256(file)}\n".encode())
     return total.hexdigest()
 
 

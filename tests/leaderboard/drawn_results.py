@@ -56,8 +56,8 @@ def write_results(
     for metric in set(METRICS.values()):
         rows = [_score(t, metric, rng, loss) for t in trials if METRICS[t["plugin"]] == metric]
         store.write_scores(metric, pd.DataFrame(rows))
-    store.write_summary(pd.DataFrame(list(_summary(loss))))
-    store.write_compatibility(pd.DataFrame(list(_compatibility(loss))))
+    store.write_table("summary", pd.DataFrame(list(_summary(loss))))
+    store.write_table("compatibility", pd.DataFrame(list(_compatibility(loss))))
     _write_audit(store)
     return store
 

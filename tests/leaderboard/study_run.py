@@ -58,6 +58,6 @@ def made_whole(run: RunStore) -> RunStore:
         row["image_sha256"] = sha256_of((run.folder / row["image"]).read_bytes())
     run.write_results("all", rows)
     run.write_manifest({"schema": 1, "name": "run", "family": "pocket", "plugins": []})
-    run.write_summary(run.summary())
-    run.write_compatibility(run.compatibility())
+    run.write_table("summary", run.summary())
+    run.write_table("compatibility", run.compatibility())
     return run

@@ -12,7 +12,7 @@ import pytest
 from bench.analysis.compatibility import halves, t0_grid, write_compatibility
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import Arm, read_run_scores
-from bench.report.compatibility_text import format_compatibility
+from bench.report.text import format_compatibility
 from bench.store import schema
 from bench.store.rows import Row, records
 from bench.store.run_store import RunStore

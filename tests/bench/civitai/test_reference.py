@@ -156,7 +156,7 @@ def test_a_job_that_is_late_is_found_again(
     manifest: Manifest, server: GeneratorServer, tmp_path: Path
 ) -> None:
     server.n_polls = 10**6
-    with pytest.raises(UserError, match="run the same command later, the job is remembered"):
+    with pytest.raises(UserError, match="run the same command later, it resumes the job"):
         render(manifest, server, tmp_path, timeout_seconds=20.0)
     server.n_polls = 1
     assert len(render(manifest, server, tmp_path)) == 2
@@ -180,7 +180,7 @@ def test_an_answer_that_is_no_picture_is_not_kept(
     manifest: Manifest, server: GeneratorServer, tmp_path: Path
 ) -> None:
     server.picture = b"<!DOCTYPE html><p>expired</p>"
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="not an image"):
         render(manifest, server, tmp_path)
     assert not list(tmp_path.rglob("moxin/*"))
 
@@ -190,7 +190,7 @@ def test_a_generator_that_cannot_be_reached_is_one_message(
 ) -> None:
     with GeneratorServer() as gone:
         pass
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(UserError, match="cannot be reached"):
         render(manifest, gone, tmp_path)
 
 
@@ -198,7 +198,7 @@ def test_everything_that_the_generator_cannot_do_is_told_at_once(manifest: Manif
     settings = manifest.settings.model_copy(update={"base_size": (2048, 512)})
     with pytest.raises(UserError) as raised:
         check_request("urn:air:sdxl:checkpoint:civitai:1@2", settings, [])
-    for words in ("nothing to ask for", "2048 px", "Stable Diffusion 1.5"):
+    for words in ("nothing to render", "2048 px", "Stable Diffusion 1.5"):
         assert words in str(raised.value)
     with pytest.raises(UserError, match="names no version"):
         check_request("urn:air:sd1:checkpoint:civitai:4384", settings, [])

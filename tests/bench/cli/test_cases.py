@@ -47,9 +47,9 @@ def test_photos_are_listed_once_they_are_fetched(server: CocoServer, manifest_pa
     before = call("list", manifest_path)
     assert before.exit_code == 2 and "xbench cases fetch" in before.stderr
     fetched = call("fetch", manifest_path, "--limit", "3")
-    assert fetched.exit_code == 0 and fetched.stdout.startswith("3 photos fetched, 0 were here")
+    assert fetched.exit_code == 0 and fetched.stdout.startswith("3 photos fetched, 0 existed")
     assert "captions_sha256: " in fetched.stdout
-    assert "1 photos fetched, 3 were here" in call("fetch", manifest_path).stdout
+    assert "1 photos fetched, 3 existed" in call("fetch", manifest_path).stdout
     listed = call("list", manifest_path).stdout.splitlines()
     assert len(listed) == 4 and "a cat 139" in listed[0]
     facts = json.loads(call("list", manifest_path, "--json", "--limit", "2").stdout)

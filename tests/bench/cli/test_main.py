@@ -133,7 +133,7 @@ def test_mistakes_in_a_manifest_are_found_before_anything_runs(
 def test_folder_in_the_way_is_refused(pocket_weights: None) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("words")
-    assert "no run directory" in refused("run", "--manifest", "pocket-smoke", "--out", "mine")
+    assert "not a run directory" in refused("run", "--manifest", "pocket-smoke", "--out", "mine")
     assert "is a file" in refused("run", "--manifest", "pocket-smoke", "--out", "mine/thesis.tex")
 
 

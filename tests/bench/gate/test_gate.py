@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli.main import main
 from bench.errors import UserError
-from bench.gate.gate import gate_runs
+from bench.gate.gate import compare
 from bench.gate.policy import SHIPPED_POLICY, Policy, load_policy
 from tests.bench.gate.gate_runs import POLICY, write_run
 
@@ -65,14 +65,14 @@ def test_a_worse_mapper_is_a_regression_and_named(folder: Path, policy_file: Pat
 
 
 def test_a_distance_that_grows_and_a_rate_that_falls_are_regressions(folder: Path):
-    found = by_name(gate_runs(folder / "baseline", folder / "far", policy()).facts)
+    found = by_name(compare(folder / "baseline", folder / "far", policy()).facts)
     assert found["kid"]["verdict"] == "regression" and found["kid"]["difference"] > 0.3
     assert found["style-rate"]["verdict"] == "regression"
     assert found["style-rate"]["difference"] < -0.2
 
 
 def test_pairs_are_counted_once(folder: Path):
-    facts = gate_runs(folder / "baseline", folder / "equal", policy(looks=[1.0])).facts
+    facts = compare(folder / "baseline", folder / "equal", policy(looks=[1.0])).facts
     found = by_name(facts)
     assert found["edge-f1"]["n_prompts"] == 60
     assert found["edge-f1"]["n_images"] == 60 * 2 * 2
@@ -83,7 +83,7 @@ def test_too_few_images_are_inconclusive_and_tell_how_many_more(tmp_path: Path):
     write_run(tmp_path / "a", n_cases=20)
     write_run(tmp_path / "b", n_cases=20, noise_seed=5, mapper="c" * 64)
     tight = policy(metrics=[{"name": "edge-f1", "margin": 0.005}], looks=[1.0])
-    gate = gate_runs(tmp_path / "a", tmp_path / "b", tight)
+    gate = compare(tmp_path / "a", tmp_path / "b", tight)
     (test,) = gate.facts["tests"]
     assert gate.exit_code == 3 and test["verdict"] == "inconclusive"
     assert test["further_images"] > 200 and test["further_images"] % 4 == 0
@@ -92,7 +92,7 @@ def test_too_few_images_are_inconclusive_and_tell_how_many_more(tmp_path: Path):
 
 def test_a_missing_image_is_never_a_pass(folder: Path, tmp_path: Path):
     write_run(tmp_path / "holes", noise_seed=1, mapper="c" * 64, failed=2)
-    gate = gate_runs(folder / "baseline", tmp_path / "holes", policy())
+    gate = compare(folder / "baseline", tmp_path / "holes", policy())
     test = by_name(gate.facts)["edge-f1"]
     assert gate.exit_code == 3
     assert test["verdict"] == "inconclusive"
@@ -124,18 +124,18 @@ def test_other_recipes_are_refused_by_name(folder: Path, tmp_path: Path):
     mine = scores[scores["metric"] == "edge-f1"].assign(recipe="another resize")
     store.write_scores("edge-f1", mine)
     with pytest.raises(UserError, match=r"metrics.edge-f1.recipe.*another resize"):
-        gate_runs(folder / "baseline", tmp_path / "other", policy())
+        compare(folder / "baseline", tmp_path / "other", policy())
 
 
 def test_a_run_is_not_compared_with_itself(folder: Path):
     with pytest.raises(UserError, match="given twice"):
-        gate_runs(folder / "baseline", folder / "baseline", policy())
+        compare(folder / "baseline", folder / "baseline", policy())
 
 
 def test_a_metric_that_was_not_scored_is_told(folder: Path):
     asked = policy(metrics=[{"name": "cmmd", "margin": 0.1}])
     with pytest.raises(UserError, match=r"'cmmd'.*xbench score"):
-        gate_runs(folder / "baseline", folder / "equal", asked)
+        compare(folder / "baseline", folder / "equal", asked)
 
 
 def test_junit_and_markdown_name_plugin_metric_and_interval(

@@ -13,7 +13,8 @@ from huggingface_hub import constants
 from PIL import Image
 
 from bench.errors import UserError
-from bench.publish.locations import UnreachableError, open_place
+from bench.publish.base import UnreachableError
+from bench.publish.locations import open_location
 from bench.publish.publish import publish_run
 from bench.store.run_store import RunStore
 from leaderboard.data.sources import current_runs, open_tables, results_problems
@@ -128,8 +129,8 @@ def test_what_s3_refuses_is_told_with_what_to_do(
 ) -> None:
     with pytest.raises(UserError, match="no such bucket"):
         publish_run(store.folder, "s3://nowhere/x")
-    assert open_place("s3://nowhere/x").read("index/a.json", limit_bytes=10) is None
-    place = open_place(f"s3://{BUCKET}/sizes")
+    assert open_location("s3://nowhere/x").read("index/a.json", limit_bytes=10) is None
+    place = open_location(f"s3://{BUCKET}/sizes")
     s3_client(s3).put_object(Bucket=BUCKET, Key="sizes/a", Body=b"12345")
     assert place.read("a", limit_bytes=5) == b"12345" and place.listing("") != {}
     with pytest.raises(UserError, match="has more than"):

@@ -12,10 +12,11 @@ from PIL import Image
 
 from bench.cli.main import main
 from bench.errors import UserError
-from bench.publish.format import MAX_OBJECT_BYTES, TABLES, is_content, is_object
+from bench.publish.format import MAX_OBJECT_BYTES, is_content, is_object
 from bench.publish.publish import publish_run
 from bench.store.files import sha256_of
 from bench.store.run_store import RunStore
+from bench.store.schema import PUBLISHED
 from tests.leaderboard.drawn_results import write_results
 from tests.leaderboard.study_run import made_whole, write_study_run
 
@@ -41,7 +42,7 @@ def test_a_store_holds_one_index_file_and_objects_named_by_their_content(
     done = publish_run(store.folder, str(tmp_path / "board"))
     files = files_of(tmp_path / "board")
     index = json.loads(files.pop("index/first.json"))
-    assert index["format"] == 1 and set(index["tables"]) == set(TABLES)
+    assert index["format"] == 1 and set(index["tables"]) == set(PUBLISHED)
     assert all(is_object(name, "parquet", "webp", "json") for name in files)
     assert all(is_content(name, content) for name, content in files.items())
     assert done.n_objects == len(files) + 1 == done.n_new and done.n_trials == 24
@@ -231,7 +232,7 @@ def test_nsfw_plugins_are_left_out_everywhere_unless_asked_for(
     nsfw_run(store)
     done = publish_run(store.folder, str(tmp_path / "board"))
     assert (done.n_nsfw_left_out, done.n_plugins, done.n_trials) == (2, 1, 12)
-    for name in TABLES:
+    for name in PUBLISHED:
         rows = table(tmp_path / "board", name).to_pylist()
         assert "ink" not in str(rows) and "naughty" not in str(rows) and "both" not in str(rows)
     for name, content in files_of(tmp_path / "board").items():
@@ -246,6 +247,6 @@ def test_what_no_reader_would_take_is_refused_before_anything_is_written(
     limits = {ending: 64 if ending == "parquet" else 1 << 20 for ending in MAX_OBJECT_BYTES}
     monkeypatch.setattr("bench.publish.pictures.MAX_OBJECT_BYTES", limits)
     place = tmp_path / "place"
-    with pytest.raises(UserError, match="larger than readers take"):
+    with pytest.raises(UserError, match="above the limit of readers"):
         publish_run(store.folder, str(place))
     assert not place.exists() or not any(place.rglob("*.json"))

@@ -154,7 +154,7 @@ def test_a_private_name_that_cannot_be_changed_is_refused(tmp_path: Path) -> Non
     rows = store.trials().to_dict("records")
     rows[0]["case_id"] = f"{HOME}/x"
     store.write_trials(rows)
-    with pytest.raises(UserError, match="column case_id holds a path of this machine"):
+    with pytest.raises(UserError, match="column case_id contains a path of this machine"):
         publish_run(store.folder, str(tmp_path / "board"))
 
 

@@ -13,11 +13,10 @@ from bench.analysis.summary import summarise
 from bench.plan.metrics import selected_metrics
 from bench.registry import installed
 from bench.report.blocks import Paragraph, Strong, Table
-from bench.report.html import to_html
-from bench.report.markdown import to_markdown
 from bench.report.paper import PAPER_FAMILY, TABLE_1, TABLE_2
 from bench.report.plots import page_svg, styles
 from bench.report.write import write_report
+from bench.report.writers import to_html, to_markdown
 from bench.scoring.score import score_run
 from bench.store.run_store import RunStore
 from metrics.pocket_scorer import PocketEncoder

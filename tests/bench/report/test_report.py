@@ -6,10 +6,11 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from bench.render.audit import remarks
-from bench.report.markdown import escape
+from bench.report.cells import number
 from bench.report.sheets import Column, draw_sheet
-from bench.report.text import format_summary, number, with_interval
+from bench.report.text import format_summary, with_interval
 from bench.report.write import write_report
+from bench.report.writers import escape
 from bench.scoring.score import score_run
 from bench.store.run_store import RunStore
 from metrics.stats.intervals import Estimate

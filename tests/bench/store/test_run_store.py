@@ -13,9 +13,10 @@ import pytest
 
 from bench.errors import UserError, disk_error
 from bench.store import schema
-from bench.store.files import TEMPORARY, png_bytes, read_image, write_bytes, write_table
+from bench.store.files import png_bytes, read_image, write_bytes, write_table
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.files import TEMPORARY_PREFIX
 
 ROOT = Path(__file__).parents[3]
 ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
@@ -80,14 +81,14 @@ def test_second_writer_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None
 
 def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / f"{TEMPORARY}1-x.png").write_bytes(b"half")
+    (tmp_path / "images" / f"{TEMPORARY_PREFIX}1-x.png").write_bytes(b"half")
     with RunStore(tmp_path).lock():
         assert not list((tmp_path / "images").iterdir())
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("words")
-    with pytest.raises(UserError, match=r"no run directory.*thesis\.tex.*another --out"):
+    with pytest.raises(UserError, match=r"not a run directory.*thesis\.tex.*another --out"):
         RunStore(tmp_path).exists()
     with pytest.raises(UserError, match="is a file"):
         RunStore(tmp_path / "thesis.tex").exists()

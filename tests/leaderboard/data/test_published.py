@@ -13,15 +13,16 @@ from streamlit.testing.v1 import AppTest
 import leaderboard
 from bench.errors import UserError
 from bench.publish.format import object_name
-from bench.publish.locations import FolderPlace, open_place
+from bench.publish.locations import FolderLocation, open_location
 from bench.publish.publish import publish_run
-from bench.publish.tables import UNPUBLISHED
+from bench.store.recent import RecentItems
 from bench.store.run_store import RunStore
-from leaderboard.data.cache import PictureMemory, TableCache
+from bench.store.schema import PUBLISHED
+from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, read_run
 from leaderboard.data.published import PublishedStore, with_tables
 from leaderboard.data.sources import RESULTS_VARIABLE, current_runs, open_tables, shown_results
-from leaderboard.data.tables import SCHEMAS, RunTables
+from leaderboard.data.tables import RunTables
 from leaderboard.study.runs import files_of_run, study_of, study_sources
 from tests.bench.dataset_hub import REPOSITORY, TOKEN, DatasetHub
 from tests.leaderboard.drawn_results import write_gate, write_results
@@ -47,7 +48,7 @@ def board(run: RunStore, tmp_path: Path) -> Path:
 
 def store_of(board: Path) -> PublishedStore:
     cache = TableCache(board.parent / "cache", source=board)
-    return PublishedStore(FolderPlace(board), cache, refresh_seconds=0)
+    return PublishedStore(FolderLocation(board), cache, refresh_seconds=0)
 
 
 def only_run(board: Path) -> Run:
@@ -56,14 +57,14 @@ def only_run(board: Path) -> Run:
 
 
 def rows(tables: RunTables, name: str) -> pd.DataFrame:
-    columns = [c for c in SCHEMAS[name].names if c not in PICTURES | UNPUBLISHED]
+    columns = [c for c in PUBLISHED[name].names if c not in PICTURES]
     return tables.query(f"SELECT {', '.join(columns)} FROM {name} ORDER BY ALL")
 
 
 def test_a_published_run_has_the_tables_of_the_run_itself(run: RunStore, board: Path) -> None:
     own, published = RunTables(read_run(run.folder)), RunTables(only_run(board))
     assert published.problems == [] and published.run.store is not None
-    for name in SCHEMAS:
+    for name in PUBLISHED:
         pd.testing.assert_frame_equal(rows(published, name), rows(own, name))
     assert published.run.gate == {"format": 1, "verdict": "pass", "tests": []}
     assert published.run.label == own.run.label and published.run.adapter == own.run.adapter
@@ -195,7 +196,7 @@ def test_every_page_opens_on_a_damaged_store_and_says_so(
 def test_an_address_of_no_store_is_told_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RESULTS_VARIABLE, "ftp://example.org/x")
     page = AppTest.from_file(APP, default_timeout=30).run()
-    assert not page.exception and "is no address of a store" in page.warning[0].value
+    assert not page.exception and "is not the address of a store" in page.warning[0].value
 
 
 def test_the_study_is_the_same_on_the_published_store(
@@ -242,7 +243,7 @@ def test_a_remote_store_is_asked_seldom_and_once_for_each_table(
     publish_run(run.folder, address)
     now = [0.0]
     cache = TableCache(tmp_path / "cache")
-    store = PublishedStore(open_place(address), cache, clock=lambda: now[0])
+    store = PublishedStore(open_location(address), cache, clock=lambda: now[0])
     hub.requests.clear()
     first = with_tables(store.runs()["first"])
     tables = RunTables(first)
@@ -258,7 +259,7 @@ def test_a_remote_store_is_asked_seldom_and_once_for_each_table(
     now[0] = 31.0
     assert set(store.runs()) == {"first", "second"}
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    gone = PublishedStore(open_place(address), cache, clock=lambda: now[0])
+    gone = PublishedStore(open_location(address), cache, clock=lambda: now[0])
     assert gone.runs() == {} and "cannot be reached" in gone.problems[0]
 
 
@@ -268,7 +269,7 @@ def test_a_store_that_goes_away_keeps_its_runs_and_says_so(run: RunStore, tmp_pa
     publish_run(run.folder, address)
     now = [0.0]
     cache = TableCache(tmp_path / "cache")
-    store = PublishedStore(open_place(address), cache, clock=lambda: now[0])
+    store = PublishedStore(open_location(address), cache, clock=lambda: now[0])
     known = with_tables(store.runs()["first"])
     (name,) = RunTables(known).query("SELECT thumbnail FROM results LIMIT 1")["thumbnail"]
     hub._http.server_close()
@@ -303,7 +304,7 @@ def test_the_cache_replaces_a_damaged_file_and_drops_what_was_used_longest_ago(
 
 
 def test_pictures_in_memory_have_a_bound() -> None:
-    memory, asked = PictureMemory(max_bytes=100), []
+    memory, asked = RecentItems[str, bytes](100, size=len), []
 
     def content(i: int) -> Callable[[], bytes]:
         return lambda: asked.append(i) or bytes(40)

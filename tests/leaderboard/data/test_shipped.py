@@ -2,7 +2,8 @@
 
 import json
 
-from bench.publish.format import TABLES, is_content, is_object
+from bench.publish.format import is_content, is_object
+from bench.store.schema import PUBLISHED
 from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run
 from leaderboard.data.published import PublishedStore, with_tables
@@ -15,10 +16,10 @@ MAX_BYTES = 8_000_000
 
 
 def shipped(tmp_path) -> Run:
-    from bench.publish.locations import FolderPlace
+    from bench.publish.locations import FolderLocation
 
     cache = TableCache(tmp_path, source=SHIPPED)
-    return with_tables(PublishedStore(FolderPlace(SHIPPED), cache).runs()["pocket"])
+    return with_tables(PublishedStore(FolderLocation(SHIPPED), cache).runs()["pocket"])
 
 
 def test_they_belong_to_the_shipped_weights_and_the_manifest_pocket(tmp_path) -> None:
@@ -40,7 +41,7 @@ def test_every_plugin_is_the_shipped_one(tmp_path) -> None:
 def test_the_store_is_whole_and_small(tmp_path) -> None:
     run = shipped(tmp_path)
     tables = RunTables(run)
-    assert tables.problems == [] and set(run.tables) == set(TABLES)
+    assert tables.problems == [] and set(run.tables) == set(PUBLISHED)
     paths = [path for path in SHIPPED.rglob("*") if path.is_file()]
     objects = {
         path.relative_to(SHIPPED).as_posix(): path for path in paths if path.parent.name != "index"

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.store.run_store import RunStore
+from bench.store.schema import PUBLISHED
 from leaderboard.data.catalog import find_runs, read_run
 from leaderboard.data.tables import RunTables
 from tests.leaderboard.drawn_results import write_results
@@ -32,7 +33,8 @@ def test_tables_equal_what_the_store_reads(folder: Path) -> None:
     tables, store = RunTables(read_run(folder / "older")), RunStore(folder / "older")
     assert tables.problems == []
     for name in ("trials", "results", "scores", "summary", "compatibility"):
-        expected = getattr(store, name)()
+        read = store.read_table(name)
+        expected = read[[column for column in PUBLISHED[name].names if column in read]]
         found = tables.query(f"SELECT * FROM {name}")[expected.columns.tolist()]
         keys = [c for c in ("trial_id", "plugin", "method", "t0", "level") if c in expected]
         found, expected = (f.sort_values(keys, ignore_index=True) for f in (found, expected))

@@ -63,7 +63,7 @@ def test_many_problems_of_one_reason_hide_no_other(told: Asked) -> None:
 def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["plugins", "inspect", str(tmp_path / "none")])
     assert result.exit_code == 2
-    assert "is no file" in result.output
+    assert "is not a file" in result.output
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)])
