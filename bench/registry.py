@@ -7,26 +7,23 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from bench.errors import UserError, unknown_name
+from metrics.base import Metric, traits_of
 from plugins_manifest.schema.manifest import KnownNames
 from plugins_manifest.schema.references import NETWORK_SCHEMES
 from runners.base import SAMPLERS, Method
 
-Group = Literal["methods", "metrics", "families", "sources"]
-DETECTORS = ("canny", "mask", "tile")  # that need no weights
-# made where their networks' weights are (metrics/condition/detectors.py); else the images come
-# with the cases
-_BY_NETWORK = ("depth", "hed", "lineart", "openpose", "seg", "softedge")
-# of these the finished images always come with the cases
+Group = Literal["methods", "metrics", "detectors", "families", "sources"]
+# conditions without a detector: their finished images come with the cases
 _FINISHED_ONLY = (
     "color face inpaint keypose lineart-anime mlsd normal normalbae qrcode scribble shuffle sketch "
     "zoedepth"
 )
-# in a list of metrics: those that ask whether the plugins' conditions are found again
+# in a list of metrics: those of the plugins' conditions
 CONDITION_METRICS = "condition"
-CONDITIONS = (*DETECTORS, *_BY_NETWORK, *_FINISHED_ONLY.split())
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",
+    "detectors": "detector",
     "families": "family",
     "sources": "source",
 }
@@ -58,13 +55,27 @@ def find_method(name: str) -> Method:
     return load_entry("methods", name)()
 
 
+def find_metric(name: str) -> Metric:
+    """Return a metric; its entry point is an instance, or a callable that returns one."""
+    found: Any = load_entry("metrics", name)
+    metric: Metric = found() if callable(found) else found
+    return metric
+
+
+def metrics_of(condition: str) -> list[str]:
+    """Return the names of the installed metrics of a condition, by rank."""
+    known = {name: traits_of(find_metric(name)) for name in installed("metrics")}
+    names = [name for name, traits in known.items() if traits.condition == condition]
+    return sorted(names, key=lambda name: (known[name].rank, name))
+
+
 def known_names() -> KnownNames:
     """Every name that a manifest may use, for the checks of `load_manifest`."""
     return {
         "family": tuple(installed("families")),
         "method": tuple(installed("methods")),
         "metric": (CONDITION_METRICS, *installed("metrics")),
-        "detector": CONDITIONS,
+        "detector": (*installed("detectors"), *_FINISHED_ONLY.split()),
         "sampler": tuple(SAMPLERS),
         "source": (*installed("sources"), *NETWORK_SCHEMES),
     }

@@ -1,21 +1,24 @@
-"""What a metric is: a question about one image or about a set of images, with its provenance.
+"""What a metric is: a number for an image or for a set of images, with its recipe and traits.
 
-Metrics import no torch until they score, so that recipes can be compared at once. A metric is an
-entry point of group `xbench.metrics`: a callable without arguments that returns a metric.
+Metrics import torch only when they score, so that recipes can be compared at once. A metric is an
+entry point of group `xbench.metrics`: an instance, or a callable that returns one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from metrics.features import FeatureCache
 
 Better = Literal["higher", "lower"]
+Role = Literal["function", "quality", "text"]
+GainReference = Literal["oracle", "upgraded"]
+LAST_RANK = 1000  # of metrics that state no rank: after those of this package
 
 
 class MetricUnavailableError(ValueError):
@@ -132,7 +135,39 @@ def ceiling_by(
     return score(source)
 
 
+class Gain(NamedTuple):
+    """The arm whose images a kernel distance takes as good, and the order among such distances."""
+
+    reference: GainReference
+    rank: int = LAST_RANK
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the analysis of a run uses a metric for; every trait is an optional attribute of it.
+
+    Of the metrics with one `role` that have values, that of the lowest `rank` represents the role:
+    "function" measures what a plugin is made for, "quality" and "text" fill the columns of
+    tables. `condition` names the condition for which the word `condition` in a manifest's metrics
+    includes the metric. `gain` marks kernel distances, with values without each prompt, that scale
+    the gain in quality (a Frechet distance is too biased for that).
+    """
+
+    role: Role | None = None
+    rank: int = LAST_RANK
+    condition: str | None = None
+    gain: Gain | None = None
+
+
+def traits_of(metric: Metric) -> Traits:
+    """Return a metric's traits; attributes that it lacks have their defaults."""
+    own: dict[str, Any] = {f.name: getattr(metric, f.name, f.default) for f in fields(Traits)}
+    return Traits(**own)
+
+
 class _Described(Protocol):
+    """Attributes of all metrics; those of `Traits` and `summary` (one line) are optional."""
+
     @property
     def name(self) -> str: ...
     @property

@@ -6,15 +6,21 @@ Each image is encoded alone: a value never depends on the batch, the order, or a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from metrics.base import ScoredImage
-
 EncodeImages = Callable[[list[np.ndarray]], np.ndarray]
 EncodeTexts = Callable[[list[str]], np.ndarray]
+
+
+class HashedPicture(Protocol):
+    """A picture that is read when it is needed, and the hash that identifies it."""
+
+    @property
+    def image_sha256(self) -> str: ...
+    @property
+    def load_picture(self) -> Callable[[], np.ndarray]: ...
 
 
 class FeatureCache:
@@ -25,7 +31,7 @@ class FeatureCache:
         self._texts: dict[tuple[str, str], np.ndarray] = {}
 
     def of_images(
-        self, images: Sequence[ScoredImage], *, encoder: str, encode: EncodeImages
+        self, images: Sequence[HashedPicture], *, encoder: str, encode: EncodeImages
     ) -> np.ndarray:
         """Features of images, N x D float64; `encode` takes a list of uint8 pictures."""
         for image in images:

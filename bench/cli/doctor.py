@@ -16,7 +16,7 @@ from bench.registry import Group, installed, load_entry
 from bench.store.image_cache import cache_folder
 
 MIN_FREE_MIB = 500
-GROUPS: tuple[Group, ...] = ("methods", "metrics", "families", "sources")
+GROUPS: tuple[Group, ...] = ("methods", "metrics", "detectors", "families", "sources")
 
 
 @dataclass(frozen=True)

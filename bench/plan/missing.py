@@ -17,9 +17,9 @@ from bench.plan.fetching import label_of, lock_of
 from bench.plan.metrics import metrics_asked
 from bench.plan.plan import Plan, make_plan
 from bench.plan.plugin_files import NotFetchedError, plugin_file, resolve_plugin
-from bench.plan.preflight_pictures import has_detector, wanted_conditions
+from bench.plan.preflight_pictures import wanted_conditions
 from bench.plan.selection import Selection
-from bench.registry import find_method, installed, load_entry
+from bench.registry import find_method, find_metric, installed, load_entry
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
@@ -121,7 +121,7 @@ def _of_conditions(manifest: Manifest, cases: Mapping[str, list[Case]]) -> Itera
             continue
         who = "plugin" if len(wanted.plugins) == 1 else "plugins"
         for_whom = f"for {who} {', '.join(wanted.plugins)}"
-        if not has_detector(condition):
+        if condition not in installed("detectors"):
             yield MissingItem(
                 f"{condition} images {for_whom}",
                 "your own, finished, in condition_images of the manifest's cases, or in "
@@ -129,9 +129,7 @@ def _of_conditions(manifest: Manifest, cases: Mapping[str, list[Case]]) -> Itera
                 is_own=True,
             )
             continue
-        from metrics.condition.detectors import DETECTORS
-
-        network = DETECTORS[condition].network
+        network = load_entry("detectors", condition).network
         if network is not None and not network.weights.is_here:
             yield _of_weights(network.weights.name, f"detector of {condition}, {for_whom}")
 
@@ -143,7 +141,7 @@ def _of_metrics(manifest: Manifest) -> Iterator[MissingItem]:
 
     wanted: dict[str, list[str]] = {}
     for name in expand_metrics(metrics_asked(manifest), manifest):
-        for weights in load_entry("metrics", name)().needs:
+        for weights in find_metric(name).needs:
             if weights in CATALOG and not CATALOG[weights].is_here:
                 wanted.setdefault(weights, []).append(name)
     for weights, names in wanted.items():

@@ -71,13 +71,6 @@ def _condition_problems(condition: str, wanted: Wanted) -> Iterator[str]:
         )
 
 
-def has_detector(condition: str) -> bool:
-    """Whether a detector is known here, with or without its weights."""
-    from metrics.condition.detectors import DETECTORS
-
-    return condition in DETECTORS
-
-
 def _members(
     manifest: Manifest, cases: Mapping[str, Sequence[Case]]
 ) -> Iterator[tuple[PluginSpec, Sequence[Case]]]:

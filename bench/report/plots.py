@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report.styles import GRAY, method_colors
 from bench.store.files import write_bytes
 from bench.store.rows import Row, grouped
-from metrics.stats.pareto import pareto_front
+from metrics.stats.ratio import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

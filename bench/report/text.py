@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
-from bench.analysis.roles import CHOICES, Role, choose
+from bench.analysis.measures import choose
 from bench.analysis.summary import ARM_FIELDS, Arm, arm_of
 from bench.store.rows import Row, grouped, records
+from metrics.base import Role
 from metrics.stats.intervals import Estimate
 
 WIDTH = 100
@@ -26,7 +27,7 @@ def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = No
     blocks = []
     for (plugin, kind), mine in sorted(grouped(records(summary), "plugin", "kind").items()):
         names: dict[Role, str] = {
-            role: name for role in CHOICES if (name := choose_metric(mine, role))
+            role: name for role in get_args(Role) if (name := choose_metric(mine, role))
         }
         remark = [clip(f"  {told}") for told in [(remarks or {}).get(plugin)] if told]
         title = _title(f"{plugin} ({kind})", mine, names)

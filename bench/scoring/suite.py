@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bench.analysis.compatibility import write_compatibility
 from bench.analysis.summary import read_run_scores, summarise
 from bench.plan.metrics import Mode, metrics_asked
-from bench.registry import CONDITION_METRICS, installed, load_entry
+from bench.registry import CONDITION_METRICS, find_metric, installed, metrics_of
 from bench.report.write import write_report
 from bench.scoring.score import score_run
 from bench.store.run_store import RunStore
@@ -50,7 +50,7 @@ def score(store: RunStore, names: Sequence[str], *, show_progress: bool) -> floa
     """
     started = time.perf_counter()
     meant = expand_metrics(names, store.manifest())
-    metrics = [load_entry("metrics", name)() for name in meant]
+    metrics = [find_metric(name) for name in meant]
     loading_seconds = time.perf_counter() - started
     with tqdm(unit="score", desc="scores", disable=None if show_progress else True) as bar:
 
@@ -66,10 +66,8 @@ def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
     """The metrics meant, each once: "condition" stands for those of the plugins' conditions."""
     if CONDITION_METRICS not in names:
         return list(dict.fromkeys(names))
-    from metrics.condition.detectors import CONDITION_METRICS as BY_CONDITION
-
-    conditions = [spec.condition for spec in manifest.plugins if spec.condition]
-    chosen = [name for c in conditions for name in BY_CONDITION.get(c, ())]
+    conditions = dict.fromkeys(spec.condition for spec in manifest.plugins if spec.condition)
+    chosen = [name for condition in conditions for name in metrics_of(condition)]
     lists = ([*chosen] if name == CONDITION_METRICS else [name] for name in names)
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
@@ -93,7 +91,7 @@ def selftests(
     Raises `UserError` for unknown metrics.
     """
     for name in names or sorted(installed("metrics")):
-        metric = load_entry("metrics", name)()
+        metric = find_metric(name)
         try:
             metric.selftest()
         except MetricUnavailableError as error:

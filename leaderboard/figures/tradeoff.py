@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.store.rows import Row
 from leaderboard.data.tables import RunTables
 from leaderboard.figures.arms import in_order, setting_label
-from metrics.stats.pareto import pareto_front
+from metrics.stats.ratio import pareto_front
 
 ENDS = ("retention", "gain")
 # a ceiling and the axes' own ends are no choice that one has after an upgrade

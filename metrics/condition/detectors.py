@@ -1,15 +1,14 @@
-"""Detectors that make conditions, and find them again in generated images.
+"""Detectors that make condition images, and find them again in generated images.
 
 Every picture, of whatever method, is first shrunk with antialiasing to the size of the condition
-image: edges at 1024 px are thinner than at 512 px. A detector that needs weights loads when it is
-first asked, alone.
+image: edges at 1024 px are thinner than at 512 px. A detector is an entry point of group
+`xbench.detectors` under the name of its condition; its network loads when it is first used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -19,27 +18,45 @@ from metrics.encoders import Network
 from metrics.weights import catalog
 from pocket import conditions
 
-DetectorName = Literal[
-    "canny", "mask", "hed", "softedge", "lineart", "depth", "seg", "openpose", "tile"
-]
 PHOTO_CANNY_THRESHOLDS = (100, 200)
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A function from uint8 RGB to a condition image (uint8 RGB), and its words in a recipe."""
+    """A function from uint8 RGB to a condition image (uint8 RGB), and its words in a recipe.
 
+    `name` is that of the condition. `by_family` holds the detectors that replace it for families
+    whose plugins were trained with others.
+    """
+
+    name: str
     words: str
     find: Callable[[np.ndarray], np.ndarray]
     network: Network | None = None
+    by_family: Mapping[str, Detector] = field(default_factory=dict, hash=False)
+
+    def for_family(self, family: str) -> Detector:
+        """Return the detector that the plugins of a family were trained with."""
+        return self.by_family.get(family, self)
+
+    def detect(
+        self, picture: np.ndarray, *, size_px: tuple[int, int], family: str = ""
+    ) -> np.ndarray:
+        """Return the condition image (uint8 RGB) of a picture (uint8 RGB) at (width, height)."""
+        return self.for_family(family).find(resize.to_size(picture, size_px))
 
     def recipe(self) -> str:
-        """Words, with the weights' sha256; MetricUnavailableError where they are missing."""
+        """Return words and weights' sha256; raise MetricUnavailableError without the weights."""
         return f"{self.words}; {self.network.recipe()}" if self.network else self.words
+
+    def full_recipe(self) -> str:
+        """Return the recipes for all families, and the size at which the detector runs."""
+        others = "".join(f" (family {f}: {d.recipe()})" for f, d in self.by_family.items())
+        return f"{self.recipe()}{others}, at the condition's size ({resize.NAME}, rounded)"
 
 
 def photo_canny(image: np.ndarray) -> np.ndarray:
-    """Canny edges of a picture's gray values, uint8 RGB [H, W, 3] of 0 and 255.
+    """Return canny edges of a picture's gray values, uint8 RGB [H, W, 3] of 0 and 255.
 
     Thresholds are the default of the annotator of the ControlNet authors.
     """
@@ -47,73 +64,49 @@ def photo_canny(image: np.ndarray) -> np.ndarray:
     return np.repeat(cv2.Canny(gray, *PHOTO_CANNY_THRESHOLDS)[..., None], 3, -1)
 
 
-def by_network(words: str, network: Network) -> Detector:
-    """A detector that a published network is."""
-    return Detector(words, lambda image: network.loaded().find(image), network)
+def by_network(name: str, words: str, network: Network) -> Detector:
+    """Return a detector that runs a published network."""
+    return Detector(name, words, lambda picture: network.loaded().find(picture), network)
 
 
-# Xie and Tu 2015, arXiv 1504.06375; Su et al. 2021, arXiv 2108.07009
-HED = Network("annotators", catalog.HED, "as in controlnet_aux", "hed")
-PIDINET = Network("annotators", catalog.PIDINET, "as in controlnet_aux", "pidi")
-# Chan et al. 2022, arXiv 2203.12691
-LINEART = Network("annotators", catalog.LINEART, "as in controlnet_aux, white on black", "lineart")
-DEPTH = Network("dpt", catalog.DPT_LARGE, "bilinear to size, nearest 255 to farthest 0")
-SEGMENTS = Network("upernet", catalog.UPERNET, "colors of ADE20K's 150 classes")
 # Cao et al. 2018, arXiv 1812.08008
 POSE = Network("annotators", catalog.OPENPOSE, "as in controlnet_aux, body only", "open_pose")
 
-DETECTORS: dict[str, Detector] = {
-    "canny": Detector("cv2 canny on gray, {}/{}".format(*PHOTO_CANNY_THRESHOLDS), photo_canny),
-    "mask": Detector("HSV saturation > .5, holes filled", conditions.mask),
-    "hed": by_network("HED edges", HED),
-    "softedge": by_network("PiDiNet edges", PIDINET),
-    "lineart": by_network("line drawing", LINEART),
-    "depth": by_network("DPT depth", DEPTH),
-    "seg": by_network("UPerNet segments", SEGMENTS),
-    "openpose": by_network("OpenPose joints", POSE),
-    "tile": Detector("the picture itself", lambda image: image),
-}
-# Condition -> the metrics that ask whether it is found again
-CONDITION_METRICS: dict[str, tuple[str, ...]] = {
-    "canny": ("edge-f1", "edge-f1-2px", "edge-iou"),
-    "mask": ("mask-iou",),
-    "hed": ("hed-ssim", "hed-ms-ssim"),
-    "softedge": ("softedge-ssim", "softedge-ms-ssim"),
-    "lineart": ("lineart-ssim", "lineart-ms-ssim"),
-    "depth": ("depth-rmse", "depth-aligned-rmse", "depth-spearman"),
-    "seg": ("seg-iou", "seg-miou"),
-    "openpose": ("pose-oks", "pose-pck"),
-    "tile": ("tile-psnr", "tile-lpips"),
-}
-POCKET_DETECTORS: dict[str, Detector] = {
-    "canny": Detector(
-        "cv2 canny on RGB, {}/{}".format(*conditions.CANNY_THRESHOLDS), conditions.canny
-    ),
-}
-
-
-def find_detector(name: str, *, family: str) -> Detector:
-    """A detector; the pocket family's are those that its plugins were trained with.
-
-    Raises ValueError that lists the detectors there are.
-    """
-    if name not in DETECTORS:
-        raise ValueError(f"there is no detector {name!r}: use one of {', '.join(DETECTORS)}")
-    return (family == "pocket" and POCKET_DETECTORS.get(name)) or DETECTORS[name]
-
-
-def detect(
-    name: str, image: np.ndarray, *, size_px: tuple[int, int], family: str = ""
-) -> np.ndarray:
-    """Condition image (uint8 RGB) of a picture (uint8 RGB) at a stated (width, height)."""
-    return find_detector(name, family=family).find(resize.to_size(image, size_px))
-
-
-def recipe(name: str) -> str:
-    """The words of a recipe that name a detector and the size at which it runs.
-
-    Raises MetricUnavailableError where its weights are missing.
-    """
-    pocket = POCKET_DETECTORS.get(name)
-    other = f" (family pocket: {pocket.recipe()})" if pocket else ""
-    return f"{DETECTORS[name].recipe()}{other}, at the condition's size ({resize.NAME}, rounded)"
+CANNY = Detector(
+    "canny",
+    "cv2 canny on gray, {}/{}".format(*PHOTO_CANNY_THRESHOLDS),
+    photo_canny,
+    by_family={
+        "pocket": Detector(
+            "canny",
+            "cv2 canny on RGB, {}/{}".format(*conditions.CANNY_THRESHOLDS),
+            conditions.canny,
+        )
+    },
+)
+MASK = Detector("mask", "HSV saturation > .5, holes filled", conditions.mask)
+TILE = Detector("tile", "the picture itself", lambda picture: picture)
+# Xie and Tu 2015, arXiv 1504.06375; Su et al. 2021, arXiv 2108.07009
+HED = by_network(
+    "hed", "HED edges", Network("annotators", catalog.HED, "as in controlnet_aux", "hed")
+)
+SOFTEDGE = by_network(
+    "softedge",
+    "PiDiNet edges",
+    Network("annotators", catalog.PIDINET, "as in controlnet_aux", "pidi"),
+)
+# Chan et al. 2022, arXiv 2203.12691
+LINEART = by_network(
+    "lineart",
+    "line drawing",
+    Network("annotators", catalog.LINEART, "as in controlnet_aux, white on black", "lineart"),
+)
+DEPTH = by_network(
+    "depth",
+    "DPT depth",
+    Network("dpt", catalog.DPT_LARGE, "bilinear to size, nearest 255 to farthest 0"),
+)
+SEG = by_network(
+    "seg", "UPerNet segments", Network("upernet", catalog.UPERNET, "colors of ADE20K's 150 classes")
+)
+OPENPOSE = by_network("openpose", "OpenPose joints", POSE)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.base import MetricUnavailableError
-from metrics.encoders import device_name
+from metrics.weights.files import device_name
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 

@@ -7,12 +7,14 @@ and have values without each cluster of rows for intervals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows [M, D], [N, D] -> [M, N]
 N_INFINITY_SIZES = 15
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
+_BLOCK_VALUES = 20_000_000  # kernel values held at once
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,3 +150,78 @@ def kernel_leave_one_out(
     inside_y = mean_kernel(y, kernel) if within_y is None else within_y
     left = mean_within + inside_y - 2 * mean_across
     return {str(n): float(v) for n, v, k in zip(names, left, keep, strict=True) if k}
+
+
+def cross_prompt_kernel_distance(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    prompts_x: Sequence[str],
+    prompts_y: Sequence[str],
+    kernel: Kernel = polynomial_kernel,
+) -> tuple[float, dict[str, float]]:
+    """Return the squared MMD of rows x [M, D] and y [N, D], and its values without each prompt.
+
+    Only pairs of rows of different prompts count (ours). Two methods of one run share prompts and
+    seeds: a pair of one prompt is similar in content, whatever the distributions are. Without such
+    pairs a set is 0 from itself, and another draw of the same distribution is 0 on average. Prompts
+    are left out on both sides at once.
+
+    Raises ValueError with fewer than two prompts on a side; a prompt that leaves fewer behind has
+    no value.
+    """
+    if min(len(set(prompts_x)), len(set(prompts_y))) < 2:
+        raise ValueError("pairs of different prompts need 2 prompts on each side")
+    names, labels = np.unique([*prompts_x, *prompts_y], return_inverse=True)
+    of_x, of_y = labels[: len(prompts_x)], labels[len(prompts_x) :]
+    terms = [
+        _cross_term(a, b, of_a, of_b, kernel=kernel, n_names=len(names))
+        for a, b, of_a, of_b in ((x, x, of_x, of_x), (y, y, of_y, of_y), (x, y, of_x, of_y))
+    ]
+    weights = (1.0, 1.0, -2.0)  # k(x, x) + k(y, y) - 2 k(x, y)
+    value = sum(w * term.mean for w, term in zip(weights, terms, strict=True))
+    left = sum(w * term.means_without for w, term in zip(weights, terms, strict=True))
+    found = zip(names, np.atleast_1d(left), strict=True)
+    return float(value), {str(name): float(v) for name, v in found if np.isfinite(v)}
+
+
+@dataclass(frozen=True)
+class _CrossTerm:
+    """Mean kernel over pairs of different prompts, [P] without each prompt (NaN: no pair left)."""
+
+    mean: float
+    means_without: np.ndarray
+
+
+def _cross_term(
+    a: np.ndarray,
+    b: np.ndarray,
+    of_a: np.ndarray,
+    of_b: np.ndarray,
+    *,
+    kernel: Kernel,
+    n_names: int,
+) -> _CrossTerm:
+    """Sum the kernel by prompt, in blocks of rows, so that the full matrix is never in memory."""
+    order = np.argsort(of_b, kind="stable")
+    b, of_b = b[order], of_b[order]
+    present, starts = np.unique(of_b, return_index=True)
+    # of each prompt: sum over its rows of a, over its rows of b, and over pairs within the prompt
+    rows, columns, same = np.zeros(n_names), np.zeros(n_names), np.zeros(n_names)
+    n_rows = max(1, _BLOCK_VALUES // max(1, len(b)))
+    for start in range(0, len(a), n_rows):
+        labels = of_a[start : start + n_rows]
+        by_prompt = np.zeros((len(labels), n_names))
+        by_prompt[:, present] = np.add.reduceat(kernel(a[start : start + n_rows], b), starts, 1)
+        rows += np.bincount(labels, weights=by_prompt.sum(axis=1), minlength=n_names)
+        columns += by_prompt.sum(axis=0)
+        own = by_prompt[np.arange(len(labels)), labels]
+        same += np.bincount(labels, weights=own, minlength=n_names)
+    n_a, n_b = (np.bincount(of, minlength=n_names).astype(float) for of in (of_a, of_b))
+    total, n_pairs = rows.sum() - same.sum(), len(a) * len(b) - n_a @ n_b
+    # without a prompt, its row and its column are gone; pairs within it never counted
+    touched = rows + columns - 2 * same
+    n_touched = n_a * len(b) + n_b * len(a) - 2 * n_a * n_b
+    left = n_pairs - n_touched
+    without = np.where(left > 0, (total - touched) / np.maximum(left, 1), np.nan)
+    return _CrossTerm(float(total / n_pairs), without)

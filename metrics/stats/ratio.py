@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from metrics.base import Better
 from metrics.stats.intervals import MIN_CLUSTERS, Estimate, bootstrap_interval
 from metrics.stats.quantity import (
     Pairs,
@@ -28,7 +28,6 @@ __all__ = [
     "NO_EFFECT",
     "NO_ROOM",
     "N_SPLITS",
-    "Better",
     "Compatibility",
     "Pairs",
     "Quantity",
@@ -37,6 +36,7 @@ __all__ = [
     "dominated_area",
     "image_quantities",
     "normalized",
+    "pareto_front",
     "quality_gain",
     "restricted",
     "retention",
@@ -44,7 +44,6 @@ __all__ = [
     "settings_in_plane",
 ]
 
-Better = Literal["higher", "lower"]
 N_SPLITS = 20
 NO_EFFECT = "plugin has no measurable effect over floor"
 NO_CEILING = "the ceiling is not measurably above floor"
@@ -189,6 +188,15 @@ def dominated_area(kept: np.ndarray, gained: np.ndarray) -> np.ndarray:
     best = np.maximum.accumulate(np.take_along_axis(gained, order, axis=1), axis=1)
     widths = kept - np.pad(kept[:, 1:], ((0, 0), (0, 1)))
     return (widths * best).sum(axis=1)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other point exceeds in both coordinates, from left to right."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(set(points), reverse=True):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front[::-1]
 
 
 def settings_in_plane(

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from metrics.base import MetricUnavailableError
 
 FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
+DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
 HASHES = ".sha256.json"
 SHOWN = 12  # characters of a hash in recipes
 
@@ -90,6 +91,11 @@ def weights_folder() -> Path:
     """`XBENCH_METRIC_WEIGHTS`, or a folder in the user's cache."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else user_cache_path("xbench-metrics") / "weights"
+
+
+def device_name() -> str:
+    """Return `XBENCH_METRIC_DEVICE`, on which networks run, or "cpu"; its kind shifts numbers."""
+    return os.environ.get(DEVICE_VARIABLE) or "cpu"
 
 
 def file_sha256(path: Path) -> str:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ from torchmetrics.functional.multimodal import clip_score
 
 from metrics.encoders import CLIP, PairEncoder
 from metrics.networks.open_clip_pair import OpenClipPair
-from metrics.text import ClipScore, PocketClip, hpsv2
+from metrics.pocket_scorer import PocketEncoder
+from metrics.text import HPSV2, POCKET_CLIP, ClipScore
 from tests.metrics.pictures import NoReferences, image_of, random_scorer, random_sha256
 from tests.metrics.random_weights import on_random_weights, tiny_hf_clip, with_random_weights
 
 
-def pocket_clip() -> PocketClip:
-    return PocketClip(scorer=random_scorer, scorer_sha256=random_sha256)
+def pocket_clip() -> ClipScore:
+    return replace(POCKET_CLIP, network=PocketEncoder(random_scorer, random_sha256))
 
 
 def values(scores):
@@ -51,7 +53,7 @@ def test_an_image_is_embedded_once():
 
         encode_texts = staticmethod(random_scorer().encode_texts)
 
-    metric = PocketClip(scorer=Counting, scorer_sha256=random_sha256)
+    metric = replace(POCKET_CLIP, network=PocketEncoder(Counting, random_sha256))
     references, image = NoReferences(), image_of(0)
     metric.score([image, image], references)
     metric.score([image], references)
@@ -65,7 +67,7 @@ def clip() -> PairEncoder:
 
 
 def test_clip_score_is_open_clips_own_cosine(clip):
-    metric = ClipScore(network=clip)
+    metric = ClipScore("clip-score", clip)
     image = image_of(0, prompt="a photo of a cat")
     found = metric.score([image], NoReferences())[0].value
     model, _, preprocess = open_clip.create_model_and_transforms(
@@ -144,7 +146,7 @@ def test_clip_score_is_torchmetrics_on_short_captions(clip, twins, monkeypatch):
 
     images = [image_of(i, prompt=caption) for i, caption in enumerate(CAPTIONS)]
     monkeypatch.setattr(type(clip), "loaded", lambda self: ours)
-    found = values(ClipScore(network=clip).score(images, NoReferences()))
+    found = values(ClipScore("clip-score", clip).score(images, NoReferences()))
     for image, value in zip(images, found, strict=True):
         pixels = torch.from_numpy(image.load_picture().transpose(2, 0, 1).copy())
         expected = clip_score(pixels, image.prompt, lambda: (AsBefore(theirs), Processor()))
@@ -170,7 +172,7 @@ class AsBefore:
 
 
 def test_hpsv2_is_the_raw_cosine_under_its_own_name(clip):
-    metric = on_random_weights(hpsv2())
+    metric = on_random_weights(HPSV2)
     image = image_of(0, prompt="a photo of a cat")
     rows = metric.network.rows([image], NoReferences())[0]
     text = metric.network.loaded().encode_texts([image.prompt])[0].astype(float)

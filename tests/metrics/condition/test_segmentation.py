@@ -4,7 +4,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from metrics.condition import detectors
-from metrics.condition.segmentation import SegmentIou, SegmentMeanIou, agreement, classes_of
+from metrics.condition.segmentation import SEG_IOU, SEG_MIOU, agreement, classes_of
 from metrics.networks.annotators import palette
 from tests.metrics.pictures import NoReferences, image_of
 from tests.metrics.random_weights import on_random_weights
@@ -43,7 +43,7 @@ def test_colors_are_classes_and_small_changes_of_color_do_not_matter():
 
 
 def test_sets_count_pixels_and_leave_out_prompts():
-    metric, single = on_random_weights(SegmentMeanIou()), SegmentIou()
+    metric, single = on_random_weights(SEG_MIOU), SEG_IOU
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(3)]
     conditions = [detectors.detect("seg", p, size_px=(64, 64)) for p in pictures]
