@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from metrics.condition import detectors
+from metrics.condition.detectors import SEG
 from metrics.condition.segmentation import SEG_IOU, SEG_MIOU, agreement, classes_of
 from metrics.networks.annotators import palette
 from tests.metrics.pictures import NoReferences, image_of
@@ -46,7 +46,7 @@ def test_sets_count_pixels_and_leave_out_prompts():
     metric, single = on_random_weights(SEG_MIOU), SEG_IOU
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(3)]
-    conditions = [detectors.detect("seg", p, size_px=(64, 64)) for p in pictures]
+    conditions = [SEG.detect(p, size_px=(64, 64)) for p in pictures]
     images = [
         image_of(i, picture=p, condition=c, detector="seg", prompt=f"prompt {i}")
         for i, (p, c) in enumerate(zip(pictures, [conditions[0], *conditions[:2]], strict=True))
