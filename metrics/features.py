@@ -33,7 +33,7 @@ class FeatureCache:
     def of_images(
         self, images: Sequence[HashedPicture], *, encoder: str, encode: EncodeImages
     ) -> np.ndarray:
-        """Features of images, N x D float64; `encode` takes a list of uint8 pictures."""
+        """Return features of images, N x D float64; `encode` takes a list of uint8 pictures."""
         for image in images:
             key = (encoder, image.image_sha256)
             if key not in self._images:
@@ -41,7 +41,7 @@ class FeatureCache:
         return _stack([self._images[encoder, image.image_sha256] for image in images])
 
     def of_texts(self, texts: Sequence[str], *, encoder: str, encode: EncodeTexts) -> np.ndarray:
-        """Features of prompts, N x D float64."""
+        """Return features of prompts, N x D float64."""
         for text in texts:
             if (encoder, text) not in self._texts:
                 self._texts[encoder, text] = _row(encode([text]))
@@ -49,7 +49,7 @@ class FeatureCache:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, N x D."""
+    """Scale rows to length 1, N x D."""
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 

@@ -63,7 +63,7 @@ def of_ranks(found: np.ndarray, wanted: np.ndarray) -> Score:
     from scipy.stats import rankdata
 
     if np.ptp(wanted) == 0:
-        return Score(None, "the condition image is flat: there is no order to keep")
+        return Score(None, "the condition image is flat: its pixels have no order")
     if np.ptp(found) == 0:
         return Score(0.0, "the detector finds a flat map")
     ranks = (rankdata(plane.ravel()) for plane in (found, wanted))  # ties share their mean rank

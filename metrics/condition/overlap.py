@@ -38,7 +38,7 @@ class Overlap:
     hit_wanted: int
 
     def score(self, measure: Measure) -> Score:
-        """A value in 0..1, or None where the measure is not defined."""
+        """Return a value in 0..1, or None where the measure is not defined."""
         if not self.wanted:
             return Score(None, _NOTHING_WANTED)
         if measure == "recall":
@@ -132,7 +132,7 @@ def _is_set(condition: np.ndarray) -> np.ndarray:
 
 
 def _grown(pixels: np.ndarray, radius_px: int) -> np.ndarray:
-    """Everything within `radius_px` (Euclidean) of a set pixel."""
+    """Return everything within `radius_px` (Euclidean) of a set pixel."""
     if not radius_px:
         return pixels
     yy, xx = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1]

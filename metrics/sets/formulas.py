@@ -18,14 +18,14 @@ _BLOCK_VALUES = 20_000_000  # kernel values held at once
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and unbiased covariance [D, D] of feature rows [N >= 2, D]."""
+    """Return the mean [D] and unbiased covariance [D, D] of feature rows [N >= 2, D]."""
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
 def frechet_distance(
     mean_1: np.ndarray, covariance_1: np.ndarray, *, mean_2: np.ndarray, covariance_2: np.ndarray
 ) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al. 2017, eq. 6).
+    """Return |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al. 2017, eq. 6).
 
     The last trace is the sum of the square roots of the eigenvalues of S1 S2, which are those of
     the symmetric L' S2 L with S1 = L L' (ours): exact where the covariances are singular.
@@ -39,7 +39,7 @@ def frechet_distance(
 
 
 def frechet_of_rows(x: np.ndarray, y: np.ndarray) -> float:
-    """`frechet_distance` of the moments of rows x [M, D] and y [N, D], 2 rows each at least.
+    """Return `frechet_distance` of the moments of rows x [M, D] and y [N, D], M, N >= 2.
 
     Below D rows the covariances are singular; Tr (S1 S2)^1/2 is then the sum of the singular
     values of X Y' / sqrt((M - 1)(N - 1)) with centered X and Y, which needs no D x D matrix (ours).
@@ -55,7 +55,7 @@ def frechet_of_rows(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def frechet_infinity(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
-    """Frechet distance of rows x to y, extrapolated to infinitely many rows of x.
+    """Return the Frechet distance of rows x to y, extrapolated to infinitely many rows of x.
 
     A line in 1/N through the distances of seeded subsets of N/2 to N rows, read at 1/N = 0; the
     bias of y's own size stays. Source: Chong and Forsyth 2020, arXiv 1911.07023, section 4, which
@@ -68,12 +68,12 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
 
 
 def polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(x.y / D + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401, section 4)."""
+    """Return (x.y / D + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401, section 4)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """exp(-|x - y|^2 / (2 sigma^2)), sigma 10 (Jayasumana et al. 2024, arXiv 2401.09603)."""
+    """Return exp(-|x - y|^2 / (2 sigma^2)), sigma 10 (Jayasumana et al., arXiv 2401.09603)."""
     square = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None] - 2 * x @ y.T
     return np.exp(-square.clip(0) / (2 * CMMD_SIGMA**2))
 
@@ -85,7 +85,7 @@ def kernel_distance(
     kernel: Kernel = polynomial_kernel,
     within_y: float | None = None,
 ) -> float:
-    """Unbiased squared MMD of rows x [M, D] and y [N, D] (Gretton et al. 2012, eq. 3).
+    """Return unbiased squared MMD of rows x [M, D] and y [N, D] (Gretton et al. 2012, eq. 3).
 
     `within_y` is `mean_kernel(y)` where it is known.
     """
@@ -102,7 +102,7 @@ def kernel_distance_of_subsets(
     n_subsets: int = 100,
     seed: int = 0,
 ) -> float:
-    """Mean kernel distance over seeded random subsets of at most `subset_size` rows of each."""
+    """Return the mean kernel distance over seeded random subsets of `subset_size` rows at most."""
     rng = np.random.default_rng(seed)
     size = min(subset_size, len(x), len(y))
     draws = [
@@ -117,7 +117,7 @@ def kernel_distance_of_subsets(
 
 
 def mean_kernel(rows: np.ndarray, kernel: Kernel = polynomial_kernel) -> float:
-    """Mean kernel of all pairs of different rows [N >= 2, D]."""
+    """Return the mean kernel of all pairs of different rows [N >= 2, D]."""
     if len(rows) < 2:
         raise ValueError(f"a kernel distance needs 2 rows on each side, got {len(rows)}")
     square = kernel(rows, rows)
@@ -132,7 +132,7 @@ def kernel_leave_one_out(
     kernel: Kernel = polynomial_kernel,
     within_y: float | None = None,
 ) -> dict[str, float]:
-    """Cluster name -> kernel distance without that cluster's rows of x, in O(M^2 + M N).
+    """Return cluster name -> kernel distance without its rows of x, in O(M^2 + M N).
 
     A cluster that leaves fewer than two rows behind has no value.
     """
