@@ -1,7 +1,7 @@
 """Means with intervals, paired differences, and corrections for many tests.
 
-Images of one prompt are correlated, so all resampling draws entire prompts (clusters). It is seeded:
-the same numbers give the same interval. Too little data gives None with a reason.
+Images of one prompt are correlated, so all resampling draws entire prompts (clusters). It is
+seeded: the same numbers give the same interval. Too little data gives None with a reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claims that hold for every installed metric, on random weights where it wants weights."""
+"""Claims that hold for every installed metric, on random weights where it needs weights."""
 
 import re
 import subprocess
@@ -23,12 +23,12 @@ def marked(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_says_what_it_is(name):
-    told = describe(find_metric(name))
-    assert told["name"] == name
-    assert told["better"] in ("higher", "lower")
-    assert told["level"] in ("image", "group")
-    assert 10 < len(told["summary"]) < 90
-    assert (told["recipe"] is None) == (told["unavailable"] is not None)
+    facts = describe(find_metric(name))
+    assert facts["name"] == name
+    assert facts["better"] in ("higher", "lower")
+    assert facts["level"] in ("image", "group")
+    assert 10 < len(facts["summary"]) < 90
+    assert (facts["recipe"] is None) == (facts["unavailable"] is not None)
 
 
 @pytest.mark.parametrize("name", NEEDY)
@@ -39,10 +39,10 @@ def test_without_weights_one_message_says_which_where_and_how(name, monkeypatch,
     for ask in (metric.recipe, metric.selftest):
         with pytest.raises(MetricUnavailableError) as caught:
             ask()
-        told = str(caught.value)
-        assert weights.title in told and weights.files[0].name in told
-        assert str(tmp_path) in told and "XBENCH_METRIC_WEIGHTS" in told
-        assert f"xbench metrics fetch {weights.name}" in told
+        message = str(caught.value)
+        assert weights.title in message and weights.files[0].name in message
+        assert str(tmp_path) in message and "XBENCH_METRIC_WEIGHTS" in message
+        assert f"xbench metrics fetch {weights.name}" in message
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in NAMES])

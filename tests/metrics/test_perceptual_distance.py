@@ -31,14 +31,14 @@ def alex():
 def test_distances_are_the_lpips_packages_own(alex):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        package = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     features = torch.load(alex.weights.path(), weights_only=True)["state_dict"]
-    own = theirs.net.state_dict()
-    theirs.net.load_state_dict({k: features[f"features.{k.partition('.')[2]}"] for k in own})
+    own = package.net.state_dict()
+    package.net.load_state_dict({k: features[f"features.{k.partition('.')[2]}"] for k in own})
     a, b = picture(0), picture(1)
     tensors = (torch.from_numpy(p.transpose(2, 0, 1)[None].copy()).float() / 255 for p in (a, b))
     with torch.inference_mode():
-        expected = float(theirs(*tensors, normalize=True))
+        expected = float(package(*tensors, normalize=True))
     assert expected > 0
     assert alex.distance(a, b) == pytest.approx(expected, rel=1e-5)
 

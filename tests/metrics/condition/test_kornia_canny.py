@@ -26,8 +26,8 @@ PICTURES = [
 @pytest.mark.parametrize("picture", PICTURES, ids=range(len(PICTURES)))
 def test_edges_are_kornias(picture):
     x = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).double() / 255
-    theirs = kornia.filters.canny(x)[1][0, 0].numpy() > 0
-    assert np.array_equal(kornia_canny(picture)[..., 0] > 0, theirs)
+    expected = kornia.filters.canny(x)[1][0, 0].numpy() > 0
+    assert np.array_equal(kornia_canny(picture)[..., 0] > 0, expected)
 
 
 def score(picture: np.ndarray, source: np.ndarray) -> float | None:

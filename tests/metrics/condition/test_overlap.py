@@ -87,10 +87,10 @@ def test_conditions_of_other_sizes_are_refused():
 @pytest.mark.parametrize("metric", ALL)
 def test_selftests_pass_and_recipes_name_detector_and_size(metric):
     metric.selftest()
-    told = describe(metric)
-    assert told["name"] == metric.name
-    assert "at the condition's size" in told["recipe"]
-    assert "antialiased" in told["recipe"]
+    facts = describe(metric)
+    assert facts["name"] == metric.name
+    assert "at the condition's size" in facts["recipe"]
+    assert "antialiased" in facts["recipe"]
 
 
 @pytest.mark.parametrize("metric", ALL)

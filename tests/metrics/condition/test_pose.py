@@ -64,17 +64,17 @@ def test_people_are_matched_whatever_their_order_and_missing_ones_count():
 
 
 def test_the_pose_is_wanted_as_the_source_shows_it(monkeypatch):
-    shown = {10: people(6), 20: people(6) + 1}
+    joints_at = {10: people(6), 20: people(6) + 1}
 
     class Drawn:
         def people(self, picture):
-            return shown[int(picture[0, 0, 0])]
+            return joints_at[int(picture[0, 0, 0])]
 
     monkeypatch.setattr(type(detectors.POSE), "loaded", lambda self: Drawn())
     source, picture = (np.full((64, 64, 3), level, np.uint8) for level in (10, 20))
     image = image_of(0, picture=picture, condition=source, detector="openpose", source=source)
     found = POSE_OKS.score([image], NoReferences())[0].value
-    assert found == pytest.approx(oks(shown[20][0], shown[10][0]))
+    assert found == pytest.approx(oks(joints_at[20][0], joints_at[10][0]))
     without = image_of(0, picture=picture, condition=source, detector="openpose")
     assert POSE_OKS.score([without], NoReferences())[0].value is None
 

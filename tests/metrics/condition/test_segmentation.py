@@ -16,10 +16,10 @@ def classes(seed: int, n: int = 6) -> np.ndarray:
 
 def test_mean_iou_is_torchmetrics_over_the_classes_that_are_there():
     a, b = classes(0), classes(1)
-    theirs = multiclass_jaccard_index(
+    expected = multiclass_jaccard_index(
         torch.from_numpy(a), torch.from_numpy(b), num_classes=6, average="macro"
     )
-    assert agreement(a, b, n_classes=150).mean_iou() == pytest.approx(float(theirs))
+    assert agreement(a, b, n_classes=150).mean_iou() == pytest.approx(float(expected))
 
 
 def test_known_segments_have_known_values():

@@ -52,12 +52,12 @@ def test_features_are_clean_fids_own(inception, tmp_path: Path):
         )
         traced.save(str(tmp_path / "inception-2015-12-05.pt"))
         network = InceptionV3W(str(tmp_path), download=False)
-        theirs = get_files_features(
+        expected = get_files_features(
             paths, network, num_workers=0, device=torch.device("cpu"), mode="clean", verbose=False
         )
-    ours = inception.encode([picture(seed) for seed in range(3)])
-    assert np.abs(theirs).max() > 0
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
+    found = inception.encode([picture(seed) for seed in range(3)])
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 class _Layers(torch.nn.Module):
