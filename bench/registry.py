@@ -1,33 +1,34 @@
-"""Installed methods and the names that a manifest may use."""
+"""Installed methods and metrics, and the names that a manifest may use."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from typing import get_args
+from typing import Any, cast
 
 from bench.errors import UserError
+from metrics.base import Metric, traits_of
 from plugins_manifest.installed import installed, load_entry
 from plugins_manifest.schema.manifest import KnownNames
-from plugins_manifest.schema.words import FINISHED_CONDITIONS, DetectorName
+from plugins_manifest.schema.words import FINISHED_CONDITIONS
 from runners.base import SAMPLERS, Marker, MethodStyle
 from runners.protocols import Method
 
 __all__ = [
-    "CONDITIONS",
     "CONDITION_METRICS",
     "find_method",
+    "find_metric",
     "installed",
     "known_names",
     "load_entry",
     "method_order",
     "method_style",
+    "metrics_of",
 ]
 
 # in a list of metrics: all metrics of the plugins' conditions
 CONDITION_METRICS = "condition"
-CONDITIONS = (*get_args(DetectorName), *FINISHED_CONDITIONS)
 _OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
 _OTHER_COLORS = ("#D55E00", "#56B4E9", "#B8A800")
 _OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
@@ -64,13 +65,26 @@ def method_order(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (method_style(name).order, name))
 
 
+def find_metric(name: str) -> Metric:
+    """Return a metric; its entry point is an instance, or a callable that returns one."""
+    found: Any = load_entry("metrics", name)
+    return cast(Metric, found() if callable(found) else found)
+
+
+def metrics_of(condition: str) -> list[str]:
+    """Return the names of the installed metrics of a condition, by rank."""
+    known = {name: traits_of(find_metric(name)) for name in installed("metrics")}
+    names = [name for name, traits in known.items() if traits.condition == condition]
+    return sorted(names, key=lambda name: (known[name].rank, name))
+
+
 def known_names() -> KnownNames:
     """Return every name that a manifest may use, for the checks of `load_manifest`."""
     return {
         "family": tuple(installed("families")),
         "method": tuple(installed("methods")),
         "metric": (CONDITION_METRICS, *installed("metrics")),
-        "detector": CONDITIONS,
+        "detector": (*installed("detectors"), *FINISHED_CONDITIONS),
         "sampler": tuple(SAMPLERS),
         "source": tuple(installed("sources")),
     }

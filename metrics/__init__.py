@@ -1,1 +1,1 @@
-"""Questions about images."""
+"""Image metrics and statistics."""

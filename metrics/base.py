@@ -1,21 +1,24 @@
-"""What a metric is: a question about one image or about a set of images, with its provenance.
+"""What a metric is: a number for an image or for a set of images, with its recipe and traits.
 
-Metrics import no torch until they score, so that recipes can be compared at once. A metric is an
-entry point of group `xbench.metrics`: a callable without arguments that returns a metric.
+Metrics import torch only when they score, so that recipes can be compared at once. A metric is an
+entry point of group `xbench.metrics`: an instance, or a callable that returns one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from metrics.features import FeatureCache
 
 Better = Literal["higher", "lower"]
+Role = Literal["function", "quality", "text"]
+GainReference = Literal["oracle", "upgraded"]
+LAST_RANK = 1000  # of metrics that state no rank: after those of this package
 
 
 class MetricUnavailableError(ValueError):
@@ -34,7 +37,7 @@ def expect(holds: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Score:
-    """A number, or None with the reason; a reason beside a number is a caution.
+    """A number, or None with the reason; the reason of a number is a caution.
 
     `leave_one_out` (set metrics that can): prompt -> the value without that prompt's images.
     """
@@ -52,11 +55,11 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
-    """One image under one plugin, with what metrics may ask about it.
+    """One image under one plugin, with everything that metrics may use.
 
     A floor image (upgraded model, no plugin) appears once for each plugin it is a floor of.
     `load_picture` and `load_condition` read uint8 RGB [H, W, 3]; `prompt` is the content prompt,
-    without the plugin's trigger; `detector`, as `family` has it, made the condition; `scene` is
+    without the plugin's trigger; `detector` (its form for `family`) made the condition; `scene` is
     (seed, index) of a pocket scene. Knobs that a method does not have are None. `load_source` reads
     the picture that conditions come from, at the base side's size; None where a case has none.
 
@@ -87,15 +90,15 @@ class ScoredImage:
     load_source: Callable[[], np.ndarray] | None = None
 
     def is_of(self, kinds: Sequence[str]) -> bool:
-        """Whether the plugin, or one of the stack, is of one of these kinds."""
+        """Return whether the plugin, or one of the stack, is of one of these kinds."""
         return any(kind in kinds for kind in (self.kind, *self.kinds))
 
     def as_source(self) -> ScoredImage | None:
-        """The source picture in the image's place: what a perfect image would show."""
+        """Return the source picture in the image's place, as a perfect image would show it."""
         return None if self.load_source is None else replace(self, load_picture=self.load_source)
 
     def condition_of(self, detector: str) -> Callable[[], np.ndarray] | None:
-        """Reads the condition image that this detector made; None where there is none."""
+        """Return the reader of this detector's condition image; None if there is none."""
         own = self.load_condition if self.detector == detector else None
         return self.conditions.get(detector, own)
 
@@ -106,33 +109,65 @@ class References(Protocol):
     features: FeatureCache
 
     def base_of(self, image: ScoredImage) -> ScoredImage | None:
-        """The base model's image of the same plugin, case and seed."""
+        """Return the base model's image of the same plugin, case and seed."""
         ...
 
     def floor_of(self, image: ScoredImage) -> ScoredImage | None:
-        """The image of the upgraded model without the plugin, same case and seed."""
+        """Return the image of the upgraded model without the plugin, same case and seed."""
         ...
 
     def style_bank(self, image: ScoredImage) -> Sequence[ScoredImage]:
-        """Images of base + plugin from other prompts; their noise is independent too."""
+        """Return images of base + plugin from other prompts; their noise is independent too."""
         ...
 
     def made_by(self, method: str, image: ScoredImage) -> Sequence[ScoredImage]:
-        """All images of a method under the same plugin."""
+        """Return all images of a method under the same plugin."""
         ...
 
 
 def ceiling_by(
     score: Callable[[ScoredImage], Score], image: ScoredImage, *, detector: str
 ) -> Score:
-    """What a metric of a condition gives the source picture itself: a perfect image's score."""
+    """Return the score of the source picture itself, that of a perfect image."""
     source = image.as_source()
     if source is None or source.condition_of(detector) is None:
         return Score(None, "the case has no source picture, or no condition image")
     return score(source)
 
 
+class Gain(NamedTuple):
+    """The arm whose images a kernel distance takes as good, and the order among such distances."""
+
+    reference: GainReference
+    rank: int = LAST_RANK
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the analysis of a run uses a metric for; every trait is an optional attribute of it.
+
+    Of the metrics with one `role` that have values, that of the lowest `rank` represents the role:
+    "function" measures what a plugin is made for, "quality" and "text" fill the columns of
+    tables. `condition` names the condition for which the word `condition` in a manifest's metrics
+    includes the metric. `gain` marks kernel distances, with values without each prompt, that scale
+    the gain in quality (a Frechet distance is too biased for that).
+    """
+
+    role: Role | None = None
+    rank: int = LAST_RANK
+    condition: str | None = None
+    gain: Gain | None = None
+
+
+def traits_of(metric: Metric) -> Traits:
+    """Return a metric's traits; attributes that it lacks have their defaults."""
+    own: dict[str, Any] = {f.name: getattr(metric, f.name, f.default) for f in fields(Traits)}
+    return Traits(**own)
+
+
 class _Described(Protocol):
+    """Attributes of all metrics; those of `Traits` and `summary` (one line) are optional."""
+
     @property
     def name(self) -> str: ...
     @property
@@ -141,11 +176,11 @@ class _Described(Protocol):
     def needs(self) -> tuple[str, ...]: ...
 
     def recipe(self) -> str:
-        """Everything that changes the number; raises MetricUnavailableError, never loads torch."""
+        """Return everything that changes the number, without loading torch."""
         ...
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Whether the question makes sense for this image's plugin."""
+        """Return whether the metric makes sense for this image's plugin."""
         ...
 
     def selftest(self) -> None:
@@ -159,7 +194,7 @@ class ImageMetric(_Described, Protocol):
     level: Literal["image"]
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One score for each image, in order; independent of which others are asked with it."""
+        """Return one score for each image, in order, each independent of the other images."""
         ...
 
 
@@ -169,7 +204,7 @@ class SetMetric(_Described, Protocol):
     level: Literal["group"]
 
     def score(self, images: Sequence[ScoredImage], references: References) -> Score:
-        """One score for the set; the order of images does not matter."""
+        """Return one score for the set; the order of images does not matter."""
         ...
 
 
@@ -177,7 +212,7 @@ Metric = ImageMetric | SetMetric
 
 
 def describe(metric: Metric) -> dict[str, Any]:
-    """Name, direction, level, needs, recipe (None with `unavailable`) and summary of a metric."""
+    """Return name, direction, level, needs, recipe (None with `unavailable`) and summary."""
     recipe, unavailable = None, None
     try:
         recipe = metric.recipe()

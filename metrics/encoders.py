@@ -1,11 +1,10 @@
-"""Networks that turn a picture into a row of features, named by weights, input and device.
+"""Networks that turn a picture into a row of features, identified by weights, input and device.
 
-A module of `metrics.networks` holds each; it is imported with torch when the first picture comes.
+Each is a module of `metrics.networks`, imported (with torch) when the first picture is encoded.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +15,11 @@ import numpy as np
 
 from metrics.base import References, ScoredImage
 from metrics.weights import catalog
-from metrics.weights.files import Weights
-
-DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
+from metrics.weights.files import Weights, device_name
 
 
 class RowSource(Protocol):
-    """What turns images into features and says what it wants and how it does it."""
+    """A network that turns images into rows of features [N, D]."""
 
     @property
     def needs(self) -> tuple[str, ...]: ...
@@ -31,58 +28,64 @@ class RowSource(Protocol):
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray: ...
 
 
-def device_name() -> str:
-    """Where networks run: `XBENCH_METRIC_DEVICE`, else the CPU. Its kind shifts numbers."""
-    return os.environ.get(DEVICE_VARIABLE) or "cpu"
+class PairSource(RowSource, Protocol):
+    """A network that turns texts into rows of the same space, too."""
+
+    @property
+    def title(self) -> str: ...
+    def text_rows(self, texts: Sequence[str], references: References) -> np.ndarray: ...
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
 def arithmetic() -> str:
-    """The words of a recipe for what computes: device kind, dtype, batch size."""
+    """Return device kind, dtype and batch size, for recipes."""
     return f"float32 on {device_name().partition(':')[0]}, one picture at a time"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A published network; `module` of metrics.networks has `load(weights, variant)`."""
+    """A published network; `module` of metrics.networks defines `load(weights, variant)`."""
 
     module: str
     weights: Weights
     words: str
     variant: str = ""
 
+    @property
+    def title(self) -> str:
+        """Return the network's name for readers."""
+        return self.weights.title
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the names of its weights in the catalog."""
+        return (self.weights.name,)
+
     def recipe(self) -> str:
-        """Network, sha256 of its weights, input and arithmetic; loads no torch.
+        """Return network, sha256 of its weights, input, device kind, dtype and batch size.
 
         Raises MetricUnavailableError where the weights are missing.
         """
-        return f"{self.name()}, {self.words}, {arithmetic()}"
-
-    def name(self) -> str:
-        """How the feature cache calls the network with its weights, input and device."""
         variant = f" {self.variant}" if self.variant else ""
-        return f"{self.weights.title}{variant} {self.weights.sha256()}"
+        name = f"{self.title}{variant} {self.weights.sha256()}"
+        return f"{name}, {self.words}, {arithmetic()}"
 
     def loaded(self) -> Any:
-        """The network, loaded once; MetricUnavailableError where its weights are missing."""
+        """Return the network, loaded once; raise MetricUnavailableError without its weights."""
         self.weights.sha256()
         return _load(self, str(self.weights.folder), device_name())
 
 
 @dataclass(frozen=True)
 class Encoder(Network):
-    """A network whose `encode` takes a uint8 picture [H, W, 3] and gives a row [D]."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The weights."""
-        return (self.weights.name,)
+    """A network whose `encode` turns a uint8 picture [H, W, 3] into a row [D]."""
 
     def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
-        """Features of images, float64 [N, D]; each is encoded once in a run."""
+        """Return features of images, float64 [N, D]; each is encoded once in a run."""
         return references.features.of_images(images, encoder=self._key(), encode=self.encode)
 
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Features of pictures, float64 [N, D], each picture alone."""
+        """Return features of pictures, float64 [N, D], each picture encoded alone."""
         network = self.loaded()
         return np.stack([np.asarray(network.encode(p), np.float64) for p in pictures])
 
@@ -95,15 +98,18 @@ class PairEncoder(Encoder):
     """An encoder of pictures that encodes texts into the same space."""
 
     def text_rows(self, texts: Sequence[str], references: References) -> np.ndarray:
-        """Features of texts, float64 [N, D]; each is encoded once in a run."""
-        return references.features.of_texts(
-            texts, encoder=self._key(), encode=lambda batch: self.loaded().encode_texts(batch)
-        )
+        """Return features of texts, float64 [N, D]; each is encoded once in a run."""
+        encode = self.encode_texts
+        return references.features.of_texts(texts, encoder=self._key(), encode=encode)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return features of texts, float64 [N, D]."""
+        return np.asarray(self.loaded().encode_texts(texts), np.float64)
 
 
 @cache
 def _load(network: Network, folder: str, device: str) -> Any:
-    """`folder` and `device` only tell loads from different places apart."""
+    """Load a network; `folder` and `device` are here as parts of the cache's key."""
     module = import_module(f"metrics.networks.{network.module}")
     return module.load(network.weights, network.variant)
 

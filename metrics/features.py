@@ -6,15 +6,21 @@ Each image is encoded alone: a value never depends on the batch, the order, or a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from metrics.base import ScoredImage
-
 EncodeImages = Callable[[list[np.ndarray]], np.ndarray]
 EncodeTexts = Callable[[list[str]], np.ndarray]
+
+
+class HashedPicture(Protocol):
+    """A picture that is read when it is needed, and the hash that identifies it."""
+
+    @property
+    def image_sha256(self) -> str: ...
+    @property
+    def load_picture(self) -> Callable[[], np.ndarray]: ...
 
 
 class FeatureCache:
@@ -25,9 +31,9 @@ class FeatureCache:
         self._texts: dict[tuple[str, str], np.ndarray] = {}
 
     def of_images(
-        self, images: Sequence[ScoredImage], *, encoder: str, encode: EncodeImages
+        self, images: Sequence[HashedPicture], *, encoder: str, encode: EncodeImages
     ) -> np.ndarray:
-        """Features of images, N x D float64; `encode` takes a list of uint8 pictures."""
+        """Return features of images, N x D float64; `encode` takes a list of uint8 pictures."""
         for image in images:
             key = (encoder, image.image_sha256)
             if key not in self._images:
@@ -35,7 +41,7 @@ class FeatureCache:
         return _stack([self._images[encoder, image.image_sha256] for image in images])
 
     def of_texts(self, texts: Sequence[str], *, encoder: str, encode: EncodeTexts) -> np.ndarray:
-        """Features of prompts, N x D float64."""
+        """Return features of prompts, N x D float64."""
         for text in texts:
             if (encoder, text) not in self._texts:
                 self._texts[encoder, text] = _row(encode([text]))
@@ -43,7 +49,7 @@ class FeatureCache:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, N x D."""
+    """Scale rows to length 1, N x D."""
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""What a picture of the pocket world shows, read analytically: no network judges here."""
+"""What a picture of the pocket world shows, found analytically, without a network."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.base import Better, References, Role, Score, ScoredImage, expect
 from pocket.scenes import STYLE_WORDS, Style, render, scene_at
 
 
 @dataclass(frozen=True)
 class PocketOracle:
-    """Share of the caption's statements that hold, read off the picture analytically."""
+    """Share of the caption's statements that hold, found analytically."""
 
     name: str = "pocket-oracle"
     better: Better = "higher"
@@ -20,19 +20,19 @@ class PocketOracle:
     needs: tuple[str, ...] = ()
 
     def recipe(self) -> str:
-        """The reading."""
+        """Return the procedure."""
         return "pocket.oracle.check at 128 px: mean of the statements that apply"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only pocket scenes have ground truth."""
+        """Return whether the image shows a pocket scene, which has ground truth."""
         return image.scene is not None
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One accuracy for each image, 0..1."""
+        """Return one accuracy for each image, 0..1."""
         return [self._score(image) for image in images]
 
     def selftest(self) -> None:
-        """Drawn scenes agree with their own ground truth and not with others'."""
+        """Check that drawn scenes agree with their own ground truth and not with others'."""
         from pocket.oracle import check
 
         scenes = [scene_at(6, i) for i in range(12)]
@@ -40,36 +40,38 @@ class PocketOracle:
         own = [check(p, s).accuracy for p, s in zip(pictures, scenes, strict=True)]
         other = [check(p, s).accuracy for p, s in zip(pictures[1:], scenes, strict=False)]
         expect(sum(own) / len(own) > 0.9, "the oracle does not recognize drawn scenes")
-        expect(sum(other) / len(other) < 0.6, "the oracle accepts scenes that are not there")
+        expect(sum(other) / len(other) < 0.6, "the oracle accepts scenes that are not drawn")
 
     def _score(self, image: ScoredImage) -> Score:
         from pocket.oracle import check
 
         if image.scene is None:
-            return Score(None, "the case is no pocket scene")
+            return Score(None, "the case is not a pocket scene")
         seed, index = image.scene
         return Score(float(check(image.load_picture(), scene_at(seed, index)).accuracy))
 
 
 @dataclass(frozen=True)
 class PocketStyleRate:
-    """Whether the picture is drawn in the style that the plugin stands for."""
+    """Whether the picture is drawn in the style that the plugin teaches."""
 
     name: str = "pocket-style-rate"
+    role: Role | None = "function"
+    rank: int = 170
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()
 
     def recipe(self) -> str:
-        """The reading."""
+        """Return the procedure."""
         return "pocket.oracle.read_style at 128 px equals the style of the plugin's trigger"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins whose trigger names a pocket style."""
+        """Return whether the plugin's trigger names a pocket style."""
         return style_of(image.trigger) is not None
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """0 or 1 for each image; an image without any object has no style and gets 0."""
+        """Return 0 or 1 for each image; an image without objects has no style and gets 0."""
         from pocket.oracle import read_style
 
         return [
@@ -78,7 +80,7 @@ class PocketStyleRate:
         ]
 
     def selftest(self) -> None:
-        """Each style is recognized in drawings."""
+        """Check that each style is recognized in drawings."""
         from pocket.oracle import read_style
 
         for style in STYLE_WORDS:
@@ -87,8 +89,12 @@ class PocketStyleRate:
 
 
 def style_of(trigger: str | None) -> Style | None:
-    """The pocket style that a trigger stands for."""
+    """Return the pocket style that a trigger names."""
     for style, words in STYLE_WORDS.items():
         if words == trigger:
             return style
     return None
+
+
+POCKET_ORACLE = PocketOracle()
+POCKET_STYLE_RATE = PocketStyleRate()

@@ -22,7 +22,7 @@ NEEDS = ("pocket scorer (shipped)",)
 
 @cache
 def shipped_scorer() -> Scorer:
-    """The shipped network, loaded once; MetricUnavailableError where its weights are missing."""
+    """Return the shipped network, loaded once; MetricUnavailableError without its weights."""
     from pocket.scorer import load_scorer  # imports torch
 
     try:
@@ -32,35 +32,79 @@ def shipped_scorer() -> Scorer:
 
 
 def shipped_sha256(part: str = "scorer") -> str:
-    """Recorded hash of a shipped part; MetricUnavailableError where it was never recorded."""
+    """Return the recorded hash of a shipped part; MetricUnavailableError if there is none."""
     try:
         return weights.part_sha256(part)
     except weights.WeightsError as error:
         raise MetricUnavailableError(str(error)) from error
 
 
-def encoder_name(sha256: str) -> str:
-    """How recipes and the feature cache call the scorer."""
-    return f"pocket-scorer {sha256[:12]}"
-
-
 @dataclass(frozen=True)
-class PocketEncoder:
-    """The scorer's image features, with the interface of `metrics.encoders.Encoder`."""
+class PocketScorer:
+    """The scorer and its hash, which is known without loading the network."""
 
     scorer: ScorerSource = shipped_scorer
     scorer_sha256: HashSource = shipped_sha256
     needs: tuple[str, ...] = NEEDS
+    words: str = " at 128 px"
+
+    def name(self) -> str:
+        """Return the scorer's name in recipes and in the feature cache."""
+        return f"pocket-scorer {self.scorer_sha256()[:12]}"
 
     def recipe(self) -> str:
-        """Scorer and input; MetricUnavailableError where its hash was never recorded."""
-        return f"{encoder_name(self.scorer_sha256())} at 128 px"
+        """Return scorer and input; MetricUnavailableError if no hash was recorded."""
+        return f"{self.name()}{self.words}"
+
+
+@dataclass(frozen=True)
+class PocketEncoder(PocketScorer):
+    """The scorer's features, with the interface of `metrics.encoders.PairEncoder`."""
+
+    title: str = "the pocket scorer"
 
     def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
-        """Features of images, float64 [N, D]; each is encoded once in a run."""
-        name = encoder_name(self.scorer_sha256())
-        return references.features.of_images(images, encoder=name, encode=self.scorer().features)
+        """Return features of images, float64 [N, D]; each is encoded once in a run."""
+        encode = self.scorer().features
+        return references.features.of_images(images, encoder=self.name(), encode=encode)
 
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Features of pictures, float64 [N, D]."""
+        """Return features of pictures, float64 [N, D]."""
         return np.asarray(self.scorer().features(list(pictures)), np.float64)
+
+    def text_rows(self, texts: Sequence[str], references: References) -> np.ndarray:
+        """Return features of texts, float64 [N, D]; each is encoded once in a run."""
+        encode = self.scorer().encode_texts
+        return references.features.of_texts(texts, encoder=self.name(), encode=encode)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return features of texts, float64 [N, D]."""
+        return np.asarray(self.scorer().encode_texts(list(texts)), np.float64)
+
+
+@dataclass(frozen=True)
+class PocketMaps(PocketScorer):
+    """LPIPS without learned weights (Zhang et al. 2018, eq. 1 with w_l = 1) on feature maps.
+
+    Under a name of its own: the backbones of the lpips package have to be downloaded.
+    """
+
+    sizes: str = ""
+
+    def recipe(self) -> str:
+        """Return formula, layers, scorer and input."""
+        return f"LPIPS eq. 1, w = 1, sum over stem and 4 stages; {super().recipe()}"
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Return the distance of two uint8 pictures; 0 for equal ones."""
+        maps = ([unit_channels(m[0].numpy()) for m in self._maps(picture)] for picture in (a, b))
+        # sum over layers of the mean over places of the squared difference of unit vectors
+        return float(sum(((x - y) ** 2).sum(axis=0).mean() for x, y in zip(*maps, strict=True)))
+
+    def _maps(self, picture: np.ndarray) -> Sequence:
+        return self.scorer().feature_maps([picture])
+
+
+def unit_channels(map_chw: np.ndarray) -> np.ndarray:
+    """Return a feature map with unit length over its channels at each place, C x h x w."""
+    return map_chw / (np.sqrt((map_chw**2).sum(axis=0, keepdims=True)) + 1e-10)

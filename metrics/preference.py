@@ -1,6 +1,6 @@
 """Proxies of human preference: thin wrappers of published raters. None replaces human votes.
 
-HPS v2.1 is a plain cosine and lives beside the CLIP score.
+HPS v2.1 is a plain cosine: see text.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metrics.weights import catalog
 
 @dataclass(frozen=True)
 class Preference:
-    """What a published rater of pictures under prompts says."""
+    """The value that a published rater gives a picture under a prompt."""
 
     name: str
     network: Network
@@ -28,29 +28,29 @@ class Preference:
 
     @property
     def summary(self) -> str:
-        """One line for `xbench metrics list`."""
+        """Return one line for `xbench metrics list`."""
         return f"preference proxy: {self.words}"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The weights."""
-        return (self.network.weights.name,)
+        """Return the names of the network's weights."""
+        return self.network.needs
 
     def recipe(self) -> str:
-        """Formula, weights and text."""
+        """Return formula, text and weights."""
         return f"{self.words}, content prompt without prefix; {self.network.recipe()}"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Every image has a prompt."""
+        """Return True: every image has a prompt."""
         return True
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One value for each image, each rated alone."""
+        """Return one value for each image, each rated alone."""
         rate = self.network.loaded().preference
         return [Score(float(rate(image.load_picture(), image.prompt))) for image in images]
 
     def selftest(self) -> None:
-        """The rater loads, answers twice alike, and looks at the picture."""
+        """Check that ratings repeat and depend on the picture."""
         rate = self.network.loaded().preference
         dark, noise = np.zeros((64, 64, 3), np.uint8), np.random.default_rng(0)
         bright = noise.integers(0, 256, dark.shape, np.uint8)
@@ -58,14 +58,17 @@ class Preference:
         expect(first == again != other, f"{self.name}: {first}, {again}; another: {other}")
 
 
-def pickscore() -> Preference:
-    """PickScore."""
-    network = Network("pick_score", catalog.PICKSCORE, "open_clip's resize and center crop")
-    return Preference("pickscore", network, "exp(logit_scale) * cosine by PickScore v1")
-
-
-def imagereward() -> Preference:
-    """ImageReward."""
-    words = "224 px bicubic on the short side, center crop, text cut to 35 tokens"
-    network = Network("image_reward", catalog.IMAGEREWARD, words)
-    return Preference("imagereward", network, "(reward - .16717) / 1.03334 by ImageReward")
+PICKSCORE = Preference(
+    "pickscore",
+    Network("pick_score", catalog.PICKSCORE, "open_clip's resize and center crop"),
+    "exp(logit_scale) * cosine by PickScore v1",
+)
+IMAGEREWARD = Preference(
+    "imagereward",
+    Network(
+        "image_reward",
+        catalog.IMAGEREWARD,
+        "224 px bicubic on the short side, center crop, text cut to 35 tokens",
+    ),
+    "(reward - .16717) / 1.03334 by ImageReward",
+)

@@ -21,7 +21,7 @@ def clean_resize(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
 
 
 def to_size(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    """A uint8 picture at (width, height), rounded; untouched where it already has that size."""
+    """Resize a uint8 picture to (width, height), rounded; unchanged if it has that size."""
     height, width = image.shape[:2]
     if (width, height) == size_px:
         return image

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from plugins_manifest.errors import UserError, unknown_name
 
-Group = Literal["methods", "metrics", "families", "sources"]
+Group = Literal["methods", "metrics", "detectors", "families", "sources"]
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",
+    "detectors": "detector",
     "families": "family",
     "sources": "source",
 }

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
-from bench.analysis.roles import GAIN_ORACLE, GAIN_UPGRADED, choose
 from bench.analysis.summary import Arm, Cell, Scores
+from bench.registry import find_metric, installed
+from metrics.base import Better, GainReference, Role, Traits, traits_of
 from metrics.stats.intervals import Estimate, clustered_mean
 from metrics.stats.ratio import (
-    Better,
     Compatibility,
     Pairs,
     Quantity,
@@ -30,9 +30,28 @@ from metrics.stats.ratio import (
     settings_in_plane,
 )
 
-GainReference = Literal["oracle", "upgraded"]
 Prompts = Collection[str] | None  # None: all of them
 _SOURCE_CEILING = "the source pictures' own score is not known"
+
+
+def choose(role: Role, known: Collection[str]) -> str | None:
+    """Return the metric that represents a role, of those that have values; None without any.
+
+    A plugin has one function, so one metric measures it. Metrics not installed have no role.
+    """
+    ranked = [(t.rank, name) for name, t in _traits(known).items() if t.role == role]
+    return min(ranked, default=(0, None))[1]
+
+
+def gain_metrics(reference: GainReference, known: Collection[str]) -> list[str]:
+    """Return the kernel distances that scale the gain in quality, by rank."""
+    gains = {name: t.gain for name, t in _traits(known).items()}
+    ranked = [(g.rank, name) for name, g in gains.items() if g and g.reference == reference]
+    return [name for _, name in sorted(ranked)]
+
+
+def _traits(names: Collection[str]) -> dict[str, Traits]:
+    return {name: traits_of(find_metric(name)) for name in names if name in installed("metrics")}
 
 
 @dataclass(frozen=True)
@@ -184,7 +203,7 @@ class PluginMeasures:
         base = self._base(target) if target else None
         if target is None or base is None:
             return None
-        for metric in GAIN_ORACLE if reference == "oracle" else GAIN_UPGRADED:
+        for metric in gain_metrics(reference, self.scores.metrics):
             if self._set(base, metric) is not None and self._set(target, metric) is not None:
                 better = _direction(self.scores.cells[base, metric].better)
                 return QualityScale(metric, better, target, reference)

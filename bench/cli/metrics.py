@@ -25,11 +25,11 @@ def metrics() -> None:
 @metrics.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_metrics(as_json: bool) -> None:
-    """List the installed metrics: name, better direction, summary, weights."""
-    from bench.registry import installed, load_entry
+    """List the installed metrics: name, better direction, question, weights."""
+    from bench.registry import find_metric, installed
     from metrics.base import describe
 
-    facts = [describe(load_entry("metrics", name)()) for name in sorted(installed("metrics"))]
+    facts = [describe(find_metric(name)) for name in sorted(installed("metrics"))]
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -98,10 +98,10 @@ def selftest_metrics(names: Sequence[str]) -> None:
 
 
 def _missing_weights(metric: str) -> list[str]:
-    from bench.registry import load_entry
+    from bench.registry import find_metric
     from metrics.weights.catalog import CATALOG
 
-    needs = load_entry("metrics", metric)().needs
+    needs = find_metric(metric).needs
     return [name for name in needs if name in CATALOG and not CATALOG[name].is_here]
 
 

@@ -18,14 +18,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.errors import UserError, shown_path, unknown_name
+from bench.errors import UserError, shown_path
 from bench.plan.cases import rendered_sets
 from bench.plan.job import Job
+from bench.registry import installed, load_entry
 from bench.store.files import png_bytes, read_image, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS, ImageCache
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.words import WEIGHTLESS_DETECTORS, Side
+from plugins_manifest.schema.words import Side
 from runners.families.registry import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
@@ -39,13 +40,10 @@ def find_detector(name: str, *, family: str) -> Detector:
     Raises `UserError` for an unknown one, and for one whose weights are missing.
     """
     from metrics.base import MetricUnavailableError
-    from metrics.condition import detectors
 
-    if name not in detectors.DETECTORS:
-        raise UserError(unknown_name("detector", name, detectors.DETECTORS))
+    detector = load_entry("detectors", name).for_family(family)
     if (why := why_not_made(name)) is not None:
         raise UserError(f"{name} cannot be made here: {why}")
-    detector = detectors.find_detector(name, family=family)
 
     def find(picture: np.ndarray) -> np.ndarray:
         try:
@@ -57,29 +55,25 @@ def find_detector(name: str, *, family: str) -> Detector:
 
 
 def uses_network(condition: str) -> bool:
-    """Whether a detector with weights makes this condition, which takes its time."""
-    return condition not in WEIGHTLESS_DETECTORS
+    """Return whether making this condition takes long: by a network, or by hand."""
+    if condition not in installed("detectors"):
+        return True
+    return load_entry("detectors", condition).network is not None
 
 
 def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
-    """Hash everything that decides a detector's output: pixels, recipe, packages."""
-    from metrics.condition import detectors
-
+    """Hash of all that decides a detector's answer: pixels, recipe, packages that compute."""
     packages = [version(name) for name in ("controlnet_aux", "opencv-python-headless", "torch")]
-    recipe = detectors.find_detector(name, family=family).recipe()
+    recipe = load_entry("detectors", name).for_family(family).recipe()
     return sha256_of(json.dumps([pixels_sha256(picture), name, recipe, packages]).encode())
 
 
 def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
-    if condition in WEIGHTLESS_DETECTORS:
-        return None
-    from metrics.condition import detectors
-
-    if condition not in detectors.DETECTORS:
+    if condition not in installed("detectors"):
         return "no detector makes them"
     try:
-        detectors.recipe(condition)
+        load_entry("detectors", condition).full_recipe()
     except ValueError as error:  # its network's weights are missing
         return str(error)
     return None

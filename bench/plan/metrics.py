@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from itertools import chain
 
-from bench.registry import CONDITION_METRICS
+from bench.registry import CONDITION_METRICS, metrics_of
 from plugins_manifest.schema.manifest import Manifest, Mode
 from runners.families.registry import family_traits
 
@@ -30,9 +30,7 @@ def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
     """Return each metric once; "condition" means those of the plugins' conditions."""
     if CONDITION_METRICS not in names:
         return list(dict.fromkeys(names))
-    from metrics.condition.detectors import CONDITION_METRICS as BY_CONDITION
-
-    conditions = [spec.condition for spec in manifest.plugins if spec.condition]
-    chosen = [name for c in conditions for name in BY_CONDITION.get(c, ())]
+    conditions = dict.fromkeys(spec.condition for spec in manifest.plugins if spec.condition)
+    chosen = [name for condition in conditions for name in metrics_of(condition)]
     lists = ([*chosen] if name == CONDITION_METRICS else [name] for name in names)
     return list(dict.fromkeys(chain.from_iterable(lists)))

@@ -17,7 +17,7 @@ from bench.plan.conditions import needs_finished, why_not_made
 from bench.plan.job import CasesBySet, Job, MissingItem
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.plugin_files import plugin_file
-from bench.registry import find_method, installed, load_entry
+from bench.registry import find_method, find_metric, installed, load_entry
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.schema.stacks import plugin_sets
@@ -139,10 +139,10 @@ def missing_conditions(job: Job) -> Iterator[MissingItem]:
 
 def _detector_weights(condition: str) -> Weights | None:
     """Return the weights of a condition's detector; None without such a detector."""
-    from metrics.condition.detectors import DETECTORS
-
-    detector = DETECTORS.get(condition)
-    return None if detector is None or detector.network is None else detector.network.weights
+    if condition not in installed("detectors"):
+        return None
+    network = load_entry("detectors", condition).network
+    return None if network is None else network.weights
 
 
 def quoted(names: list[str]) -> str:
@@ -159,7 +159,7 @@ def _metric_weights(manifest: Manifest) -> Iterator[MissingItem]:
 
     users: dict[str, list[str]] = {}
     for name in expand_metrics(selected_metrics(manifest), manifest):
-        for weights in load_entry("metrics", name)().needs:
+        for weights in find_metric(name).needs:
             if weights in CATALOG and not CATALOG[weights].is_here:
                 users.setdefault(weights, []).append(name)
     for weights, names in users.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.analysis.roles import choose
+from bench.analysis.measures import choose
 from bench.report.blocks import Block, Heading, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import by_arm, with_interval

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
-from bench.analysis.roles import CHOICES, Role, choose
+from bench.analysis.measures import choose
 from bench.analysis.summary import ARM_FIELDS, Arm, arm_of
 from bench.report.cells import aligned, number, with_ends
 from bench.store.rows import Row, grouped, records
+from metrics.base import Role
 from metrics.stats.intervals import Estimate
 
 WIDTH = 100
@@ -32,7 +33,7 @@ def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = No
     blocks = []
     for (plugin, kind), rows in sorted(grouped(records(summary), "plugin", "kind").items()):
         names: dict[Role, str] = {
-            role: name for role in CHOICES if (name := choose_metric(rows, role))
+            role: name for role in get_args(Role) if (name := choose_metric(rows, role))
         }
         remark = [clip(f"  {text}") for text in [(remarks or {}).get(plugin)] if text]
         title = _title(f"{plugin} ({kind})", rows, names)

@@ -9,7 +9,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from bench.plan.metrics import expand_metrics
-from bench.registry import installed, load_entry
+from bench.registry import find_metric, installed
 from bench.scoring.score import score_run
 from bench.store.run_store import RunStore
 from metrics.base import MetricUnavailableError
@@ -24,7 +24,7 @@ def score_by_names(store: RunStore, names: Sequence[str], *, show_progress: bool
     """
     started = time.perf_counter()
     expanded = expand_metrics(names, store.manifest())
-    metrics = [load_entry("metrics", name)() for name in expanded]
+    metrics = [find_metric(name) for name in expanded]
     loading_seconds = time.perf_counter() - started
     with tqdm(unit="score", desc="scores", disable=None if show_progress else True) as bar:
 
@@ -44,7 +44,7 @@ def selftests(
     Raises `UserError` for unknown metrics.
     """
     for name in names or sorted(installed("metrics")):
-        metric = load_entry("metrics", name)()
+        metric = find_metric(name)
         try:
             metric.selftest()
         except MetricUnavailableError as error:

@@ -8,7 +8,7 @@ from bench.report.styles import method_order
 from bench.store.rows import Row
 from leaderboard.data.tables import RunTables
 from leaderboard.figures.arms import setting_label
-from metrics.stats.pareto import pareto_front
+from metrics.stats.ratio import pareto_front
 
 ENDS = ("retention", "gain")
 # a ceiling and the axes' own ends are no choice that one has after an upgrade

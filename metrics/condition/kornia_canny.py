@@ -1,4 +1,4 @@
-"""Canny edges as kornia finds them, without kornia: the detector of ControlNet++'s canny score.
+"""Canny edges equal to kornia's, without kornia: the detector of ControlNet++'s canny score.
 
 Canny 1986 with a 5 x 5 Gaussian (sigma 1), Sobel gradients of values in 0..1, thresholds .1/.2 and
 hysteresis. Source: kornia.filters.canny 0.9 and Li et al. 2024, arXiv 2404.07987, section 4.
@@ -25,7 +25,7 @@ _TIES = (0, 2)  # to the right and below an equal magnitude does not win
 
 
 def kornia_canny(image: np.ndarray) -> np.ndarray:
-    """Edges of a uint8 RGB picture [H, W, 3], uint8 RGB of 0 and 255."""
+    """Return edges of a uint8 RGB picture [H, W, 3], uint8 RGB of 0 and 255."""
     gray = image.astype(np.float64) / 255 @ np.array(_GRAY)
     smooth = cv2.GaussianBlur(gray, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT_101)
     gx, gy = (
@@ -49,26 +49,26 @@ class KorniaEdgeF1:
     needs: tuple[str, ...] = ()
 
     def recipe(self) -> str:
-        """Detector, size and what is compared."""
+        """Return detector, size and what is compared."""
         return (
             f"f1, exact pixels, of the image to the source picture; {NAME}, kornia 0.9's ties, "
             f"float64, both at the source's size on the base side ({resize.NAME}, rounded)"
         )
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins with canny conditions, alone or in a stack."""
+        """Return whether a plugin, alone or in a stack, has canny conditions."""
         return image.condition_of("canny") is not None
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One score for each image, 0..1."""
+        """Return one score for each image, 0..1."""
         return [self._score(image) for image in images]
 
     def ceiling(self, image: ScoredImage) -> Score:
-        """The score of the source picture itself: what a perfect image would get."""
+        """Return the score of the source picture itself, that of a perfect image."""
         return ceiling_by(self._score, image, detector="canny")
 
     def selftest(self) -> None:
-        """A picture agrees with itself wholly, and not with a blank one."""
+        """Check that a picture agrees fully with itself, and not with a blank one."""
         picture = np.full((64, 64, 3), 245, np.uint8)
         cv2.rectangle(picture, (15, 20), (40, 45), (40, 40, 40), -1)
         blank = np.zeros_like(picture)
@@ -88,7 +88,7 @@ def _agreement(picture: np.ndarray, source: np.ndarray) -> Score:
 
 
 def _is_ridge(magnitude: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Where a magnitude beats both neighbors along its gradient, outside of which is none."""
+    """Return where a magnitude beats both neighbors along its gradient (none beyond the border)."""
     padded = np.pad(magnitude, 1, constant_values=_EPSILON**0.5)
     height, width = magnitude.shape
     beats = np.empty((8, height, width), bool)
@@ -98,3 +98,6 @@ def _is_ridge(magnitude: np.ndarray, direction: np.ndarray) -> np.ndarray:
     rows, columns = np.indices(magnitude.shape)
     ahead, behind = direction % 8, (direction + 4) % 8
     return beats[ahead, rows, columns] & beats[behind, rows, columns]
+
+
+EDGE_F1_KORNIA = KorniaEdgeF1()

@@ -1,4 +1,4 @@
-"""Condition reconstruction: is the condition found again in the image made under it?
+"""Condition reconstruction: how far the condition is found again in the image made under it.
 
 Exact-pixel measures and the tolerant F1 of boundary benchmarks (Martin et al. 2004, with a disk
 instead of an assignment: ours).
@@ -11,9 +11,17 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
-from metrics.condition import detectors
-from plugins_manifest.schema.words import DetectorName
+from metrics.base import (
+    LAST_RANK,
+    Better,
+    References,
+    Role,
+    Score,
+    ScoredImage,
+    ceiling_by,
+    expect,
+)
+from metrics.condition.detectors import CANNY, MASK, Detector
 
 Measure = Literal["f1", "iou", "precision", "recall"]
 _NOTHING_WANTED = "the condition image is empty"
@@ -30,7 +38,7 @@ class Overlap:
     hit_wanted: int
 
     def score(self, measure: Measure) -> Score:
-        """A value in 0..1, or None where the measure is not defined."""
+        """Return a value in 0..1, or None where the measure is not defined."""
         if not self.wanted:
             return Score(None, _NOTHING_WANTED)
         if measure == "recall":
@@ -62,93 +70,60 @@ class ConditionMetric:
     """How well the condition is found again in the image (0..1)."""
 
     name: str
-    detector: DetectorName
+    detector: Detector
     measure: Measure
     tolerance_px: int = 0
+    role: Role | None = None
+    rank: int = LAST_RANK
+    condition: str | None = None
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """One line for `xbench metrics list`."""
+        """Return one line for `xbench metrics list`."""
         what = {"f1": "F1", "iou": "intersection over union"}.get(self.measure, self.measure)
         within = f" within {self.tolerance_px} px" if self.tolerance_px else ""
-        return f"{what} of the {self.detector} condition{within}"
+        return f"{what} of the {self.detector.name} condition{within}"
 
     def recipe(self) -> str:
-        """Detector, size and tolerance."""
+        """Return measure, tolerance, detector and size."""
         within = f"within {self.tolerance_px} px" if self.tolerance_px else "exact pixels"
-        return f"{self.measure}, {within}; {detectors.recipe(self.detector)}"
+        return f"{self.measure}, {within}; {self.detector.full_recipe()}"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins whose conditions this detector made, alone or in a stack."""
-        return image.detector == self.detector or self.detector in image.conditions
+        """Return whether a plugin, alone or in a stack, has a condition of this detector."""
+        return image.detector == self.detector.name or self.detector.name in image.conditions
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One score for each image."""
+        """Return one score for each image."""
         return [self._score(image) for image in images]
 
     def ceiling(self, image: ScoredImage) -> Score:
-        """The score of the source picture itself: what a perfect image would get."""
-        return ceiling_by(self._score, image, detector=self.detector)
+        """Return the score of the source picture itself, that of a perfect image."""
+        return ceiling_by(self._score, image, detector=self.detector.name)
 
     def selftest(self) -> None:
-        """A picture agrees with its own condition wholly, and less when it is shifted."""
+        """Check that a picture agrees fully with its own condition, and less if shifted."""
         picture = np.full((64, 64, 3), 245, np.uint8)
         cv2.rectangle(picture, (15, 20), (40, 45), (214, 40, 40), -1)
-        condition = detectors.detect(self.detector, picture, size_px=(64, 64))
+        condition = self.detector.detect(picture, size_px=(64, 64))
         same = self._compare(picture, condition).value
         shifted = self._compare(np.roll(picture, 6, axis=1), condition).value
         expect(same == 1.0, f"{self.name} of a picture with itself is {same}, not 1")
-        expect((shifted or 0.0) < 1.0, f"{self.name} does not see a shift of 6 px")
+        expect((shifted or 0.0) < 1.0, f"{self.name} is blind to a shift of 6 px")
 
     def _score(self, image: ScoredImage) -> Score:
-        load = image.condition_of(self.detector)
+        load = image.condition_of(self.detector.name)
         if load is None:
             return Score(None, "the trial has no condition image")
         return self._compare(image.load_picture(), load(), family=image.family)
 
     def _compare(self, picture: np.ndarray, condition: np.ndarray, *, family: str = "") -> Score:
         height, width = condition.shape[:2]
-        size_px = (width, height)
-        found = detectors.detect(self.detector, picture, size_px=size_px, family=family)
+        found = self.detector.detect(picture, size_px=(width, height), family=family)
         return overlap(found, condition, tolerance_px=self.tolerance_px).score(self.measure)
-
-
-def edge_f1() -> ConditionMetric:
-    """F1 of canny edges, exact pixels."""
-    return ConditionMetric("edge-f1", "canny", "f1")
-
-
-def edge_f1_1px() -> ConditionMetric:
-    """F1 of canny edges within 1 px."""
-    return ConditionMetric("edge-f1-1px", "canny", "f1", tolerance_px=1)
-
-
-def edge_f1_2px() -> ConditionMetric:
-    """F1 of canny edges within 2 px."""
-    return ConditionMetric("edge-f1-2px", "canny", "f1", tolerance_px=2)
-
-
-def edge_iou() -> ConditionMetric:
-    """Intersection over union of canny edges, exact pixels."""
-    return ConditionMetric("edge-iou", "canny", "iou")
-
-
-def edge_precision() -> ConditionMetric:
-    """Share of the image's canny edges that the condition asks for."""
-    return ConditionMetric("edge-precision", "canny", "precision")
-
-
-def edge_recall() -> ConditionMetric:
-    """Share of the condition's canny edges that the image has."""
-    return ConditionMetric("edge-recall", "canny", "recall")
-
-
-def mask_iou() -> ConditionMetric:
-    """Intersection over union of silhouettes."""
-    return ConditionMetric("mask-iou", "mask", "iou")
 
 
 def _is_set(condition: np.ndarray) -> np.ndarray:
@@ -157,9 +132,18 @@ def _is_set(condition: np.ndarray) -> np.ndarray:
 
 
 def _grown(pixels: np.ndarray, radius_px: int) -> np.ndarray:
-    """Everything within `radius_px` (Euclidean) of a set pixel."""
+    """Return everything within `radius_px` (Euclidean) of a set pixel."""
     if not radius_px:
         return pixels
     yy, xx = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1]
     disk = (xx**2 + yy**2 <= radius_px**2).astype(np.uint8)
     return cv2.dilate(pixels.astype(np.uint8), disk).astype(bool)
+
+
+EDGE_F1_1PX = ConditionMetric("edge-f1-1px", CANNY, "f1", 1, "function", 10)
+EDGE_F1 = ConditionMetric("edge-f1", CANNY, "f1", 0, "function", 20, "canny")
+EDGE_IOU = ConditionMetric("edge-iou", CANNY, "iou", 0, "function", 30, "canny")
+EDGE_F1_2PX = ConditionMetric("edge-f1-2px", CANNY, "f1", 2, "function", 35, "canny")
+EDGE_PRECISION = ConditionMetric("edge-precision", CANNY, "precision")
+EDGE_RECALL = ConditionMetric("edge-recall", CANNY, "recall")
+MASK_IOU = ConditionMetric("mask-iou", MASK, "iou", 0, "function", 40, "mask")

@@ -3,7 +3,7 @@
 OKS: Ronchi and Perona 2017 (arXiv 1707.05388, eq. 1) with COCO's 17 constants. PCK: Yang and
 Ramanan 2013, within .1 of the person's larger side. A person's size is the box around the joints
 (ours: there is no mask). People are matched by the best total; a wanted one without a partner
-counts 0. The wanted pose is read off the source picture: a drawing of joints cannot be measured.
+counts 0. The wanted pose is detected in the source picture: a drawing of joints cannot be measured.
 """
 
 from __future__ import annotations
@@ -15,8 +15,17 @@ from typing import Literal
 import numpy as np
 
 from metrics import resize
-from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
-from metrics.condition import detectors
+from metrics.base import (
+    LAST_RANK,
+    Better,
+    References,
+    Role,
+    Score,
+    ScoredImage,
+    ceiling_by,
+    expect,
+)
+from metrics.condition.detectors import OPENPOSE, POSE
 
 PCK_SHARE = 0.1
 # OpenPose's 18 joints (nose, neck, right and left arm, right and left leg, eyes, ears) without the
@@ -29,7 +38,7 @@ _Similarity = Callable[[np.ndarray, np.ndarray], float]
 
 
 def oks(found: np.ndarray, wanted: np.ndarray) -> float:
-    """OKS of one person's joints [18, 2] (NaN unseen) over the wanted ones that are seen."""
+    """Return OKS of one person's joints [18, 2] (NaN unseen) over the wanted joints seen."""
     a, b = found[_JOINTS], wanted[_JOINTS]
     seen = ~np.isnan(b[:, 0])
     area = float(np.prod(_box(b)))
@@ -39,7 +48,7 @@ def oks(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def pck(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Share of the wanted joints [18, 2] that are found within .1 of the larger side."""
+    """Return the share of wanted joints [18, 2] that are found within .1 of the larger side."""
     a, b = found[_JOINTS], wanted[_JOINTS]
     seen = ~np.isnan(b[:, 0])
     distance = np.sqrt(((a - b) ** 2).sum(axis=1))
@@ -47,7 +56,7 @@ def pck(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def of_people(found: np.ndarray, wanted: np.ndarray, similarity: _Similarity) -> Score:
-    """Mean similarity of wanted people [P, 18, 2] to those found [Q, 18, 2], best matched."""
+    """Return the mean similarity of wanted people [P, 18, 2] to the best match in [Q, 18, 2]."""
     from scipy.optimize import linear_sum_assignment
 
     measurable = [person for person in wanted if _is_measurable(person)]
@@ -67,65 +76,62 @@ class PoseMetric:
     name: str
     similarity: _Similarity
     words: str
+    role: Role | None = None
+    rank: int = LAST_RANK
+    condition: str = OPENPOSE.name
     better: Better = "higher"
     level: Literal["image"] = "image"
-    needs: tuple[str, ...] = (detectors.POSE.weights.name,)
+    needs: tuple[str, ...] = POSE.needs
 
     @property
     def summary(self) -> str:
-        """One line for `xbench metrics list`."""
+        """Return one line for `xbench metrics list`."""
         return f"{self.words} to the source picture's people"
 
     def recipe(self) -> str:
-        """Measure and detector."""
+        """Return measure and detector."""
         return (
             f"{self.words}, mean over the source's people, best matched, box of joints as size; "
-            f"{detectors.recipe('openpose')}"
+            f"{OPENPOSE.full_recipe()}"
         )
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins with pose conditions."""
+        """Return whether a plugin, alone or in a stack, has pose conditions."""
         return image.condition_of("openpose") is not None
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One score for each image, 0..1."""
+        """Return one score for each image, 0..1."""
         return [self._score(image) for image in images]
 
     def ceiling(self, image: ScoredImage) -> Score:
-        """The score of the source picture itself: what a perfect image would get."""
+        """Return the score of the source picture itself, that of a perfect image."""
         return ceiling_by(self._score, image, detector="openpose")
 
     def selftest(self) -> None:
-        """The detector loads; a pose equals itself, and differs from a shifted one."""
+        """Check that a pose equals itself and differs from a shifted one, and that the net runs."""
         pose = np.random.default_rng(0).uniform(0, 100, (1, 18, 2))
         same, far = (of_people(pose + d, pose, self.similarity).value or 0.0 for d in (0, 90))
         expect(same == 1.0 and far < 0.5, f"{self.name}: {same} to itself, {far} when shifted")
-        detectors.POSE.loaded().people(np.zeros((64, 64, 3), np.uint8))
+        POSE.loaded().people(np.zeros((64, 64, 3), np.uint8))
 
     def _score(self, image: ScoredImage) -> Score:
         if image.load_source is None:
             return Score(None, "the case has no source picture to find poses in")
         source = image.load_source()
         height, width = source.shape[:2]
-        people = detectors.POSE.loaded().people
+        people = POSE.loaded().people
         found = people(resize.to_size(image.load_picture(), (width, height)))
         return of_people(found, people(source), self.similarity)
 
 
-def pose_oks() -> PoseMetric:
-    """Object keypoint similarity."""
-    return PoseMetric("pose-oks", oks, "object keypoint similarity (17 joints)")
-
-
-def pose_pck() -> PoseMetric:
-    """Share of correct keypoints."""
-    return PoseMetric("pose-pck", pck, f"share of joints within {PCK_SHARE} of the box")
-
-
 def _box(joints: np.ndarray) -> np.ndarray:
-    """Width and height of the box around seen joints, 1 px at least."""
+    """Return width and height of the box around seen joints, 1 px at least."""
     return np.maximum(np.nanmax(joints, axis=0) - np.nanmin(joints, axis=0), 1.0)
 
 
 def _is_measurable(person: np.ndarray) -> bool:
     return int((~np.isnan(person[_JOINTS, 0])).sum()) >= 3
+
+
+POSE_OKS = PoseMetric("pose-oks", oks, "object keypoint similarity (17 joints)", "function", 140)
+POSE_PCK = PoseMetric("pose-pck", pck, f"share of joints within {PCK_SHARE} of the box")

@@ -1,7 +1,7 @@
 """Segmentation kept: intersection over union of classes, per image and over a set.
 
-Everingham et al. 2010 (PASCAL VOC), eq. 3, over the classes that either side shows. The ControlNet
-paper (arXiv 2302.05543, table 3) measures its segmentation ControlNet so.
+Everingham et al. 2010 (PASCAL VOC), eq. 3, over the classes that either side shows: the measure of
+the ControlNet paper (arXiv 2302.05543, table 3) for its segmentation ControlNet.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from metrics import resize
-from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
-from metrics.condition import detectors
+from metrics.base import Better, References, Role, Score, ScoredImage, ceiling_by, expect
+from metrics.condition.detectors import SEG
+from metrics.weights.catalog import UPERNET
 
 _CHUNK_PX = 1 << 16
 
@@ -34,9 +34,9 @@ class Agreement:
         return Agreement(self.shared - other.shared, self.union - other.union)
 
     def mean_iou(self) -> float:
-        """Mean over the classes that are there."""
-        there = self.union > 0
-        return float((self.shared[there] / self.union[there]).mean())
+        """Return the mean over the classes that occur."""
+        present = self.union > 0
+        return float((self.shared[present] / self.union[present]).mean())
 
 
 def agreement(found: np.ndarray, wanted: np.ndarray, *, n_classes: int) -> Agreement:
@@ -51,9 +51,9 @@ def agreement(found: np.ndarray, wanted: np.ndarray, *, n_classes: int) -> Agree
 
 
 def classes_of(image: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Class of each pixel of a condition image: that of the nearest color of the palette.
+    """Return the class of each pixel of a condition image: that of the palette's nearest color.
 
-    Two classes of ADE20K share a color; the first stands for both, on both sides.
+    Two classes of ADE20K share a color; both become the first one, on both sides.
     """
     colors, places = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
     nearest = np.empty(len(colors), np.int64)
@@ -72,7 +72,7 @@ def _compare(image: ScoredImage) -> Agreement | None:
         return None
     wanted = load()
     height, width = wanted.shape[:2]
-    found = detectors.detect("seg", image.load_picture(), size_px=(width, height))
+    found = SEG.detect(image.load_picture(), size_px=(width, height))
     colors = palette()
     return agreement(classes_of(found, colors), classes_of(wanted, colors), n_classes=len(colors))
 
@@ -83,7 +83,7 @@ def _image_score(image: ScoredImage) -> Score:
 
 
 def _recipe(what: str) -> str:
-    return f"{what} over ADE20K's classes that either shows; {detectors.recipe('seg')}"
+    return f"{what} over ADE20K's classes that either shows; {SEG.full_recipe()}"
 
 
 def _applies_to(image: ScoredImage) -> bool:
@@ -91,11 +91,11 @@ def _applies_to(image: ScoredImage) -> bool:
 
 
 def _selftest() -> None:
-    """The detector loads and answers in its colors; a picture agrees with itself wholly."""
+    """Check that the detector runs and that a picture's segments agree with themselves."""
     from metrics.networks.annotators import palette
 
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    found = detectors.detect("seg", resize.to_size(picture, (128, 128)), size_px=(128, 128))
+    found = SEG.detect(picture, size_px=(128, 128))
     classes = classes_of(found, palette())
     same = agreement(classes, classes, n_classes=len(palette())).mean_iou()
     expect(same == 1.0, f"a picture's segments agree with themselves by {same}, not 1")
@@ -106,28 +106,31 @@ class SegmentIou:
     """Intersection over union of the seg condition's classes, image by image."""
 
     name: str = "seg-iou"
+    role: Role | None = "function"
+    rank: int = 130
+    condition: str = SEG.name
     better: Better = "higher"
     level: Literal["image"] = "image"
-    needs: tuple[str, ...] = (detectors.SEGMENTS.weights.name,)
+    needs: tuple[str, ...] = (UPERNET.name,)
 
     def recipe(self) -> str:
-        """Measure and detector."""
+        """Return measure and detector."""
         return _recipe("mean IoU of an image")
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins with segmentation conditions."""
+        """Return whether a plugin, alone or in a stack, has segmentation conditions."""
         return _applies_to(image)
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One score for each image, 0..1."""
+        """Return one score for each image, 0..1."""
         return [_image_score(image) for image in images]
 
     def ceiling(self, image: ScoredImage) -> Score:
-        """The score of the source picture itself: what a perfect image would get."""
+        """Return the score of the source picture itself, that of a perfect image."""
         return ceiling_by(_image_score, image, detector="seg")
 
     def selftest(self) -> None:
-        """Segments agree with themselves."""
+        """Check that segments agree with themselves."""
         _selftest()
 
 
@@ -136,20 +139,21 @@ class SegmentMeanIou:
     """Intersection over union of the seg condition's classes, pixels of the set."""
 
     name: str = "seg-miou"
+    condition: str = SEG.name
     better: Better = "higher"
     level: Literal["group"] = "group"
-    needs: tuple[str, ...] = (detectors.SEGMENTS.weights.name,)
+    needs: tuple[str, ...] = (UPERNET.name,)
 
     def recipe(self) -> str:
-        """Measure and detector."""
+        """Return measure and detector."""
         return _recipe("mean IoU of a set")
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins with segmentation conditions."""
+        """Return whether a plugin, alone or in a stack, has segmentation conditions."""
         return _applies_to(image)
 
     def score(self, images: Sequence[ScoredImage], references: References) -> Score:
-        """The set's score, 0..1, and without each prompt."""
+        """Return the set's score, 0..1, and the score without each prompt."""
         by_prompt: dict[str, Agreement] = {}
         held: dict[str, list[Agreement]] = defaultdict(list)
         for image in images:
@@ -166,5 +170,9 @@ class SegmentMeanIou:
         return Score(total.mean_iou(), leave_one_out=left_out)
 
     def selftest(self) -> None:
-        """Segments agree with themselves."""
+        """Check that segments agree with themselves."""
         _selftest()
+
+
+SEG_IOU = SegmentIou()
+SEG_MIOU = SegmentMeanIou()

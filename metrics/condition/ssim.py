@@ -1,6 +1,6 @@
 """Structural similarity of two gray pictures, at one scale and at five.
 
-SSIM: Wang et al. 2004, eq. 13, Gaussian window of 11 px and sigma 1.5, where it lies wholly inside.
+SSIM: Wang et al. 2004, eq. 13, Gaussian window of 11 px and sigma 1.5, where it is fully inside.
 MS-SSIM: Wang et al. 2003, eq. 7.
 """
 
@@ -14,12 +14,12 @@ _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """SSIM of planes [H, W] in 0..255, 11 px at least; 1 for equal ones."""
+    """Return SSIM of planes [H, W] in 0..255, 11 px at least; 1 for equal ones."""
     return _terms(a.astype(np.float64), b.astype(np.float64))[0]
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """MS-SSIM of planes [H, W] in 0..255, `MS_SSIM_MIN_PX` at least; negative terms count 0."""
+    """Return MS-SSIM of planes [H, W] in 0..255, `MS_SSIM_MIN_PX` at least; no negative terms."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     value = 1.0
     for scale, weight in enumerate(_WEIGHTS):
@@ -31,7 +31,7 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _terms(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Mean of SSIM, and of its contrast-structure part."""
+    """Return the mean of SSIM, and of its contrast-structure part."""
     mean_x, mean_y = _blur(x), _blur(y)
     variances = _blur(x * x) - mean_x**2 + _blur(y * y) - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y

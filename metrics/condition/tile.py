@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from metrics import resize
-from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
-from metrics.encoders import Network
-from metrics.perceptual_distance import ALEX, between, selftest_of
+from metrics.base import Better, References, Role, Score, ScoredImage, ceiling_by, expect
+from metrics.condition.detectors import TILE
+from metrics.perceptual_distance import ALEX, PairNetwork, selftest_of
 
 SHRINK = 8
 PSNR_LIMIT = 100.0  # of equal pictures, as in ControlNet++'s scripts
@@ -23,7 +23,7 @@ _NO_CONDITION = "the trial has no condition image"
 
 
 def low_pass_psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR in dB of two uint8 pictures, both shrunk to an eighth of b's sides; at most 100."""
+    """Return PSNR in dB (at most 100) of uint8 pictures, both shrunk to an eighth of b's sides."""
     height, width = b.shape[:2]
     size_px = (max(1, width // SHRINK), max(1, height // SHRINK))
     x, y = (resize.clean_resize(p, size_px).astype(np.float64) for p in (a, b))
@@ -36,35 +36,38 @@ class TilePsnr:
     """Peak signal-to-noise ratio to the tile condition without fine detail, in dB."""
 
     name: str = "tile-psnr"
+    role: Role | None = "function"
+    rank: int = 160
+    condition: str = TILE.name
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()
 
     def recipe(self) -> str:
-        """Filter and limit."""
+        """Return filter and limit."""
         return f"PSNR in dB after a shrink to 1/{SHRINK} ({resize.NAME}), at most {PSNR_LIMIT:g}"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins with tile conditions."""
-        return image.condition_of("tile") is not None
+        """Return whether a plugin, alone or in a stack, has tile conditions."""
+        return image.condition_of(TILE.name) is not None
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One value for each image."""
+        """Return one value for each image."""
         return [self._score(image) for image in images]
 
     def ceiling(self, image: ScoredImage) -> Score:
-        """The score of the source picture itself: what a perfect image would get."""
-        return ceiling_by(self._score, image, detector="tile")
+        """Return the score of the source picture itself, that of a perfect image."""
+        return ceiling_by(self._score, image, detector=TILE.name)
 
     def selftest(self) -> None:
-        """Equal pictures have the limit, a constant offset its closed form."""
+        """Check the limit for equal pictures, and the closed form for a constant offset."""
         flat = np.full((64, 64, 3), 100, np.uint8)
         same, offset = low_pass_psnr(flat, flat), low_pass_psnr(flat + 10, flat)
         expect(same == PSNR_LIMIT, f"{self.name} of equal pictures is {same}")
         expect(abs(offset - 28.13) < 0.01, f"{self.name} of an offset of 10 is {offset}")
 
     def _score(self, image: ScoredImage) -> Score:
-        load = image.condition_of("tile")
+        load = image.condition_of(TILE.name)
         if load is None:
             return Score(None, _NO_CONDITION)
         return Score(float(low_pass_psnr(image.load_picture(), load())))
@@ -74,38 +77,45 @@ class TilePsnr:
 class TileLpips:
     """LPIPS to the tile condition."""
 
-    network: Network = ALEX
+    network: PairNetwork = ALEX
     name: str = "tile-lpips"
+    role: Role | None = "function"
+    rank: int = 150
+    condition: str = TILE.name
     better: Better = "lower"
     level: Literal["image"] = "image"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The backbone's weights."""
-        return (self.network.weights.name,)
+        """Return the names of the network's weights."""
+        return self.network.needs
 
     def recipe(self) -> str:
-        """Network and reference."""
+        """Return network and reference."""
         return f"{self.network.recipe()}; to the condition image at its size"
 
     def applies_to(self, image: ScoredImage) -> bool:
-        """Only plugins with tile conditions."""
-        return image.condition_of("tile") is not None
+        """Return whether a plugin, alone or in a stack, has tile conditions."""
+        return image.condition_of(TILE.name) is not None
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """One distance for each image."""
+        """Return one distance for each image."""
         return [self._score(image) for image in images]
 
     def ceiling(self, image: ScoredImage) -> Score:
-        """The score of the source picture itself: what a perfect image would get."""
-        return ceiling_by(self._score, image, detector="tile")
+        """Return the score of the source picture itself, that of a perfect image."""
+        return ceiling_by(self._score, image, detector=TILE.name)
 
     def selftest(self) -> None:
-        """Known distances are in their order."""
+        """Check the order of known distances."""
         selftest_of(self.network)
 
     def _score(self, image: ScoredImage) -> Score:
-        load = image.condition_of("tile")
+        load = image.condition_of(TILE.name)
         if load is None:
             return Score(None, _NO_CONDITION)
-        return Score(between(image.load_picture(), load(), self.network))
+        return Score(self.network.distance(image.load_picture(), load()))
+
+
+TILE_LPIPS = TileLpips()
+TILE_PSNR = TilePsnr()

@@ -31,7 +31,7 @@ class Annotator:
         self.detector = detector
 
     def find(self, picture: np.ndarray) -> np.ndarray:
-        """Condition image, uint8 [H, W, 3], of a uint8 picture; sides in steps of 64 px inside."""
+        """Return the condition image, uint8 [H, W, 3]; networks work at multiples of 64 px."""
         height, width = picture.shape[:2]
         short_px = min(height, width)
         found = self.detector(
@@ -46,7 +46,7 @@ class PoseAnnotator(Annotator):
     """OpenPose: condition images, and the joints behind them."""
 
     def people(self, picture: np.ndarray) -> np.ndarray:
-        """Joints in OpenPose's order, float [P, 18, 2] as x, y in px; NaN where unseen."""
+        """Return joints in OpenPose's order, float [P, 18, 2] as x, y in px; NaN where unseen."""
         height, width = picture.shape[:2]
         found = [
             [(joint.x * width, joint.y * height) if joint else (np.nan,) * 2 for joint in joints]
@@ -56,7 +56,7 @@ class PoseAnnotator(Annotator):
 
 
 def load(weights: Weights, variant: str) -> Annotator:
-    """The detector `variant`: hed, pidi, lineart or open_pose."""
+    """Load the detector `variant`: hed, pidi, lineart or open_pose."""
     tensors = read_tensors(weights.path())
     module = submodule(variant)
     if variant == "open_pose":
@@ -71,7 +71,7 @@ def load(weights: Weights, variant: str) -> Annotator:
 
 
 def build(variant: str) -> Any:
-    """A detector's network without weights."""
+    """Build a detector's network without weights."""
     if variant == "hed":
         return submodule("hed").ControlNetHED_Apache2()
     if variant == "pidi":
@@ -82,13 +82,13 @@ def build(variant: str) -> Any:
 
 
 def palette() -> np.ndarray:
-    """Colors of ADE20K's classes in segmentation conditions, uint8 [150, 3]."""
+    """Return colors of ADE20K's classes in segmentation conditions, uint8 [150, 3]."""
     return np.array(submodule("util").ade_palette(), np.uint8)
 
 
 @cache
 def submodule(name: str) -> ModuleType:
-    """One submodule of controlnet_aux; MetricUnavailableError where it does not import."""
+    """Import one submodule of controlnet_aux; raise MetricUnavailableError if that fails."""
     _register_alias()
     try:
         with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def submodule(name: str) -> ModuleType:
 
 
 def _register_alias() -> None:
-    """A package with controlnet_aux's folder, without its own code, which imports everything."""
+    """Register a package with controlnet_aux's folder, without its code that imports all."""
     if _ALIAS in sys.modules:
         return
     spec = importlib.util.find_spec("controlnet_aux")

@@ -42,7 +42,7 @@ class StyleNetwork(nn.Module):
         self.last_layer_content = nn.Parameter(torch.zeros(width, n_style))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Style rows [B, n_style]."""
+        """Return style rows [B, n_style]."""
         return nn.functional.normalize(self.backbone(x_bchw) @ self.last_layer_style, dim=1)
 
 
@@ -53,14 +53,14 @@ class Style:
         self.network, self.preprocess = network, preprocess
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Unit row [D] of a uint8 picture [H, W, 3]."""
+        """Return unit row [D] of a uint8 picture [H, W, 3]."""
         x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
         with torch.inference_mode():
             return self.network(x_bchw)[0].cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> Style:
-    """The network with every one of its tensors."""
+    """Load the network with every one of its tensors."""
     tensors = read_tensors(weights.path())
     network = fill(sized_for(tensors), tensors, what=weights.title)
     image_px = _image_px(tensors)
@@ -68,7 +68,7 @@ def load(weights: Weights, variant: str) -> Style:
 
 
 def sized_for(tensors: Mapping[str, Tensor]) -> StyleNetwork:
-    """A network without weights, as large as the tensors are."""
+    """Build a network without weights, with the sizes of the tensors."""
     conv, style = tensors["backbone.conv1.weight"], tensors["last_layer_style"]
     layers = {key.split(".")[3] for key in tensors if key.startswith("backbone.transformer.")}
     return StyleNetwork(

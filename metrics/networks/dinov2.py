@@ -22,14 +22,14 @@ class ClassToken:
         self.network = network
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Features [D] of a uint8 picture [H, W, 3]."""
+        """Return features [D] of a uint8 picture [H, W, 3]."""
         x_bchw = imagenet_input(clean_resize(picture, (SIDE_PX, SIDE_PX)))
         with torch.inference_mode():
             return self.network(pixel_values=x_bchw).last_hidden_state[0, 0].cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> ClassToken:
-    """The network out of its folder."""
+    """Load the network from its folder."""
     from transformers import Dinov2Model
 
     weights.path()
@@ -37,6 +37,6 @@ def load(weights: Weights, variant: str) -> ClassToken:
 
 
 def imagenet_input(picture: np.ndarray) -> torch.Tensor:
-    """RGB [H, W, 3] in 0..255 as [1, 3, H, W] with ImageNet's mean and standard deviation."""
+    """Return RGB [H, W, 3] in 0..255 as [1, 3, H, W], normalized by ImageNet's mean and std."""
     x_hwc = (picture.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     return torch.from_numpy(x_hwc.transpose(2, 0, 1)[None].astype(np.float32)).to(device())

@@ -20,7 +20,7 @@ class Depth:
         self.network = network
 
     def find(self, picture: np.ndarray) -> np.ndarray:
-        """Depth image, uint8 [H, W, 3], of a uint8 picture, from its nearest to its farthest."""
+        """Return the depth image, uint8 [H, W, 3], scaled from nearest to farthest."""
         height, width = picture.shape[:2]
         side_px = self.network.config.image_size
         x_hwc = clean_resize(picture, (side_px, side_px)) / 127.5 - 1
@@ -34,7 +34,7 @@ class Depth:
 
 
 def load(weights: Weights, variant: str) -> Depth:
-    """The network out of its folder."""
+    """Load the network from its folder."""
     from transformers import DPTForDepthEstimation
 
     weights.path()

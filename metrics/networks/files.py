@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from metrics.base import MetricUnavailableError
-from metrics.encoders import device_name
+from metrics.weights.files import device_name
+from plugins_manifest.text import first_line, shortened
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a file, out of the usual wrappers, without a "module." in front.
+    """Read name -> tensor from a file, out of wrappers, without the prefix "module.".
 
     Raises MetricUnavailableError for files that hold more than tensors.
     """
@@ -30,7 +31,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise MetricUnavailableError(
-            f"{path.name} is no file of tensors alone ({str(error).splitlines()[0]}): get one that "
+            f"{path.name} holds more than tensors ({first_line(error)}): get one that "
             "torch.load(weights_only=True) reads, or a safetensors file"
         ) from error
     for name in _WRAPPERS:
@@ -55,36 +56,35 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> nn.
         ),
     ]
     if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise MetricUnavailableError(
-            f"{what} does not fit its network: it {', '.join(wrong[:4])}{more}"
-        )
+        raise MetricUnavailableError(f"{what} does not fit its network: it {shortened(wrong)}")
     network.load_state_dict(dict(tensors))
     return ready(network)
 
 
 def ready(network: nn.Module) -> nn.Module:
-    """The network in float32, in evaluation mode, without gradients, where metrics run."""
+    """Return the network in float32 and evaluation mode, without gradients, on the device."""
     return network.float().eval().requires_grad_(False).to(device())
 
 
 def device() -> torch.device:
-    """Where metrics run; raises MetricUnavailableError where that is not there."""
+    """Return the device of metrics; raise MetricUnavailableError if it does not exist."""
     name = device_name()
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise MetricUnavailableError(f"XBENCH_METRIC_DEVICE is {name}, and there is none: unset it")
+        raise MetricUnavailableError(
+            f"XBENCH_METRIC_DEVICE is {name}, but there is no GPU: unset it"
+        )
     return torch.device(name)
 
 
 def pretrained(kind: Any, folder: Path) -> Any:
-    """A network of transformers out of a folder with config.json and model.safetensors."""
+    """Load a network of transformers from a folder with config.json and model.safetensors."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    network, told = kind.from_pretrained(
+    network, loading = kind.from_pretrained(
         os.fspath(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
     )
-    missing = sorted(told["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise MetricUnavailableError(f"{folder.name} lacks {', '.join(missing[:4])}")
     return ready(network)

@@ -48,7 +48,7 @@ class RewardNetwork:
         self.tokenizer.enable_truncation(MAX_TOKENS)
 
     def preference(self, picture: np.ndarray, prompt: str) -> float:
-        """The reward of a uint8 picture [H, W, 3]; no padding, which a mask would undo."""
+        """Return the reward of a uint8 picture [H, W, 3]; no padding (a mask would undo it)."""
         x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
         tokens = torch.tensor([self.tokenizer.encode(prompt).ids], device=device())
         with torch.inference_mode():
@@ -63,7 +63,7 @@ class RewardNetwork:
 
 
 def load(weights: Weights, variant: str) -> RewardNetwork:
-    """BLIP and head with every tensor of the parts that rate."""
+    """Load BLIP and head with every tensor of the parts that rate."""
     published = read_tensors(weights.path())
     vision_tensors = {vision_name(k): v for k, v in _part(published, "blip.visual_encoder.")}
     text_tensors = dict(_part(published, "blip.text_encoder."))
@@ -78,14 +78,14 @@ def load(weights: Weights, variant: str) -> RewardNetwork:
 
 
 def vision_name(published: str) -> str:
-    """transformers' name of a tensor of BLIP's ViT."""
+    """Return transformers' name of a tensor of BLIP's ViT."""
     for pattern, name in _VISION_NAMES:
         published = re.sub(pattern, name, published)
     return published
 
 
 def sized_for(vision: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> tuple[Any, Any]:
-    """Vision and text network without weights, as large as the tensors are."""
+    """Build vision and text network without weights, with the sizes of the tensors."""
     from transformers import BlipTextConfig, BlipVisionConfig
     from transformers.models.blip.modeling_blip import BlipVisionModel
     from transformers.models.blip.modeling_blip_text import BlipTextModel
@@ -115,7 +115,7 @@ def sized_for(vision: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> tuple
 
 
 def build_head(width: int) -> nn.Sequential:
-    """The rating head without weights; dropout keeps the published numbering."""
+    """Build the rating head without weights; dropout keeps the published numbering."""
     sizes = (width, 1024, 128, 64, 16, 1)
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -126,7 +126,7 @@ def build_head(width: int) -> nn.Sequential:
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> list[tuple[str, Tensor]]:
-    """Tensors below a prefix; indices of places are no weights."""
+    """Return tensors below a prefix; position indices are not weights."""
     return [
         (key.removeprefix(prefix), value)
         for key, value in tensors.items()

@@ -33,7 +33,7 @@ class Inception:
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Features [2048] of a uint8 picture [H, W, 3]."""
+        """Return features [2048] of a uint8 picture [H, W, 3]."""
         x_hwc = (clean_resize(picture, (SIDE_PX, SIDE_PX)) - 128) / 128
         x_bchw = torch.from_numpy(x_hwc.transpose(2, 0, 1)[None]).to(device())
         with torch.inference_mode():
@@ -41,12 +41,12 @@ class Inception:
 
 
 def load(weights: Weights, variant: str) -> Inception:
-    """The network with its published weights, classifier included."""
+    """Load the network with its published weights, classifier included."""
     return Inception(fill(build(), read_tensors(weights.path()), what=weights.title))
 
 
 def build() -> nn.Module:
-    """The network without weights: torchvision's, with clean-fid's blocks for TensorFlow's."""
+    """Build torchvision's network with clean-fid's blocks, without weights."""
     from cleanfid import inception_pytorch as blocks
     from torchvision.models import inception_v3
 

@@ -26,13 +26,13 @@ class LpipsPair:
         self.network = network
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Distance of two RGB pictures [H, W, 3] in 0..255; 0 for equal ones."""
+        """Return the distance of two RGB pictures [H, W, 3] in 0..255; 0 for equal ones."""
         with torch.inference_mode():
             return float(self.network(_input(a), _input(b)))
 
 
 def load(weights: Weights, variant: str) -> LpipsPair:
-    """The network `variant` (alex or vgg), version 0.1."""
+    """Load the network `variant` (alex or vgg), version 0.1."""
     import lpips
 
     with warnings.catch_warnings():
@@ -46,6 +46,6 @@ def load(weights: Weights, variant: str) -> LpipsPair:
 
 
 def _input(picture: np.ndarray) -> torch.Tensor:
-    """RGB in 0..255 as [1, 3, H, W] in [-1, 1]: the one place where values are scaled."""
+    """Scale RGB in 0..255 to [1, 3, H, W] in [-1, 1]: the only place where values are scaled."""
     x_hwc = picture.astype(np.float32) / 127.5 - 1
     return torch.from_numpy(x_hwc.transpose(2, 0, 1)[None].copy()).to(device())

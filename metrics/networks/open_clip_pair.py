@@ -21,20 +21,20 @@ class OpenClipPair:
         self.model, self.preprocess, self.tokenizer = model, preprocess, tokenizer
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Features [D] of a uint8 picture [H, W, 3]."""
+        """Return features [D] of a uint8 picture [H, W, 3]."""
         x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
         with torch.inference_mode():
             return self.model.encode_image(x_bchw)[0].float().cpu().numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Features [N, D] of texts."""
+        """Return features [N, D] of texts."""
         with torch.inference_mode():
             rows = self.model.encode_text(self.tokenizer(list(texts)).to(device()))
         return rows.float().cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> OpenClipPair:
-    """The pair; open_clip reads safetensors, and other files with `weights_only`."""
+    """Load the pair, from safetensors or with `weights_only`."""
     model, _, preprocess = open_clip.create_model_and_transforms(
         variant, pretrained=str(weights.path()), weights_only=True
     )

@@ -27,7 +27,7 @@ class PickScoreNetwork:
         )
 
     def preference(self, picture: np.ndarray, prompt: str) -> float:
-        """The score of a uint8 picture [H, W, 3]."""
+        """Return the score of a uint8 picture [H, W, 3]."""
         x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
         tokens = self.tokenizer([prompt]).to(device())
         with torch.inference_mode():
@@ -35,7 +35,7 @@ class PickScoreNetwork:
 
 
 def load(weights: Weights, variant: str) -> PickScoreNetwork:
-    """The model out of its folder."""
+    """Load the model from its folder."""
     from transformers import CLIPModel
 
     weights.path()

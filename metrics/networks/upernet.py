@@ -20,14 +20,14 @@ class Segments:
         self.network = network
 
     def find(self, picture: np.ndarray) -> np.ndarray:
-        """Color of each pixel's class, uint8 [H, W, 3], of a uint8 picture."""
+        """Return the color of each pixel's class, uint8 [H, W, 3], of a uint8 picture."""
         with torch.inference_mode():
             logits = self.network(pixel_values=imagenet_input(picture)).logits[0]
         return palette()[logits.argmax(dim=0).cpu().numpy()]
 
 
 def load(weights: Weights, variant: str) -> Segments:
-    """The network out of its folder."""
+    """Load the network from its folder."""
     from transformers import UperNetForSemanticSegmentation
 
     weights.path()

@@ -22,7 +22,7 @@ class Gram:
         self.features = features
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
-        """A row [43232] of a uint8 picture [H, W, 3]; its dot products average the layers."""
+        """Return a row [43232] of a picture [H, W, 3]; its dot products average the layers."""
         x = imagenet_input(clean_resize(picture, (SIDE_PX, SIDE_PX)))
         parts = []
         with torch.inference_mode():
@@ -34,7 +34,7 @@ class Gram:
 
 
 def load(weights: Weights, variant: str) -> Gram:
-    """The convolutions up to the last layer asked for."""
+    """Load the convolutions up to the last layer that is used."""
     tensors = {
         key.removeprefix("features."): value
         for key, value in read_tensors(weights.path()).items()
@@ -45,14 +45,14 @@ def load(weights: Weights, variant: str) -> Gram:
 
 
 def build() -> nn.Sequential:
-    """VGG-16's convolutions without weights."""
+    """Build VGG-16's convolutions without weights."""
     from torchvision.models import vgg
 
     return vgg.make_layers(vgg.cfgs["D"], batch_norm=False)
 
 
 def _triangle(map_chw: torch.Tensor) -> torch.Tensor:
-    """Upper triangle of the channels' inner products, off-diagonal doubled in weight, unit."""
+    """Return the unit vector of the channels' inner products, off-diagonal doubled in weight."""
     rows = map_chw.flatten(1).double()
     gram = rows @ rows.T
     i, j = torch.triu_indices(len(rows), len(rows))

@@ -7,23 +7,25 @@ and have values without each cluster of rows for intervals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows [M, D], [N, D] -> [M, N]
 N_INFINITY_SIZES = 15
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
+_BLOCK_VALUES = 20_000_000  # kernel values held at once
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and unbiased covariance [D, D] of feature rows [N >= 2, D]."""
+    """Return the mean [D] and unbiased covariance [D, D] of feature rows [N >= 2, D]."""
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
 def frechet_distance(
     mean_1: np.ndarray, covariance_1: np.ndarray, *, mean_2: np.ndarray, covariance_2: np.ndarray
 ) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al. 2017, eq. 6).
+    """Return |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al. 2017, eq. 6).
 
     The last trace is the sum of the square roots of the eigenvalues of S1 S2, which are those of
     the symmetric L' S2 L with S1 = L L' (ours): exact where the covariances are singular.
@@ -37,7 +39,7 @@ def frechet_distance(
 
 
 def frechet_of_rows(x: np.ndarray, y: np.ndarray) -> float:
-    """`frechet_distance` of the moments of rows x [M, D] and y [N, D], 2 rows each at least.
+    """Return `frechet_distance` of the moments of rows x [M, D] and y [N, D], M, N >= 2.
 
     Below D rows the covariances are singular; Tr (S1 S2)^1/2 is then the sum of the singular
     values of X Y' / sqrt((M - 1)(N - 1)) with centered X and Y, which needs no D x D matrix (ours).
@@ -53,7 +55,7 @@ def frechet_of_rows(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def frechet_infinity(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
-    """Frechet distance of rows x to y, extrapolated to infinitely many rows of x.
+    """Return the Frechet distance of rows x to y, extrapolated to infinitely many rows of x.
 
     A line in 1/N through the distances of seeded subsets of N/2 to N rows, read at 1/N = 0; the
     bias of y's own size stays. Source: Chong and Forsyth 2020, arXiv 1911.07023, section 4, which
@@ -66,12 +68,12 @@ def frechet_infinity(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
 
 
 def polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(x.y / D + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401, section 4)."""
+    """Return (x.y / D + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401, section 4)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """exp(-|x - y|^2 / (2 sigma^2)), sigma 10 (Jayasumana et al. 2024, arXiv 2401.09603)."""
+    """Return exp(-|x - y|^2 / (2 sigma^2)), sigma 10 (Jayasumana et al., arXiv 2401.09603)."""
     square = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None] - 2 * x @ y.T
     return np.exp(-square.clip(0) / (2 * CMMD_SIGMA**2))
 
@@ -83,7 +85,7 @@ def kernel_distance(
     kernel: Kernel = polynomial_kernel,
     within_y: float | None = None,
 ) -> float:
-    """Unbiased squared MMD of rows x [M, D] and y [N, D] (Gretton et al. 2012, eq. 3).
+    """Return unbiased squared MMD of rows x [M, D] and y [N, D] (Gretton et al. 2012, eq. 3).
 
     `within_y` is `mean_kernel(y)` where it is known.
     """
@@ -100,7 +102,7 @@ def kernel_distance_of_subsets(
     n_subsets: int = 100,
     seed: int = 0,
 ) -> float:
-    """Mean kernel distance over seeded random subsets of at most `subset_size` rows of each."""
+    """Return the mean kernel distance over seeded random subsets of `subset_size` rows at most."""
     rng = np.random.default_rng(seed)
     size = min(subset_size, len(x), len(y))
     draws = [
@@ -115,7 +117,7 @@ def kernel_distance_of_subsets(
 
 
 def mean_kernel(rows: np.ndarray, kernel: Kernel = polynomial_kernel) -> float:
-    """Mean kernel of all pairs of different rows [N >= 2, D]."""
+    """Return the mean kernel of all pairs of different rows [N >= 2, D]."""
     if len(rows) < 2:
         raise ValueError(f"a kernel distance needs 2 rows on each side, got {len(rows)}")
     square = kernel(rows, rows)
@@ -130,7 +132,7 @@ def kernel_leave_one_out(
     kernel: Kernel = polynomial_kernel,
     within_y: float | None = None,
 ) -> dict[str, float]:
-    """Cluster name -> kernel distance without that cluster's rows of x, in O(M^2 + M N).
+    """Return cluster name -> kernel distance without its rows of x, in O(M^2 + M N).
 
     A cluster that leaves fewer than two rows behind has no value.
     """
@@ -148,3 +150,78 @@ def kernel_leave_one_out(
     inside_y = mean_kernel(y, kernel) if within_y is None else within_y
     left = mean_within + inside_y - 2 * mean_across
     return {str(n): float(v) for n, v, k in zip(names, left, keep, strict=True) if k}
+
+
+def cross_prompt_kernel_distance(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    prompts_x: Sequence[str],
+    prompts_y: Sequence[str],
+    kernel: Kernel = polynomial_kernel,
+) -> tuple[float, dict[str, float]]:
+    """Return the squared MMD of rows x [M, D] and y [N, D], and its values without each prompt.
+
+    Only pairs of rows of different prompts count (ours). Two methods of one run share prompts and
+    seeds: a pair of one prompt is similar in content, whatever the distributions are. Without such
+    pairs a set is 0 from itself, and another draw of the same distribution is 0 on average. Prompts
+    are left out on both sides at once.
+
+    Raises ValueError with fewer than two prompts on a side; a prompt that leaves fewer behind has
+    no value.
+    """
+    if min(len(set(prompts_x)), len(set(prompts_y))) < 2:
+        raise ValueError("pairs of different prompts need 2 prompts on each side")
+    names, labels = np.unique([*prompts_x, *prompts_y], return_inverse=True)
+    of_x, of_y = labels[: len(prompts_x)], labels[len(prompts_x) :]
+    terms = [
+        _cross_term(a, b, of_a, of_b, kernel=kernel, n_names=len(names))
+        for a, b, of_a, of_b in ((x, x, of_x, of_x), (y, y, of_y, of_y), (x, y, of_x, of_y))
+    ]
+    weights = (1.0, 1.0, -2.0)  # k(x, x) + k(y, y) - 2 k(x, y)
+    value = sum(w * term.mean for w, term in zip(weights, terms, strict=True))
+    left = sum(w * term.means_without for w, term in zip(weights, terms, strict=True))
+    found = zip(names, np.atleast_1d(left), strict=True)
+    return float(value), {str(name): float(v) for name, v in found if np.isfinite(v)}
+
+
+@dataclass(frozen=True)
+class _CrossTerm:
+    """Mean kernel over pairs of different prompts, [P] without each prompt (NaN: no pair left)."""
+
+    mean: float
+    means_without: np.ndarray
+
+
+def _cross_term(
+    a: np.ndarray,
+    b: np.ndarray,
+    of_a: np.ndarray,
+    of_b: np.ndarray,
+    *,
+    kernel: Kernel,
+    n_names: int,
+) -> _CrossTerm:
+    """Sum the kernel by prompt, in blocks of rows, so that the full matrix is never in memory."""
+    order = np.argsort(of_b, kind="stable")
+    b, of_b = b[order], of_b[order]
+    present, starts = np.unique(of_b, return_index=True)
+    # of each prompt: sum over its rows of a, over its rows of b, and over pairs within the prompt
+    rows, columns, same = np.zeros(n_names), np.zeros(n_names), np.zeros(n_names)
+    n_rows = max(1, _BLOCK_VALUES // max(1, len(b)))
+    for start in range(0, len(a), n_rows):
+        labels = of_a[start : start + n_rows]
+        by_prompt = np.zeros((len(labels), n_names))
+        by_prompt[:, present] = np.add.reduceat(kernel(a[start : start + n_rows], b), starts, 1)
+        rows += np.bincount(labels, weights=by_prompt.sum(axis=1), minlength=n_names)
+        columns += by_prompt.sum(axis=0)
+        own = by_prompt[np.arange(len(labels)), labels]
+        same += np.bincount(labels, weights=own, minlength=n_names)
+    n_a, n_b = (np.bincount(of, minlength=n_names).astype(float) for of in (of_a, of_b))
+    total, n_pairs = rows.sum() - same.sum(), len(a) * len(b) - n_a @ n_b
+    # without a prompt, its row and its column are gone; pairs within it never counted
+    touched = rows + columns - 2 * same
+    n_touched = n_a * len(b) + n_b * len(a) - 2 * n_a * n_b
+    left = n_pairs - n_touched
+    without = np.where(left > 0, (total - touched) / np.maximum(left, 1), np.nan)
+    return _CrossTerm(float(total / n_pairs), without)

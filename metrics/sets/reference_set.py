@@ -2,58 +2,129 @@
 
 By default those of the run itself, which share prompts and seeds with what is measured. With
 `XBENCH_REFERENCE_IMAGES`, a folder of held-out ones; their features are kept, with the sha256 of
-the pictures, in `XBENCH_METRIC_STATISTICS` (default: a folder in the user's cache).
+the pictures, in `XBENCH_METRIC_STATISTICS` (default: a folder in the user's cache). The pocket
+family has shipped features of held-out images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from platformdirs import user_cache_path
 
 from metrics.base import MetricUnavailableError, References, ScoredImage
-from metrics.encoders import Encoder
+from metrics.encoders import RowSource
+from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
+from plugins_manifest.files import atomic_write, file_sha256, temporary_beside
 
 FOLDER_VARIABLE = "XBENCH_REFERENCE_IMAGES"
 STATISTICS_VARIABLE = "XBENCH_METRIC_STATISTICS"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def reference_recipe() -> str:
-    """The words of a recipe for the reference; MetricUnavailableError for a folder without any."""
-    folder = _folder()
-    if folder is None:
-        return "reference: the run's images of the upgraded model without plugin"
-    paths = _pictures(folder)
-    return f"reference: {len(paths)} held-out pictures, sha256 {_sha256(paths)}"
+class Reference(Protocol):
+    """The images that a set is compared with, as rows of features."""
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def recipe(self) -> str:
+        """Return the words of a recipe; raise MetricUnavailableError where images are missing."""
+        ...
+
+    def contains(self, image: ScoredImage) -> bool:
+        """Return whether an image is part of the reference itself."""
+        ...
+
+    def rows(
+        self, images: Sequence[ScoredImage], references: References, encoder: RowSource
+    ) -> tuple[np.ndarray, str | None]:
+        """Return features of the reference, float64 [N, D], and a caution about it."""
+        ...
 
 
-def is_reference(image: ScoredImage) -> bool:
-    """Whether an image is part of the reference itself."""
-    return image.method == "floor" and _folder() is None
+@dataclass(frozen=True)
+class UpgradedImages:
+    """The run's own images of the upgraded model, or those in `XBENCH_REFERENCE_IMAGES`."""
+
+    needs: tuple[str, ...] = ()
+
+    def recipe(self) -> str:
+        """Return which images; raise MetricUnavailableError for a folder with fewer than two."""
+        folder = _folder()
+        if folder is None:
+            return "reference: the run's images of the upgraded model without plugin"
+        paths = _pictures(folder)
+        return f"reference: {len(paths)} held-out pictures, sha256 {_sha256(paths)}"
+
+    def contains(self, image: ScoredImage) -> bool:
+        """Return whether the image is one of the run's reference images."""
+        return image.method == "floor" and _folder() is None
+
+    def rows(
+        self, images: Sequence[ScoredImage], references: References, encoder: RowSource
+    ) -> tuple[np.ndarray, str | None]:
+        """Return features of the reference, float64 [N, D], and a caution about it."""
+        folder = _folder()
+        if folder is not None:
+            return _folder_rows(_pictures(folder), encoder), None
+        floors = {f.trial_id: f for i in images if (f := references.floor_of(i)) is not None}
+        found = sorted(floors.values(), key=lambda image: image.trial_id)
+        caution = (
+            f"the reference shares prompts and seeds; set {FOLDER_VARIABLE} to held-out images"
+        )
+        return encoder.rows(found, references), caution
 
 
-def reference_rows(
-    images: Sequence[ScoredImage], references: References, encoder: Encoder
-) -> tuple[np.ndarray, str | None]:
-    """Features of the reference, float64 [N, D], and a caution about it."""
-    folder = _folder()
-    if folder is not None:
-        return _folder_rows(_pictures(folder), encoder), None
-    floors = {f.trial_id: f for image in images if (f := references.floor_of(image)) is not None}
-    found = sorted(floors.values(), key=lambda image: image.trial_id)
-    caution = f"the reference shares prompts and seeds; set {FOLDER_VARIABLE} to held-out images"
-    return encoder.rows(found, references), caution
+UPGRADED_IMAGES = UpgradedImages()
+
+
+@cache
+def shipped_features() -> np.ndarray:
+    """Return pocket features of the upgraded model on held-out prompts, float64 [N, 64]."""
+    from safetensors.numpy import load_file
+
+    from pocket import weights
+
+    try:
+        return load_file(weights.part_path("reference"))["features"].astype(np.float64)
+    except weights.WeightsError as error:
+        raise MetricUnavailableError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class ShippedFeatures:
+    """The pocket scorer's features of held-out images of the upgraded pocket model."""
+
+    features: Callable[[], np.ndarray] = shipped_features
+    sha256: HashSource = lambda: shipped_sha256("reference")
+    needs: tuple[str, ...] = ("pocket reference features (shipped)",)
+
+    def recipe(self) -> str:
+        """Return which images; raise MetricUnavailableError if their hash was never recorded."""
+        return f"reference: upgraded model, held-out prompts {self.sha256()[:SHOWN]}"
+
+    def contains(self, image: ScoredImage) -> bool:
+        """Return False: held-out images are not images of a run."""
+        return False
+
+    def rows(
+        self, images: Sequence[ScoredImage], references: References, encoder: RowSource
+    ) -> tuple[np.ndarray, str | None]:
+        """Return the shipped rows; there is nothing to caution about."""
+        return self.features(), None
 
 
 def statistics_folder() -> Path:
-    """`XBENCH_METRIC_STATISTICS`, or a folder in the user's cache."""
+    """Return `XBENCH_METRIC_STATISTICS`, or a folder in the user's cache."""
     named = os.environ.get(STATISTICS_VARIABLE)
     return Path(named) if named else user_cache_path("xbench-metrics") / "statistics"
 
@@ -74,7 +145,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _sha256(paths: Sequence[Path]) -> str:
-    """Hash of the pictures' content, whatever they are called; remembered while none changes."""
+    """Return a hash of the pictures' content, whatever their names; cached by size and time."""
     stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     return _content_sha256(tuple(stamps))
 
@@ -85,17 +156,13 @@ def _content_sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
     note = statistics_folder() / f"{key}.sha256"
     if note.is_file():
         return note.read_text(encoding="ascii")
-    hashes = []
-    for path, _, _ in stamps:
-        with Path(path).open("rb") as stream:
-            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    found = hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()[:SHOWN]
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(found, encoding="ascii")
+    hashes = sorted(file_sha256(Path(path)) for path, _, _ in stamps)
+    found = hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
+    atomic_write(note, found)
     return found
 
 
-def _folder_rows(paths: Sequence[Path], encoder: Encoder) -> np.ndarray:
+def _folder_rows(paths: Sequence[Path], encoder: RowSource) -> np.ndarray:
     from PIL import Image
     from safetensors.numpy import load_file, save_file
 
@@ -105,7 +172,7 @@ def _folder_rows(paths: Sequence[Path], encoder: Encoder) -> np.ndarray:
         return load_file(path)["features"]
     rows = encoder.encode([np.asarray(Image.open(p).convert("RGB")) for p in paths])
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{key}.{os.getpid()}.part")
+    draft = temporary_beside(path)
     save_file({"features": rows}, draft, {"recipe": encoder.recipe(), "pictures": _sha256(paths)})
     draft.replace(path)
     return rows

@@ -26,13 +26,13 @@ def agreement(
     level: Level,
     seed: int = 0,
 ) -> Estimate:
-    """Alpha of answers to the same units; `n` counts units with two answers or more.
+    """Return alpha of answers to the same units; `n` counts units with two answers or more.
 
     One entry an answer: its unit, its value (one of `domain`, in order where the level is
-    ordinal) and the unit's prompt. A unit with one answer says nothing of agreement.
+    ordinal) and the unit's prompt. Units with one answer do not count.
     """
     counts, cluster_of_unit = _count(units, answers, prompts, domain)
-    paired = counts.sum(1) >= 2
+    paired = counts.sum(1) >= 2  # pairable values: units with two answers or more
     counts, clusters = counts[paired], cluster_of_unit[paired]
     names, place = np.unique(clusters, return_inverse=True)
     n_units, n_clusters = len(counts), len(names)
@@ -43,12 +43,14 @@ def agreement(
     if n_clusters < MIN_CLUSTERS:
         reason = f"{n_clusters} prompts are too few for an interval (at least {MIN_CLUSTERS})"
         return Estimate(value, None, None, n_units, n_clusters, reason)
+    # cluster bootstrap: prompts are drawn with replacement, each with all of its units
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(place == c) for c in range(n_clusters)]
     drawn = [
         _alpha(counts[np.concatenate([members[c] for c in draw])], level)
         for draw in rng.integers(0, n_clusters, (N_DRAWS, n_clusters))
     ]
+    # percentile interval; draws in which one value is left have no alpha
     low, high = np.quantile([alpha for alpha in drawn if alpha is not None], [0.025, 0.975])
     return Estimate(value, float(low), float(high), n_units, n_clusters)
 
@@ -59,7 +61,7 @@ def _count(
     prompts: Sequence[str],
     domain: Sequence[str | int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many raters gave each unit each value [U, V], and each unit's prompt [U]."""
+    """Count the raters by unit and value [U, V]; return each unit's prompt [U], too."""
     place = {value: v for v, value in enumerate(domain)}
     rows: dict[str, np.ndarray] = {}
     prompt_of: dict[str, str] = {}
@@ -71,7 +73,7 @@ def _count(
 
 
 def _alpha(counts: np.ndarray, level: Level) -> float | None:
-    """None where alpha is not defined: fewer than two values in use."""
+    """Return alpha; None where it is not defined: fewer than two values in use."""
     if (counts.sum(0) > 0).sum() < 2:
         return None
     from krippendorff import alpha

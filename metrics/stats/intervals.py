@@ -1,6 +1,6 @@
-"""Means with intervals, paired differences, and corrections for many tests; imports no torch.
+"""Means with intervals, paired differences, and corrections for many tests.
 
-Images of one prompt are alike, so all resampling draws whole prompts (clusters). Everything is
+Images of one prompt are correlated, so all resampling draws entire prompts (clusters). It is
 seeded: the same numbers give the same interval. Too little data gives None with a reason.
 """
 
@@ -48,7 +48,7 @@ def clustered_mean(
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
 ) -> Estimate:
-    """Mean of values with a bootstrap interval that draws whole clusters.
+    """Return the mean of values with a bootstrap interval that draws clusters.
 
     BCa (Efron 1987; Efron and Tibshirani 1993, eq. 14.10) with the acceleration from leaving out
     one cluster at a time; percentile where BCa is not defined.
@@ -62,6 +62,7 @@ def clustered_mean(
     reason = _too_little(values, n_clusters)
     if reason:
         return Estimate(mean, None, None, len(values), n_clusters, reason)
+    # clusters may differ in size: the mean is a ratio of two weighted sums
     low, high = bootstrap_interval(
         lambda weights: (weights @ sums) / (weights @ counts),
         n_clusters,
@@ -80,10 +81,11 @@ def bootstrap_interval(
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
 ) -> tuple[float, float]:
-    """Interval of any statistic of the clusters' weights; draws that are no number are left out.
+    """Return the interval of a statistic of the clusters' weights; skip draws that are NaN.
 
     All that one statistic is made of is resampled jointly: a ratio's parts share their prompts.
     """
+    # draws: the statistic at multinomial weights; point: at equal ones; jackknife: one weight 0
     draws = statistic(_resample_weights(n_clusters, n_resamples, seed))
     draws = draws[np.isfinite(draws)]
     value = float(statistic(np.ones((1, n_clusters)))[0])
@@ -101,7 +103,10 @@ def paired_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Mean of a - b over the (case id, seed) pairs of both; `cluster_of` gives a case's prompt."""
+    """Return the mean of a - b over the (case id, seed) pairs of both, with an interval.
+
+    `cluster_of` maps a case to its prompt.
+    """
     pairs = sorted(a.keys() & b.keys())
     if not pairs:
         return Estimate(None, None, None, 0, 0, "no (case, seed) pair has both values")
@@ -113,12 +118,13 @@ def paired_difference(
 def jackknife(
     value: float, left_out: Mapping[str, float], *, n: int, confidence: float = 0.95
 ) -> Estimate:
-    """Interval of a statistic from its leave-one-cluster-out values (Tukey 1958; Student's t)."""
+    """Return the interval of a statistic from its leave-one-cluster-out values (Tukey 1958)."""
     n_clusters = len(left_out)
     if n_clusters < MIN_CLUSTERS:
         return Estimate(value, None, None, n, n_clusters, _few(n_clusters))
     from scipy.special import stdtrit
 
+    # variance (C - 1) / C sum_i (t_i - mean)^2 (Efron and Tibshirani 1993, eq. 11.5), C - 1 degrees
     parts = np.array([left_out[name] for name in sorted(left_out)])
     variance = (n_clusters - 1) / n_clusters * ((parts - parts.mean()) ** 2).sum()
     half = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(variance)
@@ -132,7 +138,7 @@ def paired_jackknife(
     n: int,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Interval of the difference of two statistics, each (value, leave-one-out values).
+    """Return the interval of the difference of two statistics, each (value, leave-one-out values).
 
     Both must come from the same clusters; else the interval is None with a reason.
     """
@@ -151,7 +157,7 @@ def sign_flip_p(
     side: Side = "both",
     n_flips: int = N_FLIPS,
 ) -> float | None:
-    """P-value that the mean is 0, from flipping the signs of whole clusters.
+    """Return the p-value that the mean is 0, from flipping the signs of clusters.
 
     Exact up to 13 clusters, else seeded flips with the observed one added (Phipson and Smyth
     2010). `side` "less" is small where the mean is below 0. None below the least number of
@@ -160,7 +166,9 @@ def sign_flip_p(
     sums, _ = _by_cluster(values, clusters)
     if len(sums) < MIN_CLUSTERS:
         return None
+    # under the null hypothesis each cluster's sum is as likely as its negative
     flipped, total = _signs(len(sums), seed, n_flips) @ sums, float(sums.sum())
+    # sums that differ by rounding alone are ties, which count as extreme
     slack = 1e-12 * float(np.abs(sums).sum())
     extreme = {
         "both": np.abs(flipped) >= abs(total) - slack,
@@ -172,7 +180,8 @@ def sign_flip_p(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the family-wise error rate (Holm 1979)."""
+    """Return adjusted p-values that keep the family-wise error rate (Holm 1979)."""
+    # step-down: the k-th smallest p times (m - k + 1), never below the one before it
     order = np.argsort(p_values, kind="stable")
     steps = np.arange(len(p_values), 0, -1)
     adjusted = np.maximum.accumulate(np.asarray(p_values, float)[order] * steps).clip(max=1.0)
@@ -202,7 +211,7 @@ def _few(n_clusters: int) -> str:
 
 @lru_cache(maxsize=16)
 def _resample_weights(n_clusters: int, n_resamples: int, seed: int) -> np.ndarray:
-    """How often each resample draws each cluster, R x C; the same for all statistics."""
+    """Draw how often each resample takes each cluster, R x C; the same for all statistics."""
     rng = np.random.default_rng([seed, n_clusters])
     even = np.full(n_clusters, 1 / n_clusters)
     return rng.multinomial(n_clusters, even, size=n_resamples).astype(float)
@@ -211,6 +220,7 @@ def _resample_weights(n_clusters: int, n_resamples: int, seed: int) -> np.ndarra
 @lru_cache(maxsize=8)
 def _signs(n_clusters: int, seed: int, n_flips: int) -> np.ndarray:
     if n_clusters <= _EXACT_FLIPS_CLUSTERS:
+        # all 2^C sign patterns, by the bits of their index
         codes = np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)
         return (codes & 1) * 2.0 - 1
     rng = np.random.default_rng([seed, n_clusters])
@@ -220,15 +230,21 @@ def _signs(n_clusters: int, seed: int, n_flips: int) -> np.ndarray:
 def _bca_levels(
     draws: np.ndarray, value: float, *, left_out: np.ndarray, confidence: float
 ) -> tuple[float, float]:
-    """Quantile levels of the bootstrap draws; ties count half, as in scipy."""
+    """Return the BCa levels of the bootstrap draws; ties count half, as in scipy.
+
+    Efron and Tibshirani 1993, section 14.3.
+    """
     plain = ((1 - confidence) / 2, (1 + confidence) / 2)
+    # share of draws below the point estimate -> bias correction z0 (ibid., eq. 14.14)
     below = float(((draws < value).mean() + (draws <= value).mean()) / 2)
+    # skewness of the jackknife values -> acceleration a (ibid., eq. 14.15)
     spread = left_out.mean() - left_out
     scale = float((spread**2).sum() ** 1.5)
     if not 0 < below < 1 or not 0 < scale < math.inf:
-        return plain
+        return plain  # percentile interval
     bias = _NORMAL.inv_cdf(below)
     acceleration = float((spread**3).sum()) / (6 * scale)
+    # level of alpha: Phi(z0 + (z0 + z_alpha) / (1 - a (z0 + z_alpha))) (ibid., eq. 14.10)
     shifts = [bias + _NORMAL.inv_cdf(level) for level in plain]
     low, high = (_NORMAL.cdf(bias + s / (1 - acceleration * s)) for s in shifts)
     return low, high

@@ -1,8 +1,8 @@
 """Non-inferiority of paired scores at a margin: p-values and how many prompts decide.
 
 One value a prompt, the mean difference of its images, positive where the candidate is better.
-Two one-sided questions: is there a loss at all (difference 0 refuted), and is any loss within the
-margin (difference -margin refuted)? Imports no torch.
+Two one-sided tests: of a loss at all (difference 0 is rejected), and of a loss within the margin
+(difference -margin is rejected).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _N_RESAMPLES, _MAX_RESAMPLED = 1000, 3000
 
 
 def loss_p(differences: np.ndarray, *, seed: int = 0, n_flips: int = N_FLIPS) -> float | None:
-    """One-sided p that the mean difference is 0 or more, by flipping the signs of prompts.
+    """Return the one-sided p that the mean difference is >= 0, by flipping prompts' signs.
 
     Exact where baseline and candidate are exchangeable, whatever the distribution. None below the
     least number of prompts.
@@ -36,12 +36,12 @@ def loss_p(differences: np.ndarray, *, seed: int = 0, n_flips: int = N_FLIPS) ->
 def within_margin_p(
     differences: np.ndarray, margin: float, *, step: float = 0.0, n_per_prompt: float = 1.0
 ) -> float | None:
-    """One-sided p that the mean difference is -margin or less: Student's t over prompts.
+    """Return the one-sided p that the mean difference is <= -margin: Student's t over prompts.
 
     The larger of the plain p and that of Hall's transformation (Hall 1992, "On the removal of
     skewness by transformation"): rare large losses make the plain one too small. The variance is
     at least what scores in steps of `step` have when their mean is -margin (`least_variance`):
-    without that floor, a few prompts without any change would "prove" that rare losses are none.
+    without that floor, a few prompts without any change would exclude rare losses.
     None below the least number of prompts.
     """
     if len(differences) < MIN_CLUSTERS:
@@ -51,20 +51,23 @@ def within_margin_p(
 
 
 def _margin_p(x_rn: np.ndarray, margin: float, floor: float) -> np.ndarray:
-    """`within_margin_p` of many samples [r, n] at once: p-values [r]."""
+    """Return `within_margin_p` of many samples [r, n] at once: p-values [r]."""
     from scipy.special import stdtr
 
+    # Student's t of mean + margin, with a floor under the variance
     n, mean = x_rn.shape[1], x_rn.mean(axis=1)
     variance = x_rn.var(axis=1, ddof=1).clip(max(floor, 1e-18))
     t = np.sqrt(n / variance) * (mean + margin)
+    # Hall 1992: t + a t^2 / 3 + a^2 t^3 / 27 + a / 6, a = skewness / sqrt(n)
     skewness = ((x_rn - mean[:, None]) ** 3).mean(axis=1) / variance**1.5
     a = skewness / math.sqrt(n)
     transformed = t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+    # the smaller statistic has the larger p
     return stdtr(n - 1, -np.minimum(t, transformed))
 
 
 def least_variance(margin: float, *, step: float, n_per_prompt: float = 1.0) -> float:
-    """Least variance of a prompt's mean difference if single differences are multiples of a step.
+    """Return the least variance of a prompt's mean if differences are multiples of a step.
 
     A variable on the lattice {0, +-h, ...} with mean -d, 0 < d < h, varies by d (h - d) at least,
     which only losses of one step reach; images of a prompt are taken as independent.
@@ -73,10 +76,11 @@ def least_variance(margin: float, *, step: float, n_per_prompt: float = 1.0) -> 
 
 
 def step_of(values: np.ndarray) -> float:
-    """The least gap between the values that scores take; 1 where all are equal.
+    """Return the least gap between the values that scores take; 1 where all are equal.
 
     0 stands for scores that vary freely: more different values than half of the scores.
     """
+    # rounded, since equal scores of other images may differ in the last bits
     distinct = np.unique(np.round(values, 9))
     if len(distinct) == 1:
         return 1.0
@@ -84,7 +88,7 @@ def step_of(values: np.ndarray) -> float:
 
 
 def prompts_to_decide(spread: float, *, effect: float, alpha: float, power: float) -> int:
-    """Prompts at which a one-sided test of an effect of this size has the power: normal theory.
+    """Return the prompts at which a one-sided test of the effect has the power (normal theory).
 
     n = ((z_alpha + z_power) s / effect)^2.
     """
@@ -98,11 +102,12 @@ def prompts_to_decide(spread: float, *, effect: float, alpha: float, power: floa
 def planned_prompts(
     effects: tuple[float, ...], *, alpha: float, power: float, shares: tuple[float, ...]
 ) -> int:
-    """Prompts at which all tests together pass with the power, if there is no difference.
+    """Return the prompts at which all tests pass with the power, if there is no difference.
 
     `effects` are margin / spread of each test, taken as independent; Holm's correction and the
     looks are counted in.
     """
+    # a test's z statistic at n prompts: standard normal around effect sqrt(n)
     noise = np.random.default_rng(0).standard_normal((_N_DRAWS, len(effects)))
 
     def chance(n: int) -> float:
@@ -123,7 +128,7 @@ class Pilot:
 def planned_from(
     pilots: Sequence[Pilot], *, alpha: float, power: float, shares: tuple[float, ...], least: int
 ) -> int:
-    """`planned_prompts` for differences as they are: skewed, in steps, alike between tests.
+    """Return `planned_prompts` for differences as measured: skewed, in steps, correlated.
 
     Prompts are drawn from the pilots with replacement, with their means taken away; pilots of
     equal length hold the same prompts. Not below `least`; where that is above some thousands, means
@@ -133,11 +138,13 @@ def planned_from(
         return least
     from scipy.special import ndtri
 
+    # without their means the pilots follow the hypothesis of no difference
     centered = [pilot.x - pilot.x.mean() for pilot in pilots]
     lengths = {len(x) for x in centered}
 
     def chance(n: int) -> float:
         rng = np.random.default_rng(0)
+        # equal lengths share their draws, so that correlated tests stay correlated
         drawn = {length: rng.integers(0, length, (_N_RESAMPLES, n)) for length in sorted(lengths)}
         z = [
             -ndtri(_margin_p(x[drawn[len(x)]], p.margin, p.floor).clip(1e-300))
@@ -149,7 +156,8 @@ def planned_from(
 
 
 def _all_pass(z_rt: np.ndarray, alpha: float, shares: tuple[float, ...]) -> float:
-    """Share of draws in which Holm's correction lets all tests pass at the last look."""
+    """Return the share of draws in which Holm's correction lets all tests pass at the last look."""
+    # Holm: the k-th smallest p of m against alpha / (m - k + 1)
     ordered = np.sort(look_p(z_rt, shares, look=len(shares) - 1), axis=1)
     return float((ordered * np.arange(z_rt.shape[1], 0, -1) <= alpha).all(axis=1).mean())
 
@@ -157,7 +165,8 @@ def _all_pass(z_rt: np.ndarray, alpha: float, shares: tuple[float, ...]) -> floa
 def _least(
     chance: Callable[[int], float], power: float, least: int, most: int = _MAX_PROMPTS
 ) -> int:
-    """The least number of prompts with that power, to 1 %; about `most` where none has it."""
+    """Return the least number of prompts with that power, to 1 %; about `most` if none has it."""
+    # double until the power is reached, then bisect
     low, high = least - 1, least
     while chance(high) < power and high < most:
         low, high = high, 2 * high

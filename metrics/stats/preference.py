@@ -1,6 +1,6 @@
 """Strengths of methods from votes on pairs: the Bradley-Terry model with ties of Davidson (1970).
 
-A vote on methods i and j says "i", "j" or "tie", with chances in the ratio
+The outcome of a vote on methods i and j is "i", "j" or "tie", with chances in the ratio
     exp(s_i) : exp(s_j) : exp(h + (s_i + s_j) / 2)
 (Davidson, On extending the Bradley-Terry model to accommodate ties in paired comparison
 experiments, JASA 65, 1970; with pi = exp(s) and nu = exp(h)). Ours: a normal prior of
@@ -9,7 +9,7 @@ and no infinite one; where votes go both ways it moves strengths by far less tha
 
 Intervals draw raters and prompts independently and weight each vote with the product of both
 counts (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1(2), 2007), because votes of
-one rater are alike and so are votes on one prompt. It errs on the wide side.
+one rater are correlated and so are votes on one prompt. Its intervals are conservative.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Comparisons:
 
     @cached_property
     def names(self) -> list[str]:
-        """Every method that was compared, by name."""
+        """Return every method that was compared, by name."""
         return sorted({*self.first, *self.second})
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a method stands among those it was compared with; ranks count from 1 (best)."""
+    """A method's place among those it was compared with; ranks count from 1 (best)."""
 
     name: str
     strength: Estimate  # log odds; the mean over all methods is 0
@@ -73,13 +73,13 @@ class Ranking:
     tie_odds: float  # Davidson's nu: odds of a tie between equals against one of both winning
     n_raters: int
     n_prompts: int
-    reason: str | None  # why there are no intervals
+    reason: str | None  # why intervals are missing
 
 
 def rank_methods(
     votes: Comparisons, *, n_draws: int = N_DRAWS, confidence: float = 0.95, seed: int = 0
 ) -> Ranking:
-    """Fit the model and say where each method stands; no vote gives no standing."""
+    """Fit the model and return the standing of each method; without votes there is none."""
     raters, prompts = sorted(set(votes.raters)), sorted(set(votes.prompts))
     reason = _too_few(len(raters), len(prompts))
     if not len(votes):
@@ -107,7 +107,7 @@ def rank_methods(
 def fit_davidson(
     counts: np.ndarray, n_methods: int, *, prior_precision: float = PRIOR_PRECISION
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Strengths [R, K], mean 0, and log tie odds [R] of R tables of counts [R, P, 3].
+    """Return strengths [R, K], mean 0, and log tie odds [R] of R tables of counts [R, P, 3].
 
     P runs over `itertools.combinations(range(K), 2)`, 3 over (i, j, tie). Newton's method on the
     concave log likelihood with limited steps; prior precision 0 gives the maximum likelihood,
@@ -122,14 +122,17 @@ def fit_davidson(
     totals = counts.sum(-1)  # [R, P]
     scale = np.maximum(totals.sum(-1), 1.0)
     for _ in range(_MAX_STEPS):
+        # gradient of the penalized log likelihood: observed minus expected features
         chances = _chances(params, features)  # [R, P, 3]
         mean = np.einsum("rpc,pcd->rpd", chances, features)
         left = counts - totals[..., None] * chances
         gradient = np.einsum("rpc,pcd->rd", left, features) - params @ (prior + center)
         if (np.abs(gradient).max(-1) <= _TOLERANCE * scale).all():
             break
+        # information: covariance of the features under the model, summed over votes
         second = np.einsum("rp,rpc,pcd,pce->rde", totals, chances, features, features)
         second -= np.einsum("rp,rpd,rpe->rde", totals, mean, mean)
+        # Newton step, shortened where it is so long that the quadratic form is a bad guide
         step = np.linalg.solve(second + prior + center, gradient[..., None])[..., 0]
         longest = np.abs(step).max(-1, keepdims=True)
         params += step * np.minimum(1.0, _MAX_STEP / np.maximum(longest, 1e-300))
@@ -141,11 +144,12 @@ def fit_davidson(
 
 
 def expected_scores(strengths: np.ndarray, log_ties: np.ndarray) -> np.ndarray:
-    """Chance [R, K] of each method to win against another drawn evenly, a tie counting half."""
+    """Return the chance [R, K] to win against another method drawn evenly; a tie counts half."""
     n_methods = strengths.shape[1]
     params = np.concatenate([strengths, log_ties[:, None]], axis=1)
     chances = _chances(params, _features(n_methods))
     scores = np.zeros_like(strengths)
+    # P(win) + P(tie) / 2, averaged over all opponents
     for cell, (i, j) in enumerate(combinations(range(n_methods), 2)):
         scores[:, i] += chances[:, cell, 0] + chances[:, cell, 2] / 2
         scores[:, j] += chances[:, cell, 1] + chances[:, cell, 2] / 2
@@ -153,6 +157,7 @@ def expected_scores(strengths: np.ndarray, log_ties: np.ndarray) -> np.ndarray:
 
 
 def _chances(params: np.ndarray, features: np.ndarray) -> np.ndarray:
+    # softmax; the maximum is subtracted against overflow
     logits = np.einsum("rd,pcd->rpc", params, features)
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
@@ -161,6 +166,7 @@ def _chances(params: np.ndarray, features: np.ndarray) -> np.ndarray:
 def _features(n_methods: int) -> np.ndarray:
     pairs = list(combinations(range(n_methods), 2))
     features = np.zeros((len(pairs), 3, n_methods + 1))
+    # log chance of "i", "j" and "tie" up to a constant: s_i; s_j; h + (s_i + s_j) / 2
     for cell, (i, j) in enumerate(pairs):
         features[cell, 0, i] = features[cell, 1, j] = 1.0
         features[cell, 2, [i, j, n_methods]] = 0.5, 0.5, 1.0
@@ -168,7 +174,7 @@ def _features(n_methods: int) -> np.ndarray:
 
 
 class _CellTable:
-    """Counts votes by pair of methods and outcome."""
+    """Votes counted by pair of methods and outcome."""
 
     def __init__(self, votes: Comparisons) -> None:
         place = {name: i for i, name in enumerate(votes.names)}
@@ -177,21 +183,23 @@ class _CellTable:
         cells = []
         for first, second, outcome in zip(votes.first, votes.second, votes.outcome, strict=True):
             i, j = place[first], place[second]
+            # column of the cell: 0 the lower index wins, 1 the higher one, 2 a tie
             won = 2 if outcome == 0.5 else int((outcome == 1) == (i > j))
             cells.append(3 * pairs[min(i, j), max(i, j)] + won)
         self._one_hot = np.zeros((len(cells), self._n_cells))
         self._one_hot[np.arange(len(cells)), cells] = 1.0
 
     def counts(self, weights: np.ndarray) -> np.ndarray:
-        """Weighted counts [R, P, 3] of votes with weights [R, N]."""
+        """Return weighted counts [R, P, 3] of votes with weights [R, N]."""
         return (weights @ self._one_hot).reshape(len(weights), -1, 3)
 
     def pigeonhole_counts(self, votes: Comparisons, *, n_draws: int, seed: int) -> np.ndarray:
-        """Counts [R, P, 3] of resamples of raters and, independently, of prompts."""
+        """Return counts [R, P, 3] of resamples of raters and, independently, of prompts."""
         rng = np.random.default_rng(seed)
         _, rater = np.unique(np.asarray(votes.raters, str), return_inverse=True)
         _, prompt = np.unique(np.asarray(votes.prompts, str), return_inverse=True)
         parts = []
+        # weight of a vote: how often its rater was drawn times how often its prompt was
         for start in range(0, n_draws, _CHUNK):
             n = min(_CHUNK, n_draws - start)
             weights = _multinomial(rng, n, rater.max() + 1)[:, rater]
@@ -221,6 +229,7 @@ def _standings(
     confidence: float,
 ) -> list[Standing]:
     scores = expected_scores(strengths[None], np.array([log_ties]))[0]
+    # argsort of argsort: rank 1 is the largest strength
     ranks = (-strengths).argsort(kind="stable").argsort(kind="stable") + 1
     strength_bounds = score_bounds = rank_bounds = [(None, None)] * len(strengths)
     if draws is not None:
@@ -252,7 +261,7 @@ def _standings(
 
 
 def _bounds(draws: np.ndarray, confidence: float) -> list[tuple[float, float]]:
-    """Percentile interval of each column; draws without the method are left out."""
+    """Return percentile intervals of the columns; draws without the method are left out."""
     levels = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = np.nanquantile(draws, levels, axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

@@ -1,7 +1,4 @@
-"""Means and set scores with what each prompt adds to them, so that resampling can be joint.
-
-What `stats_ratio` makes ratios of; imports no torch.
-"""
+"""Means and set scores with the contribution of each prompt, so that resampling can be joint."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ Pairs = Mapping[tuple[str, int], float]  # (case id, seed) -> image score
 
 @dataclass(frozen=True)
 class Quantity:
-    """One arm's mean or set score, and what each prompt contributes to it.
+    """One arm's mean or set score, and the contribution of each prompt.
 
     `sums` and `counts` are by prompt name; weighting prompts by w gives
     value + sum(w s) / sum(w c) - sum(s) / sum(c).
@@ -30,7 +27,7 @@ class Quantity:
 
 
 def image_quantities(*arms: Pairs, cluster_of: Mapping[str, str]) -> tuple[Quantity, ...]:
-    """Means of image scores over the (case, seed) pairs that all arms share."""
+    """Return means of image scores over the (case, seed) pairs that all arms share."""
     shared = sorted(set.intersection(*(set(arm) for arm in arms))) if arms else []
     return tuple(
         _mean([(cluster_of[case], arm[case, seed]) for case, seed in shared]) for arm in arms
@@ -38,14 +35,15 @@ def image_quantities(*arms: Pairs, cluster_of: Mapping[str, str]) -> tuple[Quant
 
 
 def set_quantity(value: float, left_out: Mapping[str, float], *, n: int) -> Quantity:
-    """A set score by its leave-one-prompt-out values: jackknife pseudo-values (Tukey 1958)."""
+    """Return a set score by jackknife pseudo-values (Tukey 1958) of its leave-one-out values."""
+    # P t - (P - 1) t_without: their weighted mean replaces t under other weights of prompts
     n_prompts = len(left_out)
     pseudo = {name: n_prompts * value - (n_prompts - 1) * left for name, left in left_out.items()}
     return Quantity(value, pseudo, dict.fromkeys(pseudo, 1.0), n)
 
 
 def restricted(quantity: Quantity, prompts: Collection[str]) -> Quantity:
-    """A quantity over some of its prompts: of a set score, by its pseudo-values.
+    """Return a quantity over some of its prompts: of a set score, by its pseudo-values.
 
     Raises ValueError where it has none of them.
     """
@@ -53,6 +51,7 @@ def restricted(quantity: Quantity, prompts: Collection[str]) -> Quantity:
     if not sums:
         raise ValueError("none of these prompts was measured")
     counts = {name: quantity.counts[name] for name in sums}
+    # the change of the weighted mean when the other prompts get weight 0
     whole = sum(quantity.sums.values()) / sum(quantity.counts.values())
     value = quantity.value + sum(sums.values()) / sum(counts.values()) - whole
     n = round(quantity.n * sum(counts.values()) / sum(quantity.counts.values()))
@@ -70,15 +69,16 @@ def _mean(values: Sequence[tuple[str, float]]) -> Quantity:
 
 
 def shared_prompts(quantities: Sequence[Quantity]) -> list[str] | None:
-    """The prompts that all quantities share in the same order; None if they differ."""
+    """Return the prompts that all quantities share in the same order; None if they differ."""
     first = quantities[0].sums.keys()
     return None if any(q.sums.keys() != first for q in quantities) else sorted(first)
 
 
 def weighted(quantity: Quantity, names: Sequence[str]) -> Statistic:
-    """The quantity as a function of its prompts' weights, in the order of `names`."""
+    """Return the quantity as a function of its prompts' weights, in the order of `names`."""
     sums = np.array([quantity.sums[name] for name in names])
     counts = np.array([quantity.counts[name] for name in names])
+    # 0 for means; for set scores the bias that the pseudo-values remove
     offset = quantity.value - sums.sum() / counts.sum()
 
     def statistic(weights: np.ndarray) -> np.ndarray:

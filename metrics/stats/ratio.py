@@ -1,17 +1,17 @@
 """Retention, quality gain and compatibility of a plugin: ratios of differences, with intervals.
 
 Numerator and denominator are resampled jointly: every draw takes the same prompts for all arms.
-A ratio whose denominator is not clearly above 0 is None with the reason; imports no torch.
+A ratio whose denominator is not clearly above 0 is None with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from metrics.base import Better
 from metrics.stats.intervals import MIN_CLUSTERS, Estimate, bootstrap_interval
 from metrics.stats.quantity import (
     Pairs,
@@ -28,7 +28,6 @@ __all__ = [
     "NO_EFFECT",
     "NO_ROOM",
     "N_SPLITS",
-    "Better",
     "Compatibility",
     "Pairs",
     "Quantity",
@@ -37,6 +36,7 @@ __all__ = [
     "dominated_area",
     "image_quantities",
     "normalized",
+    "pareto_front",
     "quality_gain",
     "restricted",
     "retention",
@@ -44,7 +44,6 @@ __all__ = [
     "settings_in_plane",
 ]
 
-Better = Literal["higher", "lower"]
 N_SPLITS = 20
 NO_EFFECT = "plugin has no measurable effect over floor"
 NO_CEILING = "the ceiling is not measurably above floor"
@@ -72,7 +71,7 @@ def retention(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Share of the plugin's effect that the method keeps: (f - f_floor) / (f_base - f_floor).
+    """Return the share of the plugin's effect that is kept: (f - f_floor) / (f_base - f_floor).
 
     1 is as good as on the base model, 0 as the upgraded model without the plugin.
     """
@@ -95,7 +94,7 @@ def normalized(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Where the method stands between floor and ceiling: (f - f_floor) / (f_ceiling - f_floor)."""
+    """Return the place between floor and ceiling: (f - f_floor) / (f_ceiling - f_floor)."""
     return _ratio(
         (method, floor),
         (ceiling, floor),
@@ -115,7 +114,7 @@ def quality_gain(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Share of the upgrade's gain in quality that the method has: (q_base - q) / (q_base - q_up).
+    """Return the share of the upgrade's gain in quality: (q_base - q) / (q_base - q_up).
 
     1 is the upgraded model's quality (or the native plugin's, given its images), 0 the base's.
     """
@@ -131,7 +130,7 @@ def quality_gain(
 
 @dataclass(frozen=True)
 class Reference:
-    """What all settings of a method are measured against, in one function and one quality."""
+    """The arms that all settings of a method are measured against, in function and quality."""
 
     function_base: Quantity
     function_floor: Quantity
@@ -148,7 +147,7 @@ def compatibility(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Compatibility:
-    """Area dominated by a method's settings, each (function, quality); both axes are clipped.
+    """Return the area dominated by a method's settings (function, quality), clipped axes.
 
     None where a ratio would be None, with that ratio's reason.
     """
@@ -161,6 +160,7 @@ def compatibility(
             quality, base=r.quality_base, upgraded=r.quality_upgraded, better=r.quality_better
         ),
     )
+    # settings share both denominators: if one ratio is undefined, all are
     for check in checks:
         if check.value is None:
             return _nothing(check.reason or "no value", check)
@@ -169,6 +169,7 @@ def compatibility(
     names = shared_prompts([*bases, *quantities])
     if names is None:
         return _nothing("function and quality were measured on different prompts")
+    # the area itself is the statistic: all settings are resampled with the same prompts
     plane = _plane(points, r, names)
 
     def area(weights: np.ndarray) -> np.ndarray:
@@ -182,7 +183,8 @@ def compatibility(
 
 
 def dominated_area(kept: np.ndarray, gained: np.ndarray) -> np.ndarray:
-    """Area of the union of the rectangles (0, 0)-(kept, gained), clipped to 1; [R, K] -> [R]."""
+    """Return the area of the union of rectangles (0, 0)-(kept, gained) in [0, 1]; [R, K] -> [R]."""
+    # staircase from the right: at each retention the best gain among settings that keep more
     kept, gained = np.clip(kept, 0, 1), np.clip(gained, 0, 1)
     order = np.argsort(-kept, axis=1, kind="stable")
     kept = np.take_along_axis(kept, order, axis=1)
@@ -191,10 +193,20 @@ def dominated_area(kept: np.ndarray, gained: np.ndarray) -> np.ndarray:
     return (widths * best).sum(axis=1)
 
 
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other point exceeds in both coordinates, from left to right."""
+    # from the right to the left, a point is on the front if it is above all before it
+    front: list[tuple[float, float]] = []
+    for point in sorted(set(points), reverse=True):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front[::-1]
+
+
 def settings_in_plane(
     points: Sequence[tuple[Quantity, Quantity]], reference: Reference
 ) -> list[tuple[float, float]]:
-    """Retention and quality gain of each setting, no intervals; NaN without effect or room.
+    """Return retention and quality gain of each setting; NaN without effect or room.
 
     Raises ValueError where the parts were measured on different prompts.
     """
@@ -216,7 +228,7 @@ def _ratio(
     confidence: float,
     seed: int,
 ) -> Estimate:
-    """(a - b) / (c - d) where c - d is clearly above 0; `nothing` says what it means if not."""
+    """Return (a - b) / (c - d) if c - d is clearly above 0, else None with `nothing` as reason."""
     quantities = [*over, *under]
     names, n = shared_prompts(quantities), min(q.n for q in quantities)
     if names is None:
@@ -233,6 +245,7 @@ def _ratio(
         with np.errstate(divide="ignore", invalid="ignore"):
             return sign * (a(weights) - b(weights)) / room(weights)
 
+    # a denominator that may be 0 makes the ratio meaningless, whatever its point estimate
     low, _ = bootstrap_interval(room, len(names), confidence=confidence, seed=seed)
     if low <= 0:
         return Estimate(None, None, None, n, len(names), nothing)
@@ -247,7 +260,7 @@ _Plane = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def _plane(
     points: Sequence[tuple[Quantity, Quantity]], reference: Reference, names: Sequence[str]
 ) -> _Plane:
-    """Weights [R, C] -> retention and quality gain of every setting, each [R, K]."""
+    """Return a function of weights [R, C]: retention and gain of every setting, each [R, K]."""
     r = reference
     signs = (
         1.0 if r.function_better == "higher" else -1.0,
@@ -258,6 +271,7 @@ def _plane(
     f_base, f_floor = (weighted(q, names) for q in (r.function_base, r.function_floor))
     q_base, q_up = (weighted(q, names) for q in (r.quality_base, r.quality_upgraded))
 
+    # signs turn both axes so that higher is better
     def plane(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         floor, base = f_floor(weights), q_base(weights)
         effect = signs[0] * (f_base(weights) - floor)
@@ -270,12 +284,12 @@ def _plane(
 
 
 def _positive(room: np.ndarray) -> np.ndarray:
-    """Draws without a positive denominator become NaN and are left out."""
+    """Replace denominators that are not positive by NaN: such draws are left out."""
     return np.where(room > 0, room, np.nan)
 
 
 def _split_half(plane: _Plane, n_prompts: int, *, seed: int) -> float | None:
-    """Mean over seeded splits: which setting serves which retention is chosen on one half.
+    """Return the mean area over seeded splits: settings chosen on one half, measured on the other.
 
     None below twice the least number of prompts, or where a half shows no effect.
     """
@@ -286,6 +300,7 @@ def _split_half(plane: _Plane, n_prompts: int, *, seed: int) -> float | None:
     for _ in range(N_SPLITS):
         half = np.zeros(n_prompts)
         half[rng.permutation(n_prompts)[: n_prompts // 2]] = 1.0
+        # both directions of each split
         for chosen_on in (half, 1 - half):
             choosing, measuring = (plane(w[None]) for w in (chosen_on, 1 - chosen_on))
             areas.append(_area_of_choice(choosing, measuring))
@@ -296,16 +311,18 @@ def _split_half(plane: _Plane, n_prompts: int, *, seed: int) -> float | None:
 def _area_of_choice(
     choosing: tuple[np.ndarray, np.ndarray], measuring: tuple[np.ndarray, np.ndarray]
 ) -> float:
-    """Area under the measured gains of the settings that were best for each retention."""
+    """Return the area under the measured gains of the settings chosen for each retention."""
     kept, gained = (np.clip(x[0], 0, 1) for x in choosing)
     kept_there, gained_there = (np.clip(x[0], 0, 1) for x in measuring)
     if not np.isfinite([*kept, *gained, *kept_there, *gained_there]).all():
         return float("nan")
+    # `best` of the choosing half serves retentions from `high` down to the next setting's
     order = np.argsort(-kept, kind="stable")
     area, high, best = 0.0, 1.0, order[0]
     for place, setting in enumerate(order):
         best = max(best, setting, key=lambda i: gained[i])
         low = kept[order[place + 1]] if place + 1 < len(order) else 0.0
+        # measured gain, over the retentions that the setting also reaches when measured
         area += gained_there[best] * max(0.0, min(high, kept_there[best]) - low)
         high = low
     return area

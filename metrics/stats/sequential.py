@@ -1,4 +1,4 @@
-"""A planned group-sequential test: looking early without raising the error rate; imports no torch.
+"""A planned group-sequential test: early looks without raising the error rate.
 
 One-sided, at planned shares of the data (looks), with the power family of error spending: by share
 t, alpha t^2 is spent (Kim and DeMets 1987; Jennison and Turnbull 2000, section 7.2.2). The looks'
@@ -22,13 +22,13 @@ _LEAST_P = 1e-12
 
 
 def spent(alpha: float, share: float) -> float:
-    """Error that may be spent by a share of the planned data."""
+    """Return the error that may be spent by a share of the planned data."""
     return alpha * share**SPENDING_POWER
 
 
 @lru_cache(maxsize=4096)
 def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
-    """Upper bounds of the looks' z values; under no effect any is crossed with chance alpha.
+    """Return upper bounds of the looks' z values: under no effect any is crossed with alpha.
 
     `shares` increase to at most 1, the share of the planned data at each look.
     """
@@ -39,6 +39,7 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     nodes, density = np.zeros(1), np.ones(1)  # where the sum may be, with its weight
     before, step_spent = 0.0, 0.0
     for share in shares:
+        # increment of the sum from look to look: variance share - before (Brownian motion)
         root = np.sqrt(share - before)
         to_spend = spent(alpha, share) - step_spent
 
@@ -53,9 +54,11 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
         ) -> float:
             return float(density @ ndtr((nodes - z * at) / root)) - to_spend
 
+        # the bound at which the chance to cross now equals the error left to spend
         bracket = (-_REACH, 3 * _REACH)
         bound = float(root_scalar(excess, bracket=bracket, method="brentq", xtol=1e-10).root)
         found.append(bound)
+        # density of the sum below the bound: convolution of the last one with the increment
         new_nodes, weights = _legendre(-_REACH * np.sqrt(share), bound * np.sqrt(share))
         steps = (new_nodes[:, None] - nodes) / root
         kernel = np.exp(-(steps**2) / 2) / (root * np.sqrt(2 * np.pi))
@@ -65,10 +68,10 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
 
 
 def sequential_p(z_values: Sequence[float], shares: Sequence[float]) -> float:
-    """The least level at which the planned test rejects by the last of these looks.
+    """Return the least level at which the planned test rejects by the last of these looks.
 
     A p-value that stays valid whenever one stops (Liu and Anderson 2008); it never rises from look
-    to look. `shares` are those of the looks taken; NaN stands for a look that tells nothing.
+    to look. `shares` are those of the looks taken; NaN marks a look without information.
     """
     levels = [
         float(look_p(np.array(z), shares, look=i))
@@ -79,17 +82,18 @@ def sequential_p(z_values: Sequence[float], shares: Sequence[float]) -> float:
 
 
 def look_p(z: np.ndarray, shares: Sequence[float], *, look: int) -> np.ndarray:
-    """The level at which the planned test's bound at one look equals z; 1 above a level of .5."""
+    """Return the level at which the test's bound at one look equals z; 1 above a level of .5."""
     if tuple(shares) == (1.0,):
         from scipy.special import ndtr
 
         return np.maximum(ndtr(-z), _LEAST_P)
+    # bounds fall with the level: interpolate log alpha between tabulated bounds
     at = _table(tuple(shares))[look]
     return np.exp(np.interp(z, at[::-1], _LOG_ALPHAS[::-1], left=0.0))
 
 
 def z_of(p: float) -> float:
-    """The standard normal value that is exceeded with chance p."""
+    """Return the standard normal value that is exceeded with chance p."""
     from scipy.special import ndtri
 
     return float(-ndtri(min(max(p, _LEAST_P), 1 - _LEAST_P)))
@@ -100,13 +104,13 @@ _LOG_ALPHAS = np.log(_ALPHAS)
 
 @lru_cache(maxsize=64)
 def _table(shares: tuple[float, ...]) -> tuple[np.ndarray, ...]:
-    """Bounds by look [K][A] for every level of `_ALPHAS`; levels above .5 count as 1."""
+    """Return bounds by look [K][A] for every level of `_ALPHAS`."""
     by_alpha = np.array([bounds(shares, float(alpha)) for alpha in _ALPHAS])
     return tuple(by_alpha.T)
 
 
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss and Legendre's rule on an interval."""
+    """Return nodes and weights of the Gauss-Legendre rule on an interval."""
     nodes, weights = _rule()
     half = (high - low) / 2
     return low + half * (nodes + 1), half * weights

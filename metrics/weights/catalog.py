@@ -1,7 +1,7 @@
-"""Every published network that a metric can use, with its files and where they are published.
+"""Every published network that a metric can use, with its files and their sources.
 
-`xbench metrics fetch NAME` puts them into place. A sha256, or its beginning, stands here where the
-publisher gives one; of every other file the hash found goes into the recipe.
+`xbench metrics fetch NAME` downloads them. A sha256, or its beginning, is listed where the
+publisher gives one; of every other file the computed hash goes into the recipe.
 """
 
 from metrics.weights.files import RemoteFile, Weights

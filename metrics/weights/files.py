@@ -1,7 +1,7 @@
-"""The weights that metrics want: where each file lies, its sha256, and what to say where it is not.
+"""Weight files of the metrics' networks: paths, sha256, and the message for missing ones.
 
-They lie in `XBENCH_METRIC_WEIGHTS` (default: a folder in the user's cache), one folder for each
-network. Nothing is downloaded here; `xbench metrics fetch NAME` does that. Loads no torch.
+They are in `XBENCH_METRIC_WEIGHTS` (default: a folder in the user's cache), one folder for each
+network. Nothing is downloaded here; `xbench metrics fetch NAME` does that.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from metrics.base import MetricUnavailableError
+from plugins_manifest import files
 
 FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
+DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
 HASHES = ".sha256.json"
 SHOWN = 12  # characters of a hash in recipes
 
@@ -46,23 +48,23 @@ class Weights:
 
     @property
     def folder(self) -> Path:
-        """Where the files belong."""
+        """Return the folder of the files."""
         return weights_folder() / self.name
 
     @property
     def is_here(self) -> bool:
-        """Whether every file is in its place."""
+        """Return whether every file is in its place."""
         return all((self.folder / file.name).is_file() for file in self.files)
 
     def path(self, name: str | None = None) -> Path:
-        """One file, the first by default; MetricUnavailableError where any file is missing."""
+        """Return one file, the first by default; raise MetricUnavailableError if any is missing."""
         missing = [file.name for file in self.files if not (self.folder / file.name).is_file()]
         if missing:
-            raise MetricUnavailableError(self._wanted(missing))
+            raise MetricUnavailableError(self._how_to_get(missing))
         return self.folder / (name or self.files[0].name)
 
     def sha256(self) -> str:
-        """Hash of the files' content, shortened; MetricUnavailableError where it is not theirs."""
+        """Return a short hash of the files; raise MetricUnavailableError if it is wrong."""
         self.path()
         hashes = []
         for file in self.files:
@@ -77,31 +79,35 @@ class Weights:
             return hashes[0][:SHOWN]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
 
-    def _wanted(self, missing: list[str]) -> str:
+    def _how_to_get(self, missing: list[str]) -> str:
         size = f", about {self.megabytes:,} MB" if self.megabytes else ""
         return (
-            f"the weights {self.title} ({self.license}{size}) are not here: run: xbench metrics "
+            f"the weights {self.title} ({self.license}{size}) are missing: run: xbench metrics "
             f"fetch {self.name}, or put {' and '.join(missing)} into {_shown(self.folder)} "
             f"({FOLDER_VARIABLE} names the folder above)"
         )
 
 
 def weights_folder() -> Path:
-    """`XBENCH_METRIC_WEIGHTS`, or a folder in the user's cache."""
+    """Return `XBENCH_METRIC_WEIGHTS`, or a folder in the user's cache."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else user_cache_path("xbench-metrics") / "weights"
 
 
+def device_name() -> str:
+    """Return `XBENCH_METRIC_DEVICE`, on which networks run, or "cpu"; its kind shifts numbers."""
+    return os.environ.get(DEVICE_VARIABLE) or "cpu"
+
+
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file, remembered beside it as long as size and time of change stay the same."""
+    """Return a file's sha256, cached in its folder while size and time of change stay the same."""
     stat = path.stat()
     key, stamp = path.name, [stat.st_size, stat.st_mtime_ns]
     book = path.parent / HASHES
     known = _read_book(book)
     if known.get(key, [None])[:-1] == stamp:
         return known[key][-1]
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = files.file_sha256(path)
     _write_book(book, {**known, key: [*stamp, found]})
     return found
 
@@ -114,10 +120,8 @@ def _read_book(book: Path) -> dict[str, list]:
 
 
 def _write_book(book: Path, hashes: dict[str, list]) -> None:
-    draft = book.with_name(f"{book.name}.{os.getpid()}")
     try:
-        draft.write_text(json.dumps(hashes), encoding="utf-8")
-        draft.replace(book)
+        files.atomic_write(book, json.dumps(hashes))
     except OSError:
         return  # a read-only folder: hashed again next time
 

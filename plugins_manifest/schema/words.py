@@ -12,11 +12,6 @@ DTypeName = Literal["float32", "float16", "bfloat16"]
 PresetName = Literal["sound", "released"]
 Stage1Mode = Literal["full", "truncated"]
 
-# Conditions whose images a detector of this project makes
-DetectorName = Literal[
-    "canny", "mask", "tile", "depth", "hed", "lineart", "openpose", "seg", "softedge"
-]
-WEIGHTLESS_DETECTORS: tuple[DetectorName, ...] = ("canny", "mask", "tile")
 # Conditions without a detector: their images always come finished, with the cases
 FINISHED_CONDITIONS = (
     *("color", "face", "inpaint", "keypose", "lineart-anime", "mlsd", "normal", "normalbae"),

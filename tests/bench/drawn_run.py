@@ -4,7 +4,7 @@ X-Adapter's pictures show the right scene, SDEdit's a scene that moves away as t
 another scene; so a report has something to find.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from bench.analysis.summary import summarise
 from bench.scoring.score import score_run
 from bench.store.files import png_bytes, write_bytes
 from bench.store.run_store import RunStore, condition_name
-from metrics.condition.overlap import edge_f1, edge_iou, mask_iou
-from metrics.perceptual import PocketLpips
-from metrics.pocket_oracle import PocketOracle, PocketStyleRate
-from metrics.sets.distribution import PocketDistance
-from metrics.sets.run_distance import NativeDistance
-from metrics.style import PocketStyle
-from metrics.text import PocketClip
+from metrics.condition.overlap import EDGE_F1, EDGE_IOU, MASK_IOU
+from metrics.perceptual_distance import POCKET_LPIPS
+from metrics.pocket_oracle import POCKET_ORACLE, POCKET_STYLE_RATE
+from metrics.pocket_scorer import PocketEncoder, PocketMaps
+from metrics.sets.reference_distance import POCKET_FID, POCKET_KID
+from metrics.sets.reference_set import ShippedFeatures
+from metrics.sets.run_distance import RunDistance
+from metrics.styles import POCKET_STYLE
+from metrics.text import POCKET_CLIP
 from plugins_manifest.cases.cases import Case
 from pocket import conditions
 from pocket.scenes import Style, caption, render, scene_at
@@ -45,19 +47,19 @@ def reference() -> np.ndarray:
 
 
 def drawn_metrics() -> list:
-    scorer = {"scorer": random_scorer, "scorer_sha256": random_sha256}
-    distance = {**scorer, "reference": reference, "reference_sha256": random_sha256}
+    encoder = PocketEncoder(random_scorer, random_sha256)
+    distance = {"encoder": encoder, "reference": ShippedFeatures(reference, random_sha256)}
     return [
-        edge_f1(),
-        edge_iou(),
-        mask_iou(),
-        PocketClip(**scorer),
-        PocketStyle(**scorer),
-        PocketLpips(**scorer),
-        PocketOracle(),
-        PocketStyleRate(),
-        PocketDistance("pocket-fid", "frechet", **distance),
-        PocketDistance("pocket-kid", "kernel", **distance),
+        EDGE_F1,
+        EDGE_IOU,
+        MASK_IOU,
+        replace(POCKET_CLIP, network=encoder),
+        replace(POCKET_STYLE, encoder=encoder),
+        replace(POCKET_LPIPS, network=PocketMaps(random_scorer, random_sha256)),
+        POCKET_ORACLE,
+        POCKET_STYLE_RATE,
+        replace(POCKET_FID, **distance),
+        replace(POCKET_KID, **distance),
     ]
 
 
@@ -103,7 +105,7 @@ def finished_run(root: Path) -> RunStore:
 def compatible_run(root: Path) -> RunStore:
     """A drawn run with native twins on 12 prompts, scores and all tables but the report."""
     store = draw_run(root / "compatible" / "drawn", n_cases=12, natives=True)
-    score_run(store, [edge_f1(), PocketStyleRate(), *thumbnail_distances()])
+    score_run(store, [EDGE_F1, POCKET_STYLE_RATE, *thumbnail_distances()])
     summarise(store)
     write_compatibility(store)
     return store
@@ -130,10 +132,10 @@ class Thumbnails:
         return 4 * np.array(rows)
 
 
-def thumbnail_distances() -> list[NativeDistance]:
+def thumbnail_distances() -> list[RunDistance]:
     return [
-        NativeDistance("pocket-kid-floor", "polynomial", Thumbnails(), "floor"),
-        NativeDistance("pocket-kid-oracle", "polynomial", Thumbnails()),
+        RunDistance("pocket-kid-floor", "polynomial", Thumbnails(), "floor"),
+        RunDistance("pocket-kid-oracle", "polynomial", Thumbnails()),
     ]
 
 

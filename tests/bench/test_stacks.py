@@ -19,8 +19,8 @@ from bench.run import RunRequest, run_benchmark
 from bench.scoring.images import read_images
 from bench.store.files import png_bytes, write_bytes
 from bench.store.run_store import RunStore
-from metrics.condition.overlap import edge_f1, mask_iou
-from metrics.style import PocketStyle
+from metrics.condition.overlap import EDGE_F1, MASK_IOU
+from metrics.styles import POCKET_STYLE
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.lock.lock import Lock, LockedPlugin, Origin, write_lock
 from plugins_manifest.schema.load import load_manifest, parse_manifest
@@ -170,7 +170,7 @@ def test_every_condition_of_a_stack_is_measured(stacked: Manifest, tmp_path: Pat
     images = {i.plugin: i for i in read_images(store).images() if i.method == "base"}
     asked = {
         metric.name: {name for name, image in images.items() if metric.applies_to(image)}
-        for metric in (edge_f1(), mask_iou(), PocketStyle())
+        for metric in (EDGE_F1, MASK_IOU, POCKET_STYLE)
     }
     assert asked["edge-f1"] == {"net", "both", "nets", "remix"}
     assert asked["mask-iou"] == {"mask", "nets"}

@@ -19,7 +19,7 @@ ALLOWED = {
         "bench.store.image_cache",
     ),
     *("bench.report.styles", "bench.publish.locations", "bench.publish.format"),
-    *("metrics.stats.intervals", "metrics.stats.agreement", "metrics.stats.pareto"),
+    *("metrics.stats.intervals", "metrics.stats.agreement", "metrics.stats.ratio"),
     "metrics.stats.preference",
 }
 

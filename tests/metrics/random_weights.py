@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,10 @@ def with_random_weights(network: Any) -> Any:
 
 def on_random_weights(metric: Any) -> Any:
     """The metric, its network with random weights."""
-    from metrics.condition import detectors
-
     for name in ("network", "encoder"):
         if hasattr(getattr(metric, name, None), "weights"):
             return replace(metric, **{name: with_random_weights(getattr(metric, name))})
-    for network in (d.network for d in detectors.DETECTORS.values()):
+    for network in (point.load().network for point in entry_points(group="xbench.detectors")):
         if network is not None and network.weights.name in metric.needs:
             with_random_weights(network)
     return metric

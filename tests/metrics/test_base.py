@@ -18,7 +18,9 @@ def test_a_score_is_finite(value):
 
 
 def test_metrics_load_no_torch_before_they_score():
-    modules = "condition detectors distribution perceptual pocket_oracle stats style text"
+    modules = (
+        "condition perceptual_distance pocket_oracle preference sets stats styles text weights"
+    )
     code = "import sys\n" + "".join(f"import metrics.{m}\n" for m in modules.split())
     code += "print({'torch', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -1,54 +1,53 @@
-"""Claims that hold for every installed metric, on random weights where it wants weights."""
+"""Claims that hold for every installed metric, on random weights where it needs weights."""
 
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
 
 import pytest
 
+from bench.registry import find_metric, installed
 from metrics.base import MetricUnavailableError, describe
 from metrics.weights.catalog import CATALOG
 from tests.metrics.random_weights import on_random_weights
 
-POINTS = {point.name: point for point in entry_points(group="xbench.metrics")}
-NAMES = sorted(POINTS)
-NEEDY = [name for name in NAMES if set(POINTS[name].load()().needs) & set(CATALOG)]
+NAMES = sorted(installed("metrics"))
+NEEDY = [name for name in NAMES if set(find_metric(name).needs) & set(CATALOG)]
 FULL_SIZE = {"openpose-body", "vgg16"}  # one size only, seconds to build
 
 
 def marked(name: str):
-    is_large = FULL_SIZE & set(POINTS[name].load()().needs)
+    is_large = FULL_SIZE & set(find_metric(name).needs)
     return pytest.param(name, marks=pytest.mark.slow if is_large else ())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_says_what_it_is(name):
-    told = describe(POINTS[name].load()())
-    assert told["name"] == name
-    assert told["better"] in ("higher", "lower")
-    assert told["level"] in ("image", "group")
-    assert 10 < len(told["summary"]) < 90
-    assert (told["recipe"] is None) == (told["unavailable"] is not None)
+    facts = describe(find_metric(name))
+    assert facts["name"] == name
+    assert facts["better"] in ("higher", "lower")
+    assert facts["level"] in ("image", "group")
+    assert 10 < len(facts["summary"]) < 90
+    assert (facts["recipe"] is None) == (facts["unavailable"] is not None)
 
 
 @pytest.mark.parametrize("name", NEEDY)
 def test_without_weights_one_message_says_which_where_and_how(name, monkeypatch, tmp_path):
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path))
-    metric = POINTS[name].load()()
+    metric = find_metric(name)
     weights = CATALOG[metric.needs[0]]
     for ask in (metric.recipe, metric.selftest):
         with pytest.raises(MetricUnavailableError) as caught:
             ask()
-        told = str(caught.value)
-        assert weights.title in told and weights.files[0].name in told
-        assert str(tmp_path) in told and "XBENCH_METRIC_WEIGHTS" in told
-        assert f"xbench metrics fetch {weights.name}" in told
+        message = str(caught.value)
+        assert weights.title in message and weights.files[0].name in message
+        assert str(tmp_path) in message and "XBENCH_METRIC_WEIGHTS" in message
+        assert f"xbench metrics fetch {weights.name}" in message
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in NAMES])
 def test_every_self_test_passes_and_the_recipe_names_weights_and_device(name):
-    metric = on_random_weights(POINTS[name].load()())
+    metric = on_random_weights(find_metric(name))
     metric.selftest()
     if name in NEEDY:
         assert re.search(r"\b[0-9a-f]{12}\b", metric.recipe())
@@ -62,7 +61,7 @@ def test_listing_loads_no_torch_and_asks_no_network():
         "socket.socket.connect = refuse\n"
         "from importlib.metadata import entry_points\n"
         "from metrics.base import describe\n"
-        "for p in entry_points(group='xbench.metrics'): describe(p.load()())\n"
+        "for p in entry_points(group='xbench.metrics'): describe(p.load())\n"
         "print({'torch', 'scipy', 'transformers', 'open_clip'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -72,4 +71,4 @@ def test_listing_loads_no_torch_and_asks_no_network():
 def test_every_metric_that_wants_weights_names_them_as_fetch_does():
     assert NEEDY
     for name in NEEDY:
-        assert set(POINTS[name].load()().needs) <= set(CATALOG)
+        assert set(find_metric(name).needs) <= set(CATALOG)

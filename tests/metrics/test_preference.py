@@ -5,14 +5,14 @@ from PIL import Image
 
 from metrics.base import MetricUnavailableError
 from metrics.networks import image_reward
-from metrics.preference import imagereward, pickscore
+from metrics.preference import IMAGEREWARD, PICKSCORE
 from tests.metrics.pictures import NoReferences, image_of
 from tests.metrics.random_weights import image_reward_tensors, on_random_weights
 
 
-@pytest.mark.parametrize("make", [pickscore, imagereward])
-def test_each_image_is_rated_alone_and_its_prompt_counts(make):
-    metric = on_random_weights(make())
+@pytest.mark.parametrize("metric", [PICKSCORE, IMAGEREWARD])
+def test_each_image_is_rated_alone_and_its_prompt_counts(metric):
+    metric = on_random_weights(metric)
     images = [image_of(i, prompt="a red circle") for i in range(3)]
     together = [s.value for s in metric.score(images, NoReferences())]
     backward = [s.value for s in metric.score(images[::-1], NoReferences())]
@@ -23,7 +23,7 @@ def test_each_image_is_rated_alone_and_its_prompt_counts(make):
 
 
 def test_pickscore_is_the_scaled_cosine():
-    metric = on_random_weights(pickscore())
+    metric = on_random_weights(PICKSCORE)
     network, image = metric.network.loaded(), image_of(0, prompt="a red circle")
     x = network.preprocess(Image.fromarray(image.load_picture()))[None]
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def test_blips_tensors_have_transformers_names(blip, transformers):
 
 
 def test_the_reward_is_standardized_with_the_authors_numbers():
-    network = on_random_weights(imagereward()).network.loaded()
+    network = on_random_weights(IMAGEREWARD).network.loaded()
     with torch.no_grad():
         last = network.head[-1]
         kept = last.weight.clone(), last.bias.clone()
@@ -70,7 +70,7 @@ def test_the_reward_is_standardized_with_the_authors_numbers():
 
 
 def test_long_prompts_are_cut_to_35_tokens():
-    network = on_random_weights(imagereward()).network.loaded()
+    network = on_random_weights(IMAGEREWARD).network.loaded()
     tokens = network.tokenizer.encode("red " * 100)
     assert len(tokens.ids) == 35 and tokens.tokens[-1] == "[SEP]"
 

@@ -10,8 +10,8 @@ from pocket.scorer import preprocess
 @pytest.mark.parametrize("size_px", [(64, 64), (299, 299), (40, 56)])
 def test_resize_equals_clean_fids(height, width, size_px):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    theirs = make_resizer("PIL", False, "bicubic", size_px)(image)
-    assert np.array_equal(clean_resize(image, size_px), theirs)
+    expected = make_resizer("PIL", False, "bicubic", size_px)(image)
+    assert np.array_equal(clean_resize(image, size_px), expected)
 
 
 def test_the_pocket_scorer_resizes_like_clean_fid():

@@ -9,10 +9,23 @@ from metrics.features import unit
 from metrics.networks import vgg
 from metrics.networks.csd import sized_for
 from metrics.networks.files import fill
+from metrics.pocket_scorer import PocketEncoder
 from metrics.sets.formulas import CMMD_SCALE, gaussian_kernel
-from metrics.sets.run_distance import style_csd_mmd
-from metrics.styles import StyleToBase, style_clip_i, style_csd, style_gram
-from tests.metrics.pictures import GivenReferences, NoReferences, image_of
+from metrics.sets.run_distance import STYLE_CSD_MMD
+from metrics.styles import (
+    POCKET_STYLE,
+    STYLE_CLIP_I,
+    STYLE_CLIP_I_PAPER,
+    STYLE_CSD,
+    STYLE_GRAM,
+)
+from tests.metrics.pictures import (
+    GivenReferences,
+    NoReferences,
+    image_of,
+    random_scorer,
+    random_sha256,
+)
 from tests.metrics.random_weights import on_random_weights
 
 
@@ -27,9 +40,9 @@ def bank(n: int = 4) -> list:
     ]
 
 
-@pytest.mark.parametrize("make", [style_clip_i, style_csd])
-def test_style_is_the_mean_cosine_to_the_bank_whatever_the_order(make):
-    metric = on_random_weights(make())
+@pytest.mark.parametrize("metric", [STYLE_CLIP_I, STYLE_CSD])
+def test_style_is_the_mean_cosine_to_the_bank_whatever_the_order(metric):
+    metric = on_random_weights(metric)
     images = [image_of(i, picture=picture(i)) for i in range(3)]
     references = GivenReferences(bank=bank())
     rows = unit(metric.encoder.encode([picture(i) for i in range(3)]))
@@ -40,8 +53,30 @@ def test_style_is_the_mean_cosine_to_the_bank_whatever_the_order(make):
     assert metric.score(images[:1], NoReferences())[0].value is None
 
 
+def pocket_style():
+    return replace(POCKET_STYLE, encoder=PocketEncoder(random_scorer, random_sha256))
+
+
+def test_pocket_style_is_the_mean_cosine_to_the_bank():
+    image, bank = image_of(0), [image_of(i, style="outline", method="base") for i in (1, 2, 3)]
+    found = pocket_style().score([image], GivenReferences(bank=bank))[0].value
+    rows = random_scorer().encode_images([i.load_picture() for i in (image, *bank)])
+    assert found == pytest.approx(float((rows[1:] @ rows[0]).mean()), abs=1e-6)
+
+
+def test_without_a_bank_style_is_null():
+    found = pocket_style().score([image_of(0)], NoReferences())[0]
+    assert found.value is None
+    assert found.reason == "no base + plugin image of another prompt to compare with"
+
+
+def test_style_applies_to_style_plugins_only():
+    assert pocket_style().applies_to(image_of(0, kind="lora"))
+    assert not pocket_style().applies_to(image_of(0, kind="controlnet"))
+
+
 def test_the_papers_style_is_null_for_the_base_row():
-    metric, base = on_random_weights(StyleToBase()), bank()[0]
+    metric, base = on_random_weights(STYLE_CLIP_I_PAPER), bank()[0]
     twin = image_of(0, picture=base.load_picture())
     found = metric.score([twin, image_of(1, picture=picture(1)), base], GivenReferences(base=base))
     assert found[0].value == pytest.approx(1)
@@ -65,7 +100,7 @@ def by_definition(metric, images, others) -> float:
 
 
 def test_csd_mmd_takes_pairs_of_different_prompts_only():
-    metric = on_random_weights(style_csd_mmd())
+    metric = on_random_weights(STYLE_CSD_MMD)
     images = [image_of(i, picture=picture(i), prompt=f"prompt {i % 3}") for i in range(6)]
     references = GivenReferences(bank=bank())
     expected = by_definition(metric, images, bank())
@@ -75,7 +110,7 @@ def test_csd_mmd_takes_pairs_of_different_prompts_only():
 
 
 def test_csd_mmd_without_a_prompt_is_the_distance_of_sets_that_never_had_it():
-    metric = on_random_weights(style_csd_mmd())
+    metric = on_random_weights(STYLE_CSD_MMD)
     images = [image_of(i, picture=picture(i), prompt=f"prompt {i % 3}") for i in range(6)]
     bases = [
         image_of(i, picture=picture(50 + i), method="base", prompt=f"prompt {i % 3}")
@@ -120,7 +155,7 @@ def test_an_interval_of_csd_mmd_is_as_wide_as_the_value_varies(shift):
             for method, images in drawn.items()
             for i, image in enumerate(images)
         }
-        metric = replace(style_csd_mmd(), encoder=GivenRows(noisy))
+        metric = replace(STYLE_CSD_MMD, encoder=GivenRows(noisy))
         found = metric.score(drawn["xadapter"], GivenReferences(bank=drawn["base"]))
         left = np.array(list((found.leave_one_out or {}).values()))
         values.append(found.value)
@@ -129,7 +164,7 @@ def test_an_interval_of_csd_mmd_is_as_wide_as_the_value_varies(shift):
 
 
 def test_a_head_of_csd_that_is_missing_is_told():
-    metric = on_random_weights(style_csd())
+    metric = on_random_weights(STYLE_CSD)
     tensors = torch.load(metric.encoder.weights.path(), weights_only=True)["state_dict"]
     network = sized_for(tensors)
     del tensors["last_layer_content"]
@@ -170,7 +205,7 @@ def test_gram_matrices_forget_places_and_not_textures():
 
 @pytest.mark.slow
 def test_gram_style_runs_on_vgg():
-    metric = on_random_weights(style_gram())
+    metric = on_random_weights(STYLE_GRAM)
     images = [image_of(i, picture=picture(i)) for i in range(2)]
     found = metric.score(images, GivenReferences(bank=bank()))
     assert all(score.value is not None and 0 < score.value <= 1 for score in found)

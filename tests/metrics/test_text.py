@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ from torchmetrics.functional.multimodal import clip_score
 
 from metrics.encoders import CLIP, PairEncoder
 from metrics.networks.open_clip_pair import OpenClipPair
-from metrics.text import ClipScore, PocketClip, hpsv2
+from metrics.pocket_scorer import PocketEncoder
+from metrics.text import HPSV2, POCKET_CLIP, ClipScore
 from tests.metrics.pictures import NoReferences, image_of, random_scorer, random_sha256
 from tests.metrics.random_weights import on_random_weights, tiny_hf_clip, with_random_weights
 
 
-def pocket_clip() -> PocketClip:
-    return PocketClip(scorer=random_scorer, scorer_sha256=random_sha256)
+def pocket_clip() -> ClipScore:
+    return replace(POCKET_CLIP, network=PocketEncoder(random_scorer, random_sha256))
 
 
 def values(scores):
@@ -51,7 +53,7 @@ def test_an_image_is_embedded_once():
 
         encode_texts = staticmethod(random_scorer().encode_texts)
 
-    metric = PocketClip(scorer=Counting, scorer_sha256=random_sha256)
+    metric = replace(POCKET_CLIP, network=PocketEncoder(Counting, random_sha256))
     references, image = NoReferences(), image_of(0)
     metric.score([image, image], references)
     metric.score([image], references)
@@ -65,7 +67,7 @@ def clip() -> PairEncoder:
 
 
 def test_clip_score_is_open_clips_own_cosine(clip):
-    metric = ClipScore(network=clip)
+    metric = ClipScore("clip-score", clip)
     image = image_of(0, prompt="a photo of a cat")
     found = metric.score([image], NoReferences())[0].value
     model, _, preprocess = open_clip.create_model_and_transforms(
@@ -82,12 +84,14 @@ def test_clip_score_is_open_clips_own_cosine(clip):
 def twins(clip) -> tuple[Any, OpenClipPair]:
     """transformers' CLIP and open_clip's with the same tensors."""
     torch.manual_seed(1)
-    theirs = tiny_hf_clip()
-    theirs.requires_grad_(False)
-    ours = open_clip.create_model(clip.variant).eval().requires_grad_(False)
-    ours.load_state_dict({k: open_clip_tensor(k, theirs.state_dict()) for k in ours.state_dict()})
+    hf_clip = tiny_hf_clip()
+    hf_clip.requires_grad_(False)
+    clip_pair = open_clip.create_model(clip.variant).eval().requires_grad_(False)
+    clip_pair.load_state_dict(
+        {k: open_clip_tensor(k, hf_clip.state_dict()) for k in clip_pair.state_dict()}
+    )
     preprocess = open_clip.image_transform(56, is_train=False)
-    return theirs, OpenClipPair(ours, preprocess, open_clip.get_tokenizer(clip.variant))
+    return hf_clip, OpenClipPair(clip_pair, preprocess, open_clip.get_tokenizer(clip.variant))
 
 
 RENAMED = {
@@ -110,27 +114,27 @@ PARTS = {
 NORMS = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm", "ln_final": "final_layer_norm"}
 
 
-def open_clip_tensor(name: str, theirs: dict[str, torch.Tensor]) -> torch.Tensor:
+def open_clip_tensor(name: str, hf_clip: dict[str, torch.Tensor]) -> torch.Tensor:
     if name in RENAMED:
-        found = theirs[RENAMED[name]]
+        found = hf_clip[RENAMED[name]]
         return found.T if name in ("text_projection", "visual.proj") else found
     tower = "vision_model." if name.startswith("visual.") else "text_model."
     short, _, kind = name.removeprefix("visual.").rpartition(".")
     if short in NORMS:
-        return theirs[f"{tower}{NORMS[short]}.{kind}"]
+        return hf_clip[f"{tower}{NORMS[short]}.{kind}"]
     _, _, layer, part = name.removeprefix("visual.").split(".", 3)
     home = f"{tower}encoder.layers.{layer}."
     if part.startswith("attn.in_proj_"):
         kind = part.removeprefix("attn.in_proj_")
-        return torch.cat([theirs[f"{home}self_attn.{p}_proj.{kind}"] for p in "qkv"])
-    return theirs[f"{home}{PARTS[part.rpartition('.')[0]]}.{kind}"]
+        return torch.cat([hf_clip[f"{home}self_attn.{p}_proj.{kind}"] for p in "qkv"])
+    return hf_clip[f"{home}{PARTS[part.rpartition('.')[0]]}.{kind}"]
 
 
 CAPTIONS = ["a photo of a cat", "two red circles", "x"]
 
 
 def test_clip_score_is_torchmetrics_on_short_captions(clip, twins, monkeypatch):
-    theirs, ours = twins
+    hf_clip, clip_pair = twins
 
     class Processor:
         """What the published processor does, with open_clip's resize and table of tokens."""
@@ -138,16 +142,16 @@ def test_clip_score_is_torchmetrics_on_short_captions(clip, twins, monkeypatch):
         def __call__(self, *, text=None, images=None, **_):
             if images is not None:
                 pictures = [Image.fromarray(i.numpy().transpose(1, 2, 0)) for i in images]
-                return {"pixel_values": torch.stack([ours.preprocess(p) for p in pictures])}
-            tokens = ours.tokenizer(text)
+                return {"pixel_values": torch.stack([clip_pair.preprocess(p) for p in pictures])}
+            tokens = clip_pair.tokenizer(text)
             return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
 
     images = [image_of(i, prompt=caption) for i, caption in enumerate(CAPTIONS)]
-    monkeypatch.setattr(type(clip), "loaded", lambda self: ours)
-    found = values(ClipScore(network=clip).score(images, NoReferences()))
+    monkeypatch.setattr(type(clip), "loaded", lambda self: clip_pair)
+    found = values(ClipScore("clip-score", clip).score(images, NoReferences()))
     for image, value in zip(images, found, strict=True):
         pixels = torch.from_numpy(image.load_picture().transpose(2, 0, 1).copy())
-        expected = clip_score(pixels, image.prompt, lambda: (AsBefore(theirs), Processor()))
+        expected = clip_score(pixels, image.prompt, lambda: (AsBefore(hf_clip), Processor()))
         assert max(100 * value, 0) == pytest.approx(float(expected), abs=1e-3)
 
 
@@ -170,7 +174,7 @@ class AsBefore:
 
 
 def test_hpsv2_is_the_raw_cosine_under_its_own_name(clip):
-    metric = on_random_weights(hpsv2())
+    metric = on_random_weights(HPSV2)
     image = image_of(0, prompt="a photo of a cat")
     rows = metric.network.rows([image], NoReferences())[0]
     text = metric.network.loaded().encode_texts([image.prompt])[0].astype(float)

@@ -19,12 +19,11 @@ from bench.plan.conditions import (
     parse_size,
     pixels_sha256,
 )
-from bench.registry import CONDITIONS
+from bench.registry import installed, known_names, load_entry, metrics_of
 from bench.store.files import read_image
 from bench.store.image_cache import ImageCache
-from metrics.condition import detectors
+from metrics.condition.detectors import Detector
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.words import WEIGHTLESS_DETECTORS
 from tests.metrics.random_weights import with_random_weights
 
 ROOT = Path(__file__).parents[3]
@@ -90,7 +89,8 @@ def test_every_coco_photo_gives_edges(tmp_path: Path) -> None:
 
 # --- detectors, photos, the cache
 
-NETWORKS = {name: d.network for name, d in detectors.DETECTORS.items() if d.network}
+DETECTORS = {name: load_entry("detectors", name) for name in installed("detectors")}
+NETWORKS = {name: d.network for name, d in DETECTORS.items() if d.network}
 _FULL_SIZE = {"openpose"}  # one size only, seconds to build
 
 
@@ -114,17 +114,17 @@ def convert(photo: Path, detector: str, *more: str) -> Result:
     return CliRunner().invoke(main, words)
 
 
-def test_manifests_know_every_detector_and_which_need_weights() -> None:
-    assert set(detectors.DETECTORS) <= set(CONDITIONS)
-    assert set(WEIGHTLESS_DETECTORS) == set(detectors.DETECTORS) - set(NETWORKS)
-    assert set(detectors.CONDITION_METRICS) == set(detectors.DETECTORS)
+def test_manifests_know_every_detector_and_each_has_metrics() -> None:
+    assert set(DETECTORS) <= set(known_names()["detector"])
+    assert {detector.name for detector in DETECTORS.values()} == set(DETECTORS)
+    assert all(metrics_of(name) for name in DETECTORS)
 
 
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow if name in _FULL_SIZE else ())
-        for name in detectors.DETECTORS
+        for name in DETECTORS
     ],
 )
 def test_every_detector_makes_conditions_of_photos(
@@ -176,8 +176,8 @@ def test_a_photo_is_looked_at_once_for_all_runs_and_again_when_anything_differs(
         n_calls += 1
         return 255 - picture
 
-    own = {"canny": detectors.Detector("negative", find)}
-    monkeypatch.setattr(detectors, "DETECTORS", detectors.DETECTORS | own)
+    own = Detector("canny", "negative", find)
+    monkeypatch.setattr("bench.plan.conditions.load_entry", lambda group, name: own)
     case = Case("c", "a cat", image_path=str(photo))
 
     def detect(size_px: tuple[int, int] = (64, 64)) -> np.ndarray:
@@ -188,7 +188,7 @@ def test_a_photo_is_looked_at_once_for_all_runs_and_again_when_anything_differs(
     assert np.array_equal(detect(), first) and n_calls == 1
     detect((32, 32))
     assert n_calls == 2
-    monkeypatch.setitem(detectors.DETECTORS, "canny", detectors.Detector("other words", find))
+    own = Detector("canny", "other words", find)
     detect()
     assert n_calls == 3
     Image.fromarray(255 - read_image(photo)).save(photo)

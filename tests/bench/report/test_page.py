@@ -20,9 +20,9 @@ from bench.report.writers import to_html, to_markdown
 from bench.scoring.score import score_run
 from bench.store.run_store import RunStore
 from metrics.pocket_scorer import PocketEncoder
-from metrics.stats.pareto import pareto_front
+from metrics.stats.ratio import pareto_front
 from metrics.styles import StyleToBase
-from metrics.text import PocketClip
+from metrics.text import ClipScore
 from tests.bench.drawn_run import compatible_run, draw_run, drawn_metrics
 from tests.bench.report.test_report import HOSTILE
 from tests.metrics.pictures import random_scorer, random_sha256
@@ -160,8 +160,8 @@ def paper_run(tmp_path: Path, family: str) -> RunStore:
     store = draw_run(tmp_path / family, n_cases=6, t0s=(0.5,))
     names = {"sd15-sdxl": ("clip-score", "style-clip-i-paper")}
     clip, style = names.get(family, ("pocket-clip", "pocket-style-paper"))
-    own = StyleToBase(PocketEncoder(random_scorer, random_sha256), style)
-    text = PocketClip(random_scorer, random_sha256, name=clip)
+    encoder = PocketEncoder(random_scorer, random_sha256)
+    own, text = StyleToBase(style, encoder), ClipScore(clip, encoder)
     score_run(store, [*drawn_metrics()[:2], text, own])
     data = store.manifest().as_data() | {"family": family, "mode": "paper"}
     store.write_manifest(data)

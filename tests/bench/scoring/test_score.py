@@ -10,11 +10,11 @@ from bench.scoring.score import read_scores, score_run
 from bench.store import schema
 from bench.store.run_store import RunStore
 from metrics.base import MetricUnavailableError
-from metrics.condition.overlap import edge_f1
+from metrics.condition.overlap import EDGE_F1
 from metrics.features import FeatureCache
-from metrics.pocket_oracle import PocketOracle
-from metrics.style import PocketStyle
-from metrics.text import ClipScore
+from metrics.pocket_oracle import POCKET_ORACLE
+from metrics.styles import POCKET_STYLE
+from metrics.text import CLIP_SCORE
 from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
 
 
@@ -89,11 +89,11 @@ def test_scores_do_not_depend_on_which_metrics_were_done_before(scored: RunStore
 
 
 def test_a_changed_image_is_scored_again(store: RunStore):
-    score_run(store, [edge_f1()])
+    score_run(store, [EDGE_F1])
     results = store.results()
     results.loc[0, "image_sha256"] = "changed"
     store.write_results("all", results.to_dict("records"))
-    assert score_run(store, [edge_f1()]).n_scores > 0
+    assert score_run(store, [EDGE_F1]).n_scores > 0
 
 
 def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
@@ -121,8 +121,8 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
 def test_missing_weights_are_null_with_the_command(store: RunStore, monkeypatch, tmp_path):
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
     with pytest.raises(MetricUnavailableError):
-        ClipScore().recipe()
-    score_run(store, [ClipScore()])
+        CLIP_SCORE.recipe()
+    score_run(store, [CLIP_SCORE])
     rows = read_scores(store)
     assert rows
     assert all(
@@ -174,10 +174,10 @@ def test_what_is_drawn_right_scores_high(scored: RunStore):
     mean = frame[frame["metric"] == "edge-f1"].groupby("method")["value"].mean()
     assert mean["base"] == 1.0
     assert mean["xadapter"] > 0.75 > mean["floor"]
-    oracle = frame[frame["metric"] == PocketOracle().name].groupby("method")["value"].mean()
+    oracle = frame[frame["metric"] == POCKET_ORACLE.name].groupby("method")["value"].mean()
     assert oracle["xadapter"] > 0.9 > oracle["floor"]
 
 
 def test_features_are_kept_by_content():
-    assert PocketStyle().level == "image"
+    assert POCKET_STYLE.level == "image"
     assert FeatureCache().of_texts([], encoder="none", encode=lambda texts: None).shape == (0, 0)

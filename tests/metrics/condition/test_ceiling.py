@@ -1,17 +1,15 @@
 """What a metric of a condition gives the source picture: the best that an image can get."""
 
-from importlib.metadata import entry_points
-
 import numpy as np
 import pytest
 
-from metrics.condition import detectors
-from metrics.condition.detectors import CONDITION_METRICS
+from bench.registry import find_metric, installed, load_entry, metrics_of
 from tests.metrics.pictures import NoReferences, image_of
 from tests.metrics.random_weights import on_random_weights
 
-POINTS = {point.name: point for point in entry_points(group="xbench.metrics")}
-PAIRS = [(condition, name) for condition, names in CONDITION_METRICS.items() for name in names]
+PAIRS = [
+    (condition, name) for condition in installed("detectors") for name in metrics_of(condition)
+]
 BEST = {"depth-rmse": 0, "depth-aligned-rmse": 0, "tile-lpips": 0, "tile-psnr": 100}
 # one size only, seconds to build; of random joints there are no people
 LARGE = {"openpose", "hed"}
@@ -32,11 +30,11 @@ def picture() -> np.ndarray:
 
 @pytest.mark.parametrize(("condition", "name"), CASES)
 def test_each_condition_has_metrics_that_apply_and_know_their_ceiling(condition, name, picture):
-    metric = on_random_weights(POINTS[name].load()())
+    metric = on_random_weights(find_metric(name))
     if condition == "mask":
         picture = np.full_like(picture, 245)
         picture[40:90, 50:120] = (214, 40, 40)
-    made = detectors.detect(condition, picture, size_px=(192, 192), family="pocket")
+    made = load_entry("detectors", condition).detect(picture, size_px=(192, 192), family="pocket")
     image = image_of(
         0,
         picture=np.roll(picture, 60, axis=1),
@@ -61,4 +59,4 @@ def test_without_a_source_picture_there_is_no_ceiling(picture):
     for name in ("edge-f1", "edge-f1-kornia", "tile-psnr"):
         condition = "tile" if name == "tile-psnr" else "canny"
         image = image_of(0, picture=picture, condition=picture, detector=condition)
-        assert POINTS[name].load()().ceiling(image).reason
+        assert find_metric(name).ceiling(image).reason

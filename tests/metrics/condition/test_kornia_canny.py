@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_f1_score
 
-from metrics.condition.kornia_canny import KorniaEdgeF1, kornia_canny
+from metrics.condition.kornia_canny import EDGE_F1_KORNIA, kornia_canny
 from pocket.scenes import render, scene_at
 from tests.metrics.pictures import NoReferences, image_of
 
@@ -26,13 +26,13 @@ PICTURES = [
 @pytest.mark.parametrize("picture", PICTURES, ids=range(len(PICTURES)))
 def test_edges_are_kornias(picture):
     x = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).double() / 255
-    theirs = kornia.filters.canny(x)[1][0, 0].numpy() > 0
-    assert np.array_equal(kornia_canny(picture)[..., 0] > 0, theirs)
+    expected = kornia.filters.canny(x)[1][0, 0].numpy() > 0
+    assert np.array_equal(kornia_canny(picture)[..., 0] > 0, expected)
 
 
 def score(picture: np.ndarray, source: np.ndarray) -> float | None:
     image = image_of(0, picture=picture, condition=source, detector="canny", source=source)
-    return KorniaEdgeF1().score([image], NoReferences())[0].value
+    return EDGE_F1_KORNIA.score([image], NoReferences())[0].value
 
 
 def test_f1_is_torchmetrics():
@@ -53,5 +53,5 @@ def test_known_pictures_have_known_values():
 
 def test_without_a_source_picture_there_is_no_score():
     image = image_of(0, condition=smooth_noise(0), detector="canny")
-    found = KorniaEdgeF1().score([image], NoReferences())[0]
+    found = EDGE_F1_KORNIA.score([image], NoReferences())[0]
     assert found.value is None and "no source picture" in (found.reason or "")

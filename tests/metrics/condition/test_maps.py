@@ -61,15 +61,15 @@ def picture() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "make", [maps.softedge_ssim, maps.lineart_ssim, maps.depth_rmse, maps.depth_spearman]
+    "metric", [maps.SOFTEDGE_SSIM, maps.LINEART_SSIM, maps.DEPTH_RMSE, maps.DEPTH_SPEARMAN]
 )
-def test_the_source_picture_is_found_again_wholly_and_order_does_not_matter(make, picture):
-    metric = on_random_weights(make())
-    condition = detectors.detect(metric.detector, picture, size_px=(128, 128))
+def test_the_source_picture_is_found_again_wholly_and_order_does_not_matter(metric, picture):
+    on_random_weights(metric)
+    condition = metric.detector.detect(picture, size_px=(128, 128))
     assert condition.dtype == np.uint8 and condition.shape == picture.shape
     other = np.roll(picture, 40, axis=0)
     images = [
-        image_of(i, picture=p, condition=condition, detector=metric.detector, source=picture)
+        image_of(i, picture=p, condition=condition, detector=metric.detector.name, source=picture)
         for i, p in enumerate((picture, other))
     ]
     forward = [s.value for s in metric.score(images, NoReferences())]
@@ -90,8 +90,8 @@ def test_detectors_come_alone_without_their_packages_other_imports():
 
 
 def test_hed_is_controlnet_auxs_own_answer(picture):
-    network = with_random_weights(detectors.HED)
-    found = detectors.DETECTORS["hed"].find(picture)
+    network = with_random_weights(detectors.HED.network)
+    found = detectors.HED.find(picture)
     module = annotators.submodule("hed")
     net = module.ControlNetHED_Apache2()
     path = network.weights.path()
@@ -103,5 +103,5 @@ def test_hed_is_controlnet_auxs_own_answer(picture):
 
 
 def test_conditions_keep_their_size_where_detectors_work_in_steps_of_64_px(picture):
-    with_random_weights(detectors.PIDINET)
-    assert detectors.detect("softedge", picture, size_px=(150, 100)).shape == (100, 150, 3)
+    with_random_weights(detectors.SOFTEDGE.network)
+    assert detectors.SOFTEDGE.detect(picture, size_px=(150, 100)).shape == (100, 150, 3)

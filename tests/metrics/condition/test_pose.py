@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metrics.condition import detectors
-from metrics.condition.pose import of_people, oks, pck, pose_oks
+from metrics.condition.pose import POSE_OKS, of_people, oks, pck
 from tests.metrics.pictures import NoReferences, image_of
 from tests.metrics.random_weights import on_random_weights
 
@@ -64,25 +64,25 @@ def test_people_are_matched_whatever_their_order_and_missing_ones_count():
 
 
 def test_the_pose_is_wanted_as_the_source_shows_it(monkeypatch):
-    shown = {10: people(6), 20: people(6) + 1}
+    joints_at = {10: people(6), 20: people(6) + 1}
 
     class Drawn:
         def people(self, picture):
-            return shown[int(picture[0, 0, 0])]
+            return joints_at[int(picture[0, 0, 0])]
 
     monkeypatch.setattr(type(detectors.POSE), "loaded", lambda self: Drawn())
     source, picture = (np.full((64, 64, 3), level, np.uint8) for level in (10, 20))
     image = image_of(0, picture=picture, condition=source, detector="openpose", source=source)
-    found = pose_oks().score([image], NoReferences())[0].value
-    assert found == pytest.approx(oks(shown[20][0], shown[10][0]))
+    found = POSE_OKS.score([image], NoReferences())[0].value
+    assert found == pytest.approx(oks(joints_at[20][0], joints_at[10][0]))
     without = image_of(0, picture=picture, condition=source, detector="openpose")
-    assert pose_oks().score([without], NoReferences())[0].value is None
+    assert POSE_OKS.score([without], NoReferences())[0].value is None
 
 
 @pytest.mark.slow
 def test_open_pose_runs_at_its_real_size():
-    on_random_weights(pose_oks())
+    on_random_weights(POSE_OKS)
     picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     found = detectors.POSE.loaded().people(picture)
     assert found.shape[1:] == (18, 2)
-    assert detectors.detect("openpose", picture, size_px=(128, 128)).shape == (128, 128, 3)
+    assert detectors.OPENPOSE.detect(picture, size_px=(128, 128)).shape == (128, 128, 3)

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from metrics.condition import detectors
-from metrics.condition.segmentation import SegmentIou, SegmentMeanIou, agreement, classes_of
+from metrics.condition.detectors import SEG
+from metrics.condition.segmentation import SEG_IOU, SEG_MIOU, agreement, classes_of
 from metrics.networks.annotators import palette
 from tests.metrics.pictures import NoReferences, image_of
 from tests.metrics.random_weights import on_random_weights
@@ -16,10 +16,10 @@ def classes(seed: int, n: int = 6) -> np.ndarray:
 
 def test_mean_iou_is_torchmetrics_over_the_classes_that_are_there():
     a, b = classes(0), classes(1)
-    theirs = multiclass_jaccard_index(
+    expected = multiclass_jaccard_index(
         torch.from_numpy(a), torch.from_numpy(b), num_classes=6, average="macro"
     )
-    assert agreement(a, b, n_classes=150).mean_iou() == pytest.approx(float(theirs))
+    assert agreement(a, b, n_classes=150).mean_iou() == pytest.approx(float(expected))
 
 
 def test_known_segments_have_known_values():
@@ -43,10 +43,10 @@ def test_colors_are_classes_and_small_changes_of_color_do_not_matter():
 
 
 def test_sets_count_pixels_and_leave_out_prompts():
-    metric, single = on_random_weights(SegmentMeanIou()), SegmentIou()
+    metric, single = on_random_weights(SEG_MIOU), SEG_IOU
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(3)]
-    conditions = [detectors.detect("seg", p, size_px=(64, 64)) for p in pictures]
+    conditions = [SEG.detect(p, size_px=(64, 64)) for p in pictures]
     images = [
         image_of(i, picture=p, condition=c, detector="seg", prompt=f"prompt {i}")
         for i, (p, c) in enumerate(zip(pictures, [conditions[0], *conditions[:2]], strict=True))

@@ -34,8 +34,8 @@ def test_ms_ssim_is_torchmetrics_but_for_its_padded_border_at_the_last_scale(spr
     a = texture(0, 256)
     b = noisy(a, spread)
     x, y = (torch.from_numpy(p)[None, None] for p in (a, b))
-    theirs = multiscale_structural_similarity_index_measure(x, y, data_range=255.0)
-    assert ms_ssim(a, b) == pytest.approx(float(theirs), abs=2e-3)
+    expected = multiscale_structural_similarity_index_measure(x, y, data_range=255.0)
+    assert ms_ssim(a, b) == pytest.approx(float(expected), abs=2e-3)
 
 
 @pytest.mark.parametrize("measure", [ssim, ms_ssim])

@@ -20,7 +20,7 @@ from metrics.sets.formulas import (
 )
 
 
-def ours(x, y):
+def distance(x, y):
     (m1, s1), (m2, s2) = moments(x), moments(y)
     return frechet_distance(m1, s1, mean_2=m2, covariance_2=s2)
 
@@ -28,7 +28,7 @@ def ours(x, y):
 pytestmark = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning:cleanfid")
 
 
-def theirs(x, y):
+def clean_fid_distance(x, y):
     return clean_frechet(x.mean(0), np.cov(x, rowvar=False), y.mean(0), np.cov(y, rowvar=False))
 
 
@@ -41,12 +41,12 @@ def correlated(seed, n, d=16, shift=0.0):
 @pytest.mark.parametrize("d", [4, 16, 64])
 def test_frechet_equals_clean_fid_where_covariances_have_full_rank(d):
     x, y = correlated(0, 4 * d, d), correlated(1, 4 * d, d, shift=0.3)
-    assert ours(x, y) == pytest.approx(theirs(x, y), rel=1e-6)
+    assert distance(x, y) == pytest.approx(clean_fid_distance(x, y), rel=1e-6)
 
 
 def test_frechet_equals_clean_fid_nearly_where_covariances_are_singular():
     x, y = correlated(0, 12, 16), correlated(1, 12, 16, shift=0.3)
-    assert ours(x, y) == pytest.approx(theirs(x, y), abs=1e-3)
+    assert distance(x, y) == pytest.approx(clean_fid_distance(x, y), abs=1e-3)
 
 
 def test_frechet_of_gaussians_has_its_closed_form():
@@ -58,8 +58,8 @@ def test_frechet_of_gaussians_has_its_closed_form():
 
 def test_frechet_of_equal_sets_is_zero_and_symmetric():
     x, y = correlated(0, 200), correlated(1, 200, shift=1)
-    assert ours(x, x) == pytest.approx(0, abs=1e-9)
-    assert ours(x, y) == pytest.approx(ours(y, x), rel=1e-9)
+    assert distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert distance(x, y) == pytest.approx(distance(y, x), rel=1e-9)
 
 
 def test_kernel_distance_equals_clean_fid_on_full_sets():
@@ -130,7 +130,7 @@ def test_frechet_of_a_scaled_gaussian_has_its_closed_form():
 @pytest.mark.parametrize("n", [3, 12, 31])
 def test_frechet_of_fewer_rows_than_dimensions_needs_no_covariance(n):
     x, y = correlated(0, n, 32), correlated(1, n + 5, 32, shift=0.2)
-    assert frechet_of_rows(x, y) == pytest.approx(ours(x, y), rel=1e-6)
+    assert frechet_of_rows(x, y) == pytest.approx(distance(x, y), rel=1e-6)
     assert frechet_of_rows(x, x) == pytest.approx(0, abs=1e-6)
 
 
@@ -164,10 +164,12 @@ def test_gaussian_kernel_distance_equals_torch_fidelitys():
 def test_the_authors_cmmd_adds_each_rows_pair_with_itself():
     x, y = correlated(0, 20, 8), correlated(1, 30, 8, shift=1)
     kxx, kyy = gaussian_kernel(x, x), gaussian_kernel(y, y)
-    theirs = kxx.mean() + kyy.mean() - 2 * gaussian_kernel(x, y).mean()
-    # each mean takes in the diagonal of ones: what is above ours falls as 1/N
+    published = kxx.mean() + kyy.mean() - 2 * gaussian_kernel(x, y).mean()
+    # each mean includes the diagonal of ones: the excess over the unbiased value falls as 1/N
     extra = (1 - _off_diagonal(kxx)) / 20 + (1 - _off_diagonal(kyy)) / 30
-    assert theirs - extra == pytest.approx(kernel_distance(x, y, kernel=gaussian_kernel), rel=1e-9)
+    assert published - extra == pytest.approx(
+        kernel_distance(x, y, kernel=gaussian_kernel), rel=1e-9
+    )
 
 
 def _off_diagonal(square: np.ndarray) -> float:

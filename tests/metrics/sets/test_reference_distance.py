@@ -11,11 +11,13 @@ from PIL import Image
 
 from metrics.base import MetricUnavailableError
 from metrics.encoders import INCEPTION
-from metrics.sets import reference_distance as set_distance
+from metrics.pocket_scorer import PocketEncoder
 from metrics.sets.formulas import CMMD_SCALE
-from metrics.sets.reference_set import statistics_folder
-from tests.metrics.pictures import GivenReferences, image_of
+from metrics.sets.reference_distance import CMMD, FD_DINOV2, POCKET_FID, POCKET_KID
+from metrics.sets.reference_set import ShippedFeatures, statistics_folder
+from tests.metrics.pictures import GivenReferences, NoReferences, image_of, random_scorer
 from tests.metrics.random_weights import on_random_weights, with_random_weights
+from tests.metrics.sets.test_formulas import correlated
 
 
 def picture(seed: int) -> np.ndarray:
@@ -50,12 +52,12 @@ def test_features_are_clean_fids_own(inception, tmp_path: Path):
         )
         traced.save(str(tmp_path / "inception-2015-12-05.pt"))
         network = InceptionV3W(str(tmp_path), download=False)
-        theirs = get_files_features(
+        expected = get_files_features(
             paths, network, num_workers=0, device=torch.device("cpu"), mode="clean", verbose=False
         )
-    ours = inception.encode([picture(seed) for seed in range(3)])
-    assert np.abs(theirs).max() > 0
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
+    found = inception.encode([picture(seed) for seed in range(3)])
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 class _Layers(torch.nn.Module):
@@ -67,9 +69,9 @@ class _Layers(torch.nn.Module):
         return self.layers(x_bchw)
 
 
-@pytest.fixture(params=["fd_dinov2", "cmmd"])
+@pytest.fixture(params=[FD_DINOV2, CMMD])
 def metric(request):
-    return on_random_weights(getattr(set_distance, request.param)())
+    return on_random_weights(request.param)
 
 
 def test_order_does_not_matter_and_the_reference_is_zero_away(metric):
@@ -123,7 +125,7 @@ def test_an_empty_folder_of_references_is_told(metric, monkeypatch, tmp_path: Pa
 
 
 def test_kernel_distances_bring_values_without_each_prompt():
-    metric = on_random_weights(set_distance.cmmd())
+    metric = on_random_weights(CMMD)
     references = GivenReferences(floors=FLOORS)
     left = metric.score(images(), references).leave_one_out
     assert left is not None and set(left) == {"prompt 0", "prompt 1", "prompt 2"}
@@ -136,7 +138,46 @@ def test_kernel_distances_bring_values_without_each_prompt():
 
 def test_few_images_make_frechet_unstable_and_never_kernels():
     references = GivenReferences(floors=FLOORS)
-    frechet = on_random_weights(set_distance.fd_dinov2()).score(images(), references)
-    kernel = on_random_weights(set_distance.cmmd()).score(images(), references)
+    frechet = on_random_weights(FD_DINOV2).score(images(), references)
+    kernel = on_random_weights(CMMD).score(images(), references)
     assert "unstable: n = 6 < 2048" in (frechet.reason or "")
     assert "unstable" not in (kernel.reason or "")
+
+
+@pytest.fixture(params=[POCKET_FID, POCKET_KID])
+def pocket(request):
+    return on_given_features(request.param)
+
+
+def on_given_features(metric):
+    features = correlated(9, 200, 64)
+    return replace(
+        metric,
+        encoder=PocketEncoder(random_scorer, lambda: "a" * 64),
+        reference=ShippedFeatures(lambda: features, lambda: "b" * 64),
+    )
+
+
+def test_a_pocket_score_does_not_depend_on_the_order_of_images(pocket):
+    drawn = [image_of(i, prompt=f"prompt {i % 4}") for i in range(8)]
+    forward = pocket.score(drawn, NoReferences())
+    backward = pocket.score(drawn[::-1], NoReferences())
+    assert forward.value == pytest.approx(backward.value, rel=1e-9)
+
+
+def test_one_image_has_no_distribution(pocket):
+    found = pocket.score([image_of(0)], NoReferences())
+    assert found.value is None and found.reason is not None
+
+
+def test_pocket_frechet_of_few_images_is_marked_unstable():
+    found = on_given_features(POCKET_FID).score([image_of(i) for i in range(3)], NoReferences())
+    assert found.value is not None
+    assert found.reason == "unstable: n = 3 < 2048"
+
+
+def test_pocket_kernel_scores_have_values_without_each_prompt():
+    drawn = [image_of(i, prompt=f"prompt {i % 3}") for i in range(9)]
+    found = on_given_features(POCKET_KID).score(drawn, NoReferences())
+    assert found.leave_one_out is not None
+    assert sorted(found.leave_one_out) == ["prompt 0", "prompt 1", "prompt 2"]

@@ -1,12 +1,18 @@
 """Quality against the native plugin's images, on features and pictures whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from metrics.pocket_scorer import PocketEncoder
-from metrics.sets.apart import apart_kernel_distance
-from metrics.sets.formulas import gaussian_kernel, kernel_distance, polynomial_kernel
-from metrics.sets.run_distance import NativeDistance
+from metrics.sets.formulas import (
+    cross_prompt_kernel_distance,
+    gaussian_kernel,
+    kernel_distance,
+    polynomial_kernel,
+)
+from metrics.sets.run_distance import POCKET_KID_ORACLE, RunDistance
 from tests.metrics.pictures import (
     GivenReferences,
     NoReferences,
@@ -16,9 +22,8 @@ from tests.metrics.pictures import (
 )
 
 
-def metric() -> NativeDistance:
-    encoder = PocketEncoder(random_scorer, random_sha256)
-    return NativeDistance("pocket-kid-oracle", "polynomial", encoder)
+def metric() -> RunDistance:
+    return replace(POCKET_KID_ORACLE, encoder=PocketEncoder(random_scorer, random_sha256))
 
 
 def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
@@ -38,7 +43,7 @@ def by_definition(x, y, p, q, kernel) -> float:
 def test_only_pairs_of_different_prompts_count(kernel):
     x, y = rows(0, 9), rows(1, 7, 0.4)
     p, q = [f"p{i % 4}" for i in range(9)], [f"p{i % 5}" for i in range(7)]
-    value, left_out = apart_kernel_distance(x, y, prompts_x=p, prompts_y=q, kernel=kernel)
+    value, left_out = cross_prompt_kernel_distance(x, y, prompts_x=p, prompts_y=q, kernel=kernel)
     assert value == pytest.approx(by_definition(x, y, p, q, kernel))
     assert left_out.keys() == {f"p{i}" for i in range(5)}
     for name, left in left_out.items():
@@ -51,23 +56,23 @@ def test_only_pairs_of_different_prompts_count(kernel):
 def test_prompts_of_their_own_give_the_usual_kernel_distance():
     x, y = rows(0, 9), rows(1, 7)
     p, q = [f"x{i}" for i in range(9)], [f"y{i}" for i in range(7)]
-    value, _ = apart_kernel_distance(x, y, prompts_x=p, prompts_y=q)
+    value, _ = cross_prompt_kernel_distance(x, y, prompts_x=p, prompts_y=q)
     assert value == pytest.approx(kernel_distance(x, y))
 
 
 def test_blocks_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch):
     x, y = rows(0, 30), rows(1, 20, 0.2)
     p, q = [f"p{i % 6}" for i in range(30)], [f"p{i % 6}" for i in range(20)]
-    whole = apart_kernel_distance(x, y, prompts_x=p, prompts_y=q)
-    monkeypatch.setattr("metrics.sets.apart._BLOCK_VALUES", 50)
-    parts = apart_kernel_distance(x, y, prompts_x=p, prompts_y=q)
+    whole = cross_prompt_kernel_distance(x, y, prompts_x=p, prompts_y=q)
+    monkeypatch.setattr("metrics.sets.formulas._BLOCK_VALUES", 50)
+    parts = cross_prompt_kernel_distance(x, y, prompts_x=p, prompts_y=q)
     assert parts[0] == pytest.approx(whole[0])
     assert parts[1] == pytest.approx(whole[1])
 
 
 def test_a_set_is_zero_from_itself_with_and_without_each_prompt():
     x, p = rows(0, 12), [f"p{i % 6}" for i in range(12)]
-    value, left_out = apart_kernel_distance(x, x, prompts_x=p, prompts_y=p)
+    value, left_out = cross_prompt_kernel_distance(x, x, prompts_x=p, prompts_y=p)
     assert [value, *left_out.values()] == pytest.approx([0] * 7, abs=1e-12)
 
 
@@ -78,7 +83,7 @@ def test_sharing_prompts_does_not_make_a_method_look_nearer():
     for _ in range(60):
         content = rng.normal(0, 1, (20, 8))
         x, y = (content + rng.normal(0, 0.3, (20, 8)) for _ in range(2))
-        apart, _ = apart_kernel_distance(x, y, prompts_x=names, prompts_y=names)
+        apart, _ = cross_prompt_kernel_distance(x, y, prompts_x=names, prompts_y=names)
         found.append([apart, kernel_distance(x, y)])
     mean, error = np.mean(found, axis=0), np.std(found, axis=0) / np.sqrt(60)
     assert abs(mean[0]) < 4 * error[0]

@@ -21,13 +21,13 @@ def prompts(n: int, per_prompt: int = 1) -> list[str]:
 
 def test_interval_equals_scipy_bca_without_clusters():
     values = np.random.default_rng(3).gamma(2.0, size=40)
-    ours = clustered_mean(values.tolist(), prompts(40), n_resamples=40_000)
-    theirs = reference.bootstrap(
+    found = clustered_mean(values.tolist(), prompts(40), n_resamples=40_000)
+    expected = reference.bootstrap(
         (values,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(1)
     ).confidence_interval
-    assert ours.value == pytest.approx(values.mean())
-    assert ours.low == pytest.approx(theirs.low, abs=0.02)
-    assert ours.high == pytest.approx(theirs.high, abs=0.02)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(expected.low, abs=0.02)
+    assert found.high == pytest.approx(expected.high, abs=0.02)
 
 
 def test_interval_equals_scipy_bca_on_unequal_clusters():
@@ -40,7 +40,7 @@ def test_interval_equals_scipy_bca_on_unequal_clusters():
     def ratio(total, count, axis=-1):
         return total.sum(axis=axis) / count.sum(axis=axis)
 
-    theirs = reference.bootstrap(
+    expected = reference.bootstrap(
         (sums, counts),
         ratio,
         paired=True,
@@ -49,9 +49,9 @@ def test_interval_equals_scipy_bca_on_unequal_clusters():
         method="BCa",
         rng=np.random.default_rng(1),
     ).confidence_interval
-    ours = clustered_mean(values.tolist(), [f"{i:02}" for i in labels], n_resamples=40_000)
-    assert ours.low == pytest.approx(theirs.low, abs=0.03)
-    assert ours.high == pytest.approx(theirs.high, abs=0.03)
+    found = clustered_mean(values.tolist(), [f"{i:02}" for i in labels], n_resamples=40_000)
+    assert found.low == pytest.approx(expected.low, abs=0.03)
+    assert found.high == pytest.approx(expected.high, abs=0.03)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_stated():
@@ -144,10 +144,10 @@ def test_paired_jackknife_refuses_different_prompts():
 
 def test_sign_flips_equal_scipys_exact_permutation_test():
     values = np.random.default_rng(6).normal(0.5, size=10)
-    theirs = reference.permutation_test(
+    expected = reference.permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=np.inf
     )
-    assert sign_flip_p(values.tolist(), prompts(10)) == pytest.approx(theirs.pvalue)
+    assert sign_flip_p(values.tolist(), prompts(10)) == pytest.approx(expected.pvalue)
 
 
 def test_sign_flips_of_many_prompts_are_near_the_exact_value():

@@ -25,10 +25,10 @@ def rate(p_values: list[float | None], alpha: float = 0.05) -> float:
 
 def test_p_of_a_loss_equals_scipys_one_sided_permutation_test():
     x = np.random.default_rng(6).normal(-0.3, size=10)
-    theirs = reference.permutation_test(
+    expected = reference.permutation_test(
         (x,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="less"
     )
-    assert loss_p(x) == pytest.approx(theirs.pvalue)
+    assert loss_p(x) == pytest.approx(expected.pvalue)
 
 
 def test_sides_of_the_sign_test_fit_together():
@@ -50,8 +50,8 @@ def test_swapped_labels_are_called_a_loss_no_more_often_than_stated():
 def test_t_test_within_the_margin_equals_scipys():
     x = np.random.default_rng(3).normal(0.0, 0.2, size=40)
     x = np.concatenate([x, -x])  # no skewness
-    theirs = reference.ttest_1samp(x, -0.05, alternative="greater").pvalue
-    assert within_margin_p(x, 0.05) == pytest.approx(theirs)
+    expected = reference.ttest_1samp(x, -0.05, alternative="greater").pvalue
+    assert within_margin_p(x, 0.05) == pytest.approx(expected)
 
 
 def test_rare_losses_of_a_rate_are_not_proven_absent_by_a_few_prompts():
@@ -66,9 +66,9 @@ def test_rare_losses_of_a_rate_are_not_proven_absent_by_a_few_prompts():
 def test_rare_large_losses_are_not_taken_for_none():
     rng = np.random.default_rng(8)
     drawn = 0.1 * (1 - rng.exponential(size=(3000, 60))) - 0.05  # true difference: -margin
-    theirs = reference.ttest_1samp(drawn, -0.05, alternative="greater", axis=1).pvalue
+    expected = reference.ttest_1samp(drawn, -0.05, alternative="greater", axis=1).pvalue
     assert rate([within_margin_p(x, 0.05) for x in drawn]) <= 0.065
-    assert float(np.mean(theirs <= 0.05)) > 0.075
+    assert float(np.mean(expected <= 0.05)) > 0.075
 
 
 def test_no_change_at_all_in_enough_prompts_is_within_the_margin():

@@ -28,8 +28,8 @@ def weights(sha256: str = "", *names: str) -> Weights:
 def test_all_missing_files_are_told_at_once(folder: Path):
     with pytest.raises(MetricUnavailableError) as caught:
         weights("", "a.bin", "b.json").path()
-    told = str(caught.value)
-    assert "a.bin and b.json" in told and "tiny" in told and "MIT" in told
+    message = str(caught.value)
+    assert "a.bin and b.json" in message and "tiny" in message and "MIT" in message
 
 
 def test_the_hash_is_of_the_content_and_is_remembered(folder: Path):
@@ -73,7 +73,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     for name, write in (("a.pt", torch.save), ("b.pt", _plain_pickle)):
         path = tmp_path / name
         write({"state_dict": Evil()}, path)
-        with pytest.raises(MetricUnavailableError, match="no file of tensors alone"):
+        with pytest.raises(MetricUnavailableError, match="holds more than tensors"):
             read_tensors(path)
     assert not mark.exists()
 
@@ -94,9 +94,9 @@ def test_tensors_that_do_not_fit_are_named():
     network = torch.nn.Linear(2, 3)
     with pytest.raises(MetricUnavailableError) as caught:
         fill(network, {"weight": torch.ones(3, 4), "more": torch.ones(1)}, what="Tiny")
-    told = str(caught.value)
-    assert "lacks bias" in told and "has more too much" in told
-    assert "weight has shape (3, 4) instead of (3, 2)" in told
+    message = str(caught.value)
+    assert "lacks bias" in message and "has more too much" in message
+    assert "weight has shape (3, 4) instead of (3, 2)" in message
 
 
 def test_the_device_is_part_of_the_recipe(monkeypatch):
