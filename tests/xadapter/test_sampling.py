@@ -1,4 +1,4 @@
-"""Sampling: one straight-line script, batches, modes, sharing, controls."""
+"""Sampling: batches, modes, shared stage 1, controls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.xadapter.straight_line import straight_line
 from tests.xadapter.worlds import N_STEPS, apart, drawn, make_world, noise_for, scheduler
 from xadapter.denoiser import Control
 from xadapter.errors import SettingError
@@ -27,23 +26,6 @@ from xadapter.sampling import (
 from xadapter.vae import cross_bridge
 
 SKIP_SHAPES = [(4, 16, 12), (4, 16, 12), (4, 8, 6), (8, 8, 6), (8, 4, 3), (16, 4, 3)]
-
-
-def test_sound_equals_one_straight_line_script(models: Any, mapper: Any) -> None:
-    world = make_world(models)
-    ours = world.render(mapper, t0=0.6, adapter_scale=1.2)
-    theirs = straight_line(
-        models,
-        mapper,
-        conditions=(world.base.conditions, world.upgraded.conditions),
-        noise=world.noise,
-        new_solver=scheduler,
-        n_steps=N_STEPS,
-        n_last=3,
-        guidance=3.0,
-        scale=1.2,
-    )
-    assert apart(ours, theirs) < 1e-5
 
 
 def test_batch_of_four_equals_each_image_alone(models: Any, mapper: Any) -> None:
