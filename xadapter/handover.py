@@ -68,6 +68,7 @@ def trajectory_of(
     side: Denoiser, preset: Preset, *, n_steps: int, n_last: int | None = None
 ) -> Trajectory:
     """Build a side's solver and start it at the first of the last `n_last` steps (None: all N)."""
+    # a new solver for each pass: solvers keep a history and a step index
     solver = preset.solver(side.scheduler, n_steps, side.device)
     first_step = 0 if n_last is None else n_steps - n_last
     return trajectory_from(solver, n_steps, first_step=first_step)
@@ -107,6 +108,7 @@ def sdedit_start(
 ) -> Stage2Start:
     """Noise clean upgraded latents to t0, for the upgraded model alone (SDEdit, 2108.01073)."""
     n_last = preset.n_last_steps(n_steps, t0)
+    # z'_t0 = sqrt(abar) z' + sqrt(1 - abar) e
     latents = _noised_to(upgraded, preset, clean_latents, noise, n_steps=n_steps, n_last=n_last)
     return Stage2Start(latents, None, n_steps, n_last)
 
@@ -135,7 +137,7 @@ def hand_over_truncated(
             f"{sorted(stage1.snapshots)}: name this t0 in run_stage1(snapshots_at=...)"
         )
     noisy = stage1.snapshots[n_done]
-    # Solvers that keep z / sqrt(abar) are brought to z, which the VAEs are for, and back.
+    # the VAEs are for z: latents of solvers that keep z / sqrt(abar) are converted, and back
     base_factor, factor = (
         _input_scale_of(side, preset, n_steps=n_steps, n_last=n_last) for side in (base, upgraded)
     )

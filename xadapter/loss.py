@@ -87,6 +87,7 @@ class FrozenModels:
     ) -> Sequence[Tensor]:
         """Return the tapped features F_base of the prompted base model, without gradients."""
         dtype = self.base_unet.dtype
+        # the base model is frozen: features are inputs of the mapper, with no graph behind them
         with torch.no_grad(), capture(self.base_unet) as tap:
             self.base_unet(
                 noisy_bchw.to(dtype),
@@ -121,6 +122,7 @@ def mapper_losses(
     noisy = add_noise(batch.upgraded_latents, upgraded_noise, abar)
     with inject(models.upgraded_unet, offsets):
         prediction = models.predict_upgraded(noisy, timesteps)
+    # || e' - e_up(z'_t, t, c_u | offsets) ||^2, or the same on v
     target = target_of(batch.upgraded_latents, upgraded_noise, abar, models.prediction)
     return (prediction - target).square().mean(dim=(1, 2, 3))
 
@@ -138,7 +140,9 @@ def typical_losses(
     these losses gives every timestep the same weight.
     """
     n_train = len(models.alphas_cumprod)
+    # evenly spaced, both ends included
     grid = torch.linspace(0, n_train - 1, n_timesteps).round().long()
+    # equation 4 without offsets, on the same noisy latents as in training
     losses = []
     device = upgraded_latents.device
     with torch.no_grad():

@@ -53,6 +53,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Map [b, in, h, w] to [b, out, h, w]; the sides double where the block doubles."""
+        # order of the released code: doubling at the old width, change of width, residual
         if self.up_opt is not None:
             x_bchw = self.up_opt(x_bchw)
         if self.in_conv is not None:
@@ -120,6 +121,7 @@ class Mapper(ModelMixin, ConfigMixin):
         Offsets 0 and 1 keep the sides of their features, offset 2 has twice the sides of feature 2.
         Raises `MapperFitError` for features of other widths.
         """
+        # a base model of other widths would fail later, in a convolution, without a name
         widths = tuple(feature.shape[1] for feature in features)
         if widths != self.in_channels:
             raise MapperFitError(

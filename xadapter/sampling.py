@@ -87,6 +87,7 @@ def run_stage1(
     """
     trajectory = trajectory_of(base, preset, n_steps=n_steps)
     solver, noise = trajectory.solver, noise_bchw.to(base.device)
+    # z_T: unit noise at the solver's own scale, or a noised picture (ControlNet tile)
     if source is None:
         latents = noise * start_scale(solver)
     else:
@@ -140,11 +141,13 @@ def run_stage2(
     trajectory = trajectory_of(upgraded, preset, n_steps=start.n_steps, n_last=start.n_last_steps)
     run = _Run(upgraded, with_generators(trajectory, step_generators))
     latents = start.upgraded.to(upgraded.device)
+    # without offsets the base model has no influence: SDEdit
     if mapper is None:
         return _denoise_alone(run, latents, observer=observer)[0]
     if base is None or start.base is None:
         raise SettingError("a mapper needs the base side: give base and a start with base latents")
     base_trajectory = _base_trajectory(base, start, preset)
+    # features of another timestep would not fit the upgraded model's
     shared_grid(base_trajectory.solver.timesteps, trajectory.solver.timesteps)
     base_run = _Run(base, with_generators(base_trajectory, step_generators))
     joint = _JointRun(base_run, run, mapper, adapter_scale, fusion)
@@ -172,8 +175,9 @@ class _Run:
     def predict(self, latents: Tensor, timestep: Tensor, index: int) -> Tensor:
         """Return the guided prediction at the trajectory's timestep number `index`."""
         trajectory = self.trajectory
+        # solvers that keep z / sqrt(abar) scale it back to z, the UNet's input
         scaled = trajectory.solver.scale_model_input(latents, timestep)
-        # a solver of order k calls the model k times per step
+        # ControlNet windows count steps, and a solver of order k calls the model k times per step
         step = trajectory.first_step + index // trajectory.solver.order
         return self.denoiser.predict(scaled, timestep, step=step, n_steps=trajectory.n_steps)
 
@@ -238,8 +242,10 @@ class _JointRun:
         mapper = self.mapper
         base_is_guided = self.base.denoiser.guidance.is_on
         upgraded_is_guided = self.upgraded.denoiser.guidance.is_on
+        # rows of a guided call: unconditional half first, conditional half second
         if base_is_guided and not upgraded_is_guided:
             features = tuple(feature.chunk(2)[1] for feature in features)
+        # the three models may have three dtypes and two devices
         cast = [feature.to(device=mapper.device, dtype=mapper.dtype) for feature in features]
         offsets = tuple(offset * self.scale for offset in mapper(cast))
         if upgraded_is_guided and not base_is_guided:

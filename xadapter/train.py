@@ -105,6 +105,7 @@ def train_mapper(
 
 
 def _frozen_on(device: torch.device | str, models: FrozenModels) -> FrozenModels:
+    # gradients pass through the upgraded decoder, but none are kept for its weights
     for unet in (models.base_unet, models.upgraded_unet):
         nn.Module.to(unet.requires_grad_(False).eval(), device)
     null = models.upgraded_null
@@ -143,6 +144,7 @@ class _Run:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        # the average starts at the initial weights
         self.averages = {n: w.detach().clone() for n, w in mapper.named_parameters()}
         self.step = 0
         self.sums = {"loss": 0.0, "mse": 0.0, "grad_norm": 0.0, "n": 0.0}
@@ -223,6 +225,7 @@ class _Run:
         # all randomness of a step follows from (seed, step): a resumed run repeats it
         generator = generator_for(settings.seed, STEP_STREAM, self.step)
         self.optimizer.zero_grad(set_to_none=True)
+        # the mean over accumulated batches equals one batch of that many images
         for _ in range(settings.accumulation_steps):
             loss, mse = self._loss(next(batches), generator)
             (loss / settings.accumulation_steps).backward()
@@ -319,6 +322,7 @@ class _Run:
 
     def result(self) -> TrainResult:
         """Write and return the averaged mapper."""
+        # the average is the result; the last weights stay in the checkpoint
         averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
         averaged.load_state_dict(self.averages)
         averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

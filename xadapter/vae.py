@@ -44,6 +44,7 @@ def resize_8bit(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
 
 def to_uint8(image_bchw: Tensor) -> np.ndarray:
     """Convert [b, 3, h, w] in [-1, 1] to uint8 [b, h, w, 3], clamped, rounded half to even."""
+    # numpy rounds half to even, as diffusers' image processor does
     unit = (image_bchw.float() / 2 + 0.5).clamp(0, 1)
     return (unit.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
 
@@ -72,6 +73,7 @@ def upcast_vae(vae: AutoencoderKL) -> Iterator[AutoencoderKL]:
 def decode_image(vae: AutoencoderKL, latents_bchw: Tensor) -> Tensor:
     """Decode scaled latents to the decoder's raw output, float32 [b, 3, H, W], about [-1, 1]."""
     with upcast_vae(vae), torch.no_grad():
+        # diffusion runs on latents scaled to about unit variance (2112.10752, appendix G)
         mean, std, factor = _statistics(vae, latents_bchw)
         latents: Any = (latents_bchw * std / factor + mean).to(vae.dtype)
         return vae.decode(latents, return_dict=False)[0].float()
@@ -124,6 +126,7 @@ def cross_bridge(
     The upgraded size follows from `posterior_noise` [b, c, h, w]. "image" clamps the decoder's
     output to [-1, 1]; "raw" does not (noisy latents of the truncated mode).
     """
+    # D_base(z), then to the upgraded size, then E_up
     image = decode_image(base_vae, base_latents_bchw)
     if pixels == "image":
         image = image.clamp(-1, 1)
@@ -141,4 +144,5 @@ def encode_resized(
 
 def pixels_per_latent(vae: AutoencoderKL) -> int:
     """Return the pixels of the picture per side of one latent."""
+    # each level but the last halves the sides
     return 2 ** (len(vae.config["block_out_channels"]) - 1)

@@ -81,7 +81,7 @@ def test_pickle_with_code_is_refused(tmp_path: Path) -> None:
         load_mapper(tmp_path / "m.bin")
 
 
-def test_missing_file_and_unknown_ending_are_told(tmp_path: Path) -> None:
+def test_missing_file_and_unknown_ending_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MapperFileError, match="there is no mapper at"):
         load_mapper(tmp_path / "absent.safetensors")
     (tmp_path / "m.txt").write_text("x")
@@ -89,7 +89,7 @@ def test_missing_file_and_unknown_ending_are_told(tmp_path: Path) -> None:
         load_mapper(tmp_path / "m.txt")
 
 
-def test_damaged_file_is_told(tmp_path: Path) -> None:
+def test_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(b"not a mapper")
     with pytest.raises(MapperFileError, match="cannot be read"):
         load_mapper(tmp_path / "m.safetensors")

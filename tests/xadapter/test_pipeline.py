@@ -1,4 +1,4 @@
-"""The friendly entry, on tiny pipelines with real tokenizers."""
+"""The high-level API, on tiny pipelines with real tokenizers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests.xadapter.conftest import new_mapper
 from tests.xadapter.pipelines import BETAS, new_solver, with_scheduler
-from tests.xadapter.worlds import apart, quiet
+from tests.xadapter.worlds import deviation, quiet
 from xadapter import XAdapter, shared_schedulers
 from xadapter.errors import MapperFitError, SettingError
 from xadapter.mapper import Mapper
@@ -128,7 +128,7 @@ def test_mapper_may_be_a_path(tmp_path: Any, base_pipe: Any, upgraded_pipe: Any)
     assert joined.mapper.in_channels == (12, 8, 4)
 
 
-def test_wrong_inputs_are_told(base_pipe: Any, upgraded_pipe: Any, joined: XAdapter) -> None:
+def test_wrong_inputs_are_refused(base_pipe: Any, upgraded_pipe: Any, joined: XAdapter) -> None:
     wrong = Mapper(in_channels=(12, 8, 6), out_channels=(16, 16, 8))
     with pytest.raises(MapperFitError, match=r"\(12, 8, 6\)"):
         XAdapter.from_pipelines(base_pipe, upgraded_pipe, wrong)
@@ -149,7 +149,7 @@ def test_scheduler_may_be_a_class_and_wins(base_pipe: Any, upgraded_pipe: Any) -
     )
     own = call(XAdapter.from_pipelines(base_pipe, unipc, new_mapper())).latents
     assert torch.equal(call(joined, scheduler=UniPCMultistepScheduler).latents, own)
-    assert apart(own, euler) > 1e-3
+    assert deviation(own, euler) > 1e-3
 
 
 def test_shared_schedulers_keep_class_options_and_each_models_noise_schedule() -> None:
@@ -196,7 +196,7 @@ def assert_seeds_alone_decide(joined: XAdapter, scheduler: Any) -> None:
         outs.append(call(joined, seeds=seeds, t0=0.7, scheduler=scheduler).latents)
     assert torch.isfinite(outs[0]).all()
     assert torch.equal(outs[0], outs[1])
-    assert apart(outs[0][1:], outs[2]) < 1e-4
+    assert deviation(outs[0][1:], outs[2]) < 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.xadapter.conftest import new_mapper
 from tests.xadapter.pipelines import SOLVERS, new_solver, tiny_base_pipe, with_scheduler
-from tests.xadapter.worlds import apart
+from tests.xadapter.worlds import deviation
 from xadapter import XAdapter
 from xadapter.noise import named_generators
 from xadapter.reference import generate, main
@@ -55,7 +55,7 @@ def test_xadapter_equals_the_reference_with_the_users_scheduler(
     joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, new_mapper())
     as_instance = render(joined, scheduler=new_solver(kind))
     for result in (by_pipeline, as_instance):
-        assert apart(result.latents, expected[1]) < LIMIT
+        assert deviation(result.latents, expected[1]) < LIMIT
         assert same_picture(result.images[0], expected[0])
 
 
@@ -69,7 +69,7 @@ def test_xadapter_equals_the_reference_at_other_settings(
     joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, new_mapper())
     seeds = [settings.pop("seed")]
     result = render(joined, guidance_scale=3.0, seeds=seeds, **settings)
-    assert apart(result.latents, expected) < LIMIT
+    assert deviation(result.latents, expected) < LIMIT
 
 
 def test_reference_removes_its_hooks(base_pipe: Any, upgraded_pipe: Any) -> None:
