@@ -1,30 +1,43 @@
 """X-Adapter (arXiv 2312.02238): sampling and training on unmodified diffusers models.
 
-Nothing heavy is imported until a name is used.
+A name's module is imported when the name is used. `python -m xadapter.reference` is the method on
+one page.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from xadapter.errors import XAdapterError
     from xadapter.load import load_mapper
     from xadapter.mapper import Mapper
     from xadapter.pipeline import XAdapter
     from xadapter.solvers import shared_schedulers
+    from xadapter.train import train_mapper
+    from xadapter.train_settings import TrainSettings
 
-__all__ = ["Mapper", "XAdapter", "load_mapper", "shared_schedulers"]
+__all__ = [
+    "Mapper",
+    "TrainSettings",
+    "XAdapter",
+    "XAdapterError",
+    "load_mapper",
+    "shared_schedulers",
+    "train_mapper",
+]
 
-_HOMES = {
-    "Mapper": "xadapter.mapper",
-    "XAdapter": "xadapter.pipeline",
-    "load_mapper": "xadapter.load",
-    "shared_schedulers": "xadapter.solvers",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Mapper": "xadapter.mapper",
+        "TrainSettings": "xadapter.train_settings",
+        "XAdapter": "xadapter.pipeline",
+        "XAdapterError": "xadapter.errors",
+        "load_mapper": "xadapter.load",
+        "shared_schedulers": "xadapter.solvers",
+        "train_mapper": "xadapter.train",
+    },
+)

@@ -1,7 +1,7 @@
 """The trainer's checkpoint: one safetensors file that resumes a run bit by bit.
 
 Randomness and data order depend on (seed, step) alone, so weights, averages, optimizer moments and
-counters are all there is to keep.
+counters are the complete state.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def save_checkpoint(
     facts: Mapping[str, Any],
 ) -> None:
     """Write the checkpoint atomically; `facts` is JSON data (step, settings, running sums)."""
+    # one name space per kind: extra.*, mapper.*, average.*, and the three moments of AdamW
     tensors = {f"extra.{name}": value for name, value in extra.items()}
     for name, weight in mapper.named_parameters():
         tensors[f"mapper.{name}"] = weight.detach()
@@ -42,6 +43,7 @@ def save_checkpoint(
             tensors[f"{moment}.{name}"] = optimizer.state[weight][moment]
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
+    # a run killed while writing keeps its previous checkpoint
     partial = folder / f"{FILE_NAME}.partial"
     save_file(contiguous, partial, metadata={"facts": json.dumps(dict(facts))})
     os.replace(partial, folder / FILE_NAME)
@@ -54,9 +56,9 @@ def load_checkpoint(
     averages: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Restore everything in place; return (facts, extra), or None where there is no checkpoint.
+    """Restore everything in place; return (facts, extra), or None if there is no checkpoint.
 
-    Raises `SettingError` for a checkpoint of another mapper.
+    Raises `SettingError` for a checkpoint of a mapper of other shapes.
     """
     path = folder / FILE_NAME
     if not path.exists():
@@ -69,8 +71,8 @@ def load_checkpoint(
         if found is None or found.shape != weight.shape:
             shape = None if found is None else tuple(found.shape)
             raise SettingError(
-                f"{path} is of another mapper: {name} is {shape} there, {tuple(weight.shape)} "
-                "here; choose another out_dir"
+                f"{path} belongs to another mapper: {name} is {shape} there, "
+                f"{tuple(weight.shape)} here; choose another out_dir"
             )
         with torch.no_grad():
             weight.copy_(found)

@@ -1,4 +1,4 @@
-"""What the trainer needs of a data set, and one held in memory.
+"""The data set protocol of the trainer, a data set in memory, and the order of its batches.
 
 Legend: b images, n images of the data set, c channels, h height, w width, l tokens, d text width.
 """
@@ -63,23 +63,25 @@ class TensorDataset:
         return len(self.base_latents)
 
     def batch(self, indices: Tensor) -> TrainBatch:
-        """The images at `indices` [b]."""
+        """Return the images at `indices` [b]."""
         return TrainBatch(
             self.base_latents[indices], self.upgraded_latents[indices], self.base_text[indices]
         )
 
 
 def generator_for(seed: int, *key: int) -> torch.Generator:
-    """A CPU generator that depends on (seed, key) alone, so that no state needs saving."""
+    """Return a CPU generator that depends on (seed, key) alone, so that no state needs saving."""
+    # SeedSequence mixes all its words; `manual_seed` takes 63 bits
     word = np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0]
     return torch.Generator("cpu").manual_seed(int(word >> np.uint64(1)))
 
 
+# first word of a key: draws of different use never share a generator
 EPOCH_STREAM, STEP_STREAM, TABLE_STREAM = 0, 1, 2
 
 
 def index_batches(n_images: int, batch_size: int, *, seed: int, first: int = 0) -> Iterator[Tensor]:
-    """Endless batches of int64 indices [b], from batch `first` on; each epoch is one permutation.
+    """Yield endless batches of int64 indices [b] from batch `first` on; an epoch is a permutation.
 
     A batch may run over the end of an epoch. The sequence depends on the seed alone.
     """

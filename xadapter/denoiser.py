@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance, guide
+from xadapter.solvers import Solver
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel, UNet2DConditionModel
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a UNet is told about b images.
+    """The inputs that condition a UNet on b images.
 
     `text` [b, l, d] and `pooled` [b, p] are the prompt's, `negative_*` the negative prompt's
     (needed where guidance is on); `time_ids` [b, 6] = height, width, crop top, crop left, height,
@@ -38,7 +42,7 @@ class Conditions:
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self, guided: bool) -> tuple[Tensor, dict[str, Any]]:
-        """Text [r, l, d] and `added_cond_kwargs` for a call with or without guidance.
+        """Return text [r, l, d] and `added_cond_kwargs` for a call with or without guidance.
 
         Raises `SettingError` where guidance is on and the negative prompt is missing.
         """
@@ -68,29 +72,30 @@ def _rows(negative: Tensor | None, positive: Tensor, guided: bool, name: str) ->
 class Control:
     """A ControlNet on one side: `image` [b, 3, height_px, width_px] in [0, 1].
 
-    It acts while the share of the schedule is inside `window`; in `guess` mode it sees the
+    It acts while the share of the schedule is inside `window`; in `guess` mode it runs on the
     conditional rows alone and its residuals are ramped, as in diffusers.
     """
 
-    net: Any
+    net: ControlNetModel
     image: Tensor
     scale: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     guess: bool = False
 
     def weight(self, step: int, n_steps: int) -> float:
-        """Scale at step `step` of `n_steps`: 0 outside the window."""
+        """Return the scale at step `step` of `n_steps`: 0 outside the window."""
         start, end = self.window
+        # a step acts if all of it, from step / N to (step + 1) / N, is inside (as in diffusers)
         outside = step / n_steps < start or (step + 1) / n_steps > end
         return 0.0 if outside else self.scale
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A frozen UNet, the scheduler that says how it was trained, and its conditions."""
+    """A frozen UNet, a scheduler with its noise schedule and prediction type, its conditions."""
 
-    unet: Any
-    scheduler: Any
+    unet: UNet2DConditionModel
+    scheduler: Solver
     conditions: Conditions
     guidance: Guidance = field(default_factory=Guidance)
     controls: tuple[Control, ...] = ()
@@ -101,7 +106,7 @@ class Denoiser:
         return self.unet.device
 
     def predict(self, scaled_bchw: Tensor, timestep: Tensor, *, step: int, n_steps: int) -> Tensor:
-        """Guided prediction [b, c, h, w] float32 (epsilon or v, as the model was trained).
+        """Return the guided prediction [b, c, h, w] float32 (epsilon or v, as trained).
 
         `scaled_bchw` are latents after the solver's `scale_model_input`; `step` of `n_steps` places
         the call in the schedule for ControlNet windows.
@@ -113,7 +118,11 @@ class Denoiser:
         # time ids stay float32: 16 bits cannot hold every size in px
         added = {k: v if k == "time_ids" else _cast(v, dtype) for k, v in added.items()}
         rows = _Rows(sample.to(dtype), timestep, text.to(dtype), added, guided)
-        kwargs = {key: _copied(value) for key, value in self.conditions.unet_kwargs.items()}
+        # the UNet empties lists of residuals
+        kwargs = {
+            key: list(value) if isinstance(value, list) else value
+            for key, value in self.conditions.unet_kwargs.items()
+        }
         kwargs.update(_control_residuals(self.controls, rows, step=step, n_steps=n_steps))
         prediction = self.unet(
             rows.sample,
@@ -140,7 +149,7 @@ class _Rows:
     guided: bool
 
     def conditional(self) -> _Rows:
-        """The conditional half alone."""
+        """Return the conditional half alone."""
         added = {key: _last_half(value) for key, value in self.added.items()}
         return _Rows(_last_half(self.sample), self.timestep, _last_half(self.text), added, False)
 
@@ -148,7 +157,7 @@ class _Rows:
 def _control_residuals(
     controls: Sequence[Control], rows: _Rows, *, step: int, n_steps: int
 ) -> dict[str, Any]:
-    """Sum of the residuals of the ControlNets that act at this step, as UNet arguments."""
+    """Return the sum of the acting ControlNets' residuals, as UNet arguments."""
     down: list[Tensor] | None = None
     middle: Tensor | None = None
     for control in controls:
@@ -164,19 +173,20 @@ def _control_residuals(
 
 
 def _run_control(control: Control, rows: _Rows, *, weight: float) -> tuple[list[Tensor], Tensor]:
-    guess = control.guess or bool(control.net.config.global_pool_conditions)
-    seen = rows.conditional() if rows.guided and guess else rows
-    image = control.image.to(device=seen.sample.device, dtype=control.net.dtype)
+    guess = control.guess or bool(control.net.config["global_pool_conditions"])
+    used = rows.conditional() if rows.guided and guess else rows
+    image = control.image.to(device=used.sample.device, dtype=control.net.dtype)
     down, middle = control.net(
-        seen.sample,
-        seen.timestep,
-        encoder_hidden_states=seen.text,
-        controlnet_cond=torch.cat([image] * 2) if seen.guided else image,
+        used.sample,
+        used.timestep,
+        encoder_hidden_states=used.text,
+        controlnet_cond=torch.cat([image] * 2) if used.guided else image,
         conditioning_scale=weight,
         guess_mode=guess,
-        added_cond_kwargs=dict(seen.added),
+        added_cond_kwargs=dict(used.added),
         return_dict=False,
     )
+    # in guess mode the unconditional rows get no control
     if rows.guided and guess:
         down = [torch.cat([torch.zeros_like(d), d]) for d in down]
         middle = torch.cat([torch.zeros_like(middle), middle])
@@ -195,8 +205,3 @@ def _last_half(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.chunk(2)[1]
     return type(value)(_last_half(item) for item in value)
-
-
-def _copied(value: Any) -> Any:
-    """A list that the UNet may empty, without touching the caller's."""
-    return list(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Errors of X-Adapter: each message names the value that is wrong and what to do about it."""
+"""Errors of X-Adapter: each message has the wrong value and the way to repair it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class XAdapterError(ValueError):
 
 
 class MapperFileError(XAdapterError):
-    """A mapper file whose keys or shapes are not those of a mapper."""
+    """A mapper file that is missing, unreadable, or of other names or shapes than a mapper's."""
 
 
 class MapperFitError(XAdapterError):
@@ -16,7 +16,7 @@ class MapperFitError(XAdapterError):
 
 
 class SiteError(XAdapterError):
-    """A module that should be tapped or injected is not there, or was not run."""
+    """A module to tap or inject is missing, or did not run."""
 
 
 class SettingError(XAdapterError):

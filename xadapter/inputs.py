@@ -1,10 +1,10 @@
-"""What a user gives, as tensors: prompts through the pipelines' own encoders, pictures, sizes."""
+"""A caller's prompts, pictures and sizes as tensors; prompts by the pipelines' own encoders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from xadapter.denoiser import Conditions
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
 from xadapter.vae import pixels_per_latent
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline
 
 Picture = Image.Image
 
@@ -28,8 +31,10 @@ class Sizes:
     base_px: tuple[int, int]
 
 
-def sizes_for(base_vae: Any, upgraded_vae: Any, *, height_px: int, width_px: int) -> Sizes:
-    """Both sides' sizes for an upgraded picture: the base latents have half the side.
+def sizes_for(
+    base_vae: AutoencoderKL, upgraded_vae: AutoencoderKL, *, height_px: int, width_px: int
+) -> Sizes:
+    """Return both sides' sizes for an upgraded picture: the base latents have half the side.
 
     Raises `SettingError` for a size that does not divide.
     """
@@ -37,8 +42,8 @@ def sizes_for(base_vae: Any, upgraded_vae: Any, *, height_px: int, width_px: int
     for name, value in (("width", width_px), ("height", height_px)):
         if value < 1 or value % (2 * factor):
             raise SettingError(
-                f"{name} must be a multiple of {2 * factor} px (twice the VAE's factor, for the "
-                f"base model works at half the latent side), got {value}"
+                f"{name} must be a multiple of {2 * factor} px (twice the VAE's factor, since the "
+                f"base model runs at half the latent side), got {value}"
             )
     upgraded = (height_px // factor, width_px // factor)
     base = (upgraded[0] // 2, upgraded[1] // 2)
@@ -47,7 +52,7 @@ def sizes_for(base_vae: Any, upgraded_vae: Any, *, height_px: int, width_px: int
 
 @torch.no_grad()
 def base_conditions(
-    pipe: Any,
+    pipe: DiffusionPipeline,
     prompts: Sequence[str],
     negative_prompt: str | None,
     guidance: Guidance,
@@ -69,7 +74,7 @@ def base_conditions(
 
 @torch.no_grad()
 def upgraded_conditions(
-    pipe: Any,
+    pipe: DiffusionPipeline,
     prompts: Sequence[str],
     negative_prompt: str | None,
     guidance: Guidance,
@@ -77,7 +82,7 @@ def upgraded_conditions(
 ) -> Conditions:
     """Encode the prompts with the upgraded pipeline's own encoders; `size_px` is (height, width).
 
-    A pipeline without pooled text (SD 2.1) gets none.
+    Pooled text and time ids are left out for a pipeline without a second encoder (SD 2.1).
     """
     if not hasattr(pipe, "text_encoder_2"):
         return base_conditions(pipe, prompts, negative_prompt, guidance)
@@ -90,6 +95,7 @@ def upgraded_conditions(
         do_classifier_free_guidance=guidance.is_on,
         negative_prompt=negative,
     )
+    # original size, crop from the top left, target size (SDXL, 2307.01952, section 2.2)
     time_ids = torch.tensor([[*size_px, 0, 0, *size_px]], dtype=torch.float32, device=device)
     return Conditions(
         text=text,
@@ -101,7 +107,7 @@ def upgraded_conditions(
 
 
 def to_unit_tensor(picture: Picture, size_px: tuple[int, int]) -> Tensor:
-    """RGB picture -> float32 [1, 3, height, width] in [0, 1], resized (Lanczos) to `size_px`."""
+    """Convert a picture to float32 [1, 3, height, width] in [0, 1], resized by Lanczos."""
     picture = picture.convert("RGB")
     if picture.size != (size_px[1], size_px[0]):
         picture = picture.resize((size_px[1], size_px[0]), Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
 """Layout of a mapper file: tensor names and shapes, and the configuration that follows from them.
 
-Free of torch, so that a file can be checked from its header alone. The names are those of the
-released checkpoint; files saved from a wrapper module put a prefix such as `module.` before them.
+Imports no torch, so a file can be checked by its header alone. The names are those of the released
+checkpoint; files saved from a wrapper module have a prefix such as `module.`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from plugins_manifest.text import shortened
 from xadapter.errors import MapperFileError
 
 N_BRANCHES = 3
 FOLDER_WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
-N_SHOWN = 4
+# everything before the first body.N. or zero_out.N.
 _PREFIX = re.compile(r"^.*?(?=(?:body|zero_out)\.\d+\.)")
 
 Shape = tuple[int, ...]
@@ -33,7 +34,7 @@ class MapperLayout:
 
 
 def mapper_file(path: Path) -> Path:
-    """Return the weight file of a mapper's folder or file; `MapperFileError` without one."""
+    """Return the weight file of a mapper's folder or file; raise `MapperFileError` if missing."""
     file = path / FOLDER_WEIGHTS if path.is_dir() else path
     if not file.exists():
         raise MapperFileError(f"there is no mapper at {file}: check the path")
@@ -44,7 +45,7 @@ def mapper_file(path: Path) -> Path:
 
 
 def mapper_layout(shapes: Mapping[str, Shape], *, source: str = "the state") -> MapperLayout:
-    """Infer a mapper's layout from tensor shapes by stored name, prefixes dropped.
+    """Infer a mapper's layout from tensor shapes by stored name, without prefixes.
 
     Raises `MapperFileError` with the names and shapes that differ from a mapper's.
     """
@@ -53,12 +54,12 @@ def mapper_layout(shapes: Mapping[str, Shape], *, source: str = "the state") -> 
     blocks = {int(m[1]) for name in found if (m := re.match(r"body\.(\d+)\.", name))}
     ends = [found.get(f"zero_out.{i}.weight", ()) for i in range(N_BRANCHES)]
     if not blocks or len(blocks) % N_BRANCHES or not all(ends):
-        more = ", ..." if len(found) > N_SHOWN else ""
-        shown = ", ".join(sorted(found)[:N_SHOWN]) + more or "none"
+        names = shortened(sorted(found)) or "none"
         raise MapperFileError(
-            f"{source} holds no mapper: expected body.N.block1.weight for N in three branches and "
-            f"zero_out.0 to zero_out.{N_BRANCHES - 1}, found {len(found)} keys ({shown})"
+            f"{source} is not a mapper: expected body.N.block1.weight for N in three branches and "
+            f"zero_out.0 to zero_out.{N_BRANCHES - 1}, found {len(found)} keys ({names})"
         )
+    # closing convolutions keep the width; without in_conv a branch does not change it
     n_blocks = len(blocks) // N_BRANCHES
     outs = tuple(end[0] for end in ends)
     firsts = [found.get(f"body.{i * n_blocks}.in_conv.weight", ()) for i in range(N_BRANCHES)]
@@ -94,7 +95,7 @@ def _bare_names(keys: Iterable[str], source: str) -> dict[str, str]:
         name = _PREFIX.sub("", key)
         if name in stored:
             raise MapperFileError(
-                f"{source} holds two mappers ({stored[name]} and {key}): save one of them alone"
+                f"{source} contains two mappers ({stored[name]} and {key}): save one of them alone"
             )
         stored[name] = key
     return stored
@@ -103,20 +104,15 @@ def _bare_names(keys: Iterable[str], source: str) -> dict[str, str]:
 def _check_shapes(expected: Mapping[str, Shape], found: Mapping[str, Shape], source: str) -> None:
     problems = []
     if missing := sorted(expected.keys() - found.keys()):
-        problems.append(f"missing {_shown(missing)}")
+        problems.append(f"missing {shortened(missing)}")
     if extra := sorted(found.keys() - expected.keys()):
-        problems.append(f"unknown {_shown(extra)}")
+        problems.append(f"unknown {shortened(extra)}")
     wrong = [
         f"{name} is {found[name]}, a mapper's is {expected[name]}"
         for name in sorted(expected.keys() & found.keys())
         if expected[name] != found[name]
     ]
     if wrong:
-        problems.append(f"wrong shapes: {_shown(wrong)}")
+        problems.append(f"wrong shapes: {shortened(wrong)}")
     if problems:
         raise MapperFileError(f"{source} is not a mapper: " + "; ".join(problems))
-
-
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else ""
-    return ", ".join(names[:N_SHOWN]) + more

@@ -1,6 +1,6 @@
-"""Reading a mapper from a file: diffusers folders, safetensors, and the released checkpoint.
+"""Load a mapper: diffusers folders, safetensors files, and the released checkpoint.
 
-Nothing is unpickled but tensors (`weights_only=True`). The configuration follows from the shapes.
+Only tensors are unpickled (`weights_only=True`). The configuration follows from the shapes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from plugins_manifest.text import first_line
 from xadapter.errors import MapperFileError
 from xadapter.layout import mapper_file, mapper_layout
 from xadapter.mapper import Mapper
@@ -24,7 +25,13 @@ def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> Mapper
     """Load a mapper from a diffusers folder, a .safetensors file or a released .bin / .ckpt.
 
     Returns it in evaluation mode, frozen, in `dtype` (None: as stored). Raises `MapperFileError`
-    naming the keys and shapes that are not a mapper's.
+    for a missing or unreadable file, and with the names and shapes that differ from a mapper's.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Mapper(in_channels=(8, 8, 4), out_channels=(8, 8, 4)).save_pretrained(folder)
+    ...     load_mapper(folder).in_channels
+    (8, 8, 4)
     """
     file = mapper_file(Path(path))
     state = _tensors(_read(file), file)
@@ -47,7 +54,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise MapperFileError(
-            f"{file} cannot be read as tensors ({str(error).splitlines()[0]}): fetch it again, or "
+            f"{file} cannot be read as tensors ({first_line(error)}): download it again, or "
             "save its state dict as safetensors"
         ) from error
 

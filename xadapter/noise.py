@@ -1,6 +1,7 @@
-"""All random numbers of a render, one CPU generator per image, drawn in a fixed named order.
+"""All random numbers of a render: one CPU generator per image, draws in a fixed, named order.
 
-An image's noise depends on its own generator alone: not on the batch, its size or its order.
+The noise of an image depends on its own generator alone: not on the batch, its size or its order.
+Legend: b images, c channels, h height, w width of latents; everything is float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Draw = Literal[
     "upgraded_noise",  # noise of the upgraded latent at the hand-over; start of a run from noise
     "base_noise",  # noise of the base latent at the hand-over
 ]
-SOUND_ORDER: tuple[Draw, ...] = (
+# Each draw moves all later ones of its generator: the order is part of the result.
+CORRECTED_ORDER: tuple[Draw, ...] = (
     "base_start",
     "upgraded_posterior",
     "upgraded_noise",
@@ -43,25 +45,15 @@ class Noise:
     base_noise: Tensor
     source_posterior: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Noise:
-        """The same noise on another device."""
-        source = self.source_posterior
-        return Noise(
-            base_start=self.base_start.to(device),
-            upgraded_posterior=self.upgraded_posterior.to(device),
-            upgraded_noise=self.upgraded_noise.to(device),
-            base_noise=self.base_noise.to(device),
-            source_posterior=None if source is None else source.to(device),
-        )
-
 
 def generators_from(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One CPU generator per seed."""
+    """Return one CPU generator per seed."""
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def named_generators(seeds: Sequence[int], name: str) -> list[torch.Generator]:
-    """One CPU generator per seed, independent of those of every other name."""
+    """Return one CPU generator per seed, independent of those of every other name."""
+    # 63 bits of sha256 over name and seed: `manual_seed` takes a signed 64-bit number
     own = [hashlib.sha256(f"{name}\0{seed}".encode()).digest() for seed in seeds]
     return generators_from([int.from_bytes(digest[:8], "big") >> 1 for digest in own])
 
@@ -69,9 +61,9 @@ def named_generators(seeds: Sequence[int], name: str) -> list[torch.Generator]:
 def independent_noise(
     seeds: Sequence[int], name: str, shapes_chw: Sequence[tuple[int, int, int]]
 ) -> tuple[Tensor, ...]:
-    """Unit noise [b, c, h, w] of each shape, from generators of its own, named for its use.
+    """Draw unit noise [b, c, h, w] of each shape from generators named for its use.
 
-    For passes beside the two stages: what they draw moves none of the stages' numbers.
+    For passes beside the two stages: their draws move none of the stages' numbers.
     """
     images = [
         [torch.randn(shape, generator=generator, dtype=torch.float32) for shape in shapes_chw]
@@ -85,14 +77,15 @@ class NoiseSource:
     """Draws the noise of a batch from one CPU generator per image, image by image."""
 
     generators: Sequence[torch.Generator]
-    order: tuple[Draw, ...] = SOUND_ORDER
+    order: tuple[Draw, ...] = CORRECTED_ORDER
 
     def __post_init__(self) -> None:
         if not self.generators:
             raise SettingError("a noise source needs one generator per image, got none")
 
     def draw(self, *, base_chw: tuple[int, int, int], upgraded_chw: tuple[int, int, int]) -> Noise:
-        """Draw everything once: float32 on the CPU, batch size = number of generators."""
+        """Draw everything once; the batch size is the number of generators."""
+        # image by image, not as one batch tensor: image i has the same noise in every batch
         images = [
             _draw_image(generator, self.order, base_chw, upgraded_chw)
             for generator in self.generators
@@ -111,6 +104,6 @@ def _draw_image(
     for name in order:
         shape = upgraded_chw if name in _UPGRADED_DRAWS else base_chw
         value = torch.randn(shape, generator=generator, dtype=torch.float32)
-        if name != "discarded":
+        if name != "discarded":  # drawn only to move the generator, as the released code does
             drawn[name] = value
     return drawn

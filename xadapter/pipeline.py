@@ -1,8 +1,9 @@
-"""The friendly entry: X-Adapter from two loaded diffusers pipelines and a mapper.
+"""High-level API: build X-Adapter from two loaded diffusers pipelines and a mapper.
 
-Plugins stay where they are: whatever is loaded into the base pipeline (LoRA, textual inversion,
-IP-Adapter) or given to the call (ControlNets) guides the upgraded model; LoRAs loaded into the
-upgraded pipeline act beside it.
+Plugins stay where they are: those loaded into the base pipeline (LoRA, textual inversion,
+IP-Adapter) or given to the call (ControlNets) guide the upgraded model; LoRAs loaded into the
+upgraded pipeline act as well. Source: arXiv 2312.02238, section 3.3; `xadapter.reference` is the
+method on one page.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 from torch import Generator, Tensor
@@ -33,11 +34,14 @@ from xadapter.noise import Noise, NoiseSource, generators_from, named_generators
 from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1, run_stage2
 from xadapter.sites import check_fit
-from xadapter.solvers import ReleasedSolver, fresh_solver, shared_schedulers
+from xadapter.solvers import ReleasedSolver, Solver, fresh_solver, shared_schedulers
 from xadapter.vae import cross_bridge, decode_image, encode_image, to_pil
 
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel, DiffusionPipeline
+
 OneOrMany = float | Sequence[float]
-Stage1Mode = Literal["full", "truncated", "none"]
+SolverChoice = Solver | type[Solver] | None
 
 
 @dataclass(frozen=True)
@@ -55,21 +59,35 @@ class Output:
 
 @dataclass(frozen=True)
 class XAdapter:
-    """Two pipelines joined by a mapper."""
+    """Two pipelines joined by a mapper.
 
-    base: Any
-    upgraded: Any
+    `preset` "sound" is the corrected method, "released" follows the released code. Given two
+    loaded pipelines and a mapper or its path:
+
+    >>> joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, mapper)
+    >>> out = joined("a fox in the snow", t0=0.8, steps=5, seeds=[0, 1], width=32, height=24)
+    >>> [image.size for image in out.images], out.t0
+    ([(32, 24), (32, 24)], 0.8)
+    """
+
+    base: DiffusionPipeline
+    upgraded: DiffusionPipeline
     mapper: Mapper
     preset: str = "sound"
 
     @classmethod
     def from_pipelines(
-        cls, base: Any, upgraded: Any, mapper: Mapper | Path | str, preset: str = "sound"
+        cls,
+        base: DiffusionPipeline,
+        upgraded: DiffusionPipeline,
+        mapper: Mapper | Path | str,
+        preset: str = "sound",
     ) -> XAdapter:
-        """Join a StableDiffusionPipeline (or its ControlNet twin) and an SDXL pipeline.
+        """Join a StableDiffusionPipeline (or StableDiffusionControlNetPipeline) and an SDXL one.
 
-        `mapper` is a mapper or its path. Raises `MapperFitError` where it does not fit, with both
-        sets of numbers, and `SettingError` for an unknown preset.
+        `mapper` is a mapper or its path. Raises `MapperFileError` for a path without a mapper,
+        `MapperFitError` with both sets of numbers for a mapper that does not fit, and
+        `SettingError` for an unknown preset.
         """
         find_preset(preset)
         if not isinstance(mapper, Mapper):
@@ -92,22 +110,25 @@ class XAdapter:
         seeds: Sequence[int] = (0,),
         width: int = 1024,
         height: int = 1024,
-        controlnets: Sequence[Any] | None = None,
+        controlnets: Sequence[ControlNetModel] | None = None,
         control_images: Picture | Sequence[Picture] | None = None,
         control_scale: OneOrMany = 1.0,
         control_window: tuple[float, float] = (0.0, 1.0),
         guess_mode: bool = False,
         source_image: Picture | None = None,
         ip_adapter_image: Picture | None = None,
-        stage1: Stage1Mode = "full",
-        scheduler: Any = None,
+        stage1: Literal["full", "truncated", "none"] = "full",
+        scheduler: SolverChoice = None,
     ) -> Output:
-        """Render one picture per seed; a list of prompts gives each seed its own.
+        """Render one picture per seed; a list of prompts has one prompt per seed.
 
         `width` and `height` are of the upgraded picture, in px. `t0` is the share of the schedule
-        in stage 2; `stage1` "none" starts both models from noise. ControlNets default to those of
-        the base pipeline. `scheduler` is a diffusers scheduler or its class, for both models; by
-        default the upgraded pipeline's. Raises `SettingError` for sizes and settings out of range.
+        in stage 2, 0 < t0 <= 1; `stage1` "none" starts both models from noise. `adapter_scale`
+        multiplies the mapper's offsets; `fusion` in [0, 1] mixes them in instead of adding them.
+        ControlNets default to those of the base pipeline; `control_window` is the share of the
+        schedule in which they act. `scheduler` is a diffusers scheduler or its class, for both
+        models; by default the upgraded pipeline's. Raises `SettingError` for sizes and settings
+        out of range.
         """
         size = sizes_for(self.base.vae, self.upgraded.vae, height_px=height, width_px=width)
         guidance = Guidance(guidance_scale, guidance_rescale)
@@ -118,6 +139,7 @@ class XAdapter:
             scale=control_scale,
             window=control_window,
             guess=guess_mode,
+            n_images=len(seeds),
         )
         preset = find_preset(
             self.preset, has_control=bool(controls), has_source=source_image is not None
@@ -130,10 +152,11 @@ class XAdapter:
             negative_prompt=negative_prompt,
             guidance=guidance,
             size_px=(height, width),
-            controls=_batched(controls, len(seeds)),
+            controls=controls,
             ip_adapter_image=ip_adapter_image,
         )
         noise = self._noise(seeds, size, preset)
+        # generators of their own: a stochastic solver moves no other draw
         generators = named_generators(seeds, "solver steps")
         render = _Render(self, base, upgraded, noise, steps, t0, preset, generators)
         start, base_images = render.start(stage1, self._encode_source(source_image, size, noise))
@@ -147,7 +170,7 @@ class XAdapter:
             upgraded_chw=(self.upgraded.unet.config.in_channels, *size.upgraded_latent),
         )
 
-    def _schedulers(self, preset: Preset, chosen: Any) -> tuple[Any, Any]:
+    def _schedulers(self, preset: Preset, chosen: SolverChoice) -> tuple[Solver, Solver]:
         if preset.solver is not fresh_solver:
             if chosen is not None:
                 raise SettingError(
@@ -161,7 +184,7 @@ class XAdapter:
         base_prompts: Sequence[str],
         prompts: Sequence[str],
         *,
-        schedulers: tuple[Any, Any],
+        schedulers: tuple[Solver, Solver],
         negative_prompt: str | None,
         guidance: Guidance,
         size_px: tuple[int, int],
@@ -180,16 +203,17 @@ class XAdapter:
     def _controls(
         self,
         size: Sizes,
-        nets: Sequence[Any] | None,
+        nets: Sequence[ControlNetModel] | None,
         *,
         images: Picture | Sequence[Picture] | None,
         scale: OneOrMany,
         window: tuple[float, float],
         guess: bool,
+        n_images: int,
     ) -> tuple[Control, ...]:
         if nets is None:
             own = getattr(self.base, "controlnet", None)
-            nets = [] if own is None else list(getattr(own, "nets", [own]))
+            nets = [] if own is None else list(getattr(own, "nets", [own]))  # MultiControlNetModel
         pictures = [images] if isinstance(images, Image.Image) else list(images or ())
         scales = [float(scale)] * len(nets) if isinstance(scale, (int, float)) else list(scale)
         if not len(nets) == len(pictures) == len(scales):
@@ -197,16 +221,17 @@ class XAdapter:
                 f"got {len(nets)} ControlNets, {len(pictures)} control images and {len(scales)} "
                 "scales: give one of each per ControlNet"
             )
+        tensors = [to_unit_tensor(picture, size.base_px) for picture in pictures]
         return tuple(
-            Control(net, to_unit_tensor(picture, size.base_px), scale, window, guess)
-            for net, picture, scale in zip(nets, pictures, scales, strict=True)
+            Control(net, image.expand(n_images, -1, -1, -1), scale, window, guess)
+            for net, image, scale in zip(nets, tensors, scales, strict=True)
         )
 
     def _encode_source(self, picture: Picture | None, size: Sizes, noise: Noise) -> Tensor | None:
         if picture is None:
             return None
         if noise.source_posterior is None:
-            raise SettingError(f"the preset {self.preset!r} takes no source image")
+            raise SettingError(f"the preset {self.preset!r} does not accept a source image")
         image = to_unit_tensor(picture, size.base_px) * 2 - 1
         image = image.expand(len(noise.source_posterior), -1, -1, -1)
         return encode_image(self.base.vae, image, noise.source_posterior)
@@ -288,13 +313,6 @@ class _Render:
             preset=self.preset,
             step_generators=self.step_generators,
         )
-
-
-def _batched(controls: tuple[Control, ...], n_images: int) -> tuple[Control, ...]:
-    return tuple(
-        Control(c.net, c.image.expand(n_images, -1, -1, -1), c.scale, c.window, c.guess)
-        for c in controls
-    )
 
 
 def _per_seed(prompt: str | Sequence[str], n_seeds: int, name: str) -> list[str]:

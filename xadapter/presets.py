@@ -1,19 +1,21 @@
-"""Presets: the choices that differ between a sound X-Adapter and the released code, as values.
+"""Presets: what differs between the corrected X-Adapter and the released code, as values.
 
-`docs/method.md` explains each value and how far it moves a result.
+`docs/method.md` explains each value and how far it moves a result. The corrected preset is stored
+under the name "sound".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from xadapter.errors import SettingError
-from xadapter.noise import SOUND_ORDER, Draw
+from xadapter.noise import CORRECTED_ORDER, Draw
 from xadapter.solvers import (
+    Solver,
     SolverFactory,
     fresh_solver,
     released_solver,
@@ -24,13 +26,13 @@ from xadapter.vae import Resize, resize_8bit, resize_float
 
 
 def rounded_steps(n_steps: int, t0: float) -> int:
-    """M = max(1, round(N t0)): the steps of stage 2 (ours; the released code truncates)."""
+    """Return M = max(1, round(N t0)), the steps of stage 2 (ours; the released code truncates)."""
     _check_t0(t0)
     return max(1, round(n_steps * t0))
 
 
 def truncated_steps(n_steps: int, t0: float) -> int:
-    """M = int(N t0), as released; raises `SettingError` where that leaves no step."""
+    """Return M = int(N t0), as released; raise `SettingError` where that leaves no step."""
     _check_t0(t0)
     n_last = min(int(n_steps * t0), n_steps)
     if n_last == 0:
@@ -47,33 +49,36 @@ def _check_t0(t0: float) -> None:
 
 
 def tail_of(timesteps: Tensor, n_last: int, order: int) -> Tensor:
-    """The last steps of a grid: the ones the upgraded model walks."""
+    """Return the last steps of a grid, those that the upgraded model takes."""
     return timesteps[(len_in_steps(timesteps, order) - n_last) * order :]
 
 
 def head_of(timesteps: Tensor, n_last: int, order: int) -> Tensor:
-    """The first steps of a grid: where the released LoRA pipeline restarts its base model."""
+    """Return the first steps of a grid, where the released LoRA pipeline restarts its base model.
+
+    Its base latent is noised to t0, yet the base model gets the noisiest timesteps.
+    """
     return timesteps[: len(tail_of(timesteps, n_last, order))]
 
 
 def len_in_steps(timesteps: Tensor, order: int) -> int:
-    """Number of steps of a grid whose solver takes `order` evaluations a step."""
-    return -(-len(timesteps) // order)
+    """Return the number of steps of a grid; a solver of order k calls the model k times a step."""
+    return -(-len(timesteps) // order)  # rounded up: the last step of Heun is of first order
 
 
 @dataclass(frozen=True)
 class Preset:
     """The values that the sampler takes from a preset.
 
-    `solver` builds a solver for a pass; `carry` says what stage 2 gets of stage 1's base solver
-    (None: nothing); `base_steps` picks the base timesteps of stage 2; `n_last_steps` turns t0 into
-    M; `resize` is the bridge's; `window` tells whether ControlNet windows go on counting in
-    stage 2; `draw_order` is the order of random draws per image.
+    `solver` builds a solver for a pass; `carry` returns what stage 2 takes over from stage 1's base
+    solver (None: nothing); `base_steps` selects the base timesteps of stage 2; `n_last_steps`
+    turns t0 into M; `resize` is the bridge's; `window` sets whether ControlNet windows go on
+    counting in stage 2; `draw_order` is the order of random draws per image.
     """
 
     name: str
     solver: SolverFactory
-    carry: Callable[[Any], Any]
+    carry: Callable[[Solver], Solver | None]
     base_steps: Callable[[Tensor, int, int], Tensor]
     n_last_steps: Callable[[int, float], int]
     resize: Resize
@@ -89,7 +94,7 @@ CORRECTED = Preset(
     n_last_steps=rounded_steps,
     resize=resize_float,
     window="continued",
-    draw_order=SOUND_ORDER,
+    draw_order=CORRECTED_ORDER,
 )
 RELEASED_CONTROLNET = Preset(
     name="released-controlnet",
@@ -120,7 +125,7 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def find_preset(name: str, *, has_control: bool = False, has_source: bool = False) -> Preset:
-    """Look a preset up; "released" picks the released pipeline that fits the inputs."""
+    """Return the preset `name`; "released" selects the released pipeline that fits the inputs."""
     if name == "released":
         kind = "tile" if has_source else "controlnet" if has_control else "lora"
         name = f"released-{kind}"

@@ -1,23 +1,27 @@
 """Where features are read in the base UNet and where offsets are put in the upgraded one.
 
-Source: X-Adapter, arXiv 2312.02238, mapping layers: the base decoder's last three levels guide the
-upgraded decoder. The sites are named per number of UNet levels, so that offset i meets a feature
-map of the same side: with base latents of side S and upgraded latents of side 2S, the sides are
-S/2, S and 2S.
+Source: X-Adapter, arXiv 2312.02238, sections 3.3 and 4.1: the base decoder's last three blocks
+guide the upgraded decoder. The sites are named per number of UNet levels, so that offset i meets a
+feature map of the same side: with base latents of side S and upgraded latents of side 2S, the sides
+are S/2, S and 2S.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from xadapter.errors import MapperFitError, SiteError
 from xadapter.mapper import Mapper
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 TAPPED: Mapping[int, tuple[str, str, str]] = {
     4: ("up_blocks.1", "up_blocks.2", "up_blocks.3"),
@@ -38,12 +42,12 @@ class SiteShapes:
 
 
 def tapped_names(base_unet: nn.Module) -> tuple[str, str, str]:
-    """Names of the base modules whose outputs the mapper reads."""
+    """Return the names of the base modules whose outputs the mapper reads."""
     return _names_for(base_unet, TAPPED, "base")
 
 
 def injected_names(upgraded_unet: nn.Module) -> tuple[str, str, str]:
-    """Names of the upgraded modules to whose outputs the offsets are added."""
+    """Return the names of the upgraded modules to whose outputs the offsets are added."""
     return _names_for(upgraded_unet, INJECTED, "upgraded")
 
 
@@ -60,7 +64,7 @@ def _names_for(
 
 
 def find_module(unet: nn.Module, name: str) -> nn.Module:
-    """Return the submodule `name`; `SiteError` names the nearest where there is none."""
+    """Return the submodule `name`; raise `SiteError`, naming the nearest, if it is missing."""
     modules = dict(unet.named_modules())
     if name not in modules or not name:
         nearest = difflib.get_close_matches(name, [n for n in modules if n], n=3, cutoff=0.0)
@@ -71,26 +75,26 @@ def find_module(unet: nn.Module, name: str) -> nn.Module:
 
 
 def site_shapes(
-    unet: nn.Module, names: tuple[str, str, str], *, latent_side: tuple[int, int] = (16, 16)
+    unet: UNet2DConditionModel,
+    names: tuple[str, str, str],
+    *,
+    latent_side: tuple[int, int] = (16, 16),
 ) -> SiteShapes:
     """Run `unet` on shapes alone (meta tensors, no arithmetic) and read the sites' outputs.
 
-    The UNet is left as it was. Call it before plugins that need their own inputs are attached.
+    `latent_side` is (height, width). The UNet is left as it was. Call it before plugins that need
+    inputs of their own are attached. Raises `SiteError` for a site that is missing or never ran.
     """
     shapes: dict[str, torch.Size] = {}
 
     def remember(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            shapes[name] = output.shape
+        return lambda _module, _inputs, output: shapes.update({name: output.shape})
 
-        return hook
-
-    handles = [find_module(unet, name).register_forward_hook(remember(name)) for name in names]
-    try:
+    with ExitStack() as handles:
+        for name in names:
+            module = find_module(unet, name)
+            handles.enter_context(module.register_forward_hook(remember(name)))
         _meta_forward(unet, latent_side)
-    finally:
-        for handle in handles:
-            handle.remove()
     missing = [name for name in names if name not in shapes]
     if missing:
         raise SiteError(f"a forward of {type(unet).__name__} never ran {', '.join(missing)}")
@@ -101,8 +105,9 @@ def site_shapes(
     )
 
 
-def _meta_forward(unet: Any, latent_side: tuple[int, int]) -> None:
-    config = unet.config
+def _meta_forward(unet: UNet2DConditionModel, latent_side: tuple[int, int]) -> None:
+    config: Any = unet.config
+    # meta copies of the weights: the UNet itself is neither moved nor computed with
     tensors = {**dict(unet.named_parameters()), **dict(unet.named_buffers())}
     meta = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
 
@@ -112,7 +117,7 @@ def _meta_forward(unet: Any, latent_side: tuple[int, int]) -> None:
     width = config.cross_attention_dim
     width = width[0] if isinstance(width, (list, tuple)) else width
     kwargs: dict[str, Any] = {"encoder_hidden_states": empty(1, 2, width), "return_dict": False}
-    if config.addition_embed_type == "text_time":
+    if config.addition_embed_type == "text_time":  # SDXL: pooled text and six time ids
         n_ids = 6
         pooled = config.projection_class_embeddings_input_dim - (
             n_ids * config.addition_time_embed_dim
@@ -124,7 +129,9 @@ def _meta_forward(unet: Any, latent_side: tuple[int, int]) -> None:
         torch.func.functional_call(unet, meta, (sample, timestep), kwargs)
 
 
-def check_fit(mapper: Mapper, base_unet: nn.Module, upgraded_unet: nn.Module) -> None:
+def check_fit(
+    mapper: Mapper, base_unet: UNet2DConditionModel, upgraded_unet: UNet2DConditionModel
+) -> None:
     """Raise `MapperFitError`, with both sets of numbers, unless the mapper fits the two UNets."""
     base = site_shapes(base_unet, tapped_names(base_unet), latent_side=(16, 16))
     upgraded = site_shapes(upgraded_unet, injected_names(upgraded_unet), latent_side=(32, 32))
@@ -139,6 +146,7 @@ def check_fit(mapper: Mapper, base_unet: nn.Module, upgraded_unet: nn.Module) ->
             f"the mapper returns widths {mapper.out_channels}, the upgraded UNet has "
             f"{upgraded.channels} at {', '.join(upgraded.names)}"
         )
+    # branch 2 doubles its sides
     mapped = (*base.sides[:2], (2 * base.sides[2][0], 2 * base.sides[2][1]))
     if mapped != upgraded.sides:
         problems.append(

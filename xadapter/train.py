@@ -1,8 +1,8 @@
 """The trainer of the mapper: only the mapper learns; a run resumes bit by bit.
 
-Source: X-Adapter, arXiv 2312.02238, null-text training (objective: `xadapter.loss`). Ours:
-weighting by the typical loss (option), stratified timesteps, weight averaging, warm-up and cosine
-decay.
+Source: X-Adapter, arXiv 2312.02238, section 3.3, training strategy (objective: `xadapter.loss`).
+Ours: weighting by the typical loss (option), stratified timesteps, weight averaging, warm-up and
+cosine decay. Legend: b images, c channels, h height, w width, l tokens, d text width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,9 @@ from xadapter.loss import (
 from xadapter.mapper import Mapper
 from xadapter.train_settings import TrainSettings, learning_rate_at
 
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
 __all__ = ["TrainResult", "TrainSettings", "UpgradedText", "train_mapper"]
 
 N_TABLE_IMAGES = 16
@@ -52,7 +55,7 @@ N_TABLE_IMAGES = 16
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The averaged mapper, where it lies, and the mean loss of the last log window."""
+    """The averaged mapper, its folder, and the mean loss of the last log window."""
 
     mapper: Mapper
     mapper_path: Path
@@ -63,8 +66,8 @@ class TrainResult:
 def train_mapper(
     mapper: Mapper,
     *,
-    base_unet: Any,
-    upgraded_unet: Any,
+    base_unet: UNet2DConditionModel,
+    upgraded_unet: UNet2DConditionModel,
     upgraded_null: UpgradedText,
     data: LatentDataset,
     alphas_cumprod: Tensor,
@@ -76,13 +79,13 @@ def train_mapper(
     base_null: Tensor | None = None,
     stop_after: int | None = None,
 ) -> TrainResult:
-    """Train `mapper` in place and return its weight average; resume from `out_dir` by itself.
+    """Train `mapper` in place and return its weight average; resume if `out_dir` has a checkpoint.
 
     `alphas_cumprod` [T] is the schedule of both models, `prediction` the upgraded model's kind,
     `base_null` [1, l, d] the base model's null text (needed for `null_prompt_share`). Both UNets
     are frozen and moved to `device`. Writes `mapper/` (diffusers folder of the average),
     `metrics.jsonl` and `checkpoint.safetensors`. `stop_after` ends early at a step, with a
-    checkpoint. Raises `SettingError` where `out_dir` holds a run of other settings.
+    checkpoint. Raises `SettingError` if the checkpoint in `out_dir` has other settings.
     """
     if settings.null_prompt_share > 0 and base_null is None:
         raise SettingError("null_prompt_share > 0 needs base_null, the base model's null text")
@@ -102,8 +105,9 @@ def train_mapper(
 
 
 def _frozen_on(device: torch.device | str, models: FrozenModels) -> FrozenModels:
+    # gradients pass through the upgraded decoder, but none are kept for its weights
     for unet in (models.base_unet, models.upgraded_unet):
-        unet.requires_grad_(False).eval().to(device)
+        nn.Module.to(unet.requires_grad_(False).eval(), device)
     null = models.upgraded_null
     moved = UpgradedText(
         null.hidden.to(device),
@@ -127,7 +131,7 @@ class _Run:
         device: torch.device,
         base_null: Tensor | None,
     ) -> None:
-        layout: Any = torch.channels_last
+        layout: Any = torch.channels_last  # faster convolutions, equal numbers to rounding
         nn.Module.to(mapper, device)
         nn.Module.to(mapper, memory_format=layout)
         self.mapper = mapper.train().requires_grad_(True)
@@ -140,6 +144,7 @@ class _Run:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        # the average starts at the initial weights
         self.averages = {n: w.detach().clone() for n, w in mapper.named_parameters()}
         self.step = 0
         self.sums = {"loss": 0.0, "mse": 0.0, "grad_norm": 0.0, "n": 0.0}
@@ -148,7 +153,7 @@ class _Run:
         self.weighting: Weighting = paper_weights
 
     def resume(self) -> None:
-        """Restore the checkpoint of `out_dir`, or begin: measure the typical losses."""
+        """Restore the checkpoint of `out_dir`, or measure the typical losses of a new run."""
         found = load_checkpoint(
             self.out_dir, mapper=self.mapper, averages=self.averages, optimizer=self.optimizer
         )
@@ -161,19 +166,20 @@ class _Run:
                 self.table = (extra["table_timesteps"], extra["table_losses"])
         elif self.settings.weighting == "typical":
             self.table = self._measure_table()
+        # the table is in the checkpoint, so a resumed run weights as before
         if self.table is not None:
             self.weighting = partial(typical_weights, table=self.table)
         self._trim_metrics()
 
     def _check_settings(self, stored: dict[str, Any]) -> None:
-        ours = asdict(self.settings)
+        given = asdict(self.settings)
         free = {"checkpoint_every_steps"}
-        differing = [k for k in ours if k not in free and stored.get(k) != ours[k]]
+        differing = [k for k in given if k not in free and stored.get(k) != given[k]]
         if differing:
-            shown = ", ".join(f"{k} {stored.get(k)} there, {ours[k]} here" for k in differing)
+            text = ", ".join(f"{k} {stored.get(k)} there, {given[k]} here" for k in differing)
             raise SettingError(
-                f"{self.out_dir} holds a run of other settings ({shown}): choose another out_dir "
-                "or the same settings"
+                f"{self.out_dir} contains a run with other settings ({text}): choose another "
+                "out_dir or the same settings"
             )
 
     def _measure_table(self) -> tuple[Tensor, Tensor]:
@@ -183,10 +189,11 @@ class _Run:
         return typical_losses(self.models, latents, generator=generator)
 
     def train(self, *, stop_after: int | None, progress: bool) -> None:
-        """Take the missing steps."""
+        """Take the remaining steps, with a row of metrics and a checkpoint now and then."""
         settings = self.settings
         last = settings.steps if stop_after is None else min(stop_after, settings.steps)
         per_step = settings.accumulation_steps
+        # the order of the data follows from the seed: skip what earlier steps used
         batches = index_batches(
             len(self.data),
             settings.batch_size,
@@ -215,13 +222,16 @@ class _Run:
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, settings)
+        # all randomness of a step follows from (seed, step): a resumed run repeats it
         generator = generator_for(settings.seed, STEP_STREAM, self.step)
         self.optimizer.zero_grad(set_to_none=True)
+        # the mean over accumulated batches equals one batch of that many images
         for _ in range(settings.accumulation_steps):
             loss, mse = self._loss(next(batches), generator)
             (loss / settings.accumulation_steps).backward()
             self.sums["loss"] += loss.item() / settings.accumulation_steps
             self.sums["mse"] += mse.item() / settings.accumulation_steps
+        # the norm before clipping is logged
         norm = torch.nn.utils.clip_grad_norm_(self.mapper.parameters(), settings.grad_clip)
         self.optimizer.step()
         self.sums["grad_norm"] += float(norm)
@@ -232,9 +242,11 @@ class _Run:
     def _loss(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         batch = self.data.batch(indices)
         n_images, n_train = len(indices), len(self.models.alphas_cumprod)
+        # one timestep for both sides, two noises (equation 4)
         timesteps = stratified_timesteps(n_images, n_train, generator).to(self.device)
         base_noise = torch.randn(batch.base_latents.shape, generator=generator)
         upgraded_noise = torch.randn(batch.upgraded_latents.shape, generator=generator)
+        # drawn even where unused, so the option moves no other draw
         dropped = torch.rand(n_images, generator=generator) < self.settings.null_prompt_share
         text = batch.base_text.to(self.device)
         if self.base_null is not None:
@@ -256,7 +268,8 @@ class _Run:
         return latents.to(self.device).float().contiguous(memory_format=torch.channels_last)
 
     def _average(self) -> None:
-        """Exponential average of the weights; early steps count more (ours)."""
+        """Update the exponential average of the weights (ours)."""
+        # a short memory first, (1 + n) / (10 + n), so that the start is forgotten early
         decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, weight in self.mapper.named_parameters():
@@ -280,10 +293,11 @@ class _Run:
             file.write(json.dumps(row) + "\n")
 
     def _trim_metrics(self) -> None:
-        """Drop rows of steps after the checkpoint: they will be taken again."""
+        """Drop the rows of steps after the checkpoint, which are taken again."""
         path = self.out_dir / "metrics.jsonl"
         if not path.exists():
             return
+        # a killed run may leave half a row
         rows = path.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
         path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
@@ -308,6 +322,7 @@ class _Run:
 
     def result(self) -> TrainResult:
         """Write and return the averaged mapper."""
+        # the average is the result; the last weights stay in the checkpoint
         averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
         averaged.load_state_dict(self.averages)
         averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -14,7 +14,8 @@ class TrainSettings:
     """Settings of a run; `steps` are optimizer steps of batch_size x accumulation_steps images.
 
     `weighting` "paper" is the plain loss, "typical" divides by the upgraded model's own loss at
-    each timestep. `null_prompt_share` of the base prompts become the null text.
+    each timestep. `null_prompt_share` of the base prompts become the null text. Raises
+    `SettingError` for counts below 1 and unknown weightings.
     """
 
     steps: int
@@ -46,7 +47,7 @@ class TrainSettings:
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then half a cosine down to 0, for step 0, 1, ..."""
+    """Return the learning rate of step 0, 1, ...: linear warm-up, then half a cosine to 0."""
     n_warmup = max(1, round(settings.warmup_share * settings.steps))
     if step < n_warmup:
         return settings.learning_rate * (step + 1) / n_warmup

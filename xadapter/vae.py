@@ -1,7 +1,7 @@
-"""The hand-over between the stages: stage-1 latents become a noisy latent of the upgraded model.
+"""VAEs: decode, resize and encode, and the bridge from base latents to upgraded latents.
 
-Source: X-Adapter, arXiv 2312.02238, two-stage denoising (decode with the base VAE, encode with
-the upgraded VAE). Legend: b images, c channels, h height, w width; images are float32 in [-1, 1].
+Source: X-Adapter, arXiv 2312.02238, section 3.3, equation 5: z' = E_up(D_base(z)). Legend:
+b images, c channels, h height, w width; images are float32 in [-1, 1].
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
 Resize = Callable[[Tensor, int, int], Tensor]
 
 
 def resize_float(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
-    """Bicubic, antialiased, in float: [b, 3, h, w] -> [b, 3, height_px, width_px]."""
+    """Resize [b, 3, h, w] to [b, 3, height_px, width_px]: bicubic, antialiased, in float."""
     if image_bchw.shape[-2:] == (height_px, width_px):
         return image_bchw
     return F.interpolate(
@@ -30,7 +33,7 @@ def resize_float(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
 
 
 def resize_8bit(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
-    """The released code's: round to 8 bit (half to even), resize with PIL's bicubic, back."""
+    """Resize as the released code does: round to 8 bit (half to even), PIL's bicubic, back."""
     resized = []
     for pixels in to_uint8(image_bchw):
         picture = Image.fromarray(pixels).resize((width_px, height_px), Image.Resampling.BICUBIC)
@@ -40,76 +43,66 @@ def resize_8bit(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
 
 
 def to_uint8(image_bchw: Tensor) -> np.ndarray:
-    """[b, 3, h, w] in [-1, 1] -> uint8 [b, h, w, 3], clamped, rounded half to even."""
+    """Convert [b, 3, h, w] in [-1, 1] to uint8 [b, h, w, 3], clamped, rounded half to even."""
+    # numpy rounds half to even, as diffusers' image processor does
     unit = (image_bchw.float() / 2 + 0.5).clamp(0, 1)
     return (unit.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
 
 
 def to_pil(image_bchw: Tensor) -> list[Image.Image]:
-    """[b, 3, h, w] in [-1, 1] -> b RGB pictures."""
+    """Convert [b, 3, h, w] in [-1, 1] to b RGB pictures."""
     return [Image.fromarray(pixels) for pixels in to_uint8(image_bchw)]
 
 
 @contextmanager
-def upcast_vae(vae: Any) -> Iterator[Any]:
+def upcast_vae(vae: AutoencoderKL) -> Iterator[AutoencoderKL]:
     """Run a VAE that overflows in half precision (`force_upcast`) in float32, then put it back."""
     dtype = vae.dtype
     half = dtype in (torch.float16, torch.bfloat16)
-    if not (half and getattr(vae.config, "force_upcast", False)):
+    if not (half and vae.config.get("force_upcast", False)):
         yield vae
         return
-    vae.to(dtype=torch.float32)
+    cast: Any = vae.to
+    cast(dtype=torch.float32)
     try:
         yield vae
     finally:
-        vae.to(dtype=dtype)
+        cast(dtype=dtype)
 
 
-def decode_image(vae: Any, latents_bchw: Tensor) -> Tensor:
-    """Scaled latents -> the decoder's raw output, float32 [b, 3, H, W], about [-1, 1]."""
+def decode_image(vae: AutoencoderKL, latents_bchw: Tensor) -> Tensor:
+    """Decode scaled latents to the decoder's raw output, float32 [b, 3, H, W], about [-1, 1]."""
     with upcast_vae(vae), torch.no_grad():
-        latents = _unscaled(vae, latents_bchw)
-        return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float()
+        # diffusion runs on latents scaled to about unit variance (2112.10752, appendix G)
+        mean, std, factor = _statistics(vae, latents_bchw)
+        latents: Any = (latents_bchw * std / factor + mean).to(vae.dtype)
+        return vae.decode(latents, return_dict=False)[0].float()
 
 
-def encode_image(vae: Any, image_bchw: Tensor, posterior_noise_bchw: Tensor) -> Tensor:
-    """Image in [-1, 1] -> scaled latents, a sample of the posterior made with the given noise."""
+def encode_image(vae: AutoencoderKL, image_bchw: Tensor, posterior_noise_bchw: Tensor) -> Tensor:
+    """Encode an image in [-1, 1] to scaled latents: a sample of the posterior with that noise."""
     with upcast_vae(vae), torch.no_grad():
         image = image_bchw.to(device=vae.device, dtype=vae.dtype)
-        posterior = vae.encode(image, return_dict=False)[0]
-        mean, std = posterior.mean.float(), posterior.std.float()
-    return _scaled(vae, mean + std * posterior_noise_bchw.to(mean.device))
+        posterior: Any = vae.encode(image, return_dict=False)[0]
+        latents = posterior.mean.float()
+        # z = mu + sigma e (Kingma and Welling, arXiv 1312.6114, section 2.4)
+        latents = latents + posterior.std.float() * posterior_noise_bchw.to(latents.device)
+    mean, std, factor = _statistics(vae, latents)
+    return (latents - mean) * factor / std
 
 
-def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor] | None:
-    mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
-    if mean is None or std is None:
-        return None
-    return (
-        torch.tensor(mean, device=like.device, dtype=like.dtype).view(1, -1, 1, 1),
-        torch.tensor(std, device=like.device, dtype=like.dtype).view(1, -1, 1, 1),
-    )
-
-
-def _scaled(vae: Any, latents: Tensor) -> Tensor:
-    statistics = _statistics(vae, latents)
-    if statistics is None:
-        return latents * vae.config.scaling_factor
-    mean, std = statistics
-    return (latents - mean) * vae.config.scaling_factor / std
-
-
-def _unscaled(vae: Any, latents: Tensor) -> Tensor:
-    statistics = _statistics(vae, latents)
-    if statistics is None:
-        return latents / vae.config.scaling_factor
-    mean, std = statistics
-    return latents * std / vae.config.scaling_factor + mean
+def _statistics(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Return mean and deviation per channel of the VAE's latents (0 and 1 if none), and scale."""
+    means, stds = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if means is None or stds is None:
+        means, stds = (0.0,), (1.0,)
+    mean, std = (like.new_tensor(values).view(1, -1, 1, 1) for values in (means, stds))
+    return mean, std, vae.config["scaling_factor"]
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """An image on its way: the base VAE's picture and the upgraded VAE's latents of it.
+    """The base VAE's picture of stage 1, and the upgraded VAE's latents of that picture.
 
     `image` is float32 [b, 3, H, W] at the base size (clamped to [-1, 1] unless "raw"),
     `upgraded_latents` [b, c, h, w] scaled, without noise: they serve every t0.
@@ -120,19 +113,20 @@ class Bridge:
 
 
 def cross_bridge(
-    base_vae: Any,
-    upgraded_vae: Any,
+    base_vae: AutoencoderKL,
+    upgraded_vae: AutoencoderKL,
     base_latents_bchw: Tensor,
     *,
     posterior_noise: Tensor,
     resize: Resize = resize_float,
     pixels: Literal["image", "raw"] = "image",
 ) -> Bridge:
-    """Decode base latents, resize to the upgraded size, encode with the upgraded VAE.
+    """Decode base latents, resize to the upgraded size, encode with the upgraded VAE (equation 5).
 
     The upgraded size follows from `posterior_noise` [b, c, h, w]. "image" clamps the decoder's
     output to [-1, 1]; "raw" does not (noisy latents of the truncated mode).
     """
+    # D_base(z), then to the upgraded size, then E_up
     image = decode_image(base_vae, base_latents_bchw)
     if pixels == "image":
         image = image.clamp(-1, 1)
@@ -140,7 +134,7 @@ def cross_bridge(
 
 
 def encode_resized(
-    vae: Any, image_bchw: Tensor, posterior_noise: Tensor, *, resize: Resize
+    vae: AutoencoderKL, image_bchw: Tensor, posterior_noise: Tensor, *, resize: Resize
 ) -> Tensor:
     """Resize an image to the size of the posterior noise's picture and encode it."""
     factor = pixels_per_latent(vae)
@@ -148,6 +142,7 @@ def encode_resized(
     return encode_image(vae, resize(image_bchw, height, width), posterior_noise)
 
 
-def pixels_per_latent(vae: Any) -> int:
-    """Pixels of the picture per side of one latent."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+def pixels_per_latent(vae: AutoencoderKL) -> int:
+    """Return the pixels of the picture per side of one latent."""
+    # each level but the last halves the sides
+    return 2 ** (len(vae.config["block_out_channels"]) - 1)

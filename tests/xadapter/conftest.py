@@ -149,3 +149,17 @@ class Models:
 @pytest.fixture(scope="session")
 def models(base_unet: Any, upgraded_unet: Any, base_vae: Any, upgraded_vae: Any) -> Models:
     return Models(base_unet, upgraded_unet, base_vae, upgraded_vae)
+
+
+@pytest.fixture(scope="session")
+def base_pipe(models: Models) -> Any:
+    from tests.xadapter.pipelines import tiny_base_pipe
+
+    return tiny_base_pipe(models)
+
+
+@pytest.fixture(scope="session")
+def upgraded_pipe(models: Models) -> Any:
+    from tests.xadapter.pipelines import tiny_upgraded_pipe
+
+    return tiny_upgraded_pipe(models)

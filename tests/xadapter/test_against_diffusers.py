@@ -10,7 +10,7 @@ import torch
 from tests.xadapter.worlds import (
     N_STEPS,
     SIZE_PX,
-    apart,
+    deviation,
     drawn,
     make_world,
     scheduler,
@@ -32,21 +32,21 @@ BASE_PX = (SIZE_PX[0] // 2, SIZE_PX[1] // 2)
 def test_stage1_equals_stable_diffusion_pipeline(models: Any, solver: str, prediction: str) -> None:
     world = make_world(models, seeds=[3, 4], solver=solver, prediction=prediction)
     pipe = sd_pipeline(models.base_unet, models.base_vae, scheduler(solver, prediction=prediction))
-    theirs = pipe(
+    expected = pipe(
         num_inference_steps=N_STEPS,
         guidance_scale=3.0,
         latents=world.noise.base_start,
         output_type="latent",
         **text_arguments(world.base.conditions),
     ).images
-    ours = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
-    assert apart(ours, theirs) < LIMIT
+    result = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
+    assert deviation(result, expected) < LIMIT
 
 
 def test_stage1_with_rescaled_guidance_equals_stable_diffusion_pipeline(models: Any) -> None:
     guidance = Guidance(6.0, rescale=0.7)
     world = make_world(models, guidance=(guidance, guidance))
-    theirs = sd_pipeline(models.base_unet, models.base_vae, scheduler())(
+    expected = sd_pipeline(models.base_unet, models.base_vae, scheduler())(
         num_inference_steps=N_STEPS,
         guidance_scale=6.0,
         guidance_rescale=0.7,
@@ -54,22 +54,22 @@ def test_stage1_with_rescaled_guidance_equals_stable_diffusion_pipeline(models: 
         output_type="latent",
         **text_arguments(world.base.conditions),
     ).images
-    ours = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
-    assert apart(ours, theirs) < LIMIT
+    result = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
+    assert deviation(result, expected) < LIMIT
 
 
 def test_stage1_without_guidance_equals_stable_diffusion_pipeline(models: Any) -> None:
     off = Guidance(1.0)
     world = make_world(models, guidance=(off, off))
-    theirs = sd_pipeline(models.base_unet, models.base_vae, scheduler())(
+    expected = sd_pipeline(models.base_unet, models.base_vae, scheduler())(
         num_inference_steps=N_STEPS,
         guidance_scale=1.0,
         latents=world.noise.base_start,
         output_type="latent",
         prompt_embeds=world.base.conditions.text,
     ).images
-    ours = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
-    assert apart(ours, theirs) < LIMIT
+    result = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
+    assert deviation(result, expected) < LIMIT
 
 
 @pytest.mark.parametrize("guess", [False, True])
@@ -89,7 +89,7 @@ def test_stage1_equals_stable_diffusion_controlnet_pipeline(
     net = controlnets[0] if n_nets == 1 else list(controlnets)
     pipe = sd_pipeline(models.base_unet, models.base_vae, scheduler(), controlnet=net)
     single = n_nets == 1
-    theirs = pipe(
+    expected = pipe(
         image=images[0] if single else images,
         num_inference_steps=N_STEPS,
         guidance_scale=3.0,
@@ -101,10 +101,10 @@ def test_stage1_equals_stable_diffusion_controlnet_pipeline(
         output_type="latent",
         **text_arguments(world.base.conditions),
     ).images
-    ours = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
+    result = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
     plain = run_stage1(make_world(models).base, world.noise.base_start, n_steps=N_STEPS).latents
-    assert apart(ours, theirs) < LIMIT
-    assert apart(ours, plain) > 1e-3
+    assert deviation(result, expected) < LIMIT
+    assert deviation(result, plain) > 1e-3
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "euler", "ddim", "unipc"])
@@ -113,7 +113,7 @@ def test_sdedit_equals_sdxl_image_to_image_pipeline(models: Any, solver: str) ->
     image = drawn(30, 1, 3, *SIZE_PX).sigmoid()
     pipe = sdxl_pipeline(models.upgraded_unet, models.upgraded_vae, scheduler(solver), kind="image")
     pipe.register_to_config(requires_aesthetics_score=False)
-    theirs = pipe(
+    expected = pipe(
         image=image,
         strength=0.6,
         num_inference_steps=N_STEPS,
@@ -123,11 +123,11 @@ def test_sdedit_equals_sdxl_image_to_image_pipeline(models: Any, solver: str) ->
         **text_arguments(world.upgraded.conditions),
     ).images
     generator = torch.Generator().manual_seed(8)
-    posterior, noise = (torch.randn(theirs.shape, generator=generator) for _ in range(2))
+    posterior, noise = (torch.randn(expected.shape, generator=generator) for _ in range(2))
     clean = encode_resized(models.upgraded_vae, image * 2 - 1, posterior, resize=resize_float)
     assert torch.equal(clean, encode_image(models.upgraded_vae, image * 2 - 1, posterior))
     start = sdedit_start(clean, upgraded=world.upgraded, n_steps=N_STEPS, t0=0.6, noise=noise)
-    assert apart(run_stage2(world.upgraded, start), theirs) < LIMIT
+    assert deviation(run_stage2(world.upgraded, start), expected) < LIMIT
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "euler"])
@@ -136,7 +136,7 @@ def test_one_stage_at_scale_zero_equals_sdxl_pipeline(
 ) -> None:
     world = make_world(models, seeds=[5, 6], solver=solver)
     pipe = sdxl_pipeline(models.upgraded_unet, models.upgraded_vae, scheduler(solver))
-    theirs = pipe(
+    expected = pipe(
         height=SIZE_PX[0],
         width=SIZE_PX[1],
         num_inference_steps=N_STEPS,
@@ -152,9 +152,9 @@ def test_one_stage_at_scale_zero_equals_sdxl_pipeline(
         base=world.base,
         base_noise=world.noise.base_start,
     )
-    ours = run_stage2(world.upgraded, start, base=world.base, mapper=mapper, adapter_scale=0.0)
+    result = run_stage2(world.upgraded, start, base=world.base, mapper=mapper, adapter_scale=0.0)
     guided = run_stage2(world.upgraded, start, base=world.base, mapper=mapper)
     floor = run_alone(world.upgraded, world.noise.upgraded_noise, n_steps=N_STEPS)
-    assert apart(ours, theirs) < LIMIT
-    assert apart(floor, theirs) < LIMIT
-    assert apart(guided, theirs) > 1e-2
+    assert deviation(result, expected) < LIMIT
+    assert deviation(floor, expected) < LIMIT
+    assert deviation(guided, expected) > 1e-2

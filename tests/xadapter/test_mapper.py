@@ -81,7 +81,7 @@ def test_pickle_with_code_is_refused(tmp_path: Path) -> None:
         load_mapper(tmp_path / "m.bin")
 
 
-def test_missing_file_and_unknown_ending_are_told(tmp_path: Path) -> None:
+def test_missing_file_and_unknown_ending_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MapperFileError, match="there is no mapper at"):
         load_mapper(tmp_path / "absent.safetensors")
     (tmp_path / "m.txt").write_text("x")
@@ -89,14 +89,14 @@ def test_missing_file_and_unknown_ending_are_told(tmp_path: Path) -> None:
         load_mapper(tmp_path / "m.txt")
 
 
-def test_damaged_file_is_told(tmp_path: Path) -> None:
+def test_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(b"not a mapper")
     with pytest.raises(MapperFileError, match="cannot be read"):
         load_mapper(tmp_path / "m.safetensors")
 
 
 def test_other_keys_and_shapes_are_named(tmp_path: Path, mapper: Mapper) -> None:
-    with pytest.raises(MapperFileError, match=r"holds no mapper.*conv_in"):
+    with pytest.raises(MapperFileError, match=r"not a mapper: expected.*conv_in"):
         mapper_layout({"conv_in.weight": (1,)})
     state = dict(mapper.state_dict())
     del state["body.1.block1.bias"]
@@ -121,5 +121,5 @@ def test_two_mappers_in_one_file_are_refused(tmp_path: Path, mapper: Mapper) -> 
     state = mapper.state_dict()
     both = {f"{prefix}.{k}": v.clone() for prefix in ("model", "ema") for k, v in state.items()}
     save_file(both, tmp_path / "m.safetensors")
-    with pytest.raises(MapperFileError, match="holds two mappers"):
+    with pytest.raises(MapperFileError, match="contains two mappers"):
         load_mapper(tmp_path / "m.safetensors")

@@ -1,4 +1,4 @@
-"""The friendly entry, on tiny pipelines with real tokenizers."""
+"""The high-level API, on tiny pipelines with real tokenizers."""
 
 from __future__ import annotations
 
@@ -12,100 +12,22 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
-    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
-    HeunDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionControlNetPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
     UniPCMultistepScheduler,
 )
 from PIL import Image
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
 
-from tests.xadapter.conftest import BASE_TEXT_WIDTH, POOLED_WIDTH, new_mapper
-from tests.xadapter.straight_line import straight_line
-from tests.xadapter.worlds import apart, quiet
+from tests.xadapter.conftest import new_mapper
+from tests.xadapter.pipelines import BETAS, new_solver, with_scheduler
+from tests.xadapter.worlds import deviation, quiet
 from xadapter import XAdapter, shared_schedulers
 from xadapter.errors import MapperFitError, SettingError
-from xadapter.guidance import Guidance
-from xadapter.inputs import base_conditions, upgraded_conditions
 from xadapter.mapper import Mapper
-from xadapter.noise import NoiseSource, generators_from
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 N_STEPS = 3
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-
-
-def tokenizer() -> CLIPTokenizer:
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    tokens = [start, end, *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
-    return CLIPTokenizer(
-        vocab={token: i for i, token in enumerate(tokens)},
-        merges=[],
-        bos_token=start,
-        eos_token=end,
-        pad_token=end,
-        unk_token=end,
-        model_max_length=8,
-    )
-
-
-def text_encoder(width: int, seed: int, *, projection: int | None = None) -> Any:
-    torch.manual_seed(seed)
-    config = CLIPTextConfig(
-        vocab_size=54,
-        hidden_size=width,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=8,
-        projection_dim=projection or 4,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    kind = CLIPTextModel if projection is None else CLIPTextModelWithProjection
-    return kind(config).eval()
-
-
-@pytest.fixture(scope="module")
-def base_pipe(models: Any) -> Any:
-    return quiet(
-        StableDiffusionPipeline(
-            vae=models.base_vae,
-            text_encoder=text_encoder(BASE_TEXT_WIDTH, 11),
-            tokenizer=tokenizer(),
-            unet=models.base_unet,
-            scheduler=PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    )
-
-
-@pytest.fixture(scope="module")
-def upgraded_pipe(models: Any) -> Any:
-    return quiet(
-        StableDiffusionXLPipeline(
-            vae=models.upgraded_vae,
-            text_encoder=text_encoder(4, 12),
-            text_encoder_2=text_encoder(8, 13, projection=POOLED_WIDTH),
-            tokenizer=tokenizer(),
-            tokenizer_2=tokenizer(),
-            unet=models.upgraded_unet,
-            scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
-        )
-    )
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +128,7 @@ def test_mapper_may_be_a_path(tmp_path: Any, base_pipe: Any, upgraded_pipe: Any)
     assert joined.mapper.in_channels == (12, 8, 4)
 
 
-def test_wrong_inputs_are_told(base_pipe: Any, upgraded_pipe: Any, joined: XAdapter) -> None:
+def test_wrong_inputs_are_refused(base_pipe: Any, upgraded_pipe: Any, joined: XAdapter) -> None:
     wrong = Mapper(in_channels=(12, 8, 6), out_channels=(16, 16, 8))
     with pytest.raises(MapperFitError, match=r"\(12, 8, 6\)"):
         XAdapter.from_pipelines(base_pipe, upgraded_pipe, wrong)
@@ -218,57 +140,6 @@ def test_wrong_inputs_are_told(base_pipe: Any, upgraded_pipe: Any, joined: XAdap
         call(joined, t0=1.5)
 
 
-SOLVERS = {
-    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
-    "dpm++ karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
-    "euler": (EulerDiscreteScheduler, {}),
-    "euler karras": (EulerDiscreteScheduler, {"use_karras_sigmas": True}),
-    "heun": (HeunDiscreteScheduler, {}),
-    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
-    "unipc": (UniPCMultistepScheduler, {"solver_order": 3}),
-    "deis": (DEISMultistepScheduler, {}),
-}
-
-
-def new_solver(kind: str) -> Any:
-    solver_class, options = SOLVERS[kind]
-    return solver_class(**BETAS, timestep_spacing="leading", steps_offset=1, **options)
-
-
-def with_scheduler(pipe: Any, scheduler: Any) -> Any:
-    return quiet(type(pipe)(**pipe.components | {"scheduler": scheduler}))
-
-
-@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers
-@pytest.mark.parametrize("given", ["by the pipeline", "as an instance"])
-@pytest.mark.parametrize("kind", SOLVERS)
-def test_users_scheduler_gives_what_the_straight_line_gives(
-    models: Any, base_pipe: Any, upgraded_pipe: Any, kind: str, given: str
-) -> None:
-    mapper = new_mapper()
-    if given == "by the pipeline":
-        pipe = with_scheduler(upgraded_pipe, new_solver(kind))
-        ours = call(XAdapter.from_pipelines(base_pipe, pipe, mapper), t0=0.7)
-    else:
-        joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, mapper)
-        ours = call(joined, t0=0.7, scheduler=new_solver(kind))
-    guidance = Guidance(7.5)
-    theirs = straight_line(
-        models,
-        mapper,
-        conditions=(
-            base_conditions(base_pipe, ["a cat"], None, guidance, None),
-            upgraded_conditions(upgraded_pipe, ["a cat"], None, guidance, (32, 24)),
-        ),
-        noise=NoiseSource(generators_from([0])).draw(base_chw=(4, 8, 6), upgraded_chw=(4, 16, 12)),
-        new_solver=lambda: new_solver(kind),
-        n_steps=N_STEPS,
-        n_last=2,
-        guidance=7.5,
-    )
-    assert apart(ours.latents, theirs) < 1e-4
-
-
 def test_scheduler_may_be_a_class_and_wins(base_pipe: Any, upgraded_pipe: Any) -> None:
     joined = XAdapter.from_pipelines(base_pipe, upgraded_pipe, new_mapper())
     euler = call(joined).latents
@@ -278,7 +149,7 @@ def test_scheduler_may_be_a_class_and_wins(base_pipe: Any, upgraded_pipe: Any) -
     )
     own = call(XAdapter.from_pipelines(base_pipe, unipc, new_mapper())).latents
     assert torch.equal(call(joined, scheduler=UniPCMultistepScheduler).latents, own)
-    assert apart(own, euler) > 1e-3
+    assert deviation(own, euler) > 1e-3
 
 
 def test_shared_schedulers_keep_class_options_and_each_models_noise_schedule() -> None:
@@ -325,7 +196,7 @@ def assert_seeds_alone_decide(joined: XAdapter, scheduler: Any) -> None:
         outs.append(call(joined, seeds=seeds, t0=0.7, scheduler=scheduler).latents)
     assert torch.isfinite(outs[0]).all()
     assert torch.equal(outs[0], outs[1])
-    assert apart(outs[0][1:], outs[2]) < 1e-4
+    assert deviation(outs[0][1:], outs[2]) < 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers

@@ -1,4 +1,4 @@
-"""Sampling: one straight-line script, batches, modes, sharing, controls."""
+"""Sampling: batches, modes, shared stage 1, controls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.xadapter.straight_line import straight_line
-from tests.xadapter.worlds import N_STEPS, apart, drawn, make_world, noise_for, scheduler
+from tests.xadapter.worlds import N_STEPS, deviation, drawn, make_world, noise_for, scheduler
 from xadapter.denoiser import Control
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
@@ -29,29 +28,12 @@ from xadapter.vae import cross_bridge
 SKIP_SHAPES = [(4, 16, 12), (4, 16, 12), (4, 8, 6), (8, 8, 6), (8, 4, 3), (16, 4, 3)]
 
 
-def test_sound_equals_one_straight_line_script(models: Any, mapper: Any) -> None:
-    world = make_world(models)
-    ours = world.render(mapper, t0=0.6, adapter_scale=1.2)
-    theirs = straight_line(
-        models,
-        mapper,
-        conditions=(world.base.conditions, world.upgraded.conditions),
-        noise=world.noise,
-        new_solver=scheduler,
-        n_steps=N_STEPS,
-        n_last=3,
-        guidance=3.0,
-        scale=1.2,
-    )
-    assert apart(ours, theirs) < 1e-5
-
-
 def test_batch_of_four_equals_each_image_alone(models: Any, mapper: Any) -> None:
     batch = make_world(models, seeds=[1, 2, 3, 4]).render(mapper)
     for i in range(4):
         world = make_world(models, seeds=[1, 2, 3, 4])
         alone = one_image(world, i).render(mapper)
-        assert apart(batch[i : i + 1], alone) < 1e-5
+        assert deviation(batch[i : i + 1], alone) < 1e-5
 
 
 def one_image(world: Any, i: int) -> Any:
@@ -85,8 +67,8 @@ def test_zero_mapper_leaves_the_two_stage_result_as_sdedit(models: Any, zero_map
 def test_adapter_scale_and_fusion_change_the_result(models: Any, mapper: Any) -> None:
     world = make_world(models)
     plain = world.render(mapper)
-    assert apart(world.render(mapper, adapter_scale=1.5), plain) > 1e-3
-    assert apart(world.render(mapper, fusion=0.5), plain) > 1e-3
+    assert deviation(world.render(mapper, adapter_scale=1.5), plain) > 1e-3
+    assert deviation(world.render(mapper, fusion=0.5), plain) > 1e-3
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "euler", "ddim", "unipc"])
@@ -156,7 +138,7 @@ def test_truncated_latents_of_sigma_space_solvers_are_those_of_ddim(models: Any)
         probe = scheduler(solver)
         probe.set_timesteps(12)
         starts[solver] = probe.scale_model_input(start.upgraded, probe.timesteps[6])
-    assert apart(starts["euler"], starts["ddim"]) < 0.05
+    assert deviation(starts["euler"], starts["ddim"]) < 0.05
 
 
 def test_stage1_is_shared_by_every_t0_and_scale(models: Any, mapper: Any) -> None:
@@ -198,7 +180,7 @@ def test_source_image_starts_stage1(models: Any) -> None:
         world.base, world.noise.base_start, n_steps=N_STEPS, source=source
     ).latents
     without = run_stage1(world.base, world.noise.base_start, n_steps=N_STEPS).latents
-    assert apart(with_source, without) > 1e-3
+    assert deviation(with_source, without) > 1e-3
 
 
 def test_control_window_goes_on_counting_in_stage2(
@@ -232,7 +214,7 @@ def test_controls_on_the_upgraded_side_act(models: Any) -> None:
     changed = replace(world.upgraded, conditions=conditions)
     noise = world.noise.upgraded_noise
     assert (
-        apart(run_alone(changed, noise, n_steps=2), run_alone(world.upgraded, noise, n_steps=2))
+        deviation(run_alone(changed, noise, n_steps=2), run_alone(world.upgraded, noise, n_steps=2))
         > 1e-3
     )
     assert len(residuals) == 6

@@ -1,4 +1,4 @@
-"""Hooks: zero mapper changes nothing, hooks go on exceptions, wrong names are told."""
+"""Hooks: a zero mapper changes nothing, hooks are removed on exceptions, wrong names refused."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def text_arguments(conditions: Conditions) -> dict[str, Tensor]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def apart(ours: Tensor, theirs: Tensor) -> float:
+def deviation(result: Tensor, expected: Tensor) -> float:
     """Largest deviation, relative to the largest value above 1."""
-    assert ours.shape == theirs.shape
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
+    assert result.shape == expected.shape
+    return float((result - expected).abs().max() / expected.abs().max().clamp(min=1))
