@@ -120,7 +120,7 @@ def test_nothing_is_no_part(rows: tuple[AuditRow, ...]) -> None:
 
 def test_almost_everything_is_never_called_100_percent() -> None:
     audit = Audit((*[GOOD] * 9999, LOST))
-    assert "(99.9 %)" in audit.told() and not audit.is_complete
+    assert "(99.9 %)" in audit.summary() and not audit.is_complete
 
 
 def test_an_unasked_change_is_counted_beside_the_asked_ones() -> None:
