@@ -24,7 +24,7 @@ GPU_TFLOPS = 150.0  # half of what an A100 does at most in half precision
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost; None where nothing was measured or counted.
+    """The cost of a run; None where nothing was measured or counted.
 
     `seconds` is on one CPU core, `tera_operations` of the denoisers, mapper and VAEs.
     """
@@ -91,7 +91,7 @@ def _beyond_stage_1(variant: Variant, settings: Settings, costs: FamilyCost) -> 
 
 
 def _at(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:
-    """A cost at another size, by the power of the side that its two measurements follow."""
+    """Interpolate a cost to another size by the power of the side through its two measurements."""
     power = math.log(measured[1] / measured[0]) / math.log(sizes_px[1] / sizes_px[0])
     return measured[1] * (side_px / sizes_px[1]) ** power
 
@@ -113,7 +113,7 @@ def _n_pixels(manifest: Manifest, method: str) -> int:
 
 
 def cost_facts(plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, for `--json`."""
+    """Return the plan in numbers, for `--json`."""
     cost = estimate(plan)
     hours = cost.gpu_hours
     return {

@@ -171,6 +171,12 @@ class RunStore:
             frame = both.drop_duplicates("trial_id", keep="last")
         write_table(path, frame, schema.RESULTS)
 
+    def finished_trials(self) -> set[str]:
+        """Return ids of the trials whose image exists; failed ones are not among them."""
+        results = self.results()
+        done = results.loc[results["status"] == "ok", "trial_id"]
+        return set(done) & {path.stem for path in (self.folder / "images").glob("*/*.png")}
+
     def image_path(self, trial_id: str) -> Path:
         """Where the image of a trial lies (or would lie)."""
         return self.folder / _image_name(trial_id)
