@@ -1,4 +1,4 @@
-"""The load audit: what a plugin's file asks for, and what arrived in the model.
+"""The load audit: the changes in a plugin's file compared with those in the model.
 
 "Expected" follows from the file alone: every key is used exactly once, with its target. "Applied"
 is read from the model. Reason codes are those of `plugins_manifest.formats.reasons`. Imports no
@@ -7,23 +7,22 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.text import shortened
 
-_HARMLESS = (None, "no-change")  # a module that asks for no change: harmless, unless all do
-_N_SHOWN = 4
+_HARMLESS = (None, "no-change")  # harmless in some modules, not in all of them
 
 
 @dataclass(frozen=True)
 class AuditRow:
-    """One parameter that the file changes, one thing it asks for in vain, or one unasked change.
+    """A parameter that the file changes, a key that changes nothing, or an unexpected change.
 
     `expected` and `applied` are Frobenius norms of the change of the parameter at weight 1; None
     where there is no such change. `max_error` is the largest |applied - expected| of an element,
-    beyond what rounding to the model's dtype explains, divided by the largest |expected|.
-    `non_finite` counts elements. `reason` None: all is well.
+    beyond rounding to the model's dtype, divided by the largest |expected|.
+    `non_finite` counts elements. `reason` is None where nothing is wrong.
     """
 
     module: str
@@ -40,7 +39,7 @@ class AuditRow:
 
     @property
     def is_ok(self) -> bool:
-        """Whether the model holds exactly what the file asks for here."""
+        """Return whether the model holds exactly the expected change."""
         broken = self.missing or self.extra or self.non_finite > 0
         return not broken and self.reason in _HARMLESS
 
@@ -53,41 +52,41 @@ class Audit:
 
     @property
     def n_expected(self) -> int:
-        """Changes that the file asks for."""
+        """Count the changes in the file."""
         return sum(not row.extra for row in self.rows)
 
     @property
     def n_applied(self) -> int:
-        """Changes that arrived as asked for."""
+        """Count the changes that the model holds as expected."""
         return sum(row.is_ok for row in self.rows)
 
     @property
     def share(self) -> float:
-        """Applied / expected; 0 for a file that asks for nothing, or changes nothing at all."""
+        """Return applied / expected; 0 for a file without changes, or with zero changes alone."""
         if not self.rows or all(row.reason == "no-change" for row in self.rows):
             return 0.0
         return self.n_applied / max(self.n_expected, 1)
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything arrived and nothing else did."""
+        """Return whether the model holds every expected change and no other."""
         return self.share > 0 and all(row.is_ok for row in self.rows)
 
     @property
     def percent(self) -> str:
-        """The share as text; "100" is said of complete audits alone."""
+        """Return the share as text; "100" for complete audits only."""
         return "100" if self.is_complete else f"{min(100 * self.share, 99.9):.1f}"
 
-    def told(self) -> str:
-        """One line, e.g. "32 of 192 changes applied (16.7 %): 160 unmatched-module (a, b, ...)"."""
+    def summary(self) -> str:
+        """Return one line: "32 of 192 changes applied (16.7 %): 160 unmatched-module (a, b)"."""
         line = f"{self.n_applied} of {self.n_expected} changes applied ({self.percent} %)"
         return f"{line}: {why}" if (why := self.why()) else line
 
     def why(self) -> str:
-        """What is wrong, by reason with the first names; empty where nothing is."""
+        """Return the problems by reason, with the first names; empty without problems."""
         if self.rows and all(row.reason == "no-change" for row in self.rows):
             return "every change is zero"
-        return "; ".join(f"{len(n)} {why} ({_shown(n)})" for why, n in self._broken().items())
+        return "; ".join(f"{len(n)} {why} ({shortened(n)})" for why, n in self._broken().items())
 
     def _broken(self) -> dict[str, list[str]]:
         groups: dict[str, list[str]] = {}
@@ -99,9 +98,9 @@ class Audit:
 
 
 class PluginNotAppliedError(UserError):
-    """A plugin of which the model would hold only a part; `audit` tells which.
+    """The model would hold only a part of a plugin; `audit` has the missing ones.
 
-    `plugin_id` is filled in by whoever loads a stack.
+    `plugin_id` is filled in where a stack is loaded.
     """
 
     def __init__(self, message: str, audit: Audit, *, plugin_id: str | None = None) -> None:
@@ -111,19 +110,13 @@ class PluginNotAppliedError(UserError):
 
 
 def require_complete(audit: Audit, *, plugin_id: str, what: str, allow_partial: bool) -> None:
-    """Raise `PluginNotAppliedError` under 100 %, unless a part is allowed and there is one.
+    """Raise `PluginNotAppliedError` below 100 %, unless `allow_partial` and a part is applied.
 
-    `what` names the file and the model for the message.
+    `what` names the file and the model in the message.
     """
     if audit.is_complete or (allow_partial and audit.share > 0):
         return
     fix = "use a file made for this model"
     if audit.share > 0:
         fix += ", or set allow_partial: true to render with the part that fits"
-    raise PluginNotAppliedError(f"plugin {plugin_id!r}: {what}: {audit.told()}; {fix}", audit)
-
-
-def _shown(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _N_SHOWN} more" if len(listed) > _N_SHOWN else ""
-    return ", ".join(listed[:_N_SHOWN]) + more
+    raise PluginNotAppliedError(f"plugin {plugin_id!r}: {what}: {audit.summary()}; {fix}", audit)

@@ -26,7 +26,7 @@ SAMPLERS: dict[str, str] = {
     "euler": "EulerDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
-# how a LoRA without semantics of its own is read
+# semantics of a LoRA that declares none
 PRESET_SEMANTICS: dict[PresetName, LoraSemantics] = {
     "sound": "standard",
     "released": "xadapter-official",
@@ -35,13 +35,13 @@ PRESET_SEMANTICS: dict[PresetName, LoraSemantics] = {
 
 @dataclass(frozen=True)
 class RenderCase:
-    """One image to make, by every variant: prompts for both sides, seed, condition images.
+    """An image that every variant makes: prompts for both sides, seed, condition images.
 
     `conditions` holds one image per plugin id, uint8 RGB [H, W, 3] at the size of the plugin's
-    side; `condition` is the one of a plugin that is alone. `reference` is an image prompt (uint8
+    side; `condition` is that of a single plugin. `reference` is an image prompt (uint8
     RGB, any size). An empty negative prompt means none; `base_negative_prompt` replaces it on the
-    base side (embeddings that are meant for the negative prompt), `stage2_prompt` the base prompt
-    in stage 2, where other plugins act there.
+    base side (embeddings for the negative prompt), `stage2_prompt` the base prompt in stage 2, if
+    other plugins act there.
     """
 
     case_id: str
@@ -57,12 +57,12 @@ class RenderCase:
 
     @property
     def base_negative(self) -> str:
-        """The base side's negative prompt."""
+        """Return the base side's negative prompt."""
         own = self.base_negative_prompt
         return self.negative_prompt if own is None else own
 
     def condition_for(self, plugin_id: str) -> np.ndarray | None:
-        """The condition image of a plugin; None where there is none."""
+        """Return the condition image of a plugin, or None."""
         return self.conditions.get(plugin_id, self.condition)
 
 
@@ -85,7 +85,7 @@ class RenderSettings:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to make every image of a group; None is a knob that the method does not have."""
+    """A way to make every image of a group; None for settings that the method does not have."""
 
     method: str
     t0: float | None = None
@@ -99,9 +99,9 @@ class PluginFile:
 
     `weight` is the manifest's; on the base side it is multiplied by the variant's plugin scale.
     `condition` names the detector that makes its condition images, `side` the model it changes.
-    `lora_semantics` None is the preset's ("sound": standard); loaders get a plugin with it filled
-    in. `allow_partial` lets a plugin render of which not everything fits. `token` is the word that
-    stands for a textual inversion, `reference` an image prompt's picture where the case has none.
+    `lora_semantics` None means the preset's ("sound": standard); it is filled in before loading.
+    With `allow_partial` a plugin that fits in part is rendered too. `token` is the word of a
+    textual inversion, `reference` the image of an image prompt for cases without their own.
     `stages` are those of the base model in which it acts.
     """
 
@@ -124,7 +124,7 @@ Stack = tuple[PluginFile, ...]
 
 
 def stack_of(plugin: PluginFile | Stack | None) -> Stack:
-    """What a group renders, as a stack: none, one or several plugins."""
+    """Return the plugins of a group as a stack: none, one or several."""
     if plugin is None:
         return ()
     return (plugin,) if isinstance(plugin, PluginFile) else plugin
@@ -132,10 +132,10 @@ def stack_of(plugin: PluginFile | Stack | None) -> Stack:
 
 @dataclass(frozen=True)
 class Rendered:
-    """One image of one variant, or the reason why there is none.
+    """An image of a variant, or the reason why it is missing.
 
-    `index` counts the group's cases. `seconds` is this image's share: its own work plus an even
-    share of every pass that it shares with other trials. `effective_t0` is M / N.
+    `index` is that of the case in the group. `seconds` is its own work plus an even share of every
+    pass that it shares with other trials. `effective_t0` is M / N.
     """
 
     variant: Variant
@@ -167,8 +167,8 @@ Marker = Literal[
 class MethodStyle:
     """How a method appears in every table and chart.
 
-    Methods are listed by ascending `order`; `color` is "#rrggbb". `sentence` says in plain words
-    what the method does: it follows the name and a colon, and has no full stop.
+    Methods are listed by ascending `order`; `color` is "#rrggbb". `sentence` describes
+    the method in plain words; it follows the name and a colon, without a full stop.
     """
 
     order: int

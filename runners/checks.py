@@ -1,4 +1,4 @@
-"""What can be wrong with a group, found before anything runs and told all at once."""
+"""Validate a group before anything runs, and report all problems at once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_group(
 
 
 def overlong_prompts(family: Family, cases: Sequence[RenderCase]) -> list[str]:
-    """Problems of prompts that have more tokens than a text encoder reads, each told once."""
+    """Return a problem for each prompt with more tokens than a text encoder reads."""
     limits = [("base", tokenizer) for tokenizer in _tokenizers(family.base)] + [
         ("upgraded", tokenizer) for tokenizer in _tokenizers(family.upgraded)
     ]

@@ -1,4 +1,4 @@
-"""Rendering a group: a plugin or a stack, a batch of cases, every variant, shared work once."""
+"""Render a group: a plugin or a stack, a batch of cases, every variant; shared passes run once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from xadapter.errors import SettingError
 
 _LOG = logging.getLogger(__name__)
 
-NON_FINITE = "the picture holds values that are not finite; try dtype float32 or a lower scale"
+NON_FINITE = "the image has values that are not finite; try dtype float32 or a lower scale"
 
 
 def run_group(
@@ -50,12 +50,12 @@ def run_group(
 ) -> Generator[Rendered]:
     """Render every variant of every case; results come variant by variant, cases in order.
 
-    The plugins are attached while results come, and every weight is as before afterwards, also
-    when the iterator is closed early. A variant that fails gives rows with an error and the others
-    go on. Seconds of shared passes are split evenly over the variants that read them. `methods`
-    defaults to the installed ones; `on_loaded` sees the plugins with their audits. A plugin of the
-    upgraded side keeps its own weight whatever the plugin scale, and acts in `floor` too.
-    Raises `UserError`, before anything runs, for wrong input.
+    The plugins are attached while the iterator runs; every weight is restored afterwards, also when
+    it is closed early. A variant that fails yields rows with an error, and the others go on. The
+    time of shared passes is split evenly over the variants that read them. `methods` defaults to
+    the installed ones; `on_loaded` receives the plugins with their audits. A plugin of the upgraded
+    side keeps its weight at every plugin scale, and acts in `floor` too.
+    Raises `UserError` for invalid input, before anything runs.
     """
     known = installed_methods() if methods is None else methods
     stack = stack_of(plugin)
@@ -91,13 +91,13 @@ def _of_side(plugins: Sequence[LoadedPlugin], side: Side) -> tuple[LoadedPlugin,
 
 
 def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
-    """The plugin, with the preset's way to read a LoRA where it has no own."""
+    """Return the plugin with the preset's LoRA semantics if it declares none."""
     own = file.lora_semantics
     return replace(file, lora_semantics=own or PRESET_SEMANTICS[settings.preset])
 
 
 def installed_methods() -> dict[str, Method]:
-    """The methods of entry-point group `xbench.methods`, by name."""
+    """Return the methods of entry-point group `xbench.methods`, by name."""
     return {name: load_entry("methods", name)() for name in installed("methods")}
 
 
@@ -110,7 +110,7 @@ def _keys_of(method: Method, variant: Variant) -> frozenset[PassKey]:
 def _by_plugin_scale(
     variants: Sequence[Variant], methods: Mapping[str, Method]
 ) -> dict[float | None, list[Variant]]:
-    """Variants that see the base model in one state; None: without the plugin."""
+    """Group variants with the base model in the same state; None: without the plugin."""
     groups: dict[float | None, list[Variant]] = {}
     for variant in variants:
         scale = variant.plugin_scale if methods[variant.method].uses_plugin else None
@@ -138,7 +138,7 @@ def _run_scale(
 def _session(
     group: _Group, scale: float | None, variants: Sequence[Variant], *, without: Stages
 ) -> Iterator[GroupSession]:
-    """The session with the plugins attached that act in the other stage or in both."""
+    """Attach all plugins except those that act in stage `without` only."""
     settings = group.settings
     found = () if scale is None else group.plugins
     plugins = [plugin for plugin in found if plugin.file.stages != without]
@@ -158,7 +158,7 @@ def _session(
 
 
 def _run_stage1(group: _Group, session: GroupSession, variant: Variant) -> None:
-    """Leave stage 1's passes in the shared work; one that fails fails again where it is read."""
+    """Run the passes of stage 1; the error of a failed one is raised again where it is read."""
     method = group.methods[variant.method]
 
     def passes() -> None:
@@ -211,7 +211,7 @@ def _reason(error: Exception | None, is_non_finite: bool) -> str | None:
 
 
 def _effective_t0(session: GroupSession, t0: float | None) -> float | None:
-    """M / N of the steps that are really run; None where the preset refuses this t0."""
+    """Return M / N of the steps that are run; None if the preset rejects this t0."""
     if t0 is None:
         return None
     try:

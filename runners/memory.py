@@ -13,9 +13,9 @@ _PERIOD_S = 0.02
 
 
 class PeakMemory:
-    """Context that knows the largest memory seen since it was entered.
+    """Context manager that records the peak of memory since it was entered.
 
-    On a GPU that is torch's own peak of allocated memory, elsewhere the process's resident memory,
+    On a GPU this is torch's own peak of allocated memory, elsewhere the process's resident memory,
     sampled every 20 ms by a thread.
     """
 
@@ -46,7 +46,7 @@ class PeakMemory:
 
     @property
     def peak_mib(self) -> float:
-        """Largest memory so far, in MiB."""
+        """Return the peak so far, in MiB."""
         if self._on_cuda:
             return torch.cuda.max_memory_allocated(self._device) / MIB
         self._sample()

@@ -1,4 +1,4 @@
-"""Work that several trials of a group share: done once, its seconds split evenly over its users."""
+"""Passes that several trials of a group share: run once, their time split evenly over the users."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SHARED_ERRORS = (RuntimeError, ValueError, MemoryError)
 
 
 class PassKey(NamedTuple):
-    """A pass at one plugin scale; None where the plugin does not matter."""
+    """A pass at one plugin scale; None if the plugin does not affect it."""
 
     name: PassName
     plugin_scale: float | None
 
 
 def pass_key(name: PassName, plugin_scale: float | None) -> PassKey:
-    """Key of a pass; the upgraded model's text does not depend on the plugin."""
+    """Return the key of a pass; the upgraded model's text does not depend on the plugin."""
     return PassKey(name, None if name == "upgraded_text" else plugin_scale)
 
 
 @dataclass(frozen=True)
 class _Outcome(Generic[T]):
-    """What a pass gave: a value or an error, and its own seconds (nested passes excluded)."""
+    """The value or the error of a pass, and its own seconds (without nested passes)."""
 
     value: T
     error: Exception | None
@@ -38,9 +38,10 @@ class _Outcome(Generic[T]):
 
 
 class SharedWork:
-    """Results of passes by key, and who pays for them.
+    """Cache of shared passes, with their time split among the users.
 
-    A pass that failed fails again for each of its users, without being run again.
+    `readers` are the passes of each variant. A failed pass raises its error for each of its users
+    and is not run again.
     """
 
     def __init__(self, readers: Iterable[frozenset[PassKey]], device: str) -> None:
@@ -55,7 +56,7 @@ class SharedWork:
     def get(self, key: PassKey, compute: Callable[[], T]) -> T:
         """Return the result of a pass, computing it for the first user.
 
-        Raises `LookupError` where the running method did not declare the pass in `shares`.
+        Raises `LookupError` if the running method does not declare the pass in `shares`.
         """
         if key not in self._declared:
             raise LookupError(f"the method reads the pass {key.name!r}: name it in its `shares`")

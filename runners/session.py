@@ -1,7 +1,7 @@
-"""A group's session: everything that the methods share, made once and only where it is needed.
+"""A group's session: everything that the methods share, computed once, on first use.
 
-Legend: b images (the group's cases), c channels, h height, w width; latents and pictures are
-float32, pictures in [-1, 1]. All noise comes from one CPU generator per image.
+Legend: b images (the group's cases), c channels, h height, w width; latents and images are
+float32, images in [-1, 1]. All noise comes from one CPU generator per image.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def image_seed(case: RenderCase) -> int:
-    """Seed of an image's generator: 63 bits of sha256 over its seed and case id, nothing else."""
+    """Return the seed of an image's generator: 63 bits of the sha256 of its seed and case id."""
     digest = hashlib.sha256(f"{case.seed}\0{case.case_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -47,8 +47,8 @@ def image_seed(case: RenderCase) -> int:
 class Enlarged:
     """The base model with its plugin at the upgraded size.
 
-    `latents` [b, c, h, w] are the base VAE's of the enlarged picture, without noise; `noise` is of
-    the same shape.
+    `latents` [b, c, h, w] are those of the enlarged image by the base VAE, without noise; `noise`
+    has the same shape.
     """
 
     base: Denoiser
@@ -59,9 +59,9 @@ class Enlarged:
 class GroupSession:
     """A plugin or a stack at one scale, attached, over a batch of cases.
 
-    `attachment` is what its base side adds, `remix` what its upgraded side does. A session of
-    `stage2` alone has other plugins than the one that ran stage 1 and left its passes in `work`.
-    `snapshot_t0s` are the t0 values that stage-1 mode "truncated" must serve.
+    `attachment` holds what plugins of the base side add to the denoiser, `remix` those of the
+    upgraded side. With `stage2` the passes of stage 1 are already in `work`, from a session with
+    other plugins. `snapshot_t0s` are the t0 values for stage-1 mode "truncated".
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class GroupSession:
 
     @cached_property
     def noise(self) -> Noise:
-        """All noise of the batch: [b, c, h, w] per purpose, each image from its own generator."""
+        """Draw all noise of the batch, [b, c, h, w] per purpose, each image by its generator."""
         base, upgraded = self.family.base, self.family.upgraded
         source = NoiseSource(
             generators_from([image_seed(case) for case in self.cases]), self.preset.draw_order
@@ -104,7 +104,7 @@ class GroupSession:
 
     @cached_property
     def base(self) -> Denoiser:
-        """The base model with the plugin, on the base prompts."""
+        """Return the base model with the plugin, on the base prompts."""
         return Denoiser(
             self.family.base.unet,
             self._schedulers[0],
@@ -115,7 +115,7 @@ class GroupSession:
 
     @cached_property
     def upgraded(self) -> Denoiser:
-        """The upgraded model on the upgraded prompts."""
+        """Return the upgraded model on the upgraded prompts."""
         return Denoiser(
             self.family.upgraded.unet,
             self._schedulers[1],
@@ -125,21 +125,21 @@ class GroupSession:
         )
 
     def stage1(self) -> Stage1:
-        """Stage 1: the base model with its plugin, over the whole schedule."""
+        """Run stage 1: the base model with its plugin, over the whole schedule."""
         return self._shared("stage1", self._run_stage1)
 
     def stage1_picture(self) -> Tensor:
-        """Stage 1's picture [b, 3, H, W] at the base size, as decoded (not clamped)."""
+        """Decode the image of stage 1, [b, 3, H, W] at the base size, not clamped."""
         return self._shared(
             "stage1_picture", lambda: decode_image(self.family.base.vae, self.stage1().latents)
         )
 
     def bridge(self) -> Bridge:
-        """Stage 1's picture, and the upgraded VAE's latents of it, for every t0."""
+        """Return the image of stage 1 and its latents by the upgraded VAE, for every t0."""
         return self._shared("bridge", self._cross_bridge)
 
     def enlarged(self) -> Enlarged:
-        """The base model at the upgraded size, and stage 1's picture there, for every t0."""
+        """Return the base model and the image of stage 1, at the upgraded size, for every t0."""
         return self._shared("enlarged", self._enlarge)
 
     def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
@@ -148,7 +148,7 @@ class GroupSession:
         return self.pixels(decode_image(pipe.vae, latents_bchw))
 
     def pixels(self, picture_bchw: Tensor) -> np.ndarray:
-        """Picture in [-1, 1] -> uint8 [b, H, W, 3]; images with a non-finite value are noted."""
+        """Convert images in [-1, 1] to uint8 [b, H, W, 3]; record images with non-finite values."""
         finite = torch.isfinite(picture_bchw).flatten(1).all(dim=1)
         self.non_finite.update(index for index, good in enumerate(finite.tolist()) if not good)
         return to_uint8(torch.nan_to_num(picture_bchw))
@@ -257,14 +257,14 @@ class GroupSession:
         )
 
     def _condition(self, plugin_id: str) -> Tensor:
-        """A plugin's condition images [b, 3, height_px, width_px] in [0, 1]."""
+        """Return a plugin's condition images [b, 3, height_px, width_px] in [0, 1]."""
         found = [case.condition_for(plugin_id) for case in self.cases]
         images = [image for image in found if image is not None]
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
         return stacked.to(self.family.device)
 
     def _enlarged_condition(self, plugin_id: str) -> Tensor:
-        """A plugin's condition images at the upgraded size; nearest, so that lines stay lines."""
+        """Return them at the upgraded size, by nearest neighbor, which keeps lines sharp."""
         width_px, height_px = self.settings.upgraded_size_px
         return F.interpolate(
             self._condition(plugin_id), size=(height_px, width_px), mode="nearest-exact"
@@ -277,7 +277,10 @@ def _latent_chw(pipe: Pipeline, size_px: tuple[int, int]) -> tuple[int, int, int
 
 
 def _stacked(parts: Sequence[Conditions]) -> Conditions:
-    """Join conditions of single images, encoded one by one so that no image sees its batch."""
+    """Join conditions of single images.
+
+    They are encoded one by one, so that an image does not depend on its batch.
+    """
     joined: dict[str, Any] = {}
     for field in fields(Conditions):
         values = [getattr(part, field.name) for part in parts]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 OneOrMany = float | Sequence[float]
 SolverChoice = Solver | type[Solver] | None
+Stage1Choice = Literal["full", "truncated", "none"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class XAdapter:
         guess_mode: bool = False,
         source_image: Picture | None = None,
         ip_adapter_image: Picture | None = None,
-        stage1: Literal["full", "truncated", "none"] = "full",
+        stage1: Stage1Choice = "full",
         scheduler: SolverChoice = None,
     ) -> Output:
         """Render one picture per seed; a list of prompts has one prompt per seed.
@@ -248,7 +249,7 @@ class _Render:
     preset: Preset
     step_generators: Sequence[Generator]
 
-    def start(self, mode: Stage1Mode, source: Tensor | None) -> tuple[Stage2Start, list[Picture]]:
+    def start(self, mode: Stage1Choice, source: Tensor | None) -> tuple[Stage2Start, list[Picture]]:
         """Run stage 1 in its mode; return stage 2's start and stage 1's pictures."""
         noise = self.noise
         if mode == "none":

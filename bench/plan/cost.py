@@ -20,7 +20,6 @@ from runners.protocols import cost_of
 
 _PNG_BYTES_PER_PIXEL = 1.5
 GPU_TFLOPS = 150.0  # half of what an A100 does at most in half precision
-_COUNTED = ("sd15-sdxl",)
 
 
 @dataclass(frozen=True)

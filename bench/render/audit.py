@@ -132,7 +132,7 @@ def remarks(store: RunStore) -> dict[str, str]:
     for row in _stacks(store):
         members = [m for m in json.loads(row["stack"] or "[]") if m in partial]
         if members:
-            found[row["plugin"]] = "; ".join(f"{m}: {partial[m].told()}" for m in members)
+            found[row["plugin"]] = "; ".join(f"{m}: {partial[m].summary()}" for m in members)
     return found
 
 

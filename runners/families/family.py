@@ -1,4 +1,4 @@
-"""A family: the base and the upgraded pipeline and the mapper between them, frozen and placed."""
+"""A loaded family: both pipelines and the mapper between them, frozen and on the device."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _PIPELINES: dict[str, type[Pipeline]] = {
 
 @dataclass(frozen=True)
 class Family:
-    """Two loaded pipelines and a mapper (None: methods that use an adapter cannot run).
+    """Two loaded pipelines and a mapper (None: methods with an adapter cannot run).
 
-    The upgraded one is SDXL's, or again Stable Diffusion's (SD 2.1: one text encoder, no size
-    conditioning). Either may predict epsilon or v; its own scheduler says which.
+    The upgraded pipeline is SDXL's, or Stable Diffusion's (SD 2.1: one text encoder, no size
+    conditioning). Each may predict epsilon or v, as configured in its scheduler.
     """
 
     name: str
@@ -64,8 +64,8 @@ def load_from_folders(
 ) -> Family:
     """Load a family from two diffusers pipeline folders and a mapper; safetensors only.
 
-    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own. Raises one
-    `UserError` for what is no pipeline, and for a mapper that does not fit.
+    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own. Raises
+    `UserError` for a folder without a pipeline, and for a mapper that does not fit.
     """
     torch_dtype = _torch_dtype(dtype)
     require_device(device)
@@ -94,7 +94,7 @@ def make_family(
 ) -> Family:
     """Freeze two pipelines and a mapper, move them, and check that they fit.
 
-    Raises `UserError` with both sets of channels where the mapper does not.
+    Raises `UserError` with both sets of channels if the mapper does not fit.
     """
     for pipe in (base, upgraded):
         pipe.set_progress_bar_config(disable=True)
@@ -113,7 +113,7 @@ def make_family(
 
 
 def place(model: Model, *, device: str, dtype: str) -> Model:
-    """Freeze a model and move it, convolutions in the memory layout that is fast for them."""
+    """Freeze a model and move it to the device, with channels last for fast convolutions."""
     model.eval().requires_grad_(False)
     if model.dtype != _torch_dtype(dtype):
         nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
@@ -123,30 +123,30 @@ def place(model: Model, *, device: str, dtype: str) -> Model:
 
 @contextmanager
 def _no_loading_bars() -> Iterator[None]:
-    """Hide the libraries' bars over files that are read in a second (downloads keep theirs)."""
+    """Hide the libraries' progress bars for reading local files; downloads keep theirs."""
     libraries = (diffusers.utils.logging, transformers.utils.logging)
-    shown = [library.is_progress_bar_enabled() for library in libraries]
+    were_enabled = [library.is_progress_bar_enabled() for library in libraries]
     try:
         for library in libraries:
             library.disable_progress_bar()
         yield
     finally:
-        for library, was_shown in zip(libraries, shown, strict=True):
-            if was_shown:
+        for library, was_enabled in zip(libraries, were_enabled, strict=True):
+            if was_enabled:
                 library.enable_progress_bar()
 
 
 def _pipeline_from(
     folder: Path, dtype: torch.dtype, *, side: Side, vae: AutoencoderKL | None = None
 ) -> Pipeline:
-    """A pipeline of the class that its model_index.json names, half-precision files preferred."""
+    """Load a pipeline of the class in its model_index.json; prefer half-precision files."""
     index = folder / "model_index.json"
     try:
         kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder.name} is no diffusers pipeline folder: its model_index.json cannot be read "
-            f"({error})"
+            f"{folder.name} is not a diffusers pipeline folder: its model_index.json cannot be "
+            f"read ({error})"
         ) from error
     if kind not in _PIPELINES:
         raise UserError(
@@ -195,12 +195,12 @@ def _mapper_from(path: Path | None) -> Mapper | None:
 
 def _torch_dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
-        raise UserError(f"there is no dtype {dtype!r}: use one of {', '.join(DTYPES)}")
+        raise UserError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}")
     return DTYPES[dtype]
 
 
 def require_device(device: str) -> None:
-    """Raise `UserError`, naming those that are there, unless torch can use `device`."""
+    """Raise `UserError` with the available devices unless torch can use `device`."""
     kind = device.split(":", maxsplit=1)[0]
     available = {
         "cpu": True,
@@ -208,5 +208,5 @@ def require_device(device: str) -> None:
         "mps": torch.backends.mps.is_available(),
     }
     if not available.get(kind, False):
-        names = ", ".join(name for name, there in available.items() if there)
+        names = ", ".join(name for name, is_available in available.items() if is_available)
         raise UserError(f"the device {device!r} is not available here: use one of {names}")

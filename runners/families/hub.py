@@ -1,7 +1,7 @@
-"""Files from the Hugging Face Hub at pinned commits, and what to do where they cannot be had.
+"""Download files from the Hugging Face Hub at pinned commits, with errors that name a remedy.
 
 Goes through huggingface_hub, so HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honored and
-a finished download is used again. Imports no torch.
+finished downloads are reused. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIN = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[^/@\s]+)(?:/(?
 
 @dataclass(frozen=True)
 class HubModel:
-    """A repository at one commit; `file` is one file of it, None its pipeline or model folder."""
+    """A repository at a commit; `file` is a file in it, None its pipeline or model folder."""
 
     repository: str
     revision: str
@@ -30,9 +30,9 @@ class HubModel:
 
     @classmethod
     def parse(cls, text: str, *, name: str) -> HubModel:
-        """Read "owner/repository@COMMIT" or "owner/repository@COMMIT/file"; `name` is told.
+        """Parse "owner/repository@COMMIT" or "owner/repository@COMMIT/file".
 
-        Raises `UserError` for anything else: a branch name can change what it points to.
+        Raises `UserError`, with the `name` of the setting, for anything else: a branch can move.
         """
         match = _PIN.fullmatch(text)
         if match is None or not _COMMIT.fullmatch(match["revision"]):
@@ -44,7 +44,7 @@ class HubModel:
 
     @property
     def sha256(self) -> str:
-        """Hash of the pin; the commit fixes the weights."""
+        """Return the hash of the pin; the commit fixes the weights."""
         return hashlib.sha256(str(self).encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class HubModel:
 
 @dataclass(frozen=True)
 class PartSource:
-    """A part of a family: where it comes from, about how large, and whether it is here already."""
+    """A part of a family: its source, approximate size, license, and whether it is cached."""
 
     what: str
     source: str
@@ -64,7 +64,7 @@ class PartSource:
 
 
 def is_cached(model: HubModel, files: Sequence[str]) -> bool:
-    """Whether all these files of a commit are in the Hub's cache on this machine."""
+    """Return whether all these files of a commit are in the local Hub cache."""
     from huggingface_hub import try_to_load_from_cache
 
     found = (try_to_load_from_cache(model.repository, f, revision=model.revision) for f in files)
@@ -74,8 +74,8 @@ def is_cached(model: HubModel, files: Sequence[str]) -> bool:
 def fetch_folder(model: HubModel, files: Sequence[str], *, setting: str) -> Path:
     """Download the files that match the patterns `files`; return the snapshot's folder.
 
-    `setting` is the environment variable that names another source. Raises `UserError` where the
-    repository is gated, missing, without that commit, or out of reach and not in the cache.
+    `setting` is the environment variable that names another source. Raises `UserError` if the
+    repository is gated, missing or without that commit, or unreachable and not in the cache.
     """
     from huggingface_hub import snapshot_download
 

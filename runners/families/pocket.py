@@ -1,4 +1,4 @@
-"""The family `pocket`: tiny trained models that ship with the project."""
+"""The family `pocket`: small trained models that ship with the project."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PocketFamily:
     cost: FamilyCost = _COST
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
-        """Hashes of the parts base, upgraded and mapper."""
+        """Return the hashes of the parts base, upgraded and mapper."""
         from pocket.weights import folder_sha256, part_sha256
 
         if adapter is not None and not adapter.exists():
@@ -90,7 +90,7 @@ class PocketFamily:
         return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
-        """Load from the project's own weights, nothing is downloaded."""
+        """Load the weights that ship with the project; nothing is downloaded."""
         from pocket.weights import part_path
         from runners.families.family import load_from_folders
 
@@ -102,7 +102,7 @@ class PocketFamily:
 
 @contextmanager
 def _as_user_error() -> Iterator[None]:
-    """Weights that are missing or changed are the user's to restore."""
+    """Convert errors of missing or changed weights, which the user can restore."""
     from pocket.weights import WeightsError
 
     try:

@@ -1,9 +1,9 @@
-"""Families that live on the Hugging Face Hub, at pinned commits.
+"""Families of models on the Hugging Face Hub, at pinned commits.
 
-The commits below were not asked of the Hub, but found for their repositories in several public
-projects that pin or cache them (as of November 2026). A wrong one cannot load wrong weights, it
+The commits below were not verified with the Hub; several public projects pin or cache them for
+these repositories (as of November 2026). A wrong commit cannot load wrong weights: the download
 fails with a message. Every part can be replaced by an environment variable XBENCH_FAMILY_PART (such
-as XBENCH_SD15_SDXL_BASE) that names owner/repository@COMMIT, a mirror for instance, or a local
+as XBENCH_SD15_SDXL_BASE) with owner/repository@COMMIT, a mirror for instance, or with a local
 pipeline folder.
 """
 
@@ -32,7 +32,7 @@ _VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def pipeline_files(*, with_vae: bool = True) -> tuple[str, ...]:
-    """Patterns of what a pipeline needs: configs, tokenizers, half-precision safetensors."""
+    """Return patterns of a pipeline's files: configs, tokenizers, half-precision safetensors."""
     models = [name for name in _MODELS if with_vae or name != "vae"]
     return (*_TEXT_FILES, *(f"{n}/{end}" for n in models for end in ("config.json", _WEIGHTS)))
 
@@ -41,7 +41,7 @@ def pipeline_files(*, with_vae: bool = True) -> tuple[str, ...]:
 class HubFamily:
     """A base and an upgraded pipeline; `upgraded_vae` replaces the upgraded pipeline's own.
 
-    `mapper_hint` says what to do where a method needs a mapper and none is given.
+    `mapper_hint` is the remedy where a method needs a mapper and none is given.
     """
 
     name: str
@@ -52,7 +52,7 @@ class HubFamily:
     cost: FamilyCost | None = None
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
-        """Hashes of the pins (or of local folders), and of the mapper where there is one."""
+        """Return the hashes of the pins (or local folders), and of the mapper if there is one."""
         upgraded = _hash(self._source("upgraded"))
         if (vae := self._source("upgraded_vae")) is not None:
             upgraded = hashlib.sha256(f"{upgraded}\0{_hash(vae)}".encode()).hexdigest()
@@ -72,11 +72,11 @@ class HubFamily:
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load (and download, unless cached) both pipelines.
 
-        Raises `UserError`, naming repository, commit and what to set, where one cannot be had.
+        Raises `UserError` with repository, commit and setting if one cannot be loaded.
         """
         from runners.families.family import load_from_folders, require_device
 
-        require_device(device)  # before gigabytes are fetched
+        require_device(device)  # before gigabytes are downloaded
         mapper = self._mapper_source(adapter)
         vae = self._source("upgraded_vae")
         return load_from_folders(
@@ -90,7 +90,7 @@ class HubFamily:
         )
 
     def sources(self, adapter: Path | None) -> list[PartSource]:
-        """Every part, for who wants to know what a run will download; asks no network."""
+        """Return the source and size of every part; makes no network requests."""
         parts: list[tuple[Part, tuple[str, ...]]] = [
             ("base", ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors")),
             ("upgraded", ("model_index.json", "unet/diffusion_pytorch_model.fp16.safetensors")),
@@ -107,11 +107,11 @@ class HubFamily:
         return found
 
     def setting(self, part: Part) -> str:
-        """The environment variable that replaces a part."""
+        """Return the environment variable that replaces a part."""
         return f"XBENCH_{self.name}_{part}".replace("-", "_").upper()
 
     def _source(self, part: Part) -> HubModel | Path | None:
-        """Where a part comes from: what its environment variable says, else the pin."""
+        """Return the source of a part: the value of its environment variable, else the pin."""
         own = {"base": self.base, "upgraded": self.upgraded, "upgraded_vae": self.upgraded_vae}
         text = os.environ.get(self.setting(part))
         if not text:
@@ -152,8 +152,8 @@ def _hash(source: HubModel | Path | None) -> str:
     return source.sha256 if isinstance(source, HubModel) else hash_path(source)
 
 
-# Megabytes follow from parameter counts (docs/real-models.md); licenses are those of the models'
-# pages, noted without access to them.
+# Megabytes follow from parameter counts (docs/real-models.md); licenses were noted
+# without access to the models' pages.
 _FACTS: dict[str, tuple[int, str]] = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (2100, "CreativeML Open RAIL-M"),
     "stabilityai/stable-diffusion-xl-base-1.0": (6800, "CreativeML Open RAIL++-M"),
@@ -175,8 +175,8 @@ _SDXL_COST = FamilyCost(
     encode=(1.1, 4.9),
     decode=(2.5, 10.5),
 )
-# No public page names a commit of the released mapper's repository: it has no pin, and the file
-# given with --adapter enters every trial's id by its sha256.
+# No public page names a commit of the released mapper's repository, so it is not pinned. The file
+# of --adapter enters every trial's id by its sha256.
 SD15_SDXL = HubFamily(
     name="sd15-sdxl",
     base=_SD15,
@@ -193,8 +193,8 @@ SD15_SDXL = HubFamily(
     ),
     cost=_SDXL_COST,
 )
-# Stability AI took its own repositories of Stable Diffusion 2 off the Hub in November 2025; this is
-# the mirror that others moved to.
+# Stability AI removed its repositories of Stable Diffusion 2 from the Hub in November 2025; this
+# mirror is in common use since.
 SD15_SD21 = HubFamily(
     name="sd15-sd21",
     base=_SD15,

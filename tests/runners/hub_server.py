@@ -1,6 +1,6 @@
 """A small Hugging Face Hub: repositories of files at one commit each, over plain HTTP.
 
-Speaks what huggingface_hub asks for: repository info, the file tree, and files, of which weights
+Serves the requests of huggingface_hub: repository info, the file tree, and files, of which weights
 are large (LFS): answered with a redirect to the storage path and their sha256 as the etag.
 Repositories can be gated; whatever is unknown is refused with the Hub's own error codes.
 """

@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import leaderboard
 from bench.cli.main import main
 from bench.errors import UserError
 from bench.plan.conditions import UnmadeConditions
@@ -16,12 +18,16 @@ from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.plan import Group, make_plan
 from bench.plan.resume import plan_key
 from bench.plan.selection import Selection
-from plugins_manifest.schema.load import parse_manifest
-from plugins_manifest.schema.manifest import Manifest
-from runners.base import Variant
+from plugins_manifest.schema.load import load_manifest, parse_manifest
+from plugins_manifest.schema.manifest import Manifest, Settings
+from runners.base import MethodCost, Variant
 from runners.families.pocket import PocketFamily
 from runners.families.registry import MapperProblem
+from runners.methods import BaseModel, Hires, SDEdit, XAdapterMethod
+from runners.protocols import cost_of
 from tests.bench.conftest import SMALL, job_of
+
+SHIPPED = Path(leaderboard.__file__).parent / "shipped"
 
 
 @pytest.fixture
@@ -138,7 +144,27 @@ def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
     assert of(Variant("floor")) == pytest.approx(687, rel=0.01)
     assert of(base, sdedit) - alone == pytest.approx(556, rel=0.01)
     assert of(base, xadapter) - alone == pytest.approx(763, rel=0.01)
+    assert of(base, Variant("hires", t0=0.8)) - alone == pytest.approx(300, rel=0.01)
     assert of(sdedit, xadapter) == pytest.approx(of(base, sdedit, xadapter))  # stage 1 is shared
+
+
+def test_the_estimated_seconds_are_near_those_of_the_recorded_run() -> None:
+    tables = [pq.read_table(path) for path in SHIPPED.rglob("*.parquet")]
+    (results,) = [t for t in tables if {"trial_id", "seconds"} <= set(t.column_names)]
+    measured = sum(results["seconds"].to_pylist())  # on two cores
+    job = job_of(load_manifest("pocket"))
+    plan = make_plan(job, UnmadeConditions.of_job(job))
+    seconds = estimate(plan).seconds
+    assert len(plan.trials) == results.num_rows
+    assert seconds is not None and measured < seconds < 3 * measured
+
+
+def test_a_method_without_a_cost_takes_a_stage_2_and_its_own_cost_counts() -> None:
+    settings = Settings()
+    assert cost_of(SDEdit(), settings) == MethodCost(upgraded_calls=1, n_encodes=1, n_decodes=1)
+    assert cost_of(XAdapterMethod(), settings).mapper_calls == 1
+    assert cost_of(BaseModel(), settings) == MethodCost()
+    assert cost_of(Hires(), settings).enlarged_calls == 1
 
 
 def test_how_to_get_a_mapper_is_the_same_whatever_the_problem_is_called(

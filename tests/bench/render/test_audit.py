@@ -120,7 +120,7 @@ def test_an_empty_audit_has_no_share(rows: tuple[AuditRow, ...]) -> None:
 
 def test_almost_everything_is_never_called_100_percent() -> None:
     audit = Audit((*[GOOD] * 9999, LOST))
-    assert "(99.9 %)" in audit.told() and not audit.is_complete
+    assert "(99.9 %)" in audit.summary() and not audit.is_complete
 
 
 def test_an_unexpected_change_is_counted_with_the_expected_ones() -> None:

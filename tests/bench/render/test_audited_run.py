@@ -53,7 +53,7 @@ def test_an_incomplete_plugin_fails_and_its_audit_has_the_reason(folder: Path) -
     assert code == 1, text
     error = store.results()["error"].iloc[0]
     assert SHARE in error and "allow_partial" in error
-    assert SHARE in read_audits(store)["torn"].told()
+    assert SHARE in read_audits(store)["torn"].summary()
     report = (store.tables_dir / "report.md").read_text()
     assert "140 of 148" in report and "94.6 %" in report
 

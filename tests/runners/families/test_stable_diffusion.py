@@ -147,7 +147,7 @@ def test_families_load_and_render_and_are_there_offline(hub: HubServer, tmp_path
     mapper = HubModel.parse(MAPPER, name="mapper")
     cached.append((mapper.repository, mapper.revision, mapper.file, ()))
     again = in_process(FETCH, cached, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1", **home)
-    assert [told.partition(" ")[0] for told in again] == ["fetched"] * 3
+    assert [text.partition(" ")[0] for text in again] == ["fetched"] * 3
     assert hub.requests == []
 
 
@@ -164,7 +164,7 @@ def test_what_the_hub_refuses_is_told_with_what_to_do(hub: HubServer, tmp_path: 
     assert "owner/nothing" in missing and "or it is private" in missing
     assert "b" * 40 in revision and "no such revision" in revision
     assert "no such file" in file
-    assert all("X=owner/repository@COMMIT" in told for told in (gated, missing, revision, file))
+    assert all("X=owner/repository@COMMIT" in text for text in (gated, missing, revision, file))
     (open_now,) = in_process(FETCH, asked[:1], HF_TOKEN=TOKEN, **home)
     assert open_now.startswith("fetched")
 
