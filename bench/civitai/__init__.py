@@ -5,23 +5,9 @@ from typing import TYPE_CHECKING
 from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from bench.civitai.client import Generator as Generator
-    from bench.civitai.client import connect as connect
-    from bench.civitai.client import fetch_picture as fetch_picture
-    from bench.civitai.render import check_request as check_request
-    from bench.civitai.render import job_of as job_of
-    from bench.civitai.render import render_references as render_references
-    from bench.civitai.render import wanted_references as wanted_references
+    from bench.civitai.client import Generator, connect, fetch_picture
+    from bench.civitai.render import check_request, job_of, render_references, wanted_references
 
-_HOMES = {
-    "Generator": "bench.civitai.client",
-    "connect": "bench.civitai.client",
-    "fetch_picture": "bench.civitai.client",
-    "check_request": "bench.civitai.render",
-    "job_of": "bench.civitai.render",
-    "render_references": "bench.civitai.render",
-    "wanted_references": "bench.civitai.render",
-}
 __all__ = [
     "Generator",
     "check_request",
@@ -31,4 +17,10 @@ __all__ = [
     "render_references",
     "wanted_references",
 ]
-__getattr__ = lazy_names(__name__, _HOMES)
+_HOMES = {
+    "client": ["Generator", "connect", "fetch_picture"],
+    "render": ["check_request", "job_of", "render_references", "wanted_references"],
+}
+__getattr__ = lazy_names(
+    __name__, {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+)

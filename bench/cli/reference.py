@@ -51,7 +51,7 @@ def reference(
 
     token = token_from_environment()
     if token is None:
-        raise UserError(f"{TOKEN_NAME} is not set: set it to a token of your Civitai account")
+        raise UserError(f"no Civitai token found: set {TOKEN_NAME} to one of your account")
     if not yes:
         click.confirm(f"Render {len(wanted)} pictures? Each costs Buzz.", abort=True)
     generator = Generator(connect(token, endpoint=endpoint), fetch_picture)

@@ -62,7 +62,7 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
 
 @dataclass
 class GeneratorServer(Loopback):
-    """Notes the jobs it is asked for; each is finished at the `n_polls`-th question.
+    """Records the posted jobs; each is finished at the `n_polls`-th poll.
 
     `status` refuses every request where it is not None; `picture` is what a finished job gives.
     """

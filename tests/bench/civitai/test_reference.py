@@ -164,14 +164,14 @@ def test_a_job_that_is_late_is_found_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "message"),
     [(401, "valid token"), (402, "too little Buzz"), (429, "too many requests"), (503, "503")],
 )
 def test_refusals_say_what_to_do_and_hide_the_token(
-    manifest: Manifest, server: GeneratorServer, tmp_path: Path, status: int, told: str
+    manifest: Manifest, server: GeneratorServer, tmp_path: Path, status: int, message: str
 ) -> None:
     server.status = status
-    with pytest.raises(UserError, match=told) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         render(manifest, server, tmp_path)
     assert TOKEN not in str(raised.value)
 
@@ -218,15 +218,15 @@ def test_the_command_asks_for_a_token_and_for_leave(
     for name in TOKEN_NAMES:
         monkeypatch.delenv(name, raising=False)
     words = ["reference", "--manifest", str(tmp_path / "hosted.yaml"), "--model", MODEL]
-    shown = CliRunner().invoke(main, [*words, "--dry-run", "--limit", "1"])
-    assert json.loads(shown.stdout).keys() == {"moxin/cat-7.png", "easy-negative/cat-7.png"}
+    listed = CliRunner().invoke(main, [*words, "--dry-run", "--limit", "1"])
+    assert json.loads(listed.stdout).keys() == {"moxin/cat-7.png", "easy-negative/cat-7.png"}
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 2
     assert "set CIVITAI_API_TOKEN" in refused.stderr
     monkeypatch.setenv("CIVITAI_TOKEN", TOKEN)
-    asked = CliRunner().invoke(main, words, input="n\n")
-    assert asked.exit_code == 1
-    assert "Ask for 4 pictures?" in asked.output
+    declined = CliRunner().invoke(main, words, input="n\n")
+    assert declined.exit_code == 1
+    assert "Render 4 pictures?" in declined.output
 
 
 def test_the_client_is_imported_by_this_command_alone() -> None:

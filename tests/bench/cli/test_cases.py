@@ -57,6 +57,6 @@ def test_photos_are_listed_once_they_are_fetched(server: CocoServer, manifest_pa
 
 
 def test_cases_that_are_no_photos_need_no_fetching(server: CocoServer) -> None:
-    told = call("fetch", "pocket-smoke")
-    assert told.exit_code == 0 and "nothing to fetch" in told.stdout and not server.requested
+    result = call("fetch", "pocket-smoke")
+    assert result.exit_code == 0 and "nothing to fetch" in result.stdout and not server.requested
     assert "pocket scene" in call("list", "pocket-smoke", "--limit", "1").stdout

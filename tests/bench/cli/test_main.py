@@ -82,7 +82,7 @@ def test_modules_that_plan_and_read_leave_torch_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["run", "--manifest", "pockt"], "unknown manifest 'pockt': use pocket"),
         (["run", "--manifest", "pocket", "--t0", "1.5"], "t0 is 1.5"),
@@ -105,13 +105,13 @@ def test_modules_that_plan_and_read_leave_torch_out() -> None:
         (["rum"], "No such command 'rum'"),
     ],
 )
-def test_mistakes_are_one_message_and_exit_code_2(words: list[str], said: str) -> None:
-    assert said in refused(*words)
+def test_mistakes_are_one_message_and_exit_code_2(words: list[str], message: str) -> None:
+    assert message in refused(*words)
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("name: base", "name: bass", "mine.yaml:9: methods[0].name: unknown method 'bass'"),
         ("steps: 4", "stepps: 4", "unknown key 'stepps': use steps"),
@@ -122,11 +122,11 @@ def test_mistakes_are_one_message_and_exit_code_2(words: list[str], said: str) -
     ],
 )
 def test_mistakes_in_a_manifest_are_found_before_anything_runs(
-    manifest_file: Path, old: str, new: str, said: str
+    manifest_file: Path, old: str, new: str, message: str
 ) -> None:
     path = manifest_file.with_name("mine.yaml")
     path.write_text(SMALL.replace(old, new))
-    assert said in refused("run", "--manifest", str(path))
+    assert message in refused("run", "--manifest", str(path))
     assert not Path("runs").exists()
 
 
@@ -150,8 +150,8 @@ def test_dry_run_and_plan_say_the_same_and_write_nothing(pocket_weights: None) -
 
 def test_plugins_are_listed_and_shown(pocket_weights: None) -> None:
     listed = json.loads(call("plugins", "list", "--json").stdout)
-    shown = json.loads(call("plugins", "show", listed[0]["id"]).stdout)
-    assert len(shown["sha256"]) == 64
+    entry = json.loads(call("plugins", "show", listed[0]["id"]).stdout)
+    assert len(entry["sha256"]) == 64
 
 
 def test_a_list_shows_stacks_and_what_is_special_in_straight_columns() -> None:

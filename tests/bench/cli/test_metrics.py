@@ -54,8 +54,8 @@ def test_the_list_as_json_has_the_message_about_weights(no_weights: Path) -> Non
 def test_a_self_test_without_weights_fails_only_where_it_is_asked_for() -> None:
     good = call("selftest", "edge-f1", "tile-psnr")
     assert good.exit_code == 0 and good.stdout.split() == ["edge-f1", "ok", "tile-psnr", "ok"]
-    asked = call("selftest", "fid")
-    assert asked.exit_code == 1 and "xbench metrics fetch inception-2015-12-05" in asked.stdout
+    named = call("selftest", "fid")
+    assert named.exit_code == 1 and "xbench metrics fetch inception-2015-12-05" in named.stdout
     assert call("selftest", "no-such").exit_code == 2
 
 

@@ -82,16 +82,16 @@ def test_quiet_keeps_errors_and_json(photos: None) -> None:
 
 
 def test_quiet_runs_without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = []
+    displayed = []
 
     def stop(request: object) -> None:
-        shown.append(vars(request)["show_progress"])
+        displayed.append(vars(request)["show_progress"])
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bench.run.run_benchmark", stop)
     for words in ([], ["--quiet"]):
         assert call(*words, "run", "--manifest", "pocket").exit_code == 130
-    assert shown == [True, False]
+    assert displayed == [True, False]
 
 
 def test_verbose_prints_the_log_on_stderr_while_the_command_runs(photos: None) -> None:

@@ -163,8 +163,8 @@ def test_lock_fetch_verify_on_two_machines(shell: Shell, world: World, tmp_path:
     out, err = shell.call("plugins", "verify", "mine.yaml")
     assert out.count("ok:") == 2
     shell.call("plugins", "fetch", "mine.yaml", token=None)  # nothing left to do: no network
-    shown = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
-    assert shown["sha256"] == BIG_SHA256 and shown["lock"]["origin"]["version_id"] == 10
+    entry = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
+    assert entry["sha256"] == BIG_SHA256 and entry["lock"]["origin"]["version_id"] == 10
     assert (
         f"locked {BIG_SHA256[:12]}" in shell.call("plugins", "list", "--manifest", "mine.yaml")[0]
     )
@@ -252,8 +252,8 @@ def test_plugins_are_found_after_the_fetch_without_network(shell: Shell, world: 
 def test_locked_but_missing_file_names_the_fetch(shell: Shell, tmp_path: Path) -> None:
     shell.call("plugins", "lock", "mine.yaml")
     shell.store = tmp_path / "other machine"
-    shown = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
-    assert "is not fetched yet: run: xbench plugins fetch mine.yaml" in shown["note"]
+    entry = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
+    assert "is not fetched yet: run: xbench plugins fetch mine.yaml" in entry["note"]
 
 
 def test_manifest_with_a_hash_needs_no_lock(shell: Shell) -> None:
@@ -261,16 +261,16 @@ def test_manifest_with_a_hash_needs_no_lock(shell: Shell) -> None:
     (shell.folder / "mine.lock.yaml").unlink()
     text = MANIFEST.replace("1@10", '1@10", sha256: "' + BIG_SHA256)
     (shell.folder / "mine.yaml").write_text(text)
-    shown = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
-    assert shown["sha256"] == BIG_SHA256
+    entry = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
+    assert entry["sha256"] == BIG_SHA256
 
 
 def test_damaged_store_is_noticed_wherever_a_plugin_is_used(shell: Shell) -> None:
     shell.call("plugins", "fetch", "mine.yaml")
     (path,) = shell.store.glob(f"sha256/*/{BIG_SHA256}/file.safetensors")
     path.write_bytes(SMALL)
-    shown = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
-    assert "the store is damaged" in shown["note"] and "fetch mine.yaml" in shown["note"]
+    entry = json.loads(shell.call("plugins", "show", "big", "--manifest", "mine.yaml")[0])
+    assert "the store is damaged" in entry["note"] and "fetch mine.yaml" in entry["note"]
 
 
 def test_run_with_fetch_fetches_first_and_stops_where_it_cannot(shell: Shell) -> None:

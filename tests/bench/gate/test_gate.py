@@ -121,8 +121,8 @@ def test_other_settings_are_refused_by_name(
 def test_other_recipes_are_refused_by_name(folder: Path, tmp_path: Path):
     store = write_run(tmp_path / "other", mapper="c" * 64)
     scores = store.scores()
-    mine = scores[scores["metric"] == "edge-f1"].assign(recipe="another resize")
-    store.write_scores("edge-f1", mine)
+    changed = scores[scores["metric"] == "edge-f1"].assign(recipe="another resize")
+    store.write_scores("edge-f1", changed)
     with pytest.raises(UserError, match=r"metrics.edge-f1.recipe.*another resize"):
         compare(folder / "baseline", tmp_path / "other", policy())
 
@@ -133,9 +133,9 @@ def test_a_run_is_not_compared_with_itself(folder: Path):
 
 
 def test_a_metric_that_was_not_scored_is_told(folder: Path):
-    asked = policy(metrics=[{"name": "cmmd", "margin": 0.1}])
+    chosen = policy(metrics=[{"name": "cmmd", "margin": 0.1}])
     with pytest.raises(UserError, match=r"'cmmd'.*xbench score"):
-        compare(folder / "baseline", folder / "equal", asked)
+        compare(folder / "baseline", folder / "equal", chosen)
 
 
 def test_junit_and_markdown_name_plugin_metric_and_interval(
@@ -171,7 +171,7 @@ def test_all_mistakes_of_a_policy_come_at_once(tmp_path: Path):
     path.write_text("schema: 1\nalfa: 0.1\nlooks: [0.5, 0.4]\nmetrics: [{name: a, margin: -1}]\n")
     with pytest.raises(UserError) as caught:
         load_policy(path)
-    told = str(caught.value)
-    assert "unknown key 'alfa'" in told and "alpha" in told
-    assert "looks must rise" in told and "margin" in told
+    message = str(caught.value)
+    assert "unknown key 'alfa'" in message and "alpha" in message
+    assert "looks must rise" in message and "margin" in message
     assert len(caught.value.problems) == 3

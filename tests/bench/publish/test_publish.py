@@ -56,8 +56,8 @@ def test_a_second_publication_writes_nothing(store: RunStore, tmp_path: Path) ->
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 0 and "uploaded: nothing" in again.stdout
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "board").rglob("*")} == before
-    told = CliRunner().invoke(main, [*arguments, "--json"])
-    assert json.loads(told.stdout)["n_new"] == 0
+    text = CliRunner().invoke(main, [*arguments, "--json"])
+    assert json.loads(text.stdout)["n_new"] == 0
 
 
 def test_lost_and_changed_pictures_are_made_anew(store: RunStore, tmp_path: Path) -> None:
@@ -154,13 +154,13 @@ def test_everything_wrong_with_a_run_is_told_at_once_and_nothing_written(
         main, ["publish", str(store.folder), "--to", str(tmp_path / "board")]
     )
     assert result.exit_code == 2 and not (tmp_path / "board").exists()
-    for told in (
+    for text in (
         "status is 'interrupted'",
         "its sha256 is not",
         "1 trials have no result",
         "summary.parquet cannot be read",
     ):
-        assert told in result.output
+        assert text in result.output
     assert result.output.count("its image is missing") == 2
 
 

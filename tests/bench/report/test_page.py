@@ -171,14 +171,14 @@ def paper_run(tmp_path: Path, family: str) -> RunStore:
 
 
 def test_the_papers_figures_stand_beside_ours_for_its_own_pair_of_models_only(tmp_path: Path):
-    told = {}
+    texts = {}
     for family in ("pocket", PAPER_FAMILY):
         store = paper_run(tmp_path, family)
-        told[family] = Page((store.tables_dir / "report.html").read_text(encoding="utf-8")).text
-        assert "style similarity" in told[family]
+        texts[family] = Page((store.tables_dir / "report.html").read_text(encoding="utf-8")).text
+        assert "style similarity" in texts[family]
     for figure in {row[1] for row in (*TABLE_1, *TABLE_2)}:
-        assert figure in told[PAPER_FAMILY] and figure not in told["pocket"]
-    assert "the paper (arXiv 2312.02238v3)" in told[PAPER_FAMILY]
+        assert figure in texts[PAPER_FAMILY] and figure not in texts["pocket"]
+    assert "the paper (arXiv 2312.02238v3)" in texts[PAPER_FAMILY]
 
 
 def test_the_papers_style_has_no_value_for_the_base_row(tmp_path: Path):

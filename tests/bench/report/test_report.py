@@ -88,10 +88,10 @@ def test_hostile_text_is_shown_literally(prompt: str):
 
 @pytest.mark.parametrize("prompt", HOSTILE)
 def test_hostile_text_makes_no_bare_links(prompt: str):
-    told = escape(prompt)
-    assert "://" not in told
-    assert "www." not in told
-    assert "@" not in told.replace("\\@", "")
+    text = escape(prompt)
+    assert "://" not in text
+    assert "www." not in text
+    assert "@" not in text.replace("\\@", "")
 
 
 def test_a_run_with_hostile_prompts_and_errors_is_reported(tmp_path: Path):
@@ -108,12 +108,12 @@ def test_a_run_with_hostile_prompts_and_errors_is_reported(tmp_path: Path):
 
 
 def test_the_console_table_fits_100_columns(store: RunStore):
-    told = format_summary(store.summary(), remarks(store))
-    assert max(len(line) for line in told.splitlines()) <= 100
-    assert told.isascii()
-    assert "edge-f1" in told
-    assert "pocket-style" in told
-    assert len(re.findall(r"^  xadapter  0\.90", told, re.M)) == 2
+    text = format_summary(store.summary(), remarks(store))
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert text.isascii()
+    assert "edge-f1" in text
+    assert "pocket-style" in text
+    assert len(re.findall(r"^  xadapter  0\.90", text, re.M)) == 2
 
 
 def test_a_run_without_scores_has_a_report(tmp_path: Path):
@@ -123,11 +123,11 @@ def test_a_run_without_scores_has_a_report(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [(None, "-"), (0.12345, "0.123"), (-1e-12, "-1e-12"), (0.0, "0.000"), (1234.5678, "1234.6")],
 )
-def test_numbers_are_short_and_small_ones_keep_two_digits(value, told):
-    assert number(value) == told
+def test_numbers_are_short_and_small_ones_keep_two_digits(value, text):
+    assert number(value) == text
 
 
 def test_no_number_is_written_as_negative_zero():
