@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from plugins_manifest.formats.formulas import Size
+from plugins_manifest.formats.formulas.spec import Size
 from plugins_manifest.formats.parsed import BaseModel, Problem
 from plugins_manifest.formats.table import CROSS_DIMS
 

@@ -44,8 +44,6 @@ LAYOUTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_PLAIN = {"lora", "any"}
-
 
 def weight_layout(group: Group, name: Name) -> str:
     """The layout of one module's keys in a file that changes weights."""
@@ -60,7 +58,7 @@ def weight_layout(group: Group, name: Name) -> str:
         return "peft-raw"
     if "peft" in group.styles:
         return "peft" if name.prefix else "peft-bare"
-    return "kohya" if set(group.families) <= _PLAIN else "lycoris-dotted"
+    return "kohya" if group.is_plain_lora else "lycoris-dotted"
 
 
 def _flat_layout(group: Group, name: Name) -> str:
@@ -68,4 +66,4 @@ def _flat_layout(group: Group, name: Name) -> str:
         return "oft"
     if name.is_sgm:
         return "sgm"
-    return "kohya" if set(group.families) <= _PLAIN else "lycoris"
+    return "kohya" if group.is_plain_lora else "lycoris"

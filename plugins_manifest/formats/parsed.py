@@ -13,32 +13,6 @@ from plugins_manifest.errors import UserError
 
 BaseModel = Literal["sd1", "sd2", "sdxl", "unknown"]
 
-# What each formula's `parts` hold; those in brackets may be missing.
-#   lora         down up [alpha]               down [r, i(, h, w)], up [o, r(, 1, 1)]
-#   lora-tucker  down up mid [alpha]           down [r, i, 1, 1], mid [r, r, h, w], up [o, r, 1, 1]
-#   dora         down up [alpha], and dora_scale (LyCORIS, per output or input) or magnitude (PEFT)
-#   loha         w1_a w1_b w2_a w2_b [t1 t2] [alpha]
-#   lokr         w1 or w1_a w1_b; w2 or w2_a w2_b [t2]; [alpha]
-#   ia3          scale [on_input]
-#   full, norm   diff (of the weight or the bias named by the target)
-#   oft          blocks [n, b, b] [alpha = constraint] [rescale]
-#   boft         blocks [m, n, b, b] [alpha] [rescale]
-#   glora        a1 a2 b1 b2 [alpha]
-# `dora_scale` may also be beside the parts of lora-tucker, loha, lokr (weight decomposition).
-FormatName = Literal[
-    "lora",
-    "lora-tucker",
-    "dora",
-    "loha",
-    "lokr",
-    "ia3",
-    "full",
-    "norm",
-    "oft",
-    "boft",
-    "glora",
-]
-
 ModuleTable = Mapping[str, tuple[int, ...]]
 """Canonical parameter name -> shape, of a base model's UNet and text encoder."""
 
@@ -116,7 +90,7 @@ class ModuleChange:
     """
 
     target: str
-    formula: FormatName
+    formula: str
     parts: Mapping[str, str]
     alpha: float | None = None
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from plugins_manifest.formats.formulas.registry import formulas
 from plugins_manifest.formats.parsed import Header, ModuleChange, Problem, TensorInfo
 
 _CHUNK_BYTES = 4 * 2**20
@@ -28,22 +29,6 @@ _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
         "F8_E4M3": ("<u1", 0x7F, 0x7F),  # the "fn" kind: NaN alone, no infinity
     }
 )
-# Formula -> sets of parts; the change is zero where each set has a part that is all zero.
-_FACTORS: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
-    {
-        "lora": (("down", "up"),),
-        "lora-tucker": (("down", "up", "mid"),),
-        "loha": (("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"),),
-        "lokr": (("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"),),
-        "full": (("diff",),),
-        "norm": (("diff",),),
-        "ia3": (("scale",),),
-        "oft": (("blocks",),),
-        "boft": (("blocks",),),
-        "glora": (("a1", "a2"), ("b1", "b2")),
-    }
-)
-_KEEPS = frozenset({"dora_scale", "magnitude", "rescale"})  # these change a weight by themselves
 
 
 @dataclass(frozen=True)
@@ -97,9 +82,5 @@ def _largest(raw: bytes, info: TensorInfo) -> int:
 
 
 def _is_zero(change: ModuleChange, zero: frozenset[str]) -> bool:
-    if _KEEPS & change.parts.keys() or change.formula not in _FACTORS:
-        return False
-    return all(
-        any(part in change.parts and change.parts[part] in zero for part in parts)
-        for parts in _FACTORS[change.formula]
-    )
+    zero_parts = {part for part, key in change.parts.items() if key in zero}
+    return formulas()[change.formula].is_zero(zero_parts, change.parts)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.layouts import LAYOUTS
 from plugins_manifest.formats.parsed import Header, ModuleChange
 from plugins_manifest.formats.reasons import REASONS
@@ -88,10 +89,9 @@ def _ranks(changes: tuple[ModuleChange, ...], header: Header) -> dict[str, int]:
     """Rank -> how many changes have it; of low-rank formulas."""
     counts: Counter[int] = Counter()
     for change in changes:
-        for part in ("down", "w1_b", "w2_b", "b2"):
-            if part in change.parts:
-                counts[header.tensors[change.parts[part]].shape[0]] += 1
-                break
+        ranked = (p for p in formulas()[change.formula].rank_parts if p in change.parts)
+        if part := next(ranked, None):
+            counts[header.tensors[change.parts[part]].shape[0]] += 1
     return {str(rank): count for rank, count in sorted(counts.items())}
 
 

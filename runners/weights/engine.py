@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.formats.parsed import ModuleChange
-from runners.weights.errors import PluginWeightsError
+from runners.weights.parts import PluginWeightsError
 from runners.weights.formulas import change_of
 
 Semantics = Literal["standard", "xadapter-official"]

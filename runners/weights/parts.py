@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from runners.weights.errors import PluginWeightsError
-
 Parts = Mapping[str, Tensor]
 Formula = Callable[[Parts, Tensor], Tensor]
+
+
+class PluginWeightsError(ValueError):
+    """Plugin weights that are incomplete, of another format, or made for another model."""
 
 
 def alpha_over_rank(parts: Parts, rank: int) -> float:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plugins_manifest.formats.parsed import FormatName
 from runners.weights.formulas import change_of
 
 LIMIT = 1e-5  # of the largest output
@@ -21,7 +20,7 @@ Layer = nn.Linear | nn.Conv2d
 class Claim:
     """`expected` is the reference's own forward of `x` through the plugged layer."""
 
-    formula: FormatName
+    formula: str
     parts: Mapping[str, Tensor]
     layer: Layer
     x: Tensor
