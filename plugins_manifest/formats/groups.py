@@ -93,7 +93,9 @@ class Candidate:
             if max(tensors[self.parts[part]].shape, default=1) != 1:
                 return Problem("bad-shape", f"{self.parts[part]} must be one number", self.module)
         message = self.formula.misfit(self.shapes(tensors), table[target])
-        return None if message is None else Problem("bad-shape", f"{module}: {message}", self.module)
+        return (
+            None if message is None else Problem("bad-shape", f"{module}: {message}", self.module)
+        )
 
 
 def candidates(

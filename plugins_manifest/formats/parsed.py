@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -124,3 +124,16 @@ class ParsedPlugin:
                 token = role.removeprefix("embedding:")
                 found[token] = (*found.get(token, ()), key)
         return found
+
+
+@dataclass(frozen=True)
+class FileParser:
+    """How one kind of file is recognized and parsed.
+
+    `layouts` maps the names of the kind's layouts to their keys, in words. `recognizes` gets the
+    files that no parser before this one recognizes (formats/parse.py has the order).
+    """
+
+    layouts: Mapping[str, str]
+    recognizes: Callable[[Header, ModuleTable], bool]
+    parse: Callable[[Header, ModuleTable], ParsedPlugin]

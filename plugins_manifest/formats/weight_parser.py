@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plugins_manifest.formats.base_model import base_of, base_problem
+from plugins_manifest.formats.embeddings import token_problems
 from plugins_manifest.formats.formulas.registry import formulas, split_key
 from plugins_manifest.formats.formulas.spec import Size
 from plugins_manifest.formats.groups import Candidate, Group, candidates
-from plugins_manifest.formats.layouts import weight_layout
+from plugins_manifest.formats.layouts import WEIGHT_LAYOUTS, weight_layout
 from plugins_manifest.formats.names import names_of
 from plugins_manifest.formats.parsed import (
+    FileParser,
     Header,
     ModuleChange,
     ModuleTable,
@@ -23,7 +25,6 @@ from plugins_manifest.formats.parsed import (
 )
 from plugins_manifest.formats.peft_settings import alpha_of, read_settings
 from plugins_manifest.formats.table import cross_dim
-from plugins_manifest.formats.tokens import token_problems
 
 _BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+?)\.(?:string_to_param\.\*|emb_params|clip_l)")
 _N_NEAREST = 12  # modules that get nearest names; a file for another model has hundreds
@@ -50,13 +51,12 @@ class _Place:
     settings: Mapping[str, Any]
 
 
-def is_weight_plugin(keys: Iterable[str]) -> bool:
-    """Whether any key is a part of a formula."""
-    names = keys if isinstance(keys, (set, dict)) else set(keys)
-    return any(split_key(key, names) is not None for key in names)
+def _recognizes(header: Header, _: ModuleTable) -> bool:
+    """Look for a key that is a part of a formula."""
+    return any(split_key(key, header.tensors) is not None for key in header.tensors)
 
 
-def parse_weights(header: Header, table: ModuleTable) -> ParsedPlugin:
+def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     """Parse LoRA and LyCORIS files, with the embeddings that may be bundled in them."""
     groups, embeddings = _grouped(header)
     settings, problems = read_settings(header.metadata)
@@ -136,3 +136,6 @@ def _key_problems(header: Header, reading: _Reading, unknown: tuple[str, ...]) -
     for key in unknown:
         if split_key(key, header.tensors.keys()) is None:
             yield Problem("unknown-key", f"{key}: no formula has such a part", key)
+
+
+PARSER = FileParser(layouts=WEIGHT_LAYOUTS, recognizes=_recognizes, parse=_parse)

@@ -26,7 +26,7 @@ from runners.plugins.tensor_file import read_tensors
 from runners.plugins.textual_inversion import TextualInversionPlugin
 from runners.weights.engine import PluginWeights, merged_into, parameters_of
 from runners.weights.unused_keys import rows_of_the_rest
-from runners.weights.verify import verify
+from runners.weights.verify import verify_weights
 
 _KINDS = ("lora", "lycoris")
 # UNet -> file -> parameters left out, and the rows.
@@ -95,12 +95,12 @@ def _verified(
     model: nn.Module,
     targets: Mapping[str, nn.Parameter],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
-    """`verify`, once for a file in a model that stays loaded: a run loads a plugin per batch."""
+    """`verify_weights`, once for a file in a model that stays loaded: a run loads a plugin per batch."""
     state = file.path.stat()
     key = (str(file.path), state.st_mtime_ns, state.st_size, file.side, found.semantics)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:
-        weights, rows = verify(found, targets)
+        weights, rows = verify_weights(found, targets)
         left_out = {c.target for c in found.changes} - {c.target for c in weights.changes}
         known[key] = frozenset(left_out), tuple(rows)
     left_out, rows = known[key]

@@ -25,7 +25,7 @@ ARITHMETIC = 8 * torch.finfo(torch.float32).eps
 _SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def verify(
+def verify_weights(
     weights: PluginWeights, targets: Mapping[str, nn.Parameter]
 ) -> tuple[PluginWeights, list[AuditRow]]:
     """Attach at strength 1, read every parameter of the model, detach.
