@@ -22,9 +22,10 @@ from metrics.pocket_scorer import (
     shipped_scorer,
     shipped_sha256,
 )
+from plugins_manifest.schema.kinds import kinds_where
 
 _BankKey = tuple[str, float | None, str]
-STYLE_KINDS = ("lora", "lycoris", "textual_inversion", "ip_adapter")
+STYLE_KINDS = kinds_where(lambda kind: kind.changes_style)
 
 
 @dataclass(frozen=True)

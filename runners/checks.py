@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.schema.kinds import needs_condition, needs_reference
 from runners.base import (
     SAMPLERS,
     Method,
@@ -18,8 +19,6 @@ from runners.base import (
 )
 from runners.families.family import Family
 from xadapter.vae import pixels_per_latent
-
-_CONDITION_KINDS = ("controlnet", "t2i-adapter")
 
 
 def check_group(
@@ -126,7 +125,7 @@ def _of_conditions(
     stack: Stack, cases: Sequence[RenderCase], settings: RenderSettings
 ) -> Iterator[str]:
     for plugin in stack:
-        if plugin.kind.replace("_", "-") not in _CONDITION_KINDS:
+        if not needs_condition(plugin.kind):
             continue
         upgraded = plugin.side == "upgraded"
         width_px, height_px = settings.upgraded_size_px if upgraded else settings.base_size_px
@@ -143,7 +142,7 @@ def _of_conditions(
 
 def _of_references(stack: Stack, cases: Sequence[RenderCase]) -> Iterator[str]:
     for plugin in stack:
-        if plugin.kind.replace("_", "-") != "ip-adapter":
+        if not needs_reference(plugin.kind):
             continue
         for case in cases:
             if case.reference is None:

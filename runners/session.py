@@ -21,8 +21,7 @@ from torch.nn import functional as F
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
 from runners.families.family import Family
 from runners.passes import SharedWork, pass_key
-from runners.plugins.attach_inputs import with_attachment
-from runners.plugins.attachment import Attachment
+from runners.plugins.attachment import Attachment, with_attachment
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1

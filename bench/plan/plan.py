@@ -23,6 +23,7 @@ from bench.registry import find_method
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
+from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import Manifest, MethodSpec
 from plugins_manifest.schema.stacks import PluginSet
 from runners.base import Method, PluginFile, Stack, Variant, arrangement_of, stage1_mode_of
@@ -268,7 +269,7 @@ def _trial(
 def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
     detector = file.condition
     reference = None
-    if file.kind == "ip_adapter":
+    if needs_reference(file.kind):
         reference = pixels_sha256(conditions.reference(case, file.reference))
     return Part(
         file,

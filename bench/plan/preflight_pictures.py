@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bench.plan.cases import rendered_lineups
 from bench.plan.conditions import needs_finished, why_not_made
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import Manifest
 from plugins_manifest.schema.plugins import PluginSpec
 
@@ -45,7 +46,7 @@ def picture_problems(manifest: Manifest, cases: Mapping[str, Sequence[Case]]) ->
         yield from _condition_problems(condition, wanted)
     told: dict[str, None] = {}
     for spec, own in _members(manifest, cases):
-        if spec.kind == "ip_adapter" and spec.reference is None:
+        if needs_reference(spec.kind) and spec.reference is None:
             blank = [c.case_id for c in own if c.reference_path is None and not c.has_picture]
             if blank:
                 told[

@@ -13,12 +13,14 @@ from bench.report.blocks import Block, Heading, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import by_arm, with_interval
 from bench.store.rows import Row, grouped
+from plugins_manifest.schema.kinds import kinds_where
 from plugins_manifest.schema.manifest import Manifest
 
 PAPER_FAMILY = "sd15-sdxl"
 _SOURCE = "the paper (arXiv 2312.02238v3)"
-_CONDITION_KINDS = ("controlnet", "t2i_adapter")
-_STYLE_KINDS = ("lora", "lycoris", "textual_inversion")
+_CONDITION_KINDS = kinds_where(lambda kind: kind.needs_condition)
+# the paper's table of styles has no image prompts
+_STYLE_KINDS = kinds_where(lambda kind: kind.changes_style and not kind.needs_reference)
 # method, FID, CLIP score, condition reconstruction / style similarity
 TABLE_1 = (
     ("SD 1.5", "33.09", "0.2426", "0.33 ± 0.16"),

@@ -21,7 +21,7 @@ from pydantic import (
 from plugins_manifest.schema.plugins import (
     Id,
     KnownNames,
-    PluginKind,
+    PluginKindName,
     PluginSpec,
     Section,
     StackSpec,
@@ -38,7 +38,7 @@ __all__ = [
     "Manifest",
     "MethodSpec",
     "Mode",
-    "PluginKind",
+    "PluginKindName",
     "PluginSpec",
     "PocketCases",
     "Settings",

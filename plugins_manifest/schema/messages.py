@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
 from plugins_manifest.errors import nearest_names, unknown_name
+from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import (
     CASE_SOURCES,
     CocoCases,
@@ -15,7 +16,6 @@ from plugins_manifest.schema.manifest import (
     InlineCase,
     Manifest,
     MethodSpec,
-    PluginKind,
     PluginSpec,
     PocketCases,
     Settings,
@@ -72,7 +72,7 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
         near = ", ".join(nearest_names(str(given), CASE_SOURCES))
         return f"{name} has the source {given!r}: write a list of prompts or a source of {near}"
     if kind == "literal_error" and loc[-1] == "kind":
-        return f"{name}: " + unknown_name("kind", str(value), get_args(PluginKind))
+        return f"{name}: " + unknown_name("kind", str(value), KINDS)
     if kind in _WORDS:
         message = _WORDS[kind].format(**problem.get("ctx", {}))
     else:

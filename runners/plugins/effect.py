@@ -10,8 +10,7 @@ from torch import Tensor
 
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.families.family import Family
-from runners.plugins.attach_inputs import with_attachment
-from runners.plugins.attachment import Attachment, LoadedPlugin
+from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
 from xadapter.denoiser import Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.inputs import base_conditions, upgraded_conditions

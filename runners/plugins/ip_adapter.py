@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.text import first_line
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families.family import DTYPES, Family, place
@@ -186,7 +187,7 @@ def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Famil
     except (OSError, ValueError) as error:
         raise UserError(
             f"plugin {file.plugin_id!r}: the image encoder in {folder.name} cannot be loaded "
-            f"({str(error).splitlines()[0]}): fetch it again"
+            f"({first_line(error)}): fetch it again"
         ) from error
     width, wanted = encoder.config.projection_dim, projection.image_embeds.in_features
     if width != wanted:

@@ -7,20 +7,21 @@ comes from it, and the picture changes (`runners.plugins.effect`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.text import shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile
-from runners.plugins.tensor_file import read_tensors
 
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
-_N_SHOWN = 4
 
 
 def weights_path(file: PluginFile, *, what: str) -> Path:
@@ -34,7 +35,7 @@ def weights_path(file: PluginFile, *, what: str) -> Path:
     usual = [name for name in USUAL_NAMES if name in found]
     if usual or len(found) == 1:
         return file.path / (usual or found)[0]
-    held = f"holds {_shown(found)}" if found else "holds no .safetensors file"
+    held = f"holds {shortened(found)}" if found else "holds no .safetensors file"
     raise UserError(
         f"plugin {file.plugin_id!r}: {file.path.name} is no {what} folder, it {held}: expected "
         f"{USUAL_NAMES[0]} (and config.json); pickled weights are never opened, convert them"
@@ -55,6 +56,19 @@ def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
     return None
 
 
+def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file of a plugin; `UserError` if it is missing or another."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"plugin {file.plugin_id!r}: there is no file {str(path)!r}") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {path.name} is not a safetensors file ({error}); pickled "
+            "weights are never opened, convert the file to safetensors"
+        ) from error
+
+
 def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
     """The tensors of a plugin in float32; raises `UserError` for values that are not finite."""
     state = {key: value.float() for key, value in read_tensors(file, path).items()}
@@ -62,7 +76,7 @@ def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
     if broken:
         rows = [AuditRow(key, n_keys=1, non_finite=1, reason="non-finite") for key in broken]
         raise PluginNotAppliedError(
-            f"plugin {file.plugin_id!r}: NaN or infinite values in {_shown(broken)}; fetch it "
+            f"plugin {file.plugin_id!r}: NaN or infinite values in {shortened(broken)}; fetch it "
             "again",
             Audit(tuple(rows)),
         )
@@ -90,7 +104,7 @@ def _check_keys(
     wrong = [key for key in sorted(wanted.keys() & state) if wanted[key] != state[key].shape]
     shapes = {key: f"{key} {tuple(state[key].shape)}, not {tuple(wanted[key])}" for key in wrong}
     told = [
-        f"{len(keys)} {word} ({_shown(keys)})"
+        f"{len(keys)} {word} ({shortened(keys)})"
         for word, keys in (
             ("missing keys", missing),
             ("unknown keys", unknown),
@@ -129,9 +143,3 @@ def _loaded_row(key: str, expected: Tensor, applied: Tensor) -> AuditRow:
         reason=None if error == 0.0 else "inexact",
         missing=error != 0.0,
     )
-
-
-def _shown(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _N_SHOWN} more" if len(listed) > _N_SHOWN else ""
-    return ", ".join(listed[:_N_SHOWN]) + more

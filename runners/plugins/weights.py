@@ -17,18 +17,18 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.formats.header import read_header
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, ParsedPlugin, UnsafeFile
+from plugins_manifest.schema.kinds import find_kind
 from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
 from runners.base import PluginFile
 from runners.families.family import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.bundled import attached_words, bundled_words
-from runners.plugins.tensor_file import read_tensors
+from runners.plugins.network_file import read_tensors
 from runners.plugins.textual_inversion import TextualInversionPlugin
 from runners.weights.engine import PluginWeights, merged_into, parameters_of
 from runners.weights.unused_keys import rows_of_the_rest
 from runners.weights.verify import verify_weights
 
-_KINDS = ("lora", "lycoris")
 # UNet -> file -> parameters left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
 _VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
@@ -63,7 +63,8 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     header = _header(file)
     targets = side_parameters(file, family)
     parsed = parse(header, {name: tuple(p.shape) for name, p in targets.items()})
-    if parsed.kind not in _KINDS:
+    kind = find_kind(parsed.kind)
+    if kind is None or not kind.changes_weights:
         raise UserError(
             f"plugin {file.plugin_id!r}: {file.path.name} is of kind {parsed.kind}, not lora or "
             "lycoris: correct its kind in the manifest"
@@ -95,7 +96,7 @@ def _verified(
     model: nn.Module,
     targets: Mapping[str, nn.Parameter],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
-    """`verify_weights`, once for a file in a model that stays loaded: a run loads a plugin per batch."""
+    """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
     state = file.path.stat()
     key = (str(file.path), state.st_mtime_ns, state.st_size, file.side, found.semantics)
     known = _VERIFIED.setdefault(model, {})

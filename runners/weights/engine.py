@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.formats.parsed import ModuleChange
-from runners.weights.parts import PluginWeightsError
 from runners.weights.formulas import change_of
+from runners.weights.parts import PluginWeightsError
 
 Semantics = Literal["standard", "xadapter-official"]
 

@@ -83,4 +83,6 @@ def test_an_installed_formula_is_parsed_without_torch_and_merged(tmp_path: Path)
 def test_an_installed_formula_cannot_take_the_key_of_another(tmp_path: Path) -> None:
     done = run_with_package(tmp_path, key=".lora_up.weight")
     assert done.returncode != 0
-    assert "formula 'outer' (rank_one.spec:OUTER): the key '.lora_up.weight' is taken" in done.stderr
+    assert (
+        "formula 'outer' (rank_one.spec:OUTER): the key '.lora_up.weight' is taken" in done.stderr
+    )
