@@ -29,7 +29,7 @@ _HINT_BLOCK = re.compile(r"controlnet_cond_embedding\.blocks\.\d+\.(?:weight|bia
 _COPIED = re.compile(r"unet\.(?:conv_in|time_embedding|down_blocks|mid_block)\b.*")
 _PREFIX, _DIFFERENCE = "control_model.", "difference"
 _HINT_LAYERS = range(0, 16, 2)
-# The first original files are whole checkpoints around the ControlNet; these parts are not needed.
+# The first original files are checkpoints with a ControlNet inside; these parts are not needed.
 _BASE_COPY = re.compile(
     r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|model_ema)\..+"
     r"|(?:sqrt_|log_|posterior_)?[a-z_]*(?:alphas?|betas|variance|mean_coef[12])[a-z0-9_]*"
@@ -96,7 +96,7 @@ def _base(header: Header) -> BaseModel:
 
 
 def _n_zero_convs(modules: Iterable[str]) -> int:
-    """One for conv_in, one for each resnet and each downsampler of the down blocks."""
+    """Count conv_in, and each resnet and each downsampler of the down blocks."""
     place = re.compile(r"unet\.down_blocks\.\d+\.(?:resnets|downsamplers)\.\d+")
     return 1 + len({match[0] for name in modules if (match := place.match(name))})
 

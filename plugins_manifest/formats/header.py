@@ -50,8 +50,8 @@ _ENTRIES = json.JSONDecoder(object_pairs_hook=list, parse_constant=_refuse_const
 def read_header(path: Path, caps: Caps = CAPS) -> Header:
     """Read and check the header of a safetensors file.
 
-    Raises `UnsafeFile` with a code of reasons.UNSAFE for everything but a complete, well-formed
-    file within the caps; `UserError` where there is no such file.
+    Raises `UnsafeFile` with a code of reasons.UNSAFE unless the file is complete, well-formed and
+    within the caps; `UserError` if it cannot be read.
     """
     try:
         return _read(path, caps)
@@ -62,9 +62,9 @@ def read_header(path: Path, caps: Caps = CAPS) -> Header:
 
 
 def payload_sha256(path: Path) -> str:
-    """Hex sha256 of the bytes after the header: equal for files that differ in metadata alone.
+    """Return the sha256 of the bytes after the header: files with other metadata have the same.
 
-    Civitai's AutoV3 is the beginning of it. Raises `UnsafeFile` as `read_header` does.
+    Civitai's AutoV3 is its first part. Raises `UnsafeFile` as `read_header` does.
     """
     start = read_header(path).payload_start
     digest = hashlib.sha256()
@@ -105,23 +105,23 @@ def _decoded(raw: bytes) -> str:
 
 
 def _tensor(name: str, entry: dict[str, Any], caps: Caps) -> TensorInfo:
-    shown = ascii(name[:80])
+    quoted = ascii(name[:80])
     if not 0 < len(name) <= caps.name_length or not name.isprintable():
-        raise UnsafeFile("bad-name", f"the tensor name {shown} is too long or does not print")
+        raise UnsafeFile("bad-name", f"the tensor name {quoted} is too long or does not print")
     if set(entry) != _FIELDS:
-        raise UnsafeFile("header-not-json", f"{shown} must have {', '.join(sorted(_FIELDS))}")
+        raise UnsafeFile("header-not-json", f"{quoted} must have {', '.join(sorted(_FIELDS))}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise UnsafeFile("unknown-dtype", f"{shown} has the unknown dtype {str(dtype)[:20]!a}")
+        raise UnsafeFile("unknown-dtype", f"{quoted} has the unknown dtype {str(dtype)[:20]!a}")
     if not _are_counts(shape, caps.side) or len(shape) > caps.n_dims:
-        raise UnsafeFile("bad-shape-header", f"{shown} has the shape {str(shape)[:80]}")
+        raise UnsafeFile("bad-shape-header", f"{quoted} has the shape {str(shape)[:80]}")
     if not _are_counts(offsets, caps.file_bytes) or len(offsets) != 2:
-        raise UnsafeFile("bad-offsets", f"{shown} has the offsets {str(offsets)[:80]}")
+        raise UnsafeFile("bad-offsets", f"{quoted} has the offsets {str(offsets)[:80]}")
     start, end = offsets
     if end - start != math.prod(shape) * DTYPE_BYTES[dtype]:
         raise UnsafeFile(
             "bad-offsets",
-            f"{shown}: {dtype} {str(shape)[:80]} does not fill the bytes {start} to {end}",
+            f"{quoted}: {dtype} {str(shape)[:80]} does not fill the bytes {start} to {end}",
         )
     return TensorInfo(dtype, tuple(shape), start, end)
 
@@ -131,7 +131,7 @@ def _are_counts(values: object, largest: int) -> bool:
 
 
 def _check_cover(tensors: dict[str, TensorInfo], payload_bytes: int) -> None:
-    """Every byte of the payload belongs to exactly one tensor."""
+    """Check that every byte of the payload belongs to exactly one tensor."""
     at = 0
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if info.start != at:
@@ -148,9 +148,9 @@ def _check_cover(tensors: dict[str, TensorInfo], payload_bytes: int) -> None:
 
 
 def _read_entries(text: str, caps: Caps) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Tensor name -> its entry (dtype, shape, data_offsets, unchecked), and the metadata.
+    """Return each tensor's entry (dtype, shape, data_offsets; unchecked), and the metadata.
 
-    Raises `UnsafeFile` for everything that the format does not have.
+    Raises `UnsafeFile` for everything that is not in the format.
     """
     entries: dict[str, dict[str, Any]] = {}
     metadata: dict[str, str] | None = None
@@ -223,7 +223,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
 
 
 def _is_whole(value: str) -> bool:
-    """Whether text has no lone surrogates, which no encoding can write."""
+    """Return whether text has no lone surrogates, which no encoding can write."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

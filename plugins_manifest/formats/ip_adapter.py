@@ -66,7 +66,8 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
 
 
 def _missing_layers(layers: Collection[str], table: ModuleTable) -> list[str]:
-    """diffusers numbers all attention layers; the cross-attentions are the odd ones."""
+    """Return the keys of cross-attentions that the file lacks."""
+    # diffusers numbers all attention layers; the cross-attentions are the odd ones.
     n_cross = sum(name.endswith("attn2.to_k.weight") for name in table)
     wanted = [f"ip_adapter.{2 * i + 1}.to_{kv}_ip.weight" for i in range(n_cross) for kv in "kv"]
     return [key for key in wanted if key not in layers]

@@ -27,7 +27,7 @@ WEIGHT_LAYOUTS: Mapping[str, str] = MappingProxyType(
 
 
 def weight_layout(group: Group, name: Name) -> str:
-    """The layout of one module's keys in a file that changes weights."""
+    """Return the layout of one module's keys."""
     if name.prefix.startswith(("lora_", "lycoris_", "oft_")):
         return _flat_layout(group, name)
     if "diffusion_model." in name.prefix:

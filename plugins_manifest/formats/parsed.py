@@ -1,4 +1,4 @@
-"""What is known of a plugin file without its numbers: the seam between parsing and tensor math.
+"""What is known of a plugin file without its values: the interface of parsing and tensor math.
 
 `parse` (formats/parse.py) makes these; `runners/weights` applies them and never parses keys again.
 """
@@ -27,7 +27,7 @@ class UnsafeFile(UserError):  # noqa: N818 (a file, not a fault of ours)
 
 @dataclass(frozen=True)
 class Caps:
-    """The largest file that is read at all; sizes in bytes, names in characters."""
+    """Limits of files that are read; sizes in bytes, names in characters."""
 
     file_bytes: int = 16 * 2**30
     header_bytes: int = 17 * 2**20
@@ -54,7 +54,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors header that passed all checks; the metadata is text as it stands, unescaped."""
+    """A safetensors header that passed all checks; the metadata is unescaped text."""
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
@@ -64,9 +64,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something of a file cannot be applied; `reason` is a code of formats/reasons.py.
+    """Why a part of a file cannot be applied; `reason` is a code of formats/reasons.py.
 
-    `subject` is the module or the key that it is about, as the file writes it; "" for the file.
+    `subject` is the module or the key, as written in the file; "" for the file itself.
     """
 
     reason: str
@@ -80,13 +80,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class ModuleChange:
-    """One change of one parameter: which formula, and which key of the file plays which part.
+    """One change of one parameter: the formula, and the key of the file for each of its parts.
 
     `target` is the parameter's canonical name, diffusers' own with the model in front:
     `unet.mid_block.attentions.0.proj_in.weight`,
     `text_encoder.encoder.layers.0.self_attn.q_proj.bias` (no `text_model.` level).
-    `alpha` is the number to use where no key holds it but the file's settings do (PEFT); it is
-    already converted so that the scale is alpha / rank. With neither, alpha is the rank.
+    `alpha` is the value from the file's settings (PEFT) if no key holds it, converted so that the
+    scale is alpha / rank. With neither, alpha is the rank.
     """
 
     target: str
@@ -97,13 +97,13 @@ class ModuleChange:
 
 @dataclass(frozen=True)
 class ParsedPlugin:
-    """A file's keys, each accounted for once: by a change, a role in `other_keys`, or as unknown.
+    """A file's keys, each counted once: in a change, with a role in `other_keys`, or as unknown.
 
     `format` is the file's layout (formats/layouts.py), `kind` one of lora, lycoris, controlnet,
     t2i-adapter, ip-adapter, textual-inversion, or `unsupported:<what>`. A file of kind `lora` has
     only lora and dora changes; every other formula makes it `lycoris`.
     `unknown_keys` are all keys that nothing uses, those of unmatched modules included.
-    `other_keys` maps key -> role: `network` (a whole net's own weights), `embedding:<token>`.
+    `other_keys` maps key -> role: `network` (weights of a network), `embedding:<token>`.
     """
 
     format: str
@@ -117,7 +117,7 @@ class ParsedPlugin:
 
     @property
     def embeddings(self) -> Mapping[str, tuple[str, ...]]:
-        """Token -> keys of its vectors; also those bundled in a LoRA."""
+        """Token -> keys of its vectors, including those bundled in a LoRA."""
         found: dict[str, tuple[str, ...]] = {}
         for key, role in self.other_keys.items():
             if role.startswith("embedding:"):

@@ -1,6 +1,6 @@
 """Reason codes: why a file is refused, and why a module of it is not applied as it should be.
 
-Every code that a header check, the parser, an inspection or a load audit gives is listed here.
+All codes of header checks, the parser, inspections and load audits.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# What only the tensors' values, or the model after attaching, tell.
+# Known only from the tensors' values, or from the model after attaching.
 VALUES: Mapping[str, str] = MappingProxyType(
     {
         "non-finite": "NaN or infinite values",

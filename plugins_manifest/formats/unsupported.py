@@ -1,4 +1,4 @@
-"""Kinds of files that are recognized, and refused with an explanation."""
+"""Recognize kinds of files that are not supported, and refuse them with an explanation."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _refused(header: Header, sign: _Sign) -> ParsedPlugin:
 
 
 FIRST = _parser(_FIRST)
-"""Kinds whose other keys look like those of a LoRA or ControlNet: to be looked for first."""
+"""Kinds whose other keys look like those of a LoRA or ControlNet: to be checked first."""
 
 LAST = _parser(_LAST)
 

@@ -1,6 +1,6 @@
-"""What only the numbers tell: NaN and infinity, and tensors that are all zero. numpy alone.
+"""Find NaN and infinite values, and tensors that are all zero, with numpy alone.
 
-bfloat16 and the 8-bit floats are read as bits: numpy does not know them.
+Floats are compared as bits, since numpy has no bfloat16 and no 8-bit floats.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Values:
-    """Keys with NaN or infinite values, and keys that are zero throughout."""
+    """Keys with NaN or infinite values, and keys whose values are all zero."""
 
     non_finite: tuple[str, ...]
     zero: frozenset[str]
@@ -61,7 +61,7 @@ def read_values(path: Path, header: Header) -> Values:
 
 
 def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Problem]:
-    """Non-finite tensors, and a file none of whose changes changes anything."""
+    """Return problems of non-finite tensors, and of files whose changes are all zero."""
     problems = []
     if values.non_finite:
         shown = ", ".join(values.non_finite[:_N_SHOWN])
@@ -75,7 +75,7 @@ def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Prob
 
 
 def _largest(raw: bytes, info: TensorInfo) -> int:
-    """The largest magnitude, as bits; the order of floats without sign is that of their bits."""
+    """Return the largest magnitude, as bits: floats without sign are ordered as their bits."""
     kind, mask, _ = _BITS[info.dtype]
     bits: NDArray[np.unsignedinteger] = np.frombuffer(raw, dtype=kind)
     return int((bits & bits.dtype.type(mask)).max(initial=0))

@@ -1,4 +1,4 @@
-"""Parses files that change weights: every formula in every way of naming modules."""
+"""Parse files that change weights: every formula in every style of module names."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from plugins_manifest.formats.peft_settings import alpha_of, read_settings
 from plugins_manifest.formats.table import cross_dim
 
 _BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+?)\.(?:string_to_param\.\*|emb_params|clip_l)")
-_N_NEAREST = 12  # modules that get nearest names; a file for another model has hundreds
+_N_NEAREST = 12  # unmatched modules with nearest names; a file for another model has hundreds
 
 
 @dataclass
 class _Reading:
-    """What has been found so far."""
+    """Results while a file is read."""
 
     changes: list[ModuleChange] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -44,7 +44,7 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Place:
-    """The file and the model that it shall be attached to."""
+    """The file and the model that it is attached to."""
 
     header: Header
     table: ModuleTable

@@ -35,7 +35,7 @@ def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
 def attach_all(
     plugins: Sequence[LoadedPlugin], family: Family, strengths: Sequence[float]
 ) -> Iterator[Attachment]:
-    """Attach plugins in order, each at its strength; afterwards every weight is as before."""
+    """Attach plugins in order, each at its strength; every weight is restored on exit."""
     merged = Attachment()
     with ExitStack() as stack:
         for plugin, strength in zip(plugins, strengths, strict=True):

@@ -1,7 +1,7 @@
-"""Networks of plugins: their weights on disk, loaded key by key so that nothing stays random.
+"""Read networks of plugins from safetensors files, and load them strictly, key by key.
 
-The audit of such a plugin (ours): every key of the file is used, every parameter of the network
-comes from it, and the picture changes (`runners.plugins.effect`).
+Pickled files are never opened. The audit of such a plugin (ours): every key of the file is used,
+every parameter of the network comes from it, and predictions change (`runners.plugins.effect`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.f
 
 
 def weights_path(file: PluginFile, *, what: str) -> Path:
-    """The plugin's file, or the one safetensors file of its folder.
+    """Return the plugin's file, or the one safetensors file of its folder.
 
-    Raises `UserError` where a folder holds none, or several of which none has the usual name.
+    Raises `UserError` if a folder holds none, or several of which none has the usual name.
     """
     if not file.path.is_dir():
         return file.path
@@ -37,13 +37,13 @@ def weights_path(file: PluginFile, *, what: str) -> Path:
         return file.path / (usual or found)[0]
     held = f"holds {shortened(found)}" if found else "holds no .safetensors file"
     raise UserError(
-        f"plugin {file.plugin_id!r}: {file.path.name} is no {what} folder, it {held}: expected "
+        f"plugin {file.plugin_id!r}: {file.path.name} is not a {what} folder, it {held}: expected "
         f"{USUAL_NAMES[0]} (and config.json); pickled weights are never opened, convert them"
     )
 
 
 def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
-    """The config beside a file of weights (NAME.json, then config.json), if it is of that class."""
+    """Return the config of that class beside a file of weights (NAME.json, then config.json)."""
     for path in (weights.with_suffix(".json"), weights.with_name("config.json")):
         if not path.is_file():
             continue
@@ -57,7 +57,7 @@ def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
 
 
 def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file of a plugin; `UserError` if it is missing or another."""
+    """Return the tensors of a safetensors file; raise `UserError` if it is missing or not one."""
     try:
         return load_file(path)
     except FileNotFoundError as error:
@@ -70,7 +70,7 @@ def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
 
 
 def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
-    """The tensors of a plugin in float32; raises `UserError` for values that are not finite."""
+    """Return the tensors of a plugin in float32; raise `UserError` for non-finite values."""
     state = {key: value.float() for key, value in read_tensors(file, path).items()}
     broken = sorted(key for key, value in state.items() if not bool(torch.isfinite(value).all()))
     if broken:
@@ -86,7 +86,7 @@ def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
 def load_strictly(
     net: nn.Module, state: Mapping[str, Tensor], file: PluginFile, *, what: str
 ) -> tuple[AuditRow, ...]:
-    """Give a float32 network its weights; return one audit row per key, read from the network.
+    """Load the weights of a float32 network; return one audit row per key, read from the network.
 
     Raises `PluginNotAppliedError`, with all missing, unknown and misshapen keys, unless the keys
     are exactly the network's.
@@ -103,7 +103,7 @@ def _check_keys(
     missing, unknown = sorted(wanted.keys() - state), sorted(state.keys() - wanted)
     wrong = [key for key in sorted(wanted.keys() & state) if wanted[key] != state[key].shape]
     shapes = {key: f"{key} {tuple(state[key].shape)}, not {tuple(wanted[key])}" for key in wrong}
-    told = [
+    problems = [
         f"{len(keys)} {word} ({shortened(keys)})"
         for word, keys in (
             ("missing keys", missing),
@@ -112,7 +112,7 @@ def _check_keys(
         )
         if keys
     ]
-    if not told:
+    if not problems:
         return
     rows = (
         *(AuditRow(key, n_keys=1) for key in sorted(wanted.keys() & state) if key not in shapes),
@@ -124,7 +124,7 @@ def _check_keys(
         ),
     )
     raise PluginNotAppliedError(
-        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: {'; '.join(told)}; "
+        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: {'; '.join(problems)}; "
         "use a file made for this base model, or fetch it again",
         Audit(rows),
     )

@@ -1,7 +1,4 @@
-"""Weight plugins: merged into a side's own UNet and text encoder, and gone bit for bit.
-
-Nothing slows down, and nothing else needs to know that the plugin is there.
-"""
+"""Weight plugins: merged into a side's UNet and text encoder, and restored bit for bit."""
 
 from __future__ import annotations
 
@@ -29,14 +26,14 @@ from runners.weights.engine import PluginWeights, merged_into, parameters_of
 from runners.weights.unused_keys import rows_of_the_rest
 from runners.weights.verify import verify_weights
 
-# UNet -> file -> parameters left out, and the rows.
+# Per UNet and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
 _VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class WeightPlugin:
-    """What can be merged of a file, verified in the model."""
+    """The part of a file that can be merged, verified in the model."""
 
     file: PluginFile
     weights: PluginWeights
@@ -45,7 +42,7 @@ class WeightPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Merge into the plugin's side; afterwards every weight is as before, bit for bit."""
+        """Merge into the plugin's side; every weight is restored on exit, bit for bit."""
         targets = side_parameters(self.file, family)
         with (
             merged_into(targets, self.weights, strength=strength),
@@ -55,10 +52,10 @@ class WeightPlugin:
 
 
 def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
-    """Read a file, attach it for a moment, and compare the model with what the file asks for.
+    """Read a file, attach it once, and compare the model with the changes in the file.
 
-    Raises `UserError` for files that are not safetensors or no weight plugins, and
-    `PluginNotAppliedError` where not everything arrives and the plugin may not be partial.
+    Raises `UserError` for files that are not safetensors or not weight plugins, and
+    `PluginNotAppliedError` unless everything is applied or the plugin may be partial.
     """
     header = _header(file)
     targets = side_parameters(file, family)
@@ -73,14 +70,14 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
     unet = (family.base if file.side == "base" else family.upgraded).unet
     weights, rows = _verified(found, file=file, model=unet, targets=targets)
-    words, told = bundled_words(file, parsed.embeddings, tensors, family)
-    audit = Audit((*rows, *told, *rows_of_the_rest(parsed, header)))
+    words, word_rows = bundled_words(file, parsed.embeddings, tensors, family)
+    audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)
     return WeightPlugin(file, weights, audit, words)
 
 
 def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
-    """Canonical name -> parameter of the models that a plugin of this side may change."""
+    """Return the parameters, by canonical name, that a plugin of this side may change."""
     if file.side == "base":
         models = [("unet", family.base.unet), ("text_encoder", family.base.text_encoder)]
     else:

@@ -14,7 +14,7 @@ from runners.weights.parts import Parts, misfit
 
 
 def boft_change(parts: Parts, weight: Tensor) -> Tensor:
-    """Blocks [m, n, b, b] with n b = o and b even; alpha is the constraint; rescale: o numbers."""
+    """Take blocks [m, n, b, b] with n b = o and b even; alpha and rescale as for OFT."""
     m, n, b = parts["blocks"].shape[:3]
     n_outputs = weight.shape[0]
     if n * b != n_outputs or b % 2 or n_outputs % (2**m * (b // 2)):

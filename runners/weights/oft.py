@@ -14,7 +14,7 @@ from runners.weights.parts import Parts, misfit
 
 
 def oft_change(parts: Parts, weight: Tensor) -> Tensor:
-    """Blocks [n, b, b] with n b = o; alpha is the constraint; rescale holds o numbers."""
+    """Take blocks [n, b, b] with n b = o; alpha is the constraint; rescale holds o numbers."""
     n, b = parts["blocks"].shape[:2]
     if n * b != weight.shape[0] or parts["blocks"].shape[2] != b:
         raise misfit(parts, weight)

@@ -1,4 +1,4 @@
-"""What a formula gets: the tensors that play its parts, cast to one dtype; and how they scale.
+"""The arguments of a formula: the tensors of its parts, cast to one dtype; and their scale.
 
 Every formula is a function of (parts, weight) that returns the change of the weight at strength 1,
 in the weight's shape and dtype. Shape suffixes of all formulas: o out, i in, r rank, k kernel.
@@ -19,7 +19,7 @@ class PluginWeightsError(ValueError):
 
 
 def alpha_over_rank(parts: Parts, rank: int) -> float:
-    """The scale alpha / r of all low-rank formats; a missing alpha is the rank.
+    """Return the scale alpha / r of all low-rank formats; a missing alpha is the rank.
 
     Source: LoRA, arXiv 2106.09685, section 4.1.
     """
@@ -27,7 +27,7 @@ def alpha_over_rank(parts: Parts, rank: int) -> float:
 
 
 def shaped_as(change: Tensor, weight: Tensor, parts: Parts) -> Tensor:
-    """The change in the weight's shape: linear parts fit 1x1 convolutions and the other way round.
+    """Return the change in the weight's shape: linear parts fit 1x1 convolutions and vice versa.
 
     Raises `PluginWeightsError`, with all shapes, unless rows and elements agree.
     """
@@ -37,6 +37,6 @@ def shaped_as(change: Tensor, weight: Tensor, parts: Parts) -> Tensor:
 
 
 def misfit(parts: Parts, weight: Tensor) -> PluginWeightsError:
-    """The error of parts that do not fit each other or the weight."""
+    """Return the error of parts that do not fit each other or the weight."""
     shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
     return PluginWeightsError(f"{shapes} do not fit a weight of shape {tuple(weight.shape)}")

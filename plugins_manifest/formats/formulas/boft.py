@@ -6,7 +6,7 @@ from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, pa
 
 
 def _size(shapes: Shapes) -> Size:
-    """Blocks [m, n, b, b] with n b = o and b even."""
+    """Return n b outputs, of blocks [m, n, b, b] with b even."""
     blocks = shapes["blocks"]
     require(len(blocks) == 4 and blocks[2] == blocks[3] and blocks[3] % 2 == 0, shapes)
     # Each of the m butterfly steps pairs rows 2^step * b / 2 apart (BOFT, section 4).

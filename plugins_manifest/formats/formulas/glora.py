@@ -29,7 +29,7 @@ def _renames(shapes: Shapes) -> Mapping[str, str]:
 
 
 def _size(shapes: Shapes) -> Size:
-    """a1 [i, r], a2 [r, i], b1 [o, r], b2 [r, i(, k, k)]."""
+    """Return the size for a1 [i, r], a2 [r, i], b1 [o, r], b2 [r, i(, k, k)]."""
     a1, a2, b1, b2 = (shapes[part] for part in ("a1", "a2", "b1", "b2"))
     require(min(len(s) for s in (a1, a2, b1, b2)) >= 2, shapes)
     require(flat(a1) == a2[0] > 0 and flat(b1) == b2[0] > 0, shapes)

@@ -15,7 +15,7 @@ from plugins_manifest.formats.formulas.spec import (
 
 
 def _size(shapes: Shapes) -> Size:
-    """w_a [o, r], w_b [r, i k]; with cores w_a [r, o], w_b [r, i], t [r, r, k, k]."""
+    """Return the size for w_a [o, r], w_b [r, i k]; with cores t [r, r, k, k], w_a is [r, o]."""
     w1, w2 = ((shapes[f"w{n}_a"], shapes[f"w{n}_b"]) for n in (1, 2))
     require(all(len(s) == 2 and min(s) > 0 for s in (*w1, *w2)), shapes)
     if "t1" not in shapes:

@@ -57,14 +57,14 @@ def _layer(module: str, which: str) -> str:
 
 
 def lora_size(shapes: Shapes) -> Size:
-    """Down [r, i(, k, k)], up [o, r(, 1, 1)]."""
+    """Return the size for down [r, i(, k, k)], up [o, r(, 1, 1)]."""
     down, up = shapes["down"], shapes["up"]
     require(min(len(down), len(up)) >= 2 and down[0] == flat(up) > 0, shapes)
     return Size(up[0], flat(down), down[2:] if len(down) > 2 else None)
 
 
 def _tucker_size(shapes: Shapes) -> Size:
-    """Down [r, i, 1, 1], mid [r, r, k, k], up [o, r, 1, 1]."""
+    """Return the size for down [r, i, 1, 1], mid [r, r, k, k], up [o, r, 1, 1]."""
     down, up, mid = shapes["down"], shapes["up"], shapes["mid"]
     require(len(mid) >= 2 and (flat(up), down[0]) == mid[:2], shapes)
     require(flat(down) == down[1] and min(mid) > 0, shapes)

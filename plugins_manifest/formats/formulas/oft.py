@@ -6,7 +6,7 @@ from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, pa
 
 
 def _size(shapes: Shapes) -> Size:
-    """Blocks [n, b, b] with n b = o."""
+    """Return n b outputs, of blocks [n, b, b]."""
     blocks = shapes["blocks"]
     require(len(blocks) == 3 and blocks[1] == blocks[2], shapes)
     return Size(blocks[0] * blocks[1], None)

@@ -89,7 +89,7 @@ def _installed() -> Iterator[tuple[FormulaSpec, str]]:
 
 
 def _endings(specs: Collection[FormulaSpec]) -> dict[str, tuple[str, str, bool]]:
-    """End of a key -> (family, part, whether it changes the bias)."""
+    """Map the end of a key to (family, part, whether it changes the bias)."""
     found = {end: (SHARED, part, False) for end, part in SHARED_KEYS.items()}
     for spec in specs:
         found |= {end: (spec.family, part, False) for end, part in spec.keys.items()}

@@ -144,7 +144,7 @@ def test_the_locked_up_process_can_do_nothing(tmp_path: Path, attempt: str) -> N
         "import os, runpy, socket, subprocess\n"
         f"script = runpy.run_path({str(SCRIPT)!r})\n"
         "script['leave_network']()\n"
-        "script['lock_up'](1000)\n"
+        "script['restrict'](1000)\n"
         f"try:\n    {attempt}\n"
         "except (OSError, MemoryError, script['Refused']) as error:\n"
         "    print('refused')\n"
