@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic import ValidationInfo as Info
 
 from plugins_manifest.errors import UserError, unknown_name
-from plugins_manifest.schema.kinds import KINDS, find_kind, kinds_where
+from plugins_manifest.schema.kinds import find_kind, kinds_where
 from plugins_manifest.schema.references import parse_reference, scheme_of
 
 PluginKindName = Literal[
@@ -43,8 +43,8 @@ def check_name(what: Vocabulary, name: str, info: Info) -> str:
 
 def _underscored(kind: Any) -> Any:
     """Accept the spelling with hyphens that manifests had at first."""
-    plain = kind.replace("-", "_") if isinstance(kind, str) else kind
-    return plain if plain in KINDS else kind
+    known = find_kind(kind) if isinstance(kind, str) else None
+    return kind if known is None else known.name
 
 
 class PluginSpec(Section):

@@ -103,7 +103,7 @@ def _config_for(unet: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _hint_widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Return the widths of the hint's levels: its first convolution's, then every second block's."""
+    """Return the widths of the hint's levels: first convolution, then every second block."""
     patterns = (rf"{_HINT}\.blocks\.(\d+)\.weight", _ORIGINAL_HINT)
     found: dict[int, int] = {}
     for key, value in state.items():

@@ -1,7 +1,7 @@
 """Names of ControlNet and T2I-Adapter parameters in the files of their first authors.
 
-The names are computed for every parameter of the diffusers network, so that keys of the file that
-are missing or unknown are detected. Sources: the layouts of Stable Diffusion's openaimodel (input_blocks,
+The names are computed for every parameter of the diffusers network, so that missing and unknown
+keys of the file are detected. Sources: the layouts of Stable Diffusion's openaimodel (input_blocks,
 middle_block) with ControlNet's hint block and zero convolutions, and of T2I-Adapter's body.
 """
 

@@ -124,8 +124,8 @@ def _check_keys(
         ),
     )
     raise PluginNotAppliedError(
-        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: {'; '.join(problems)}; "
-        "use a file made for this base model, or fetch it again",
+        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: "
+        f"{'; '.join(problems)}; use a file made for this base model, or fetch it again",
         Audit(rows),
     )
 

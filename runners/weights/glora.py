@@ -13,7 +13,7 @@ from runners.weights.parts import Parts, alpha_over_rank, misfit, shaped_as
 
 
 def glora_change(parts: Parts, weight: Tensor) -> Tensor:
-    """Take a1 [i, r], a2 [r, i], b1 [o, r], b2 [r, i(, k, k)] (1 x 1 kernels too), or the old order."""
+    """Take a1 [i, r], a2 [r, i], b1 [o, r], b2 [r, i(, k, k)], or the old order; kernels 1 x 1."""
     a1, a2, b1, b2 = (parts[name].flatten(1) for name in ("a1", "a2", "b1", "b2"))
     # Old files name each pair the other way round.
     if not _fit(a1, a2, b1, b2, weight):

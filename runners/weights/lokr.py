@@ -14,7 +14,7 @@ from runners.weights.parts import Parts, alpha_over_rank, misfit, shaped_as
 
 
 def lokr_change(parts: Parts, weight: Tensor) -> Tensor:
-    """Take w1 [o1, i1] or w1_a [o1, r] w1_b [r, i1]; w2 [o2, i2(, k, k)] or its parts (`_second`)."""
+    """Take w1 [o1, i1] or w1_a [o1, r] w1_b [r, i1]; w2 [o2, i2(, k, k)] or parts of `_second`."""
     first, second = _first(parts, weight), _second(parts, weight)
     # Each element of w1 scales one block of w2, its kernel included (KronA, section 4).
     while first.ndim < second.ndim:
@@ -30,7 +30,7 @@ def _first(parts: Parts, weight: Tensor) -> Tensor:
 
 
 def _second(parts: Parts, weight: Tensor) -> Tensor:
-    """Return w2: whole, w2_a [o2, r] w2_b [r, i2(, k, k)], or w2_a [r, o2] w2_b [r, i2] t2 [r, r, k, k]."""
+    """Return w2, w2_a [o2, r] w2_b [r, i2(, k, k)] or w2_a [r, o2] w2_b [r, i2] t2 [r, r, k, k]."""
     if "w2" in parts:
         return parts["w2"]
     if "t2" not in parts:

@@ -17,8 +17,9 @@ from runners.audit import AuditRow
 from runners.weights.engine import MisfitError, PluginWeights, merged_into
 from runners.weights.formulas import change_of
 
-# Tolerance of an element, relative to the largest change of the parameter; and of float32 arithmetic
-# where a small change remains of large terms (GLoRA, DoRA, OFT), relative to the largest weight.
+# Tolerance of an element, relative to the largest change of the parameter; and of float32
+# arithmetic where a small change remains of large terms (GLoRA, DoRA, OFT), relative to the
+# largest weight.
 TOLERANCE = 1e-5
 ARITHMETIC = 8 * torch.finfo(torch.float32).eps
 _SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -70,7 +71,7 @@ def _attached_rows(weights: PluginWeights, targets: Mapping[str, nn.Parameter]) 
 def expected_change(
     weights: PluginWeights, changes: Sequence[ModuleChange], weight: Tensor
 ) -> Tensor:
-    """Return the file's change of one parameter at weight 1, in float64, shaped as the parameter."""
+    """Return the file's change of one parameter at weight 1, in float64 and its shape."""
     start = weight.detach().double()
     total = torch.zeros_like(start)
     for change in changes:

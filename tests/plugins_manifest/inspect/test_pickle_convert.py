@@ -52,7 +52,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
     path = saved({"a": torch.zeros(2), "b": Touch(tmp_path / "touched")}, tmp_path / "bad.pt")
     target = tmp_path / "bad.safetensors"
     target.write_text("as before")
-    with pytest.raises(UnsafeFile, match=r"asks for (\w+\.)?exec;") as caught:
+    with pytest.raises(UnsafeFile, match=r"calls (\w+\.)?exec;") as caught:
         convert_pickle(path, target)
     assert caught.value.code == "conversion-failed"
     assert not (tmp_path / "touched").exists()

@@ -38,7 +38,7 @@ class Claim:
 
 
 def make_layer(kernel: int | None, *, bias: bool = True) -> Layer:
-    """A square linear layer (None), or a convolution with this kernel; frozen."""
+    """Return a square linear layer (None), or a convolution with this kernel; frozen."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layer = (
@@ -98,7 +98,7 @@ def swapped(first: str, second: str) -> Mutant:
 
 
 def turned(name: str) -> Mutant:
-    """A square part, the other way round."""
+    """Return a square part, the other way round."""
 
     def mutant(claim: Claim) -> Tensor:
         part = claim.parts[name]
