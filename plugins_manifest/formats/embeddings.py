@@ -34,37 +34,11 @@ UNNAMED = "*"
 _PREFIX = "embedding:"
 _MAX_LENGTH = 64
 _COMMON = frozenset(
-    {
-        "a",
-        "an",
-        "and",
-        "art",
-        "at",
-        "best",
-        "by",
-        "detailed",
-        "face",
-        "girl",
-        "hair",
-        "hands",
-        "high",
-        "in",
-        "man",
-        "masterpiece",
-        "nude",
-        "of",
-        "on",
-        "painting",
-        "person",
-        "photo",
-        "portrait",
-        "quality",
-        "style",
-        "the",
-        "to",
-        "with",
-        "woman",
-    }
+    (
+        *("a", "an", "and", "art", "at", "best", "by", "detailed", "face", "girl"),
+        *("hair", "hands", "high", "in", "man", "masterpiece", "nude", "of", "on", "painting"),
+        *("person", "photo", "portrait", "quality", "style", "the", "to", "with", "woman"),
+    )
 )
 _CIVITAI = "emb_params"
 _MAX_TENSORS = 64

@@ -146,10 +146,11 @@ def _of_weight(
 def _wrong_parts(candidate: Candidate) -> list[Problem]:
     """Compare the parts with the nearest complete set."""
     formula, module = candidate.formula, candidate.module
-    core = candidate.parts.keys() - formula.optional
-    if core in formula.needed:
+    core = candidate.parts.keys() - formula.optional.split()
+    sets = [set(names.split()) for names in formula.needed]
+    nearest = min(sets, key=lambda needed: (len(needed ^ core), sorted(needed)))
+    if core == nearest:
         return []
-    nearest = min(formula.needed, key=lambda needed: (len(needed ^ core), sorted(needed)))
     if missing := sorted(nearest - core):
         message = f"{module}: {formula.name} without {', '.join(missing)}"
         return [Problem("missing-part", message, module)]

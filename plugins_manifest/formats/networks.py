@@ -1,4 +1,4 @@
-"""What files of whole networks have in common: their base model, and keys that are missing."""
+"""Common parts of the parsers of networks: the base model, missing and unknown keys."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def network_plugin(
 ) -> ParsedPlugin:
     """Return the network with the keys of `roles`; all other keys of the file are unknown."""
     unknown = tuple(key for key in header.tensors if key not in roles)
-    strangers = [Problem("unknown-key", f"{key}: no layer of a {name}", key) for key in unknown]
+    others = [Problem("unknown-key", f"{key}: no layer of a {name}", key) for key in unknown]
     return ParsedPlugin(
         format=layout,
         kind=kind,
         base_model=base,
         unknown_keys=unknown,
-        problems=(*problems, *strangers),
+        problems=(*problems, *others),
         other_keys={key: roles[key] for key in header.tensors if key in roles},
     )

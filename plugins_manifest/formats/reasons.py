@@ -61,9 +61,9 @@ VALUES: Mapping[str, str] = MappingProxyType(
     {
         "non-finite": "NaN or infinite values",
         "no-change": "all values that matter are zero: attaching changes nothing",
-        "inexact": "the model's weights changed by something else than the file says",
-        "not-applied": "the model's weights did not change where the file says so",
-        "extra-change": "the model's weights changed where the file says nothing",
+        "inexact": "the model's weights did not change as the file describes",
+        "not-applied": "the model's weights did not change although the file changes them",
+        "extra-change": "weights of the model changed that the file does not change",
         "partial": "only a part of the file is applied",
     }
 )

@@ -1,15 +1,7 @@
 """Formulas of weight changes, one file each: keys, parts and sizes. The math: `runners.weights`."""
 
 from plugins_manifest.formats.formulas.registry import formulas, split_key
-from plugins_manifest.formats.formulas.spec import (
-    FormulaSpec,
-    KeyPart,
-    Shapes,
-    Size,
-    flat,
-    part_sets,
-    require,
-)
+from plugins_manifest.formats.formulas.spec import FormulaSpec, KeyPart, Shapes, Size, flat, require
 
 __all__ = [
     "FormulaSpec",
@@ -18,7 +10,6 @@ __all__ = [
     "Size",
     "flat",
     "formulas",
-    "part_sets",
     "require",
     "split_key",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, part_sets, require
+from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, require
 
 
 def _size(shapes: Shapes) -> Size:
@@ -21,8 +21,8 @@ SPECS = (
         math="runners.weights.boft:boft_change",
         family="oft",
         applies=lambda shapes: len(shapes.get("blocks", ())) == 4,
-        needed=part_sets("blocks"),
-        optional=frozenset({"alpha", "rescale"}),
+        needed=("blocks",),
+        optional="alpha rescale",
         size=_size,
         vectors={"rescale": ("out",)},
         zero_parts=(("blocks",),),

@@ -7,7 +7,7 @@ output). `dora_scale` may also decompose a Tucker, LoHa or LoKr change; see `DEC
 from __future__ import annotations
 
 from plugins_manifest.formats.formulas.lora import lora_size
-from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, part_sets
+from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes
 
 
 def _applies(shapes: Shapes) -> bool:
@@ -21,7 +21,7 @@ SPECS = (
         math="runners.weights.lora:lora_change",
         family="lora",
         applies=_applies,
-        needed=part_sets("down up dora_scale", "down up magnitude"),
+        needed=("down up dora_scale", "down up magnitude"),
         size=lora_size,
         rank_parts=("down",),
         reads_settings=True,

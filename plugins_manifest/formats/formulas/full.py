@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from plugins_manifest.formats.formulas.spec import (
-    FormulaSpec,
-    Shapes,
-    Size,
-    flat,
-    part_sets,
-    require,
-)
+from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, flat, require
 
 
 def _size(shapes: Shapes) -> Size:
@@ -26,7 +19,7 @@ def _difference(name: str, keys: Mapping[str, str], bias_keys: Mapping[str, str]
         math="runners.weights.full:full_change",
         keys=keys,
         bias_keys=bias_keys,
-        needed=part_sets("diff"),
+        needed=("diff",),
         size=_size,
         zero_parts=(("diff",),),
         fits_vectors=True,

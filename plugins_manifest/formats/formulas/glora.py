@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from plugins_manifest.formats.formulas.spec import (
-    FormulaSpec,
-    Shapes,
-    Size,
-    flat,
-    part_sets,
-    require,
-)
+from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, flat, require
 
 _OLD = {"a1": "a2", "a2": "a1", "b1": "b2", "b2": "b1"}
 
@@ -43,7 +36,7 @@ SPECS = (
         name="glora",
         math="runners.weights.glora:glora_change",
         keys={f".{part}.weight": part for part in _OLD},
-        needed=part_sets("a1 a2 b1 b2"),
+        needed=("a1 a2 b1 b2",),
         size=_size,
         renames=_renames,
         zero_parts=(("a1", "a2"), ("b1", "b2")),

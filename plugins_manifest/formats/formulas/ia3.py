@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from plugins_manifest.formats.formulas.spec import FormulaSpec, KeyPart, Shapes, Size, part_sets
+from plugins_manifest.formats.formulas.spec import FormulaSpec, KeyPart, Shapes, Size
 
 _SCALE, _ON_INPUT = ".weight", ".on_input"
 
@@ -27,8 +27,8 @@ SPECS = (
         math="runners.weights.ia3:ia3_change",
         keys={_ON_INPUT: "on_input"},
         split=_split,
-        needed=part_sets("scale", "scale on_input"),
-        optional=frozenset(),
+        needed=("scale", "scale on_input"),
+        optional="",
         size=_size,
         vectors={"scale": ("out", "in")},
         flags=frozenset({"on_input"}),

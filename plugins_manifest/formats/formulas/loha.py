@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import math
 
-from plugins_manifest.formats.formulas.spec import (
-    DECOMPOSABLE,
-    FormulaSpec,
-    Shapes,
-    Size,
-    part_sets,
-    require,
-)
+from plugins_manifest.formats.formulas.spec import DECOMPOSABLE, FormulaSpec, Shapes, Size, require
 
 
 def _size(shapes: Shapes) -> Size:
@@ -35,7 +28,7 @@ SPECS = (
         name="loha",
         math="runners.weights.loha:loha_change",
         keys={f".hada_{part}": part for part in _PARTS},
-        needed=part_sets("w1_a w1_b w2_a w2_b", "w1_a w1_b w2_a w2_b t1 t2"),
+        needed=("w1_a w1_b w2_a w2_b", "w1_a w1_b w2_a w2_b t1 t2"),
         optional=DECOMPOSABLE,
         size=_size,
         zero_parts=(_PARTS,),

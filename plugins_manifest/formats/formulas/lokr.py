@@ -11,7 +11,6 @@ from plugins_manifest.formats.formulas.spec import (
     Shapes,
     Size,
     flat,
-    part_sets,
     require,
 )
 
@@ -46,7 +45,7 @@ SPECS = (
         name="lokr",
         math="runners.weights.lokr:lokr_change",
         keys={f".lokr_{part}": part for part in _PARTS},
-        needed=part_sets(*(f"{first} {second}" for first in _FIRST for second in _SECOND)),
+        needed=tuple(f"{first} {second}" for first in _FIRST for second in _SECOND),
         optional=DECOMPOSABLE,
         size=_size,
         zero_parts=(_PARTS,),

@@ -17,7 +17,6 @@ from plugins_manifest.formats.formulas.spec import (
     Shapes,
     Size,
     flat,
-    part_sets,
     require,
 )
 
@@ -76,7 +75,7 @@ LORA = FormulaSpec(
     math="runners.weights.lora:lora_change",
     keys={".lora_down.weight": "down", ".lora_up.weight": "up"},
     split=_split,
-    needed=part_sets("down up"),
+    needed=("down up",),
     size=lora_size,
     zero_parts=(("down", "up"),),
     rank_parts=("down",),
@@ -89,7 +88,7 @@ TUCKER = FormulaSpec(
     family="lora",
     applies=lambda shapes: "mid" in shapes,
     keys={".lora_mid.weight": "mid"},
-    needed=part_sets("down up mid"),
+    needed=("down up mid",),
     optional=DECOMPOSABLE,
     size=_tucker_size,
     zero_parts=(("down", "up", "mid"),),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, part_sets, require
+from plugins_manifest.formats.formulas.spec import FormulaSpec, Shapes, Size, require
 
 
 def _size(shapes: Shapes) -> Size:
@@ -17,8 +17,8 @@ SPECS = (
         name="oft",
         math="runners.weights.oft:oft_change",
         keys={".oft_blocks": "blocks", ".rescale": "rescale"},
-        needed=part_sets("blocks"),
-        optional=frozenset({"alpha", "rescale"}),
+        needed=("blocks",),
+        optional="alpha rescale",
         size=_size,
         vectors={"rescale": ("out",)},
         zero_parts=(("blocks",),),

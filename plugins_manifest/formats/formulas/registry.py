@@ -15,13 +15,7 @@ from pkgutil import iter_modules
 from types import MappingProxyType
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.formats.formulas.spec import (
-    SHARED,
-    SHARED_KEYS,
-    FormulaSpec,
-    KeyPart,
-    Shapes,
-)
+from plugins_manifest.formats.formulas.spec import SHARED, SHARED_KEYS, FormulaSpec, KeyPart, Shapes
 from plugins_manifest.text import first_line
 
 GROUP = "xbench.formulas"

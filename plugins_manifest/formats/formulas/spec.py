@@ -48,12 +48,7 @@ class KeyPart:
     is_bias: bool = False
 
 
-def part_sets(*sets: str) -> tuple[frozenset[str], ...]:
-    """Return sets of parts from their names, separated by spaces."""
-    return tuple(frozenset(names.split()) for names in sets)
-
-
-ALPHA, DECOMPOSABLE = part_sets("alpha", "alpha dora_scale")
+ALPHA, DECOMPOSABLE = "alpha", "alpha dora_scale"
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,8 @@ class FormulaSpec:
 
     `keys` maps the end of a key (one or two dots) to the part that the key holds, `bias_keys` the
     same for changes of the bias. `split` takes keys apart that no ending describes; it gets the
-    key and all keys of the file. A complete formula has one set of `needed` and any of `optional`.
+    key and all keys of the file. A complete formula has the
+    parts of one of `needed` and any of `optional`, names separated by spaces.
     `size` computes the weight's size and raises `ShapeError` or IndexError for impossible shapes.
     `math` is "module:function" of the change, as `runners.weights` computes it.
 
@@ -77,12 +73,12 @@ class FormulaSpec:
 
     name: str
     math: str
-    needed: tuple[frozenset[str], ...]
+    needed: tuple[str, ...]
     size: Callable[[Shapes], Size]
     keys: Mapping[str, str] = field(default_factory=dict)
     bias_keys: Mapping[str, str] = field(default_factory=dict)
     split: Callable[[str, Collection[str]], KeyPart | None] | None = None
-    optional: frozenset[str] = ALPHA
+    optional: str = ALPHA
     family: str = ""
     applies: Callable[[Shapes], bool] | None = None
     renames: Callable[[Shapes], Mapping[str, str]] | None = None
@@ -101,7 +97,7 @@ class FormulaSpec:
     @property
     def scalars(self) -> frozenset[str]:
         """Parts that are one number."""
-        return ALPHA | self.flags
+        return self.flags | {ALPHA}
 
     def misfit(self, shapes: Shapes, target: Shape) -> str | None:
         """Describe what does not fit a parameter of shape `target`; None where everything does."""

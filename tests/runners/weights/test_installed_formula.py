@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = """
-from plugins_manifest.formats.formulas import FormulaSpec, Size, part_sets, require
+from plugins_manifest.formats.formulas import FormulaSpec, Size, require
 
 def size(shapes):
     left, right = shapes["left"], shapes["right"]
@@ -18,7 +18,7 @@ def size(shapes):
 OUTER = FormulaSpec(
     name="outer", math="rank_one.math:outer_change", size=size,
     keys={".outer_left": "left", KEY: "right"},
-    needed=part_sets("left right"), zero_parts=(("left", "right"),),
+    needed=("left right",), zero_parts=(("left", "right"),),
 )
 """
 MATH = """
