@@ -1,13 +1,42 @@
-"""Errors caused by what a user typed or wrote: one message, no traceback, exit code 2."""
+"""Errors that a user can fix: one message, no traceback, exit code 2.
+
+`FetchError` adds a code for scripts and, for the fetching code itself, what to try next.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Literal
+
+FetchCode = Literal[
+    "bad-request",
+    "blocked-address",
+    "blocked-host",
+    "busy",
+    "changed",
+    "cloudflare",
+    "disk",
+    "expired",
+    "gated",
+    "gone",
+    "missing",
+    "needs-token",
+    "not-a-plugin",
+    "offline",
+    "our-bug",
+    "range",
+    "refused",
+    "too-large",
+    "unreachable",
+    "wrong-hash",
+]
+# What is tried before the error is raised to the caller.
+RetryAdvice = Literal["none", "back-off", "fresh-url", "file-id", "mirror", "restart"]
 
 
 class UserError(Exception):
-    """Something the user can fix; the message says what is wrong, the value, and the fix."""
+    """A problem that the user can fix; the message gives the problem, the value and the fix."""
 
     def __init__(self, message: str, problems: Sequence[str] | None = None) -> None:
         super().__init__(message)
@@ -15,15 +44,37 @@ class UserError(Exception):
 
     @classmethod
     def collect(cls, problems: Sequence[str]) -> UserError:
-        """One error that lists all problems, one a line."""
+        """Return one error that lists all problems, one a line."""
         if len(problems) == 1:
             return cls(problems[0])
         listed = "\n".join(f"  - {problem}" for problem in problems)
         return cls(f"{len(problems)} problems:\n{listed}", problems)
 
 
+class FetchError(UserError):
+    """A download that failed; the message contains no token and no signed URL."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: FetchCode,
+        remedy: RetryAdvice = "none",
+        wait_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code: FetchCode = code
+        self.remedy: RetryAdvice = remedy
+        self.wait_seconds = wait_seconds
+        self.made_progress = False
+
+
+class HostError(FetchError):
+    """A host that is forbidden or unreachable; the message names the host, not the file."""
+
+
 def nearest_names(name: str, valid: Iterable[str], *, n: int = 3) -> list[str]:
-    """The valid names closest to `name`, best first; all of them if there are few."""
+    """Return the valid names closest to `name`, best first; all of them if there are few."""
     names = sorted(valid)
     if len(names) <= n:
         return names
@@ -31,6 +82,6 @@ def nearest_names(name: str, valid: Iterable[str], *, n: int = 3) -> list[str]:
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str]) -> str:
-    """Say that `name` is no known `what` and name the nearest valid ones."""
+    """Return the message for an unknown `what`, with the nearest valid names."""
     nearest = ", ".join(nearest_names(name, valid))
     return f"unknown {what} {name!r}: use {nearest}" if nearest else f"unknown {what} {name!r}"

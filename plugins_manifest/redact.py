@@ -1,4 +1,4 @@
-"""Secrets out of texts: signed URLs and tokens are as good as passwords."""
+"""Redact secrets in texts: signed URLs and tokens are as good as passwords."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2",
 
 
 def redact_url(url: str) -> str:
-    """Scheme, host and path; a query, fragment or password is left out."""
+    """Return scheme, host and path, without query, fragment and password."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     rest = "?..." if parts.query else ""
@@ -25,7 +25,7 @@ def redact_url(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """The text without the queries of its URLs, bearer tokens and signature parameters."""
+    """Remove the queries of URLs, bearer tokens and signature parameters."""
     text = _USER.sub(r"\1...@", text)
     text = _QUERY.sub(r"\1?...", text)
     text = _SECRET.sub(r"\1...", text)
@@ -33,16 +33,16 @@ def redact_text(text: str) -> str:
 
 
 def one_line(text: object, *, longest: int = 200) -> str:
-    """Text of a stranger without control characters, on one line, cut where it gets long."""
-    shown = "".join(c if c.isprintable() else " " for c in str(text))
-    return " ".join(shown.split())[:longest]
+    """Return untrusted text without control characters, on one line, truncated to `longest`."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(printable.split())[:longest]
 
 
 class RedactingFilter(logging.Filter):
-    """Rewrites records of the HTTP libraries, which log every URL with its query."""
+    """Redacts records of the HTTP libraries, which log every URL with its query."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep the record, with its secrets blanked."""
+        """Keep the record, with its secrets removed."""
         record.msg, record.args = redact_text(record.getMessage()), None
         return True
 
@@ -51,6 +51,6 @@ _FILTER = RedactingFilter()
 
 
 def guard_logs() -> None:
-    """Put the filter on the HTTP libraries' loggers; doing it twice changes nothing."""
+    """Add the filter to the loggers of the HTTP libraries; repeated calls change nothing."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)

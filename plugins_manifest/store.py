@@ -1,4 +1,4 @@
-"""The content-addressed store: a file lies under its sha256, complete and checked, or not at all.
+"""The content-addressed store: files under their sha256, complete and checked, or not at all.
 
 Layout below `XBENCH_STORE` (default: the user data folder):
     sha256/ab/<sha256>/file.safetensors    one file, or a folder of files named `tree`
@@ -22,10 +22,10 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_data_path
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.files import atomic_write
 
-CHUNK_BYTES = 1 << 20
+SETTING = "XBENCH_STORE"
 _SPARE_BYTES = 32 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -34,23 +34,14 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def store_folder() -> Path:
-    """`XBENCH_STORE`, or xbench's folder in the user's data."""
-    named = os.environ.get("XBENCH_STORE")
+    """Return `XBENCH_STORE`, or xbench's folder in the user's data."""
+    named = os.environ.get(SETTING)
     return Path(named) if named else user_data_path("xbench") / "store"
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space of the disk that holds a folder."""
+    """Return the free space of the disk that holds a folder."""
     return shutil.disk_usage(folder).free
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def sha256_of_tree(files: Mapping[str, str]) -> str:
@@ -63,18 +54,18 @@ def sha256_of_tree(files: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Partial:
-    """Where one download grows: the bytes so far, and what is known about the whole."""
+    """One download under way: the bytes so far, and facts about the complete file."""
 
     part: Path
     facts_path: Path
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that are there."""
+        """Bytes received so far."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     def facts(self) -> dict[str, object]:
-        """What `remember` wrote; empty where nothing readable is there."""
+        """Return what `remember` wrote; empty if nothing readable exists."""
         try:
             data = json.loads(self.facts_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -82,34 +73,36 @@ class Partial:
         return data if isinstance(data, dict) else {}
 
     def remember(self, facts: Mapping[str, object]) -> None:
-        """Keep what a later process needs to go on (no address: signed ones are secrets)."""
-        temporary = self.facts_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dict(facts)), encoding="utf-8")
-        temporary.replace(self.facts_path)
+        """Write what a later process needs to resume (no address: signed ones are secrets)."""
+        atomic_write(self.facts_path, json.dumps(dict(facts)))
 
     def discard(self) -> None:
-        """Forget the download."""
+        """Delete the download."""
         self.part.unlink(missing_ok=True)
         self.facts_path.unlink(missing_ok=True)
 
 
 class Store:
-    """Files by sha256 below one folder."""
+    """Files by sha256 below one folder; `setting` is the variable that names another folder."""
 
     def __init__(
-        self, folder: Path | None = None, *, free: Callable[[Path], int] = free_bytes
+        self,
+        folder: Path | None = None,
+        *,
+        setting: str = SETTING,
+        free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self.folder = folder or store_folder()
-        self._free = free
+        self._setting, self._free = setting, free
 
     def find(self, sha256: str) -> Path | None:
-        """The file or folder with this content, or None."""
+        """Return the file or folder with this content, or None."""
         home = self._home(sha256)
         entries = sorted(home.iterdir()) if home.is_dir() else []
         return entries[0] if entries else None
 
     def adopt(self, file: Path, sha256: str, *, suffix: str = ".safetensors") -> Path:
-        """Move a checked file of the store's own disk into its place, atomically."""
+        """Move a checked file of the same disk into its place, atomically."""
         path = self._home(sha256) / f"file{suffix}"
         with self._explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +111,7 @@ class Store:
         return path
 
     def copy_in(self, file: Path, sha256: str, *, suffix: str) -> Path:
-        """Take a copy of a checked file (a link where the disk allows it)."""
+        """Add a copy of a checked file (a link where the disk allows it)."""
         found = self.find(sha256)
         if found is not None:
             return found
@@ -131,7 +124,7 @@ class Store:
         return self.adopt(temporary, sha256, suffix=suffix)
 
     def put_tree(self, files: Mapping[str, str]) -> tuple[Path, str]:
-        """A folder of stored files (plain name -> sha256); its path and sha256."""
+        """Add a folder of stored files (plain name -> sha256); return its path and sha256."""
         bad = [name for name in files if not _NAME.fullmatch(name)]
         if bad:
             raise UserError(f"{', '.join(map(repr, bad))} cannot be the name of a plugin's file")
@@ -146,24 +139,26 @@ class Store:
             for name, content in files.items():
                 stored = self.find(content)
                 if stored is None:
-                    raise UserError(f"the store lost {content}: run the same command again")
+                    raise UserError(
+                        f"{content} is missing in the store: run the same command again"
+                    )
                 _link_or_copy(stored, temporary / name)
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 temporary.rename(path)
-            except OSError as error:  # another process was first: its folder holds the same
+            except OSError as error:  # another process was first: its folder has the same content
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 shutil.rmtree(temporary)
         return path, sha256
 
     def remove(self, sha256: str) -> None:
-        """Forget a damaged entry."""
+        """Delete a damaged entry."""
         shutil.rmtree(self._home(sha256), ignore_errors=True)
 
     @contextmanager
     def download(self, key: str) -> Iterator[Partial]:
-        """Hold the download `key` for this process; others wait until it is released."""
+        """Lock the download `key` for this process; others wait until it is released."""
         folder = self.folder / "partial"
         name = hashlib.sha256(key.encode()).hexdigest()
         lock = FileLock(folder / f"{name}.lock")
@@ -177,20 +172,20 @@ class Store:
             lock.release()
 
     def need_room(self, n_bytes: int, *, what: str) -> None:
-        """`FetchError` unless the disk has room for so many bytes and some to spare."""
+        """Raise `FetchError` unless the disk has room for so many bytes and a reserve."""
         with self._explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             free = self._free(self.folder)
         if free < n_bytes + _SPARE_BYTES:
             raise FetchError(
                 f"{what}: needs {n_bytes / 2**20:.0f} MiB in {self.folder}, {free / 2**20:.0f} MiB "
-                "are free: free some space, or set XBENCH_STORE to a folder on another disk",
+                f"are free: free some space, or set {self._setting} to a folder on another disk",
                 code="disk",
             )
 
     def _home(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
-            raise ValueError(f"{sha256!r} is no sha256")
+            raise ValueError(f"{sha256!r} is not a sha256")
         return self.folder / "sha256" / sha256[:2] / sha256
 
     def _temporary(self, sha256: str) -> Path:
@@ -204,13 +199,13 @@ class Store:
             if error.errno in _NO_ROOM:
                 raise FetchError(
                     f"no room left in {self.folder} ({error.strerror}): free some space and run "
-                    "the same command again; what was fetched is kept",
+                    "the same command again; downloaded parts are kept",
                     code="disk",
                 ) from error
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
                 raise FetchError(
                     f"{path} cannot be written ({error.strerror}): change its rights, or set "
-                    "XBENCH_STORE to another folder",
+                    f"{self._setting} to another folder",
                     code="disk",
                 ) from error
             raise

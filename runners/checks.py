@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.kinds import needs_condition, needs_reference
 from runners.base import (
     SAMPLERS,
-    Method,
     PluginFile,
     RenderCase,
     RenderSettings,
@@ -17,7 +17,8 @@ from runners.base import (
     Variant,
     stack_of,
 )
-from runners.families.family import Family
+from runners.families.family import Family, Pipeline
+from runners.protocols import Method
 from xadapter.vae import pixels_per_latent
 
 
@@ -68,7 +69,7 @@ def overlong_prompts(family: Family, cases: Sequence[RenderCase]) -> list[str]:
     return list(problems)
 
 
-def _tokenizers(pipe: Any) -> list[Any]:
+def _tokenizers(pipe: Pipeline) -> list[PreTrainedTokenizerBase]:
     found = (getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2"))
     return [tokenizer for tokenizer in found if tokenizer is not None]
 
@@ -151,7 +152,7 @@ def _of_references(stack: Stack, cases: Sequence[RenderCase]) -> Iterator[str]:
 
 def _sizes(
     family: Family, settings: RenderSettings
-) -> tuple[tuple[str, Any, tuple[int, int]], ...]:
+) -> tuple[tuple[str, Pipeline, tuple[int, int]], ...]:
     return (
         ("base", family.base, settings.base_size_px),
         ("upgraded", family.upgraded, settings.upgraded_size_px),

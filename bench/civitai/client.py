@@ -20,10 +20,10 @@ import httpx
 from PIL import Image
 
 from bench.errors import UserError
-from plugins_manifest.http.client import Client, Token
-from plugins_manifest.http.guard import AllowList
-from plugins_manifest.http.status import Response
+from plugins_manifest.http.client import Client
+from plugins_manifest.http.hosts import AllowList, Token
 from plugins_manifest.redact import one_line, redact_text
+from plugins_manifest.sources.civitai import HOSTS
 
 TOKEN_NAME = "CIVITAI_API_TOKEN"
 MAX_IMAGE_BYTES = 64 << 20
@@ -145,18 +145,6 @@ def _explained(what: str) -> Iterator[None]:
 
 def fetch_picture(url: str) -> bytes:
     """Download over https from a public address, without any token; at most 64 MiB."""
-    host = urlsplit(url).hostname or ""
-    allow = AllowList().with_hosts([host])
-    with Client(allow=allow) as client, client.open(url, what="the picture") as answer:
-        return _body(answer.seen, answer.chunks)
-
-
-def _body(seen: Response, chunks: Iterator[bytes]) -> bytes:
-    if seen.status != httpx.codes.OK:
-        raise UserError(f"the picture cannot be had (status {seen.status}): run the command again")
-    content = io.BytesIO()
-    for chunk in chunks:
-        content.write(chunk)
-        if content.tell() > MAX_IMAGE_BYTES:
-            raise UserError(f"the picture is larger than {MAX_IMAGE_BYTES >> 20} MiB: not kept")
-    return content.getvalue()
+    allow = AllowList(HOSTS).with_hosts([urlsplit(url).hostname or ""])
+    with Client(allow=allow, advice="run the command again") as client:
+        return client.get(url, what="the picture", most_bytes=MAX_IMAGE_BYTES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,33 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.plan.fetching import ManifestFiles
+    from bench.plan.plugin_files import ManifestFiles
     from plugins_manifest.lock.lock import LockedPlugin
     from plugins_manifest.schema.manifest import PluginSpec, StackSpec
     from plugins_manifest.supply.locking import Done, Outcome
     from plugins_manifest.supply.resolve import PluginFetcher
 
 
-def show_shelf(shelf: ManifestFiles, *, as_json: bool) -> None:
+def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
     """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
     from bench.plan.selection import nsfw_plugins
 
-    lock = shelf.lock()
-    found = [lock.find(spec.id, spec.source) if lock else None for spec in shelf.manifest.plugins]
+    lock = files.lock()
+    found = [lock.find(spec.id, spec.source) if lock else None for spec in files.manifest.plugins]
     pins = [entry.sha256 if entry else None for entry in found]
     if as_json:
         rows = [
             spec.model_dump(mode="json") | {"locked_sha256": pin}
-            for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+            for spec, pin in zip(files.manifest.plugins, pins, strict=True)
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    marked = nsfw_plugins(shelf.manifest)
+    marked = nsfw_plugins(files.manifest)
     lines = [
         (spec.id, spec.kind, spec.source + _notes(spec, pin, is_nsfw=spec.id in marked))
-        for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+        for spec, pin in zip(files.manifest.plugins, pins, strict=True)
     ]
-    show_lines([*lines, *((s.id, "stack", _members(s)) for s in shelf.manifest.stacks)])
+    show_lines([*lines, *((s.id, "stack", _members(s)) for s in files.manifest.stacks)])
 
 
 def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
@@ -106,12 +108,12 @@ def _facts(entry: LockedPlugin | None) -> str:
     return ", ".join(words)
 
 
-def show_order(shelf: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
+def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
     """What a fetch would do; nothing is written."""
     from plugins_manifest.supply.locking import lock_manifest
 
     outcome = lock_manifest(
-        supply, shelf.manifest, old=shelf.lock(), locate=shelf.locate, download="none"
+        supply, files.manifest, old=files.lock(), locate=files.locate, download="none"
     )
     rows = [_order_row(entry, supply) for entry in outcome.lock.plugins]
     if as_json:
@@ -143,7 +145,7 @@ def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
     return {
         "id": entry.id,
         "kind": entry.kind,
-        "to_fetch": supply.missing(entry),
+        "to_fetch": supply.is_missing(entry),
         "from": one_line(at or (urls[0] if urls else entry.source)),
         "page": origin.page,
         "bytes": entry.size_bytes,
@@ -160,3 +162,29 @@ def _size(n_bytes: int | None) -> str:
         if n_bytes >= 2**power:
             return f"{n_bytes / 2**power:.1f} {unit}"
     return f"{n_bytes / 2**10:.1f} KiB"
+
+
+@contextmanager
+def show_progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on the standard error stream if that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        initial=done,
+        desc=name,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+        leave=False,
+    ) as bar:
+        yield bar.update
+
+
+def quiet_hub() -> None:
+    """Turn off the Hub library's progress bars unless standard error is a terminal."""
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()

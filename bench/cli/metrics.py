@@ -112,6 +112,7 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
 
     WEIGHTS are names of `xbench metrics list`; the files go to XBENCH_METRIC_WEIGHTS.
     """
+    from bench.cli.fetch_output import show_progress
     from metrics.base import MetricUnavailableError
     from metrics.weights.catalog import CATALOG
     from metrics.weights.fetch import fetch_weights, find_weights
@@ -121,7 +122,11 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
         return
     for weights in [find_weights(name) for name in names]:
         try:
-            placed = fetch_weights(weights, progress=lambda name: click.echo(f"getting {name} ..."))
+            placed = fetch_weights(
+                weights,
+                announce=lambda name: click.echo(f"getting {name} ..."),
+                progress=show_progress,
+            )
         except MetricUnavailableError as error:
             raise UserError(str(error)) from error
         click.echo(f"{weights.name}: {', '.join(p.name for p in placed)} in {weights.folder}")

@@ -16,12 +16,13 @@ from urllib.parse import quote
 
 from bench.errors import UserError
 from bench.publish.locations import Listed, UnreachableError, too_large
+from plugins_manifest.errors import FetchError
+from plugins_manifest.http.hub_errors import hub_errors_explained
 
 _ADDRESS = re.compile(
     r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.%-]+))?(?P<folder>(/[\w.-]+)*)/?"
 )
 _TIMEOUT_SECONDS = 30
-_NO_HUB = (ValueError, KeyError, TypeError)  # what answers speaks another language
 
 
 class HubLocation:
@@ -33,7 +34,7 @@ class HubLocation:
         found = _ADDRESS.fullmatch(address)
         if found is None or ".." in address:
             raise UserError(
-                f"{address!r} is no dataset: use hf://datasets/ORG/NAME, hf://datasets/ORG/NAME/"
+                f"{address!r} is not a dataset: use hf://datasets/ORG/NAME, hf://datasets/ORG/NAME/"
                 "FOLDER or hf://datasets/ORG/NAME@BRANCH"
             )
         self.address = address.rstrip("/")
@@ -52,12 +53,12 @@ class HubLocation:
         from huggingface_hub.errors import EntryNotFoundError
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-        # the library's own listing asks again for half a minute where nobody answers
+        # huggingface_hub's own listing retries an unreachable server for half a minute
         place = quote(self._prefix + folder)
         at = f"{self._hub.endpoint}/api/datasets/{self._repo}/tree/{self._revision}/{place}"
         following: str | None = at + "?recursive=true"
         found: list[dict[str, Any]] = []
-        with self._told():
+        with self._explained():
             while following:
                 answer = get_session().get(
                     following, headers=build_hf_headers(), timeout=_TIMEOUT_SECONDS
@@ -88,7 +89,7 @@ class HubLocation:
             endpoint=self._hub.endpoint,
         )
         content = bytearray()
-        with self._told():
+        with self._explained():
             asked = get_session().stream(
                 "GET",
                 url,
@@ -117,7 +118,7 @@ class HubLocation:
             for name, content in files.items()
         ]
         keys = ", ".join(Path(name).stem for name in index)
-        with self._told():
+        with self._explained():
             self._hub.create_commit(
                 self._repo,
                 operations,
@@ -127,34 +128,10 @@ class HubLocation:
             )
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HTTPError,
-            OfflineModeIsEnabled,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-
+    def _explained(self) -> Iterator[None]:
         try:
-            yield
-        except OfflineModeIsEnabled as error:
-            raise UnreachableError(
-                f"{self.address} is not asked in offline mode: unset HF_HUB_OFFLINE"
-            ) from error
-        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-            raise UnreachableError(
-                f"{self.address} is not there, or HF_TOKEN may not see it: create the dataset on "
-                "the Hub, or log in with `hf auth login`"
-            ) from error
-        except HfHubHTTPError as error:
-            code = error.response.status_code if error.response is not None else "no answer"
-            hint = "HF_TOKEN needs the right to write" if code in (401, 403) else "try again later"
-            raise UnreachableError(f"{self.address} answers {code}: {hint}") from error
-        except UserError:
-            raise
-        except (HTTPError, OSError, RuntimeError, *_NO_HUB) as error:  # RuntimeError: an upload
-            raise UnreachableError(
-                f"{self.address} cannot be reached ({type(error).__name__}): check the network "
-                "(HF_ENDPOINT names a mirror)"
-            ) from error
+            with hub_errors_explained(self.address):
+                yield
+        except FetchError as error:
+            hint = "; or create the dataset on the Hub" if error.code == "missing" else ""
+            raise UnreachableError(f"{error}{hint}") from error

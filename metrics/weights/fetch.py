@@ -1,26 +1,32 @@
-"""Putting published weights into place, when a person asks for it by `xbench metrics fetch`.
+"""Download published weights into place, on request by `xbench metrics fetch`.
 
 From the Hugging Face Hub by huggingface_hub (HF_ENDPOINT, HF_TOKEN and offline mode as usual), else
-over http. A file takes its name only when it is whole and has the published hash.
+by HTTP with the proxies of the environment, resumed and retried. A file gets its name only when it
+is complete and has the published hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from metrics.weights.files import RemoteFile, Weights
-from plugins_manifest.errors import UserError, unknown_name
+from metrics.weights.files import FOLDER_VARIABLE, RemoteFile, Weights, weights_folder
+from plugins_manifest.errors import FetchError, UserError, unknown_name
+from plugins_manifest.files import file_sha256
+from plugins_manifest.http.client import Client
+from plugins_manifest.http.download import Progress, Wanted, download, no_progress
+from plugins_manifest.http.hub_errors import hub_errors_explained
+from plugins_manifest.redact import redact_url
+from plugins_manifest.store import Store
 
-_BLOCK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30.0
-Progress = Callable[[str], object]
 
 
 def find_weights(name: str) -> Weights:
-    """An entry of the catalog; `UserError` with the nearest names."""
+    """Return an entry of the catalog; `UserError` with the nearest names."""
     from metrics.weights.catalog import CATALOG
 
     if name not in CATALOG:
@@ -28,68 +34,80 @@ def find_weights(name: str) -> Weights:
     return CATALOG[name]
 
 
-def fetch_weights(weights: Weights, *, progress: Progress = lambda name: None) -> list[Path]:
-    """Download the files that are missing, and check all; `UserError` where that fails."""
+def fetch_weights(
+    weights: Weights,
+    *,
+    announce: Callable[[str], object] = lambda name: None,
+    progress: Progress = no_progress,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Path]:
+    """Download the files that are missing and check all; `UserError` for what fails.
+
+    `announce` gets the name of each file before its download, `progress` the bytes of a web file;
+    `sleep` replaces the pause between tries.
+    """
     weights.folder.mkdir(parents=True, exist_ok=True)
     placed = []
     for file in weights.files:
         path = weights.folder / file.name
         if not path.is_file():
-            progress(file.name)
-            draft = weights.folder / f"{file.name}.{os.getpid()}.part"
-            try:
-                _download(file, draft, what=f"{weights.name}: {file.name}")
-                draft.replace(path)
-            finally:
-                draft.unlink(missing_ok=True)
+            announce(file.name)
+            what = f"{weights.name}: {file.name}"
+            if file.source.startswith("hf://"):
+                _fetch_from_hub(file, path, what)
+            else:
+                _fetch_from_web(file, path, what, progress, sleep)
         placed.append(path)
     weights.sha256()
     return placed
 
 
-def _download(file: RemoteFile, draft: Path, *, what: str) -> None:
-    is_hub = file.source.startswith("hf://")
-    sha256 = _from_hub(file, draft, what) if is_hub else _from_web(file, draft, what)
-    if not sha256.startswith(file.sha256):
-        raise UserError(
-            f"{what} has the sha256 {sha256}, published is {file.sha256}...: {file.source} holds "
-            "another file now; nothing was kept"
-        )
-
-
-def _from_hub(file: RemoteFile, draft: Path, what: str) -> str:
+def _fetch_from_hub(file: RemoteFile, path: Path, what: str) -> None:
     from huggingface_hub import hf_hub_download
 
-    from plugins_manifest.http.hub_errors import hub_errors_explained
-
-    owner, repository, path = file.source.removeprefix("hf://").split("/", 2)
-    with hub_errors_explained(what, f"{owner}/{repository}", None):
-        cached = hf_hub_download(f"{owner}/{repository}", path, etag_timeout=_TIMEOUT_SECONDS)
-    with Path(cached).open("rb") as source:
-        return _copy(iter(lambda: source.read(_BLOCK_BYTES), b""), draft)
-
-
-def _from_web(file: RemoteFile, draft: Path, what: str) -> str:
-    import httpx
-
+    owner, repository, name = file.source.removeprefix("hf://").split("/", 2)
+    with hub_errors_explained(f"{what}: {owner}/{repository}"):
+        cached = hf_hub_download(f"{owner}/{repository}", name, etag_timeout=_TIMEOUT_SECONDS)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with httpx.stream(
-            "GET", file.source, follow_redirects=True, timeout=_TIMEOUT_SECONDS
-        ) as answer:
-            answer.raise_for_status()
-            return _copy(answer.iter_raw(_BLOCK_BYTES), draft)
-    except httpx.HTTPError as error:
-        raise UserError(
-            f"{what} cannot be had from {file.source} ({error}): try again, or put the file there "
-            "by hand"
-        ) from error
+        shutil.copyfile(cached, draft)
+        _accept(draft, path, file, what)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
-def _copy(blocks: Iterable[bytes], draft: Path) -> str:
-    """Write blocks of bytes and return their sha256."""
-    digest = hashlib.sha256()
-    with draft.open("wb") as target:
-        for block in blocks:
-            digest.update(block)
-            target.write(block)
-    return digest.hexdigest()
+def _fetch_from_web(
+    file: RemoteFile,
+    path: Path,
+    what: str,
+    progress: Progress,
+    sleep: Callable[[float], None],
+) -> None:
+    store = Store(weights_folder(), setting=FOLDER_VARIABLE)
+    wanted = Wanted(what, file.source, sha256=file.sha256 or None)
+    advice = f"save {redact_url(file.source)} in {path.parent} yourself"
+    with (
+        Client(allow=None, advice=advice, sleep=sleep) as client,
+        store.download(file.source) as partial,
+    ):
+        if not path.is_file():  # else another process was first
+            download(
+                client,
+                store,
+                wanted,
+                partial,
+                lambda part: _accept(part, path, file, what),
+                progress=progress,
+            )
+
+
+def _accept(part: Path, path: Path, file: RemoteFile, what: str) -> None:
+    """Check a complete file against the published hash, then give it its name."""
+    sha256 = file_sha256(part)
+    if not sha256.startswith(file.sha256):
+        raise FetchError(
+            f"{what} has the sha256 {sha256}, published is {file.sha256}...: {file.source} has "
+            "another file now; nothing was kept",
+            code="wrong-hash",
+        )
+    part.replace(path)

@@ -22,7 +22,7 @@ class Case:
     """A prompt with an optional source picture: a file, or a scene (seed, index) of pocket.
 
     `condition_paths` are finished condition images, (condition name, path); `reference_path` is
-    what an image prompt sees, where it is not the source picture.
+    the picture for image prompts, if it is not the source picture.
     """
 
     case_id: str
@@ -34,21 +34,21 @@ class Case:
     reference_path: str | None = None
 
     def condition_path(self, condition: str) -> str | None:
-        """The finished image of a condition; None where it is to be made from the picture."""
+        """Return the finished image of a condition; None if it is made from the picture."""
         return dict(self.condition_paths).get(condition)
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is a picture that conditions can be made from."""
+        """Whether conditions can be made from a picture."""
         return self.image_path is not None or self.scene is not None
 
 
 def inline_cases(
     items: Sequence[InlineCase], *, folder: Path, negative_prompt: str = "", prefix: str = "case"
 ) -> list[Case]:
-    """Cases of a list; image paths are relative to `folder`; missing ids are numbered.
+    """Return the cases of a list; image paths are relative to `folder`; missing ids are numbered.
 
-    Raises `UserError` for ids that come twice and images that are not there.
+    Raises `UserError` for duplicate ids and missing images.
     """
     problems: list[str] = []
     cases: dict[str, Case] = {}
@@ -80,9 +80,9 @@ def _joined(folder: Path, name: str | None) -> str | None:
 def with_finished_conditions(
     cases: Sequence[Case], condition_images: str | None, *, folder: Path
 ) -> list[Case]:
-    """The cases with the images of CONDITION/CASE.png (or CONDITION/PHOTO.png) in a folder.
+    """Return the cases with the images of CONDITION/CASE.png (or CONDITION/PHOTO.png) in a folder.
 
-    A case's own condition images come first. Raises `UserError` where there is no such folder.
+    A case's own condition images take precedence. Raises `UserError` for a missing folder.
     """
     if condition_images is None:
         return list(cases)
@@ -105,7 +105,7 @@ def _with_found(case: Case, kinds: Sequence[str], there: Mapping[tuple[str, str]
 
 
 def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> list[Case]:
-    """Cases of a JSON, CSV or YAML file; `UserError` names the file and what is wrong in it."""
+    """Parse the cases of a JSON, CSV or YAML file; `UserError` names the file and its problems."""
     path = folder / spec.path
     try:
         rows = _read_rows(path)
@@ -120,7 +120,7 @@ def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> l
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"the case file {spec.path!r} cannot be parsed: {error}") from error
     if not items:
-        raise UserError(f"the case file {spec.path!r} holds no case: add one")
+        raise UserError(f"the case file {spec.path!r} contains no case: add one")
     items = items[: spec.n]
     cases = inline_cases(items, folder=path.parent, negative_prompt=negative_prompt)
     return with_finished_conditions(cases, spec.condition_images, folder=folder)

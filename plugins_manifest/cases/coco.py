@@ -1,7 +1,7 @@
 """Cases from COCO val2017 (Lin et al. 2014, arXiv 1405.0312): photos with one caption each.
 
-They lie in a folder that the manifest or XBENCH_COCO names, else in the user's cache, where
-`xbench cases fetch` puts them (coco_fetch). Nothing is fetched here.
+They are read from a folder that the manifest or XBENCH_COCO names, else from the user's cache,
+which `xbench cases fetch` fills (coco_fetch). Nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from platformdirs import user_cache_path
 
 from plugins_manifest.cases.cases import Case, with_finished_conditions
 from plugins_manifest.errors import UserError
+from plugins_manifest.files import file_sha256
 from plugins_manifest.schema.manifest import CocoCases
-from plugins_manifest.store import sha256_of_file
+from plugins_manifest.text import shortened
 
 CAPTIONS = "captions_val2017.json"
 PHOTOS = "val2017"
@@ -27,14 +28,14 @@ VARIABLE = "XBENCH_COCO"
 N_PHOTOS = 5000
 PHOTO_BYTES = 150_000  # mean of 50 of the photos
 CAPTIONS_BYTES = 900_000  # the captions, deflated, and the end of the zip
-SHOWN = 5
+N_NAMED = 5
 
 
 class CasesNotFetchedError(UserError):
-    """Captions or photos that this machine does not have yet; `xbench cases fetch` gets them.
+    """Captions or photos are missing on this machine; `xbench cases fetch` downloads them.
 
-    `n_cases` is how many cases there will be, `n_photos` how many photos are missing, `n_bytes`
-    about how much there is to fetch.
+    `n_cases` is the number of cases in all, `n_photos` of missing photos, `n_bytes` the
+    approximate size of the download.
     """
 
     def __init__(self, label: str, *, n_cases: int, n_photos: int, has_captions: bool) -> None:
@@ -62,7 +63,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class CocoPlace:
-    """Where COCO val2017 lies; the cache's parts may be missing, those of a named folder not.
+    """Where COCO val2017 is; parts of the cache may be missing, those of a named folder not.
 
     `conditions` is a folder of finished condition images beside the photos, None without one.
     """
@@ -72,28 +73,28 @@ class CocoPlace:
     in_cache: bool
     photos_in_cache: bool
     conditions: Path | None
-    shown: str
+    display_name: str
 
 
 def cache_folder() -> Path:
-    """Where fetched captions and photos lie: `coco` in `XBENCH_CACHE` or the user's cache."""
+    """Return the folder of downloads: `coco` in `XBENCH_CACHE` or the user's cache."""
     named = os.environ.get("XBENCH_CACHE")
     return (Path(named) if named else user_cache_path("xbench")) / "coco"
 
 
 def coco_place(spec: CocoCases, *, folder: Path) -> CocoPlace:
-    """Where the captions and photos are, or belong; `UserError` for a folder without captions."""
+    """Resolve where captions and photos belong; `UserError` for a folder without captions."""
     named = str(folder / spec.path) if spec.path is not None else os.environ.get(VARIABLE)
     if not named:
         root = cache_folder()
         return CocoPlace(root / CAPTIONS, root / PHOTOS, True, True, None, root.name)
     root = Path(named)
-    shown = spec.path or root.name
+    display_name = spec.path or root.name
     candidates = [root] if root.is_file() else [root / CAPTIONS, root / "annotations" / CAPTIONS]
     captions = next((path for path in candidates if path.is_file()), None)
     if captions is None:
         raise UserError(
-            f"{'cases.path' if spec.path else VARIABLE} is {shown!r}: it must be the file "
+            f"{'cases.path' if spec.path else VARIABLE} is {display_name!r}: it must be the file "
             f"{CAPTIONS}, or a folder with it and the folder {PHOTOS} of the photos"
         )
     home = root.parent if root.is_file() else root
@@ -105,7 +106,7 @@ def coco_place(spec: CocoCases, *, folder: Path) -> CocoPlace:
         in_cache=False,
         photos_in_cache=not has_photos,
         conditions=conditions if conditions.is_dir() else None,
-        shown=shown,
+        display_name=display_name,
     )
 
 
@@ -117,11 +118,11 @@ def coco_cases(
     limit: int | None = None,
     label: str = "MANIFEST",
 ) -> list[Case]:
-    """Photos of COCO val2017 with one caption each, the first `limit` of them.
+    """Return photos of COCO val2017 with one caption each, the first `limit` of them.
 
-    Photos come in the order of their ids; without `image_ids`, of a named folder those that are in
-    it, else all 5,000. Raises `UserError` for unknown ids and missing photos, and
-    `CasesNotFetchedError` for what `xbench cases fetch LABEL` gets.
+    Photos are ordered by id; without `image_ids`, of a named folder those that are in it, else all
+    5,000. Raises `UserError` for unknown ids and missing photos, and `CasesNotFetchedError` for
+    what `xbench cases fetch LABEL` downloads.
     """
     place = coco_place(spec, folder=folder)
     photos = chosen_photos(spec, place, limit=limit, label=label)
@@ -131,11 +132,10 @@ def coco_cases(
             label, n_cases=len(photos), n_photos=len(missing), has_captions=True
         )
     if missing:
-        names = ", ".join(f"{PHOTOS}/{photo.file_name}" for photo in missing[:SHOWN])
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        names = shortened([f"{PHOTOS}/{photo.file_name}" for photo in missing], N_NAMED)
         what = "the photo" if len(missing) == 1 else f"{len(missing)} photos"
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f"{what} {names}{more} {verb} missing under {place.shown!r}: add them")
+        raise UserError(f"{what} {names} {verb} missing under {place.display_name!r}: add them")
     cases = [
         Case(
             f"coco-{photo.image_id:012d}",
@@ -153,7 +153,7 @@ def coco_cases(
 def chosen_photos(
     spec: CocoCases, place: CocoPlace, *, limit: int | None = None, label: str = "MANIFEST"
 ) -> list[Photo]:
-    """The photos that the manifest asks for, whether they are here or not.
+    """Return the photos of a manifest, downloaded or not.
 
     Raises `CasesNotFetchedError` without captions, `UserError` for unknown ids.
     """
@@ -174,21 +174,23 @@ def chosen_photos(
     there = {path.name for path in place.photos.iterdir()}
     found = [photo for photo in known.values() if photo.file_name in there]
     if not found:
-        raise UserError(f"no photo of COCO val2017 lies in {place.shown!r}/{PHOTOS}: add some")
+        raise UserError(
+            f"{place.display_name!r}/{PHOTOS} contains no photo of COCO val2017: add some"
+        )
     return found[:n]
 
 
 def read_captions(path: Path, *, sha256: str | None = None) -> Mapping[int, Photo]:
-    """Image id -> photo with its caption, in order of the ids; `UserError` for another file.
+    """Return image id -> photo with its caption, in order of ids; `UserError` for another file.
 
-    Each image has five captions or more, numbered: the one of the lowest number is taken, its
-    white space made single blanks. `sha256` is what the file must have, if given.
+    Each image has five or more numbered captions: the one of the lowest number is taken, with
+    white space collapsed. `sha256` is the hash that the file must have, if given.
     """
     state = path.stat()
     found = _hash(path, state.st_size, state.st_mtime_ns) if sha256 else None
     if sha256 and found != sha256:
         raise UserError(
-            f"{path.name} has sha256 {found}, the manifest says {sha256}: get the right file or "
+            f"{path.name} has sha256 {found}, the manifest has {sha256}: get the right file or "
             "correct captions_sha256"
         )
     return _read_captions(path, state.st_size, state.st_mtime_ns)
@@ -196,7 +198,7 @@ def read_captions(path: Path, *, sha256: str | None = None) -> Mapping[int, Phot
 
 @lru_cache(maxsize=4)
 def _hash(path: Path, _size: int, _time: int) -> str:
-    return sha256_of_file(path)
+    return file_sha256(path)
 
 
 @lru_cache(maxsize=4)
@@ -209,7 +211,7 @@ def _read_captions(path: Path, _size: int, _time: int) -> Mapping[int, Photo]:
 
 
 def parse_captions(content: bytes, *, name: str) -> dict[int, Photo]:
-    """As `read_captions`, from a file's content."""
+    """Parse a file's content, as `read_captions`."""
     try:
         data = json.loads(content)
         chosen: dict[int, tuple[int, str]] = {}
@@ -228,7 +230,7 @@ def parse_captions(content: bytes, *, name: str) -> dict[int, Photo]:
 def _photo(image: Mapping[str, object], chosen: Mapping[int, tuple[int, str]]) -> Photo:
     image_id, file_name = int(str(image["id"])), str(image["file_name"])
     if Path(file_name).name != file_name or file_name.startswith("."):
-        raise ValueError(f"{file_name!r} is no plain file name")
+        raise ValueError(f"{file_name!r} is not a plain file name")
     width, height = image.get("width"), image.get("height")
     size_px = None
     if isinstance(width, int) and isinstance(height, int):

@@ -1,11 +1,11 @@
-"""Fetching COCO val2017 into the user's cache: captions out of the zip by ranges, photos by id.
+"""Download COCO val2017 into the user's cache: captions out of the zip by ranges, photos by id.
 
 Of annotations_trainval2017.zip (all captions, boxes and joints of COCO) only the end, which lists
-its members, and the one member is read. Layout of the cache:
-    captions_val2017.json       whole, its CRC checked
-    val2017/000000000139.jpg    decoded once, of the size that the captions file states
+its members, and one member are read. Layout of the cache:
+    captions_val2017.json       complete, its CRC checked
+    val2017/000000000139.jpg    decoded once, of the size in the captions file
     SHA256SUMS                  a line for each file, for `sha256sum -c`
-    partial/                    the member's bytes so far, of one state of the zip
+    partial/                    the member's bytes so far, of one version of the zip
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from filelock import FileLock
 
 from plugins_manifest.cases.coco import (
     CAPTIONS,
+    N_NAMED,
     PHOTOS,
-    SHOWN,
     Photo,
     cache_folder,
     chosen_photos,
     coco_place,
     parse_captions,
 )
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.ranged import Mirror, RangedFile, Version, is_offline
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.files import atomic_write, file_sha256
+from plugins_manifest.http.ranged import FileVersion, Mirror, RangedFile, is_offline
 from plugins_manifest.schema.manifest import CocoCases
-from plugins_manifest.store import Partial, sha256_of_file
+from plugins_manifest.store import Partial
 
 BASE_URL = "http://images.cocodataset.org"  # as published; its certificate has another name
 URL_VARIABLE = "XBENCH_COCO_URL"
@@ -49,7 +49,7 @@ MOST_CAPTIONS_BYTES = 64 << 20
 MOST_PHOTO_BYTES = 16 << 20
 _LOCAL_HEADER_BYTES = 4 << 10  # more than a member's local header, its name and extra fields
 _N_CONNECTIONS = 8
-# what ends a fetch at once: the next photo would fare no better
+# errors that end a fetch at once: the next photo would fail too
 _HOPELESS = ("unreachable", "busy", "offline", "disk")
 
 Step = Callable[[int, int], object]  # photos done, photos in all
@@ -57,9 +57,9 @@ Step = Callable[[int, int], object]  # photos done, photos in all
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch did: the cache's folder, the captions' sha256, photos that came and were there.
+    """Result of a fetch: the cache's folder, the captions' sha256, photos new and present before.
 
-    `captions_sha256` is None where the captions are the user's own file.
+    `captions_sha256` is None if the captions are the user's own file.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class Fetched:
 
 
 def open_mirror() -> Mirror:
-    """The official server, or what XBENCH_COCO_URL names."""
+    """Connect to the official server, or to the one in XBENCH_COCO_URL."""
     return Mirror(os.environ.get(URL_VARIABLE) or BASE_URL, setting=URL_VARIABLE)
 
 
@@ -81,11 +81,10 @@ def fetch_coco(
     mirror: Mirror | None = None,
     step: Step = lambda done, total: None,
 ) -> Fetched:
-    """Have the captions and photos that a manifest asks for, as far as the cache is their place.
+    """Ensure that a manifest's captions and photos are present, as far as they belong in the cache.
 
-    Photos that are there are hashed again, and fetched again where they changed. What was fetched
-    is kept whatever happens; the same call goes on. Raises `UserError` with all photos that cannot
-    be had.
+    Present photos are hashed, and downloaded again if they changed. Downloads are kept whatever
+    happens; the same call resumes. Raises `UserError` with all photos that failed.
     """
     place = coco_place(spec, folder=folder)
     home = cache_folder()
@@ -96,7 +95,7 @@ def fetch_coco(
             missing = [p for p in photos if not (place.photos / p.file_name).is_file()]
             if missing:
                 raise UserError(
-                    f"{len(missing)} photos are missing under {place.shown!r} (the first is "
+                    f"{len(missing)} photos are missing under {place.display_name!r} (the first is "
                     f"{PHOTOS}/{missing[0].file_name}), a folder of yours, where nothing is "
                     "written: add them"
                 )
@@ -107,7 +106,7 @@ def fetch_coco(
 
 @contextmanager
 def _held(home: Path) -> Iterator[None]:
-    """The cache for this process alone; a lock dies with its process."""
+    """Lock the cache for this process; a lock dies with its process."""
     try:
         (home / PHOTOS).mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):
@@ -121,7 +120,7 @@ def _held(home: Path) -> Iterator[None]:
 
 
 class _Job:
-    """One fetch into the cache, which this process holds; opens the mirror when it must."""
+    """One fetch into the locked cache; connects to the mirror only when needed."""
 
     def __init__(self, home: Path, mirror: Mirror | None) -> None:
         self.home = home
@@ -138,24 +137,21 @@ class _Job:
         """The server; `FetchError` in offline mode."""
         if is_offline():
             raise FetchError(
-                "photos and captions of COCO val2017 cannot be fetched: offline mode is on: unset "
-                "HF_HUB_OFFLINE, or set XBENCH_COCO to a folder that has them",
+                "photos and captions of COCO val2017 cannot be downloaded: offline mode is on: "
+                "unset HF_HUB_OFFLINE, or set XBENCH_COCO to a folder that has them",
                 code="offline",
             )
         self._mirror = self._mirror or open_mirror()
         return self._mirror
 
     def is_there(self, name: str) -> bool:
-        """Whether a file is in the cache with the sha256 it came with."""
+        """Return whether a file is in the cache with the sha256 of its download."""
         path = self.home / name
-        return path.is_file() and self.sums.get(name) == sha256_of_file(path)
+        return path.is_file() and self.sums.get(name) == file_sha256(path)
 
     def keep(self, name: str, content: bytes) -> str:
-        """Write a checked file whole, and note its sha256."""
-        path = self.home / name
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_bytes(content)
-        draft.replace(path)
+        """Write a checked file atomically, and record its sha256."""
+        atomic_write(self.home / name, content)
         is_new = name not in self.sums
         self.sums[name] = hashlib.sha256(content).hexdigest()
         lines = [f"{sha256}  {known}\n" for known, sha256 in self.sums.items()]
@@ -164,15 +160,15 @@ class _Job:
         return self.sums[name]
 
     def captions(self) -> str:
-        """Have the captions; returns their sha256."""
+        """Download the captions if needed and return their sha256."""
         if self.is_there(CAPTIONS):
             return self.sums[CAPTIONS]
         content = read_member(self.mirror, ARCHIVE, CAPTIONS, partial=self.home / "partial")
-        parse_captions(content, name=self.mirror.shown(f"{ARCHIVE}/{CAPTIONS}"))
+        parse_captions(content, name=self.mirror.display_url(f"{ARCHIVE}/{CAPTIONS}"))
         return self.keep(CAPTIONS, content)
 
     def photos(self, photos: list[Photo], step: Step) -> int:
-        """Have the photos; returns how many came."""
+        """Download missing photos and return how many."""
         wanted = [p for p in photos if not self.is_there(f"{PHOTOS}/{p.file_name}")]
         if not wanted:
             return 0
@@ -195,13 +191,13 @@ class _Job:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         if problems:
-            more = [f"{len(problems) - SHOWN} more photos"] if len(problems) > SHOWN else []
-            raise UserError.collect([*sorted(problems)[:SHOWN], *more])
+            more = [f"{len(problems) - N_NAMED} more photos"] if len(problems) > N_NAMED else []
+            raise UserError.collect([*sorted(problems)[:N_NAMED], *more])
         return len(wanted)
 
 
 def read_sums(home: Path) -> dict[str, str]:
-    """Name -> sha256 of what was fetched; a damaged line is no line."""
+    """Return name -> sha256 of the downloads; damaged lines are skipped."""
     try:
         lines = (home / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -211,7 +207,7 @@ def read_sums(home: Path) -> dict[str, str]:
 
 
 def fetch_photo(mirror: Mirror, photo: Photo) -> bytes:
-    """A photo's bytes, once they decode and have the stated size; `FetchError` otherwise."""
+    """Download a photo that decodes and has the stated size; `FetchError` otherwise."""
     from PIL import Image
 
     name = f"{PHOTOS}/{photo.file_name}"
@@ -224,28 +220,29 @@ def fetch_photo(mirror: Mirror, photo: Photo) -> bytes:
                 return content
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise FetchError(
-            f"{mirror.shown(name)} is no whole JPEG ({error}): run the same command again",
+            f"{mirror.display_url(name)} is not a complete JPEG ({error}): run the same command "
+            "again",
             code="wrong-hash",
         ) from None
     raise FetchError(
-        f"{mirror.shown(name)} is {size_px[0]} x {size_px[1]} px, the captions file says "
+        f"{mirror.display_url(name)} is {size_px[0]} x {size_px[1]} px, in the captions file "
         f"{photo.size_px[0]} x {photo.size_px[1]}: it is another photo",
         code="wrong-hash",
     )
 
 
 def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> bytes:
-    """The content of one member of a remote zip, its CRC checked; `FetchError` otherwise.
+    """Return the content of one member of a remote zip, its CRC checked; `FetchError` otherwise.
 
-    `partial` is a folder in which the bytes that came wait for the next call.
+    `partial` is a folder that keeps the bytes of an interrupted download.
     """
-    version, end = mirror.end_of(archive, TAIL_BYTES)
-    shown = mirror.shown(archive)
+    version, end = mirror.read_end(archive, TAIL_BYTES)
+    url = mirror.display_url(archive)
     held = {version.n_bytes - len(end): end}
     part = Partial(partial / "member.part", partial / "member.json")
     try:
         with zipfile.ZipFile(io.BufferedReader(RangedFile(mirror, archive, version, held))) as book:
-            info = _find_member(book, member, shown)
+            info = _find_member(book, member, url)
         start, content = _member_bytes(mirror, archive, version, info, part)
         held = {**held, start: content}
         with zipfile.ZipFile(io.BufferedReader(RangedFile(mirror, archive, version, held))) as book:
@@ -253,7 +250,7 @@ def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> 
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         part.discard()
         raise FetchError(
-            f"{member} in {shown} is damaged ({error}); nothing of it was kept: run the same "
+            f"{member} in {url} is damaged ({error}); nothing was kept: run the same "
             f"command again, or name a mirror with {mirror.setting}",
             code="wrong-hash",
         ) from None
@@ -261,30 +258,30 @@ def read_member(mirror: Mirror, archive: str, member: str, *, partial: Path) -> 
     return found
 
 
-def _find_member(book: zipfile.ZipFile, member: str, shown: str) -> zipfile.ZipInfo:
-    """The member of this file name, in whatever folder of the zip."""
+def _find_member(book: zipfile.ZipFile, member: str, url: str) -> zipfile.ZipInfo:
+    """Return the member of this file name, in any folder of the zip."""
     found = [info for info in book.infolist() if info.filename.rpartition("/")[2] == member]
     if len(found) != 1:
-        raise FetchError(f"{shown} has {len(found)} files {member}, not one", code="missing")
+        raise FetchError(f"{url} has {len(found)} files {member}, not one", code="missing")
     info = found[0]
     if max(info.file_size, info.compress_size) > MOST_CAPTIONS_BYTES:
         raise FetchError(
-            f"{member} in {shown} would have {info.file_size >> 20} MiB, "
-            f"{MOST_CAPTIONS_BYTES >> 20} at most are taken: this is another file",
+            f"{member} in {url} has {info.file_size >> 20} MiB, more than "
+            f"{MOST_CAPTIONS_BYTES >> 20}: this is another file",
             code="too-large",
         )
     return info
 
 
 def _member_bytes(
-    mirror: Mirror, archive: str, version: Version, info: zipfile.ZipInfo, part: Partial
+    mirror: Mirror, archive: str, version: FileVersion, info: zipfile.ZipInfo, part: Partial
 ) -> tuple[int, bytes]:
-    """First byte and bytes of a member with its local header, going on behind what is there."""
+    """Return first byte and bytes of a member with its local header; resumes a download."""
     start = info.header_offset
     n_name = len(info.filename.encode())
     stop = min(start + _LOCAL_HEADER_BYTES + n_name + info.compress_size, version.n_bytes)
     state: Mapping[str, object] = {
-        "archive": mirror.shown(archive),
+        "archive": mirror.display_url(archive),
         "etag": version.etag,
         "total": version.n_bytes,
         "crc": info.CRC,
@@ -295,5 +292,5 @@ def _member_bytes(
         part.discard()
         part.remember(state)
     with part.part.open("ab") as stream:
-        mirror.part(archive, start + stream.tell(), stop, version=version, take=stream.write)
+        mirror.read_range(archive, start + stream.tell(), stop, version=version, take=stream.write)
     return start, part.part.read_bytes()

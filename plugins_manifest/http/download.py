@@ -1,7 +1,7 @@
-"""One file over https into the store: resumed, hashed, looked at, and only then given its name.
+"""Resumable downloads: received in parts, checked whole, and only then given a final name.
 
-What is asked on resume: the first address again, so that a signed one is fresh, with Range and
-If-Range (RFC 9110, sections 13.1.5 and 14.2). The status rules are in fetch_status.
+A resumed download requests the first address again, so that a signed one is fresh, with Range and
+If-Range (RFC 9110, sections 13.1.5 and 14.2). `download` is for any file, `fetch` for plugins.
 """
 
 from __future__ import annotations
@@ -11,41 +11,51 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Client, OpenResponse, Token
-from plugins_manifest.http.fetch_check import check_file, check_start
-from plugins_manifest.http.status import interpret_response
-from plugins_manifest.store import Partial, Store, sha256_of_file
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.files import file_sha256
+from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats.magic import PICKLED, sniff_bytes
+from plugins_manifest.formats.reasons import UNSAFE
+from plugins_manifest.http.client import Client, OpenResponse
+from plugins_manifest.http.hosts import Token
+from plugins_manifest.http.status import Response, interpret_response
+from plugins_manifest.store import Partial, Store
 
 MAX_FILE_BYTES = 32 << 30
-_PROGRESS_BYTES = 64 << 10  # a broken try that brought this much counts as progress
+_PROGRESS_BYTES = 64 << 10  # an attempt that received this much counts as progress
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_PICKLE_HINT = (
+    "; download it yourself, run: xbench plugins convert FILE NEW, and give the new file's path "
+    "as the source"
+)
+T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Shows the bytes of one file; called with what comes, and what is there already."""
+    """Displays the progress of one file."""
 
     def __call__(
         self, name: str, total: int | None, done: int
     ) -> AbstractContextManager[Callable[[int], object]]:
-        """A function that takes the number of new bytes."""
+        """Return a context whose value takes the number of new bytes; `done` are there already."""
         ...
 
 
 @contextmanager
 def no_progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
-    """Show nothing."""
+    """Display nothing."""
     yield lambda n_bytes: None
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file: `url` is asked first, `fallback_url` once where that has nothing (status 404).
+    """One file to download from `url`, or once from `fallback_url` after a status 404.
 
-    `sha256` and `size_bytes` are what is expected, None where nobody knows yet; `what` names the
-    plugin in messages. A `declared_bytes` is a rough size that protects the disk.
+    `what` names it in messages. `sha256` is the expected hash (for `download` its published
+    beginning is enough), `size_bytes` the exact size, `declared_bytes` a rough one that protects
+    the disk; None if unknown.
     """
 
     what: str
@@ -63,7 +73,7 @@ class Wanted:
 
     @property
     def most_bytes(self) -> int:
-        """No more than this is written."""
+        """The most bytes that are written."""
         if self.size_bytes is not None:
             return self.size_bytes
         if self.declared_bytes is not None:
@@ -80,7 +90,8 @@ class Stored:
     size_bytes: int
 
 
-OnMismatch = Callable[[Path, str], FetchError]
+CheckStart = Callable[[bytes, int | None], None]  # first bytes and total size
+OnMismatch = Callable[[Path, str], FetchError]  # whole file and its sha256
 
 
 def fetch(
@@ -91,28 +102,84 @@ def fetch(
     progress: Progress = no_progress,
     on_mismatch: OnMismatch | None = None,
 ) -> Stored:
-    """Have a file in the store, downloading what is missing of it.
+    """Ensure that a safetensors file is in the store, downloading what is missing of it.
 
-    Raises `FetchError`; a download that broke off stays as a `.part` for the next call, one with
-    wrong content does not. `on_mismatch` may say more about a complete file of another sha256.
+    Raises `FetchError`; an interrupted download stays as a `.part` for the next call, one with
+    wrong content does not. `on_mismatch` makes the error for a whole file of another sha256.
     """
+
+    def check(start: bytes, total: int | None) -> None:
+        check_start(start, total, what=wanted.what)
+
+    def accept(part: Path) -> Stored:
+        sha256, size_bytes = file_sha256(part), part.stat().st_size
+        if wanted.sha256 is not None and sha256 != wanted.sha256:
+            raise on_mismatch(part, sha256) if on_mismatch else _other_hash(wanted, sha256)
+        check_file(part, what=wanted.what)
+        return Stored(store.find(sha256) or store.adopt(part, sha256), sha256, size_bytes)
+
     with store.download(wanted.key) as partial:
         found = store.find(wanted.sha256) if wanted.sha256 else None
         if found is not None and wanted.sha256 is not None:
             partial.discard()
             return Stored(found, wanted.sha256, found.stat().st_size)
-        job = _Job(client, store, wanted, partial, progress)
-        if partial.n_bytes:
-            try:
-                return job.run(None)
-            except FetchError as error:
-                if error.code not in ("wrong-hash", "not-a-plugin"):
-                    raise  # otherwise the old half may be the wrong one: once more from the start
-        return job.run(on_mismatch)
+        return download(
+            client, store, wanted, partial, accept, progress=progress, check_start=check
+        )
+
+
+def download(
+    client: Client,
+    store: Store,
+    wanted: Wanted,
+    partial: Partial,
+    accept: Callable[[Path], T],
+    *,
+    progress: Progress = no_progress,
+    check_start: CheckStart = lambda start, total: None,
+) -> T:
+    """Complete a partial download and return what `accept` makes of the whole file.
+
+    `accept` raises `FetchError` for wrong content and moves the file otherwise. The caller holds
+    `partial` (`Store.download`); `check_start` may refuse the first bytes before one is written.
+    """
+    transfer = _Transfer(client, store, wanted, partial, progress, check_start)
+    is_resumed = partial.n_bytes > 0
+    try:
+        return transfer.run(accept)
+    except FetchError as error:
+        if not is_resumed or error.code not in ("wrong-hash", "not-a-plugin"):
+            raise
+    return transfer.run(accept)  # the old part may be of another file: again from the start
+
+
+def check_start(start: bytes, total: int | None, *, what: str) -> None:
+    """Raise `FetchError` unless a file's first bytes may be those of a safetensors file."""
+    kind = sniff_bytes(start, MAX_FILE_BYTES if total is None else total)
+    if kind != "safetensors":
+        hint = _PICKLE_HINT if kind in PICKLED else ""
+        raise FetchError(f"{what}: {UNSAFE[kind]}{hint}", code="not-a-plugin")
+
+
+def check_file(path: Path, *, what: str) -> None:
+    """Raise `FetchError` unless a whole file has a valid safetensors header."""
+    try:
+        read_header(path)
+    except UserError as error:
+        raise FetchError(f"{what}: {error}", code="not-a-plugin") from error
+
+
+def _other_hash(wanted: Wanted, sha256: str) -> FetchError:
+    return FetchError(
+        f"{wanted.what}: the file has sha256 {sha256} instead of {wanted.sha256}: it was "
+        "damaged on the way (run the same command again) or changed at its source (then "
+        "pin the new one: xbench plugins lock --update)",
+        code="wrong-hash",
+    )
 
 
 @dataclass
-class _Job:
+class _Transfer:
     """One download under its lock."""
 
     client: Client
@@ -120,42 +187,28 @@ class _Job:
     wanted: Wanted
     partial: Partial
     progress: Progress
+    check_start: CheckStart
 
-    def run(self, on_mismatch: OnMismatch | None) -> Stored:
-        """Download, check, adopt; a whole part that fails its checks is thrown away."""
+    def run(self, accept: Callable[[Path], T]) -> T:
+        """Download, check and accept; a whole file that fails its checks is deleted."""
         self._complete()
         try:
-            return self._adopt(on_mismatch)
+            accepted = accept(self.partial.part)
         except FetchError as error:
             if error.code != "disk":
                 self.partial.discard()
             raise
+        self.partial.discard()
+        return accepted
 
     def _complete(self) -> None:
         try:
-            self.client.patiently(lambda: self._attempt(self.wanted.url))
+            self.client.retry(lambda: self._attempt(self.wanted.url))
         except FetchError as error:
             if error.remedy != "file-id" or self.wanted.fallback_url is None:
                 raise
             fallback_url = self.wanted.fallback_url
-            self.client.patiently(lambda: self._attempt(fallback_url))
-
-    def _adopt(self, on_mismatch: OnMismatch | None) -> Stored:
-        part, wanted = self.partial.part, self.wanted
-        sha256, size_bytes = sha256_of_file(part), self.partial.n_bytes
-        if wanted.sha256 is not None and sha256 != wanted.sha256:
-            if on_mismatch is not None:
-                raise on_mismatch(part, sha256)
-            raise FetchError(
-                f"{wanted.what}: the file has sha256 {sha256} instead of {wanted.sha256}: it was "
-                "damaged on the way (run the same command again) or changed at its source (then "
-                "pin the new one: xbench plugins lock --update)",
-                code="wrong-hash",
-            )
-        check_file(part, what=wanted.what)
-        path = self.store.find(sha256) or self.store.adopt(part, sha256)
-        self.partial.discard()
-        return Stored(path, sha256, size_bytes)
+            self.client.retry(lambda: self._attempt(fallback_url))
 
     def _attempt(self, url: str) -> None:
         n_before = self._resumable_bytes()
@@ -168,98 +221,94 @@ class _Job:
         try:
             with self.client.open(
                 url, what=self.wanted.what, token=self.wanted.token, headers=headers
-            ) as answer:
-                self._take(answer, n_before)
+            ) as opened:
+                self._receive(opened, n_before)
         except FetchError as error:
             error.made_progress = self.partial.n_bytes >= n_before + _PROGRESS_BYTES
             raise
 
     def _resumable_bytes(self) -> int:
-        """Bytes to go on from: only where the sha256 or the ETag will notice another file."""
+        """Return the bytes to resume from; 0 unless a hash or an ETag would reveal another file."""
         has_etag = isinstance(self.partial.facts().get("etag"), str)
-        if self.wanted.sha256 is None and not has_etag:
+        if not self.wanted.sha256 and not has_etag:
             self.partial.discard()
         if self.partial.n_bytes > self.wanted.most_bytes:
             self.partial.discard()
         return self.partial.n_bytes
 
-    def _take(self, answer: OpenResponse, n_before: int) -> None:
-        seen = answer.seen
-        start, total = _content_range(seen.headers.get("content-range", ""))
-        if seen.status == 416:
+    def _receive(self, opened: OpenResponse, n_before: int) -> None:
+        """Interpret a response and write its body where it belongs."""
+        response = opened.response
+        start, total = _content_range(response.headers.get("content-range", ""))
+        if response.status == 416:
             if self._is_whole(total, n_before):
                 return
-            self.partial.discard()
-            raise FetchError(
-                f"{self.wanted.what}: {seen.host} cannot go on from byte {n_before}: try again",
-                code="range",
-                remedy="back-off",
-                wait_seconds=0.0,
-            )
-        error = interpret_response(seen)
+            raise self._restart(f"{response.host} cannot resume from byte {n_before}", "range")
+        error = interpret_response(response)
         if error is not None:
             raise error
-        if seen.status == 206 and n_before == 0 and start == 0:
-            n_at = 0
-        elif seen.status == 206:
-            n_at = self._checked_start(answer, n_before, start=start, total=total)
-        else:  # 200 to a Range request: the whole file, maybe a new one
-            n_at = 0
-            total = _number(seen.headers.get("content-length"))
-        self._write(answer, n_at, total=total)
+        n_at = 0
+        if response.status != 206:  # 200 to a Range request: the whole file, maybe a new one
+            total = _number(response.headers.get("content-length"))
+        elif n_before or start != 0:
+            n_at = self._checked_start(response, n_before, start=start, total=total)
+        self._write(opened, n_at, total=total)
 
     def _is_whole(self, total: int | None, n_before: int) -> bool:
-        """After a 416: the part may be complete already."""
+        """Return whether the part that got a status 416 is the complete file."""
         if n_before == 0:
             return False
-        if self.wanted.sha256 is not None:
-            return sha256_of_file(self.partial.part) == self.wanted.sha256
+        if self.wanted.sha256:
+            return file_sha256(self.partial.part).startswith(self.wanted.sha256)
         return total == n_before == self.partial.facts().get("total")
 
     def _checked_start(
-        self, answer: OpenResponse, n_before: int, *, start: int | None, total: int | None
+        self, response: Response, n_before: int, *, start: int | None, total: int | None
     ) -> int:
-        """The place of a 206's bytes; anything but a seamless continuation restarts."""
-        facts, etag = self.partial.facts(), answer.seen.headers.get("etag")
+        """Return where a 206's bytes belong; anything but a seamless continuation restarts."""
+        facts, etag = self.partial.facts(), response.headers.get("etag")
         fits = start == n_before and facts.get("total") in (None, total)
         if fits and etag in (None, facts.get("etag") or etag):
             return n_before
+        raise self._restart("the file changed while it was downloaded", "changed")
+
+    def _restart(self, problem: str, code: Literal["range", "changed"]) -> FetchError:
+        """Discard the part; return an error that is retried at once."""
         self.partial.discard()
-        raise FetchError(
-            f"{self.wanted.what}: the file changed while it was downloaded: try again",
-            code="changed",
+        return FetchError(
+            f"{self.wanted.what}: {problem}: try again",
+            code=code,
             remedy="back-off",
             wait_seconds=0.0,
         )
 
-    def _write(self, answer: OpenResponse, n_at: int, *, total: int | None) -> None:
-        wanted, seen = self.wanted, answer.seen
+    def _write(self, opened: OpenResponse, n_at: int, *, total: int | None) -> None:
+        wanted, response = self.wanted, opened.response
         if total is not None and (total > wanted.most_bytes or self._is_other_size(total)):
             raise self._wrong_size(total)
-        chunks = answer.chunks
         if n_at == 0:
-            check_start(seen.start, total, what=wanted.what)
-            etag = seen.headers.get("etag", "")
+            self.check_start(response.start, total)
+            etag = response.headers.get("etag", "")
             is_strong = etag.startswith('"')  # a weak one cannot guard a Range
             self.partial.remember({"etag": etag if is_strong else None, "total": total})
         self.store.need_room((total or n_at) - n_at, what=wanted.what)
         n_bytes = n_at
         with (
             self.partial.part.open("r+b" if n_at else "wb") as part,
-            self.progress(wanted.what, total or wanted.size_bytes, n_at) as show,
+            self.progress(wanted.what, total or wanted.size_bytes, n_at) as advance,
         ):
             part.seek(n_at)
-            for chunk in chunks:
+            for chunk in opened.chunks:
                 n_bytes += len(chunk)
                 if n_bytes > wanted.most_bytes:
                     raise self._wrong_size(n_bytes)
                 part.write(chunk)
-                show(len(chunk))
+                advance(len(chunk))
         expected = total if total is not None else wanted.size_bytes
         if expected is not None and n_bytes < expected:
             raise FetchError(
-                f"{wanted.what}: {seen.host} closes the connection after {n_bytes} of {expected} "
-                "bytes: run the same command again; what was fetched is kept",
+                f"{wanted.what}: {response.host} closes the connection after {n_bytes} of "
+                f"{expected} bytes: run the same command again; downloaded parts are kept",
                 code="unreachable",
                 remedy="back-off",
             )
@@ -274,14 +323,14 @@ class _Job:
         known = f"{expected}" if expected is not None else f"at most {wanted.most_bytes}"
         return FetchError(
             f"{wanted.what}: the source sends {n_bytes} bytes or more instead of {known}: it "
-            "changed there; xbench plugins lock --update pins the new file and says whether only "
-            "its metadata changed",
+            "changed there; xbench plugins lock --update pins the new file and reports whether "
+            "only its metadata changed",
             code="too-large" if wanted.size_bytes is None else "changed",
         )
 
 
 def _content_range(text: str) -> tuple[int | None, int | None]:
-    """First byte and total of a Content-Range; None for what it does not say."""
+    """Parse first byte and total of a Content-Range; None for missing parts."""
     match = _CONTENT_RANGE.fullmatch(text.strip())
     return (None, None) if match is None else (_number(match[1]), _number(match[2]))
 

@@ -1,4 +1,4 @@
-"""Trying again: what a busy server or a broken connection may give the next time."""
+"""Retries with exponential back-off, for errors that time or a fresh address may cure."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError
 from plugins_manifest.http.status import LONGEST_WAIT_SECONDS
 
 _MAX_FRESH_URLS = 2
 T = TypeVar("T")
 
 
-def patiently(
+def with_retries(
     attempt: Callable[[], T], *, max_tries: int = 6, sleep: Callable[[float], None] = time.sleep
 ) -> T:
-    """Call again, after a pause, while it raises errors that time or a new address may heal.
+    """Call `attempt` until it returns or raises an error that a retry cannot cure.
 
-    The pauses double from 1 s to 30 s unless the server asks for another; a try that brought the
-    work forward starts the count anew.
+    Pauses double from 1 s to 30 s unless the server names another; the count restarts after an
+    attempt that made progress.
     """
     n_failed = n_expired = 0
     while True:

@@ -1,5 +1,7 @@
-"""What an answer means and what to do about it: one rule per status that Civitai and its storage
-send. Statuses and texts: see the test table in tests/plugins_manifest/http/test_status.py.
+"""What a response means and what to do about it: one rule per HTTP status.
+
+The statuses and messages are those that Civitai and its storage hosts send; the table of tests is
+tests/plugins_manifest/http/test_status.py.
 """
 
 from __future__ import annotations
@@ -11,19 +13,20 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError
 from plugins_manifest.redact import one_line, redact_text
 
 LONGEST_WAIT_SECONDS = 30.0
-_LONGEST_WORDS = 160
+_LONGEST_MESSAGE = 160
 _HTML = (b"<!doctype", b"<html")
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer as far as it was looked at; `start` is the first few KiB of its body.
+    """Status, headers and the first few KiB of a response, and how the request was made.
 
-    `on_storage` says that a redirect to another host led here; `host` is named in messages.
+    `on_storage`: a redirect led to another host. `advice` is what to do if this address does not
+    have the file, `login` how to get a token for it; both may be empty.
     """
 
     what: str
@@ -34,16 +37,18 @@ class Response:
     on_storage: bool = False
     sent_token: bool = False
     had_token: bool = False
+    advice: str = ""
+    login: str = ""
 
     @property
     def is_html(self) -> bool:
-        """Whether the body is a web page, whatever it claims."""
+        """Whether the body is a web page, by its type or its first bytes."""
         kind = self.headers.get("content-type", "").lower()
         return "text/html" in kind or self.start.lstrip().lower().startswith(_HTML)
 
     @property
-    def facts(self) -> dict[str, object]:
-        """The JSON object of the body; empty where it is none."""
+    def body_json(self) -> dict[str, object]:
+        """The JSON object of the body; empty for any other body."""
         try:
             data = json.loads(self.start)
         except (ValueError, RecursionError):
@@ -51,58 +56,57 @@ class Response:
         return data if isinstance(data, dict) else {}
 
     @property
-    def words(self) -> str:
-        """What the server says, in one short line without control characters."""
-        said = ": ".join(str(self.facts[key]) for key in ("error", "message") if key in self.facts)
-        return one_line(redact_text(said), longest=_LONGEST_WORDS)
+    def message(self) -> str:
+        """The server's own error message, redacted, on one short line."""
+        data = self.body_json
+        text = ": ".join(str(data[key]) for key in ("error", "message") if key in data)
+        return one_line(redact_text(text), longest=_LONGEST_MESSAGE)
+
+    @property
+    def quoted_message(self) -> str:
+        """The server's message in parentheses; empty without one."""
+        return f" ({self.message!r})" if self.message else ""
 
 
-def interpret_response(seen: Response) -> FetchError | None:
-    """None for an answer that holds what was asked for; otherwise the error with its remedy."""
-    if seen.status in (200, 206):
-        return _judge_success(seen)
-    rule = _RULES.get(seen.status)
+def interpret_response(response: Response) -> FetchError | None:
+    """Return None for a response with the requested content, otherwise the error."""
+    if response.status in (200, 206):
+        return _success(response)
+    rule = _RULES.get(response.status)
     if rule is not None:
-        return rule(seen)
-    if seen.status >= 500:
+        return rule(response)
+    if response.status >= 500:
         return FetchError(
-            f"{seen.what}: {seen.host} fails (status {seen.status}): try again later",
+            f"{response.what}: {response.host} fails (status {response.status}): try again later"
+            + _or(response.advice),
             code="busy",
             remedy="back-off",
-            wait_seconds=retry_after(seen.headers),
+            wait_seconds=retry_after(response.headers),
         )
+    fix = response.advice or "open its page in a browser to see whether it is still available"
     return FetchError(
-        f"{seen.what}: {seen.host} answers status {seen.status}{_said(seen)}: open the plugin's "
-        "page in a browser to see whether it can still be downloaded",
+        f"{response.what}: {response.host} responds with status {response.status}"
+        f"{response.quoted_message}: {fix}",
         code="refused",
     )
 
 
-def judge_redirect(what: str, location: str, *, had_token: bool) -> FetchError | None:
-    """An error where a redirect leads to a page that asks for a login or for payment."""
+def interpret_redirect(response: Response, location: str) -> FetchError | None:
+    """Return an error if a redirect leads to a page for login or payment."""
     first_words = urlsplit(location).path.lower().strip("/").split("/")[:2]
     if "login" in first_words:
-        return needs_token(what, had_token=had_token)
+        return _needs_token(response)
     if "join" in first_words or "pricing" in first_words:
         return FetchError(
-            f"{what}: skipped:gated: it is in early access: wait until that ends, or buy access "
-            "on the site",
+            f"{response.what}: skipped:gated: it is in early access: wait until that ends, or buy "
+            "access on the site",
             code="gated",
         )
     return None
 
 
-def needs_token(what: str, *, had_token: bool) -> FetchError:
-    """Civitai wants a token for every file, also for public ones."""
-    if had_token:
-        text = "Civitai does not accept the token: make a new one under Account > API keys"
-    else:
-        text = "Civitai gives files to those who are logged in: make an API key under Account"
-    return FetchError(f"{what}: {text}, and set CIVITAI_TOKEN to it", code="needs-token")
-
-
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for (a number or a date), at most 30."""
+    """Return the seconds of a Retry-After header (a number or a date), at most 30."""
     text = headers.get("retry-after", "").strip()
     if not text:
         return None
@@ -115,119 +119,133 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
     return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
 
 
-def _said(seen: Response) -> str:
-    return f" ({seen.words!r})" if seen.words else ""
+def _or(advice: str) -> str:
+    return f", or {advice}" if advice else ""
 
 
-def _judge_success(seen: Response) -> FetchError | None:
-    if seen.headers.get("content-encoding", "identity").lower() != "identity":
+def _needs_token(response: Response) -> FetchError:
+    if response.had_token:
+        problem = f"{response.host} does not accept the token"
+    else:
+        problem = f"{response.host} provides files only to logged-in users"
+    fix = response.login or response.advice or "download the file yourself and give its path"
+    return FetchError(f"{response.what}: {problem}: {fix}", code="needs-token")
+
+
+def _success(response: Response) -> FetchError | None:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
         return FetchError(
-            f"{seen.what}: {seen.host} compresses what must come as it is: name another source",
+            f"{response.what}: {response.host} compresses the file although the request forbids "
+            f"it: {response.advice or 'name another source'}",
             code="refused",
         )
-    if seen.facts.get("error") and len(seen.start) < 1024:
-        if "unauthorized" in seen.words.lower():
-            return needs_token(seen.what, had_token=seen.had_token)
+    if response.body_json.get("error") and len(response.start) < 1024:
+        if "unauthorized" in response.message.lower():
+            return _needs_token(response)
         return FetchError(
-            f"{seen.what}: {seen.host} sends an error message instead of the file{_said(seen)}",
+            f"{response.what}: {response.host} sends an error message instead of the file"
+            f"{response.quoted_message}",
             code="not-a-plugin",
         )
-    if not seen.is_html:
+    if not response.is_html:
         return None
+    fix = response.login or response.advice or "check the address"
     return FetchError(
-        f"{seen.what}: {seen.host} sends a web page instead of the file: set CIVITAI_TOKEN if it "
-        "is a file of Civitai, otherwise check the address",
+        f"{response.what}: {response.host} sends a web page instead of the file: {fix}",
         code="not-a-plugin",
     )
 
 
-def _bad_request(seen: Response) -> FetchError:
-    if seen.on_storage and seen.sent_token:
+def _bad_request(response: Response) -> FetchError:
+    if response.on_storage and response.sent_token:
         return FetchError(
-            f"{seen.what}: a token reached the storage host {seen.host}: this is a bug in xbench, "
-            "please report it",
+            f"{response.what}: a token reached the storage host {response.host}: this is a bug in "
+            "xbench, please report it",
             code="our-bug",
         )
-    if seen.on_storage:
+    if response.on_storage:
         return FetchError(
-            f"{seen.what}: the storage host {seen.host} refuses the request{_said(seen)}: if this "
-            "stays so, please report it as a bug of xbench",
+            f"{response.what}: the storage host {response.host} rejects the request"
+            f"{response.quoted_message}: if this persists, please report it as a bug of xbench",
             code="our-bug",
         )
+    fix = response.advice or "check model id, version and file id in the manifest"
     return FetchError(
-        f"{seen.what}: {seen.host} does not understand the request{_said(seen)}: check model id, "
-        "version and file id in the manifest",
+        f"{response.what}: {response.host} rejects the request as malformed"
+        f"{response.quoted_message}: {fix}",
         code="bad-request",
     )
 
 
-def _unauthorized(seen: Response) -> FetchError:
-    if seen.on_storage:
-        return _expired(seen)
-    return needs_token(seen.what, had_token=seen.had_token)
+def _unauthorized(response: Response) -> FetchError:
+    return _expired(response) if response.on_storage else _needs_token(response)
 
 
-def _forbidden(seen: Response) -> FetchError:
-    if seen.is_html and "cf-ray" in seen.headers:
+def _forbidden(response: Response) -> FetchError:
+    if response.is_html and "cf-ray" in response.headers:
         return FetchError(
-            f"{seen.what}: the web firewall of {seen.host} refuses this machine for now: wait a "
-            "few minutes, or use another network",
+            f"{response.what}: the web firewall of {response.host} blocks this machine for now: "
+            "wait a few minutes, or use another network",
             code="cloudflare",
             remedy="back-off",
-            wait_seconds=retry_after(seen.headers),
+            wait_seconds=retry_after(response.headers),
         )
-    if seen.on_storage:
-        return _expired(seen)
-    deadline = seen.facts.get("deadline") or seen.facts.get("earlyAccessDeadline")
+    if response.on_storage:
+        return _expired(response)
+    data = response.body_json
+    deadline = data.get("deadline") or data.get("earlyAccessDeadline")
     until = f" until {str(deadline)[:40]}" if deadline else ""
+    fix = response.advice or "wait, buy access on the site, or remove the plugin"
     return FetchError(
-        f"{seen.what}: skipped:gated: {seen.host} keeps it back{until}{_said(seen)}: wait, buy "
-        "access on the site, or remove the plugin",
+        f"{response.what}: skipped:gated: {response.host} withholds it{until}"
+        f"{response.quoted_message}: {fix}",
         code="gated",
     )
 
 
-def _expired(seen: Response) -> FetchError:
+def _expired(response: Response) -> FetchError:
     return FetchError(
-        f"{seen.what}: the storage host {seen.host} refuses the signed address again and again: "
+        f"{response.what}: the storage host {response.host} rejects the signed address repeatedly: "
         "check this machine's clock and try later",
         code="expired",
         remedy="fresh-url",
     )
 
 
-def _missing(seen: Response) -> FetchError:
+def _missing(response: Response) -> FetchError:
+    fix = response.advice or ("it may be unpublished; check the ids, or choose another version")
     return FetchError(
-        f"{seen.what}: {seen.host} has no such version or file: it may be unpublished; check the "
-        "ids, or choose another version",
+        f"{response.what}: {response.host} has no such version or file (status 404): {fix}",
         code="missing",
         remedy="file-id",
     )
 
 
-def _gone(seen: Response) -> FetchError:
+def _gone(response: Response) -> FetchError:
+    fix = response.advice or "give the path of a copy as the plugin's source, with the same sha256"
     return FetchError(
-        f"{seen.what}: gone: the model is archived and no longer to be had from {seen.host}"
-        f"{_said(seen)}: give the path of a copy as the plugin's source, with the same sha256",
+        f"{response.what}: gone: it is archived and no longer available from {response.host}"
+        f"{response.quoted_message}: {fix}",
         code="gone",
         remedy="mirror",
     )
 
 
-def _range(seen: Response) -> FetchError:
+def _range(response: Response) -> FetchError:
     return FetchError(
-        f"{seen.what}: {seen.host} cannot go on from where the download stopped",
+        f"{response.what}: {response.host} cannot resume the download",
         code="range",
         remedy="restart",
     )
 
 
-def _busy(seen: Response) -> FetchError:
+def _busy(response: Response) -> FetchError:
     return FetchError(
-        f"{seen.what}: {seen.host} gets too many requests (status 429): try again in some minutes",
+        f"{response.what}: {response.host} gets too many requests (status 429): try again in some "
+        "minutes" + _or(response.advice),
         code="busy",
         remedy="back-off",
-        wait_seconds=retry_after(seen.headers),
+        wait_seconds=retry_after(response.headers),
     )
 
 

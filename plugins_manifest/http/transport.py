@@ -1,4 +1,4 @@
-"""httpx over guarded sockets: TLS to a given CA, no proxies, nothing of the environment."""
+"""Transport of httpx over guarded sockets: TLS, no proxies, no settings of the environment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import certifi
 import httpcore
 import httpx
 
-from plugins_manifest.http.guard import AllowList, GuardedBackend, Resolver
+from plugins_manifest.http.guard import GuardedBackend, Resolver
+from plugins_manifest.http.hosts import AllowList
 
 _MAX_CONNECTIONS = 4
 
 
 class _Body(httpx.SyncByteStream):
-    """A response's bytes, with httpcore's errors as httpx's."""
+    """Body of a response; translates errors of httpcore into those of httpx."""
 
     def __init__(self, stream: Iterable[bytes]) -> None:
         self._stream = stream
@@ -33,7 +34,7 @@ class _Body(httpx.SyncByteStream):
 
 
 class GuardedTransport(httpx.BaseTransport):
-    """A connection pool whose every socket goes through the guard."""
+    """A connection pool that opens every socket through `GuardedBackend`."""
 
     def __init__(self, allow: AllowList, resolve: Resolver, *, ca: Path | None = None) -> None:
         self._pool = httpcore.ConnectionPool(
@@ -43,7 +44,7 @@ class GuardedTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; redirects are the caller's."""
+        """Send one request; redirects are not followed."""
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -68,12 +69,11 @@ class GuardedTransport(httpx.BaseTransport):
         )
 
     def close(self) -> None:
-        """Close every connection."""
         self._pool.close()
 
 
 def tls_context(ca: Path | None) -> ssl.SSLContext:
-    """Certificates are checked against `ca` (PEM), by default against certifi's list."""
+    """Return a TLS context that trusts `ca` (PEM), by default certifi's list."""
     return ssl.create_default_context(cafile=str(ca) if ca else certifi.where())
 
 

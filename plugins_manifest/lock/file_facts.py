@@ -1,4 +1,4 @@
-"""What a plugin's bytes are: hashes that tell metadata from weights, and the parser's findings."""
+"""Facts of a plugin file: hashes that separate metadata from weights, and the parser's results."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.files import file_sha256
 from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.header import payload_sha256, read_header
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, ModuleChange, ParsedPlugin, TensorInfo
 from plugins_manifest.lock.lock import LockedFile, Weights
-from plugins_manifest.store import CHUNK_BYTES, sha256_of_file
 
 Number = TypeVar("Number", int, float)
 _MAX_PROBLEMS = 20
+_CHUNK_BYTES = 1 << 20
 _SCALARS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hashes of one file; all but the first are None for files that are no safetensors."""
+    """Hashes of one file; all but the first are None for files other than safetensors."""
 
     sha256: str
     size_bytes: int
@@ -35,8 +36,8 @@ class Fingerprint:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Hash a file three ways."""
-    sha256, size_bytes = sha256_of_file(path), path.stat().st_size
+    """Return the three hashes of a file."""
+    sha256, size_bytes = file_sha256(path), path.stat().st_size
     try:
         header = read_header(path)
     except UserError:
@@ -45,10 +46,10 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def tensors_sha256(path: Path, header: Header) -> str:
-    """Sha256 over every tensor's name, dtype, shape and bytes, sorted by name.
+    """Return the sha256 over every tensor's name, dtype, shape and bytes, sorted by name.
 
     Equal for files that differ only in metadata or in the order of their tensors. The payload's
-    hash alone does not tell two tensors of one shape that swapped their names.
+    hash alone does not reveal two tensors of one shape that swapped their names.
     """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -61,12 +62,12 @@ def tensors_sha256(path: Path, header: Header) -> str:
 
 
 def same_weights(locked: LockedFile, found: Fingerprint) -> bool:
-    """Whether only the metadata differs: all tensors are equal."""
+    """Return whether all tensors are equal, so that at most the metadata differs."""
     return locked.tensors_sha256 is not None and locked.tensors_sha256 == found.tensors_sha256
 
 
 def weights_of(path: Path) -> Weights | None:
-    """Format, rank, alpha, targets and base model by the tensors; None for other files."""
+    """Read format, rank, alpha, targets and base model from the tensors; None for other files."""
     try:
         header = read_header(path)
     except UserError:
@@ -109,7 +110,7 @@ def _alphas(path: Path, parsed: ParsedPlugin, header: Header) -> Iterable[float]
 
 
 def _scalar(path: Path, header: Header, info: TensorInfo) -> float | None:
-    """The number of a tensor that holds one; None for anything else."""
+    """Read the value of a tensor with one element; None for any other tensor."""
     n_bytes = info.end - info.start
     if n_bytes > 8 or any(side != 1 for side in info.shape):
         return None
@@ -135,7 +136,7 @@ def _targets(changes: Iterable[ModuleChange]) -> dict[str, dict[str, int]]:
 
 def _pieces(stream: BinaryIO, n_bytes: int) -> Iterable[bytes]:
     while n_bytes > 0:
-        chunk = stream.read(min(CHUNK_BYTES, n_bytes))
+        chunk = stream.read(min(_CHUNK_BYTES, n_bytes))
         if not chunk:
             return
         n_bytes -= len(chunk)

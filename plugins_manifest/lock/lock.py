@@ -1,12 +1,11 @@
-"""The lock file: every plugin of a manifest pinned to bytes, with what those bytes are.
+"""The lock file: every plugin of a manifest pinned to bytes, with facts about those bytes.
 
-M.lock.yaml lies beside M.yaml. It holds no token and no signed address. Text enters here, so
-pydantic checks it.
+M.lock.yaml is beside M.yaml. It contains no token and no signed address. Its text is untrusted, so
+pydantic validates it.
 """
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,11 +14,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.files import atomic_write
 
 SUFFIX = ".lock.yaml"
 _HEAD = "# Written by: xbench plugins lock. Keep it with the manifest; do not edit it.\n"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Site = Literal["civitai", "huggingface", "https", "local"]
+Site = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+LOCAL: Site = "local"  # files of this machine; every other site is the `name` of a source
 
 
 class Row(BaseModel):
@@ -29,7 +30,7 @@ class Row(BaseModel):
 
 
 class Origin(Row):
-    """Where a plugin comes from, as far as its site has numbers and names for that."""
+    """Where a plugin comes from: the ids and names that its site uses."""
 
     site: Site
     page: str | None = None
@@ -44,10 +45,10 @@ class Origin(Row):
 
 
 class LockedFile(Row):
-    """One file: `name` is ours; `source_name` is the site's (the Hub's: a path in the repository).
+    """One file: its `name` in the store, its `source_name` on the site (on the Hub a path).
 
     `payload_sha256` covers the bytes behind the safetensors header, `tensors_sha256` every tensor
-    by name; both are null for files that are no safetensors, and before the first download.
+    by name; both are null for other files than safetensors, and before the first download.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -61,7 +62,7 @@ class LockedFile(Row):
 
 
 class Weights(Row):
-    """What the tensors say, whatever the labels say; null where the format does not have it.
+    """Facts from the tensors, independent of labels; null where the format lacks them.
 
     `target_modules` counts changed modules by model and by name without numbers.
     """
@@ -78,7 +79,7 @@ class Weights(Row):
 
 
 class LockedLicense(Row):
-    """Permissions; null where the source does not say."""
+    """Permissions; null if the source does not state them."""
 
     name: str | None = None
     allow_no_credit: bool | None = None
@@ -114,7 +115,7 @@ class LockedPlugin(Row):
 
     @property
     def size_bytes(self) -> int | None:
-        """Bytes of all files, None where one is not known."""
+        """Bytes of all files, None if one is unknown."""
         sizes = [file.size_bytes for file in self.files]
         known = [size for size in sizes if size is not None]
         return sum(known) if len(known) == len(sizes) else None
@@ -128,7 +129,7 @@ class Lock(Row):
     plugins: tuple[LockedPlugin, ...] = ()
 
     def find(self, plugin_id: str, source: str) -> LockedPlugin | None:
-        """The entry of a plugin, if it was made for the same source."""
+        """Return the entry of a plugin, None if it was made for another source."""
         for entry in self.plugins:
             if (entry.id, entry.source) == (plugin_id, source):
                 return entry
@@ -136,9 +137,9 @@ class Lock(Row):
 
 
 def lock_path(manifest_path: Path, *, is_shipped: bool) -> Path:
-    """Where a manifest's lock file is, or belongs.
+    """Return the path of a manifest's lock file, existing or not.
 
-    Beside the manifest; for those that come with xbench in the working folder, since an installed
+    It is beside the manifest; for shipped manifests in the working folder, since an installed
     package may not be writable.
     """
     folder = Path.cwd() if is_shipped else manifest_path.parent
@@ -146,7 +147,7 @@ def lock_path(manifest_path: Path, *, is_shipped: bool) -> Path:
 
 
 def read_lock(path: Path) -> Lock | None:
-    """The lock file's content, None where there is no such file; `UserError` for a damaged one."""
+    """Parse a lock file; None if the file is missing, `UserError` if it is damaged."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Lock.model_validate(data)
@@ -167,7 +168,7 @@ def _read(path: Path, _n_bytes: int, _changed_ns: int) -> Lock | None:
 
 
 def cached_lock(path: Path) -> Lock | None:
-    """As `read_lock`, read again only after the file changed."""
+    """As `read_lock`, parsed again only after the file changed."""
     try:
         state = path.stat()
     except OSError:
@@ -176,15 +177,12 @@ def cached_lock(path: Path) -> Lock | None:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write the lock file whole or not at all; the same content gives the same bytes."""
+    """Write the lock file atomically; the same content gives the same bytes."""
     data = lock.model_dump(mode="json", exclude_none=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(_HEAD + text, encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, _HEAD + text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written ({error.strerror}): change its rights or name another file "
             "with --lock"

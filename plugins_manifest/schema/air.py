@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from plugins_manifest.errors import UserError
 
@@ -40,8 +41,9 @@ _FORM = "urn:air:ECOSYSTEM:TYPE:SOURCE:ID@VERSION, e.g. urn:air:sd1:lora:civitai
 
 @dataclass(frozen=True)
 class Air:
-    """One name; what a short form leaves out is None."""
+    """One name; parts that a short form omits are None."""
 
+    scheme: ClassVar[str] = "urn"
     source: str
     id: str
     ecosystem: str | None = None
@@ -51,7 +53,7 @@ class Air:
     format: str | None = None
 
     def __str__(self) -> str:
-        """The full form, as the site writes it."""
+        """Return the full form, as the site writes it."""
         head = f"urn:air:{self.ecosystem or 'other'}:{self.type or 'unknown'}:{self.source}"
         version = f"@{self.version}" if self.version else ""
         file_id = f"+{self.file_id}" if self.file_id else ""
@@ -60,10 +62,10 @@ class Air:
 
 
 def parse_air(text: str) -> Air:
-    """Read a full or short form; `UserError` lists everything that is wrong with it."""
+    """Parse a full or short form; `UserError` lists every problem."""
     *heads, tail = _strip_prefix(text.strip()).split(":")
     if not 1 <= len(heads) <= 3:
-        raise UserError(f"{text!r} is no AIR: write {_FORM}")
+        raise UserError(f"{text!r} is not an AIR: write {_FORM}")
     source = heads.pop().lower()
     ecosystem, type_ = _ecosystem_and_type(heads)
     air = replace(_parse_tail(text, source, tail), ecosystem=ecosystem, type=type_)
@@ -79,7 +81,7 @@ def parse_air(text: str) -> Air:
 
 
 def pinned_air(text: str) -> Air:
-    """Read an AIR that names exactly one version; a floating one is refused."""
+    """Parse an AIR that names exactly one version; `UserError` for a floating one."""
     air = parse_air(text)
     if air.version is None:
         raise UserError(
@@ -89,7 +91,7 @@ def pinned_air(text: str) -> Air:
     if air.source == "civitai":
         numbers = {"id": air.id, "version": air.version, "file id": air.file_id}
         wrong = [
-            f"{text!r}: the {what} {value!r} is no number: Civitai's are, e.g. 82098"
+            f"{text!r}: the {what} {value!r} is not a number: Civitai's are, e.g. 82098"
             for what, value in numbers.items()
             if value is not None and not (value.isascii() and value.isdigit())
         ]
@@ -115,7 +117,7 @@ def _ecosystem_and_type(heads: list[str]) -> tuple[str | None, str | None]:
 
 
 def _parse_tail(text: str, source: str, tail: str) -> Air:
-    """id, version, file and format; only the Hub's ids may hold a dot, so theirs end at the '@'."""
+    """Parse id, version, file and format; only ids of the Hub may contain a dot, up to the '@'."""
     ending: str | None = None
     body = tail
     if source not in _HUB_SOURCES or "@" in tail:
@@ -124,7 +126,7 @@ def _parse_tail(text: str, source: str, tail: str) -> Air:
         body, ending = tail[:start] + stem, last if dot else None
     match = _TAIL.fullmatch(body)
     if match is None:
-        raise UserError(f"{text!r} is no AIR: write {_FORM}")
+        raise UserError(f"{text!r} is not an AIR: write {_FORM}")
     return Air(source, match["id"], None, None, match["version"], match["file_id"], ending)
 
 

@@ -1,4 +1,4 @@
-"""Reading a manifest: every problem at once, each with the file and the line."""
+"""Parse manifests: every problem at once, each with its file and line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.manifest import KnownNames, Manifest
-from plugins_manifest.schema.messages import Place, dotted, explain, shown
+from plugins_manifest.schema.messages import Place, dotted, explain, value_suffix
 from plugins_manifest.schema.plugins import problems_between
 
 SHIPPED = Path(__file__).parents[1] / "manifests"
@@ -18,12 +18,12 @@ _MAX_DEPTH, _MAX_NODES = 32, 200_000
 
 
 def shipped_manifests() -> dict[str, Path]:
-    """Name -> file of the manifests that come with the project."""
+    """Return name -> file of the manifests that come with the project."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def find_manifest(name_or_path: str | Path) -> Path:
-    """The file meant by a shipped name or a path; `UserError` names the nearest."""
+    """Resolve a shipped name or a path to a file; `UserError` names the nearest."""
     path = Path(name_or_path)
     shipped = shipped_manifests()
     if str(name_or_path) in shipped:
@@ -36,7 +36,7 @@ def find_manifest(name_or_path: str | Path) -> Path:
 
 
 def load_manifest(name_or_path: str | Path, *, known: KnownNames | None = None) -> Manifest:
-    """Read and check a manifest; `known` adds checks of method, metric and family names.
+    """Read and validate a manifest; `known` adds checks of method, metric and family names.
 
     Raises one `UserError` that lists every problem with file and line.
     """
@@ -49,7 +49,7 @@ def load_manifest(name_or_path: str | Path, *, known: KnownNames | None = None) 
 
 
 def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) -> Manifest:
-    """Check a manifest's text; `path` names the file in messages and anchors relative paths."""
+    """Validate a manifest's text; `path` names the file in messages and anchors relative paths."""
     lines: dict[Place, int] = {}
     found: list[tuple[int, str]] = []
     try:
@@ -58,7 +58,7 @@ def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) ->
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path.name} is not valid YAML: {_one_line(error)}") from error
     if node is None or not isinstance(data, dict):
-        raise UserError(f"{path.name} holds no manifest: it must be a mapping with 'schema: 1'")
+        raise UserError(f"{path.name} is not a manifest: it must be a mapping with 'schema: 1'")
     if not _record_lines(node, (), lines, found):
         raise UserError(
             f"{path.name} is too deep or too large (over {_MAX_DEPTH} levels or {_MAX_NODES:,} "
@@ -68,25 +68,25 @@ def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) ->
         manifest = Manifest.model_validate(data, context={"known": known or {}})
     except ValidationError as error:
         for problem in error.errors():
-            if _is_told_elsewhere(problem, error):
+            if _is_reported_elsewhere(problem, error):
                 continue
             found.append((_line_of(problem["loc"], lines), explain(problem, data)))
         for place, message, value in problems_between(data):
-            told = f"{dotted(place, data)}: {message}{shown(value, message)}"
-            found.append((_line_of(place, lines), told))
+            text = f"{dotted(place, data)}: {message}{value_suffix(value, message)}"
+            found.append((_line_of(place, lines), text))
     else:
         if not found:
             return manifest.attach_path(path.resolve())
     found.sort(key=lambda one: one[0])
-    raise UserError.collect([f"{path.name}:{line}: {told}" for line, told in found])
+    raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in found])
 
 
 def _record_lines(
     node: yaml.Node, place: Place, lines: dict[Place, int], found: list[tuple[int, str]]
 ) -> bool:
-    """Note the line of every key and item, and complain about keys that come twice.
+    """Record the line of every key and item, and report duplicate keys.
 
-    False for more levels or entries (aliases written out) than any manifest needs.
+    Returns False for more levels or entries (aliases expanded) than any manifest needs.
     """
     if len(place) > _MAX_DEPTH or len(lines) > _MAX_NODES:
         return False
@@ -98,10 +98,10 @@ def _record_lines(
         for key, value in node.value:
             inner, line = (*place, key.value), key.start_mark.line + 1
             if not isinstance(key.value, str):
-                found.append((line, "a key is no text: write KEY: VALUE"))
+                found.append((line, "a key is not text: write KEY: VALUE"))
             elif inner in lines:
-                told = f"the key {key.value!r} comes twice: the first is in line {lines[inner]}"
-                found.append((line, f"{told}, remove one"))
+                text = f"the key {key.value!r} comes twice: the first is in line {lines[inner]}"
+                found.append((line, f"{text}, remove one"))
             else:
                 lines[inner] = line
                 if not _record_lines(value, inner, lines, found):
@@ -110,7 +110,7 @@ def _record_lines(
 
 
 def _line_of(loc: Place, lines: dict[Place, int]) -> int:
-    """The line of an error's place; parts that are no keys of the text are skipped."""
+    """Return the line of an error's place, skipping parts that are not keys of the text."""
     place: Place = ()
     for part in loc:
         if (*place, part) in lines:
@@ -118,8 +118,8 @@ def _line_of(loc: Place, lines: dict[Place, int]) -> int:
     return lines[place]
 
 
-def _is_told_elsewhere(problem: Any, error: ValidationError) -> bool:
-    """A list is only too short because its items were refused, or `problems_between` tells."""
+def _is_reported_elsewhere(problem: Any, error: ValidationError) -> bool:
+    """Return whether a list only lacks its invalid items, or `problems_between` reports it."""
     place = problem["loc"]
     if problem["type"] == "too_short":
         others = [other["loc"] for other in error.errors()]

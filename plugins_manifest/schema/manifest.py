@@ -1,4 +1,4 @@
-"""The manifest: what is evaluated, with which settings. Text enters here, so pydantic checks it."""
+"""The manifest: what is evaluated, with which settings; pydantic validates its untrusted text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pydantic import (
 from plugins_manifest.schema.plugins import (
     Id,
     KnownNames,
-    PluginKindName,
     PluginSpec,
     Section,
     StackSpec,
     check_name,
     problems_between,
 )
+from plugins_manifest.schema.words import DTypeName, PresetName, Stage1Mode
 
 __all__ = [
     "CASE_SOURCES",
@@ -38,7 +38,6 @@ __all__ = [
     "Manifest",
     "MethodSpec",
     "Mode",
-    "PluginKindName",
     "PluginSpec",
     "PocketCases",
     "Settings",
@@ -49,12 +48,12 @@ __all__ = [
 
 SIZE_STEP_PX = 8
 Mode = Literal["honest", "paper"]
-# keys that are left out while they have their default: older manifests keep their fingerprint
+# keys that are omitted at their default, so that older manifests keep their fingerprint
 _QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial": False}
 
 
 class MethodSpec(Section):
-    """One way to make images, with the values of its knobs; every combination is rendered."""
+    """One method with the values of its settings; every combination is rendered."""
 
     name: str
     t0: tuple[float, ...] | None = None
@@ -83,7 +82,7 @@ class MethodSpec(Section):
 
 
 def t0_problems(values: tuple[float, ...]) -> list[str]:
-    """Messages for every t0 outside (0, 1]."""
+    """Return a message for every t0 outside (0, 1]."""
     return [
         f"t0 is {value:g}: it is the share of the noise schedule that the second stage runs, "
         "so use 0 < t0 <= 1"
@@ -108,7 +107,7 @@ class InlineCase(Section):
 
 
 class PocketCases(Section):
-    """Scenes of the pocket world: the first `n` of the endless list named by `seed`."""
+    """Scenes of the pocket world: the first `n` of the infinite sequence of `seed`."""
 
     source: Literal["pocket"]
     seed: int = Field(ge=0)
@@ -118,10 +117,10 @@ class PocketCases(Section):
 class CocoCases(Section):
     """Photos of COCO val2017 with a caption each; `path` is captions_val2017.json or its folder.
 
-    Without `path` it is $XBENCH_COCO, else what `xbench cases fetch` put into the user's cache;
-    photos lie in val2017/ beside the captions, else in that cache. `condition_images` is a folder
+    Without `path` it is $XBENCH_COCO, else the user's cache that `xbench cases fetch` fills;
+    photos are in val2017/ beside the captions, else in that cache. `condition_images` is a folder
     of finished condition images, CONDITION/PHOTO.png (or the case's id); by default `conditions`
-    beside the photos. `captions_sha256` is what the captions file must have.
+    beside the photos. `captions_sha256` is the required hash of the captions file.
     """
 
     source: Literal["coco-val2017"]
@@ -171,9 +170,9 @@ class Settings(Section):
     guidance_scale: float = Field(default=7.5, ge=0, allow_inf_nan=False)
     negative_prompt: str = ""
     sampler: str = "dpm++"
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    preset: Literal["sound", "released"] = "sound"
-    stage1_mode: Literal["full", "truncated"] = "full"
+    dtype: DTypeName = "float32"
+    preset: PresetName = "sound"
+    stage1_mode: Stage1Mode = "full"
 
     @field_validator("base_size", "upgraded_size")
     @classmethod
@@ -208,7 +207,7 @@ class Manifest(Section):
 
     @property
     def folder(self) -> Path:
-        """The folder that relative paths start from: the manifest file's own."""
+        """The folder of relative paths: that of the manifest file."""
         return Path.cwd() if self._path is None else self._path.parent
 
     @property
@@ -217,7 +216,7 @@ class Manifest(Section):
         return self._path
 
     def attach_path(self, path: Path) -> Manifest:
-        """Remember which file this manifest was read from; returns itself."""
+        """Set the file that this manifest was read from; return the manifest."""
         self._path = path
         return self
 
@@ -250,11 +249,11 @@ class Manifest(Section):
         return self
 
     def plugin(self, plugin_id: str) -> PluginSpec:
-        """The plugin of this id; KeyError if there is none."""
+        """Return the plugin of this id; KeyError if it is unknown."""
         return {plugin.id: plugin for plugin in self.plugins}[plugin_id]
 
     def as_data(self) -> dict[str, Any]:
-        """The manifest as plain data, defaults written out but those of `_QUIET`."""
+        """Return the manifest as plain data, with all defaults but those of `_QUIET`."""
         data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         for entry in data["plugins"]:
             for key in [key for key, default in _QUIET.items() if entry[key] == default]:
@@ -269,12 +268,12 @@ class Manifest(Section):
         return data
 
     def fingerprint(self) -> str:
-        """Sha256 of the manifest's content; independent of file name and layout."""
+        """Return the sha256 of the manifest's content, independent of file name and layout."""
         text = json.dumps(self.as_data(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of the manifest, for editors; docs/manifest.schema.json holds it."""
+    """Return the JSON Schema of the manifest, for editors (docs/manifest.schema.json)."""
     draft = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": draft, **Manifest.model_json_schema(by_alias=True)}

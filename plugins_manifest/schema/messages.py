@@ -1,4 +1,4 @@
-"""A mistake in a manifest as people read it: where it is, the value, and what to write instead."""
+"""Messages for mistakes in a manifest: where, the value, and what to write instead."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _WORDS = {
 
 
 def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
-    """One of pydantic's errors in words: what, the value, and what to write instead."""
+    """Return the message for one of pydantic's errors."""
     loc: Place = tuple(problem["loc"])
     kind, value, name = problem["type"], problem["input"], dotted(loc, data)
     if kind == "extra_forbidden":
@@ -77,17 +77,17 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
         message = _WORDS[kind].format(**problem.get("ctx", {}))
     else:
         message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}" + ("" if name.endswith("source") else shown(value, message))
+    return f"{name}: {message}" + ("" if name.endswith("source") else value_suffix(value, message))
 
 
-def shown(value: Any, message: str) -> str:
-    """The value in brackets, where it is short and the message does not tell it."""
-    is_told = value is None or isinstance(value, dict | list | tuple) or repr(value) in message
-    return "" if is_told else f" (it is {value!r})"
+def value_suffix(value: Any, message: str) -> str:
+    """Return the value in brackets, if it is short and missing in the message."""
+    is_clear = value is None or isinstance(value, dict | list | tuple) or repr(value) in message
+    return "" if is_clear else f" (it is {value!r})"
 
 
 def dotted(loc: Place, data: Mapping[Hashable, Any]) -> str:
-    """A place as people write it: plugins[1].sha256; tags of unions are left out."""
+    """Return a place as users write it, plugins[1].sha256, without tags of unions."""
     text, here = "", data
     for i, part in enumerate(loc):
         if isinstance(part, int):

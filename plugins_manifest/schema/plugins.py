@@ -1,4 +1,4 @@
-"""Plugins and stacks as a manifest writes them."""
+"""Models of plugins and stacks in a manifest, and checks between them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from pydantic import ValidationInfo as Info
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.kinds import find_kind, kinds_where
 from plugins_manifest.schema.references import parse_reference, scheme_of
+from plugins_manifest.schema.words import LoraSemantics, PluginKindName, Side
 
-PluginKindName = Literal[
-    "lora", "lycoris", "controlnet", "t2i_adapter", "ip_adapter", "textual_inversion"
-]
-Side = Literal["base", "upgraded"]
-LoraSemantics = Literal["standard", "xadapter-official"]
 Polarity = Literal["positive", "negative"]
 Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
@@ -34,7 +30,7 @@ class Section(BaseModel):
 
 
 def check_name(what: Vocabulary, name: str, info: Info) -> str:
-    """The name itself; ValueError with the nearest if such names are known and it is none."""
+    """Return the name; ValueError with the nearest ones if such names are known without it."""
     known: KnownNames = (info.context or {}).get("known", {})
     if what in known and name not in known[what]:
         raise ValueError(unknown_name(what, name, known[what]))
@@ -48,13 +44,13 @@ def _underscored(kind: Any) -> Any:
 
 
 class PluginSpec(Section):
-    """One plugin: where its file is, what it needs, and how strongly it is applied.
+    """One plugin: where its file is, what it needs, and its strength.
 
     `alone: false` keeps it for stacks. `trigger` is added to the prompt of the plugin's side,
     `token` is the word of a textual inversion; with `polarity: negative` it belongs into the
     negative prompt. A plugin of the upgraded side acts in stacks, and as the `native` twin of a
     base plugin: the same function, made for the upgraded model itself (method `oracle`). `swap`
-    names the plugin that stands in for it in stage 2 of method `xadapter-swapped`.
+    names the plugin that replaces it in stage 2 of method `xadapter-swapped`.
     """
 
     id: Id
@@ -80,14 +76,14 @@ class PluginSpec(Section):
 
     @property
     def words(self) -> str | None:
-        """What the prompt needs so that the plugin acts; None for nothing."""
+        """The prompt words that activate the plugin, if any."""
         return self.token if self.trigger is None and self.polarity == "positive" else self.trigger
 
     @field_validator("source")
     @classmethod
     def _check_source(cls, value: str, info: Info) -> str:
         scheme = scheme_of(value)
-        if scheme not in (None, "http"):  # http has words of its own
+        if scheme not in (None, "http"):  # http has its own message
             check_name("source", str(scheme), info)
         try:
             parse_reference(value)
@@ -116,7 +112,7 @@ class PluginSpec(Section):
 
 
 def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
-    """What a plugin's plain data lacks or has too much for its kind, if that is a known one."""
+    """Return missing and superfluous keys in a plugin's plain data, for a known kind."""
     name = data.get("kind")
     kind = find_kind(name) if isinstance(name, str) else None
     if kind is None:
@@ -173,9 +169,9 @@ Problem = tuple[tuple[str | int, ...], str, Any]  # place, message, value
 
 
 def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong between the keys, plugins and stacks of a manifest's plain data.
+    """Return the problems between keys, plugins and stacks in a manifest's plain data.
 
-    Items that are no mappings, and ids that are no texts, are passed over: others tell of them.
+    Items other than mappings, and ids other than text, are skipped: the schema reports them.
     """
     plugins = dict(_items(data, "plugins"))
     known: dict[str, Mapping[str, Any]] = {}
@@ -211,7 +207,7 @@ def _partner_problems(
     for i, spec in plugins.items():
         for key, side in sides.items():
             if not isinstance(partner := spec.get(key), str):
-                continue  # none, or no name: the schema tells
+                continue  # none, or not text: the schema reports it
             place = ("plugins", i, key)
             if partner not in known:
                 yield place, unknown_name("plugin", partner, known), partner
@@ -234,7 +230,7 @@ def _member_problems(
 
 
 def _items(data: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Index and item of a list, of the items that have an id."""
+    """Return index and item for the items of a list that have an id."""
     for i, item in enumerate(_listed(data, key)):
         if isinstance(item, dict) and isinstance(item.get("id"), str):
             yield i, item

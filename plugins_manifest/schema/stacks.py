@@ -1,21 +1,31 @@
-"""What is attached together and measured as one row: a plugin alone, or a stack."""
+"""Plugins that are attached together and measured as one row, and their other arrangements.
+
+A set is a plugin alone, or a stack. Arrangement `own` is what a run measures. `native` replaces the
+plugins by the upgraded model's own ones (method `oracle`). In stage 2, `unplugged` removes the base
+side's plugins and their words, and `swapped` replaces them by others: they measure what stage 2
+takes from the plugin, beyond the picture of stage 1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.plugins import PluginSpec, Side, StackSpec
+from plugins_manifest.schema.plugins import PluginSpec, StackSpec
+from plugins_manifest.schema.words import Side
 
 STACK = "stack"
 Stages = Literal["both", "first", "second"]
+PluginArrangement = Literal["own", "native", "unplugged", "swapped"]
+# key that a plugin of the manifest needs for an arrangement
+PARTNER_KEYS: dict[PluginArrangement, str] = {"native": "native", "swapped": "swap"}
 
 
 @dataclass(frozen=True)
 class PluginInSet:
-    """A plugin with the weight that it has here, and the stages in which it acts."""
+    """A plugin with its weight in the set, and the stages in which it acts."""
 
     plugin: PluginSpec
     weight: float
@@ -26,7 +36,7 @@ class PluginInSet:
 class PluginSet:
     """One or more plugins under one name; `kind` is the plugin's, or "stack".
 
-    `prompts` and `seeds` are its own, None for the manifest's.
+    `prompts` and `seeds` replace the manifest's, if given.
     """
 
     id: str
@@ -37,25 +47,25 @@ class PluginSet:
 
     @property
     def is_remix(self) -> bool:
-        """Whether the upgraded model has plugins of its own."""
+        """Whether some plugins are on the upgraded side."""
         return any(member.plugin.side == "upgraded" for member in self.members)
 
     def prompts_of(self, prompt: str, *, separator: str) -> tuple[str, str]:
-        """Base and upgraded prompt: each side gets the words of its own plugins."""
+        """Return base and upgraded prompt: each side gets the words of its own plugins."""
         return (
             separator.join([prompt, *self.words("base")]),
             separator.join([prompt, *self.words("upgraded")]),
         )
 
     def words(self, side: Side) -> list[str]:
-        """Triggers and tokens that a side's prompt needs, in order, none twice.
+        """Return triggers and tokens of a side's prompt, in order, without duplicates.
 
-        Of the base side these are the words of stage 1.
+        For the base side these are the words of stage 1.
         """
         return self._words(side, "second")
 
     def stage2_prompt(self, prompt: str, *, separator: str) -> str | None:
-        """The base prompt of stage 2; None where the same plugins act in both stages."""
+        """Return the base prompt of stage 2; None if the same plugins act in both stages."""
         if all(member.stages == "both" for member in self.members):
             return None
         return separator.join([prompt, *self._words("base", "first")])
@@ -67,13 +77,13 @@ class PluginSet:
         return list(dict.fromkeys(word for word in found if word))
 
     def base_negative_prompt(self, prompt: str) -> str:
-        """The base side's negative prompt: with the tokens of embeddings made for it."""
+        """Return the base side's negative prompt with the tokens of negative embeddings."""
         tokens = [m.plugin.token for m in self.members if m.plugin.polarity == "negative"]
         return ", ".join(text for text in (prompt, *tokens) if text)
 
 
 def plugin_sets(manifest: Manifest) -> Iterator[PluginSet]:
-    """Everything a run measures: the plugins that may be alone, then the stacks."""
+    """Return everything that a run measures: the plugins that may be alone, then the stacks."""
     for spec in manifest.plugins:
         if spec.alone and spec.side == "base":
             yield PluginSet(
@@ -97,3 +107,51 @@ def _members(manifest: Manifest, stack: StackSpec) -> Iterator[PluginInSet]:
     for member in stack.plugins:
         spec, own = manifest.plugin(member.id), member.strength
         yield PluginInSet(spec, spec.weight if own is None else own)
+
+
+def arrange_sets(manifest: Manifest, arrangement: PluginArrangement) -> dict[str, PluginSet]:
+    """Return the sets by id in one arrangement, without those where a plugin lacks its partner."""
+    rearranged = _REARRANGED[arrangement]
+    found: dict[str, PluginSet] = {}
+    for plugin_set in plugin_sets(manifest):
+        try:
+            members = tuple(m for own in plugin_set.members for m in rearranged(own, manifest))
+        except LookupError:
+            continue
+        found[plugin_set.id] = replace(plugin_set, members=members)
+    return found
+
+
+def _own(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
+    yield member
+
+
+def _native(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
+    spec = member.plugin
+    yield member if spec.side == "upgraded" else _partner(spec.native, manifest)
+
+
+def _unplugged(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
+    yield member if member.plugin.side == "upgraded" else replace(member, stages="first")
+
+
+def _swapped(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
+    yield from _unplugged(member, manifest)
+    if member.plugin.side == "base":
+        yield replace(_partner(member.plugin.swap, manifest), stages="second")
+
+
+def _partner(name: str | None, manifest: Manifest) -> PluginInSet:
+    """Return a plugin with its own weight; LookupError without a name."""
+    if name is None:
+        raise LookupError("no partner")
+    spec = manifest.plugin(name)
+    return PluginInSet(spec, spec.weight)
+
+
+_REARRANGED: dict[PluginArrangement, Callable[[PluginInSet, Manifest], Iterator[PluginInSet]]] = {
+    "own": _own,
+    "native": _native,
+    "unplugged": _unplugged,
+    "swapped": _swapped,
+}

@@ -1,31 +1,56 @@
 """Civitai's public REST API, as far as pinning and downloading a version needs it.
 
 Endpoints and fields: Civitai's developer documentation (2026-08-07). Labels such as `baseModel` are
-the uploader's word and only noted; `pickleScanResult` says nothing about safetensors and is unread.
+set by the uploader and only recorded; `pickleScanResult` is meaningless for safetensors and unread.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Client, Token
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.http.hosts import HostRule, Token
+from plugins_manifest.lock.lock import LockedFile, LockedLicense, LockedPlugin, Origin
 from plugins_manifest.redact import one_line
-from plugins_manifest.schema.air import Air, parse_air
+from plugins_manifest.schema.air import Air, parse_air, pinned_air
+from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.schema.references import Reference
+from plugins_manifest.sources.base import SINGLE, Session, draft_entry, fetch_url, only_file
+from plugins_manifest.sources.hub import HubReference
 from plugins_manifest.sources.licenses import License, civitai_license
+
+if TYPE_CHECKING:
+    from plugins_manifest.http.client import Client
 
 BASE_URL = "https://civitai.com"
 TOKEN_NAMES = ("CIVITAI_TOKEN", "CIVITAI_API_TOKEN", "CIVITAI_API_KEY")
 _MAX_TRIGGERS = 100
 _NOT_PLUGINS = {"training data", "config", "vae", "archive"}
 _DOWNLOAD_KEYS = {"type", "format", "size", "fp", "fileId"}
+LOGIN = "create an API key of Civitai under Account > API keys, and set CIVITAI_TOKEN to it"
+
+
+def _site_rules(domain: str) -> list[HostRule]:
+    return [HostRule(host, gets_token=True, login=LOGIN) for host in (domain, f".{domain}")]
+
+
+# Civitai redirects downloads to signed addresses on civitai-delivery-worker-prod.ACCOUNT.r2.
+# cloudflarestorage.com (see civitai/civitai issue 2113, vast-ai/base-image pull request 215) or on
+# b2.civitai.com, which is below its own domain: the token is dropped there too, since the host is
+# another. A storage host that is missing here ends with a message that names --allow-host.
+HOSTS = (
+    *_site_rules("civitai.com"),
+    *_site_rules("civitai.red"),
+    *_site_rules("civitai.green"),
+    HostRule(".r2.cloudflarestorage.com"),
+)
 
 
 class _Row(BaseModel):
@@ -61,9 +86,9 @@ class _Version(_Row):
 
 @dataclass(frozen=True)
 class CivitaiFile:
-    """One pinned file of a version, with what its model's page says.
+    """One pinned file of a version, with the facts of its model's page.
 
-    `sha256` is what Civitai says, None where it says nothing; `declared_bytes` is rounded.
+    `sha256` is the one that Civitai states, if any; `declared_bytes` is rounded.
     """
 
     air: Air
@@ -84,7 +109,7 @@ class CivitaiFile:
 
 
 def token_from_environment() -> Token | None:
-    """The first of the three names in use that is set."""
+    """Return the token of the first of the three variables in use that is set."""
     for name in TOKEN_NAMES:
         value = os.environ.get(name, "").strip()
         if value:
@@ -93,7 +118,7 @@ def token_from_environment() -> Token | None:
 
 
 class Civitai:
-    """The site, spoken to through a guarded client; metadata is asked without the token."""
+    """Client of the site's API; metadata is requested without the token."""
 
     def __init__(
         self, client: Client, *, base_url: str = BASE_URL, token: Token | None = None
@@ -102,9 +127,9 @@ class Civitai:
         self._client = client
 
     def find(self, air: Air, *, what: str) -> CivitaiFile:
-        """The one file that a pinned AIR names.
+        """Return the one file that a pinned AIR names.
 
-        Raises `UserError` where it names none or several, `FetchError` where the site refuses.
+        Raises `UserError` if it names none or several, `FetchError` if the site refuses.
         """
         version = self._version(f"model-versions/{air.version}", what=what)
         if str(version.modelId) != air.id:
@@ -124,7 +149,7 @@ class Civitai:
         return self._pinned(air, version, model, file)
 
     def same_file(self, sha256: str, *, but_not: int, what: str) -> str | None:
-        """A download address of another version that holds the same bytes, if there is one."""
+        """Return a download address of another version with the same bytes, if any."""
         try:
             version = self._version(f"model-versions/by-hash/{sha256}", what=what)
         except FetchError:
@@ -135,12 +160,12 @@ class Civitai:
         return None
 
     def download_url(self, version_id: int, file_id: int | None = None) -> str:
-        """The address that redirects to the file; with `file_id` it needs no filters."""
+        """Return the address that redirects to the file; with `file_id` it needs no filters."""
         query = f"?fileId={file_id}" if file_id is not None else ""
         return f"{self.base_url}/api/download/models/{version_id}{query}"
 
     def _get(self, path: str, *, what: str) -> dict[str, Any]:
-        """An object of the API, with the token only where it does not come without."""
+        """Return an object of the API; the token is sent only after a refusal without it."""
         url = f"{self.base_url}/api/v1/{path}"
         try:
             return self._client.get_json(url, what=what)
@@ -156,7 +181,7 @@ class Civitai:
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
             raise FetchError(
-                f"{what}: Civitai's answer has changed ({fields}): update xbench", code="refused"
+                f"{what}: unexpected response of Civitai ({fields}): update xbench", code="refused"
             ) from error
 
     def _pinned(
@@ -182,7 +207,7 @@ class Civitai:
         )
 
     def _given_url(self, file: _File) -> str | None:
-        """The API's own download address if it is on this site, with its harmless filters alone."""
+        """Return the API's own download address if it is on this site, with known filters only."""
         if not file.downloadUrl:
             return None
         parts = urlsplit(urljoin(self.base_url, file.downloadUrl))
@@ -193,8 +218,78 @@ class Civitai:
         return f"{self.base_url}{parts.path}{filters}"
 
 
+@dataclass(frozen=True)
+class CivitaiSource:
+    """The source of AIRs (`urn:`); those that name the Hub go there."""
+
+    base_url: str = BASE_URL
+    token: Callable[[], Token | None] = token_from_environment
+    name: str = "civitai"
+    hosts: tuple[HostRule, ...] = HOSTS
+
+    def parse(self, text: str) -> Reference:
+        """Parse a pinned AIR of Civitai or of the Hub; `UserError` for any other."""
+        air = pinned_air(text)
+        if air.source == "huggingface":
+            return HubReference(air.id, air.version, "")
+        if air.source != self.name:
+            raise UserError(
+                f"{air} names the source {air.source!r}: use civitai or huggingface, or give the "
+                "file's address or path"
+            )
+        return air
+
+    def pin(self, spec: PluginSpec, reference: Air, session: Session) -> LockedPlugin:
+        """Look up the version, its file and its model's license."""
+        found = self._api(session).find(reference, what=f"plugin {spec.id!r}")
+        origin = Origin(
+            site=self.name,
+            page=found.page,
+            air=str(found.air),
+            model_id=found.model_id,
+            version_id=found.version_id,
+            file_id=found.file_id,
+            model_name=found.model_name,
+            version_name=found.version_name,
+        )
+        file = LockedFile(
+            name=SINGLE,
+            source_name=found.file_name,
+            url=found.url,
+            size_bytes=found.declared_bytes,
+            sha256=found.sha256,
+        )
+        facts = {
+            "declared_base_model": found.declared_base_model,
+            "trigger_words": found.trigger_words,
+            "license": LockedLicense(**asdict(found.license)),
+            "nsfw": spec.nsfw if found.nsfw is None else found.nsfw,
+        }
+        return draft_entry(spec, origin, [file]).model_copy(update=facts)
+
+    def fetch(self, entry: LockedPlugin, session: Session) -> list[Path]:
+        """Download the file; one that is gone is looked up by its hash in other versions."""
+        api, version_id = self._api(session), entry.origin.version_id
+        fallback_url = None
+        if version_id is not None:
+            fallback_url = api.download_url(version_id, entry.origin.file_id)
+        try:
+            return [fetch_url(entry, session, fallback_url=fallback_url, token=api.token)]
+        except FetchError as error:
+            sha256 = only_file(entry).sha256
+            if error.code not in ("gone", "missing") or version_id is None or sha256 is None:
+                raise
+            url = api.same_file(sha256, but_not=version_id, what=f"plugin {entry.id!r}")
+            if url is None:
+                raise
+        return [fetch_url(entry, session, url=url, token=api.token)]
+
+    def _api(self, session: Session) -> Civitai:
+        return Civitai(session.client, base_url=self.base_url, token=self.token())
+
+
 def split_words(words: Sequence[str]) -> tuple[str, ...]:
-    """Trigger words one by one; some uploaders join them with commas."""
+    """Split trigger words, which some uploaders join with commas."""
     parts = (one_line(part) for word in words for part in word.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))[:_MAX_TRIGGERS]
 
@@ -249,3 +344,6 @@ def _choose(files: Sequence[_File], air: Air, what: str) -> _File:
 
 def _listed(files: Sequence[_File]) -> str:
     return ", ".join(f"+{file.id} {one_line(file.name, longest=60)!r}" for file in files[:6])
+
+
+CIVITAI = CivitaiSource()

@@ -1,29 +1,36 @@
 """The Hugging Face Hub: pinned commits, HF_ENDPOINT, HF_HOME, HF_TOKEN and offline mode as usual.
 
-huggingface_hub does the talking; a host named in HF_ENDPOINT is trusted by that act. Whatever it
-hands over is hashed again here, since it does not hash what it downloads.
+Requests go through huggingface_hub; setting HF_ENDPOINT marks that host as trusted. Files are
+hashed again here, since huggingface_hub does not hash what it downloads.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from plugins_manifest.errors import UserError, nearest_names
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.fetch_check import check_file
+from plugins_manifest.errors import FetchError, UserError, nearest_names
+from plugins_manifest.files import file_sha256
+from plugins_manifest.http.hosts import HostRule
 from plugins_manifest.http.hub_errors import hub_errors_explained
+from plugins_manifest.lock.lock import LockedFile, LockedLicense, LockedPlugin, Origin
 from plugins_manifest.redact import one_line
-from plugins_manifest.schema.references import HubReference
+from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.sources.base import SINGLE, Session, draft_entry
 from plugins_manifest.sources.licenses import License
-from plugins_manifest.store import Store, sha256_of_file
+from plugins_manifest.store import Store
+from plugins_manifest.text import shortened
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+_ADDRESS = re.compile(
+    r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<path>.*))?", re.ASCII
+)
 _CONFIG = "config.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -33,8 +40,23 @@ _TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
+class HubReference:
+    """A file, or a folder (path "" or ending in "/"), of a repository at a revision."""
+
+    scheme: ClassVar[str] = "hf"
+    repository: str
+    revision: str | None
+    path: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder of files is meant."""
+        return self.path == "" or self.path.endswith("/")
+
+
+@dataclass(frozen=True)
 class HubFile:
-    """One file of a repository at a commit; small files have no sha256, but Git's own hash."""
+    """One file of a repository at a commit; small files have Git's hash instead of a sha256."""
 
     name: str
     path: str
@@ -45,7 +67,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubPin:
-    """The files that a place on the Hub means, at a commit."""
+    """The files of a `HubReference`, at a commit."""
 
     repository: str
     revision: str
@@ -56,15 +78,15 @@ class HubPin:
 
 
 class Hub:
-    """The Hub, or its mirror at `endpoint` (default: HF_ENDPOINT); downloads go to its cache."""
+    """The Hub or its mirror at `endpoint` (default: HF_ENDPOINT); downloads go to its cache."""
 
     def __init__(self, *, endpoint: str | None = None, cache: Path | None = None) -> None:
         self._endpoint, self._cache = endpoint, cache
 
     def find(self, place: HubReference, *, what: str) -> HubPin:
-        """Resolve a revision to its commit and a place to its files; `UserError` otherwise."""
+        """Resolve a revision to its commit and a path to its files; `UserError` otherwise."""
         api = self._api()
-        with hub_errors_explained(what, place.repository, place.revision):
+        with hub_errors_explained(f"{what}: {_at(place.repository, place.revision)}"):
             info = api.model_info(
                 place.repository, revision=place.revision or _MAIN, timeout=_TIMEOUT_SECONDS
             )
@@ -82,14 +104,14 @@ class Hub:
         )
 
     def fetch(self, pin: HubPin, file: HubFile, store: Store, *, what: str) -> tuple[Path, str]:
-        """Have a file in the store; its path and sha256. A file of the cache is not asked again."""
+        """Ensure that a file is in the store; return its path and sha256. Uses the Hub's cache."""
         from huggingface_hub import hf_hub_download
 
         found = store.find(file.sha256) if file.sha256 else None
         if found is not None and file.sha256 is not None:
             return found, file.sha256
         store.need_room(file.size_bytes or 0, what=what)
-        with hub_errors_explained(what, pin.repository, pin.revision):
+        with hub_errors_explained(f"{what}: {_at(pin.repository, pin.revision)}"):
             cached = hf_hub_download(
                 pin.repository,
                 file.path,
@@ -106,9 +128,69 @@ class Hub:
         return HfApi(endpoint=self._endpoint)
 
 
+@dataclass(frozen=True)
+class HubSource:
+    """The source of `hf:` addresses; huggingface_hub contacts the hosts."""
+
+    hub: Hub = field(default_factory=Hub)
+    name: str = "huggingface"
+    hosts: tuple[HostRule, ...] = ()
+
+    def parse(self, text: str) -> HubReference:
+        """Parse hf://OWNER/REPOSITORY@COMMIT/PATH; `UserError` for anything else."""
+        match = _ADDRESS.fullmatch(text)
+        path = "" if match is None else match["path"] or ""
+        words = path.rstrip("/").split("/") if path else []
+        if match is None or any(word in ("", ".", "..") or "\\" in word for word in words):
+            raise UserError(
+                f"{text!r} is not an address on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE, "
+                "or FOLDER/ with a slash at the end"
+            )
+        return HubReference(match["repository"], match["revision"], path)
+
+    def pin(self, spec: PluginSpec, reference: HubReference, session: Session) -> LockedPlugin:
+        """Look up the commit, its files and the repository's license."""
+        pin = self.hub.find(reference, what=f"plugin {spec.id!r}")
+        origin = Origin(
+            site=self.name, page=pin.page, repository=pin.repository, revision=pin.revision
+        )
+        is_single = len(pin.files) == 1
+        files = [
+            LockedFile(
+                name=SINGLE if is_single else file.name,
+                source_name=file.path,
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+                git_sha1=file.git_sha1,
+            )
+            for file in pin.files
+        ]
+        entry = draft_entry(spec, origin, files)
+        named = {"license": LockedLicense(name=pin.license.name)} if pin.license.name else {}
+        return entry.model_copy(update={**named, "nsfw": pin.nsfw or spec.nsfw})
+
+    def fetch(self, entry: LockedPlugin, session: Session) -> list[Path]:
+        """Download the files at the locked commit."""
+        origin, what = entry.origin, f"plugin {entry.id!r}"
+        files = tuple(
+            HubFile(f.name, f.source_name or f.name, f.size_bytes, f.sha256, f.git_sha1)
+            for f in entry.files
+        )
+        if origin.repository is None or origin.revision is None:
+            raise UserError(f"{what}: its lock names no commit: lock it again")
+        pin = HubPin(
+            origin.repository, origin.revision, origin.page or "", files, License(), nsfw=False
+        )
+        return [self.hub.fetch(pin, file, session.store, what=what)[0] for file in files]
+
+
+def _at(repository: str, revision: str | None) -> str:
+    return f"{repository}@{revision}" if revision else repository
+
+
 def _keep(cached: Path, file: HubFile, store: Store, what: str) -> tuple[Path, str]:
-    """Check a file of the cache, then take it into the store."""
-    sha256 = sha256_of_file(cached)
+    """Check a file of the cache, then add it to the store."""
+    sha256 = file_sha256(cached)
     expected = file.sha256 or file.git_sha1
     found = sha256 if file.sha256 else (git_sha1(cached) if file.git_sha1 else None)
     if expected is not None and found != expected:
@@ -119,19 +201,21 @@ def _keep(cached: Path, file: HubFile, store: Store, what: str) -> tuple[Path, s
         )
     suffix = PurePosixPath(file.name).suffix
     if suffix == ".safetensors":
+        from plugins_manifest.http.download import check_file
+
         check_file(cached, what=what)
     return store.copy_in(cached, sha256, suffix=suffix), sha256
 
 
 def git_sha1(path: Path) -> str:
-    """Git's hash of a file's content, which the Hub gives for files outside LFS."""
+    """Return Git's hash of a file's content, which the Hub gives for files outside LFS."""
     content = path.read_bytes()
     header = f"blob {len(content)}\0".encode()
     return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
 
 
 def _hub_file(entry: Any) -> HubFile | None:
-    """An entry of a repository's tree; None for folders."""
+    """Convert an entry of a repository's tree; None for folders."""
     from huggingface_hub.hf_api import RepoFile
 
     if not isinstance(entry, RepoFile):
@@ -146,14 +230,14 @@ def _hub_file(entry: Any) -> HubFile | None:
 
 
 def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[HubFile, ...]:
-    """The named file; or of a folder, config.json and the weights, else its one safetensors."""
+    """Return the named file; of a folder config.json and the weights, else its one safetensors."""
     if not place.is_folder:
         if place.path not in files:
             near = ", ".join(nearest_names(place.path, files))
             raise UserError(f"{what}: {place.repository} has no file {place.path!r}: use {near}")
         if not place.path.endswith(".safetensors"):
             raise UserError(
-                f"{what}: {place.path!r} is no safetensors file: name one, or download it, run: "
+                f"{what}: {place.path!r} is not a safetensors file: name one, or download it, run: "
                 "xbench plugins convert FILE NEW, and give the new file's path"
             )
         return (files[place.path],)
@@ -177,8 +261,8 @@ def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[
             "new file's path"
         )
     raise UserError(
-        f"{what}: {place.repository}/{place.path} holds {_named(weights or sorted(inside))}: name "
-        "one safetensors file, e.g. "
+        f"{what}: {place.repository}/{place.path} contains {_named(weights or sorted(inside))}: "
+        "name one safetensors file, e.g. "
         f"hf://{place.repository}@{place.revision or 'COMMIT'}/{place.path}FILE.safetensors"
     )
 
@@ -189,11 +273,13 @@ def _best_weights(weights: Sequence[str], place: HubReference, what: str) -> str
             return name
     if len(weights) > 1:
         raise UserError(
-            f"{what}: {place.repository}/{place.path} holds {_named(weights)}: name one of them"
+            f"{what}: {place.repository}/{place.path} contains {_named(weights)}: name one of them"
         )
     return weights[0]
 
 
 def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(one_line(name, longest=80)) for name in names[:6])
-    return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "") or "no files"
+    return shortened([repr(one_line(name, longest=80)) for name in names], 6) or "no files"
+
+
+HUB = HubSource()

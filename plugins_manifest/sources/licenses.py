@@ -1,4 +1,4 @@
-"""What a model's license flags allow, read from all three shapes that Civitai's API has used."""
+"""A model's license flags, parsed from all three shapes that Civitai's API has used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NOTHING = ("", "None", "none")
 
 @dataclass(frozen=True)
 class License:
-    """Permissions of a plugin; None where the source does not say.
+    """Permissions of a plugin; None if the source does not state them.
 
     `name` is a license id such as a Hub card's "openrail"; the flags are Civitai's.
     """
@@ -23,7 +23,7 @@ class License:
     allow_different_license: bool | None = None
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return one line for users."""
         words = [self.name] if self.name else []
         flags = (
             (self.allow_no_credit, "no credit needed", "credit needed"),
@@ -38,7 +38,7 @@ class License:
 
 
 def parse_commercial_use(value: object) -> tuple[str, ...] | None:
-    """Uses by name from "Sell", "{Image,RentCivit}" or ["Image"]; () for none, None for unknown."""
+    """Parse "Sell", "{Image,RentCivit}" or ["Image"]; () for no use, None for unknown."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -50,7 +50,7 @@ def parse_commercial_use(value: object) -> tuple[str, ...] | None:
 
 
 def civitai_license(model: Mapping[str, Any]) -> License:
-    """The flags of a model of the API; anything that is no boolean counts as unknown."""
+    """Return the flags of a model of the API; values other than booleans count as unknown."""
 
     def flag(key: str) -> bool | None:
         value = model.get(key)

@@ -1,4 +1,4 @@
-"""Locking and fetching a whole manifest: one plugin after the other, every problem at the end."""
+"""Lock and fetch a manifest: one plugin after the other, every problem at the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.lock.lock import Lock, LockedPlugin
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.supply.resolve import Locate, PluginFetcher
@@ -17,7 +16,7 @@ State = Literal["kept", "locked", "fetched", "metadata-changed", "weights-change
 
 @dataclass(frozen=True)
 class Done:
-    """What happened to one plugin; `reason` says why it was skipped."""
+    """The result of one plugin; `reason` is why it was skipped."""
 
     id: str
     state: State
@@ -27,7 +26,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The new lock, what happened, and one message for each plugin that failed."""
+    """The new lock, the result of each plugin, and one message for each that failed."""
 
     lock: Lock
     done: tuple[Done, ...]
@@ -44,10 +43,10 @@ def lock_manifest(
     download: Literal["none", "unlocked", "missing"] = "unlocked",
     save: Callable[[Lock], None] = lambda lock: None,
 ) -> Outcome:
-    """Pin every plugin; what is pinned already stays so unless `update`.
+    """Pin every plugin; existing pins stay unless `update`.
 
-    `download` says which files come: none, those of plugins that are not wholly pinned yet, or all
-    that the store lacks. `save` gets the lock after each plugin, so that a killed command loses
+    `download` selects the files: none, those of plugins without complete pins, or all that are
+    missing in the store. `save` gets the lock after each plugin, so that a killed command loses
     nothing. A plugin that fails keeps its old entry.
     """
     entries = {entry.id: entry for entry in (old.plugins if old else ())}
@@ -89,7 +88,7 @@ def _lock_one(
         before = before.model_copy(update={"kind": spec.kind})
     is_new = before is None or update or not before.is_complete
     entry = supply.resolve(spec, locate) if before is None or update else before
-    must_come = download == "missing" and supply.missing(entry)
+    must_come = download == "missing" and supply.is_missing(entry)
     if must_come or (is_new and download != "none"):
         entry = supply.fetch(entry)
         _check_pin(spec, entry)
@@ -104,7 +103,7 @@ def _check_pin(spec: PluginSpec, entry: LockedPlugin | None) -> None:
     if entry is None or None in (spec.sha256, entry.sha256) or spec.sha256 == entry.sha256:
         return
     raise UserError(
-        f"plugin {spec.id!r}: the lock says sha256 {entry.sha256}, the manifest {spec.sha256}: "
+        f"plugin {spec.id!r}: the lock has sha256 {entry.sha256}, the manifest has {spec.sha256}: "
         "correct the manifest, or delete the plugin's lock entry"
     )
 
@@ -118,6 +117,6 @@ def _compare(before: LockedPlugin, entry: LockedPlugin) -> State:
 
 
 def _ordered(manifest: Manifest, entries: dict[str, LockedPlugin]) -> Lock:
-    """Entries in the manifest's order; those of removed plugins go."""
+    """Return the entries in the manifest's order, without those of removed plugins."""
     kept = tuple(entries[spec.id] for spec in manifest.plugins if spec.id in entries)
     return Lock(manifest=manifest.name, plugins=kept)

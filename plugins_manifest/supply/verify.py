@@ -1,4 +1,4 @@
-"""Whether files still are what the lock says; needs no network."""
+"""Compare files with their lock, without network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.lock.file_facts import fingerprint, same_weights
-from plugins_manifest.lock.lock import Lock, LockedFile, LockedPlugin
+from plugins_manifest.lock.lock import LOCAL, Lock, LockedFile, LockedPlugin
 from plugins_manifest.redact import one_line
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.store import Store
@@ -39,12 +39,14 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The state for people."""
+        """The state for users."""
         return _WORDS[self.state]
 
 
-def verify(manifest: Manifest, lock: Lock | None, store: Store, locate: Locate) -> list[Verdict]:
-    """Hash every locked file again and compare it with the lock."""
+def verify_manifest(
+    manifest: Manifest, lock: Lock | None, store: Store, locate: Locate
+) -> list[Verdict]:
+    """Hash every locked file again and compare it with its entry."""
     return [_verify_one(spec, lock, store, locate) for spec in manifest.plugins]
 
 
@@ -52,7 +54,7 @@ def _verify_one(spec: PluginSpec, lock: Lock | None, store: Store, locate: Locat
     entry = None if lock is None else lock.find(spec.id, spec.source)
     if entry is None or not entry.is_complete:
         return Verdict(spec.id, "not-locked", spec.source, "run: xbench plugins lock")
-    if entry.origin.site == "local":
+    if entry.origin.site == LOCAL:
         return _verify_local(entry, spec, locate)
     path = store.find(str(entry.sha256))
     if path is None:
@@ -91,7 +93,7 @@ def _verify_files(entry: LockedPlugin, path: Path) -> Verdict:
 def _place(entry: LockedPlugin, file: LockedFile, path: Path) -> Path:
     if not path.is_dir():
         return path
-    is_local = entry.origin.site == "local"
+    is_local = entry.origin.site == LOCAL
     return path / (file.source_name or file.name) if is_local else path / file.name
 
 

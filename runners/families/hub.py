@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.http.hub_errors import hub_errors_explained
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -98,9 +97,9 @@ def fetch_file(model: HubModel, *, setting: str) -> Path:
 
 @contextmanager
 def _explained(model: HubModel, setting: str) -> Iterator[None]:
-    """The Hub's errors in one message each, with the way around them."""
+    """Raise the Hub's errors with the setting that names another source."""
     try:
-        with hub_errors_explained("model", model.repository, model.revision):
+        with hub_errors_explained(f"model {model.repository}@{model.revision}"):
             yield
     except FetchError as error:
         raise UserError(

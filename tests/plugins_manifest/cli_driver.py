@@ -13,9 +13,9 @@ from typing import Any
 
 from bench.cli.main import main
 from plugins_manifest.http.client import Client
-from plugins_manifest.http.guard import AllowList, HostRule
-from plugins_manifest.sources.civitai import Civitai, token_from_environment
-from plugins_manifest.sources.hub import Hub
+from plugins_manifest.http.hosts import AllowList, HostRule
+from plugins_manifest.sources.base import Session
+from plugins_manifest.sources.civitai import CivitaiSource
 from plugins_manifest.store import Store
 from plugins_manifest.supply.resolve import PluginFetcher
 
@@ -30,8 +30,8 @@ def open_supply(settings: dict[str, Any], **choices: Any) -> PluginFetcher:
         ca=Path(settings["ca"]),
         timeout_seconds=10.0,
     )
-    site = Civitai(client, base_url=settings["base_url"], token=token_from_environment())
-    return PluginFetcher(client, site, Hub(), Store(), choices["progress"])
+    session = Session(client, Store(), choices["progress"])
+    return PluginFetcher(session, {"urn": CivitaiSource(settings["base_url"])})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """COCO's server on one loopback address: the zip of annotations and photos, with ranges.
 
-It misbehaves on request: what lies in `replies` answers the next questions instead.
+It misbehaves on demand: each entry of `replies` replaces the reply to one request.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def archive(content: bytes, *, filler_bytes: int = 200_000) -> bytes:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers from the server's files."""
+    """Replies with the server's files."""
 
     protocol_version = "HTTP/1.1"
     server: CocoServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers.get("Range")))
+        self.server.requested.append((self.path, self.headers.get("Range")))
         reply = self.server.replies.popleft() if self.server.replies else Handler.send_file
         reply(self)
 
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_file(self, *, stop_after: int | None = None, ranges: bool = True) -> None:
-        """The file or the part of it that was asked for; may hang up within it."""
+        """Send the file or the requested part of it; with `stop_after` hang up within it."""
         content = self.server.files.get(self.path)
         if content is None:
             self.send_status(404)
@@ -124,11 +124,11 @@ class Handler(BaseHTTPRequestHandler):
         return int(first), min(int(last) + 1, len(content))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class CocoServer(ThreadingHTTPServer):
-    """`files` by path; `asked` notes (path, Range) of every question."""
+    """`files` by path; `requested` records (path, Range) of every request."""
 
     daemon_threads = True
     block_on_close = False
@@ -139,7 +139,7 @@ class CocoServer(ThreadingHTTPServer):
         self.captions = captions(image_ids)
         self.files[ARCHIVE] = archive(self.captions)
         self.replies: deque[Reply] = deque()
-        self.asked: list[tuple[str, str | None]] = []
+        self.requested: list[tuple[str, str | None]] = []
         self.n_bytes_sent = 0
         self.has_etags = True
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()

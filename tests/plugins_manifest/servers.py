@@ -22,10 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-from plugins_manifest.http.client import Client, Token
-from plugins_manifest.http.guard import AllowList, HostRule
-from plugins_manifest.sources.civitai import Civitai
-from plugins_manifest.sources.hub import Hub
+from plugins_manifest.http.client import Client
+from plugins_manifest.http.download import no_progress
+from plugins_manifest.http.hosts import AllowList, HostRule, Token
+from plugins_manifest.sources.base import Session
+from plugins_manifest.sources.civitai import LOGIN, CivitaiSource
+from plugins_manifest.sources.hub import Hub, HubSource
 from plugins_manifest.store import Store
 from plugins_manifest.supply.resolve import PluginFetcher
 
@@ -38,7 +40,7 @@ SITE_ADDRESS, STORAGE_ADDRESS = "127.0.0.1", "127.0.0.2"
 
 @dataclass(frozen=True)
 class Request:
-    """What a server was asked."""
+    """A request that a server received."""
 
     path: str
     query: dict[str, list[str]]
@@ -49,7 +51,7 @@ Reply = Callable[["Handler", Request], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Notes the request and lets the server's next reply answer."""
+    """Records the request and calls the server's next reply."""
 
     protocol_version = "HTTP/1.1"
     server: TlsServer  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -85,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class TlsServer(ThreadingHTTPServer):
@@ -110,7 +112,7 @@ class TlsServer(ThreadingHTTPServer):
         return self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Broken handshakes are what some tests want."""
+        """Ignore broken handshakes, which some tests provoke."""
 
 
 @dataclass
@@ -149,7 +151,9 @@ class World:
     @property
     def rules(self) -> tuple[HostRule, ...]:
         return (
-            HostRule(SITE, self.site.port, gets_token=True, networks=(f"{SITE_ADDRESS}/32",)),
+            HostRule(
+                SITE, self.site.port, gets_token=True, networks=(f"{SITE_ADDRESS}/32",), login=LOGIN
+            ),
             HostRule(STORAGE, self.storage.port, networks=(f"{STORAGE_ADDRESS}/32",)),
         )
 
@@ -172,10 +176,10 @@ class World:
     def supply(
         self, store: Store, *, token: str | None = TOKEN, hub: Hub | None = None
     ) -> PluginFetcher:
-        """What the command line opens, with these servers in the places of the real ones."""
-        client = self.client()
-        site = Civitai(client, base_url=self.base_url, token=Token(token) if token else None)
-        return PluginFetcher(client, site, hub or Hub(), store)
+        """Return what the command line opens, with these servers instead of the real ones."""
+        site = CivitaiSource(self.base_url, lambda: Token(token) if token else None)
+        session = Session(self.client(), store, no_progress)
+        return PluginFetcher(session, {"urn": site, "hf": HubSource(hub or Hub())})
 
     def add(self, model_id: int, version_id: int, content: bytes, **changed: Any) -> dict[str, Any]:
         """Publish a version with one file; `changed` overrides fields of the version."""

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from types import MappingProxyType
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.formats.formulas.spec import SHARED, SHARED_KEYS, FormulaSpec, KeyPart, Shapes
-from plugins_manifest.text import first_line
-
-GROUP = "xbench.formulas"
+from plugins_manifest.installed import installed, load_entry
 
 
 @cache
@@ -69,16 +66,10 @@ def _built_in() -> Iterator[tuple[FormulaSpec, str]]:
 
 
 def _installed() -> Iterator[tuple[FormulaSpec, str]]:
-    for point in sorted(entry_points(group=GROUP)):
-        try:
-            spec = point.load()
-        except (ImportError, AttributeError) as error:
-            raise UserError(
-                f"formula {point.name!r} ({point.value}) cannot be imported: {first_line(error)}; "
-                "reinstall the package that brings it"
-            ) from error
+    for name, point in sorted(installed("formulas").items()):
+        spec = load_entry("formulas", name)
         if not isinstance(spec, FormulaSpec):
-            raise UserError(f"formula {point.name!r} ({point.value}) is not a FormulaSpec")
+            raise UserError(f"formula {name!r} ({point.value}) is not a FormulaSpec")
         yield spec, point.value
 
 

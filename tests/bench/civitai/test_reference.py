@@ -23,7 +23,7 @@ from bench.civitai.render import (
 )
 from bench.cli.main import main
 from bench.errors import UserError
-from plugins_manifest.http.client import Token
+from plugins_manifest.http.hosts import Token
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from plugins_manifest.sources.civitai import TOKEN_NAMES

@@ -58,5 +58,5 @@ def test_photos_are_listed_once_they_are_fetched(server: CocoServer, manifest_pa
 
 def test_cases_that_are_no_photos_need_no_fetching(server: CocoServer) -> None:
     told = call("fetch", "pocket-smoke")
-    assert told.exit_code == 0 and "nothing to fetch" in told.stdout and not server.asked
+    assert told.exit_code == 0 and "nothing to fetch" in told.stdout and not server.requested
     assert "pocket scene" in call("list", "pocket-smoke", "--limit", "1").stdout

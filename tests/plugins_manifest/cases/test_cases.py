@@ -17,7 +17,7 @@ def test_listed_prompts_are_numbered_and_take_the_negative_prompt() -> None:
     assert [(c.case_id, c.negative_prompt) for c in cases] == [("case-0000", "ugly"), ("mine", "")]
 
 
-def test_missing_images_and_repeated_ids_are_told_together() -> None:
+def test_missing_images_and_repeated_ids_are_reported_together() -> None:
     items = [InlineCase(prompt="a", id="x", image="no.png"), InlineCase(prompt="b", id="x")]
     with pytest.raises(UserError) as caught:
         inline_cases(items, folder=HERE)

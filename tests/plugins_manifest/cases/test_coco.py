@@ -67,8 +67,8 @@ def test_captions_where_the_unpacked_zip_has_them_are_found(tmp_path: Path) -> N
 
 def test_unknown_ids_missing_photos_and_missing_folders_are_named(tmp_path: Path) -> None:
     coco_folder(tmp_path / "coco")
-    for image_ids, said in (((99,), "no image 99"), ((4,), "000000000004.jpg is missing")):
-        with pytest.raises(UserError, match=said):
+    for image_ids, message in (((99,), "no image 99"), ((4,), "000000000004.jpg is missing")):
+        with pytest.raises(UserError, match=message):
             coco_cases(spec(path="coco", image_ids=image_ids), folder=tmp_path)
     with pytest.raises(UserError) as caught:
         coco_cases(spec(path="coco", image_ids=(98, 99)), folder=tmp_path)
@@ -77,11 +77,15 @@ def test_unknown_ids_missing_photos_and_missing_folders_are_named(tmp_path: Path
         coco_cases(spec(path="nowhere"), folder=tmp_path)
 
 
-def test_without_a_folder_the_way_to_fetch_is_told_with_its_size() -> None:
+def test_without_a_folder_the_download_is_named_with_its_size() -> None:
     with pytest.raises(CasesNotFetchedError) as caught:
         coco_cases(spec(n=20), folder=HERE, label="paper")
-    told = str(caught.value)
-    assert "xbench cases fetch paper" in told and "20 of 20 photos" in told and "4 MB" in told
+    reported = str(caught.value)
+    assert (
+        "xbench cases fetch paper" in reported
+        and "20 of 20 photos" in reported
+        and "4 MB" in reported
+    )
     assert caught.value.n_cases == 20
     with pytest.raises(CasesNotFetchedError, match="5,000 of 5,000"):
         coco_cases(spec(), folder=HERE)

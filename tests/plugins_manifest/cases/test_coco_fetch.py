@@ -11,8 +11,7 @@ import pytest
 
 from plugins_manifest.cases.coco import coco_cases
 from plugins_manifest.cases.coco_fetch import Fetched, fetch_coco, read_member
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.http.ranged import Mirror
 from plugins_manifest.schema.manifest import CocoCases
 from tests.plugins_manifest.coco_server import ARCHIVE, CocoServer, Handler, archive, jpeg
@@ -67,19 +66,19 @@ def test_fetched_captions_and_photos_are_the_cases(server: CocoServer, cache: Pa
 
 def test_only_the_end_of_the_zip_and_one_member_are_read(server: CocoServer) -> None:
     fetch(server, image_ids=[])
-    asked = [span for path, span in server.asked if path == ARCHIVE]
-    assert len(asked) == 2 and all(asked)
+    requested = [span for path, span in server.requested if path == ARCHIVE]
+    assert len(requested) == 2 and all(requested)
     assert server.n_bytes_sent < 0.1 * len(server.files[ARCHIVE])
 
 
-def test_what_is_there_is_not_fetched_again_and_what_was_changed_is(
+def test_present_files_are_not_downloaded_again_but_changed_ones_are(
     server: CocoServer, cache: Path
 ) -> None:
     fetch(server, n=2)
-    server.asked.clear()
+    server.requested.clear()
     done = fetch(server)
     assert (done.n_fetched, done.n_there) == (2, 2)
-    assert all(path != ARCHIVE for path, _ in server.asked)
+    assert all(path != ARCHIVE for path, _ in server.requested)
     (cache / "val2017" / f"{139:012d}.jpg").write_bytes(b"scribbled over")
     assert fetch(server).n_fetched == 1
     assert (cache / "val2017" / f"{139:012d}.jpg").read_bytes() == jpeg(139)
@@ -96,7 +95,7 @@ def test_a_busy_server_and_broken_connections_are_tried_again(
     busy = [lambda h: h.send_status(503, {"Retry-After": "1"}), lambda h: h.send_status(500)]
     server.replies.extend([*busy, Handler.send_file, busy[0], hang_up_after(50)])
     fetch(server, image_ids=[139])
-    spans = [span or "" for path, span in server.asked if path == ARCHIVE]
+    spans = [span or "" for path, span in server.requested if path == ARCHIVE]
     first, last = (int(span.removeprefix("bytes=").partition("-")[0]) for span in spans[-2:])
     assert last - first == 50  # the rest, from where the connection broke
 
@@ -107,14 +106,14 @@ def test_a_stopped_fetch_of_captions_goes_on_in_the_next_process(
     server.replies.extend(
         [Handler.send_file, hang_up_after(40), *[lambda h: h.send_status(503)] * 4]
     )
-    with pytest.raises(FetchError, match="busy or broken"):
+    with pytest.raises(FetchError, match=r"status 503.*XBENCH_COCO_URL"):
         fetch(server)
     assert (cache / "partial" / "member.part").stat().st_size == 40
     assert not (cache / "captions_val2017.json").exists()
-    server.asked.clear()
+    server.requested.clear()
     server.replies.clear()
     fetch(server, image_ids=[139])
-    spans = [span or "" for path, span in server.asked if path == ARCHIVE]
+    spans = [span or "" for path, span in server.requested if path == ARCHIVE]
     assert len(spans) == 2
     with zipfile.ZipFile(zip_file := cache / "whole.zip", "w"):
         zip_file.write_bytes(server.files[ARCHIVE])
@@ -145,11 +144,11 @@ def test_a_zip_that_changes_while_it_is_read_is_refused(server: CocoServer, cach
     assert not (cache / "captions_val2017.json").exists()
 
 
-def test_a_server_without_ranges_is_told_at_once(server: CocoServer) -> None:
+def test_a_server_without_ranges_is_reported_at_once(server: CocoServer) -> None:
     server.replies.append(lambda handler: handler.send_file(ranges=False))
-    with pytest.raises(FetchError, match=r"whole files only.*XBENCH_COCO_URL"):
+    with pytest.raises(FetchError, match=r"does not support ranges.*XBENCH_COCO_URL"):
         fetch(server)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def damaged(content: bytes, at: int) -> bytes:
@@ -168,19 +167,19 @@ def test_a_wrong_crc_is_refused_and_nothing_is_kept(server: CocoServer, cache: P
     assert fetch(server).n_fetched == 4
 
 
-def test_what_is_no_zip_lacks_the_member_or_swells_is_refused(
+def test_a_file_that_is_not_the_zip_or_lacks_the_member_is_refused(
     server: CocoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = server.files[ARCHIVE]
-    for content, said in (
+    for content, text in (
         (whole[:-4000], "damaged"),  # truncated
-        (b"<html>" * 99, "damaged"),
-        (b"", "whole files only|damaged|ends"),
+        (b"<html>" * 99, "web page"),
+        (b"", "does not support ranges|damaged|ends"),
         (archive(b"{}").replace(b"captions_val2017", b"captions_val2018"), "has 0 files"),
         (archive(b"{}"), "is not COCO's captions file"),
     ):
         server.files[ARCHIVE] = content
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=text):
             fetch(server)
     server.files[ARCHIVE] = whole
     monkeypatch.setattr("plugins_manifest.cases.coco_fetch.MOST_CAPTIONS_BYTES", 10)
@@ -188,7 +187,7 @@ def test_what_is_no_zip_lacks_the_member_or_swells_is_refused(
         fetch(server)
 
 
-def test_missing_and_wrong_photos_are_told_together_and_the_rest_is_kept(
+def test_missing_and_wrong_photos_are_reported_together_and_the_rest_is_kept(
     server: CocoServer, cache: Path
 ) -> None:
     del server.files[f"/val2017/{285:012d}.jpg"]
@@ -196,9 +195,11 @@ def test_missing_and_wrong_photos_are_told_together_and_the_rest_is_kept(
     server.files[f"/val2017/{724:012d}.jpg"] = jpeg(724, (40, 40))
     with pytest.raises(UserError) as caught:
         fetch(server)
-    told = "\n".join(caught.value.problems)
+    reported = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 3
-    assert "status 404" in told and "no whole JPEG" in told and "40 x 40 px" in told
+    assert (
+        "status 404" in reported and "not a complete JPEG" in reported and "40 x 40 px" in reported
+    )
     kept = [p.name for p in (cache / "val2017").iterdir()]
     assert kept == [f"{139:012d}.jpg"]
 
@@ -207,28 +208,28 @@ def test_a_photo_of_unlikely_size_is_refused(
     server: CocoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plugins_manifest.cases.coco_fetch.MOST_PHOTO_BYTES", 100)
-    with pytest.raises(UserError, match="this is not the file"):
+    with pytest.raises(UserError, match="not the expected file"):
         fetch(server, n=1)
 
 
-def test_a_dead_server_ends_the_fetch_and_the_mirror_is_told(server: CocoServer) -> None:
+def test_a_dead_server_ends_the_fetch_and_the_mirror_setting_is_named(server: CocoServer) -> None:
     fetch(server, n=1)
     server.shutdown()
     server.server_close()
-    with pytest.raises(FetchError, match=r"cannot be reached.*XBENCH_COCO_URL"):
+    with pytest.raises(FetchError, match=r"connection fails.*XBENCH_COCO_URL"):
         fetch(server)
 
 
-def test_offline_mode_asks_nobody_and_needs_nobody_for_what_is_there(
+def test_offline_mode_makes_no_request_and_uses_present_files(
     server: CocoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetch(server, n=2)
-    server.asked.clear()
+    server.requested.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert fetch(server, n=2).n_there == 2
     with pytest.raises(FetchError, match="unset HF_HUB_OFFLINE"):
         fetch(server, n=3)
-    assert not server.asked
+    assert not server.requested
 
 
 def test_the_environment_names_the_server(
@@ -242,15 +243,15 @@ def test_the_environment_names_the_server(
 
 
 def test_nothing_is_written_into_a_folder_of_the_users(server: CocoServer, tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    (mine / "val2017").mkdir(parents=True)
-    (mine / "captions_val2017.json").write_bytes(server.captions)
+    own = tmp_path / "mine"
+    (own / "val2017").mkdir(parents=True)
+    (own / "captions_val2017.json").write_bytes(server.captions)
     with pytest.raises(UserError, match="folder of yours"):
-        fetch(server, path=str(mine), image_ids=[139])
-    (mine / "val2017").rmdir()
-    assert fetch(server, path=str(mine)).n_fetched == 4  # photos into the cache
-    assert [path.name for path in mine.iterdir()] == ["captions_val2017.json"]
-    assert len(coco_cases(spec(path=str(mine)), folder=HERE)) == 4
+        fetch(server, path=str(own), image_ids=[139])
+    (own / "val2017").rmdir()
+    assert fetch(server, path=str(own)).n_fetched == 4  # photos into the cache
+    assert [path.name for path in own.iterdir()] == ["captions_val2017.json"]
+    assert len(coco_cases(spec(path=str(own)), folder=HERE)) == 4
 
 
 @pytest.mark.skipif(not COCO.is_dir(), reason="COCO is not there: set XBENCH_COCO")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import USER_AGENT, Token
+from plugins_manifest.errors import FetchError
+from plugins_manifest.http.client import USER_AGENT
 from plugins_manifest.http.download import Stored, Wanted, fetch
-from plugins_manifest.http.guard import AllowList, HostRule
+from plugins_manifest.http.hosts import AllowList, HostRule, Token
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import (
     OWN_STORAGE,
@@ -92,7 +92,7 @@ def test_file_of_unknown_sha256_is_stored_under_its_own(published: World, store:
     assert fetched(published, store, sha256=None).sha256 == SHA256
 
 
-def test_stored_file_is_not_asked_for_again(published: World, store: Store) -> None:
+def test_stored_file_is_not_requested_again(published: World, store: Store) -> None:
     fetched(published, store)
     n_requests = len(published.site.requests)
     fetched(published, store)
@@ -101,10 +101,10 @@ def test_stored_file_is_not_asked_for_again(published: World, store: Store) -> N
 
 def test_token_goes_to_the_site_and_never_to_the_storage(published: World, store: Store) -> None:
     fetched(published, store)
-    (asked,) = published.site.requests
-    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
-    assert asked.headers["content-type"] == "application/json"
-    assert asked.headers["user-agent"] == USER_AGENT and "xbench/" in USER_AGENT
+    (requested,) = published.site.requests
+    assert requested.headers["authorization"] == f"Bearer {TOKEN}"
+    assert requested.headers["content-type"] == "application/json"
+    assert requested.headers["user-agent"] == USER_AGENT and "xbench/" in USER_AGENT
     (stored,) = published.storage.requests
     assert "authorization" not in stored.headers
     assert TOKEN not in stored.path
@@ -158,11 +158,11 @@ def test_secrets_reach_no_log_no_file_and_no_traceback(
     ):
         fetched(published, store)
     assert "receive_response_headers" in caplog.text
-    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    displayed = "".join(traceback.format_exception(caught.value)) + caplog.text
     files = [path.read_bytes() for path in store.folder.rglob("*.json")]
     assert files and parts(store)
     for secret in (TOKEN, SIGNATURE):
-        assert secret not in shown
+        assert secret not in displayed
         assert secret.encode() not in b"".join(files)
 
 
@@ -179,7 +179,7 @@ def test_broken_connection_goes_on_where_it_stopped(published: World, store: Sto
     assert second.headers["if-range"] == etag_of(CONTENT)
 
 
-def test_resume_asks_for_a_fresh_signed_address(published: World, store: Store) -> None:
+def test_resume_requests_a_fresh_signed_address(published: World, store: Store) -> None:
     published.storage.script.append(truncated)
     fetched(published, store)
     assert published.n_signed == 2
@@ -211,7 +211,7 @@ def test_signed_addresses_that_always_expire_are_given_up(published: World, stor
     assert_completes(published, store)
 
 
-def test_whole_file_instead_of_a_range_is_not_appended(published: World, store: Store) -> None:
+def test_complete_file_instead_of_a_range_is_not_appended(published: World, store: Store) -> None:
     def ignore_range(handler: Handler, request: Request) -> None:
         handler.send(200, CONTENT, {"ETag": etag_of(CONTENT)})
 
@@ -241,7 +241,7 @@ def test_file_that_changed_between_two_ranges_is_fetched_anew(
     assert fetched(published, store).path.read_bytes() == CONTENT
 
 
-def test_wrong_first_half_is_noticed_and_fetched_again(published: World, store: Store) -> None:
+def test_wrong_first_half_is_detected_and_downloaded_again(published: World, store: Store) -> None:
     published.storage.script.append(truncated)
     published.storage.script.append(lambda handler, request: handler.send(418))
     refused(published, store)
@@ -288,7 +288,7 @@ def test_complete_part_is_adopted_after_416(published: World, store: Store) -> N
     assert published.storage.requests[-1].headers["range"] == f"bytes={len(CONTENT)}-"
 
 
-def test_part_that_is_no_prefix_restarts_after_416(published: World, store: Store) -> None:
+def test_part_that_is_not_a_prefix_restarts_after_416(published: World, store: Store) -> None:
     published.storage.script.append(truncated)
     published.storage.script.append(lambda handler, request: handler.send(416))
     assert_completes(published, store)
@@ -315,7 +315,7 @@ def test_servers_that_stay_busy_are_given_up(published: World, store: Store) -> 
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"<!DOCTYPE html><html>log in</html>", "web page"),
         (b'{"error":"Unauthorized","message":"x"}', "CIVITAI_TOKEN"),
@@ -329,12 +329,12 @@ def test_servers_that_stay_busy_are_given_up(published: World, store: Store) -> 
         (CONTENT[:1000], "fetch it again"),
     ],
 )
-def test_what_is_no_weights_is_never_stored(
-    published: World, store: Store, body: bytes, said: str
+def test_other_content_than_weights_is_never_stored(
+    published: World, store: Store, body: bytes, message: str
 ) -> None:
     published.storage.script.append(lambda handler, request: handler.send(200, body))
     error = refused(published, store, sha256=None)
-    assert error.code in ("not-a-plugin", "needs-token") and said in str(error)
+    assert error.code in ("not-a-plugin", "needs-token") and message in str(error)
     assert_nothing_stored(store)
     assert parts(store) == []
     assert_completes(published, store)
@@ -363,14 +363,14 @@ def test_endless_file_is_cut_off(published: World, store: Store) -> None:
     assert parts(store) == []
 
 
-def test_missing_version_is_asked_once_by_file_id(published: World, store: Store) -> None:
+def test_missing_version_is_requested_once_by_file_id(published: World, store: Store) -> None:
     del published.links[10, None]
     url = wanted(published).url
     assert refused(published, store).code == "missing"
     assert fetched(published, store, fallback_url=f"{url}?fileId=500010").sha256 == SHA256
 
 
-def test_too_little_free_space_is_told_before_a_byte_comes(
+def test_too_little_free_space_is_reported_before_the_download(
     published: World, store: Store, tmp_path: Path
 ) -> None:
     small = Store(tmp_path / "store", free=lambda folder: 1_000_000)
@@ -391,7 +391,7 @@ def full_disk(after_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_full_disk_is_told_and_a_rerun_goes_on(published: World, store: Store) -> None:
+def test_full_disk_is_reported_and_a_rerun_resumes(published: World, store: Store) -> None:
     with full_disk(128 << 10):
         error = refused(published, store)
     assert error.code == "disk" and "free some space" in str(error)
@@ -418,23 +418,23 @@ def test_two_at_once_download_once(published: World, store: Store) -> None:
 
 
 def test_progress_counts_every_byte_and_what_was_there(published: World, store: Store) -> None:
-    shown: list[tuple[str, int | None, int]] = []
+    displayed: list[tuple[str, int | None, int]] = []
     counted: list[int] = []
 
     @contextmanager
     def progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
-        shown.append((name, total, done))
+        displayed.append((name, total, done))
         yield counted.append
 
     published.storage.script.append(truncated)
     with published.client() as client:
         fetch(client, store, wanted(published), progress=progress)
     total = len(CONTENT)
-    assert shown == [("plugin 'p'", total, 0), ("plugin 'p'", total, 100_000)]
+    assert displayed == [("plugin 'p'", total, 0), ("plugin 'p'", total, 100_000)]
     assert sum(counted) == total
 
 
-def test_state_beside_a_part_holds_etag_and_size_alone(published: World, store: Store) -> None:
+def test_state_beside_a_part_contains_only_etag_and_size(published: World, store: Store) -> None:
     published.storage.script.append(truncated)
     published.storage.script.append(lambda handler, request: handler.send(418))
     refused(published, store)

@@ -1,4 +1,4 @@
-"""Which hosts and addresses are spoken to, at every hop, whatever a name means a moment later."""
+"""Which hosts and addresses are contacted, at every hop, even if a name changes its address."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,18 +6,15 @@ from collections.abc import Sequence
 import pytest
 import trustme
 
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError
 from plugins_manifest.http.download import Wanted, fetch
-from plugins_manifest.http.guard import (
-    DEFAULT_RULES,
-    AllowList,
-    HostRule,
-    checked_addresses,
-    is_public,
-)
+from plugins_manifest.http.guard import checked_addresses
+from plugins_manifest.http.hosts import AllowList, HostRule, is_public
+from plugins_manifest.sources.base import installed_network_sources
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import SITE, World, safetensors_bytes
 
+RULES = tuple(rule for s in installed_network_sources().values() for rule in s.hosts)
 PRIVATE = [
     "127.0.0.1",
     "127.8.8.8",
@@ -61,7 +58,7 @@ def test_public_addresses_are(address: str) -> None:
 @pytest.mark.parametrize("address", PRIVATE)
 def test_allowed_host_with_a_private_address_is_refused(address: str) -> None:
     with pytest.raises(FetchError, match="not on the public internet") as caught:
-        checked_addresses(AllowList(), lambda host, port: ["1.1.1.1", address], SITE, 443)
+        checked_addresses(AllowList(RULES), lambda host, port: ["1.1.1.1", address], SITE, 443)
     assert caught.value.code == "blocked-address"
 
 
@@ -80,20 +77,20 @@ def test_allowed_host_with_a_private_address_is_refused(address: str) -> None:
 )
 def test_only_exact_names_and_dotted_suffixes_are_allowed(host: str) -> None:
     if host == "huggingface.co.":
-        assert AllowList().rule(host, 443).host == "huggingface.co"
+        assert AllowList(RULES).rule(host, 443).host == "huggingface.co"
         return
     with pytest.raises(FetchError, match="--allow-host") as caught:
-        AllowList().rule(host, 443)
+        AllowList(RULES).rule(host, 443)
     assert caught.value.code == "blocked-host"
 
 
 def test_other_ports_of_an_allowed_host_are_refused() -> None:
     with pytest.raises(FetchError, match="port 22"):
-        AllowList().rule(SITE, 22)
+        AllowList(RULES).rule(SITE, 22)
 
 
 def test_only_civitai_gets_a_token() -> None:
-    trusted = {rule.host.lstrip(".") for rule in DEFAULT_RULES if rule.gets_token}
+    trusted = {rule.host.lstrip(".") for rule in RULES if rule.gets_token}
     assert trusted == {"civitai.com", "civitai.red", "civitai.green"}
 
 
@@ -153,15 +150,15 @@ def test_socket_goes_to_the_address_that_was_checked(world: World, store: Store)
     """DNS rebinding: the name's next answer is another one; each connection asks exactly once."""
     world.add(1, 10, safetensors_bytes())
     answers = itertools.chain([["127.0.0.1"]], itertools.repeat(["127.0.0.2"]))
-    asked: list[str] = []
+    requested: list[str] = []
 
     def rebinding(host: str, port: int) -> Sequence[str]:
-        asked.append(host)
+        requested.append(host)
         return next(answers)
 
     error = attempt(world, store, f"{world.base_url}/api/download/models/10", resolve=rebinding)
     assert error.code == "needs-token"
-    assert asked == [SITE] and len(world.site.requests) == 1
+    assert requested == [SITE] and len(world.site.requests) == 1
 
 
 @pytest.mark.parametrize("what", ["plugin 'p'", "the host"])
@@ -202,7 +199,7 @@ def test_certificate_must_name_the_host(world: World, store: Store) -> None:
     assert "certificate" in str(error)
 
 
-def test_unknown_host_name_is_told_at_once(world: World, store: Store) -> None:
+def test_unknown_host_name_is_reported_at_once(world: World, store: Store) -> None:
     allow = AllowList((HostRule("nowhere.test"),))
     error = attempt(world, store, "https://nowhere.test/x", allow=allow)
     assert error.code == "unreachable" and "cannot be found" in str(error)

@@ -1,15 +1,15 @@
-"""Every row of the table of answers (status -> action and message), as the servers send them.
+"""Every row of the table of statuses (status -> action and message), as the servers send them.
 
-Each row is asked of a server over TLS, then judged by what the fetcher does next.
+A server over TLS sends each row; the test checks what the downloader does next.
 """
 
 from datetime import UTC, datetime
 
 import pytest
 
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Token
+from plugins_manifest.errors import FetchError
 from plugins_manifest.http.download import Wanted, fetch
+from plugins_manifest.http.hosts import Token
 from plugins_manifest.http.status import Response, interpret_response, retry_after
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import TOKEN, Reply, World, etag_of, safetensors_bytes
@@ -18,7 +18,7 @@ CONTENT = safetensors_bytes(n_floats=500)
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 
 
-def says(status: int, data: object = None, **headers: str) -> Reply:
+def replies(status: int, data: object = None, **headers: str) -> Reply:
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     return lambda handler, request: handler.send_json(status, data, named)
 
@@ -26,7 +26,7 @@ def says(status: int, data: object = None, **headers: str) -> Reply:
 def attempt(
     world: World, store: Store, *, token: str | None = TOKEN, fallback: bool = False
 ) -> FetchError:
-    """The error after the fetcher did all that the row's action says."""
+    """Return the error after the downloader did all that the row prescribes."""
     world.add(1, 10, CONTENT)
     url = f"{world.base_url}/api/download/models/10"
     wanted = Wanted(
@@ -42,14 +42,14 @@ def attempt(
 
 
 def test_400_of_the_site_is_an_error_of_the_manifest(world: World, store: Store) -> None:
-    world.site.script.append(says(400, {"error": "Invalid id"}))
+    world.site.script.append(replies(400, {"error": "Invalid id"}))
     error = attempt(world, store)
     assert error.code == "bad-request"
     assert "'Invalid id'" in str(error) and "in the manifest" in str(error)
 
 
 def test_400_of_the_storage_is_our_bug(world: World, store: Store) -> None:
-    world.storage.script.append(says(400))
+    world.storage.script.append(replies(400))
     error = attempt(world, store)
     assert error.code == "our-bug" and "bug of xbench" in str(error)
 
@@ -60,18 +60,18 @@ def test_storage_answers_400_to_a_token(world: World) -> None:
     assert error is not None and "a token reached the storage host files.test" in str(error)
 
 
-def test_401_asks_for_a_token(world: World, store: Store) -> None:
+def test_401_requires_a_token(world: World, store: Store) -> None:
     error = attempt(world, store, token=None)
     assert error.code == "needs-token" and "set CIVITAI_TOKEN" in str(error)
 
 
-def test_401_with_a_token_says_that_it_is_refused(world: World, store: Store) -> None:
+def test_401_with_a_token_reports_that_it_is_refused(world: World, store: Store) -> None:
     error = attempt(world, store, token="old-token-1")
     assert error.code == "needs-token" and "does not accept the token" in str(error)
     assert "old-token-1" not in str(error)
 
 
-def test_redirect_to_the_login_page_asks_for_a_token(world: World, store: Store) -> None:
+def test_redirect_to_the_login_page_requires_a_token(world: World, store: Store) -> None:
     def to_login(handler, request):
         handler.send(307, headers={"Location": "/login?returnUrl=/x&reason=download-auth"})
 
@@ -87,7 +87,7 @@ def test_redirect_to_the_join_page_is_early_access(world: World, store: Store) -
 
 
 def test_403_early_access_is_skipped_as_gated_with_its_deadline(world: World, store: Store) -> None:
-    world.site.script.append(says(403, {"error": "Early Access", "deadline": "2026-12-24"}))
+    world.site.script.append(replies(403, {"error": "Early Access", "deadline": "2026-12-24"}))
     error = attempt(world, store)
     assert error.code == "gated"
     assert "skipped:gated" in str(error) and "until 2026-12-24" in str(error)
@@ -95,7 +95,7 @@ def test_403_early_access_is_skipped_as_gated_with_its_deadline(world: World, st
 
 
 def test_403_forbidden_is_skipped_as_gated(world: World, store: Store) -> None:
-    world.site.script.append(says(403, {"error": "Forbidden"}))
+    world.site.script.append(replies(403, {"error": "Forbidden"}))
     error = attempt(world, store)
     assert error.code == "gated" and "'Forbidden'" in str(error)
 
@@ -107,17 +107,17 @@ def test_403_of_the_web_firewall_backs_off_and_saves_nothing(world: World, store
     assert world.pauses == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 
-def test_404_is_asked_once_more_by_file_id(world: World, store: Store) -> None:
-    world.site.reply = says(404, {"error": "File not found"})
+def test_404_is_retried_once_by_file_id(world: World, store: Store) -> None:
+    world.site.reply = replies(404, {"error": "File not found"})
     error = attempt(world, store, fallback=True)
     assert error.code == "missing" and "unpublished" in str(error)
     first, second = world.site.requests
     assert first.query == {} and second.query == {"fileId": ["500010"]}
 
 
-def test_410_is_gone_and_asks_for_a_copy(world: World, store: Store) -> None:
+def test_410_is_gone_and_a_copy_is_the_advice(world: World, store: Store) -> None:
     message = "Model archived, not available for download"
-    world.site.script.append(says(410, {"message": message}))
+    world.site.script.append(replies(410, {"message": message}))
     error = attempt(world, store)
     assert (error.code, error.remedy) == ("gone", "mirror")
     assert message in str(error)
@@ -146,7 +146,7 @@ def test_416_of_a_complete_part_hashes_it(world: World, store: Store) -> None:
 
 
 def test_429_backs_off_from_1_to_30_seconds(world: World, store: Store) -> None:
-    world.site.reply = says(429)
+    world.site.reply = replies(429)
     world.add(1, 10, CONTENT)
     wanted = Wanted("p", f"{world.base_url}/api/download/models/10")
     with world.client(max_tries=8) as client, pytest.raises(FetchError) as caught:
@@ -164,8 +164,8 @@ def test_200_with_a_web_page_is_refused_before_anything_is_written(
     assert not list(store.folder.rglob("*.part"))
 
 
-def test_200_with_a_json_error_asks_for_a_token(world: World, store: Store) -> None:
-    world.site.script.append(says(200, {"error": "Unauthorized", "message": "The creator says"}))
+def test_200_with_a_json_error_requires_a_token(world: World, store: Store) -> None:
+    world.site.script.append(replies(200, {"error": "Unauthorized", "message": "The creator says"}))
     error = attempt(world, store)
     assert error.code == "needs-token"
 
@@ -181,7 +181,7 @@ def test_compressed_answers_are_refused(world: World, store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 524])
-def test_failing_servers_are_asked_again(status: int) -> None:
+def test_failing_servers_are_retried(status: int) -> None:
     error = interpret_response(Response("p", status, "civitai.com", {}))
     assert error is not None and (error.code, error.remedy) == ("busy", "back-off")
 

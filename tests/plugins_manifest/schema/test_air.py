@@ -38,31 +38,31 @@ def test_every_spelling_has_one_full_form(text: str, full: str) -> None:
     assert parse_air(full) == parse_air(text) or "other" in full
 
 
-def test_parts_are_told_apart() -> None:
+def test_parts_are_parsed() -> None:
     assert parse_air(f"{FULL}+99.pt") == Air("civitai", "82098", "sd1", "lora", "87153", "99", "pt")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("urn:air:sd1:lora:civitai:82098", "names no version, so it floats"),
         ("urn:air:sd1:lora:civitai:82098@", "the version '' is empty"),
-        ("urn:air:sd1:lora:civitai:abc@def", "the id 'abc' is no number"),
-        ("urn:air:sd1:lora:civitai:1@2+x", "the file id 'x' is no number"),
-        ("urn:air:sd1:lora:civitai:\uff11@2", "is no number"),
-        ("urn:air:sd1:lora:civitai:1@2@3", "is no AIR"),
-        ("urn:air:sd1:lora:civitai:../x@2", "is no AIR"),
-        ("urn:air:a:b:c:d:e@1", "is no AIR"),
-        ("82098@87153", "is no AIR"),
-        ("", "is no AIR"),
+        ("urn:air:sd1:lora:civitai:abc@def", "the id 'abc' is not a number"),
+        ("urn:air:sd1:lora:civitai:1@2+x", "the file id 'x' is not a number"),
+        ("urn:air:sd1:lora:civitai:\uff11@2", "is not a number"),
+        ("urn:air:sd1:lora:civitai:1@2@3", "is not an AIR"),
+        ("urn:air:sd1:lora:civitai:../x@2", "is not an AIR"),
+        ("urn:air:a:b:c:d:e@1", "is not an AIR"),
+        ("82098@87153", "is not an AIR"),
+        ("", "is not an AIR"),
         ("urn:air:sd 1:lora:civitai:1@2", "the ecosystem 'sd 1'"),
         ("urn:air:sd1:lora:huggingface:noowner@abc", "the id 'noowner'"),
     ],
 )
-def test_what_is_no_pinned_air_is_refused(text: str, said: str) -> None:
-    with pytest.raises(UserError, match=r"write urn:air|add one, e\.g\.|no number") as caught:
+def test_other_text_than_a_pinned_air_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=r"write urn:air|add one, e\.g\.|is not a number") as caught:
         pinned_air(text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_all_problems_come_together() -> None:

@@ -6,7 +6,8 @@ from typing import get_args
 from plugins_manifest.formats import controlnet, embeddings, ip_adapter, t2i_adapter
 from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.schema.kinds import KINDS, find_kind
-from plugins_manifest.schema.plugins import PluginKindName, PluginSpec
+from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.schema.words import PluginKindName
 
 
 def test_a_manifest_may_name_exactly_the_known_kinds() -> None:

@@ -57,7 +57,7 @@ def test_good_manifest_keeps_its_values_and_fills_in_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("name: base", "name: bose", 11, "unknown method 'bose': use base"),
         ("family: pocket", "family: poket", 3, "unknown family 'poket': use pocket"),
@@ -73,13 +73,15 @@ def test_good_manifest_keeps_its_values_and_fills_in_defaults() -> None:
         ("schema: 1", "schema: 1\nschema: 1", 2, "comes twice"),
     ],
 )
-def test_each_mistake_is_told_with_its_line(old: str, new: str, line: int, said: str) -> None:
+def test_each_mistake_is_reported_with_its_line(
+    old: str, new: str, line: int, message: str
+) -> None:
     (problem,) = problems_of(GOOD.replace(old, new, 1))
     assert problem.startswith(f"mine.yaml:{line}: ")
-    assert said in problem
+    assert message in problem
 
 
-def test_all_mistakes_are_told_together() -> None:
+def test_all_mistakes_are_reported_together() -> None:
     text = GOOD.replace("lora\n", "lor\n").replace("0.7", "7").replace("name: base", "name: bas")
     assert len(problems_of(text + "stepps: 3\n")) == 4
 
@@ -100,11 +102,11 @@ stacks: [{id: s, plugins: [{id: c}]}]
 """
 
 
-def test_a_manifest_full_of_mistakes_is_told_whole_from_top_to_bottom() -> None:
+def test_every_mistake_of_a_manifest_is_reported_from_top_to_bottom() -> None:
     known = {**KNOWN, "source": ("pocket", "urn", "hf", "https")}
     with pytest.raises(UserError) as caught:
         parse_manifest(MANY, Path("m.yaml"), known=known)
-    said = [
+    starts = [
         "m.yaml:1: family is missing: add it",
         "m.yaml:2: name: use letters, digits, '.', '_' and '-', with a letter or digit in front "
         "(it is 'my manifest')",
@@ -115,7 +117,7 @@ def test_a_manifest_full_of_mistakes_is_told_whole_from_top_to_bottom() -> None:
         "m.yaml:6: plugins[1].weight: write a number (it is 'heavy')",
         "m.yaml:6: plugins[1]: a lora takes no condition",
         "m.yaml:6: plugins[1].id: 'a' is listed twice: remove one",
-        "m.yaml:7: plugins[2].source: the address on civitai.com holds a secret (token)",
+        "m.yaml:7: plugins[2].source: the address on civitai.com contains a secret (token)",
         "m.yaml:7: plugins[2].sha256: write a text, in quotes if it looks like a number (it is 12)",
         "m.yaml:7: plugins[2]: a controlnet needs a condition",
         "m.yaml:8: cases.n: use 1 or more (it is 0)",
@@ -128,26 +130,26 @@ def test_a_manifest_full_of_mistakes_is_told_whole_from_top_to_bottom() -> None:
         "m.yaml:12: stacks[0].plugins[0].id: unknown plugin 'c': use a, b",
     ]
     problems = caught.value.problems
-    assert len(problems) == len(said)
-    for problem, start in zip(problems, said, strict=True):
+    assert len(problems) == len(starts)
+    for problem, start in zip(problems, starts, strict=True):
         assert problem.startswith(start)
     assert "abc" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("urn:air:sd1:lora:civitai:1", "names no version"),
-        ("urn:air:sd1:lora:civitai:one@two", "the id 'one' is no number: Civitai's are"),
+        ("urn:air:sd1:lora:civitai:one@two", "the id 'one' is not a number: Civitai's are"),
         ("http://host/x", "is not encrypted: only https"),
-        ("hf://owner", "is no place on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE"),
-        ("https://me:pw@host/x", "holds a secret (a user name)"),
+        ("hf://owner", "is not an address on the Hub: write hf://OWNER/REPOSITORY@COMMIT/FILE"),
+        ("https://me:pw@host/x", "contains a secret (a user name)"),
     ],
 )
-def test_a_wrong_source_is_told_with_its_line_and_no_secret(source: str, said: str) -> None:
+def test_a_wrong_source_is_reported_with_its_line_and_no_secret(source: str, message: str) -> None:
     (problem,) = problems_of(GOOD.replace("pocket:lora-outline", source))
     assert problem.startswith("mine.yaml:7: plugins[0].source: ")
-    assert said in problem and "pw" not in problem
+    assert message in problem and "pw" not in problem
 
 
 @pytest.mark.parametrize(
@@ -206,16 +208,16 @@ def damaged(rng: Random) -> str:
     return text if rng.random() < 0.8 else text[:at] + rng.choice("{}[]:&*!|\t'") + text[at + 1 :]
 
 
-def test_whatever_is_damaged_is_told_with_its_line() -> None:
-    told = []
+def test_any_damage_is_reported_with_its_line() -> None:
+    reported = []
     for seed in range(150):
         try:
             parse_manifest(damaged(Random(seed)), Path("mine.yaml"), known=KNOWN)
         except UserError as error:
-            told.append(error.problems)
-    assert len(told) > 120 and all(told)
-    lines = re.compile(r"mine\.yaml(:\d+: .| is not valid YAML: | holds no manifest)")
-    assert [text for problems in told for text in problems if not lines.match(text)] == []
+            reported.append(error.problems)
+    assert len(reported) > 120 and all(reported)
+    lines = re.compile(r"mine\.yaml(:\d+: .| is not valid YAML: | is not a manifest)")
+    assert [text for problems in reported for text in problems if not lines.match(text)] == []
 
 
 def test_missing_key_is_named() -> None:
@@ -230,7 +232,7 @@ def test_unknown_case_source_names_the_valid_ones() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "a: [", "just words"])
-def test_what_is_no_manifest_is_refused_in_one_message(text: str) -> None:
+def test_other_content_than_a_manifest_is_refused_in_one_message(text: str) -> None:
     assert len(problems_of(text)) == 1
 
 

@@ -4,7 +4,9 @@ import pytest
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.air import Air
-from plugins_manifest.schema.references import HubReference, WebFile, is_network, parse_reference
+from plugins_manifest.schema.references import is_network, parse_reference
+from plugins_manifest.sources.hub import HubReference
+from plugins_manifest.sources.web import WebFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -24,26 +26,26 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("folder/file.safetensors", None),
     ],
 )
-def test_sources_are_told_apart(source: str, meant: object) -> None:
+def test_sources_are_parsed(source: str, meant: object) -> None:
     assert parse_reference(source) == meant
     assert is_network(source) == (meant is not None)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "text"),
     [
         ("http://host.test/x", "not encrypted"),
-        ("hf://a", "no place on the Hub"),
-        ("hf://a/b@c d/x", "no place on the Hub"),
-        ("hf://a/b/../c", "no place on the Hub"),
-        ("hf://a/b//c", "no place on the Hub"),
-        ("hf://a/b/x\\..\\y", "no place on the Hub"),
+        ("hf://a", "not an address on the Hub"),
+        ("hf://a/b@c d/x", "not an address on the Hub"),
+        ("hf://a/b/../c", "not an address on the Hub"),
+        ("hf://a/b//c", "not an address on the Hub"),
+        ("hf://a/b/x\\..\\y", "not an address on the Hub"),
         ("urn:air:sd1:lora:civitai:1", "floats"),
         ("urn:air:sd1:lora:somewhere:1@2", "use civitai or huggingface"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(source: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_invalid_sources_are_refused(source: str, text: str) -> None:
+    with pytest.raises(UserError, match=text):
         parse_reference(source)
 
 
@@ -56,6 +58,6 @@ def test_what_cannot_be_meant_is_refused(source: str, said: str) -> None:
     ],
 )
 def test_secrets_in_a_manifest_are_refused_without_repeating_them(source: str) -> None:
-    with pytest.raises(UserError, match="holds a secret") as caught:
+    with pytest.raises(UserError, match="contains a secret") as caught:
         parse_reference(source)
     assert "abc123" not in str(caught.value)

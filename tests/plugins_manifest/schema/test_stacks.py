@@ -9,8 +9,9 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.schema.air import Air
 from plugins_manifest.schema.load import load_manifest, parse_manifest, shipped_manifests
 from plugins_manifest.schema.manifest import Manifest, json_schema
-from plugins_manifest.schema.references import HubReference, parse_reference
+from plugins_manifest.schema.references import parse_reference
 from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from plugins_manifest.sources.hub import HubReference
 
 ROOT = Path(__file__).parents[3]
 GOOD = """\
@@ -96,7 +97,7 @@ def test_a_token_is_what_the_prompt_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ("kind: lora, token: x", "a lora takes no token (textual_inversion do): remove 'token'"),
         ("kind: lora, reference: x.png", "a lora takes no reference"),
@@ -116,14 +117,14 @@ def test_a_token_is_what_the_prompt_needs() -> None:
         ("kind: ip-adaptor", "unknown kind 'ip-adaptor': use ip_adapter"),
     ],
 )
-def test_a_wrong_key_of_a_plugin_is_told_with_its_line(keys: str, said: str) -> None:
+def test_a_wrong_key_of_a_plugin_is_reported_with_its_line(keys: str, message: str) -> None:
     problem = problems_of(with_plugin(keys))[0]
     assert problem.startswith("mine.yaml:8: ")
-    assert said in problem
+    assert message in problem
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("{id: edges, scale: 0.7}", "{id: egdes}", 12, "unknown plugin 'egdes': use edges"),
         ("{id: edges, scale: 0.7}", "{id: line}", 12, "in the stack twice: remove one"),
@@ -146,20 +147,20 @@ def test_a_wrong_key_of_a_plugin_is_told_with_its_line(keys: str, said: str) -> 
         ("      - {id: line}\n", "      - {id: gold}\n", 14, "add one of the base side"),
     ],
 )
-def test_each_mistake_in_a_stack_is_told_with_its_line(
-    old: str, new: str, line: int, said: str
+def test_each_mistake_in_a_stack_is_reported_with_its_line(
+    old: str, new: str, line: int, message: str
 ) -> None:
-    told = [problem for problem in problems_of(GOOD.replace(old, new, 1)) if said in problem]
-    assert [problem.split(": ")[0] for problem in told] == [f"mine.yaml:{line}"]
+    reported = [problem for problem in problems_of(GOOD.replace(old, new, 1)) if message in problem]
+    assert [problem.split(": ")[0] for problem in reported] == [f"mine.yaml:{line}"]
 
 
-def test_mistakes_in_plugins_and_between_stacks_are_told_together() -> None:
+def test_mistakes_in_plugins_and_between_stacks_are_reported_together() -> None:
     text = GOOD.replace("kind: controlnet", "kind: controlnett", 1).replace(
         "{id: gold}", "{id: gld}"
     )
-    said = "\n".join(problems_of(text.replace("id: remix", "id: both", 1)))
+    message = "\n".join(problems_of(text.replace("id: remix", "id: both", 1)))
     for part in ("unknown kind 'controlnett'", "unknown plugin 'gld'", "the id is taken"):
-        assert part in said
+        assert part in message
 
 
 def test_manifests_without_stacks_keep_their_fingerprint() -> None:
@@ -226,7 +227,7 @@ def test_shipped_sources_are_plausible(name: str) -> None:
         assert spec.license is None  # unknown until it is locked
 
 
-def test_the_community_manifest_holds_at_least_forty_plugins() -> None:
+def test_the_community_manifest_has_at_least_forty_plugins() -> None:
     assert len(load_manifest("community").plugins) >= 40
     assert {"paper", "community", "smoke", "pocket-stacks"} <= set(shipped_manifests())
 

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.client import Token
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.http.hosts import Token
 from plugins_manifest.schema.air import pinned_air
 from plugins_manifest.sources.civitai import (
     Civitai,
@@ -44,13 +43,13 @@ def test_version_is_pinned_to_its_file(world: World) -> None:
     assert found.license.allow_commercial_use == ("Image", "RentCivit")
 
 
-def test_metadata_is_asked_without_the_token(world: World) -> None:
+def test_metadata_is_requested_without_the_token(world: World) -> None:
     world.add(1, 10, CONTENT)
     find(world, token=TOKEN)
     assert not any("authorization" in request.headers for request in world.site.requests)
 
 
-def test_metadata_that_needs_a_login_is_asked_with_it(world: World) -> None:
+def test_metadata_that_needs_a_login_is_requested_with_it(world: World) -> None:
     world.add(1, 10, CONTENT)
     world.site.script.append(lambda h, r: h.send_json(401, {"error": "Unauthorized"}))
     assert find(world, token=TOKEN).version_id == 10
@@ -100,7 +99,7 @@ def test_several_files_ask_for_a_file_id(world: World) -> None:
         {"name": "same.pt", "metadata": {"format": "PickleTensor"}},
     ],
 )
-def test_what_is_no_weights_is_not_counted(world: World, changed: dict[str, Any]) -> None:
+def test_other_files_than_weights_are_not_counted(world: World, changed: dict[str, Any]) -> None:
     more_files(world.add(1, 10, CONTENT), world, **changed)
     assert find(world).file_id == 500010
 
@@ -111,18 +110,18 @@ def test_pickle_alone_is_refused_with_the_way_out(world: World) -> None:
     assert "plugins convert FILE NEW" in str(refused(world))
 
 
-def test_file_id_of_another_version_is_told(world: World) -> None:
+def test_file_id_of_another_version_is_reported(world: World) -> None:
     world.add(1, 10, CONTENT)
     assert "names no file of its version (it has +500010" in str(refused(world, f"{AIR}+3"))
 
 
-def test_version_of_another_model_is_told(world: World) -> None:
+def test_version_of_another_model_is_reported(world: World) -> None:
     world.add(2, 10, CONTENT)
     error = refused(world)
     assert "belongs to model 2, not to 1: write urn:air:sd1:lora:civitai:2@10" in str(error)
 
 
-def test_missing_version_is_told(world: World) -> None:
+def test_missing_version_is_reported(world: World) -> None:
     error = refused(world)
     assert isinstance(error, FetchError) and error.code == "missing"
 
@@ -141,21 +140,21 @@ def test_file_for_use_on_the_site_only_is_gated(world: World) -> None:
     assert isinstance(error, FetchError) and error.code == "gated"
 
 
-def test_answer_of_another_shape_is_told(world: World) -> None:
+def test_response_of_another_shape_is_reported(world: World) -> None:
     world.versions[10] = {"id": "ten"}
-    assert "Civitai's answer has changed (id, modelId)" in str(refused(world))
+    assert "unexpected response of Civitai (id, modelId)" in str(refused(world))
 
 
 @pytest.mark.parametrize("body", [b"[]", b"not json", b"\xff", b"[" * 200_000])
-def test_answer_that_is_no_object_is_told(world: World, body: bytes) -> None:
+def test_response_that_is_not_an_object_is_reported(world: World, body: bytes) -> None:
     world.site.script.append(lambda h, r: h.send(200, body))
-    assert "no JSON object" in str(refused(world))
+    assert "not a JSON object" in str(refused(world))
 
 
-def test_endless_answer_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_response_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugins_manifest.http.client.MAX_JSON_BYTES", 10_000)
     world.site.script.append(lambda h, r: h.send(200, b" " * 50_000))
-    assert "too large" in str(refused(world))
+    assert "more than 0 MiB" in str(refused(world))
 
 
 def test_same_bytes_are_found_in_another_version(world: World) -> None:

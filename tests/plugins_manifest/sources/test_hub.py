@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, errors
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
-from plugins_manifest.http.hub_errors import translate
-from plugins_manifest.schema.references import HubReference
-from plugins_manifest.sources.hub import Hub, HubPin
+from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.http.hub_errors import translate_hub_error
+from plugins_manifest.sources.hub import Hub, HubPin, HubReference
 from plugins_manifest.store import Store
 from tests.plugins_manifest.servers import safetensors_bytes
 from tests.runners.hub_server import HubServer, Repository
@@ -102,7 +100,7 @@ def test_folder_without_config_means_its_only_file(hub: Hub) -> None:
     assert file.path == "models/only.safetensors"
 
 
-def test_stored_file_is_not_asked_for_again(hub: Hub, server: HubServer, store: Store) -> None:
+def test_stored_file_is_not_requested_again(hub: Hub, server: HubServer, store: Store) -> None:
     pin = find(hub, "models/only.safetensors")
     hub.fetch(pin, pin.files[0], store, what="p")
     n_requests = len(server.requests)
@@ -110,7 +108,7 @@ def test_stored_file_is_not_asked_for_again(hub: Hub, server: HubServer, store: 
     assert len(server.requests) == n_requests
 
 
-def test_wrong_file_in_the_cache_is_noticed(hub: Hub, store: Store, tmp_path: Path) -> None:
+def test_wrong_file_in_the_cache_is_detected(hub: Hub, store: Store, tmp_path: Path) -> None:
     pin = find(hub, "")
     for file in pin.files:
         hub.fetch(pin, file, store, what="p")
@@ -141,36 +139,36 @@ def test_damaged_link_in_the_cache_does_not_reach_the_store(
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "text"),
     [
         ("models/onyl.safetensors", "has no file 'models/onyl.safetensors': use models/only"),
-        ("old.bin", "is no safetensors file"),
-        ("two/", "holds 'a.safetensors', 'b.safetensors': name one"),
-        ("nowhere/", "holds no files"),
+        ("old.bin", "is not a safetensors file"),
+        ("two/", "contains 'a.safetensors', 'b.safetensors': name one"),
+        ("nowhere/", "contains no files"),
         ("pickles/", "has its weights only as pickles ('diffusion_pytorch_model.bin')"),
     ],
 )
-def test_places_that_name_no_file_are_told(hub: Hub, path: str, said: str) -> None:
-    assert said in str(refused(hub, path))
+def test_addresses_that_name_no_file_are_reported(hub: Hub, path: str, text: str) -> None:
+    assert text in str(refused(hub, path))
 
 
 @pytest.mark.parametrize(
-    ("place", "code", "said"),
+    ("place", "code", "text"),
     [
         ({"name": "owner/none"}, "missing", "no such repository, or it is private"),
         ({"name": "owner/gated"}, "gated", "skipped:gated: accept its terms"),
         ({"revision": "f" * 40}, "missing", "no such revision"),
-        ({"name": "owner/" + "x" * 200}, "bad-request", "no name that the Hub can have"),
+        ({"name": "owner/" + "x" * 200}, "bad-request", "not a valid name on the Hub"),
     ],
 )
-def test_refusals_of_the_hub_are_told_apart(
-    hub: Hub, place: dict[str, str], code: str, said: str
+def test_refusals_of_the_hub_have_their_own_codes(
+    hub: Hub, place: dict[str, str], code: str, text: str
 ) -> None:
     error = refused(hub, "", **place)
-    assert isinstance(error, FetchError) and error.code == code and said in str(error)
+    assert isinstance(error, FetchError) and error.code == code and text in str(error)
 
 
-def test_dead_mirror_is_told(tmp_path: Path) -> None:
+def test_dead_mirror_is_reported(tmp_path: Path) -> None:
     error = refused(Hub(endpoint="http://127.0.0.1:9", cache=tmp_path), "")
     assert isinstance(error, FetchError) and error.code == "unreachable"
     assert "HF_ENDPOINT" in str(error)
@@ -205,6 +203,6 @@ def test_offline_uses_the_cache_and_names_what_is_missing(
     ],
 )
 def test_every_error_of_the_library_has_its_message(error: Exception, code: str) -> None:
-    failure = translate(error, "plugin 'p': owner/net")
+    failure = translate_hub_error(error, "plugin 'p': owner/net")
     assert failure.code == code
     assert str(failure).startswith("plugin 'p': owner/net") and "abc" not in str(failure)

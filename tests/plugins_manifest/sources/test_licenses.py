@@ -31,7 +31,7 @@ def test_flags_that_are_no_booleans_are_unknown() -> None:
     assert flags == License(allow_no_credit=True)
 
 
-def test_description_says_everything_known() -> None:
+def test_description_contains_every_known_fact() -> None:
     flags = civitai_license(
         {
             "allowNoCredit": False,

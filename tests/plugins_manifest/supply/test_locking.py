@@ -1,16 +1,16 @@
-"""Locking and fetching manifests: what the lock holds, what stays, what is told apart."""
+"""Locking and fetching manifests: what the lock contains, keeps and reports."""
 
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.fetch_errors import FetchError
+from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.lock.file_facts import fingerprint, weights_of
 from plugins_manifest.lock.lock import Lock, LockedPlugin, lock_path, read_lock, write_lock
 from plugins_manifest.schema.load import parse_manifest
@@ -19,7 +19,7 @@ from plugins_manifest.sources.hub import Hub
 from plugins_manifest.store import Store
 from plugins_manifest.supply.locking import Outcome, lock_manifest
 from plugins_manifest.supply.resolve import PluginFetcher
-from plugins_manifest.supply.verify import verify
+from plugins_manifest.supply.verify import verify_manifest
 from tests.plugins_manifest.servers import (
     SIGNATURE,
     TOKEN,
@@ -68,7 +68,7 @@ def run(world: World, store: Store) -> Locker:
 
     def lock(manifest: Manifest, old: Lock | None = None, **choices: Any) -> Outcome:
         supply: PluginFetcher = choices.pop("supply", None) or world.supply(store)
-        with supply.client:
+        with closing(supply):
             return lock_manifest(supply, manifest, old=old, locate=locate, **choices)
 
     return lock
@@ -80,7 +80,7 @@ def only(outcome: Outcome) -> LockedPlugin:
     return entry
 
 
-def test_lock_holds_what_the_site_and_what_the_bytes_say(run: Locker, tmp_path: Path) -> None:
+def test_lock_contains_the_facts_of_the_site_and_of_the_bytes(run: Locker, tmp_path: Path) -> None:
     entry = only(run(manifest_of(tmp_path, plugin())))
     assert (entry.sha256, entry.size_bytes) == (SHA256, len(CONTENT))
     origin = entry.origin
@@ -100,7 +100,7 @@ def test_lock_holds_what_the_site_and_what_the_bytes_say(run: Locker, tmp_path: 
     assert entry.declared_base_model == "SD 1.5"
 
 
-def test_lock_file_reads_back_equal_and_holds_no_secret(run: Locker, tmp_path: Path) -> None:
+def test_lock_file_reads_back_equal_and_contains_no_secret(run: Locker, tmp_path: Path) -> None:
     path = tmp_path / "m.lock.yaml"
     outcome = run(manifest_of(tmp_path, plugin()), save=lambda lock: write_lock(path, lock))
     assert read_lock(path) == outcome.lock
@@ -110,7 +110,7 @@ def test_lock_file_reads_back_equal_and_holds_no_secret(run: Locker, tmp_path: P
     assert path.read_text() == text
 
 
-def test_pinned_plugins_ask_nobody(world: World, run: Locker, tmp_path: Path) -> None:
+def test_pinned_plugins_need_no_request(world: World, run: Locker, tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, plugin())
     first = run(manifest)
     n_requests = len(world.site.requests)
@@ -120,7 +120,7 @@ def test_pinned_plugins_ask_nobody(world: World, run: Locker, tmp_path: Path) ->
     assert len(world.site.requests) == n_requests
 
 
-def test_without_download_the_lock_notes_what_the_site_says(
+def test_without_download_the_lock_contains_the_facts_of_the_site(
     world: World, run: Locker, store: Store, tmp_path: Path
 ) -> None:
     manifest = manifest_of(tmp_path, plugin())
@@ -145,7 +145,7 @@ def test_fetch_fills_the_store_from_the_lock_alone(
     assert outcome.lock == lock and other.find(SHA256) is not None
 
 
-def test_rewritten_header_is_told_from_new_weights(
+def test_rewritten_header_differs_from_new_weights(
     world: World, run: Locker, tmp_path: Path
 ) -> None:
     manifest = manifest_of(tmp_path, plugin())
@@ -179,7 +179,7 @@ def problem(outcome: Outcome) -> str:
     return text
 
 
-def test_update_pins_anew_and_says_what_changed(world: World, run: Locker, tmp_path: Path) -> None:
+def test_update_pins_anew_and_reports_the_change(world: World, run: Locker, tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, plugin())
     lock = run(manifest).lock
     for content, state in (
@@ -203,10 +203,10 @@ def test_site_that_announces_another_hash_than_it_sends_is_refused(
 
 def test_hash_of_the_manifest_counts(run: Locker, tmp_path: Path) -> None:
     outcome = run(manifest_of(tmp_path, plugin(sha256="a" * 64)))
-    assert f"has sha256 {SHA256}, the manifest says aaaa" in problem(outcome)
+    assert f"has sha256 {SHA256}, the manifest has aaaa" in problem(outcome)
     lock = run(manifest_of(tmp_path, plugin())).lock
     outcome = run(manifest_of(tmp_path, plugin(sha256="a" * 64)), lock)
-    assert "the lock says sha256" in problem(outcome)
+    assert "the lock has sha256" in problem(outcome)
 
 
 def test_gated_plugins_are_skipped_and_the_others_locked(
@@ -229,9 +229,9 @@ def test_all_problems_come_together(run: Locker, tmp_path: Path) -> None:
             plugin(),
         )
     )
-    said = ["missing", "foreign", "there is no file"]
+    message = ["missing", "foreign", "there is no file"]
     assert len(outcome.problems) == 3
-    assert all(word in text for word, text in zip(said, outcome.problems, strict=True))
+    assert all(word in text for word, text in zip(message, outcome.problems, strict=True))
     assert [entry.id for entry in outcome.lock.plugins] == ["p"]
 
 
@@ -275,7 +275,7 @@ def test_gone_file_comes_from_another_version_with_the_same_bytes(
     assert outcome.problems == () and other.find(SHA256) is not None
 
 
-def test_gone_file_without_a_mirror_says_so(world: World, run: Locker, tmp_path: Path) -> None:
+def test_gone_file_without_a_mirror_is_reported(world: World, run: Locker, tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, plugin())
     lock = run(manifest).lock
     world.versions.clear()
@@ -319,17 +319,17 @@ def test_hub_folder_is_stored_as_a_tree(
         path = one.find(str(entry.sha256))
         assert path is not None and hash_path(path) == entry.sha256
         assert sorted(p.name for p in path.iterdir()) == sorted(repository.files)
-    assert [v.state for v in verify(manifest, lock, other, locate)] == ["ok"]
+    assert [v.state for v in verify_manifest(manifest, lock, other, locate)] == ["ok"]
 
 
-def test_verify_tells_metadata_from_weights(run: Locker, tmp_path: Path) -> None:
+def test_verify_separates_metadata_from_weights(run: Locker, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(CONTENT)
     manifest = manifest_of(tmp_path, plugin(str(path)))
     lock = run(manifest).lock
 
     def state() -> tuple[str, str]:
-        (verdict,) = verify(manifest, lock, Store(tmp_path / "none"), locate)
+        (verdict,) = verify_manifest(manifest, lock, Store(tmp_path / "none"), locate)
         return verdict.state, verdict.words
 
     assert state() == ("ok", "ok")
@@ -363,14 +363,14 @@ def test_verify_finds_a_damaged_store_and_fetch_is_named(
 ) -> None:
     manifest = manifest_of(tmp_path, plugin())
     lock = run(manifest).lock
-    assert [v.state for v in verify(manifest, None, store, locate)] == ["not-locked"]
+    assert [v.state for v in verify_manifest(manifest, None, store, locate)] == ["not-locked"]
     stored = store.find(SHA256)
     assert stored is not None
     stored.write_bytes(lora_bytes(seed=3))
-    (verdict,) = verify(manifest, lock, store, locate)
+    (verdict,) = verify_manifest(manifest, lock, store, locate)
     assert verdict.state == "weights-changed" and "store is damaged" in verdict.fix
     store.remove(SHA256)
-    (verdict,) = verify(manifest, lock, store, locate)
+    (verdict,) = verify_manifest(manifest, lock, store, locate)
     assert verdict.state == "missing" and "plugins fetch" in verdict.fix
 
 
@@ -382,7 +382,7 @@ def test_wrong_base_is_read_from_shapes_not_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("xbench_lock: 2\nmanifest: m\n", "xbench_lock"),
         ("xbench_lock: 1\nmanifest: m\nplugin: []\n", "plugin: Extra inputs"),
@@ -391,22 +391,22 @@ def test_wrong_base_is_read_from_shapes_not_labels(tmp_path: Path) -> None:
         ("!!python/object/apply:os.system [id]", "could not determine a constructor"),
     ],
 )
-def test_damaged_lock_is_told_with_its_name(tmp_path: Path, text: str, said: str) -> None:
+def test_damaged_lock_is_reported_with_its_name(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "m.lock.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"m\.lock\.yaml") as caught:
         read_lock(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_lock_lies_beside_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_beside_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_lock(tmp_path / "none.lock.yaml") is None
     assert lock_path(tmp_path / "m.yaml", is_shipped=False) == tmp_path / "m.lock.yaml"
     monkeypatch.chdir(tmp_path)
     assert lock_path(Path("/x/paper.yaml"), is_shipped=True) == tmp_path / "paper.lock.yaml"
 
 
-def test_missing_token_is_told_and_a_rerun_completes(
+def test_missing_token_is_reported_and_a_rerun_completes(
     world: World, run: Locker, store: Store, tmp_path: Path
 ) -> None:
     manifest = manifest_of(tmp_path, plugin())
