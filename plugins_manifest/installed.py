@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from plugins_manifest.errors import UserError, unknown_name
 
-Group = Literal["methods", "metrics", "detectors", "families", "sources"]
+Group = Literal["methods", "metrics", "detectors", "families", "sources", "formulas"]
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",
     "detectors": "detector",
     "families": "family",
     "sources": "source",
+    "formulas": "formula",
 }
 
 

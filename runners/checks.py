@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from plugins_manifest.errors import UserError, unknown_name
-from plugins_manifest.schema.words import CONDITION_KINDS
+from plugins_manifest.schema.kinds import needs_condition, needs_reference
 from runners.base import (
     SAMPLERS,
     PluginFile,
@@ -126,7 +126,7 @@ def _of_conditions(
     stack: Stack, cases: Sequence[RenderCase], settings: RenderSettings
 ) -> Iterator[str]:
     for plugin in stack:
-        if plugin.kind.replace("-", "_") not in CONDITION_KINDS:
+        if not needs_condition(plugin.kind):
             continue
         upgraded = plugin.side == "upgraded"
         width_px, height_px = settings.upgraded_size_px if upgraded else settings.base_size_px
@@ -143,7 +143,7 @@ def _of_conditions(
 
 def _of_references(stack: Stack, cases: Sequence[RenderCase]) -> Iterator[str]:
     for plugin in stack:
-        if plugin.kind.replace("_", "-") != "ip-adapter":
+        if not needs_reference(plugin.kind):
             continue
         for case in cases:
             if case.reference is None:

@@ -22,8 +22,7 @@ from plugins_manifest.schema.words import Side
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings
 from runners.families.family import Family, Pipeline
 from runners.passes import SharedWork, pass_key
-from runners.plugins.attach_inputs import with_attachment
-from runners.plugins.attachment import Attachment
+from runners.plugins.attachment import Attachment, with_attachment
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1

@@ -118,13 +118,17 @@ def entry_point_objects() -> set[str]:
 
 def imported_modules(path: Path, text: str) -> Iterator[str]:
     """Modules that a file imports, or names in a string to run them by path or load them late."""
+    if "iter_modules(" in text:  # it imports all modules of its folder
+        yield from map(module_name, path.parent.glob("*.py"))
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value.endswith(".py"):
+            if re.fullmatch(r"[\w.]+:\w+", node.value):
+                yield node.value.partition(":")[0]
+            elif node.value.endswith(".py"):
                 yield f"{module_name(path.parent)}.{node.value.removesuffix('.py')}"
             elif path.is_relative_to(ROOT / "metrics"):  # `Network.module`
                 yield f"metrics.networks.{node.value}"
@@ -152,6 +156,7 @@ def names_used(text: str) -> set[str]:
             found.add(node.name)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found |= {word for word in [node.value] if word.isidentifier() and not word.islower()}
+            found |= set(re.findall(r"^[\w.]+:(\w+)$", node.value))
     return found
 
 

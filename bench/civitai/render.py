@@ -18,19 +18,19 @@ from bench.errors import UserError, unknown_name
 from bench.plan.cases import all_cases, prompts_of
 from bench.store.files import sha256_of, write_bytes, write_json
 from plugins_manifest.schema.air import Air, pinned_air
+from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import Manifest, Settings
 from plugins_manifest.schema.plugins import PluginSpec
 from plugins_manifest.schema.stacks import plugin_sets
 
 INDEX = "references.json"
-NETWORKS = {"lora": "Lora", "lycoris": "LoCon", "textual_inversion": "TextualInversion"}
 SCHEDULERS = {"dpm++": "DPM2M", "ddim": "DDIM", "euler": "Euler", "unipc": "UniPC"}
 MAX_SIDE_PX = 1024
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One picture: `air` is the plugin's name on Civitai, `kind` one of `NETWORKS`."""
+    """One picture: `air` is the plugin's name on Civitai, `kind` one that the generator takes."""
 
     plugin_id: str
     air: str
@@ -91,7 +91,7 @@ def wanted_references(
 def is_hosted(plugin: PluginSpec) -> bool:
     """Return whether the generator has a plugin: of its kinds, on Civitai, for the base model."""
     on_site = plugin.source.startswith("urn:air:") and pinned_air(plugin.source).source == "civitai"
-    return on_site and plugin.kind in NETWORKS and plugin.side == "base"
+    return on_site and KINDS[plugin.kind].civitai_network is not None and plugin.side == "base"
 
 
 def check_request(model: str, settings: Settings, wanted: Sequence[Wanted]) -> Air:
@@ -125,8 +125,11 @@ def check_request(model: str, settings: Settings, wanted: Sequence[Wanted]) -> A
 
 def job_of(wanted: Wanted, model: Air, settings: Settings) -> dict[str, Any]:
     """Return the request in the generator's format."""
-    network: dict[str, Any] = {"type": NETWORKS[wanted.kind], "strength": wanted.weight}
-    if wanted.kind == "textual_inversion":
+    network: dict[str, Any] = {
+        "type": KINDS[wanted.kind].civitai_network,
+        "strength": wanted.weight,
+    }
+    if KINDS[wanted.kind].needs_token:
         network["triggerWord"] = wanted.word or ""
     return {
         "model": str(model),

@@ -22,6 +22,7 @@ from bench.plan.missing import (
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.formats.header import read_header
+from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets, plugin_sets
 from runners.base import PluginFile
 from runners.families.registry import family_traits
@@ -131,7 +132,7 @@ def _picture_problems(job: Job) -> Iterator[str]:
             )
     found: dict[str, None] = {}
     for spec, cases in members_with_cases(job):
-        if spec.kind == "ip_adapter" and spec.reference is None:
+        if needs_reference(spec.kind) and spec.reference is None:
             blank = [c.case_id for c in cases if c.reference_path is None and not c.has_picture]
             if blank:
                 found[

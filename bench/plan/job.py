@@ -15,12 +15,11 @@ from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, res
 from bench.plan.selection import Selection
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.cases.coco import CasesNotFetchedError
+from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from runners.base import PluginFile
 from runners.families.registry import family_fingerprint
 
-# float32 tensors of the published architectures, in MB; of other kinds the sizes differ too much
-_TYPICAL_MB = {"controlnet": 1445, "t2i_adapter": 309}
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
 _NOT_PINNED = "known once locked"
 
@@ -134,7 +133,7 @@ def _missing_plugin(spec: PluginSpec, manifest: Manifest, problem: str) -> Missi
     return MissingItem(
         f"plugin {spec.id} ({spec.kind})",
         f"xbench plugins fetch {label_of(manifest)}",
-        round(n_bytes / 1e6) if n_bytes else _TYPICAL_MB.get(spec.kind),
+        round(n_bytes / 1e6) if n_bytes else KINDS[spec.kind].typical_mb,
         license_ or ("not stated" if entry else _NOT_PINNED),
         problem=problem,
     )

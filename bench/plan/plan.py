@@ -22,6 +22,7 @@ from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import Manifest, MethodSpec
 from plugins_manifest.schema.stacks import PluginArrangement, PluginSet, arrange_sets
 from runners.base import PluginFile, Stack, Variant
@@ -242,7 +243,7 @@ def _trial(
 def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
     detector = file.condition
     reference = None
-    if file.kind == "ip_adapter":
+    if needs_reference(file.kind):
         reference = pixels_sha256(conditions.reference(case, file.reference))
     return Part(
         file,

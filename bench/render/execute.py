@@ -27,6 +27,7 @@ from bench.store.image_cache import CACHED_FACTS, ImageCache
 from bench.store.rows import Row
 from bench.store.run_store import RunStore
 from plugins_manifest.errors import UserError
+from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import Settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
@@ -207,7 +208,7 @@ class Execution:
 
     def _case(self, group: Group, index: int) -> RenderCase:
         case, stack = self.plan.cases[group.members[index][0]], self.plan.stack(group)
-        reference = next((file for file in stack if file.kind == "ip_adapter"), None)
+        reference = next((file for file in stack if needs_reference(file.kind)), None)
         return replace(
             bare_case(self.plan, group, index),
             conditions={

@@ -12,14 +12,16 @@ from bench.report.blocks import Block, Heading, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import by_arm, with_interval
 from bench.store.rows import Row, grouped
+from plugins_manifest.schema.kinds import kinds_where
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.words import CONDITION_KINDS
 from runners.families.registry import family_traits
 from runners.families.traits import PaperMetrics
 
 PAPER_FAMILY = "sd15-sdxl"
 _SOURCE = "the paper (arXiv 2312.02238v3)"
-_STYLE_KINDS = ("lora", "lycoris", "textual_inversion")
+_CONDITION_KINDS = kinds_where(lambda kind: kind.needs_condition)
+# the paper's table of styles has no image prompts
+_STYLE_KINDS = kinds_where(lambda kind: kind.changes_style and not kind.needs_reference)
 # method, FID, CLIP score, condition reconstruction / style similarity
 TABLE_1 = (
     ("SD 1.5", "33.09", "0.2426", "0.33 ± 0.16"),
@@ -42,7 +44,7 @@ def paper_part(manifest: Manifest, summary: Sequence[Row]) -> Iterator[Block]:
         "similarity the cosine to the base image of the same prompt and seed (none for the base "
         "row: it would be compared with itself). The paper gives no formula for the condition."
     )
-    conditions = _of_kinds(summary, CONDITION_KINDS)
+    conditions = _of_kinds(summary, _CONDITION_KINDS)
     styles = _of_kinds(summary, _STYLE_KINDS)
     known = manifest.family == PAPER_FAMILY
     if conditions:

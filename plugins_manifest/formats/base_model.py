@@ -1,4 +1,4 @@
-"""For which base model a plugin was made, told by its tensors' shapes and never by a label.
+"""The base model of a plugin, by the shapes of its tensors and never by a label.
 
 Stable Diffusion 1.5 attends to text of width 768, 2.x to 1024, SDXL to 2048. SDXL also has two
 text encoders and deeper transformers.
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from plugins_manifest.formats.formulas import Size
+from plugins_manifest.formats.formulas.spec import Size
 from plugins_manifest.formats.parsed import BaseModel, Problem
 from plugins_manifest.formats.table import CROSS_DIMS
 
@@ -24,16 +24,16 @@ _TEXT_DIMS: dict[int, BaseModel] = {1024: "sd2", 1280: "sdxl"}
 
 @dataclass(frozen=True)
 class Base:
-    """The base model, and the width of the text that the file's cross-attentions read."""
+    """A base model, and the text width of the file's cross-attentions, None if it has none."""
 
     name: BaseModel
     cross_dim: int | None = None
 
 
 def base_of(sizes: Iterable[tuple[str, Size]], own_cross_dim: int | None) -> Base:
-    """Vote over (module as written, size of its weight).
+    """Return the base model that most (module as written, size of its weight) pairs indicate.
 
-    `own_cross_dim` is the text width of the model that the plugin shall be attached to.
+    `own_cross_dim` is the text width of the model that the plugin is attached to.
     """
     cross: Counter[int] = Counter()
     weak: Counter[BaseModel] = Counter()
@@ -56,7 +56,7 @@ def base_of(sizes: Iterable[tuple[str, Size]], own_cross_dim: int | None) -> Bas
 
 
 def base_problem(base: Base, own_cross_dim: int | None) -> Problem | None:
-    """Say that a file was made for another base model; None where nothing speaks against."""
+    """Return the problem of a file that was made for another base model; None if it was not."""
     own = CROSS_DIMS.get(own_cross_dim or 0, "unknown")
     if base.cross_dim is not None and base.cross_dim != own_cross_dim:
         made_for = base.name if base.name != "unknown" else "another model"

@@ -10,33 +10,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from plugins_manifest.formats.parsed import BaseModel, Header, ModuleTable, ParsedPlugin, Problem
+from plugins_manifest.formats.networks import base_problems, missing_problems, network_plugin
+from plugins_manifest.formats.parsed import (
+    BaseModel,
+    FileParser,
+    Header,
+    ModuleTable,
+    ParsedPlugin,
+    Problem,
+)
 from plugins_manifest.formats.sgm import sgm_modules
-from plugins_manifest.formats.table import CROSS_DIMS, UNET, cross_dim, modules_of
+from plugins_manifest.formats.table import CROSS_DIMS, UNET, modules_of
 
+KIND = "controlnet"
 _DIFFUSERS = re.compile(r"controlnet_(?:cond_embedding|down_blocks|mid_block)\..+")
 _ORIGINAL = re.compile(r"(?:control_model\.)?(?:input_hint_block|zero_convs)\..+")
 _HINT_BLOCK = re.compile(r"controlnet_cond_embedding\.blocks\.\d+\.(?:weight|bias)")
 _COPIED = re.compile(r"unet\.(?:conv_in|time_embedding|down_blocks|mid_block)\b.*")
 _PREFIX, _DIFFERENCE = "control_model.", "difference"
 _HINT_LAYERS = range(0, 16, 2)
-# The first original files are whole checkpoints around the ControlNet; these parts are not needed.
+# The first original files are checkpoints with a ControlNet inside; these parts are not needed.
 _BASE_COPY = re.compile(
     r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|model_ema)\..+"
     r"|(?:sqrt_|log_|posterior_)?[a-z_]*(?:alphas?|betas|variance|mean_coef[12])[a-z0-9_]*"
 )
-_N_SHOWN = 4
-
 Expected = Mapping[str, tuple[int, ...] | None]
 
 
-def is_controlnet(keys: Iterable[str]) -> bool:
-    """Whether the file has a ControlNet's own layers."""
-    return any(_DIFFUSERS.fullmatch(key) or _ORIGINAL.fullmatch(key) for key in keys)
+def _recognizes(header: Header, _: ModuleTable) -> bool:
+    """Look for a ControlNet's own layers."""
+    return any(_DIFFUSERS.fullmatch(key) or _ORIGINAL.fullmatch(key) for key in header.tensors)
 
 
-def parse_controlnet(header: Header, table: ModuleTable) -> ParsedPlugin:
-    """Compare a ControlNet's keys with those that the base UNet asks for."""
+def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
+    """Compare a ControlNet's keys with those that follow from the base UNet."""
     keys = header.tensors.keys()
     if any(_DIFFUSERS.fullmatch(key) for key in keys):
         layout, expected = "controlnet", _diffusers_keys(table)
@@ -53,37 +60,32 @@ def parse_controlnet(header: Header, table: ModuleTable) -> ParsedPlugin:
     }
     if _DIFFERENCE in keys:
         roles[_DIFFERENCE] = "marker"
-    problems, base = _problems(header, expected, found, table)
-    unknown = tuple(key for key in keys if key not in roles)
-    problems += [Problem("unknown-key", f"{key}: no layer of a ControlNet", key) for key in unknown]
-    return ParsedPlugin(
-        format=layout,
-        kind="controlnet",
-        base_model=base,
-        unknown_keys=unknown,
-        problems=tuple(problems),
-        other_keys={key: roles[key] for key in keys if key in roles},
+    base = _base(header)
+    missing = [name for name in expected if name not in found]
+    problems = [
+        *base_problems(base, table),
+        *missing_problems(missing, keys="keys of a ControlNet"),
+        *_wrong_shapes(header, expected, found),
+    ]
+    return network_plugin(
+        header,
+        kind=KIND,
+        name="ControlNet",
+        layout=layout,
+        base=base,
+        roles=roles,
+        problems=problems,
     )
 
 
-def _problems(
-    header: Header, expected: Expected, found: Mapping[str, str], table: ModuleTable
-) -> tuple[list[Problem], BaseModel]:
+def _wrong_shapes(header: Header, expected: Expected, found: Mapping[str, str]) -> list[Problem]:
     problems = []
-    base, own = _base(header), CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
-    if base not in (own, "unknown"):
-        problems.append(Problem("wrong-base", f"made for {base}, by its shapes, not for {own}"))
-    if missing := [name for name in expected if name not in found]:
-        shown = ", ".join(missing[:_N_SHOWN]) + (", ..." if len(missing) > _N_SHOWN else "")
-        problems.append(
-            Problem("missing-key", f"{len(missing)} keys of a ControlNet are missing: {shown}")
-        )
     for name, shape in expected.items():
         given = header.tensors[found[name]].shape if name in found else shape
         if shape is not None and given != shape:
             message = f"{found[name]} is {list(given or ())}, the base UNet's is {list(shape)}"
             problems.append(Problem("bad-shape", message, found[name]))
-    return problems, base
+    return problems
 
 
 def _base(header: Header) -> BaseModel:
@@ -94,7 +96,7 @@ def _base(header: Header) -> BaseModel:
 
 
 def _n_zero_convs(modules: Iterable[str]) -> int:
-    """One for conv_in, one for each resnet and each downsampler of the down blocks."""
+    """Count conv_in, and each resnet and each downsampler of the down blocks."""
     place = re.compile(r"unet\.down_blocks\.\d+\.(?:resnets|downsamplers)\.\d+")
     return 1 + len({match[0] for name in modules if (match := place.match(name))})
 
@@ -123,3 +125,14 @@ def _original_keys(table: ModuleTable) -> Expected:
     for module in (*own, *hints, "middle_block_out.0"):
         expected |= {f"{module}.weight": None, f"{module}.bias": None}
     return expected
+
+
+PARSER = FileParser(
+    layouts={
+        "controlnet": "`controlnet_cond_embedding...` (diffusers)",
+        "controlnet-ldm": "`control_model....` or bare `input_hint_block...` (original)",
+        "controlnet-difference": "original keys and `difference`: deltas to the base UNet",
+    },
+    recognizes=_recognizes,
+    parse=_parse,
+)

@@ -1,4 +1,7 @@
-"""Textual inversions: files of a few vectors that stand for a token.
+"""Textual inversions: files of a few vectors for a token of the prompt.
+
+The token is untrusted text that enters the tokenizer: one that is a common word would change
+every prompt. Whether it is one of the tokenizer's own words is checked where the tokenizer is.
 
 Source: Textual Inversion, arXiv 2208.01618; the layouts of diffusers, AUTOMATIC1111 and Civitai.
 """
@@ -6,31 +9,44 @@ Source: Textual Inversion, arXiv 2208.01618; the layouts of diffusers, AUTOMATIC
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from plugins_manifest.formats.groups import FLOATS
 from plugins_manifest.formats.parsed import (
     BaseModel,
+    FileParser,
     Header,
     ModuleTable,
     ParsedPlugin,
     Problem,
     TensorInfo,
 )
-from plugins_manifest.formats.tokens import UNNAMED, token_problems
 
 _WIDTHS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2", 1280: "sdxl"})
 _A1111 = re.compile(r"string_to_param\.(?P<token>.+)")
 _TOKEN_IDS = re.compile(r"string_to_token\..+")
 _SDXL = frozenset({"clip_l", "clip_g"})
+KIND = "textual-inversion"
+UNNAMED = "*"
+"""The token of a file without a name for it: the manifest's, or the file's stem, is used."""
+
+_PREFIX = "embedding:"
+_MAX_LENGTH = 64
+_COMMON = frozenset(
+    (
+        *("a", "an", "and", "art", "at", "best", "by", "detailed", "face", "girl"),
+        *("hair", "hands", "high", "in", "man", "masterpiece", "nude", "of", "on", "painting"),
+        *("person", "photo", "portrait", "quality", "style", "the", "to", "with", "woman"),
+    )
+)
 _CIVITAI = "emb_params"
 _MAX_TENSORS = 64
 _MAX_VECTORS = 75  # CLIP's context without its start and end
 
 
-def is_embedding(header: Header, table: ModuleTable) -> bool:
-    """Whether a file has nothing but vectors as wide as a text encoder."""
+def _recognizes(header: Header, table: ModuleTable) -> bool:
+    """Check for nothing but vectors as wide as a text encoder."""
     tensors = header.tensors
     if tensors.keys() & {_CIVITAI, *_SDXL} or any(_A1111.fullmatch(key) for key in tensors):
         return True
@@ -43,8 +59,8 @@ def is_embedding(header: Header, table: ModuleTable) -> bool:
     return len(tensors) <= _MAX_TENSORS and are_vectors and are_names
 
 
-def parse_embedding(header: Header, table: ModuleTable) -> ParsedPlugin:
-    """Give every vector its token; check width, count and token."""
+def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
+    """Assign every vector to its token; check width, count and token."""
     roles, problems, layout = _roles(header)
     own, bases = _own_width(table), set[BaseModel]()
     for key, role in roles.items():
@@ -67,7 +83,7 @@ def parse_embedding(header: Header, table: ModuleTable) -> ParsedPlugin:
     base = "sdxl" if layout == "embedding-sdxl" else bases.pop() if len(bases) == 1 else "unknown"
     return ParsedPlugin(
         format=layout,
-        kind="textual-inversion",
+        kind=KIND,
         base_model=base,
         unknown_keys=unknown,
         problems=tuple(problems),
@@ -104,3 +120,32 @@ def _misfit(key: str, info: TensorInfo) -> Problem | None:
 def _own_width(table: ModuleTable) -> int:
     shape = table.get("text_encoder.embeddings.token_embedding.weight")
     return shape[1] if shape else 0
+
+
+def token_problems(roles: Iterable[str]) -> list[Problem]:
+    """Return the problems of the tokens of roles `embedding:<token>`."""
+    problems, seen = [], set()
+    for role in roles:
+        token = role.removeprefix(_PREFIX)
+        quoted = ascii(token[:_MAX_LENGTH])
+        if token != UNNAMED and (len(token) > _MAX_LENGTH or token.split() != [token]):
+            problems.append(Problem("bad-token", f"the token {quoted} is long or has spaces"))
+        elif token.lower() in _COMMON:
+            problems.append(Problem("bad-token", f"the token {quoted} is a common word of prompts"))
+        # Prompts are lower-cased before they are split: two spellings would be one token.
+        if token.lower() in seen:
+            problems.append(Problem("bad-token", f"the token {quoted} is there twice"))
+        seen.add(token.lower())
+    return problems
+
+
+PARSER = FileParser(
+    layouts={
+        "embedding": "one tensor per token (diffusers)",
+        "embedding-civitai": "`emb_params` (token not named in the file)",
+        "embedding-a1111": "`string_to_param.*` (AUTOMATIC1111, original textual inversion)",
+        "embedding-sdxl": "`clip_l` and `clip_g`",
+    },
+    recognizes=_recognizes,
+    parse=_parse,
+)

@@ -1,31 +1,29 @@
 """The keys of one module: which formula they make, and what is wrong with them.
 
 A module may have one change of its weight and one of its bias. Keys that make no formula are
-given back with the reason.
+returned with the reason.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from plugins_manifest.formats.formulas import (
-    FORMULAS,
-    Formula,
+from plugins_manifest.formats.formulas.registry import formulas, variant
+from plugins_manifest.formats.formulas.spec import (
+    SHARED,
+    FormulaSpec,
+    KeyPart,
     Shape,
     ShapeError,
     Size,
-    check_fit,
 )
-from plugins_manifest.formats.parsed import FormatName, ModuleTable, Problem, TensorInfo
-from plugins_manifest.formats.suffixes import ANY, KeyPart
+from plugins_manifest.formats.parsed import ModuleTable, Problem, TensorInfo
 
 FLOATS = frozenset({"F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"})
 _NUMBERS = FLOATS | {"I64", "I32"}  # LyCORIS stores a whole alpha as an integer
-_SCALARS = frozenset({"alpha", "on_input"})
-_BIAS: Mapping[str, FormatName] = {"full-bias": "full", "norm-bias": "norm"}
-_OLD_GLORA = {"a1": "a2", "a2": "a1", "b1": "b2", "b2": "b1"}
+_FLAGS = _NUMBERS | {"BOOL", "U8", "I8"}
+_PLAIN = {"lora", SHARED}
 
 
 @dataclass
@@ -34,22 +32,29 @@ class Group:
 
     module: str
     families: dict[str, dict[str, str]] = field(default_factory=dict)
+    biases: dict[str, dict[str, str]] = field(default_factory=dict)
     styles: set[str] = field(default_factory=set)
-    twice: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
     def add(self, key: str, part: KeyPart) -> None:
-        """Take one key in; a second key for the same part is kept apart."""
-        parts = self.families.setdefault(part.family, {})
+        """Add one key; a second key for the same part is kept apart."""
+        parts = (self.biases if part.is_bias else self.families).setdefault(part.family, {})
         if part.part in parts:
-            self.twice.append(key)
+            self.repeated.append(key)
             return
         parts[part.part] = key
         self.styles.add(part.style)
 
     @property
-    def keys(self) -> list[str]:
-        """All keys of the module."""
-        return [key for parts in self.families.values() for key in parts.values()] + self.twice
+    def n_keys(self) -> int:
+        """The number of keys of the module."""
+        parts = (*self.families.values(), *self.biases.values(), self.repeated)
+        return sum(len(keys) for keys in parts)
+
+    @property
+    def is_plain_lora(self) -> bool:
+        """Whether the module has parts of a LoRA alone."""
+        return not self.biases and self.families.keys() <= _PLAIN
 
 
 @dataclass(frozen=True)
@@ -60,142 +65,104 @@ class Candidate:
     """
 
     module: str
-    formula: Formula
+    formula: FormulaSpec
     parts: Mapping[str, str]
-    param: str
+    param: str = "weight"
+
+    def shapes(self, tensors: Mapping[str, TensorInfo]) -> dict[str, Shape]:
+        """Return the shapes of the parts that are not single numbers."""
+        scalars = self.formula.scalars
+        return {part: tensors[key].shape for part, key in self.parts.items() if part not in scalars}
+
+    def size(self, tensors: Mapping[str, TensorInfo]) -> Size:
+        """Return the size of the parameter that the parts were made for; open if they conflict."""
+        try:
+            return self.formula.size(self.shapes(tensors))
+        except (ShapeError, IndexError):
+            return Size(None, None)
+
+    def misfit(
+        self, tensors: Mapping[str, TensorInfo], table: ModuleTable, module: str
+    ) -> Problem | None:
+        """Return why a module of this model cannot be changed; None where it can."""
+        target = f"{module}.{self.param}"
+        if target not in table:
+            message = f"{module} has no {self.param} in the base model"
+            return Problem("unmatched-module", message, self.module)
+        for part in self.formula.scalars & self.parts.keys():
+            if max(tensors[self.parts[part]].shape, default=1) != 1:
+                return Problem("bad-shape", f"{self.parts[part]} must be one number", self.module)
+        message = self.formula.misfit(self.shapes(tensors), table[target])
+        return (
+            None if message is None else Problem("bad-shape", f"{module}: {message}", self.module)
+        )
 
 
 def candidates(
     group: Group, tensors: Mapping[str, TensorInfo]
 ) -> tuple[list[Candidate], list[Problem]]:
-    """The changes that a module's keys make, each complete and of usable dtypes."""
-    found, problems = [], []
-    for key in group.twice:
-        problems.append(Problem("double-target", f"{key}: a second key for the same part", key))
-    weight = [name for name in group.families if name != ANY and name not in _BIAS]
-    if len(weight) > 1:
-        listed = " and ".join(sorted(weight))
-        message = f"{group.module}: parts of {listed}"
-        problems.append(Problem("mixed-formulas", message, group.module))
-    elif weight or ANY in group.families:
-        parts = {**group.families.get(ANY, {}), **(group.families[weight[0]] if weight else {})}
-        _add(found, problems, _weight_candidate(group.module, weight, parts, tensors), group.module)
-    for family, formula in _BIAS.items():
-        if family in group.families:
-            candidate = Candidate(group.module, FORMULAS[formula], group.families[family], "bias")
-            _add(found, problems, candidate, group.module)
-    kept = []
-    for candidate in found:
-        wrong = _wrong_dtypes(candidate, tensors)
-        problems.extend(wrong)
-        if not wrong:
-            kept.append(candidate)
-    return kept, problems
+    """Return the changes that a module's keys make, each complete and of usable dtypes."""
+    found: list[Candidate] = []
+    problems = [
+        Problem("double-target", f"{key}: a second key for the same part", key)
+        for key in group.repeated
+    ]
+    for candidate in _of_group(group, tensors):
+        if isinstance(candidate, Problem):
+            problems.append(candidate)
+        elif wrong := _wrong_parts(candidate) or _wrong_dtypes(candidate, tensors):
+            problems += wrong
+        else:
+            found.append(candidate)
+    return found, problems
 
 
-def implied_size(candidate: Candidate, tensors: Mapping[str, TensorInfo]) -> Size | None:
-    """The size of the parameter that the parts were made for; None where they contradict."""
-    try:
-        return candidate.formula.size(shapes_of(candidate.parts, tensors))
-    except (ShapeError, IndexError):
-        return None
+def _of_group(group: Group, tensors: Mapping[str, TensorInfo]) -> Iterator[Candidate | Problem]:
+    """Yield the change of the weight, then those of the bias, complete or not."""
+    module, shared = group.module, group.families.get(SHARED, {})
+    names = [name for name in group.families if name != SHARED]
+    if len(names) > 1:
+        message = f"{module}: parts of {' and '.join(sorted(names))}"
+        yield Problem("mixed-formulas", message, module)
+    elif names:
+        yield _of_weight(module, names[0], {**shared, **group.families[names[0]]}, tensors)
+    elif shared:
+        message = f"{module}: no parts of a formula for {', '.join(sorted(shared))}"
+        yield Problem("missing-part", message, module)
+    for name in sorted(group.biases):
+        yield Candidate(module, formulas()[name], group.biases[name], "bias")
 
 
-def misfit(
-    candidate: Candidate, tensors: Mapping[str, TensorInfo], table: ModuleTable, module: str
-) -> Problem | None:
-    """Why a candidate cannot change its parameter in this model; None where it can."""
-    target, written = f"{module}.{candidate.param}", candidate.module
-    if target not in table:
-        message = f"{module} has no {candidate.param} in the base model"
-        return Problem("unmatched-module", message, written)
-    for part in _SCALARS & candidate.parts.keys():
-        if max(tensors[candidate.parts[part]].shape, default=1) != 1:
-            return Problem("bad-shape", f"{candidate.parts[part]} must be one number", written)
-    message = check_fit(candidate.formula, shapes_of(candidate.parts, tensors), table[target])
-    return None if message is None else Problem("bad-shape", f"{module}: {message}", written)
+def _of_weight(
+    module: str, family: str, parts: dict[str, str], tensors: Mapping[str, TensorInfo]
+) -> Candidate:
+    """Choose the formula of a family by its parts' shapes; parts get today's names."""
+    shapes = {part: tensors[key].shape for part, key in parts.items()}
+    formula = variant(family, shapes)
+    renames = {} if formula.renames is None else formula.renames(shapes)
+    return Candidate(module, formula, {renames.get(part, part): key for part, key in parts.items()})
 
 
-def shapes_of(parts: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> dict[str, Shape]:
-    """Part -> shape, of the parts that are no single numbers."""
-    return {part: tensors[key].shape for part, key in parts.items() if part not in _SCALARS}
-
-
-def _weight_candidate(
-    module: str, weight: list[str], parts: dict[str, str], tensors: Mapping[str, TensorInfo]
-) -> Candidate | str:
-    """The one formula of the weight, or the name of it where it is unknown."""
-    if not weight:
-        return "a formula for " + ", ".join(sorted(parts))
-    name = _formula_name(weight[0], parts, tensors)
-    formula = FORMULAS[name]
-    if name == "glora":
-        parts = _current_glora(parts, tensors)
-    return Candidate(module, formula, parts, "weight")
-
-
-def _formula_name(
-    family: str, parts: Mapping[str, str], tensors: Mapping[str, TensorInfo]
-) -> FormatName:
-    if family == "lora":
-        if "mid" in parts:
-            return "lora-tucker"
-        return "dora" if {"dora_scale", "magnitude"} & parts.keys() else "lora"
-    if family == "oft":
-        has_steps = "blocks" in parts and len(tensors[parts["blocks"]].shape) == 4
-        return "boft" if has_steps else "oft"
-    known: dict[str, FormatName] = {
-        "loha": "loha",
-        "lokr": "lokr",
-        "ia3": "ia3",
-        "full": "full",
-        "norm": "norm",
-        "glora": "glora",
-    }
-    return known[family]
-
-
-def _current_glora(parts: dict[str, str], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Early LyCORIS named each pair the other way round; today's names are given back.
-
-    Told by the sides: `a1` is tall today ([i, r]) and was flat, `b2` is flat ([r, i k]) and was
-    tall.
-    """
-    a1, b2 = (tensors[parts[p]].shape if p in parts else () for p in ("a1", "b2"))
-    was_flat = len(a1) >= 2 and a1[0] < math.prod(a1[1:])
-    was_tall = len(b2) >= 2 and b2[0] > math.prod(b2[1:])
-    if was_flat and was_tall:
-        return {_OLD_GLORA.get(part, part): key for part, key in parts.items()}
-    return parts
-
-
-def _add(
-    found: list[Candidate], problems: list[Problem], candidate: Candidate | str, module: str
-) -> None:
-    if isinstance(candidate, str):
-        problems.append(Problem("missing-part", f"{module}: no parts of {candidate}", module))
-        return
-    formula, given = candidate.formula, candidate.parts.keys()
-    core = given - formula.optional
-    if core in formula.needed:
-        found.append(candidate)
-        return
-    nearest = min(formula.needed, key=lambda needed: (len(needed ^ core), sorted(needed)))
+def _wrong_parts(candidate: Candidate) -> list[Problem]:
+    """Compare the parts with the nearest complete set."""
+    formula, module = candidate.formula, candidate.module
+    core = candidate.parts.keys() - formula.optional.split()
+    sets = [set(names.split()) for names in formula.needed]
+    nearest = min(sets, key=lambda needed: (len(needed ^ core), sorted(needed)))
+    if core == nearest:
+        return []
     if missing := sorted(nearest - core):
-        listed = ", ".join(missing)
-        message = f"{module}: {formula.name} without {listed}"
-        problems.append(Problem("missing-part", message, module))
-    else:
-        listed = ", ".join(sorted(core - nearest))
-        message = f"{module}: {formula.name} beside {listed}"
-        problems.append(Problem("mixed-formulas", message, module))
+        message = f"{module}: {formula.name} without {', '.join(missing)}"
+        return [Problem("missing-part", message, module)]
+    message = f"{module}: {formula.name} beside {', '.join(sorted(core - nearest))}"
+    return [Problem("mixed-formulas", message, module)]
 
 
 def _wrong_dtypes(candidate: Candidate, tensors: Mapping[str, TensorInfo]) -> list[Problem]:
-    problems = []
-    for part, key in candidate.parts.items():
-        allowed = _NUMBERS | {"BOOL", "U8", "I8"} if part == "on_input" else FLOATS
-        allowed = _NUMBERS if part == "alpha" else allowed
-        if tensors[key].dtype not in allowed:
-            problems.append(Problem("bad-dtype", f"{key} is of dtype {tensors[key].dtype}", key))
-    return problems
+    formula = candidate.formula
+    allowed = {**dict.fromkeys(formula.flags, _FLAGS), "alpha": _NUMBERS}
+    return [
+        Problem("bad-dtype", f"{key} is of dtype {tensors[key].dtype}", key)
+        for part, key in candidate.parts.items()
+        if tensors[key].dtype not in allowed.get(part, FLOATS)
+    ]

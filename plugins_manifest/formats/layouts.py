@@ -1,4 +1,4 @@
-"""The names of file layouts: who writes files so, and how they are recognized."""
+"""Layouts of files that change weights: who writes them, and how they are recognized."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from plugins_manifest.formats.groups import Group
 from plugins_manifest.formats.names import Name
 
-LAYOUTS: Mapping[str, str] = MappingProxyType(
+WEIGHT_LAYOUTS: Mapping[str, str] = MappingProxyType(
     {
         "kohya": "`lora_unet_...lora_down.weight`, underscores for dots (sd-scripts, LoCon)",
         "lycoris": "kohya's module names with LyCORIS' parts (LoHa, LoKr, (IA)^3, full, ...)",
@@ -22,33 +22,12 @@ LAYOUTS: Mapping[str, str] = MappingProxyType(
         "diffusers-lora": "`...to_q.lora.down.weight`, `...lora_linear_layer.up.weight` (old)",
         "lycoris-dotted": "LyCORIS' parts behind dotted module names",
         "comfyui": "`diffusion_model.input_blocks.1...`, dots and original block numbers",
-        "embedding": "one tensor per token (diffusers)",
-        "embedding-civitai": "`emb_params` (token not named in the file)",
-        "embedding-a1111": "`string_to_param.*` (AUTOMATIC1111, original textual inversion)",
-        "embedding-sdxl": "`clip_l` and `clip_g`",
-        "controlnet": "`controlnet_cond_embedding...` (diffusers)",
-        "controlnet-ldm": "`control_model....` or bare `input_hint_block...` (original)",
-        "controlnet-difference": "original keys and `difference`: deltas to the base UNet",
-        "t2i-adapter": "`adapter.body....` (diffusers)",
-        "t2i-adapter-original": "`body.0.block1...`, `conv_in...` (original)",
-        "ip-adapter": "`image_proj....` and `ip_adapter.1.to_k_ip.weight`",
-        "hypernetwork": "numbered layers per attention width (AUTOMATIC1111)",
-        "controllllite": "`lllite_unet_...`",
-        "control-lora": "`lora_controlnet` and low-rank parts of a ControlNet",
-        "custom-diffusion": "`...to_k_custom_diffusion.weight`",
-        "aesthetic-gradient": "one bare tensor (AUTOMATIC1111)",
-        "motion-module": "`...motion_modules...` (AnimateDiff)",
-        "ip-adapter-faceid": "IP-Adapter with LoRA layers (`to_q_lora`)",
-        "checkpoint": "a whole model: UNet, VAE or text encoder",
-        "unknown": "nothing recognized",
     }
 )
 
-_PLAIN = {"lora", "any"}
-
 
 def weight_layout(group: Group, name: Name) -> str:
-    """The layout of one module's keys in a file that changes weights."""
+    """Return the layout of one module's keys."""
     if name.prefix.startswith(("lora_", "lycoris_", "oft_")):
         return _flat_layout(group, name)
     if "diffusion_model." in name.prefix:
@@ -60,7 +39,7 @@ def weight_layout(group: Group, name: Name) -> str:
         return "peft-raw"
     if "peft" in group.styles:
         return "peft" if name.prefix else "peft-bare"
-    return "kohya" if set(group.families) <= _PLAIN else "lycoris-dotted"
+    return "kohya" if group.is_plain_lora else "lycoris-dotted"
 
 
 def _flat_layout(group: Group, name: Name) -> str:
@@ -68,4 +47,4 @@ def _flat_layout(group: Group, name: Name) -> str:
         return "oft"
     if name.is_sgm:
         return "sgm"
-    return "kohya" if set(group.families) <= _PLAIN else "lycoris"
+    return "kohya" if group.is_plain_lora else "lycoris"

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: weights, or what servers and people leave in their place."""
+"""Detect a file's type by its first bytes: weights, or what was saved under their name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _EMPTY_ZIPS = (b"PK\x05\x06", b"PK\x07\x08")
 
 
 def sniff(path: Path) -> FileType:
-    """Read at most 1 KiB and name the type; `safetensors` only means that it looks like one.
+    """Read at most 1 KiB and return the type; `safetensors` only means that it looks like one.
 
     Raises OSError where the file cannot be read.
     """
@@ -44,7 +44,7 @@ def sniff(path: Path) -> FileType:
 
 
 def sniff_bytes(head: bytes, file_bytes: int) -> FileType:
-    """As `sniff`, of a file's first bytes (at least 512 where it has so many) and its size."""
+    """Detect the type by a file's first bytes (at least 512 if it has as many) and its size."""
     if file_bytes == 0:
         return "empty"
     if _looks_like_safetensors(head, file_bytes):
@@ -81,7 +81,7 @@ def _binary_type(head: bytes) -> FileType | None:
 
 
 def _safetensors_remains(head: bytes, file_bytes: int) -> FileType:
-    # A header that is announced and begun, but longer than the file: a download that stopped.
+    # A header that is begun, but longer than the file: an interrupted download.
     header_bytes = int.from_bytes(head[:8], "little")
     is_begun = head[8:9] == b"{" or (file_bytes <= 8 and header_bytes < 2**32)
     return "truncated" if is_begun else "not-safetensors"

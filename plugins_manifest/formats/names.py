@@ -1,4 +1,4 @@
-"""Whose name is this? From every way a plugin names a module to the base model's own name.
+"""Map module names of all plugin formats to the base model's parameter names.
 
 Names are looked up in tables made from the model itself; nothing is guessed from substrings.
 """
@@ -15,7 +15,7 @@ from plugins_manifest.formats.sgm import sgm_modules
 from plugins_manifest.formats.table import TEXT, TEXT_2, UNET, modules_of, sd15_table
 
 # Prefix -> side, for names whose dots are underscores (kohya, LyCORIS). Longer prefixes first.
-# `None`: a text encoder that no base or upgraded model here has.
+# `None`: a text encoder that none of the models has.
 _FLAT: tuple[tuple[str, str | None], ...] = (
     ("lora_unet_", UNET),
     ("lora_te1_", TEXT),
@@ -47,7 +47,7 @@ _N_NEAREST = 3
 
 
 def names_of(table: ModuleTable) -> Names:
-    """The names of a base model; SD1.5's are made once."""
+    """Return the names of a base model; those of SD1.5 are computed once."""
     return _sd15_names() if table is sd15_table() else Names(table)
 
 
@@ -58,7 +58,7 @@ def _sd15_names() -> Names:
 
 @dataclass(frozen=True)
 class Name:
-    """A module's name taken apart; `module` is canonical, None where the model has no such."""
+    """A module's name taken apart; `module` is canonical, None if the model lacks it."""
 
     written: str
     prefix: str
@@ -78,14 +78,14 @@ class Names:
         self._flat_sgm = {name.replace(".", "_"): m for name, m in self._sgm.items()}
 
     def resolve(self, written: str) -> Name:
-        """Find the module that a plugin means."""
+        """Find the module of a name as written in a plugin."""
         for prefix, side in _FLAT:
             if written.startswith(prefix):
                 return self._flat_name(written, prefix, side)
         return self._dotted_name(written)
 
     def nearest(self, written: str) -> tuple[str, ...]:
-        """The model's names closest to one it does not have, written in the same way."""
+        """Return the model's names closest to an unknown one, written in the same style."""
         is_flat = any(written.startswith(prefix) for prefix, _ in _FLAT)
         tokens = Counter(_tokens(written))
         shared = Counter(
@@ -126,7 +126,7 @@ class Names:
         rest = rest.removeprefix(_RAW)
         for known in _sides(side):
             name = known + (rest if known == UNET else rest.removeprefix(_TEXT_LEVEL))
-            # Old attention processors say `to_out` where the model says `to_out.0`.
+            # Old attention processors write `to_out` for the model's `to_out.0`.
             for spelled in (name, name + ".0"):
                 if spelled in self._own:
                     return Name(written, prefix, spelled, is_sgm=False, is_raw=is_raw)

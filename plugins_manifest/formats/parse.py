@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-from plugins_manifest.formats.adapters import (
-    is_ip_adapter,
-    is_t2i_adapter,
-    parse_ip_adapter,
-    parse_t2i_adapter,
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from plugins_manifest.formats import (
+    controlnet,
+    embeddings,
+    ip_adapter,
+    t2i_adapter,
+    unsupported,
+    weight_parser,
 )
-from plugins_manifest.formats.controlnet import is_controlnet, parse_controlnet
-from plugins_manifest.formats.embeddings import is_embedding, parse_embedding
-from plugins_manifest.formats.parsed import Header, ModuleTable, ParsedPlugin, Problem
+from plugins_manifest.formats.parsed import (
+    FileParser,
+    Header,
+    ModuleTable,
+    ParsedPlugin,
+    Problem,
+)
 from plugins_manifest.formats.table import sd15_table
-from plugins_manifest.formats.unsupported import remaining_kind, special_kind
-from plugins_manifest.formats.weight_parser import is_weight_plugin, parse_weights
+
+# In this order: an IP-Adapter FaceID also has a LoRA's keys, a ControlNet has a LoRA's suffixes.
+PARSERS: tuple[FileParser, ...] = (
+    unsupported.FIRST,
+    ip_adapter.PARSER,
+    weight_parser.PARSER,
+    controlnet.PARSER,
+    t2i_adapter.PARSER,
+    embeddings.PARSER,
+    unsupported.LAST,
+    unsupported.REST,
+)
+LAYOUTS: Mapping[str, str] = MappingProxyType(
+    {layout: keys for parser in PARSERS for layout, keys in parser.layouts.items()}
+)
 
 
 def parse(header: Header, table: ModuleTable | None = None) -> ParsedPlugin:
     """Classify a file by its keys and shapes, and account for every key once.
 
     `table` is the base model that the plugin shall be attached to, SD1.5's own for None. Never
-    raises for a header that `read_header` has let through: what does not fit is in `problems`.
+    raises for a header that `read_header` accepts: what does not fit is in `problems`.
     """
     table = sd15_table() if table is None else table
     if not header.tensors:
         problem = Problem("no-tensors", "the file has no tensors: it is not a plugin")
         return ParsedPlugin("unknown", "unsupported:unknown", "unknown", problems=(problem,))
-    keys = header.tensors.keys()
-    special = special_kind(keys)
-    if special is not None:
-        return special
-    if is_ip_adapter(keys):
-        return parse_ip_adapter(header, table)
-    if is_weight_plugin(keys):
-        return parse_weights(header, table)
-    return _parse_network(header, table)
-
-
-def _parse_network(header: Header, table: ModuleTable) -> ParsedPlugin:
-    """Files that bring layers or vectors of their own."""
-    keys = header.tensors.keys()
-    if is_controlnet(keys):
-        return parse_controlnet(header, table)
-    if is_t2i_adapter(keys):
-        return parse_t2i_adapter(header, table)
-    if is_embedding(header, table):
-        return parse_embedding(header, table)
-    return remaining_kind(header, table)
+    parser = next(parser for parser in PARSERS if parser.recognizes(header, table))
+    return parser.parse(header, table)

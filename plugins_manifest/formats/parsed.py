@@ -1,43 +1,17 @@
-"""What is known of a plugin file without its numbers: the seam between parsing and tensor math.
+"""What is known of a plugin file without its values: the interface of parsing and tensor math.
 
 `parse` (formats/parse.py) makes these; `runners/weights` applies them and never parses keys again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from plugins_manifest.errors import UserError
 
 BaseModel = Literal["sd1", "sd2", "sdxl", "unknown"]
-
-# What each formula's `parts` hold; those in brackets may be missing.
-#   lora         down up [alpha]               down [r, i(, h, w)], up [o, r(, 1, 1)]
-#   lora-tucker  down up mid [alpha]           down [r, i, 1, 1], mid [r, r, h, w], up [o, r, 1, 1]
-#   dora         down up [alpha], and dora_scale (LyCORIS, per output or input) or magnitude (PEFT)
-#   loha         w1_a w1_b w2_a w2_b [t1 t2] [alpha]
-#   lokr         w1 or w1_a w1_b; w2 or w2_a w2_b [t2]; [alpha]
-#   ia3          scale [on_input]
-#   full, norm   diff (of the weight or the bias named by the target)
-#   oft          blocks [n, b, b] [alpha = constraint] [rescale]
-#   boft         blocks [m, n, b, b] [alpha] [rescale]
-#   glora        a1 a2 b1 b2 [alpha]
-# `dora_scale` may also be beside the parts of lora-tucker, loha, lokr (weight decomposition).
-FormatName = Literal[
-    "lora",
-    "lora-tucker",
-    "dora",
-    "loha",
-    "lokr",
-    "ia3",
-    "full",
-    "norm",
-    "oft",
-    "boft",
-    "glora",
-]
 
 ModuleTable = Mapping[str, tuple[int, ...]]
 """Canonical parameter name -> shape, of a base model's UNet and text encoder."""
@@ -53,7 +27,7 @@ class UnsafeFile(UserError):  # noqa: N818 (a file, not a fault of ours)
 
 @dataclass(frozen=True)
 class Caps:
-    """The largest file that is read at all; sizes in bytes, names in characters."""
+    """Limits of files that are read; sizes in bytes, names in characters."""
 
     file_bytes: int = 16 * 2**30
     header_bytes: int = 17 * 2**20
@@ -80,7 +54,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors header that passed all checks; the metadata is text as it stands, unescaped."""
+    """A safetensors header that passed all checks; the metadata is unescaped text."""
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
@@ -90,9 +64,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something of a file cannot be applied; `reason` is a code of formats/reasons.py.
+    """Why a part of a file cannot be applied; `reason` is a code of formats/reasons.py.
 
-    `subject` is the module or the key that it is about, as the file writes it; "" for the file.
+    `subject` is the module or the key, as written in the file; "" for the file itself.
     """
 
     reason: str
@@ -106,30 +80,30 @@ class Problem:
 
 @dataclass(frozen=True)
 class ModuleChange:
-    """One change of one parameter: which formula, and which key of the file plays which part.
+    """One change of one parameter: the formula, and the key of the file for each of its parts.
 
     `target` is the parameter's canonical name, diffusers' own with the model in front:
     `unet.mid_block.attentions.0.proj_in.weight`,
     `text_encoder.encoder.layers.0.self_attn.q_proj.bias` (no `text_model.` level).
-    `alpha` is the number to use where no key holds it but the file's settings do (PEFT); it is
-    already converted so that the scale is alpha / rank. With neither, alpha is the rank.
+    `alpha` is the value from the file's settings (PEFT) if no key holds it, converted so that the
+    scale is alpha / rank. With neither, alpha is the rank.
     """
 
     target: str
-    formula: FormatName
+    formula: str
     parts: Mapping[str, str]
     alpha: float | None = None
 
 
 @dataclass(frozen=True)
 class ParsedPlugin:
-    """A file's keys, each accounted for once: by a change, a role in `other_keys`, or as unknown.
+    """A file's keys, each counted once: in a change, with a role in `other_keys`, or as unknown.
 
     `format` is the file's layout (formats/layouts.py), `kind` one of lora, lycoris, controlnet,
     t2i-adapter, ip-adapter, textual-inversion, or `unsupported:<what>`. A file of kind `lora` has
     only lora and dora changes; every other formula makes it `lycoris`.
     `unknown_keys` are all keys that nothing uses, those of unmatched modules included.
-    `other_keys` maps key -> role: `network` (a whole net's own weights), `embedding:<token>`.
+    `other_keys` maps key -> role: `network` (weights of a network), `embedding:<token>`.
     """
 
     format: str
@@ -143,10 +117,23 @@ class ParsedPlugin:
 
     @property
     def embeddings(self) -> Mapping[str, tuple[str, ...]]:
-        """Token -> keys of its vectors; also those bundled in a LoRA."""
+        """Token -> keys of its vectors, including those bundled in a LoRA."""
         found: dict[str, tuple[str, ...]] = {}
         for key, role in self.other_keys.items():
             if role.startswith("embedding:"):
                 token = role.removeprefix("embedding:")
                 found[token] = (*found.get(token, ()), key)
         return found
+
+
+@dataclass(frozen=True)
+class FileParser:
+    """How one kind of file is recognized and parsed.
+
+    `layouts` maps the names of the kind's layouts to their keys, in words. `recognizes` gets the
+    files that no parser before this one recognizes (formats/parse.py has the order).
+    """
+
+    layouts: Mapping[str, str]
+    recognizes: Callable[[Header, ModuleTable], bool]
+    parse: Callable[[Header, ModuleTable], ParsedPlugin]

@@ -1,4 +1,4 @@
-"""The alpha that diffusers and PEFT keep in the metadata instead of in a key.
+"""Read the alpha that diffusers and PEFT store in the metadata instead of in a key.
 
 Source: diffusers' `save_lora_weights(..., unet_lora_adapter_metadata=...)`: the metadata
 `lora_adapter_metadata` is the JSON of a peft LoraConfig, its names behind `unet.` or
@@ -22,7 +22,7 @@ _MAX_ALPHA = 1e6
 
 
 def read_settings(metadata: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Problem, ...]]:
-    """The settings as one flat object, empty where there are none or they make no sense."""
+    """Return the settings as one flat object, empty if there are none or they are malformed."""
     text = metadata.get(KEY)
     if text is None:
         return {}, ()
@@ -36,7 +36,7 @@ def read_settings(metadata: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Pr
 
 
 def alpha_of(settings: Mapping[str, Any], module: str, rank: int) -> float | None:
-    """The alpha to divide by the rank for a canonical module; None where nothing is said."""
+    """Return the alpha to divide by the rank for a canonical module; None if it is not set."""
     side = UNET if module.startswith(UNET) else TEXT
     name = module.removeprefix(side)
     alpha = _pattern(settings, side, name)
@@ -57,7 +57,7 @@ def _pattern(settings: Mapping[str, Any], side: str, name: str) -> float | None:
     patterns = _setting(settings, side, "alpha_pattern")
     if not isinstance(patterns, dict):
         return None
-    # PEFT takes these names as regular expressions; names from a stranger's file are compared.
+    # PEFT takes these names as regular expressions; names from an untrusted file are compared.
     for pattern, alpha in patterns.items():
         if name == pattern or name.endswith("." + pattern):
             return _number(alpha)

@@ -1,6 +1,6 @@
 """Reason codes: why a file is refused, and why a module of it is not applied as it should be.
 
-Every code that a header check, the parser, an inspection or a load audit gives is listed here.
+All codes of header checks, the parser, inspections and load audits.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# What only the tensors' values, or the model after attaching, tell.
+# Known only from the tensors' values, or from the model after attaching.
 VALUES: Mapping[str, str] = MappingProxyType(
     {
         "non-finite": "NaN or infinite values",
         "no-change": "all values that matter are zero: attaching changes nothing",
-        "inexact": "the model's weights changed by something else than the file says",
-        "not-applied": "the model's weights did not change where the file says so",
-        "extra-change": "the model's weights changed where the file says nothing",
+        "inexact": "the model's weights did not change as the file describes",
+        "not-applied": "the model's weights did not change although the file changes them",
+        "extra-change": "weights of the model changed that the file does not change",
         "partial": "only a part of the file is applied",
     }
 )

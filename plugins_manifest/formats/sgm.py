@@ -1,6 +1,6 @@
-"""The original numbering of a Stable Diffusion UNet's blocks (`input_blocks.4.1`), made exactly.
+"""The original numbering of a Stable Diffusion UNet's blocks (`input_blocks.4.1`).
 
-Derived from the model's own block counts, never by looking for a substring: `input_blocks_1` is
+Derived from the model's own block counts, never by a substring: `input_blocks_1` is
 also in `input_blocks_10` (diffusers 0.42.1 fails there). Source: the layout of CompVis'
 UNetModel (openaimodel.py), where one running number counts conv_in, layers and resamplers.
 """
@@ -38,7 +38,7 @@ _PART = re.compile(r"(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.(\w+)\.(\d+)
 
 
 def sgm_modules(modules: Iterable[str]) -> dict[str, str]:
-    """Original module name -> canonical module name, of the modules that have parameters."""
+    """Map original to canonical module names, for the modules that have parameters."""
     inside = [m.removeprefix(UNET) for m in modules if m.startswith(UNET)]
     places = dict(_places(_sizes(inside)))
     found = {_TOP[m]: UNET + m for m in inside if m in _TOP}
@@ -66,7 +66,7 @@ _Place = tuple[str, int, str, int]
 
 
 def _sizes(modules: Iterable[str]) -> _Sizes:
-    """(block kind, number) -> how many resnets, attentions and resamplers it has."""
+    """Count resnets, attentions and resamplers of each (block kind, number)."""
     sizes: _Sizes = {}
     for module in modules:
         match = _PART.fullmatch(module)
@@ -78,7 +78,7 @@ def _sizes(modules: Iterable[str]) -> _Sizes:
 
 
 def _places(sizes: _Sizes) -> Iterator[tuple[_Place, str]]:
-    """Place in diffusers -> the name of the same place in the original numbering."""
+    """Yield each place in diffusers with its name in the original numbering."""
     n_in, n_out = 1, 0
     for (block, i), counts in sorted(sizes.items()):
         n_resnets, n_attentions = counts.get("resnets", 0), counts.get("attentions", 0)
@@ -98,7 +98,7 @@ def _places(sizes: _Sizes) -> Iterator[tuple[_Place, str]]:
 
 
 def _middle(n_resnets: int, n_attentions: int) -> Iterator[tuple[_Place, str]]:
-    """Resnet, attention, resnet, ... in one running number."""
+    """Yield resnet, attention, resnet, ... with consecutive numbers."""
     for j in range(n_resnets):
         yield ("mid_block", 0, "resnets", j), f"middle_block.{j + min(j, n_attentions)}"
     for j in range(n_attentions):

@@ -1,7 +1,7 @@
 """SD1.5's parameters, shipped as JSON: canonical name -> shape, of the UNet and the text encoder.
 
-Made by scripts/make-sd15-table from diffusers' UNet2DConditionModel and transformers'
-CLIPTextModel in SD1.5's configuration; a test holds it equal.
+Written by scripts/make-sd15-table from diffusers' UNet2DConditionModel and transformers'
+CLIPTextModel in SD1.5's configuration; a test compares them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CROSS_DIMS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2",
 
 @cache
 def sd15_table() -> ModuleTable:
-    """All parameters of SD1.5's UNet (686) and text encoder (196), in the model's own order."""
+    """Return all parameters of SD1.5's UNet (686) and text encoder (196), in the model's order."""
     stored = json.loads(TABLE_FILE.read_text(encoding="utf-8"))
     return MappingProxyType({name: tuple(shape) for name, shape in stored.items()})
 
 
 def cross_dim(table: ModuleTable) -> int | None:
-    """Width of the text that a UNet attends to, None where it has no cross-attention."""
+    """Return the width of the text that a UNet attends to, None without cross-attention."""
     for name, shape in table.items():
         if name.endswith("attn2.to_k.weight"):
             return shape[1]
@@ -37,5 +37,5 @@ def cross_dim(table: ModuleTable) -> int | None:
 
 
 def modules_of(table: ModuleTable) -> dict[str, None]:
-    """The modules that have parameters, in the table's order."""
+    """Return the modules that have parameters, in the table's order."""
     return dict.fromkeys(name.rpartition(".")[0] for name in table)

@@ -1,21 +1,22 @@
-"""Kinds of files that are recognized, and refused with an explanation."""
+"""Recognize kinds of files that are not supported, and refuse them with an explanation."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from plugins_manifest.formats.parsed import Header, ModuleTable, ParsedPlugin, Problem
+from plugins_manifest.formats.parsed import FileParser, Header, ModuleTable, ParsedPlugin, Problem
 from plugins_manifest.formats.table import UNET
 
 
 @dataclass(frozen=True)
 class _Sign:
-    """A key pattern that only one kind of file has."""
+    """A key pattern that only one kind of file has; `keys` describes it, `why` is the refusal."""
 
     pattern: re.Pattern[str]
     layout: str
+    keys: str
     why: str
 
 
@@ -23,26 +24,31 @@ _FIRST = (
     _Sign(
         re.compile(r"lllite_.+"),
         "controllllite",
+        "`lllite_unet_...`",
         "a ControlLLLite needs its own attention code; use the ControlNet of the same condition",
     ),
     _Sign(
         re.compile(r"lora_controlnet"),
         "control-lora",
+        "`lora_controlnet` and low-rank parts of a ControlNet",
         "a Control-LoRA is a low-rank ControlNet; use the full ControlNet of the same condition",
     ),
     _Sign(
         re.compile(r".*[._]custom_diffusion\..+|.*_custom_diffusion\.weight"),
         "custom-diffusion",
+        "`...to_k_custom_diffusion.weight`",
         "Custom Diffusion replaces attention processors; it is not supported",
     ),
     _Sign(
         re.compile(r"tensor"),  # a bare tensor, named so when it was converted
         "aesthetic-gradient",
+        "one bare tensor (AUTOMATIC1111)",
         "an aesthetic gradient steers sampling by a picture's embedding; it is not supported",
     ),
     _Sign(
         re.compile(r".*motion_modules\..+"),
         "motion-module",
+        "`...motion_modules...` (AnimateDiff)",
         "a motion module makes videos; it changes nothing about one image",
     ),
 )
@@ -50,6 +56,7 @@ _LAST = (
     _Sign(
         re.compile(r"\d+\.\d+\.linear\..+"),
         "hypernetwork",
+        "numbered layers per attention width (AUTOMATIC1111)",
         "hypernetworks have no place in diffusers' models; they are not supported",
     ),
     _Sign(
@@ -59,6 +66,7 @@ _LAST = (
             r"|text_model\.embeddings\..+"
         ),
         "checkpoint",
+        "a whole model: UNet, VAE or text encoder",
         "a whole model, not a plugin; a plugin is made for one",
     ),
 )
@@ -66,19 +74,25 @@ _UNKNOWN = "no format is recognized in the keys"
 _N_SHOWN = 3
 
 
-def special_kind(keys: Collection[str]) -> ParsedPlugin | None:
-    """Kinds whose other keys look like those of a LoRA or ControlNet: ask for them first."""
-    return _first_match(keys, _FIRST)
+def _parser(signs: tuple[_Sign, ...]) -> FileParser:
+    """Return the parser of files with one of these signs."""
+
+    def found(header: Header) -> Iterator[_Sign]:
+        keys = header.tensors
+        return (sign for sign in signs if any(sign.pattern.fullmatch(key) for key in keys))
+
+    return FileParser(
+        layouts={sign.layout: sign.keys for sign in signs},
+        recognizes=lambda header, _: any(found(header)),
+        parse=lambda header, _: _refused(header, next(found(header))),
+    )
 
 
-def remaining_kind(header: Header, table: ModuleTable) -> ParsedPlugin:
-    """What a file is that no parser has taken."""
+def _parse_rest(header: Header, table: ModuleTable) -> ParsedPlugin:
+    """Refuse a bare UNet as a checkpoint, and everything else as unknown."""
     keys = header.tensors.keys()
-    found = _first_match(keys, _LAST)
-    if found is not None:
-        return found
     if any(UNET + key in table for key in keys):
-        return _refused(keys, _LAST[-1])
+        return _refused(header, _LAST[-1])
     shown = ", ".join(list(keys)[:_N_SHOWN])
     problem = Problem("unknown-format", f"{_UNKNOWN} ({shown}{', ...' * (len(keys) > _N_SHOWN)})")
     return ParsedPlugin(
@@ -90,18 +104,23 @@ def remaining_kind(header: Header, table: ModuleTable) -> ParsedPlugin:
     )
 
 
-def _first_match(keys: Collection[str], signs: tuple[_Sign, ...]) -> ParsedPlugin | None:
-    for sign in signs:
-        if any(sign.pattern.fullmatch(key) for key in keys):
-            return _refused(keys, sign)
-    return None
-
-
-def _refused(keys: Collection[str], sign: _Sign) -> ParsedPlugin:
+def _refused(header: Header, sign: _Sign) -> ParsedPlugin:
     return ParsedPlugin(
         sign.layout,
         f"unsupported:{sign.layout}",
         "unknown",
-        unknown_keys=tuple(keys),
+        unknown_keys=tuple(header.tensors),
         problems=(Problem("unsupported-kind", sign.why),),
     )
+
+
+FIRST = _parser(_FIRST)
+"""Kinds whose other keys look like those of a LoRA or ControlNet: to be checked first."""
+
+LAST = _parser(_LAST)
+
+REST = FileParser(
+    layouts={"unknown": "nothing recognized"},
+    recognizes=lambda _, __: True,
+    parse=_parse_rest,
+)

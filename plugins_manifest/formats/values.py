@@ -1,6 +1,6 @@
-"""What only the numbers tell: NaN and infinity, and tensors that are all zero. numpy alone.
+"""Find NaN and infinite values, and tensors that are all zero, with numpy alone.
 
-bfloat16 and the 8-bit floats are read as bits: numpy does not know them.
+Floats are compared as bits, since numpy has no bfloat16 and no 8-bit floats.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from plugins_manifest.formats.formulas.registry import formulas
 from plugins_manifest.formats.parsed import Header, ModuleChange, Problem, TensorInfo
 
 _CHUNK_BYTES = 4 * 2**20
@@ -28,27 +29,11 @@ _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
         "F8_E4M3": ("<u1", 0x7F, 0x7F),  # the "fn" kind: NaN alone, no infinity
     }
 )
-# Formula -> sets of parts; the change is zero where each set has a part that is all zero.
-_FACTORS: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
-    {
-        "lora": (("down", "up"),),
-        "lora-tucker": (("down", "up", "mid"),),
-        "loha": (("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"),),
-        "lokr": (("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"),),
-        "full": (("diff",),),
-        "norm": (("diff",),),
-        "ia3": (("scale",),),
-        "oft": (("blocks",),),
-        "boft": (("blocks",),),
-        "glora": (("a1", "a2"), ("b1", "b2")),
-    }
-)
-_KEEPS = frozenset({"dora_scale", "magnitude", "rescale"})  # these change a weight by themselves
 
 
 @dataclass(frozen=True)
 class Values:
-    """Keys with NaN or infinite values, and keys that are zero throughout."""
+    """Keys with NaN or infinite values, and keys whose values are all zero."""
 
     non_finite: tuple[str, ...]
     zero: frozenset[str]
@@ -76,7 +61,7 @@ def read_values(path: Path, header: Header) -> Values:
 
 
 def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Problem]:
-    """Non-finite tensors, and a file none of whose changes changes anything."""
+    """Return problems of non-finite tensors, and of files whose changes are all zero."""
     problems = []
     if values.non_finite:
         shown = ", ".join(values.non_finite[:_N_SHOWN])
@@ -90,16 +75,12 @@ def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Prob
 
 
 def _largest(raw: bytes, info: TensorInfo) -> int:
-    """The largest magnitude, as bits; the order of floats without sign is that of their bits."""
+    """Return the largest magnitude, as bits: floats without sign are ordered as their bits."""
     kind, mask, _ = _BITS[info.dtype]
     bits: NDArray[np.unsignedinteger] = np.frombuffer(raw, dtype=kind)
     return int((bits & bits.dtype.type(mask)).max(initial=0))
 
 
 def _is_zero(change: ModuleChange, zero: frozenset[str]) -> bool:
-    if _KEEPS & change.parts.keys() or change.formula not in _FACTORS:
-        return False
-    return all(
-        any(part in change.parts and change.parts[part] in zero for part in parts)
-        for parts in _FACTORS[change.formula]
-    )
+    zero_parts = {part for part, key in change.parts.items() if key in zero}
+    return formulas()[change.formula].is_zero(zero_parts, change.parts)

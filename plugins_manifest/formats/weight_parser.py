@@ -1,4 +1,4 @@
-"""Parses files that change weights: every formula in every way of naming modules."""
+"""Parse files that change weights: every formula in every style of module names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plugins_manifest.formats.base_model import base_of, base_problem
-from plugins_manifest.formats.formulas import Size
-from plugins_manifest.formats.groups import Candidate, Group, candidates, implied_size, misfit
-from plugins_manifest.formats.layouts import weight_layout
+from plugins_manifest.formats.embeddings import token_problems
+from plugins_manifest.formats.formulas.registry import formulas, split_key
+from plugins_manifest.formats.formulas.spec import Size
+from plugins_manifest.formats.groups import Candidate, Group, candidates
+from plugins_manifest.formats.layouts import WEIGHT_LAYOUTS, weight_layout
 from plugins_manifest.formats.names import names_of
 from plugins_manifest.formats.parsed import (
+    FileParser,
     Header,
     ModuleChange,
     ModuleTable,
@@ -21,18 +24,15 @@ from plugins_manifest.formats.parsed import (
     Problem,
 )
 from plugins_manifest.formats.peft_settings import alpha_of, read_settings
-from plugins_manifest.formats.suffixes import split_key
 from plugins_manifest.formats.table import cross_dim
-from plugins_manifest.formats.tokens import token_problems
 
 _BUNDLED = re.compile(r"bundle_emb\.(?P<token>.+?)\.(?:string_to_param\.\*|emb_params|clip_l)")
-_LORA_FORMULAS = {"lora", "dora"}
-_N_NEAREST = 12  # modules that get nearest names; a file for another model has hundreds
+_N_NEAREST = 12  # unmatched modules with nearest names; a file for another model has hundreds
 
 
 @dataclass
 class _Reading:
-    """What has been found so far."""
+    """Results while a file is read."""
 
     changes: list[ModuleChange] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -44,20 +44,19 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Place:
-    """The file and the model that it shall be attached to."""
+    """The file and the model that it is attached to."""
 
     header: Header
     table: ModuleTable
     settings: Mapping[str, Any]
 
 
-def is_weight_plugin(keys: Iterable[str]) -> bool:
-    """Whether any key is a part of a formula."""
-    names = keys if isinstance(keys, (set, dict)) else set(keys)
-    return any(split_key(key, names) is not None for key in names)
+def _recognizes(header: Header, _: ModuleTable) -> bool:
+    """Look for a key that is a part of a formula."""
+    return any(split_key(key, header.tensors) is not None for key in header.tensors)
 
 
-def parse_weights(header: Header, table: ModuleTable) -> ParsedPlugin:
+def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     """Parse LoRA and LyCORIS files, with the embeddings that may be bundled in them."""
     groups, embeddings = _grouped(header)
     settings, problems = read_settings(header.metadata)
@@ -65,11 +64,10 @@ def parse_weights(header: Header, table: ModuleTable) -> ParsedPlugin:
     place = _Place(header, table, settings)
     for group in groups.values():
         name = names.resolve(group.module)
-        reading.layouts[weight_layout(group, name)] += len(group.keys)
+        reading.layouts[weight_layout(group, name)] += group.n_keys
         found, wrong = candidates(group, header.tensors)
         for candidate in found:
-            size = implied_size(candidate, header.tensors)
-            reading.sizes.append((group.module, size or Size(None, None)))
+            reading.sizes.append((group.module, candidate.size(header.tensors)))
         if name.module is None:
             is_shown = len(reading.unmatched) < _N_NEAREST
             reading.unmatched[group.module] = names.nearest(group.module) if is_shown else ()
@@ -93,21 +91,19 @@ def _grouped(header: Header) -> tuple[dict[str, Group], dict[str, str]]:
 
 def _take(reading: _Reading, candidate: Candidate, *, module: str, place: _Place) -> None:
     tensors = place.header.tensors
-    problem = misfit(candidate, tensors, place.table, module)
+    problem = candidate.misfit(tensors, place.table, module)
     target = f"{module}.{candidate.param}"
     if problem is None and target in reading.targets:
         problem = Problem("double-target", f"{target} is changed twice", candidate.module)
     if problem is not None:
         reading.problems.append(problem)
         return
-    alpha = None
-    if place.settings and "down" in candidate.parts and "alpha" not in candidate.parts:
-        rank = tensors[candidate.parts["down"]].shape[0]
+    alpha, formula = None, candidate.formula
+    if place.settings and formula.reads_settings and "alpha" not in candidate.parts:
+        rank = tensors[candidate.parts[formula.rank_parts[0]]].shape[0]
         alpha = alpha_of(place.settings, module, rank)
     reading.targets.add(target)
-    reading.changes.append(
-        ModuleChange(target, candidate.formula.name, dict(candidate.parts), alpha)
-    )
+    reading.changes.append(ModuleChange(target, formula.name, dict(candidate.parts), alpha))
 
 
 def _result(
@@ -117,13 +113,13 @@ def _result(
     unknown = tuple(key for key in header.tensors if key not in used)
     own = cross_dim(table)
     base = base_of(reading.sizes, own)
-    formulas = {change.formula for change in reading.changes}
+    kinds = {formulas()[change.formula].kind for change in reading.changes}
     wrong_base = base_problem(base, own)
     problems = [] if wrong_base is None else [wrong_base]
     problems += [*reading.problems, *token_problems(embeddings.values())]
     return ParsedPlugin(
         format=reading.layouts.most_common(1)[0][0] if reading.layouts else "unknown",
-        kind="lora" if formulas <= _LORA_FORMULAS else "lycoris",
+        kind="lycoris" if "lycoris" in kinds else "lora",
         base_model=base.name,
         changes=tuple(reading.changes),
         unknown_keys=unknown,
@@ -140,3 +136,6 @@ def _key_problems(header: Header, reading: _Reading, unknown: tuple[str, ...]) -
     for key in unknown:
         if split_key(key, header.tensors.keys()) is None:
             yield Problem("unknown-key", f"{key}: no formula has such a part", key)
+
+
+PARSER = FileParser(layouts=WEIGHT_LAYOUTS, recognizes=_recognizes, parse=_parse)

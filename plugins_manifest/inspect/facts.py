@@ -1,4 +1,4 @@
-"""An inspection as plain facts: for JSON, for the console. A stranger's text is escaped, capped."""
+"""Convert an inspection to plain data; all text of the untrusted file is escaped and capped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from plugins_manifest.formats.layouts import LAYOUTS
+from plugins_manifest.formats.formulas import formulas
+from plugins_manifest.formats.parse import LAYOUTS
 from plugins_manifest.formats.parsed import Header, ModuleChange
 from plugins_manifest.formats.reasons import REASONS
 from plugins_manifest.inspect.inspect import Inspection
@@ -15,14 +16,14 @@ MAX_TEXT, MAX_ENTRIES, MAX_PROBLEMS, MAX_NAMES = 200, 40, 4, 20  # problems of o
 
 
 def safe_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Printable text without control signs, terminal codes or HTML brackets, cut at `limit`."""
+    """Escape control characters, terminal codes and HTML brackets; cut the text at `limit`."""
     cut = text[:limit]
-    shown = "".join(_safe_sign(sign) for sign in cut)
-    return shown if len(cut) == len(text) else f"{shown}... ({len(text)} characters)"
+    escaped = "".join(_safe_character(character) for character in cut)
+    return escaped if len(cut) == len(text) else f"{escaped}... ({len(text)} characters)"
 
 
 def facts(inspection: Inspection) -> dict[str, Any]:
-    """Everything as JSON types; names, messages and metadata are safe to print anywhere."""
+    """Return all findings as JSON types; all names and texts are safe to print anywhere."""
     found: dict[str, Any] = {
         "file": safe_text(inspection.name),
         "bytes": inspection.n_bytes,
@@ -57,13 +58,13 @@ def facts(inspection: Inspection) -> dict[str, Any]:
 
 
 def safe_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The first entries, sorted by name, escaped and cut."""
+    """Return the first entries, sorted by name, escaped and cut."""
     names = sorted(metadata)[:MAX_ENTRIES]
     return {safe_text(name, 80): safe_text(metadata[name]) for name in names}
 
 
 def targets(changes: tuple[ModuleChange, ...]) -> dict[str, int]:
-    """Kind of layer (`unet attn1.to_q`) -> how many of them change."""
+    """Count the changed layers of each kind (`unet attn1.to_q`)."""
     counts: Counter[str] = Counter()
     for change in changes:
         side, _, module = change.target.partition(".")
@@ -73,30 +74,29 @@ def targets(changes: tuple[ModuleChange, ...]) -> dict[str, int]:
 
 
 def _problems(inspection: Inspection) -> list[dict[str, str]]:
-    """The first problems of each reason; the rest is only counted."""
-    shown: Counter[str] = Counter()
+    """Return the first problems of each reason; the others are only counted."""
+    n_listed: Counter[str] = Counter()
     found = []
     for p in inspection.problems:
-        shown[p.reason] += 1
-        if shown[p.reason] <= MAX_PROBLEMS:
+        n_listed[p.reason] += 1
+        if n_listed[p.reason] <= MAX_PROBLEMS:
             message = safe_text(p.message, 400)
             found.append({"reason": p.reason, "meaning": REASONS[p.reason], "message": message})
     return found
 
 
 def _ranks(changes: tuple[ModuleChange, ...], header: Header) -> dict[str, int]:
-    """Rank -> how many changes have it; of low-rank formulas."""
+    """Count the changes of each rank, of low-rank formulas."""
     counts: Counter[int] = Counter()
     for change in changes:
-        for part in ("down", "w1_b", "w2_b", "b2"):
-            if part in change.parts:
-                counts[header.tensors[change.parts[part]].shape[0]] += 1
-                break
+        ranked = (p for p in formulas()[change.formula].rank_parts if p in change.parts)
+        if part := next(ranked, None):
+            counts[header.tensors[change.parts[part]].shape[0]] += 1
     return {str(rank): count for rank, count in sorted(counts.items())}
 
 
 def _embeddings(inspection: Inspection) -> dict[str, int]:
-    """Token -> number of vectors."""
+    """Return the number of vectors of each token."""
     if inspection.parsed is None or inspection.header is None:
         return {}
     tensors = inspection.header.tensors
@@ -110,9 +110,9 @@ def _n_vectors(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 2 else 1
 
 
-def _safe_sign(sign: str) -> str:
-    if sign in "<>&":
-        return {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}[sign]
-    if sign.isprintable():
-        return sign
-    return sign.encode("unicode_escape").decode("ascii")
+def _safe_character(character: str) -> str:
+    if character in "<>&":
+        return {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}[character]
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")

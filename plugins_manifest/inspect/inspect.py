@@ -1,7 +1,7 @@
-"""What a plugin file is, whether it is safe, and what of it would be applied: without torch.
+"""Inspect a plugin file without torch: what it is, if it is safe, what of it would be applied.
 
-Nothing in the file is executed. A pickle is only named, or converted in a process of its own
-where that is asked for.
+Nothing in the file is executed. A pickle is only detected or, with `allow_pickle`, converted in a
+separate process.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _BROKEN = {"non-finite", "missing-key", "no-tensors"}
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that is known of one file; `header` and `parsed` are None where it was not read.
+    """The findings about one file; `header` and `parsed` are None if it was not read.
 
-    `safety`: data-only (safetensors), converted (a pickle, turned into safetensors for this),
-    pickle (not opened), refused (no weights, or a header that lies). `n_bytes` is the file's size.
+    `safety`: data-only (safetensors), converted (a pickle, as temporary safetensors), pickle (not
+    opened), refused (not weights, or an invalid header). `n_bytes` is the file's size.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Inspection:
 
     @property
     def n_used(self) -> int:
-        """Keys of the file that are used."""
+        """The number of keys that are used."""
         return 0 if self.header is None else len(self.header.tensors) - self.n_unused
 
     @property
     def n_unused(self) -> int:
-        """Keys of the file that nothing uses."""
+        """The number of unused keys."""
         return 0 if self.parsed is None else len(self.parsed.unknown_keys)
 
 
@@ -58,8 +58,8 @@ def inspect_file(
 ) -> Inspection:
     """Inspect a file against a base model (SD1.5 for None).
 
-    A pickle is opened by a converter in its own process only with `allow_pickle`. Raises
-    `UserError` where there is no such file.
+    A pickle is opened only with `allow_pickle`, by a converter in a separate process. Raises
+    `UserError` if the file cannot be read.
     """
     try:
         return _inspect(path, path, table, safety="data-only")
@@ -93,7 +93,7 @@ def _inspect(path: Path, weights: Path, table: ModuleTable | None, *, safety: Sa
 
 
 def verdict_of(parsed: ParsedPlugin, problems: tuple[Problem, ...]) -> Verdict:
-    """One word for a file that is safe to read; the worst finding gives it."""
+    """Return the verdict of the worst finding, for a file that is safe to read."""
     reasons = {problem.reason for problem in problems}
     if reasons & _BROKEN:
         return "broken"

@@ -1,7 +1,7 @@
-"""Pickled plugins become safetensors in a separate, locked-up process; never in this one.
+"""Convert pickled plugins to safetensors in a separate, sandboxed process.
 
 The converter (unpickle_script.py) is started by path in isolated mode: no environment, an empty
-home, no network, few rights. Its output is a stranger's file like any other and is read with the
+home, no network, few rights. Its output is as untrusted as any other file and is read with the
 same caps; the pickle is never opened again.
 """
 
@@ -20,34 +20,36 @@ from plugins_manifest.formats.parsed import Header, UnsafeFile
 SCRIPT = Path(__file__).with_name("unpickle_script.py")
 MAX_PICKLE_BYTES = 8 * 2**30
 SECONDS = 300.0
-_TOLD_BYTES = 600
+_LOG_BYTES = 600
 
 
 def convert_pickle(source: Path, target: Path, *, seconds: float = SECONDS) -> Header:
     """Convert a pickled torch file to safetensors at `target` (replaced as a whole).
 
-    Returns the header of the new file. Raises `UnsafeFile` where the file is no pickle, holds
-    more than tensors, is refused by the converter, or takes too long; `target` is untouched then.
+    Returns the header of the new file. Raises `UnsafeFile`, with `target` unchanged, if the
+    file is not a pickle, holds more than tensors, is refused by the converter, or takes too long.
     """
     file_type = sniff(source)
     if file_type not in PICKLED:
-        raise UnsafeFile(file_type, f"{source.name!a} is no pickled torch file: nothing to convert")
+        raise UnsafeFile(
+            file_type, f"{source.name!a} is not a pickled torch file: nothing to convert"
+        )
     if source.stat().st_size > MAX_PICKLE_BYTES:
         raise UnsafeFile("too-large", f"more than {MAX_PICKLE_BYTES} bytes are not converted")
     if os.name != "posix":
         raise _failed("this system cannot limit a process; convert it on Linux or macOS")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
-        made = Path(folder) / "made.safetensors"
-        _run(source, made, home=Path(folder), seconds=seconds)
-        header = read_header(made)
-        made.replace(target)
+        output = Path(folder) / "made.safetensors"
+        _run(source, output, home=Path(folder), seconds=seconds)
+        header = read_header(output)
+        output.replace(target)
     return header
 
 
-def _run(source: Path, made: Path, *, home: Path, seconds: float) -> None:
-    told = home / "told.txt"
+def _run(source: Path, output: Path, *, home: Path, seconds: float) -> None:
+    log = home / "log.txt"
     environment = {"HOME": str(home), "TMPDIR": str(home), "OMP_NUM_THREADS": "1", "LC_ALL": "C"}
-    with source.open("rb") as stdin, made.open("wb") as stdout, told.open("wb") as stderr:
+    with source.open("rb") as stdin, output.open("wb") as stdout, log.open("wb") as stderr:
         try:
             done = subprocess.run(
                 [sys.executable, "-I", str(SCRIPT)],
@@ -62,16 +64,16 @@ def _run(source: Path, made: Path, *, home: Path, seconds: float) -> None:
         except subprocess.TimeoutExpired as error:
             raise _failed(f"it took more than {seconds:.0f} seconds") from error
     if done.returncode:
-        raise _failed(_last_words(told) or f"the converter ended with {done.returncode}")
+        raise _failed(_last_line(log) or f"the converter ended with {done.returncode}")
 
 
-def _last_words(told: Path) -> str:
-    """The end of what the converter said, as printable ASCII."""
-    with told.open("rb") as file:
-        file.seek(max(0, told.stat().st_size - _TOLD_BYTES))
-        lines = file.read(_TOLD_BYTES).decode("ascii", "replace").split("\n")
-    words = [line for line in lines if line.strip()]
-    return ascii(words[-1])[1:-1] if words else ""
+def _last_line(log: Path) -> str:
+    """Return the last line of the converter's log, as printable ASCII."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+        lines = file.read(_LOG_BYTES).decode("ascii", "replace").split("\n")
+    lines = [line for line in lines if line.strip()]
+    return ascii(lines[-1])[1:-1] if lines else ""
 
 
 def _failed(why: str) -> UnsafeFile:

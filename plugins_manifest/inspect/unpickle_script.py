@@ -1,10 +1,10 @@
-"""Turns a pickled torch file into safetensors; run by path in a process of its own, never imported.
+"""Convert a pickled torch file to safetensors; run by path in a separate process, never imported.
 
 Reads the pickle from stdin, writes safetensors to stdout and a line of explanation to stderr.
-The process is started in isolated mode with an empty home. Before the file is opened it gives up
+The process is started in isolated mode with an empty home. Before the file is opened it drops
 what it does not need: new file descriptors (so no file and no socket can be opened), new
-processes, memory, processor time; and torch unpickles with `weights_only`, which knows tensors
-and plain containers alone. Whoever started it trusts neither its output nor its words.
+processes, memory, processor time; and torch unpickles with `weights_only`, which accepts only
+tensors and plain containers. The caller trusts neither its output nor its messages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Refused(Exception):  # noqa: N818 (the message is what the user reads)
 
 
 def main() -> None:
-    """Convert stdin to stdout; exit code 3 with a reason on stderr where it is refused."""
+    """Convert stdin to stdout; exit with code 3 and a reason on stderr if it is refused."""
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     try:
         convert(source, target)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def convert(source: BinaryIO, target: BinaryIO) -> None:
-    """Check, lock the process up, unpickle, write."""
+    """Check the file, restrict the process, unpickle, write."""
     n_bytes = source.seek(0, 2)
     source.seek(0)
     if source.read(4) == b"PK\x03\x04":
@@ -64,7 +64,7 @@ def convert(source: BinaryIO, target: BinaryIO) -> None:
         raise Refused(f"torch {torch.__version__} unpickles unsafely: install torch 2.10 or newer")
     torch.set_num_threads(1)
     warm_up(torch)
-    lock_up(n_bytes)
+    restrict(n_bytes)
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -78,7 +78,7 @@ def convert(source: BinaryIO, target: BinaryIO) -> None:
 
 
 def check_zip(source: BinaryIO, n_bytes: int) -> None:
-    """Torch stores its entries uncompressed and under plain names; anything else is refused."""
+    """Refuse archives that torch does not write: its entries are uncompressed, with plain names."""
     try:
         entries = zipfile.ZipFile(source).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -101,7 +101,7 @@ def check_zip(source: BinaryIO, n_bytes: int) -> None:
 
 
 def leave_network() -> None:
-    """Enter an empty network where the system lets us; nothing is lost where it does not."""
+    """Enter an empty network namespace if the system allows it."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -109,7 +109,7 @@ def leave_network() -> None:
 
 
 def warm_up(torch: Any) -> None:
-    """Load a harmless archive and a harmless old file, so that nothing is imported later."""
+    """Load a harmless archive and a harmless old file, so that all imports happen now."""
     allowed = torch.nn.ParameterDict  # the original textual inversions are made of it
     torch.serialization.add_safe_globals([allowed])
     plain = {"a": torch.nn.Parameter(torch.zeros(2))}
@@ -121,8 +121,8 @@ def warm_up(torch: Any) -> None:
     raw_bytes(torch, torch.zeros(2, dtype=torch.bfloat16))
 
 
-def lock_up(n_bytes: int) -> None:
-    """Give up memory, time, files, processes; then refuse what Python itself would still do."""
+def restrict(n_bytes: int) -> None:
+    """Limit memory, time, files, processes; then deny what Python itself could still do."""
     with contextlib.suppress(OSError), open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
         cap(resource.RLIMIT_AS, used + 3 * n_bytes + 512 * MIB)
@@ -136,31 +136,31 @@ def lock_up(n_bytes: int) -> None:
 
 
 def cap(what: int, value: int) -> None:
-    """Lower a limit for good."""
+    """Lower a limit permanently."""
     _, hard = resource.getrlimit(what)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (value, value))
 
 
 def deny(event: str, _: tuple[Any, ...]) -> None:
-    """Refuse files, processes, sockets and foreign functions, as Python reports them."""
+    """Deny files, processes, sockets and foreign functions, reported as audit events."""
     if event == "open" or event.startswith(_DENIED):
         raise Refused(f"it tried {event}")
 
 
 def unwrapped(content: Any) -> Any:
-    """The tensors of a checkpoint that keeps them one level down."""
+    """Return the tensors of a checkpoint, which may be one level down."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         return content["state_dict"]
     return content
 
 
 def collect(torch: Any, content: Any, tensors: dict[str, Any], texts: dict[str, str]) -> None:
-    """Flatten nested containers into names with dots; short texts and numbers are metadata."""
+    """Flatten nested containers into dotted names; short texts and numbers are metadata."""
     for name, value in walk(torch, content, "", 0):
         if isinstance(value, torch.Tensor):
             if value.layout != torch.strided or value.is_quantized or value.is_complex():
-                raise Refused(f"{name[:80]!a} is no plain tensor")
+                raise Refused(f"{name[:80]!a} is not a plain tensor")
             tensors[name] = value.detach()
         elif isinstance(value, (str, int, float)) and len(texts) < MAX_TEXTS:
             texts[name[:MAX_TEXT]] = str(value)[:MAX_TEXT]
@@ -171,7 +171,7 @@ def collect(torch: Any, content: Any, tensors: dict[str, Any], texts: dict[str, 
 
 
 def walk(torch: Any, content: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """All leaves with their names."""
+    """Yield all leaves with their names."""
     if depth > MAX_DEPTH:
         raise Refused("containers are nested too deeply")
     if isinstance(content, torch.nn.ParameterDict):
@@ -224,19 +224,19 @@ def write(
 
 
 def raw_bytes(torch: Any, tensor: Any) -> memoryview:
-    """A tensor's bytes in row-major order."""
+    """Return a tensor's bytes in row-major order."""
     flat = tensor.contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
 
 
 def cause(error: BaseException) -> str:
-    """What torch's long message is about: the name that the pickle wanted to call."""
-    wanted = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
-    return f"it asks for {wanted[1]}" if wanted else first_line(error)
+    """Return the essence of torch's long message: the name that the pickle would call."""
+    called = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
+    return f"it calls {called[1]}" if called else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error, as printable text."""
+    """Return the first line of an error, as printable text."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return ascii(line[:160])[1:-1]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import file_sha256
+from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.header import payload_sha256, read_header
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, ModuleChange, ParsedPlugin, TensorInfo
@@ -21,15 +22,6 @@ from plugins_manifest.lock.lock import LockedFile, Weights
 Number = TypeVar("Number", int, float)
 _MAX_PROBLEMS = 20
 _CHUNK_BYTES = 1 << 20
-# formula -> the parts whose first side is the rank
-_RANKED = {
-    "lora": ("down",),
-    "lora-tucker": ("down",),
-    "dora": ("down",),
-    "loha": ("w1_b",),
-    "lokr": ("w1_b", "w2_b"),
-    "glora": ("b2",),
-}
 _SCALARS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
 
 
@@ -100,7 +92,7 @@ def _numbers(found: Iterable[Number]) -> tuple[Number, ...] | None:
 
 def _ranks(changes: Iterable[ModuleChange], header: Header) -> Iterable[int]:
     for change in changes:
-        for part in _RANKED.get(change.formula, ()):
+        for part in formulas()[change.formula].rank_parts:
             key = change.parts.get(part)
             if key is not None and header.tensors[key].shape:
                 yield header.tensors[key].shape[0]

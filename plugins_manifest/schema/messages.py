@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
 from plugins_manifest.errors import nearest_names, unknown_name
+from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import (
     CASE_SOURCES,
     CocoCases,
@@ -21,7 +22,6 @@ from plugins_manifest.schema.manifest import (
     StackSpec,
 )
 from plugins_manifest.schema.plugins import StackMember
-from plugins_manifest.schema.words import PluginKindName
 
 Place = tuple[str | int, ...]
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -72,7 +72,7 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
         near = ", ".join(nearest_names(str(given), CASE_SOURCES))
         return f"{name} has the source {given!r}: write a list of prompts or a source of {near}"
     if kind == "literal_error" and loc[-1] == "kind":
-        return f"{name}: " + unknown_name("kind", str(value), get_args(PluginKindName))
+        return f"{name}: " + unknown_name("kind", str(value), KINDS)
     if kind in _WORDS:
         message = _WORDS[kind].format(**problem.get("ctx", {}))
     else:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic import ValidationInfo as Info
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.schema.kinds import find_kind, kinds_where
 from plugins_manifest.schema.references import parse_reference, scheme_of
-from plugins_manifest.schema.words import CONDITION_KINDS, LoraSemantics, PluginKindName, Side
+from plugins_manifest.schema.words import LoraSemantics, PluginKindName, Side
 
 Polarity = Literal["positive", "negative"]
 Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
-WEIGHT_KINDS = ("lora", "lycoris")
-UPGRADED_KINDS = ("lora", "lycoris", "controlnet")
 # keys that some kinds alone may have
-_KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
-    "condition": CONDITION_KINDS,
-    "token": ("textual_inversion",),
-    "polarity": ("textual_inversion",),
-    "reference": ("ip_adapter",),
-    "lora_semantics": WEIGHT_KINDS,
-    "allow_partial": WEIGHT_KINDS,
-}
+_KEYS_OF_KINDS = ("condition", "token", "polarity", "reference", "lora_semantics", "allow_partial")
 
 
 class Section(BaseModel):
@@ -47,8 +39,8 @@ def check_name(what: Vocabulary, name: str, info: Info) -> str:
 
 def _underscored(kind: Any) -> Any:
     """Accept the spelling with hyphens that manifests had at first."""
-    plain = kind.replace("-", "_") if isinstance(kind, str) else kind
-    return plain if plain in get_args(PluginKindName) else kind
+    known = find_kind(kind) if isinstance(kind, str) else None
+    return kind if known is None else known.name
 
 
 class PluginSpec(Section):
@@ -121,27 +113,27 @@ class PluginSpec(Section):
 
 def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
     """Return missing and superfluous keys in a plugin's plain data, for a known kind."""
-    kind = _underscored(data.get("kind"))
-    if kind not in get_args(PluginKindName):
+    name = data.get("kind")
+    kind = find_kind(name) if isinstance(name, str) else None
+    if kind is None:
         return
-    for key, kinds in _KEYS_OF_KINDS.items():
+    for key in _KEYS_OF_KINDS:
         default = PluginSpec.model_fields[key].default
-        if data.get(key, default) != default and kind not in kinds:
-            yield f"a {kind} takes no {key} ({', '.join(kinds)} do): remove {key!r}"
-    if kind in CONDITION_KINDS and data.get("condition") is None:
-        yield f"a {kind} needs a condition: add e.g. 'condition: canny'"
-    if data.get("side") == "upgraded" and kind not in UPGRADED_KINDS:
-        yield (
-            f"a {kind} cannot be on the upgraded side ({', '.join(UPGRADED_KINDS)} can): "
-            "remove 'side'"
-        )
+        if data.get(key, default) != default and key not in kind.keys:
+            others = ", ".join(kinds_where(lambda other, key=key: key in other.keys))
+            yield f"a {kind.name} takes no {key} ({others} do): remove {key!r}"
+    if kind.needs_condition and data.get("condition") is None:
+        yield f"a {kind.name} needs a condition: add e.g. 'condition: canny'"
+    if data.get("side") == "upgraded" and not kind.acts_upgraded:
+        others = ", ".join(kinds_where(lambda other: other.acts_upgraded))
+        yield f"a {kind.name} cannot be on the upgraded side ({others} can): remove 'side'"
     for key in ("native", "swap") if data.get("side") == "upgraded" else ():
         if data.get(key) is not None:
             yield f"a plugin of the upgraded side has no {key}: remove {key!r}"
     token, trigger = data.get("token"), data.get("trigger")
-    if kind == "textual_inversion" and token is None:
-        yield "a textual_inversion needs a token, the word that means it: add 'token: WORD'"
-    elif kind == "textual_inversion" and trigger is not None and str(token) not in str(trigger):
+    if kind.needs_token and token is None:
+        yield f"a {kind.name} needs a token, the word that means it: add 'token: WORD'"
+    elif kind.needs_token and trigger is not None and str(token) not in str(trigger):
         yield f"the trigger {trigger!r} lacks the token {token!r}: add it"
 
 

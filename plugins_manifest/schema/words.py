@@ -6,7 +6,6 @@ Side = Literal["base", "upgraded"]
 PluginKindName = Literal[
     "lora", "lycoris", "controlnet", "t2i_adapter", "ip_adapter", "textual_inversion"
 ]
-CONDITION_KINDS = ("controlnet", "t2i_adapter")  # a condition image drives them
 LoraSemantics = Literal["standard", "xadapter-official"]
 DTypeName = Literal["float32", "float16", "bfloat16"]
 PresetName = Literal["sound", "released"]

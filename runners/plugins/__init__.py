@@ -1,1 +1,25 @@
-"""Load plugins and attach them to a pipeline, one kind a file."""
+"""Load plugins of every kind, and attach them to a family within a context.
+
+The kinds and their loaders: `plugins_manifest.schema.kinds`.
+"""
+
+from runners.plugins.attachment import (
+    AttachedControl,
+    AttachedImagePrompt,
+    AttachedT2I,
+    Attachment,
+    LoadedPlugin,
+    with_attachment,
+)
+from runners.plugins.load import attach_all, load_plugin
+
+__all__ = [
+    "AttachedControl",
+    "AttachedImagePrompt",
+    "AttachedT2I",
+    "Attachment",
+    "LoadedPlugin",
+    "attach_all",
+    "load_plugin",
+    "with_attachment",
+]

@@ -1,4 +1,4 @@
-"""What a plugin gives the base denoiser besides changed weights, and the protocol of its kinds."""
+"""What an attached plugin adds to a denoiser besides changed weights, and the plugins' protocol."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from torch import Tensor
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families.family import Family
+from xadapter.denoiser import Conditions
+from xadapter.t2i import T2IInput, with_adapters, with_image_prompts
 
 
 def unchanged(prompt: str) -> str:
-    """The prompt rewriter of plugins that have none."""
+    """Return the prompt as it is, for plugins that do not rewrite it."""
     return prompt
 
 
@@ -46,7 +48,7 @@ class AttachedT2I:
 
 @dataclass(frozen=True)
 class AttachedImagePrompt:
-    """An image prompt: what an IP-Adapter tells the UNet about reference images.
+    """An image prompt: the embeddings of reference images that an IP-Adapter gives the UNet.
 
     `embed` takes b reference images (uint8 RGB [h, w, 3], any size) and whether guidance is on,
     and returns one tensor [r, 1, tokens, d] (r = 2b with guidance, unconditional rows first): an
@@ -67,7 +69,7 @@ class Attachment:
     rewrite_prompt: Callable[[str], str] = unchanged
 
     def joined(self, other: Attachment) -> Attachment:
-        """Both together; `other` rewrites prompts after this one."""
+        """Return both together; `other` rewrites prompts after this one."""
         first, second = self.rewrite_prompt, other.rewrite_prompt
 
         def both(prompt: str) -> str:
@@ -83,21 +85,42 @@ class Attachment:
 
 
 class LoadedPlugin(Protocol):
-    """A plugin in memory, checked against the family; nothing of it is in the model yet."""
+    """A plugin in memory, checked against the family, and not attached."""
 
     @property
     def file(self) -> PluginFile:
-        """Where it came from, its side and its weight."""
+        """The file, with its side and its weight."""
         ...
 
     @property
     def audit(self) -> Audit:
-        """What the file asks for and what the model would hold."""
+        """The expected and the applied changes."""
         ...
 
     def attached(self, family: Family, *, strength: float) -> AbstractContextManager[Attachment]:
-        """Put the plugin into its side of the family; afterwards every weight is as before.
+        """Attach the plugin to its side of the family; every weight is restored on exit.
 
         `strength` is the plugin's own weight times the variant's plugin scale.
         """
         ...
+
+
+def with_attachment(
+    conditions: Conditions,
+    attachment: Attachment,
+    *,
+    images: Callable[[str], Tensor],
+    references: Sequence[np.ndarray],
+    guided: bool,
+) -> Conditions:
+    """Return the conditions of b images with the attachment's T2I-Adapters and image prompts.
+
+    `images` returns a plugin's condition images [b, 3, height_px, width_px] in [0, 1] by its id;
+    `references` holds b pictures, uint8 RGB of any size (empty without an image prompt).
+    """
+    inputs = [
+        T2IInput(adapter.net, images(adapter.plugin_id), adapter.scale)
+        for adapter in attachment.adapters
+    ]
+    embeds = [prompt.embed(references, guided) for prompt in attachment.image_prompts]
+    return with_image_prompts(with_adapters(conditions, inputs, guided=guided), embeds)

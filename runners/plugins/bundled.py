@@ -1,4 +1,4 @@
-"""Embeddings bundled in a LoRA file: words that its prompts may use, attached together with it.
+"""Embeddings bundled in a LoRA file: words for its prompts, attached together with it.
 
 Source: the keys `bundle_emb.<word>.string_to_param.*` that AUTOMATIC1111's web UI reads.
 """
@@ -26,7 +26,7 @@ def bundled_words(
     tensors: Mapping[str, Tensor],
     family: Family,
 ) -> tuple[tuple[TextualInversionPlugin, ...], list[AuditRow]]:
-    """The words that can be attached, and a row for each one; `keys` is word -> keys."""
+    """Return the words that can be attached, and a row for every word; `keys` is word -> keys."""
     words, rows = [], []
     for token, held in keys.items():
         plugin = TextualInversionPlugin(
@@ -55,7 +55,7 @@ def bundled_words(
 def attached_words(
     words: tuple[TextualInversionPlugin, ...], family: Family
 ) -> Iterator[Attachment]:
-    """Attach words, always at full strength: a part of a word means nothing."""
+    """Attach words, always at full strength: a scaled vector is not the word."""
     found = Attachment()
     with ExitStack() as stack:
         for word in words:
@@ -64,7 +64,7 @@ def attached_words(
 
 
 def _refused(plugin: TextualInversionPlugin, n_keys: int, family: Family) -> tuple[str | None, str]:
-    """Reason code and detail of a word that cannot be attached, by trying."""
+    """Try to attach a word; return the reason code and detail if that fails."""
     width = family.base.text_encoder.get_input_embeddings().weight.shape[1]
     shape = tuple(plugin.vectors.shape)
     if plugin.file.side != "base":

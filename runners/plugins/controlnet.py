@@ -1,7 +1,7 @@
-"""ControlNets: no weight of the model changes, the network is handed to the denoiser.
+"""ControlNets: the network runs beside the UNet, whose weights stay unchanged.
 
-A diffusers folder, a single file (its config from beside it, else from the model it is made for),
-or a file of the first authors (control_model.*). Source: ControlNet, arXiv 2302.05543.
+A diffusers folder, a single file (with the config beside it, else that of the model it is made
+for), or a file of the first authors (control_model.*). Source: ControlNet, arXiv 2302.05543.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ControlNetPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Hand the network over; `strength` is its conditioning scale."""
+        """Yield the network; `strength` is its conditioning scale."""
         yield Attachment(controls=(AttachedControl(self.file.plugin_id, self.net, strength),))
 
 
@@ -62,7 +62,7 @@ def load_controlnet(file: PluginFile, family: Family) -> ControlNetPlugin:
     config = local_config(weights, ControlNetModel.__name__)
     if file.path.is_dir() and config is None:
         raise UserError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is no ControlNet folder, it has no "
+            f"plugin {file.plugin_id!r}: {file.path.name} is not a ControlNet folder, it has no "
             "config.json of a ControlNetModel: fetch it again, or give the file itself"
         )
     if config is not None:
@@ -76,7 +76,7 @@ def load_controlnet(file: PluginFile, family: Family) -> ControlNetPlugin:
 
 
 def _own_names(state: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
-    """The tensors under diffusers' names, whichever of the layouts the file has."""
+    """Return the tensors by diffusers' names, for every layout."""
     if not any(key.startswith((LDM_PREFIX, "input_hint_block.")) for key in state):
         return dict(state)
 
@@ -92,9 +92,9 @@ def _own_names(state: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
 
 
 def _config_for(unet: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The config of a ControlNet for a UNet: their encoders are alike, the hint's widths are read.
+    """Return the config of a ControlNet for a UNet: same encoder, the hint's widths from the file.
 
-    Everything else is checked by the strict loading.
+    Strict loading checks everything else.
     """
     known = inspect.signature(ControlNetModel.__init__).parameters
     config = {key: value for key, value in unet.config.items() if key in known}
@@ -103,7 +103,7 @@ def _config_for(unet: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _hint_widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Widths of the hint's levels: its first convolution's, then every second block's."""
+    """Return the widths of the hint's levels: first convolution, then every second block."""
     patterns = (rf"{_HINT}\.blocks\.(\d+)\.weight", _ORIGINAL_HINT)
     found: dict[int, int] = {}
     for key, value in state.items():
@@ -130,9 +130,9 @@ def _check_kind(file: PluginFile, state: Mapping[str, Tensor]) -> None:
 def _check_fit(file: PluginFile, config: Mapping[str, Any], unet: Any, family: Family) -> None:
     problems = []
     for name in ("block_out_channels", "cross_attention_dim", "layers_per_block", "in_channels"):
-        ours, theirs = _plain(config.get(name)), _plain(unet.config[name])
-        if ours is not None and ours != theirs:
-            problems.append(f"{name} {ours}, not {theirs}")
+        found, needed = _plain(config.get(name)), _plain(unet.config[name])
+        if found is not None and found != needed:
+            problems.append(f"{name} {found}, not {needed}")
     if problems:
         raise UserError(
             f"plugin {file.plugin_id!r}: the ControlNet is not made for the {file.side} model of "

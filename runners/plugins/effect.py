@@ -1,4 +1,4 @@
-"""Does a plugin change what the model predicts? One small prediction with and one without it."""
+"""Check that a plugin changes predictions: compare a small one with and without it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.families.family import Family
-from runners.plugins.attach_inputs import with_attachment
-from runners.plugins.attachment import Attachment, LoadedPlugin
+from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
 from xadapter.denoiser import Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.inputs import base_conditions, upgraded_conditions
@@ -25,9 +24,9 @@ _UNGUIDED = Guidance(1.0)
 def require_effect(
     plugin: LoadedPlugin, family: Family, rows: Sequence[AuditRow], *, prompt: str = ""
 ) -> Audit:
-    """The rows and one for the output; `prompt` is what the models are told.
+    """Return the audit of the rows and one for the output; `prompt` is used for the prediction.
 
-    Raises `PluginNotAppliedError` for a plugin that changes nothing, or gives values that are not
+    Raises `PluginNotAppliedError` for a plugin that changes nothing, or whose output is not
     finite.
     """
     change = output_change(plugin, family, prompt=prompt)
@@ -45,10 +44,10 @@ def require_effect(
 
 
 def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> float:
-    """Norm of the change of a prediction, relative to the prediction without the plugin.
+    """Return the norm of the change of a prediction, relative to that without the plugin.
 
-    Latents of side 8, the condition and reference images drawn from one fixed seed; infinite
-    where a value is not finite.
+    Latents of side 8; condition and reference images are random with a fixed seed. Infinite if
+    a value is not finite.
     """
     is_base = plugin.file.side == "base"
     pipe: Any = family.base if is_base else family.upgraded

@@ -1,8 +1,8 @@
-"""IP-Adapters: a reference image speaks to the base UNet's cross-attention beside the text.
+"""IP-Adapters: the base UNet's cross-attentions read a reference image next to the text.
 
-The plain kind (ip-adapter_sd15: one embedding of the image, a few tokens). The image encoder is
-given locally: image_encoder/ in the plugin's folder (then its bytes count in the plugin's hash), or
-beside the file, or the folder named by XBENCH_IMAGE_ENCODER (there they do not). Source:
+Only the plain kind (ip-adapter_sd15: one embedding of the image, a few tokens). The image encoder
+is local: image_encoder/ in the plugin's folder (then its bytes are part of the plugin's hash), or
+beside the file, or the folder in XBENCH_IMAGE_ENCODER (where they are not). Source:
 IP-Adapter, arXiv 2308.06721, section 3.2.
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.text import first_line
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families.family import DTYPES, Family, place
@@ -54,15 +55,15 @@ class IPAdapterPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Let the UNet listen to image prompts at scale `strength`.
+        """Install the processors for image prompts at scale `strength`.
 
         Raises `UserError` where another IP-Adapter is attached already.
         """
         unet: Any = family.base.unet
         if unet.encoder_hid_proj is not None:
             raise UserError(
-                f"plugin {self.file.plugin_id!r}: the base model listens to another image prompt "
-                "already: use one IP-Adapter in a stack"
+                f"plugin {self.file.plugin_id!r}: the base model already has another image "
+                "prompt: use one IP-Adapter in a stack"
             )
         before, hid_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
         for processor in self.processors.values():
@@ -79,9 +80,9 @@ class IPAdapterPlugin:
 
     @torch.no_grad()
     def embed(self, references: Sequence[np.ndarray], guided: bool) -> Tensor:
-        """Embeddings [r, 1, d] of b pictures (uint8 RGB), zeros for the unconditional rows.
+        """Return embeddings [r, 1, d] of b pictures (uint8 RGB), zeros for the unconditional rows.
 
-        Each picture is encoded alone, so that none depends on its batch.
+        Each picture is encoded alone, so that its embedding does not depend on the batch.
         """
         size = self.encoder.config.image_size
         prepare = CLIPImageProcessor(size=size, crop_size=size)
@@ -126,17 +127,17 @@ def load_ip_adapter(file: PluginFile, family: Family) -> IPAdapterPlugin:
 
 
 def _cross_attentions(unet: Any) -> list[str]:
-    """Names of the processors that hear the text, in the order that the files count them."""
+    """Return the names of cross-attention processors, in the order of the files' numbers."""
     return [name for name in unet.attn_processors if not name.endswith("attn1.processor")]
 
 
 def _slot(index: int) -> str:
-    """The number of a cross-attention in the files: they count self-attentions too."""
+    """Return the number of a cross-attention in the files, which count self-attentions too."""
     return str(2 * index + 1)
 
 
 def _file_name(name: str) -> str:
-    """The file's name of a parameter of `_build`'s modules."""
+    """Return the file's name of a parameter of `_build`'s modules."""
     if name.startswith(f"{_PROJECTION}."):
         return name.replace("image_embeds", "proj")
     return "ip_adapter." + name.replace("_ip.0.", "_ip.")
@@ -145,7 +146,7 @@ def _file_name(name: str) -> str:
 def _build(
     file: PluginFile, state: Mapping[str, Tensor], unet: Any, names: Sequence[str]
 ) -> nn.ModuleDict:
-    """Empty modules of the sizes that the UNet and the file's projection tell."""
+    """Build modules without weights, sized by the UNet and the file's projection."""
     text_width = unet.config.cross_attention_dim
     weight = state.get(f"{_PROJECTION}.proj.weight")
     if weight is None or weight.ndim != 2 or weight.shape[0] % text_width:
@@ -166,13 +167,13 @@ def _build(
 
 
 def _encoder_folder(weights: Path) -> Path:
-    """The image encoder beside the file, else the one that the environment names."""
+    """Return the image encoder's folder: beside the file, else from the environment."""
     beside, named = weights.parent / ENCODER_FOLDER, os.environ.get(ENCODER_SETTING)
     return Path(named).expanduser() if named and not beside.is_dir() else beside
 
 
 def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Family) -> Any:
-    """The CLIP image encoder beside the file, checked against the projection's input."""
+    """Load the CLIP image encoder and check its width against the projection's input."""
     if not (folder / "config.json").is_file():
         raise UserError(
             f"plugin {file.plugin_id!r}: there is no image encoder: put its config.json and "
@@ -186,12 +187,12 @@ def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Famil
     except (OSError, ValueError) as error:
         raise UserError(
             f"plugin {file.plugin_id!r}: the image encoder in {folder.name} cannot be loaded "
-            f"({str(error).splitlines()[0]}): fetch it again"
+            f"({first_line(error)}): fetch it again"
         ) from error
-    width, wanted = encoder.config.projection_dim, projection.image_embeds.in_features
-    if width != wanted:
+    width, needed = encoder.config.projection_dim, projection.image_embeds.in_features
+    if width != needed:
         raise UserError(
             f"plugin {file.plugin_id!r}: the image encoder gives {width} values, the IP-Adapter "
-            f"takes {wanted}: use the encoder that it was trained with"
+            f"takes {needed}: use the encoder that it was trained with"
         )
     return place(encoder, device=family.device, dtype=family.dtype)

@@ -1,7 +1,7 @@
 """Names of ControlNet and T2I-Adapter parameters in the files of their first authors.
 
-The names are computed for every parameter of the diffusers network, so a key of the file that is
-left over, or missing, shows. Sources: the layouts of Stable Diffusion's openaimodel (input_blocks,
+The names are computed for every parameter of the diffusers network, so that missing and unknown
+keys of the file are detected. Sources: the layouts of Stable Diffusion's openaimodel (input_blocks,
 middle_block) with ControlNet's hint block and zero convolutions, and of T2I-Adapter's body.
 """
 
@@ -26,13 +26,13 @@ _MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
 def renamed(
     state: Mapping[str, Any], names: Iterable[str], original: Callable[[str], str]
 ) -> dict[str, Any]:
-    """The tensors under the network's own `names`; keys that no name stands for keep theirs."""
+    """Return the tensors by the network's own `names`; unknown keys keep their names."""
     known = {original(name): name for name in names}
     return {known.get(key, key): value for key, value in state.items()}
 
 
 def controlnet_name(name: str, *, layers_per_block: int, n_hint_blocks: int) -> str:
-    """The original name, without prefix, of a parameter of diffusers' ControlNetModel.
+    """Return the original name, without prefix, of a parameter of diffusers' ControlNetModel.
 
     `n_hint_blocks` counts the convolutions between the hint's first and last.
     """
@@ -71,7 +71,7 @@ def _down_name(name: str, layers_per_block: int) -> str:
 
 
 def _inner(kind: str, rest: str) -> str:
-    """Names inside a resnet; those inside an attention block are the same in both."""
+    """Translate names inside a resnet; those inside an attention block are the same in both."""
     if not kind.startswith("resnets"):
         return rest
     part, _, end = rest.partition(".")
@@ -79,10 +79,10 @@ def _inner(kind: str, rest: str) -> str:
 
 
 def adapter_name(name: str, *, n_res_blocks: int, is_light: bool) -> str:
-    """The original name of a parameter of diffusers' T2IAdapter ("adapter." + ...).
+    """Return the original name of a parameter of diffusers' T2IAdapter ("adapter." + ...).
 
-    A full adapter lists all its residual blocks in one body, the first of a level also holding its
-    in_conv; a light one nests a body in each level.
+    A full adapter has all its residual blocks in one body, the in_conv of a level in the level's
+    first block; a light one nests a body in each level.
     """
     bare = name.removeprefix("adapter.")
     match = re.fullmatch(r"body\.(\d+)\.(in_conv|out_conv|resnets\.(\d+)\.block\d)\.(\w+)", bare)

@@ -1,32 +1,33 @@
-"""Networks of plugins: their weights on disk, loaded key by key so that nothing stays random.
+"""Read networks of plugins from safetensors files, and load them strictly, key by key.
 
-The audit of such a plugin (ours): every key of the file is used, every parameter of the network
-comes from it, and the picture changes (`runners.plugins.effect`).
+Pickled files are never opened. The audit of such a plugin (ours): every key of the file is used,
+every parameter of the network comes from it, and predictions change (`runners.plugins.effect`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.text import shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile
-from runners.plugins.tensor_file import read_tensors
 
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
-_N_SHOWN = 4
 
 
 def weights_path(file: PluginFile, *, what: str) -> Path:
-    """The plugin's file, or the one safetensors file of its folder.
+    """Return the plugin's file, or the one safetensors file of its folder.
 
-    Raises `UserError` where a folder holds none, or several of which none has the usual name.
+    Raises `UserError` if a folder holds none, or several of which none has the usual name.
     """
     if not file.path.is_dir():
         return file.path
@@ -34,15 +35,15 @@ def weights_path(file: PluginFile, *, what: str) -> Path:
     usual = [name for name in USUAL_NAMES if name in found]
     if usual or len(found) == 1:
         return file.path / (usual or found)[0]
-    held = f"holds {_shown(found)}" if found else "holds no .safetensors file"
+    held = f"holds {shortened(found)}" if found else "holds no .safetensors file"
     raise UserError(
-        f"plugin {file.plugin_id!r}: {file.path.name} is no {what} folder, it {held}: expected "
+        f"plugin {file.plugin_id!r}: {file.path.name} is not a {what} folder, it {held}: expected "
         f"{USUAL_NAMES[0]} (and config.json); pickled weights are never opened, convert them"
     )
 
 
 def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
-    """The config beside a file of weights (NAME.json, then config.json), if it is of that class."""
+    """Return the config of that class beside a file of weights (NAME.json, then config.json)."""
     for path in (weights.with_suffix(".json"), weights.with_name("config.json")):
         if not path.is_file():
             continue
@@ -55,14 +56,27 @@ def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
     return None
 
 
+def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raise `UserError` if it is missing or not one."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"plugin {file.plugin_id!r}: there is no file {str(path)!r}") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: {path.name} is not a safetensors file ({error}); pickled "
+            "weights are never opened, convert the file to safetensors"
+        ) from error
+
+
 def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
-    """The tensors of a plugin in float32; raises `UserError` for values that are not finite."""
+    """Return the tensors of a plugin in float32; raise `UserError` for non-finite values."""
     state = {key: value.float() for key, value in read_tensors(file, path).items()}
     broken = sorted(key for key, value in state.items() if not bool(torch.isfinite(value).all()))
     if broken:
         rows = [AuditRow(key, n_keys=1, non_finite=1, reason="non-finite") for key in broken]
         raise PluginNotAppliedError(
-            f"plugin {file.plugin_id!r}: NaN or infinite values in {_shown(broken)}; fetch it "
+            f"plugin {file.plugin_id!r}: NaN or infinite values in {shortened(broken)}; fetch it "
             "again",
             Audit(tuple(rows)),
         )
@@ -72,7 +86,7 @@ def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
 def load_strictly(
     net: nn.Module, state: Mapping[str, Tensor], file: PluginFile, *, what: str
 ) -> tuple[AuditRow, ...]:
-    """Give a float32 network its weights; return one audit row per key, read from the network.
+    """Load the weights of a float32 network; return one audit row per key, read from the network.
 
     Raises `PluginNotAppliedError`, with all missing, unknown and misshapen keys, unless the keys
     are exactly the network's.
@@ -89,8 +103,8 @@ def _check_keys(
     missing, unknown = sorted(wanted.keys() - state), sorted(state.keys() - wanted)
     wrong = [key for key in sorted(wanted.keys() & state) if wanted[key] != state[key].shape]
     shapes = {key: f"{key} {tuple(state[key].shape)}, not {tuple(wanted[key])}" for key in wrong}
-    told = [
-        f"{len(keys)} {word} ({_shown(keys)})"
+    problems = [
+        f"{len(keys)} {word} ({shortened(keys)})"
         for word, keys in (
             ("missing keys", missing),
             ("unknown keys", unknown),
@@ -98,7 +112,7 @@ def _check_keys(
         )
         if keys
     ]
-    if not told:
+    if not problems:
         return
     rows = (
         *(AuditRow(key, n_keys=1) for key in sorted(wanted.keys() & state) if key not in shapes),
@@ -110,8 +124,8 @@ def _check_keys(
         ),
     )
     raise PluginNotAppliedError(
-        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: {'; '.join(told)}; "
-        "use a file made for this base model, or fetch it again",
+        f"plugin {file.plugin_id!r}: the weights are not those of this {what}: "
+        f"{'; '.join(problems)}; use a file made for this base model, or fetch it again",
         Audit(rows),
     )
 
@@ -129,9 +143,3 @@ def _loaded_row(key: str, expected: Tensor, applied: Tensor) -> AuditRow:
         reason=None if error == 0.0 else "inexact",
         missing=error != 0.0,
     )
-
-
-def _shown(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _N_SHOWN} more" if len(listed) > _N_SHOWN else ""
-    return ", ".join(listed[:_N_SHOWN]) + more

@@ -39,7 +39,7 @@ class T2IPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Hand the network over; `strength` multiplies its features."""
+        """Yield the network; `strength` multiplies its features."""
         yield Attachment(adapters=(AttachedT2I(self.file.plugin_id, self.net, strength),))
 
 
@@ -78,9 +78,9 @@ def _own_names(
 
 
 def _config_of(file: PluginFile, state: Mapping[str, Tensor], family: Family) -> dict[str, Any]:
-    """The config that a file's shapes tell: kind, residual blocks a level, channels of the image.
+    """Derive the config from a file's shapes: kind, residual blocks a level, channels of the image.
 
-    The levels are those of the base UNet; the image is folded down by the VAE's factor.
+    The levels are those of the base UNet; pixel unshuffling is by the VAE's factor.
     """
     bare = {key.removeprefix("adapter."): value for key, value in state.items()}
     is_light = any(f".{_LIGHT}." in key for key in bare)
@@ -89,8 +89,8 @@ def _config_of(file: PluginFile, state: Mapping[str, Tensor], family: Family) ->
     n_blocks = _n_res_blocks(bare, is_light=is_light, n_levels=len(levels))
     if first is None or n_blocks < 1:
         raise UserError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is no T2I-Adapter of a layout that is "
-            "known (diffusers, or the first authors' full and light ones; no style adapters): "
+            f"plugin {file.plugin_id!r}: {file.path.name} is not a T2I-Adapter of a known layout "
+            "(diffusers, or the first authors' full and light ones; no style adapters): "
             "give another file"
         )
     factor = pixels_per_latent(family.base.vae)
@@ -104,7 +104,7 @@ def _config_of(file: PluginFile, state: Mapping[str, Tensor], family: Family) ->
 
 
 def _n_res_blocks(bare: Mapping[str, Tensor], *, is_light: bool, n_levels: int) -> int:
-    """Residual blocks of a level; 0 where none is found."""
+    """Return the number of residual blocks of a level; 0 if none is found."""
     nested = {m[1] for key in bare if (m := re.match(r"body\.0\.(?:resnets|body)\.(\d+)\.", key))}
     if nested or is_light:
         return len(nested)
@@ -112,7 +112,7 @@ def _n_res_blocks(bare: Mapping[str, Tensor], *, is_light: bool, n_levels: int) 
 
 
 def _check_fit(file: PluginFile, config: Mapping[str, Any], family: Family) -> None:
-    """Its features must be the base UNet's levels, from an image of its latents' size."""
+    """Check that the features fit the base UNet's levels, for an image of its latents' size."""
     levels = list(family.base.unet.config["block_out_channels"])
     factor = pixels_per_latent(family.base.vae)
     problems = []

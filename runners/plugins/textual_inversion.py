@@ -1,7 +1,7 @@
-"""Textual inversions: a word of the prompt that stands for learned vectors of the text encoder.
+"""Textual inversions: a word of the prompt that is replaced by learned vectors.
 
 The tokenizer and the embedding table are not edited: both are replaced while the plugin is
-attached, and the very same objects come back. Source: textual inversion, arXiv 2208.01618.
+attached, and the original objects are restored. Source: textual inversion, arXiv 2208.01618.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SDXL = ("clip_l", "clip_g")
 
 @dataclass(frozen=True)
 class TextualInversionPlugin:
-    """The vectors [n, width] that the word `token` stands for."""
+    """The vectors [n, width] of the word `token`."""
 
     file: PluginFile
     token: str
@@ -44,10 +44,10 @@ class TextualInversionPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Give the base text encoder rows for the vectors, and prompts the way to them.
+        """Add rows for the vectors to the base text encoder, and rewrite prompts to use them.
 
         `strength` multiplies the vectors (ours: community tools apply them as they are). Raises
-        `UserError` where the word is taken by now.
+        `UserError` if the word is taken.
         """
         pipe: Any = family.base
         _check_token(self.file, self.token, pipe.tokenizer)
@@ -107,7 +107,7 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
 
 
 def _find_vectors(file: PluginFile, state: Mapping[str, Tensor], name: str) -> tuple[str, Tensor]:
-    """The key and the tensor [n, width] of the vectors; every other key must be known."""
+    """Return the key and the tensor [n, width] of the vectors; every other key must be known."""
     if all(key in state for key in _SDXL):
         raise UserError(
             f"plugin {file.plugin_id!r}: {name} holds {' and '.join(_SDXL)}: it is made for SDXL; "
@@ -125,7 +125,7 @@ def _find_vectors(file: PluginFile, state: Mapping[str, Tensor], name: str) -> t
 
 
 def _check_token(file: PluginFile, token: str, tokenizer: Any) -> None:
-    """Raise `UserError` unless the word is printable, has no gap, and means nothing yet."""
+    """Raise `UserError` unless the word is printable, without spaces, and unknown so far."""
     problem = None
     if not token.isprintable() or any(c.isspace() for c in token):
         problem = "has characters that a prompt cannot hold"
@@ -143,18 +143,18 @@ def _check_token(file: PluginFile, token: str, tokenizer: Any) -> None:
 
 
 def _is_word(token: str, tokenizer: Any) -> bool:
-    """Whether the tokenizer reads the text as one token of its vocabulary already."""
+    """Return whether the tokenizer reads the text as one token of its vocabulary."""
     pieces = tokenizer(token, add_special_tokens=False).input_ids
     return token in tokenizer.get_vocab() or len(pieces) <= 1
 
 
 def _names(token: str, n_vectors: int) -> list[str]:
-    """Names of the vectors' tokens: no prompt holds them by accident."""
+    """Return names of the vectors' tokens that do not occur in prompts by accident."""
     return [f"<|ti:{token.lower()}:{i}|>" for i in range(n_vectors)]
 
 
 def _table_with(table: Any, rows: list[int], vectors: Tensor) -> nn.Embedding:
-    """A copy of an embedding table with the vectors in the given rows."""
+    """Return a copy of an embedding table with the vectors in the given rows."""
     old = table.weight
     weight = old.new_zeros(max(len(old), max(rows) + 1), old.shape[1])
     weight[: len(old)] = old
@@ -163,7 +163,7 @@ def _table_with(table: Any, rows: list[int], vectors: Tensor) -> nn.Embedding:
 
 
 def _rewriter(token: str, names: list[str], tokenizer: Any) -> Callable[[str], str]:
-    """Replace the word, wherever it stands alone and in any case, by the vectors' tokens."""
+    """Return a function that replaces the word, alone and in any case, by the vectors' tokens."""
     pattern = re.compile(rf"(?<!\w){re.escape(token)}(?!\w)", re.IGNORECASE)
     spelled = " ".join(names)
 

@@ -1,7 +1,4 @@
-"""Weight plugins: merged into a side's own UNet and text encoder, and gone bit for bit.
-
-Nothing slows down, and nothing else needs to know that the plugin is there.
-"""
+"""Weight plugins: merged into a side's UNet and text encoder, and restored bit for bit."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.formats.header import read_header
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, ParsedPlugin, UnsafeFile
+from plugins_manifest.schema.kinds import find_kind
 from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
 from runners.base import PluginFile
 from runners.families.family import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.bundled import attached_words, bundled_words
-from runners.plugins.tensor_file import read_tensors
+from runners.plugins.network_file import read_tensors
 from runners.plugins.textual_inversion import TextualInversionPlugin
 from runners.weights.engine import PluginWeights, merged_into, parameters_of
 from runners.weights.unused_keys import rows_of_the_rest
-from runners.weights.verify import verify
+from runners.weights.verify import verify_weights
 
-_KINDS = ("lora", "lycoris")
-# UNet -> file -> parameters left out, and the rows.
+# Per UNet and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
 _VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class WeightPlugin:
-    """What can be merged of a file, verified in the model."""
+    """The part of a file that can be merged, verified in the model."""
 
     file: PluginFile
     weights: PluginWeights
@@ -45,7 +42,7 @@ class WeightPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Merge into the plugin's side; afterwards every weight is as before, bit for bit."""
+        """Merge into the plugin's side; every weight is restored on exit, bit for bit."""
         targets = side_parameters(self.file, family)
         with (
             merged_into(targets, self.weights, strength=strength),
@@ -55,15 +52,16 @@ class WeightPlugin:
 
 
 def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
-    """Read a file, attach it for a moment, and compare the model with what the file asks for.
+    """Read a file, attach it once, and compare the model with the changes in the file.
 
-    Raises `UserError` for files that are not safetensors or no weight plugins, and
-    `PluginNotAppliedError` where not everything arrives and the plugin may not be partial.
+    Raises `UserError` for files that are not safetensors or not weight plugins, and
+    `PluginNotAppliedError` unless everything is applied or the plugin may be partial.
     """
     header = _header(file)
     targets = side_parameters(file, family)
     parsed = parse(header, {name: tuple(p.shape) for name, p in targets.items()})
-    if parsed.kind not in _KINDS:
+    kind = find_kind(parsed.kind)
+    if kind is None or not kind.changes_weights:
         raise UserError(
             f"plugin {file.plugin_id!r}: {file.path.name} is of kind {parsed.kind}, not lora or "
             "lycoris: correct its kind in the manifest"
@@ -72,14 +70,14 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
     unet = (family.base if file.side == "base" else family.upgraded).unet
     weights, rows = _verified(found, file=file, model=unet, targets=targets)
-    words, told = bundled_words(file, parsed.embeddings, tensors, family)
-    audit = Audit((*rows, *told, *rows_of_the_rest(parsed, header)))
+    words, word_rows = bundled_words(file, parsed.embeddings, tensors, family)
+    audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)
     return WeightPlugin(file, weights, audit, words)
 
 
 def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
-    """Canonical name -> parameter of the models that a plugin of this side may change."""
+    """Return the parameters, by canonical name, that a plugin of this side may change."""
     if file.side == "base":
         models = [("unet", family.base.unet), ("text_encoder", family.base.text_encoder)]
     else:
@@ -95,12 +93,12 @@ def _verified(
     model: nn.Module,
     targets: Mapping[str, nn.Parameter],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
-    """`verify`, once for a file in a model that stays loaded: a run loads a plugin per batch."""
+    """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
     state = file.path.stat()
     key = (str(file.path), state.st_mtime_ns, state.st_size, file.side, found.semantics)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:
-        weights, rows = verify(found, targets)
+        weights, rows = verify_weights(found, targets)
         left_out = {c.target for c in found.changes} - {c.target for c in weights.changes}
         known[key] = frozenset(left_out), tuple(rows)
     left_out, rows = known[key]

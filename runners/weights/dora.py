@@ -18,22 +18,25 @@ _MAGNITUDES = ("magnitude", "dora_scale")
 
 
 def is_decomposed(parts: Parts) -> bool:
-    """Whether the parts hold a magnitude beside those of a change."""
+    """Return whether a magnitude is among the parts."""
     return any(name in parts for name in _MAGNITUDES)
 
 
 def decomposed(formula: Formula, parts: Parts, weight: Tensor) -> Tensor:
-    """The change of the weight when `formula` moves its direction and a magnitude is given."""
+    """Return the change of the weight, whose direction `formula` moves, at the given magnitude."""
     inner = {name: part for name, part in parts.items() if name not in _MAGNITUDES}
+    # Equation 5: the direction is that of W + C, ...
     moved = weight + formula(inner, weight)
     magnitude, kept_dim = _magnitude(parts, weight)
+    # ... its norm runs over all dimensions but that of the magnitude, ...
     others = [dim for dim in range(weight.ndim) if dim != kept_dim]
     norm = torch.linalg.vector_norm(moved, dim=others, keepdim=True)
+    # ... and W' = m (W + C) / ||W + C||; a row of zeros stays zero.
     return magnitude * moved / norm.clamp_min(torch.finfo(weight.dtype).tiny) - weight
 
 
 def _magnitude(parts: Parts, weight: Tensor) -> tuple[Tensor, int]:
-    """The magnitude, shaped to be multiplied, and the dimension (0 out, 1 in) that it runs over."""
+    """Return the magnitude, shaped for broadcasting, and its dimension (0 out, 1 in)."""
     n_out, n_in, ones = weight.shape[0], weight.shape[1], [1] * (weight.ndim - 2)
     if "magnitude" in parts:  # peft: [o], or [1, o, 1, 1] for a convolution
         magnitude = parts["magnitude"]

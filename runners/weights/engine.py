@@ -1,6 +1,6 @@
-"""Merges a plugin's changes into a model's own weights for a while, and puts them back bit for bit.
+"""Merge a plugin's changes into a model's own weights within a context, restored bit for bit.
 
-Nothing slows down and nothing else needs to know: the model stays what it is, with other numbers.
+The model's code stays unchanged and as fast as before.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from plugins_manifest.formats.parsed import ModuleChange
 from plugins_manifest.schema.words import LoraSemantics
-from runners.weights.errors import PluginWeightsError
 from runners.weights.formulas import change_of
+from runners.weights.parts import PluginWeightsError
 
 
 class MisfitError(PluginWeightsError):
@@ -30,8 +30,8 @@ class MisfitError(PluginWeightsError):
 class PluginWeights:
     """The changes of a file and its tensors by key.
 
-    Semantics "xadapter-official" is what the released X-Adapter code does: it ignores the alpha of
-    a LoRA. It reads no other format, so for all others the semantics are the standard ones.
+    The semantics "xadapter-official" are those of the released X-Adapter code, which ignores the
+    alpha of a LoRA. It reads no other format: all others keep the standard semantics.
     """
 
     changes: tuple[ModuleChange, ...]
@@ -39,18 +39,18 @@ class PluginWeights:
     semantics: LoraSemantics = "standard"
 
     def by_target(self) -> dict[str, tuple[ModuleChange, ...]]:
-        """Parameter name -> its changes, in the file's order."""
+        """Group the changes by parameter, in the file's order."""
         groups: dict[str, tuple[ModuleChange, ...]] = {}
         for change in self.changes:
             groups[change.target] = (*groups.get(change.target, ()), change)
         return groups
 
     def without(self, targets: Collection[str]) -> PluginWeights:
-        """The same, without the changes of some parameters."""
+        """Return a copy without the changes of some parameters."""
         return replace(self, changes=tuple(c for c in self.changes if c.target not in targets))
 
     def parts(self, change: ModuleChange, like: Tensor) -> dict[str, Tensor]:
-        """The tensors of a change, on the device and in the dtype of a tensor."""
+        """Return the tensors of a change, on the device and in the dtype of `like`."""
         parts = {name: self.tensors[key].to(like) for name, key in change.parts.items()}
         if change.alpha is not None and "alpha" not in parts:
             parts["alpha"] = torch.tensor(change.alpha).to(like)
@@ -62,12 +62,14 @@ class PluginWeights:
 def merged_weight(
     weights: PluginWeights, changes: Sequence[ModuleChange], weight: Tensor, *, strength: float
 ) -> Tensor:
-    """The parameter after its changes, each `strength` times as large as the file's.
+    """Return the parameter after its changes, each `strength` times as large as the file's.
 
-    Every change sees what those before it left (which matters to (IA)3, OFT, BOFT, GLoRA and DoRA
-    alone). Sums are made in float32 at least; the result has the parameter's dtype. Raises
+    Every change is computed from the weight that those before it left (which matters only for
+    (IA)3, OFT, BOFT, GLoRA and DoRA). Sums are in float32 at least; the result has the
+    parameter's dtype. Raises
     `PluginWeightsError` for parts that do not fit.
     """
+    # Half-precision weights are summed in float32 and rounded once, at the end.
     current = weight.to(torch.promote_types(weight.dtype, torch.float32))
     for change in changes:
         parts = weights.parts(change, current)
@@ -79,9 +81,9 @@ def merged_weight(
 def merged_into(
     targets: Mapping[str, nn.Parameter], weights: PluginWeights, *, strength: float
 ) -> Iterator[None]:
-    """Merge into the parameters; afterwards each is as before, bit for bit, whatever happens.
+    """Merge into the parameters; they are restored bit for bit on exit, after errors too.
 
-    Strength 0 touches nothing. Raises `MisfitError`, with everything put back, for parts that do
+    Strength 0 changes nothing. Raises `MisfitError`, with everything restored, for parts that do
     not fit. Memory: one copy of the parameters that change.
     """
     groups = weights.by_target() if strength else {}
@@ -99,12 +101,13 @@ def merged_into(
         yield
     finally:
         with torch.no_grad():
+            # The original bits are copied back: subtracting the change would round.
             for name, original in originals.items():
                 targets[name].copy_(original)
 
 
 def parameters_of(models: Iterable[tuple[str, nn.Module | None]]) -> dict[str, nn.Parameter]:
-    """Canonical name -> parameter of (prefix, model) pairs, as plugin files' targets name them.
+    """Map canonical names, as in `ModuleChange.target`, to parameters of (prefix, model) pairs.
 
     Text encoders have no `text_model.` level in these names, whether or not the installed
     transformers has it.

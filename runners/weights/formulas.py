@@ -1,50 +1,31 @@
-"""The formulas by name: parts and a weight in, the weight's change at strength 1 out."""
+"""The change of a weight by a formula's name: each spec names the function of its math."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from functools import cache
+from pkgutil import resolve_name
 
 from torch import Tensor
 
-from plugins_manifest.formats.parsed import FormatName
-from runners.weights.boft import boft_change
+from plugins_manifest.formats.formulas import formulas
 from runners.weights.dora import decomposed, is_decomposed
-from runners.weights.full import full_change
-from runners.weights.glora import glora_change
-from runners.weights.ia3 import ia3_change
-from runners.weights.loha import loha_change
-from runners.weights.lokr import lokr_change
-from runners.weights.lora import lora_change, tucker_change
-from runners.weights.oft import oft_change
 from runners.weights.parts import Formula, Parts, misfit
 
-FORMULAS: Mapping[FormatName, Formula] = MappingProxyType(
-    {
-        "lora": lora_change,
-        "lora-tucker": tucker_change,
-        "dora": lora_change,  # its magnitude makes it what it is: see `change_of`
-        "loha": loha_change,
-        "lokr": lokr_change,
-        "ia3": ia3_change,
-        "full": full_change,
-        "norm": full_change,
-        "oft": oft_change,
-        "boft": boft_change,
-        "glora": glora_change,
-    }
-)
 
+def change_of(formula: str, parts: Parts, weight: Tensor) -> Tensor:
+    """Return the change of a parameter at strength 1, in its shape and dtype; it stays as it is.
 
-def change_of(formula: FormatName, parts: Parts, weight: Tensor) -> Tensor:
-    """The change of a parameter at strength 1, in its shape and dtype; it is left as it is.
-
-    All formulas but full and norm change weights [o, i(, k, k)] alone, never biases.
+    Most formulas change weights [o, i(, k, k)] alone, never biases.
 
     Raises `PluginWeightsError` for parts that do not fit.
     """
-    if weight.ndim < 2 and FORMULAS[formula] is not full_change:
+    if weight.ndim < 2 and not formulas()[formula].fits_vectors:
         raise misfit(parts, weight)
-    if is_decomposed(parts):
-        return decomposed(FORMULAS[formula], parts, weight)
-    return FORMULAS[formula](parts, weight)
+    change = _math_of(formula)
+    # A magnitude beside the parts decomposes the weight, whatever formula moves its direction.
+    return decomposed(change, parts, weight) if is_decomposed(parts) else change(parts, weight)
+
+
+@cache
+def _math_of(formula: str) -> Formula:
+    return resolve_name(formulas()[formula].math)

@@ -11,5 +11,5 @@ from runners.weights.parts import Parts, shaped_as
 
 
 def full_change(parts: Parts, weight: Tensor) -> Tensor:
-    """`diff` has the weight's shape, or one that only adds or drops dimensions of size 1."""
+    """Return `diff`, whose shape is the weight's up to dimensions of size 1."""
     return shaped_as(parts["diff"], weight, parts)

@@ -14,9 +14,10 @@ from runners.weights.parts import Parts, alpha_over_rank, misfit, shaped_as
 
 
 def lokr_change(parts: Parts, weight: Tensor) -> Tensor:
-    """w1 [o1, i1] or w1_a [o1, r] w1_b [r, i1]; w2 [o2, i2(, k, k)] or its parts, see `_second`."""
+    """Take w1 [o1, i1] or w1_a [o1, r] w1_b [r, i1]; w2 [o2, i2(, k, k)] or parts of `_second`."""
     first, second = _first(parts, weight), _second(parts, weight)
-    while first.ndim < second.ndim:  # one block of w2 for every element of w1, kernel and all
+    # Each element of w1 scales one block of w2, its kernel included (KronA, section 4).
+    while first.ndim < second.ndim:
         first = first.unsqueeze(-1)
     product = torch.kron(first.contiguous(), second.contiguous())
     if product.shape[:2].numel() * product.shape[2:].numel() != weight.numel():
@@ -29,7 +30,7 @@ def _first(parts: Parts, weight: Tensor) -> Tensor:
 
 
 def _second(parts: Parts, weight: Tensor) -> Tensor:
-    """w2; or w2_a [o2, r] w2_b [r, i2(, k, k)]; or w2_a [r, o2] w2_b [r, i2] t2 [r, r, k, k]."""
+    """Return w2, w2_a [o2, r] w2_b [r, i2(, k, k)] or w2_a [r, o2] w2_b [r, i2] t2 [r, r, k, k]."""
     if "w2" in parts:
         return parts["w2"]
     if "t2" not in parts:
@@ -37,6 +38,7 @@ def _second(parts: Parts, weight: Tensor) -> Tensor:
     core, out_ro, into_ri = parts["t2"], parts["w2_a"], parts["w2_b"]
     if core.shape[:2] != (out_ro.shape[0], into_ri.shape[0]):
         raise misfit(parts, weight)
+    # Tucker: the core t2 between two 1 x 1 convolutions.
     return torch.einsum("pq...,po,qi->oi...", core, out_ro, into_ri)
 
 
@@ -48,5 +50,6 @@ def _matmul(parts: Parts, weight: Tensor, name: str) -> Tensor:
 
 
 def _scale(parts: Parts) -> float:
+    # alpha / r with the rank of the second factor; two whole factors have none.
     low_rank = next((parts[name] for name in ("w2_b", "w1_b") if name in parts), None)
     return 1.0 if low_rank is None else alpha_over_rank(parts, low_rank.shape[0])

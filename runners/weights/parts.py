@@ -1,4 +1,4 @@
-"""What a formula gets: the tensors that play its parts, cast to one dtype; and how they scale.
+"""The arguments of a formula: the tensors of its parts, cast to one dtype; and their scale.
 
 Every formula is a function of (parts, weight) that returns the change of the weight at strength 1,
 in the weight's shape and dtype. Shape suffixes of all formulas: o out, i in, r rank, k kernel.
@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from runners.weights.errors import PluginWeightsError
-
 Parts = Mapping[str, Tensor]
 Formula = Callable[[Parts, Tensor], Tensor]
 
 
+class PluginWeightsError(ValueError):
+    """Plugin weights that are incomplete, of another format, or made for another model."""
+
+
 def alpha_over_rank(parts: Parts, rank: int) -> float:
-    """The scale alpha / r of all low-rank formats; a missing alpha is the rank.
+    """Return the scale alpha / r of all low-rank formats; a missing alpha is the rank.
 
     Source: LoRA, arXiv 2106.09685, section 4.1.
     """
@@ -25,7 +27,7 @@ def alpha_over_rank(parts: Parts, rank: int) -> float:
 
 
 def shaped_as(change: Tensor, weight: Tensor, parts: Parts) -> Tensor:
-    """The change in the weight's shape: linear parts fit 1x1 convolutions and the other way round.
+    """Return the change in the weight's shape: linear parts fit 1x1 convolutions and vice versa.
 
     Raises `PluginWeightsError`, with all shapes, unless rows and elements agree.
     """
@@ -35,6 +37,6 @@ def shaped_as(change: Tensor, weight: Tensor, parts: Parts) -> Tensor:
 
 
 def misfit(parts: Parts, weight: Tensor) -> PluginWeightsError:
-    """The error of parts that do not fit each other or the weight."""
+    """Return the error of parts that do not fit each other or the weight."""
     shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
     return PluginWeightsError(f"{shapes} do not fit a weight of shape {tuple(weight.shape)}")

@@ -1,6 +1,6 @@
-"""Compares what the model holds while a plugin is attached with what its file asks for.
+"""Compare the model, while a plugin is attached, with the changes that its file contains.
 
-Not circular: W_after - W_before is read from the model, and the wanted change is computed anew, in
+Not circular: W_after - W_before is read from the model, and the expected change is recomputed, in
 float64, from the file's tensors and W_before alone.
 """
 
@@ -17,29 +17,29 @@ from runners.audit import AuditRow
 from runners.weights.engine import MisfitError, PluginWeights, merged_into
 from runners.weights.formulas import change_of
 
-# Of an element, relative to the largest change of the parameter; and what float32 arithmetic on
-# weights may cost where a small change is left of large terms (GLoRA, DoRA, OFT), relative to the
+# Tolerance of an element, relative to the largest change of the parameter; and of float32
+# arithmetic where a small change remains of large terms (GLoRA, DoRA, OFT), relative to the
 # largest weight.
 TOLERANCE = 1e-5
 ARITHMETIC = 8 * torch.finfo(torch.float32).eps
 _SAME_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def verify(
+def verify_weights(
     weights: PluginWeights, targets: Mapping[str, nn.Parameter]
 ) -> tuple[PluginWeights, list[AuditRow]]:
     """Attach at strength 1, read every parameter of the model, detach.
 
-    Returns what can be merged, and one row a parameter: those that the file changes, and, with
-    `extra`, those that changed without being asked to. A parameter whose changes are not all finite
-    and fitting is left out whole.
+    Returns what can be merged, and one row per parameter: those that the file changes and, with
+    `extra`, others that changed. A parameter is left out unless all its changes are finite and
+    fit.
     """
     usable, refused = _finite(weights)
     while True:
         try:
             rows = _attached_rows(usable, targets)
             break
-        except MisfitError as error:  # the parser has looked at shapes: this hardly ever happens
+        except MisfitError as error:  # rare: the parser has checked the shapes
             changes = usable.by_target()[error.target]
             refused.append(
                 _row(error.target, changes, missing=True, reason="bad-shape", detail=str(error))
@@ -58,20 +58,20 @@ def _attached_rows(weights: PluginWeights, targets: Mapping[str, nn.Parameter]) 
             _compared(
                 name,
                 changes,
-                wanted_change(weights, changes, before[name]),
+                expected_change(weights, changes, before[name]),
                 before=before[name],
                 after=targets[name].detach(),
             )
             for name, changes in groups.items()
         ]
-        strangers = [name for name, mark in marks.items() if fingerprint(targets[name]) != mark]
-    return rows + [AuditRow(module=name, extra=True, reason="extra-change") for name in strangers]
+        others = [name for name, mark in marks.items() if fingerprint(targets[name]) != mark]
+    return rows + [AuditRow(module=name, extra=True, reason="extra-change") for name in others]
 
 
-def wanted_change(
+def expected_change(
     weights: PluginWeights, changes: Sequence[ModuleChange], weight: Tensor
 ) -> Tensor:
-    """What the file asks of one parameter at weight 1, in float64, shaped as the parameter."""
+    """Return the file's change of one parameter at weight 1, in float64 and its shape."""
     start = weight.detach().double()
     total = torch.zeros_like(start)
     for change in changes:
@@ -80,25 +80,25 @@ def wanted_change(
 
 
 def fingerprint(parameter: Tensor) -> int:
-    """A sum over the bits of a tensor: a change of any one element changes it."""
+    """Return a sum over the bits of a tensor: a change of any one element changes it."""
     bits = parameter.detach().view(_SAME_SIZE[parameter.element_size()])
     return int(bits.sum(dtype=torch.int64))
 
 
 def _compared(
-    name: str, changes: Sequence[ModuleChange], wanted: Tensor, *, before: Tensor, after: Tensor
+    name: str, changes: Sequence[ModuleChange], expected: Tensor, *, before: Tensor, after: Tensor
 ) -> AuditRow:
-    """`wanted` is float64; tensors of whole parameters are reused where they can be."""
-    # The sum is rounded to the model's dtype: half a unit in the last place of W_after, doubled.
+    """Return the row of a parameter; `expected` is float64. Large tensors are reused in place."""
+    # Rounding of the sum to the model's dtype: half a unit in the last place of W_after, doubled.
     noise = after.double().abs_().mul_(torch.finfo(after.dtype).eps)
     noise += ARITHMETIC * float(before.abs().max())
     applied = after.double().sub_(before)
-    largest, norm = float(wanted.abs().max()), _norm(applied)
+    largest, norm = float(expected.abs().max()), _norm(applied)
     if not math.isfinite(largest + norm):
         n_bad = int((~torch.isfinite(applied)).sum())
         return _row(name, changes, missing=True, non_finite=n_bad, reason="non-finite")
-    is_changed, expected = bool(applied.any()), _norm(wanted)
-    errors = applied.sub_(wanted).abs_().sub_(noise)
+    is_changed = bool(applied.any())
+    errors = applied.sub_(expected).abs_().sub_(noise)
     max_error = max(float(errors.max()), 0.0) / (largest or 1.0)
     reason = None
     if max_error > TOLERANCE:
@@ -108,7 +108,7 @@ def _compared(
     return _row(
         name,
         changes,
-        expected=expected,
+        expected=_norm(expected),
         applied=norm,
         missing=reason == "not-applied",
         max_error=max_error,
@@ -117,7 +117,7 @@ def _compared(
 
 
 def _finite(weights: PluginWeights) -> tuple[PluginWeights, list[AuditRow]]:
-    """Without parameters whose tensors in the file hold NaN or infinities; a row for each."""
+    """Leave out parameters whose tensors hold NaN or infinities; return a row for each."""
     rows = []
     for name, changes in weights.by_target().items():
         keys = {key for change in changes for key in change.parts.values()}

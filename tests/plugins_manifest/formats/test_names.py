@@ -13,8 +13,8 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
 )
 
-from plugins_manifest.formats.controlnet import parse_controlnet
 from plugins_manifest.formats.names import Names
+from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, TensorInfo
 from plugins_manifest.formats.sgm import sgm_modules
 from plugins_manifest.formats.table import modules_of, sd15_table
@@ -106,7 +106,7 @@ def test_a_real_sd15_controlnet_has_every_key_that_is_expected() -> None:
         net = ControlNetModel(cross_attention_dim=768)
     shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     header = Header({k: TensorInfo("F16", s, 0, 0) for k, s in shapes.items()}, {}, 0, 0)
-    parsed = parse_controlnet(header, sd15_table())
+    parsed = parse(header)
     assert (parsed.base_model, parsed.problems, len(parsed.other_keys)) == ("sd1", (), 340)
 
 

@@ -37,7 +37,7 @@ def parsed(path: Path) -> ParsedPlugin:
 
 
 def targets_of(unet: UNet2DConditionModel) -> set[str]:
-    """The weights that peft itself has wrapped."""
+    """Return the weights that peft itself has wrapped."""
     return {
         f"unet.{name.removesuffix('.base_layer.weight')}.weight"
         for name, _ in unet.named_parameters()

@@ -52,7 +52,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
     path = saved({"a": torch.zeros(2), "b": Touch(tmp_path / "touched")}, tmp_path / "bad.pt")
     target = tmp_path / "bad.safetensors"
     target.write_text("as before")
-    with pytest.raises(UnsafeFile, match=r"asks for (\w+\.)?exec;") as caught:
+    with pytest.raises(UnsafeFile, match=r"calls (\w+\.)?exec;") as caught:
         convert_pickle(path, target)
     assert caught.value.code == "conversion-failed"
     assert not (tmp_path / "touched").exists()
@@ -144,7 +144,7 @@ def test_the_locked_up_process_can_do_nothing(tmp_path: Path, attempt: str) -> N
         "import os, runpy, socket, subprocess\n"
         f"script = runpy.run_path({str(SCRIPT)!r})\n"
         "script['leave_network']()\n"
-        "script['lock_up'](1000)\n"
+        "script['restrict'](1000)\n"
         f"try:\n    {attempt}\n"
         "except (OSError, MemoryError, script['Refused']) as error:\n"
         "    print('refused')\n"

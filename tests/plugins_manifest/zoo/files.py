@@ -38,7 +38,7 @@ def bf16(*shape: int, seed: int = 0) -> Raw:
 
 
 def pack(content: Content, metadata: Mapping[str, Any] | None = None) -> bytes:
-    """A well-formed safetensors file."""
+    """Return a well-formed safetensors file."""
     entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     payload = []
     at = 0
@@ -55,7 +55,7 @@ def pack(content: Content, metadata: Mapping[str, Any] | None = None) -> bytes:
 
 
 def with_header(text: str | bytes, payload: bytes = b"", *, declared: int | None = None) -> bytes:
-    """A file with any header text; `declared` is its length where that shall be a lie."""
+    """Return a file with any header text; `declared` is its length where that shall be a lie."""
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     length = len(raw) if declared is None else declared
     return length.to_bytes(8, "little") + raw + payload

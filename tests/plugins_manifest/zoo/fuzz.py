@@ -92,7 +92,7 @@ def small_files(n_bytes: int = _SMALL) -> tuple[bytes, ...]:
 
 
 def random_file(rng: Random) -> bytes:
-    """A well-formed file, a malformed one, a damaged one of the zoo, or noise."""
+    """Return a well-formed file, a malformed one, a damaged one of the zoo, or noise."""
     return rng.choice((_well_formed, _malformed, _damaged, _damaged, _noise))(rng)
 
 
@@ -102,7 +102,7 @@ def _name(rng: Random) -> str:
 
 
 def _well_formed(rng: Random) -> bytes:
-    """A file that the safetensors library would accept: random names, tiny tensors."""
+    """Return a file that the safetensors library would accept: random names, tiny tensors."""
     header: dict[str, Any] = {}
     if rng.random() < 0.5:
         texts = ("".join(rng.choices(_WILD, k=rng.randint(0, 5))) for _ in range(3))
@@ -118,7 +118,7 @@ def _well_formed(rng: Random) -> bytes:
 
 
 def _malformed(rng: Random) -> bytes:
-    """A header of the right kind with anything in its fields."""
+    """Return a header of the right kind with anything in its fields."""
     header = {_name(rng): _wild_entry(rng) for _ in range(rng.randint(0, 4))}
     if rng.random() < 0.2:
         header[rng.choice(_WILD)] = rng.choice(({}, [], None, 1.5, {"a": {}}))
@@ -144,7 +144,7 @@ def _wild_entry(rng: Random) -> dict[str, Any]:
 
 
 def _damaged(rng: Random) -> bytes:
-    """A file of the zoo, cut, or with some bytes changed."""
+    """Return a file of the zoo, cut, or with some bytes changed."""
     data = bytearray(rng.choice(small_files()))
     reach = min(len(data), 2_000)  # the header is where it hurts
     for _ in range(rng.randint(0, 4) if reach else 0):

@@ -35,7 +35,7 @@ def _whole() -> bytes:
 
 
 def torch_zip(content: bytes, *, name: str = "archive/data.pkl", compress: bool = False) -> bytes:
-    """An archive as torch writes it, around any pickle."""
+    """Return an archive as torch writes it, around any pickle."""
     kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", kind) as archive:

@@ -35,7 +35,7 @@ def named(
 
 
 def sgm_name(module: str) -> str:
-    """A UNet module in the original numbering."""
+    """Return a UNet module in the original numbering."""
     return {new: old for old, new in sgm_modules(modules_of(sd15_table())).items()}[module]
 
 
@@ -49,7 +49,7 @@ def peft_parts(module: str) -> dict[str, np.ndarray]:
 
 
 def bare(module: str) -> str:
-    """The module's own name without its model's."""
+    """Return the module's own name without its model's."""
     return module.partition(".")[2]
 
 
@@ -79,7 +79,7 @@ def right(
     diffusers: str = "",
     base_model: str = "sd1",
 ) -> Animal:
-    """A weight plugin with nothing wrong in it."""
+    """Return a weight plugin with nothing wrong in it."""
 
     def packed() -> bytes:
         made = make()

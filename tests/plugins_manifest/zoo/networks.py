@@ -22,7 +22,7 @@ def filled(shapes: Shapes) -> dict[str, np.ndarray]:
 
 
 def original_controlnet(prefix: str = "control_model.") -> dict[str, np.ndarray]:
-    """The tiny ControlNet under the original names."""
+    """Return the tiny ControlNet under the original names."""
     table = tiny.tiny_table()
     originals = {module: name for name, module in sgm_modules(modules_of(table)).items()}
     renamed: dict[str, np.ndarray] = {}
@@ -47,7 +47,7 @@ def _original(module: str, originals: Mapping[str, str]) -> str:
 
 
 def original_t2i() -> dict[str, np.ndarray]:
-    """The small T2I-Adapter under the original names: one running number for all blocks."""
+    """Return the small T2I-Adapter under the original names: one running number for all blocks."""
     renamed: dict[str, np.ndarray] = {}
     for name, value in filled(tiny.t2i_shapes()).items():
         rest = name.removeprefix("adapter.")
@@ -58,7 +58,7 @@ def original_t2i() -> dict[str, np.ndarray]:
 
 
 def ip_adapter(*, plus: bool = False, text_width: int = tiny.TEXT_WIDTH) -> dict[str, np.ndarray]:
-    """An IP-Adapter for the tiny UNet."""
+    """Return an IP-Adapter for the tiny UNet."""
     if plus:
         shapes: dict[str, tuple[int, ...]] = {
             "latents": (1, 4, 16),
@@ -79,7 +79,7 @@ def ip_adapter(*, plus: bool = False, text_width: int = tiny.TEXT_WIDTH) -> dict
 
 
 def without(content: Content, *keys: str) -> Content:
-    """The same without some keys."""
+    """Return the same without some keys."""
     missing = [key for key in keys if key not in content]
     assert not missing, missing
     return {key: value for key, value in content.items() if key not in keys}

@@ -40,13 +40,13 @@ def shape_of(module: str, param: str = "weight") -> tuple[int, ...]:
 
 
 def kohya(module: str, *, text: str = "lora_te_text_model_", unet: str = "lora_unet_") -> str:
-    """A module's name in kohya's files."""
+    """Return a module's name in kohya's files."""
     side, _, rest = module.partition(".")
     return (unet if side == "unet" else text) + rest.replace(".", "_")
 
 
 def alpha(value: float, dtype: str = "float32") -> np.ndarray:
-    """An alpha of no dimensions."""
+    """Return an alpha of no dimensions."""
     return np.array(value, dtype=dtype)
 
 
@@ -93,7 +93,7 @@ def loha_tucker(module: str, rank: int = RANK) -> Parts:
 
 
 def lokr(module: str, *, factor: int = 4, rank: int | None = None) -> Parts:
-    """A small factor times a large one, the large one whole or of low rank."""
+    """Return a small factor times a large one, the large one whole or of low rank."""
     n_out, n_in, *kernel = shape_of(module)
     large = (n_out // factor, n_in // factor)
     parts: Parts = {"lokr_w1": numbers(factor, factor, seed=1)}
@@ -116,7 +116,7 @@ def lokr_low(module: str, *, factor: int = 4, rank: int = 2) -> Parts:
 
 
 def lokr_tucker(module: str, *, factor: int = 4, rank: int = 2) -> Parts:
-    """The large factor with a core."""
+    """Return the large factor with a core."""
     n_out, n_in, *kernel = shape_of(module)
     return {
         "lokr_w1": numbers(factor, factor, seed=1),
@@ -143,7 +143,7 @@ def dora(module: str, *, per_input: bool = False) -> Parts:
 
 
 def full(module: str, *, bias: bool = True) -> Parts:
-    """The whole difference."""
+    """Return the whole difference."""
     parts: Parts = {"diff": numbers(*shape_of(module))}
     return parts | ({"diff_b": numbers(*shape_of(module, "bias"))} if bias else {})
 
@@ -181,7 +181,7 @@ def glora(module: str, rank: int = RANK) -> Parts:
 
 
 def glora_old(module: str) -> Parts:
-    """The same with the pairs named the other way round, as early LyCORIS did."""
+    """Return the same with the pairs named the other way round, as early LyCORIS did."""
     new = glora(module)
     return {
         "a1.weight": new["a2.weight"],

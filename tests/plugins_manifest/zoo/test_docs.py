@@ -4,7 +4,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
-from plugins_manifest.formats.layouts import LAYOUTS
+from plugins_manifest.formats.parse import LAYOUTS
 from tests.plugins_manifest.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parents[3]

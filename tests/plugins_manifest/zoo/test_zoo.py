@@ -31,7 +31,7 @@ def cages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def timed(path: Path, *, is_tiny: bool) -> tuple[Inspection, float]:
-    """The inspection and its seconds of processor time."""
+    """Return the inspection and its seconds of processor time."""
     table = tiny_table() if is_tiny else None
     started = time.process_time()
     return inspect_file(path, table=table), time.process_time() - started

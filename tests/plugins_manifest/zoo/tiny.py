@@ -37,7 +37,7 @@ def tiny_unet(text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
 
 @cache
 def tiny_table() -> ModuleTable:
-    """The tiny UNet's parameters, and the text encoder's width."""
+    """Return the tiny UNet's parameters, and the text encoder's width."""
     found = {f"unet.{name}": tuple(p.shape) for name, p in tiny_unet().named_parameters()}
     return found | {"text_encoder.embeddings.token_embedding.weight": (64, TEXT_WIDTH)}
 

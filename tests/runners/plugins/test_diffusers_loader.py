@@ -44,7 +44,7 @@ def changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Te
 
 
 def outcome(family: Family, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """Loads and fuses as its documentation says; compares what the weights became."""
+    """Load and fuse as documented; compare what the weights became."""
     before = base_state(family)
     try:
         given = changes(before, fused_by_diffusers(family, state, 1.0))

@@ -53,7 +53,7 @@ def upgraded_lora(family: Family, tmp_path: Path) -> PluginFile:
 
 @pytest.fixture
 def upgraded_net(family: Family, tmp_path: Path) -> PluginFile:
-    """A random ControlNet for the upgraded UNet."""
+    """Return a random ControlNet for the upgraded UNet."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = models.build_controlnet(family.upgraded.unet)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plugins_manifest.formats.parsed import FormatName
 from runners.weights.formulas import change_of
 
 LIMIT = 1e-5  # of the largest output
@@ -21,7 +20,7 @@ Layer = nn.Linear | nn.Conv2d
 class Claim:
     """`expected` is the reference's own forward of `x` through the plugged layer."""
 
-    formula: FormatName
+    formula: str
     parts: Mapping[str, Tensor]
     layer: Layer
     x: Tensor
@@ -39,7 +38,7 @@ class Claim:
 
 
 def make_layer(kernel: int | None, *, bias: bool = True) -> Layer:
-    """A square linear layer (None), or a convolution with this kernel; frozen."""
+    """Return a square linear layer (None), or a convolution with this kernel; frozen."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layer = (
@@ -99,7 +98,7 @@ def swapped(first: str, second: str) -> Mutant:
 
 
 def turned(name: str) -> Mutant:
-    """A square part, the other way round."""
+    """Return a square part, the other way round."""
 
     def mutant(claim: Claim) -> Tensor:
         part = claim.parts[name]

@@ -47,7 +47,7 @@ _PREFIX = re.compile(r"^(lora_|hada_|lokr_|oft_)|\.weight$")
 def claim(
     formula: Any, kind: Any, kernel: int | None, *, alpha: float | None = ALPHA, **settings: Any
 ) -> Claim:
-    """A random module of LyCORIS on a layer, and what its forward makes of an input."""
+    """Return a random module of LyCORIS on a layer, and what its forward makes of an input."""
     layer = make_layer(kernel, bias=False)
     module = kind("name", layer, lora_dim=settings.pop("rank", RANK), alpha=ALPHA, **settings)
     parts: dict[str, Tensor] = {}
@@ -70,7 +70,7 @@ def ia3(kernel: int | None, *, on_input: bool, **settings: Any) -> Claim:
 
 
 def rotation(formula: Any, kind: Any, kernel: int | None, **settings: Any) -> Claim:
-    """A constraint that holds the rotation back: norm(Q) is about 3 here, the limit 0.8."""
+    """Return a constraint that holds the rotation back: norm(Q) is about 3 here, the limit 0.8."""
     return claim(formula, kind, kernel, alpha=0.1, rank=4, constraint=0.1, **settings)
 
 

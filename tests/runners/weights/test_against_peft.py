@@ -38,7 +38,7 @@ class OneLayer(nn.Module):
 
 
 def plugged(layer: Layer, config: Any) -> tuple[Any, dict[str, Tensor]]:
-    """The layer with random adapter weights, and those weights by name."""
+    """Return the layer with random adapter weights, and those weights by name."""
     model = OneLayer(layer)
     peft.inject_adapter_in_model(config, model)
     found: dict[str, Tensor] = {}

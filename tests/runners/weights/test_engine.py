@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plugins_manifest.formats.parsed import ModuleChange
 from runners.weights.engine import PluginWeights, merged_into, merged_weight, parameters_of
-from runners.weights.errors import PluginWeightsError
+from runners.weights.parts import PluginWeightsError
 from tests.runners.weights.claims import random
 
 LORA = ModuleChange("net.weight", "lora", {"down": "d", "up": "u", "alpha": "a"})

@@ -36,7 +36,7 @@ def model(dtype: torch.dtype = torch.float32) -> dict[str, nn.Parameter]:
 
 
 def audit(weights: PluginWeights, into: dict[str, nn.Parameter]) -> Audit:
-    return Audit(tuple(verify.verify(weights, into)[1]))
+    return Audit(tuple(verify.verify_weights(weights, into)[1]))
 
 
 def reasons(found: Audit) -> dict[str, str | None]:
@@ -116,7 +116,7 @@ def test_one_changed_element_is_seen() -> None:
 def test_nan_in_the_file_keeps_its_parameter_out_and_is_counted() -> None:
     tensors = {**TENSORS, "u": TENSORS["u"].clone()}
     tensors["u"][0, 0], tensors["u"][1, 1] = float("nan"), float("inf")
-    usable, rows = verify.verify(PluginWeights(CHANGES, tensors), model())
+    usable, rows = verify.verify_weights(PluginWeights(CHANGES, tensors), model())
     assert [change.target for change in usable.changes] == ["net.1.weight"]
     assert [(row.module, row.reason, row.non_finite) for row in rows] == [
         ("net.1.weight", None, 0),
@@ -126,7 +126,7 @@ def test_nan_in_the_file_keeps_its_parameter_out_and_is_counted() -> None:
 
 def test_finite_parts_with_an_overflowing_product_are_refused() -> None:
     tensors = {**TENSORS, "f": torch.full((6, 6), 1e30)}
-    usable, rows = verify.verify(PluginWeights(CHANGES, tensors), model(torch.float16))
+    usable, rows = verify.verify_weights(PluginWeights(CHANGES, tensors), model(torch.float16))
     assert [change.target for change in usable.changes] == ["net.0.weight"]
     assert reasons(Audit(tuple(rows))) == {
         "net.0.weight": None,
@@ -145,6 +145,6 @@ def test_zero_changes_are_told_but_harmless_unless_all_are() -> None:
 
 def test_parts_that_do_not_fit_become_a_row_with_their_shapes() -> None:
     tensors = {**TENSORS, "d": random(2, 5, seed=0)}
-    usable, rows = verify.verify(PluginWeights(CHANGES, tensors), model())
+    usable, rows = verify.verify_weights(PluginWeights(CHANGES, tensors), model())
     assert rows[1].reason == "bad-shape" and "(2, 5)" in rows[1].detail and rows[0].is_ok
     assert len(usable.changes) == 1

@@ -1,0 +1,98 @@
+"""LoRA (arXiv 2106.09685) and its Tucker form for convolutions (FedPara, arXiv 2108.06098).
+
+Keys of kohya's sd-scripts, of PEFT, and of diffusers' attention processors, old and new.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+
+from plugins_manifest.formats.formulas.spec import (
+    DECOMPOSABLE,
+    SHARED,
+    FormulaSpec,
+    KeyPart,
+    Shapes,
+    Size,
+    flat,
+    require,
+)
+
+# PEFT keeps the adapter's name in raw state dicts: `.lora_A.default.weight`.
+_PEFT = re.compile(
+    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)"
+    r"(?:\.(?!weight$)[\w-]+)?(?:\.weight)?"
+)
+_PEFT_PARTS = {
+    "lora_A": ("lora", "down"),
+    "lora_B": ("lora", "up"),
+    "lora_magnitude_vector": (SHARED, "magnitude"),
+}
+_PROCESSOR = re.compile(
+    r"(?P<module>.+?)(?:\.processor)?\.to_(?P<which>q|k|v|out)_lora\.(?P<part>down|up)\.weight"
+)
+_OLD = re.compile(r"(?P<module>.+)\.(?:lora|lora_linear_layer)\.(?P<part>down|up)\.weight")
+
+
+def _split(key: str, _: Collection[str]) -> KeyPart | None:
+    """Take PEFT's and diffusers' keys apart."""
+    if match := _PEFT.fullmatch(key):
+        return KeyPart(match["module"], *_PEFT_PARTS[match["part"]], style="peft")
+    if match := _PROCESSOR.fullmatch(key):
+        module = f"{match['module']}.{_layer(match['module'], match['which'])}"
+        return KeyPart(module, "lora", match["part"], "attn-procs")
+    if match := _OLD.fullmatch(key):
+        return KeyPart(match["module"], "lora", match["part"], "diffusers-lora")
+    return None
+
+
+def _layer(module: str, which: str) -> str:
+    """Return the layer of an attention processor's factors; CLIP's layers have other names."""
+    if module.endswith(".self_attn"):
+        return "out_proj" if which == "out" else f"{which}_proj"
+    return "to_out.0" if which == "out" else f"to_{which}"
+
+
+def lora_size(shapes: Shapes) -> Size:
+    """Return the size for down [r, i(, k, k)], up [o, r(, 1, 1)]."""
+    down, up = shapes["down"], shapes["up"]
+    require(min(len(down), len(up)) >= 2 and down[0] == flat(up) > 0, shapes)
+    return Size(up[0], flat(down), down[2:] if len(down) > 2 else None)
+
+
+def _tucker_size(shapes: Shapes) -> Size:
+    """Return the size for down [r, i, 1, 1], mid [r, r, k, k], up [o, r, 1, 1]."""
+    down, up, mid = shapes["down"], shapes["up"], shapes["mid"]
+    require(len(mid) >= 2 and (flat(up), down[0]) == mid[:2], shapes)
+    require(flat(down) == down[1] and min(mid) > 0, shapes)
+    return Size(up[0], down[1] * math.prod(mid[2:]), mid[2:])
+
+
+LORA = FormulaSpec(
+    name="lora",
+    math="runners.weights.lora:lora_change",
+    keys={".lora_down.weight": "down", ".lora_up.weight": "up"},
+    split=_split,
+    needed=("down up",),
+    size=lora_size,
+    zero_parts=(("down", "up"),),
+    rank_parts=("down",),
+    reads_settings=True,
+    kind="lora",
+)
+TUCKER = FormulaSpec(
+    name="lora-tucker",
+    math="runners.weights.lora:tucker_change",
+    family="lora",
+    applies=lambda shapes: "mid" in shapes,
+    keys={".lora_mid.weight": "mid"},
+    needed=("down up mid",),
+    optional=DECOMPOSABLE,
+    size=_tucker_size,
+    zero_parts=(("down", "up", "mid"),),
+    rank_parts=("down",),
+    reads_settings=True,
+)
+SPECS = (LORA, TUCKER)

@@ -1,0 +1,49 @@
+"""Common parts of the parsers of networks: the base model, missing and unknown keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from plugins_manifest.formats.parsed import BaseModel, Header, ModuleTable, ParsedPlugin, Problem
+from plugins_manifest.formats.table import CROSS_DIMS, cross_dim
+
+_N_SHOWN = 4
+
+
+def base_problems(base: BaseModel, table: ModuleTable) -> list[Problem]:
+    """Return the problem of a network that was made for another base model, if it was."""
+    own = CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
+    if base in (own, "unknown"):
+        return []
+    return [Problem("wrong-base", f"made for {base}, by its shapes, not for {own}")]
+
+
+def missing_problems(missing: Sequence[str], keys: str = "keys") -> list[Problem]:
+    """Return one problem for all missing keys, with the first names."""
+    if not missing:
+        return []
+    shown = ", ".join(missing[:_N_SHOWN]) + (", ..." if len(missing) > _N_SHOWN else "")
+    return [Problem("missing-key", f"{len(missing)} {keys} are missing: {shown}")]
+
+
+def network_plugin(
+    header: Header,
+    *,
+    kind: str,
+    name: str,
+    layout: str,
+    base: BaseModel,
+    roles: Mapping[str, str],
+    problems: Sequence[Problem],
+) -> ParsedPlugin:
+    """Return the network with the keys of `roles`; all other keys of the file are unknown."""
+    unknown = tuple(key for key in header.tensors if key not in roles)
+    others = [Problem("unknown-key", f"{key}: no layer of a {name}", key) for key in unknown]
+    return ParsedPlugin(
+        format=layout,
+        kind=kind,
+        base_model=base,
+        unknown_keys=unknown,
+        problems=(*problems, *others),
+        other_keys={key: roles[key] for key in header.tensors if key in roles},
+    )

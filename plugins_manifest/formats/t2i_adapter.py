@@ -1,0 +1,76 @@
+"""T2I-Adapters by their keys. Source: T2I-Adapter, arXiv 2302.08453, and diffusers' T2IAdapter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from plugins_manifest.formats.networks import base_problems, missing_problems, network_plugin
+from plugins_manifest.formats.parsed import (
+    BaseModel,
+    FileParser,
+    Header,
+    ModuleTable,
+    ParsedPlugin,
+)
+
+KIND = "t2i-adapter"
+_DIFFUSERS, _ORIGINAL = "t2i-adapter", "t2i-adapter-original"
+_LAYERS = {
+    _DIFFUSERS: re.compile(
+        r"adapter\.(?:conv_in|body\.\d+\.(?:in_conv|out_conv|resnets\.\d+\.block[12]))"
+        r"\.(?:weight|bias)"
+    ),
+    _ORIGINAL: re.compile(
+        r"(?:conv_in|body\.\d+\.(?:in_conv|out_conv|block[12]|skep|down_opt\.op"
+        r"|body\.\d+\.block[12]))\.(?:weight|bias)"
+    ),
+}
+_MARK = re.compile(r".*body\.\d+\..*block[12]\.weight")
+_BODY = re.compile(r"(?:adapter\.)?body\.(\d+)\..+")
+_INPUT = re.compile(r"(?:adapter\.)?(?:conv_in|body\.0\.in_conv)\.weight")
+# Pixel-unshuffled condition images: 3 or 1 channels by 8 x 8 (SD1.5) or 16 x 16 (SDXL).
+_BASES: Mapping[int, BaseModel] = {192: "sd1", 64: "sd1", 768: "sdxl", 256: "sdxl"}
+
+
+def _recognizes(header: Header, _: ModuleTable) -> bool:
+    """Look for a T2I-Adapter's residual blocks, in either spelling."""
+    return any(_MARK.fullmatch(key) for key in header.tensors)
+
+
+def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
+    """Check that all keys follow the pattern and every layer has weight and bias."""
+    keys = header.tensors.keys()
+    layout = _DIFFUSERS if any(key.startswith("adapter.") for key in keys) else _ORIGINAL
+    roles = {key: "network" for key in keys if _LAYERS[layout].fullmatch(key)}
+    base = _base(header)
+    blocks = {int(match[1]) for key in keys if (match := _BODY.fullmatch(key))}
+    missing = [f"body.{i}" for i in range(max(blocks, default=0) + 1) if i not in blocks]
+    problems = base_problems(base, table) + missing_problems(missing + _unpaired(roles))
+    return network_plugin(
+        header, kind=KIND, name=KIND, layout=layout, base=base, roles=roles, problems=problems
+    )
+
+
+def _base(header: Header) -> BaseModel:
+    for key, info in header.tensors.items():
+        if _INPUT.fullmatch(key) and len(info.shape) == 4:
+            return _BASES.get(info.shape[1], "unknown")
+    return "unknown"
+
+
+def _unpaired(keys: Collection[str]) -> list[str]:
+    other = {"weight": "bias", "bias": "weight"}
+    pairs = (key.rpartition(".") for key in keys)
+    wanted = (f"{module}.{other[param]}" for module, _, param in pairs)
+    return [key for key in wanted if key not in keys]
+
+
+PARSER = FileParser(
+    layouts={
+        _DIFFUSERS: "`adapter.body....` (diffusers)",
+        _ORIGINAL: "`body.0.block1...`, `conv_in...` (original)",
+    },
+    recognizes=_recognizes,
+    parse=_parse,
+)
