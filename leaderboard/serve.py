@@ -5,13 +5,11 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
 from leaderboard.data.sources import RESULTS_VARIABLE
 
-_VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "study", "provenance")
 _SCRIPT = "app.py"
 _WARM_SECONDS = 10  # a far place may take longer: the site opens all the same
 _SETTINGS = {
@@ -61,16 +59,22 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     app.run(config={**_SETTINGS, **where})
 
 
+def serve_study(results: str | None, *, port: int, host: str) -> None:
+    """Show only the study, for raters who should not see the leaderboard; blocks."""
+    serve(results, port=port, host=host, script="study_page.py")
+
+
 def warm_up() -> None:
     """Load what the first page needs, so that its reader does not wait for it.
 
     Streamlit collects garbage after every run of a page's script: what is loaded here stays as long
     as the server, and is not looked through each time again (100 ms of every click).
     """
-    from leaderboard.data.sources import current_runs, open_standings
+    from leaderboard.data.sources import current_runs
+    from leaderboard.figures.standings import open_standings
+    from leaderboard.ui.pages import pages
 
-    for view in _VIEWS:
-        import_module(f"leaderboard.views.{view}")
+    pages()
     for run in current_runs().values():
         open_standings(run)
     gc.collect()

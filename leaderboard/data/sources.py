@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
-import pandas as pd
-
 from bench.errors import UserError
 from bench.publish.format import INDEX
 from bench.publish.locations import is_remote, local_folder, open_place
@@ -19,7 +17,6 @@ from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, find_runs
 from leaderboard.data.published import PublishedStore, with_tables
 from leaderboard.data.tables import RunTables
-from leaderboard.figures.standings import plugin_rows
 
 RESULTS_VARIABLE = "XBENCH_RESULTS"
 SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -36,8 +33,6 @@ class _Opening:
 
 
 _OPEN: OrderedDict[tuple[str, int], _Opening] = OrderedDict()
-_MAX_STANDINGS = 1000
-_STANDINGS: OrderedDict[tuple[str, int], tuple[pd.DataFrame, tuple[str, ...]]] = OrderedDict()
 _LOCK = Lock()
 
 
@@ -97,24 +92,6 @@ def open_tables(run: Run) -> RunTables:
         if opening.tables is None:
             opening.tables = RunTables(run)
         return opening.tables
-
-
-def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """A run's rows for the overview, and what is wrong with it; kept as long as it is the same.
-
-    A place of many runs is ranked without keeping the tables of all of them open.
-    """
-    place = (str(run.folder), run.stamp)
-    if place not in _STANDINGS:
-        tables = open_tables(run)
-        found = plugin_rows(run, tables), tuple(tables.problems)
-        if found[1] != run.problems:  # what is wrong with a table may be over the next time
-            return found
-        with _LOCK:
-            _STANDINGS[place] = found
-            while len(_STANDINGS) > _MAX_STANDINGS:
-                _STANDINGS.popitem(last=False)
-    return _STANDINGS[place]
 
 
 def _store() -> PublishedStore | None:

@@ -139,3 +139,9 @@ def _literals(paths: Sequence[Path]) -> str:
         name = "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
         quoted.append("'" + name.replace("'", "''") + "'")
     return "[" + ", ".join(quoted) + "]"
+
+
+def plugins_of(tables: RunTables) -> list[str]:
+    """Return the plugins and stacks that a run evaluates."""
+    rows = tables.rows("SELECT DISTINCT plugin FROM trials WHERE plugin <> '' ORDER BY plugin")
+    return [row["plugin"] for row in rows]

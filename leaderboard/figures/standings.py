@@ -6,13 +6,16 @@ those whose interval lies wholly above its own, and surely above those wholly be
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leaderboard.data.catalog import Run, text_of
+from leaderboard.data.sources import open_tables
 from leaderboard.data.tables import RunTables
 
 PLUGIN_COLUMNS = (
@@ -24,6 +27,27 @@ PLUGIN_COLUMNS = (
 _MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KEYS = ["run", "family", "adapter", "method"]
+_MAX_STANDINGS = 1000
+_STANDINGS: OrderedDict[tuple[str, int], tuple[pd.DataFrame, tuple[str, ...]]] = OrderedDict()
+_STANDINGS_LOCK = Lock()
+
+
+def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A run's rows for the overview, and what is wrong with it; kept as long as it is the same.
+
+    A place of many runs is ranked without keeping the tables of all of them open.
+    """
+    place = (str(run.folder), run.stamp)
+    if place not in _STANDINGS:
+        tables = open_tables(run)
+        found = plugin_rows(run, tables), tuple(tables.problems)
+        if found[1] != run.problems:  # what is wrong with a table may be over the next time
+            return found
+        with _STANDINGS_LOCK:
+            _STANDINGS[place] = found
+            while len(_STANDINGS) > _MAX_STANDINGS:
+                _STANDINGS.popitem(last=False)
+    return _STANDINGS[place]
 
 
 def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:

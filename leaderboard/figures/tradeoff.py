@@ -14,12 +14,6 @@ ENDS = ("retention", "gain")
 REFERENCES = frozenset({"base", "floor", "oracle"})
 
 
-def plugins_of(tables: RunTables) -> list[str]:
-    """The plugins and stacks that a run evaluates."""
-    rows = tables.rows("SELECT DISTINCT plugin FROM trials WHERE plugin <> '' ORDER BY plugin")
-    return [row["plugin"] for row in rows]
-
-
 def plane_rows(tables: RunTables, plugin: str) -> list[Row]:
     """Every setting with both numbers, its `label`, an example's `trial_id`, and `on_front`."""
     rows = tables.rows(

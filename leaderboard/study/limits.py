@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete
 
 from bench.errors import UserError
+from leaderboard.study.database import insert_into
 from leaderboard.study.schema import RATE_WINDOWS
-from leaderboard.study.upsert import insert_into
 
 WINDOW_SECONDS = 60
 _KEEP_WINDOWS = 60  # an hour

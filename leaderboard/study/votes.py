@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from bench.errors import UserError
-from leaderboard.study.database import open_engine, reading, writing
+from leaderboard.study.database import insert_into, open_engine, reading, writing
 from leaderboard.study.design import Study
 from leaderboard.study.limits import RateLimit, count_vote
 from leaderboard.study.schema import (
@@ -36,7 +36,6 @@ from leaderboard.study.schema import (
     Question,
 )
 from leaderboard.study.tokens import Blinding, is_id
-from leaderboard.study.upsert import insert_into
 
 _MAX_SECONDS = 86_400.0
 _ABOUT_NOTHING = "this vote is about nothing that the study shows"

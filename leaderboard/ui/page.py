@@ -8,9 +8,8 @@ import streamlit as st
 
 from leaderboard.data.catalog import Run
 from leaderboard.data.sources import current_runs, open_tables, results_problems, shown_results
-from leaderboard.data.tables import RunTables
+from leaderboard.data.tables import RunTables, plugins_of
 from leaderboard.escape import literal
-from leaderboard.figures.tradeoff import plugins_of
 from leaderboard.ui.selection import choose_one
 
 SHIPPED_NOTE = (

@@ -24,6 +24,7 @@ from leaderboard.figures.differences import (
 )
 from leaderboard.ui.numbers import interval, number
 from leaderboard.ui.page import NO_RUNS, choose_run, heading, tell_problems
+from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_one, choose_page
 from leaderboard.web.pictures import What, picture_address
 
@@ -34,7 +35,7 @@ _VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warn
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "Did the new weights make anything worse?",
         "Two runs of the same prompts and seeds. Differences are turned so that above 0 the "
@@ -173,3 +174,6 @@ def _pair(row: Row, baseline: Run, candidate: Run) -> None:
     st.caption(
         literal(f"{row['plugin']}, {row['label']}, {row['metric']} {change}: {row['prompt'] or ''}")
     )
+
+
+PAGE = Page("Compare", "compare", show, order=4)

@@ -12,12 +12,13 @@ from leaderboard.figures.charts import curve_chart
 from leaderboard.figures.curves import curve_rows, metrics_of, recommendations
 from leaderboard.ui.numbers import interval, number
 from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.ui.pages import Page
 
 _FIRST_METRICS = 4
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "How long should the new model draw?",
         "t0 is the share of the noise schedule that the new model redoes. Bands are 95 % "
@@ -83,3 +84,6 @@ def _curve(tables: RunTables, plugin: str, metric: str, told: list[Row]) -> None
     st.vega_lite_chart(
         curve_chart(rows, title=one_line(metric), recommended=told), alt=one_line(alt)
     )
+
+
+PAGE = Page("t0", "t0", show, order=2)

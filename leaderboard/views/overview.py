@@ -8,13 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from bench.store.rows import records
-from leaderboard.data.sources import current_runs, open_standings
+from leaderboard.data.sources import current_runs
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.charts import score_chart
-from leaderboard.figures.standings import as_csv, matching, method_rows, ranked
+from leaderboard.figures.standings import as_csv, matching, method_rows, open_standings, ranked
 from leaderboard.ui.address import site_address
 from leaderboard.ui.numbers import ends, interval, known
 from leaderboard.ui.page import NO_RUNS, heading, tell_problems
+from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_some
 
 _FILTERS = {
@@ -54,7 +55,7 @@ _COLUMNS = {
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "Do plugins survive the upgrade?",
         "The compatibility score (0 to 1) says how much of a plugin's effect and of the new "
@@ -155,3 +156,6 @@ def _downloads(plugins: pd.DataFrame) -> None:
         st.download_button("Download CSV", as_csv(plugins), "compatibility.csv")
         st.download_button("Download Parquet", parquet.getvalue(), "compatibility.parquet")
         st.caption(literal(f"{len(plugins)} rows"))
+
+
+PAGE = Page("Overview", "overview", show, order=0)

@@ -13,6 +13,7 @@ from leaderboard.escape import literal, one_line
 from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_page
 from leaderboard.ui.numbers import number
 from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_part
 from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
 
@@ -25,7 +26,7 @@ _PARTS: dict[str, Callable[[Run, RunTables, str], None]] = {
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading("Plugin", "One plugin: where it comes from, what was loaded of it, what it draws.")
     chosen = choose_plugin()
     if chosen is None:
@@ -76,3 +77,6 @@ def _audit(tables: RunTables, plugin: str) -> None:
     )
     if len(rows) == _MAX_AUDIT_ROWS:
         st.caption(literal(f"The first {_MAX_AUDIT_ROWS} rows are shown."))
+
+
+PAGE = Page("Plugin", "plugin", show, order=3)

@@ -11,12 +11,13 @@ import yaml
 from leaderboard.escape import one_line
 from leaderboard.figures.provenance import commands_of, facts_of, group_of
 from leaderboard.ui.page import choose_run, heading, tell_problems
+from leaderboard.ui.pages import Page
 
 _GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading("Where do the numbers come from?", "What was run, with what, and how to repeat it.")
     found = choose_run()
     if found is None:
@@ -46,3 +47,6 @@ def show() -> None:
 def _table(facts: Mapping[str, str], alt: str) -> None:
     rows = [{"What": one_line(name), "Value": one_line(told)} for name, told in facts.items()]
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt=alt)
+
+
+PAGE = Page("Provenance", "provenance", show, order=6)

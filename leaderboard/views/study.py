@@ -26,6 +26,7 @@ from leaderboard.study.tasks import (
 )
 from leaderboard.study.votes import Rating, Vote
 from leaderboard.ui.address import site_address
+from leaderboard.ui.pages import Page
 from leaderboard.views.study_results import show_results
 
 Part = Literal["Compare", "Rate", "Results"]
@@ -60,7 +61,7 @@ class Seat:
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Study", anchor=False)
     st.caption("Which picture is better? You see two, and not who made them.")
     sources = study_sources()
@@ -260,3 +261,6 @@ def _address_code(seat: Seat) -> str | None:
 
 def _results(seat: Seat) -> None:
     show_results(seat.home.book, seat.study)
+
+
+PAGE = Page("Study", "study", show, order=5)

@@ -12,6 +12,7 @@ from leaderboard.figures.charts import plane_chart
 from leaderboard.figures.tradeoff import ENDS, front_of, plane_rows
 from leaderboard.ui.numbers import interval
 from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.ui.pages import Page
 from leaderboard.web.pictures import picture_address
 
 _COLUMNS = {
@@ -24,7 +25,7 @@ _COLUMNS = {
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "What does quality cost?",
         "Each point is a setting: to the right it keeps more of the plugin, higher up it has more "
@@ -73,3 +74,6 @@ def _how_measured(row: Row) -> str:
         f"model with it. Quality gain by {row['gain_metric']}: 0 is the old model, 1 is "
         f"{reference.get(row['gain_reference'] or '', 'the reference')}."
     )
+
+
+PAGE = Page("Trade-off", "tradeoff", show, order=1)
