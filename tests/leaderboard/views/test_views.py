@@ -60,7 +60,7 @@ def test_a_curve_has_the_band_of_the_summary_and_the_recommended_t0(results: Pat
     (_, layers), *more = charts(page)
     assert not more
     point = layers[0].set_index("label").loc["xadapter t0 0.9"]
-    assert point[["value", "low", "high"]].round(3).tolist() == [0.7, 0.65, 0.75]
+    assert point[["value", "low", "high"]].tolist() == pytest.approx([0.7, 0.65, 0.75])
     ruled = next(rows for rows in layers if set(rows.columns) == {"method", "t0"})
     assert set(ruled["t0"]) == {0.9}
 
