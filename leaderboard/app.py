@@ -1,10 +1,10 @@
-"""The web leaderboard: its pages and the navigation between them. Run by Streamlit."""
+"""Streamlit script of the leaderboard: all pages and the navigation between them."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from leaderboard.ui.address import tell_page
+from leaderboard.ui.address import remember_page
 from leaderboard.ui.pages import pages
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
@@ -21,5 +21,5 @@ page = st.navigation(
     ],
     position="top",
 )
-tell_page(page.url_path)
+remember_page(page.url_path)
 page.run()

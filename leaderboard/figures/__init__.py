@@ -2,15 +2,15 @@
 
 from leaderboard.figures.arms import in_order, setting_label, settings_of
 from leaderboard.figures.standings import method_rows, open_standings, ranked
-from leaderboard.figures.tradeoff import front_of, plane_rows
+from leaderboard.figures.tradeoff import front_of, tradeoff_rows
 
 __all__ = [
     "front_of",
     "in_order",
     "method_rows",
     "open_standings",
-    "plane_rows",
     "ranked",
     "setting_label",
     "settings_of",
+    "tradeoff_rows",
 ]

@@ -1,4 +1,4 @@
-"""The settings of a run: ways in which its images were made, named and ordered as people read."""
+"""The settings of a run (method, t0, scales), with labels in display order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METHOD_ORDER = ("base", "sdedit", "xadapter", "hires", "oracle", "floor")
 
 @dataclass(frozen=True)
 class Setting:
-    """A method with its t0 and scales; `number` is its name in the run's `images` table."""
+    """A method with its t0 and scales; `number` is its `setting` in the `images` table."""
 
     number: int
     method: str
@@ -22,7 +22,7 @@ class Setting:
 
 
 def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
-    """The settings under which a plugin's prompts were rendered, with or without the plugin."""
+    """Return the settings used for a plugin's prompts, with or without the plugin."""
     rows = tables.rows(
         "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale FROM images "
         "WHERE plugin = $plugin OR (plugin = '' AND case_id IN "
@@ -48,7 +48,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def setting_label(row: Row) -> str:
-    """A method with its t0, and its scales where they are not 1."""
+    """Return a method with its t0, and its scales unless they are 1."""
     parts = [str(row["method"] or "")]
     for name, mark in (
         ("t0", "t0 "),

@@ -1,4 +1,4 @@
-"""Widgets that several pages share, and the list of pages."""
+"""Widgets shared by the pages, and the list of pages."""
 
 from leaderboard.ui.address import site_address
 from leaderboard.ui.numbers import interval

@@ -1,6 +1,6 @@
 """The pages of the leaderboard, found by entry points of group `xbench.pages`.
 
-An entry point names a `Page`. Our own pages take the same way as those of other packages.
+An entry point names a `Page`. Built-in pages and those of other packages are found the same way.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its title in the navigation, its path in the address, and what draws it.
+    """A page: its title in the navigation, its URL path, and the function that draws it.
 
-    Pages are listed by `order`; the first one is shown at the site's own address.
+    Pages are listed by `order`; the first one is also the start page.
     """
 
     title: str

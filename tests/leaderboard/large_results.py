@@ -109,8 +109,8 @@ def _write_results(folder: Path, trials: pd.DataFrame, pictures: list[tuple[Path
         image_sha256=[pictures[i % len(pictures)][1] for i in range(len(names))],
         seconds=1.0,
     )
-    for (plugin, part), mine in rows.groupby([trials["plugin"], trials["case"] // 5]):
-        write_table(folder / "results" / f"{plugin}-{part}.parquet", mine, schema.RESULTS)
+    for (plugin, part), group in rows.groupby([trials["plugin"], trials["case"] // 5]):
+        write_table(folder / "results" / f"{plugin}-{part}.parquet", group, schema.RESULTS)
 
 
 def _write_tables(folder: Path, keys: pd.DataFrame, rng: np.random.Generator) -> None:

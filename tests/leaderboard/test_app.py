@@ -47,10 +47,10 @@ def test_a_damaged_run_says_what_is_wrong_and_its_text_stays_text(
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
     page = AppTest.from_file(APP, default_timeout=30).run()
     assert not page.exception and len(page.dataframe) == 2
-    told = [warning.value for warning in page.warning]
-    assert len(told) == 2 and "damaged and left out" in told[1]
-    assert "script" in told[1] and "img" in told[0]
-    assert not any(re.search(r"(?<!\\)[<\[(]", text) for text in told)
+    warnings = [warning.value for warning in page.warning]
+    assert len(warnings) == 2 and "damaged and left out" in warnings[1]
+    assert "script" in warnings[1] and "img" in warnings[0]
+    assert not any(re.search(r"(?<!\\)[<\[(]", text) for text in warnings)
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

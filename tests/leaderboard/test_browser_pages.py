@@ -117,11 +117,11 @@ def test_a_filter_is_kept_in_the_url_and_a_link_shows_the_same(server, browser):
     visit.wait_until_idle()  # it unfolds
     choose(visit, "Plugin kind", "lora")
     assert "only_kind=lora" in visit.page.url
-    told = chart_text(visit.page)
-    assert "ink-lora" in told and "canny-net" not in told
+    text = chart_text(visit.page)
+    assert "ink-lora" in text and "canny-net" not in text
     other = new_visit(browser)
     other.open(visit.page.url)
-    assert chart_text(other.page) == told
+    assert chart_text(other.page) == text
     assert visit.errors == other.errors == []
 
 

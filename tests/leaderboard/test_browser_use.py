@@ -93,11 +93,11 @@ def test_each_point_of_the_plane_shows_an_image_of_its_setting(
     sources = set()
     for point in points.all():
         point.hover(force=True)
-        shown = visit.page.locator("#vg-tooltip-element.visible img")
-        shown.wait_for()
+        tooltip = visit.page.locator("#vg-tooltip-element.visible img")
+        tooltip.wait_for()
         visit.wait_until_idle()
-        assert shown.evaluate("i => i.naturalWidth") > 0
-        sources.add(shown.get_attribute("src"))
+        assert tooltip.evaluate("i => i.naturalWidth") > 0
+        sources.add(tooltip.get_attribute("src"))
     assert len(sources) == points.count()
     assert visit.errors == []
 
@@ -109,7 +109,7 @@ def test_a_vote_by_key_is_counted_on_the_page_and_stored_once(
     for n, key in enumerate(("ArrowLeft", "0"), start=1):
         visit.act(lambda key=key: visit.page.keyboard.press(key))
         expect(visit.page.get_by_text(f"{n} of ")).to_be_visible()
-    with VotesDatabase.open(server.votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(server.votes) as database, reading(database.engine) as connection:
         stored = connection.execute(select(VOTES)).all()
     assert len(stored) == 2 and len({row.rater_id for row in stored}) == 1
     assert stored[0].answer == stored[0].shown_left and stored[1].answer == "tie"

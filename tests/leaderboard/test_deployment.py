@@ -61,8 +61,8 @@ class Heard:
             kept = {k: v for k, v in answer.all_headers().items() if k != "set-cookie"}
             self._add(f"{answer.url} {kept}")
             # a page that lost its server asks /_stcore/health, and a reload drops the answers
-            ours = "/static/" not in answer.url and "/_stcore/" not in answer.url
-            if ours and answer.status == 200:
+            is_own = "/static/" not in answer.url and "/_stcore/" not in answer.url
+            if is_own and answer.status == 200:
                 self.parts.append(answer.body())
         self._add(self.page.url + self.page.content())
         return b"\n".join(self.parts)
@@ -125,7 +125,7 @@ def password_of(votes: str) -> str:
 
 
 def stored(votes: str, table: Any) -> list[Any]:
-    with VotesDatabase.open(votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes) as database, reading(database.engine) as connection:
         return list(connection.execute(select(table)))
 
 
@@ -147,7 +147,7 @@ def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_is_told(
         expect_count(page, 1)
         answer_with(page, "ArrowRight", then=2)
         (cookie,) = [c for c in page.context.cookies() if c.get("name") == COOKIE]
-        told = heard.all()
+        received = heard.all()
 
     token = cookie.get("value", "")
     assert cookie.get("secure") and cookie.get("httpOnly") and token
@@ -156,9 +156,9 @@ def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_is_told(
     counted = {row.subject for row in stored(votes, RATE_WINDOWS)}
     assert f"address:{Blinding(SECRET.encode()).address_code(VISITOR)}" in counted
     logs = b"".join(log.read_bytes() for log in tmp_path.glob("log-*"))
-    assert b"answers counted" in told
+    assert b"answers counted" in received
     for secret in (SECRET, S3_SECRET, password_of(votes), token):
-        assert secret.encode() not in told + logs
+        assert secret.encode() not in received + logs
 
 
 def test_places_that_refuse_tell_visitors_nothing_and_the_log_no_secret(browser, votes, tmp_path):
@@ -169,8 +169,8 @@ def test_places_that_refuse_tell_visitors_nothing_and_the_log_no_secret(browser,
         heard.page.goto(server.url)
         trouble = heard.page.get_by_text("bucket/runs cannot be reached")
         expect(trouble).to_be_visible(timeout=WAIT_MS)
-        told = heard.all()
-    assert b"postgresql" not in told
+        received = heard.all()
+    assert b"postgresql" not in received
     assert b"password authentication failed" in log.read_bytes()
     for secret in (SECRET, S3_SECRET, WRONG, password_of(votes)):
-        assert secret.encode() not in told + log.read_bytes()
+        assert secret.encode() not in received + log.read_bytes()

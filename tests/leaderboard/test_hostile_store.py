@@ -70,8 +70,8 @@ def test_hostile_text_is_shown_literally_on_every_page(tmp_path: Path) -> None:
     evil_run(tmp_path / "other", loss=0.2)
     for page in open_all(tmp_path, plugin=EVIL):
         said = texts(page)
-        ours = said.replace("**", "")  # what the pages themselves make bold
-        assert not LIVE.search(ours), LIVE.search(ours)
+        plain = said.replace("**", "")  # what the pages themselves make bold
+        assert not LIVE.search(plain), LIVE.search(plain)
         assert not page.get("html") and not page.get("link_button")
         assert all(url.startswith("http://localhost/") for url in addresses(page))
 

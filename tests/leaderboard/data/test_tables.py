@@ -38,8 +38,8 @@ def test_tables_equal_what_the_store_reads(folder: Path) -> None:
         found, expected = (f.sort_values(keys, ignore_index=True) for f in (found, expected))
         for frame in (found, expected):
             assert len(frame) > 0
-        shown = [f.astype(object).where(f.notna(), None).to_dict("list") for f in (found, expected)]
-        assert shown[0] == shown[1], name
+        plain = [f.astype(object).where(f.notna(), None).to_dict("list") for f in (found, expected)]
+        assert plain[0] == plain[1], name
 
 
 def test_the_newest_part_of_a_trial_wins(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def expect_count(page: Page, n: int) -> None:
 
 
 def stored(votes_place: str) -> list:
-    with VotesDatabase.open(votes_place) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes_place) as database, reading(database.engine) as connection:
         return list(connection.execute(select(VOTES)).all())
 
 

@@ -35,7 +35,7 @@ def test_tradeoff_marks_the_settings_that_no_other_beats(results: Path) -> None:
     table = page.dataframe[0].value.set_index("label")
     # it keeps as much as at t0 0.5 and gains more; base, floor and oracle are no choices
     assert table.index[table["on_front"]].tolist() == ["xadapter t0 0.9"]
-    assert table.loc["xadapter t0 0.9", "said_retention"] == "0.71 [0.61, 0.81]"
+    assert table.loc["xadapter t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
 
 
 def test_a_point_of_the_tradeoff_shows_an_image_of_its_setting(results: Path) -> None:
@@ -70,25 +70,25 @@ def test_a_curve_has_the_band_of_the_summary_and_the_recommended_t0(results: Pat
 
 def test_the_gallery_shows_24_images_a_page_with_conditions_and_scores(results: Path) -> None:
     first = open_view("plugin", results, plugin="canny-net")
-    shown = pictures(first, "small")
-    assert len(shown) == 24 == len(set(shown))  # 6 settings of 4 cases and seeds
+    displayed = pictures(first, "small")
+    assert len(displayed) == 24 == len(set(displayed))  # 6 settings of 4 cases and seeds
     assert len(pictures(first, "condition")) == 4
     assert "Images 1 to 24 of 120" in texts(first)
     assert texts(first).count("edge\\-f1 0\\.") == 24
     last = open_view("plugin", results, plugin="canny-net", page="5")
     assert len(pictures(last, "small")) == 24
-    assert not set(shown) & set(pictures(last, "small"))
+    assert not set(displayed) & set(pictures(last, "small"))
     assert "Images 97 to 120 of 120" in texts(last)
 
 
 def test_the_pages_together_show_every_image_once(results: Path) -> None:
-    shown = [
+    displayed = [
         picture
         for page in range(1, 6)
         for picture in pictures(open_view("plugin", results, page=str(page)), "small")
     ]
     trials = RunStore(results / "first").trials()
-    assert sorted(trial for _, trial in shown) == sorted(
+    assert sorted(trial for _, trial in displayed) == sorted(
         trials[trials["plugin"] == "canny-net"]["trial_id"]
     )
 
@@ -105,12 +105,12 @@ def test_a_page_number_beyond_the_last_page_opens(results: Path) -> None:
 def test_the_best_and_the_worst_are_the_extremes_of_the_chosen_score(results: Path) -> None:
     page = open_view("plugin", results, part="Best and worst", setting="sdedit t0 0.9")
     scores = RunStore(results / "first").scores()
-    mine = scores[
+    part = scores[
         (scores["plugin"] == "canny-net") & (scores["method"] == "sdedit") & (scores["t0"] == 0.9)
     ].sort_values("value")
-    shown = [trial for _, trial in pictures(page, "small") if "sdedit" in trial]
-    assert shown[:6] == mine["trial_id"].tolist()[:-7:-1]
-    assert shown[6:] == mine["trial_id"].tolist()[:6]
+    displayed = [trial for _, trial in pictures(page, "small") if "sdedit" in trial]
+    assert displayed[:6] == part["trial_id"].tolist()[:-7:-1]
+    assert displayed[6:] == part["trial_id"].tolist()[:6]
     assert len([t for _, t in pictures(page, "small") if "base" in t]) == 12
 
 
@@ -132,7 +132,7 @@ def test_the_card_says_what_the_manifest_and_the_audit_say(results: Path) -> Non
         "rows": "4",
         "applied": "2",
         "missing": "2",
-        "not asked for": "0",
+        "unexpected": "0",
         "bad values": "0",
     }
     assert page.dataframe[1].value["reason"].tolist()[:2] == ["not_in_model"] * 2
