@@ -32,7 +32,7 @@ def add_lora(model: FrozenModel) -> None:
 
 
 def kohya_state(model: FrozenModel) -> dict[str, Tensor]:
-    """Return the trained layers under kohya's names (`.lora_down`, `.lora_up`, `.alpha`), float16."""
+    """Return the trained layers under kohya's names (`lora_down`, `lora_up`, `alpha`), float16."""
     names = {"lora_A": "lora_down", "lora_B": "lora_up"}
     state: dict[str, Tensor] = {}
     for key, value in get_peft_model_state_dict(model.unet).items():

@@ -19,7 +19,7 @@ STUDY = study()
 
 @pytest.fixture
 def replica(votes_place: str, tmp_path: Path) -> Iterator[Callable[[], Voting]]:
-    """Starts replicas, each with a folder of its own, on one database."""
+    """Return a function that starts a replica with its own folder on one database."""
     started: list[Voting] = []
 
     def start() -> Voting:

@@ -1,4 +1,4 @@
-"""Raters with known tastes who vote through the real vote layer."""
+"""Raters with known preferences, who vote through the real vote layer."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def rater(number: int) -> str:
 
 
 def vote_all(database: VotesDatabase, study: Study, *, n_raters: int, seed: int = 0) -> None:
-    """Every rater answers the first question on every pair, and rates every picture."""
+    """Answer the first question on every pair and rate every picture, as each rater."""
     rng = np.random.default_rng(seed)
     method_of = {p.picture_key: p.method for p in database.pictures(study.study_id)}
     for number in range(n_raters):

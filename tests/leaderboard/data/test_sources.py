@@ -1,4 +1,4 @@
-"""Claims about what a server keeps of the runs it shows."""
+"""Claims about the server's cache of runs."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Claims about opening runs: whole, old, unfinished and damaged ones."""
+"""Claims about opening runs: complete, old, unfinished and damaged ones."""
 
 import json
 from pathlib import Path

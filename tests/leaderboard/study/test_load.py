@@ -1,4 +1,4 @@
-"""Claims about votes under load: what was acknowledged is there, once, whatever is killed."""
+"""Claims about votes under load: each acknowledged vote is stored once, despite kills."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def load(place: str, *, votes: int, kill: int) -> dict:
-    """What `scripts/load-votes` found with 50 processes."""
+    """Run `scripts/load-votes` with 50 processes; return its output."""
     command = [sys.executable, "scripts/load-votes", "--votes-db", place, "--processes", "50"]
     command += ["--votes", str(votes), "--kill", str(kill)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

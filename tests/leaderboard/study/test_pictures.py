@@ -1,4 +1,4 @@
-"""Claims about what raters are sent."""
+"""Claims about the pictures sent to raters."""
 
 import io
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_both_pictures_of_a_pair_have_one_size_whatever_made_them(database, fold
         assert sizes == {(64, 64)}
 
 
-def test_pictures_tell_nothing_of_their_method(database, folder, study):
+def test_pictures_do_not_reveal_their_method(database, folder, study):
     for row in database.pictures(study.study_id):
         content = sent(database, folder, row.picture_key)
         assert content is not None
@@ -69,7 +69,7 @@ def test_fidelity_has_a_condition_or_examples_of_the_style(database, folder, stu
         assert (condition is not None) == (row.plugin == "canny")
         for n in range(4):
             example = sent(database, folder, row.picture_key, f"example-{n}")
-            assert (example is not None) == (n < 2)  # of three prompts, two are others
+            assert (example is not None) == (n < 2)  # two of three prompts differ
     for what in ("", "example-", "example--1", "../picture", "base"):
         assert sent(database, folder, row.picture_key, what) is None
 

@@ -1,4 +1,4 @@
-"""Claims about what votes say, from raters whose tastes are known."""
+"""Claims about the results of votes by raters with known preferences."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ STUDY = study(rows(n_cases=6, plugins=("outline",), t0s=(0.8,)))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A study on which six raters have voted; tests only read it."""
+    """Store a study with votes of six raters; tests only read it."""
     path = tmp_path_factory.mktemp("votes") / "votes.sqlite"
     with VotesDatabase.open(path, limit=NO_LIMIT) as database:
         database.add_study(STUDY, BLINDING)
@@ -112,7 +112,7 @@ def test_export_writes_every_vote_with_what_was_compared_and_no_rater_id(place, 
         assert not any(rater(n).encode() in content for n in range(6))
 
 
-def test_commands_say_what_is_wrong(tmp_path, place):
+def test_commands_report_errors(tmp_path, place):
     for command, message in (
         (["export", "--votes", str(tmp_path / "none"), "--out", "x"], "there are no votes"),
         (["export", "--votes", str(place), "--study", "x", "--out", "x"], "no study 'x'"),

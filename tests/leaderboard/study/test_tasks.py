@@ -1,4 +1,4 @@
-"""Claims about what a rater is asked next."""
+"""Claims about the order of a rater's questions."""
 
 from leaderboard.study.tasks import example_pictures, next_pair, next_picture
 from leaderboard.study.votes import VotesDatabase
@@ -9,7 +9,7 @@ RATERS = [f"{n:032x}" for n in range(4)]
 
 
 def all_asked(tmp_path, rater_id: str) -> list:
-    """Every task a rater gets, in order."""
+    """Return all tasks of a rater in order."""
     with VotesDatabase.open(tmp_path / "votes.sqlite") as database:
         database.add_study(STUDY, BLINDING)
         pairs = database.pairs(STUDY.study_id)

@@ -32,7 +32,7 @@ def database(votes_place: str) -> Iterator[VotesDatabase]:
 
 @pytest.fixture
 def open_database(votes_place: str) -> Iterator[Callable[..., VotesDatabase]]:
-    """Opens further books on the same place, which the test need not close."""
+    """Return a function that opens more databases at the same place, closed after the test."""
     opened: list[VotesDatabase] = []
 
     def open_one(*, limit: RateLimit | None = None, clock=time.time) -> VotesDatabase:
@@ -231,7 +231,7 @@ def test_the_file_is_for_its_owner_alone(tmp_path):
         database.add_study(STUDY, BLINDING)
         parts = list(tmp_path.glob("votes.sqlite*"))
         assert {stat.S_IMODE(part.stat().st_mode) for part in parts} == {0o600}
-        assert len(parts) == 4  # the file, its log, the log's index, the line of writers
+        assert len(parts) == 4  # the file, its write-ahead log, the log's index, the queue lock
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_database_that_goes_away_is_reported_without_its_address():
     assert str(caught.value) == "the votes database did not answer: try again in a moment"
 
 
-def test_a_folder_or_a_file_of_something_else_is_no_place_for_votes(tmp_path: Path):
+def test_a_folder_or_another_file_is_refused_for_votes(tmp_path: Path):
     with pytest.raises(UserError, match="is a folder"):
         VotesDatabase.open(tmp_path)
     other = tmp_path / "notes.txt"

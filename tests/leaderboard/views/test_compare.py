@@ -44,7 +44,7 @@ def test_a_gated_pair_is_shown_first_with_its_verdict(results: Path) -> None:
     assert tests["Candidate - baseline"].tolist() == ["-0.20 [-0.25, -0.15]"]
 
 
-def test_a_pair_that_no_gate_compared_says_how_to_get_a_verdict(results: Path) -> None:
+def test_a_pair_that_no_gate_compared_shows_the_gate_command(results: Path) -> None:
     page = open_view("compare", results, baseline="old", candidate="third")
     assert "xbench gate old third" in page.info[0].value and not page.error
 
@@ -54,7 +54,7 @@ def test_differences_are_those_of_the_statistics(results: Path) -> None:
     table = page.dataframe[1].value.set_index("Metric")
     _, layers = charts(page)[0]
     drawn = next(rows for rows in layers if "text" in rows)
-    # every prompt is the same, so that no interval can be had
+    # all prompts are equal, so there is no interval
     assert table.loc["edge-f1", "Prompts"] == 1 and drawn["low"].isna().all()
     sides = []
     for run in ("new", "old"):

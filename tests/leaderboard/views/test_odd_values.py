@@ -1,4 +1,4 @@
-"""Claims about values of a run that are legal in their file format and still no good on a page."""
+"""Claims about values that are legal in the files of a run but invalid on a page."""
 
 from __future__ import annotations
 

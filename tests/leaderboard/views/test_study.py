@@ -81,7 +81,7 @@ def test_ratings_are_counted_and_shown_without_the_papers_figures(app):
     assert "mean ± sd" in table and not [c for c in table if "paper" in c]
 
 
-def test_results_rank_what_was_voted_and_say_why_there_is_no_interval(app):
+def test_results_rank_the_votes_and_give_the_reason_without_an_interval(app):
     app.run()
     for _ in range(2):
         press(app, "Left")
@@ -97,9 +97,7 @@ def test_results_rank_what_was_voted_and_say_why_there_is_no_interval(app):
     assert "raters are too few for an interval" in captions.replace("\\", "")
 
 
-def test_a_run_that_cannot_be_compared_and_votes_that_cannot_be_kept_are_said(
-    app, monkeypatch, tmp_path
-):
+def test_a_run_without_pairs_and_an_unavailable_database_are_reported(app, monkeypatch, tmp_path):
     monkeypatch.setenv(VOTES_VARIABLE, str(tmp_path))
     app.run()
     assert "is a folder" in app.info[0].value.replace("\\", "") and not app.exception
@@ -120,4 +118,4 @@ def test_of_a_database_that_is_away_visitors_read_no_more_than_that(app, monkeyp
     (message,) = [
         record.message for record in caplog.records if "cannot be opened" in record.message
     ]
-    assert "127.0.0.1:1" in message and "hidden" not in message  # asked once, not for every visitor
+    assert "127.0.0.1:1" in message and "hidden" not in message  # tried once, not for each visitor

@@ -23,7 +23,9 @@ def restore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_page_without_results_says_how_to_make_some(view: str, tmp_path: Path) -> None:
+def test_a_page_without_results_shows_the_command_that_makes_some(
+    view: str, tmp_path: Path
+) -> None:
     assert "xbench run" in open_view(view, tmp_path).info[0].value
 
 
@@ -33,7 +35,7 @@ def test_a_page_without_results_says_how_to_make_some(view: str, tmp_path: Path)
 def test_tradeoff_marks_the_settings_that_no_other_beats(results: Path) -> None:
     page = open_view("tradeoff", results, plugin="ink-lora")
     table = page.dataframe[0].value.set_index("label")
-    # it keeps as much as at t0 0.5 and gains more; base, floor and oracle are no choices
+    # same retention as at t0 0.5 and more gain; base, floor and oracle are references only
     assert table.index[table["on_front"]].tolist() == ["xadapter t0 0.9"]
     assert table.loc["xadapter t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
 
@@ -123,7 +125,7 @@ def test_side_by_side_hands_two_images_of_one_case_to_the_slider(results: Path) 
     assert "/run-image/first/full/aaa-canny-net-xadapter-0.5-3-1" in data
 
 
-def test_the_card_says_what_the_manifest_and_the_audit_say(results: Path) -> None:
+def test_the_card_shows_the_manifest_entry_and_the_audit(results: Path) -> None:
     page = open_view("plugin", results, plugin="ink-lora", part="Card")
     card = dict(page.dataframe[0].value.itertuples(index=False))
     assert card["Trigger words"] == "ink drawing" and card["License"] == "MIT"
@@ -143,7 +145,7 @@ def test_the_card_says_what_the_manifest_and_the_audit_say(results: Path) -> Non
 # --- provenance
 
 
-def test_provenance_says_how_to_repeat_the_run(results: Path) -> None:
+def test_provenance_shows_the_commands_that_reproduce_the_run(results: Path) -> None:
     page = open_view("provenance", results)
     assert page.code[0].value.splitlines() == [
         f"git checkout {'c' * 40}",
@@ -155,7 +157,7 @@ def test_provenance_says_how_to_repeat_the_run(results: Path) -> None:
     assert "id: canny-net" in page.code[1].value
 
 
-# --- without results of one's own
+# --- shipped results
 
 
 def test_a_newcomer_sees_the_shipped_results_on_every_page(
