@@ -1,4 +1,4 @@
-"""The harness's errors: all of them are things a user can fix."""
+"""The harness's errors: all of them can be fixed by the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def disk_error(error: OSError, path: Path) -> UserError:
-    """What to tell a user when writing `path` failed; re-raises what no user can fix."""
+    """Return the message for a failed write of `path`; re-raise errors that a user cannot fix."""
     where = shown_path(path)
     if error.errno in _NO_ROOM:
         return UserError(
@@ -32,7 +32,7 @@ def disk_error(error: OSError, path: Path) -> UserError:
 
 
 def shown_path(path: Path) -> str:
-    """A path as people should see it: relative where it lies below the working folder."""
+    """Shorten a path for display: relative to the working folder or to ~ where it is below them."""
     for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         try:
             return prefix + str(path.resolve().relative_to(anchor))

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, device, command; without private paths."""
+"""Provenance of a result: versions, commit, device, command; without private paths."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _GIT_TIMEOUT_SECONDS = 5
 
 
 def utc_now() -> str:
-    """The time in ISO format, to the second."""
+    """Return the time in ISO format, to the second."""
     return datetime.now(UTC).replace(microsecond=0).isoformat()
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of every package that can change a pixel or a number."""
+    """Return versions of Python and of every package that can change a pixel or a number."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the project's checkout and whether it was changed; None if it is no checkout."""
+    """Return the checkout's commit and whether it was changed; None without a checkout."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None
@@ -63,30 +63,30 @@ def _git(root: Path, *words: str) -> str:
 
 
 def command_line() -> str:
-    """The command as typed, with paths shortened."""
+    """Return the command as typed, with paths shortened."""
     words = [shown_path(Path(word)) if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["xbench", *words])
 
 
 def choose_device(name: str) -> str:
-    """The device meant by `--device`; imports torch. `UserError` for one that is not there."""
+    """Resolve `--device`; imports torch. `UserError` for a device that is not available."""
     import torch
 
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return next(kind for kind, is_there in there.items() if is_there)
-    if not there.get(name):
-        usable = ", ".join(kind for kind, is_there in there.items() if is_there)
+        return next(kind for kind, is_usable in available.items() if is_usable)
+    if not available.get(name):
+        usable = ", ".join(kind for kind, is_usable in available.items() if is_usable)
         raise UserError(f"--device {name}: this machine has none that torch can use; try {usable}")
     return name
 
 
 def device_facts(device: str) -> dict[str, Any]:
-    """Kind and name of the device and the number of CPU threads; imports torch."""
+    """Return kind and name of the device and the number of CPU threads; imports torch."""
     import torch
 
     is_cuda = device.startswith("cuda")

@@ -1,65 +1,72 @@
-"""What is installed: methods, metrics, families and plugin sources, found by entry points."""
+"""Installed methods and the names that a manifest may use."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+import zlib
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import get_args
 
-from bench.errors import UserError, unknown_name
+from bench.errors import UserError
+from plugins_manifest.installed import installed, load_entry
 from plugins_manifest.schema.manifest import KnownNames
 from plugins_manifest.schema.references import NETWORK_SCHEMES
-from runners.base import SAMPLERS, Method
+from plugins_manifest.schema.words import FINISHED_CONDITIONS, DetectorName
+from runners.base import SAMPLERS, Marker, MethodStyle
+from runners.protocols import Method
 
-Group = Literal["methods", "metrics", "families", "sources"]
-DETECTORS = ("canny", "mask", "tile")  # that need no weights
-# made where their networks' weights are (metrics/condition/detectors.py); else the images come
-# with the cases
-_BY_NETWORK = ("depth", "hed", "lineart", "openpose", "seg", "softedge")
-# of these the finished images always come with the cases
-_FINISHED_ONLY = (
-    "color face inpaint keypose lineart-anime mlsd normal normalbae qrcode scribble shuffle sketch "
-    "zoedepth"
-)
-# in a list of metrics: those that ask whether the plugins' conditions are found again
+__all__ = [
+    "CONDITIONS",
+    "CONDITION_METRICS",
+    "find_method",
+    "installed",
+    "known_names",
+    "load_entry",
+    "method_order",
+    "method_style",
+]
+
+# in a list of metrics: all metrics of the plugins' conditions
 CONDITION_METRICS = "condition"
-CONDITIONS = (*DETECTORS, *_BY_NETWORK, *_FINISHED_ONLY.split())
-_SINGULAR: dict[Group, str] = {
-    "methods": "method",
-    "metrics": "metric",
-    "families": "family",
-    "sources": "source",
-}
-
-
-@cache
-def installed(group: Group) -> dict[str, EntryPoint]:
-    """Name -> entry point of group `xbench.<group>`; nothing is imported."""
-    return {point.name: point for point in entry_points(group=f"xbench.{group}")}
-
-
-def load_entry(group: Group, name: str) -> Any:
-    """The object an entry point names; `UserError` with the nearest names, or if it is broken."""
-    points = installed(group)
-    if name not in points:
-        raise UserError(unknown_name(_SINGULAR[group], name, points))
-    try:
-        return points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{_SINGULAR[group]} {name!r} ({points[name].value}) cannot be imported: {error}; "
-            "reinstall the package that brings it"
-        ) from error
+CONDITIONS = (*get_args(DetectorName), *FINISHED_CONDITIONS)
+_OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
+_OTHER_COLORS = ("#D55E00", "#56B4E9", "#B8A800")
+_OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
 
 
 @cache
 def find_method(name: str) -> Method:
-    """A method and its traits."""
+    """Return the installed method of a name; `UserError` with the nearest names if unknown."""
     return load_entry("methods", name)()
 
 
+@lru_cache(maxsize=256)  # names of published runs are untrusted
+def method_style(name: str) -> MethodStyle:
+    """Return the style that a method declares, else one that depends on its name alone.
+
+    Results of a method are shown where it is not installed, or where its module cannot be imported
+    because torch is missing.
+    """
+    if name in installed("methods"):
+        try:
+            style = getattr(find_method(name), "style", None)
+        except UserError:
+            style = None
+        if style is not None:
+            return style
+    number = zlib.crc32(name.encode())
+    color = _OTHER_COLORS[number % len(_OTHER_COLORS)]
+    marker = _OTHER_MARKERS[number // len(_OTHER_COLORS) % len(_OTHER_MARKERS)]
+    return MethodStyle(_OTHER_ORDER, color, marker, "a method without a description")
+
+
+def method_order(names: Iterable[str]) -> list[str]:
+    """Return method names, each once, in the order of tables and legends."""
+    return sorted(set(names), key=lambda name: (method_style(name).order, name))
+
+
 def known_names() -> KnownNames:
-    """Every name that a manifest may use, for the checks of `load_manifest`."""
+    """Return every name that a manifest may use, for the checks of `load_manifest`."""
     return {
         "family": tuple(installed("families")),
         "method": tuple(installed("methods")),

@@ -1,36 +1,37 @@
-"""One benchmark run from the manifest to the report: plan, render, score, summarise."""
+"""One benchmark run: request -> job -> plan -> images -> scores -> tables."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from bench import provenance
 from bench.errors import UserError
-from bench.plan.condition_work import make_slow_conditions
-from bench.plan.conditions import ConditionSet
+from bench.plan.checks import check_room, preflight
+from bench.plan.conditions import ConditionSet, UnmadeConditions, make_slow_conditions
 from bench.plan.cost import estimate
-from bench.plan.metrics import metrics_asked
-from bench.plan.missing import MissingItem, outline
+from bench.plan.job import Job, MissingItem, resolve_job
+from bench.plan.metrics import Mode, selected_metrics
+from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.plan import Plan, make_plan
-from bench.plan.preflight import check_room, preflight
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
 from bench.plan.selection import Selection
-from bench.preload import preload
 from bench.registry import find_method, installed, known_names
 from bench.render.audit import LoadAudit
-from bench.render.execute import Execution, Stopwatch, finished_trials
+from bench.render.execute import Execution, Stopwatch
 from bench.render.family import FamilyRenderer
 from bench.render.interrupts import Interrupts, watched_interrupts
 from bench.store.image_cache import ImageCache, render_context
 from bench.store.rows import records
 from bench.store.run_store import RunStore
 from plugins_manifest.schema.load import load_manifest
-from plugins_manifest.schema.manifest import Manifest
 
 _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
@@ -40,7 +41,7 @@ _REPORTING = (
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `xbench run` was asked to do; `out` None means runs/<manifest name>."""
+    """The options of `xbench run`; `out` None means runs/<manifest name>."""
 
     manifest: str
     selection: Selection = field(default_factory=Selection)
@@ -48,151 +49,162 @@ class RunRequest:
     device: str = "auto"
     use_cache: bool = True
     show_progress: bool = True
-    started: float | None = None  # time.time() at which the process began
+    started: float | None = None  # time.time() at the start of the process
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run came to; `overhead` is the share of wall time outside models and metrics."""
+    """The result of a run; `overhead` is the share of wall time outside models and metrics."""
 
     folder: Path
     n_trials: int
-    n_failed: int
-    n_rendered: int
-    n_cached: int
-    wall_seconds: float
-    overhead: float | None
-    was_finished: bool
+    n_failed: int = 0
+    n_rendered: int = 0
+    n_cached: int = 0
+    wall_seconds: float = 0.0
+    overhead: float | None = None
+    was_finished: bool = False
 
 
-def read_request(request: RunRequest) -> Manifest:
-    """Load and check everything that needs no model; one `UserError` for all problems."""
+def open_job(request: RunRequest) -> Job:
+    """Load the manifest and resolve it with the selection; no model is loaded.
+
+    Raises one `UserError` for all mistakes in the manifest and in the selection's values.
+    """
     try:
         manifest = load_manifest(request.manifest, known=known_names())
     except UserError as error:
         raise UserError.collect([*error.problems, *request.selection.problems()]) from error
-    return manifest
+    return resolve_job(manifest, request.selection)
 
 
 def plan_run(request: RunRequest) -> Plan:
     """Preflight and plan, writing nothing."""
-    manifest = read_request(request)
-    preflight(manifest, request.selection)
-    return make_plan(manifest, request.selection, _conditions(manifest, None))
+    job = open_job(request)
+    preflight(job)
+    return make_plan(job, ConditionSet.of_job(job, cache=ImageCache("conditions")))
 
 
 def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
-    """The plan with what the run would want that is not here yet; asks no network.
+    """Return the plan and the files that still have to be downloaded; makes no network requests.
 
-    With `only`, everything must be here: ids of trials depend on it.
+    With `only`, nothing may be missing: ids of trials depend on it.
     """
     if request.selection.only is not None:
         return plan_run(request), []
-    manifest = read_request(request)
-    preflight(manifest, request.selection, may_lack_files=True)
-    return outline(manifest, request.selection)
+    job = open_job(request)
+    preflight(job, allow_missing=True)
+    return make_plan(with_placeholders(job), UnmadeConditions.of_job(job)), missing_items(job)
 
 
 def run_benchmark(request: RunRequest) -> RunOutcome:
-    """Run, or resume, a benchmark; the same command goes on where a killed run stopped.
+    """Run or resume a benchmark; the same command continues an interrupted run.
 
-    Raises `UserError`; what was finished before is kept whatever happens.
+    Raises `UserError`; finished images are kept in every case.
     """
     started = time.time() if request.started is None else request.started
-    manifest = read_request(request)
-    store = RunStore(request.out or Path("runs") / manifest.name)
+    job, clock = open_job(request), Stopwatch()
+    store = RunStore(request.out or Path("runs") / job.manifest.name)
     is_resumed = store.exists()
-    clock = Stopwatch()
     if not is_resumed:
-        preflight_all(manifest, request.selection, store, clock)
+        check_job(job, store, clock)
     with store.lock():
-        key = plan_key(manifest, request.selection)
-        if is_resumed and (n_trials := find_finished(store, manifest, key)) is not None:
-            return nothing_left(store, n_trials)
         if is_resumed:
-            preflight_all(manifest, request.selection, store, clock)
-        run = _Run(request, manifest, store, key=key, started=started, clock=clock)
-        return run.go(is_resumed=is_resumed)
+            if (n_trials := find_finished(store, job, plan_key(job))) is not None:
+                return RunOutcome(store.folder, n_trials, was_finished=True)
+            check_job(job, store, clock)
+        return _Run(request, job, store, started, clock).go(is_resumed=is_resumed)
 
 
-def preflight_all(
-    manifest: Manifest, selection: Selection, store: RunStore, clock: Stopwatch
-) -> None:
-    """`preflight`, and whether the run directory can be written.
+def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
+    """Run `preflight`, and check that the run directory can be written.
 
-    Methods tell their traits, which imports torch: those seconds are the models'.
+    Reading the methods' traits imports torch: those seconds count as the models'.
     """
     problems = check_room(store.folder, needed_mib=1)
     with clock.in_models():
-        for name in {spec.name for spec in selection.apply(manifest).methods}:
-            if name in installed("methods"):
-                find_method(name)
+        for name in {spec.name for spec in job.manifest.methods} & installed("methods").keys():
+            find_method(name)
     try:
-        preflight(manifest, selection)
+        preflight(job)
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError.collect(problems)
 
 
-def _conditions(manifest: Manifest, folder: Path | None, *, use_cache: bool = True) -> ConditionSet:
-    settings = manifest.settings
-    return ConditionSet(
-        manifest.family,
-        settings.base_size,
-        folder=folder,
-        upgraded_size_px=settings.upgraded_size,
-        cache=ImageCache("conditions") if use_cache else None,
-    )
+def score_and_tabulate(
+    run_dir: Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    mode: Mode | None = None,
+    show_progress: bool,
+) -> float:
+    """Score a finished run and write its tables; return the seconds spent inside metrics.
+
+    `mode` None is the manifest's.
+    """
+    from bench.scoring.suite import score_by_names
+
+    store = RunStore.open(run_dir)
+    with store.lock():
+        names = selected_metrics(store.manifest(), mode) if metrics is None else metrics
+        seconds = score_by_names(store, names, show_progress=show_progress)
+        write_tables(store, mode=mode)
+    return seconds
 
 
-def nothing_left(store: RunStore, n_trials: int) -> RunOutcome:
-    """The outcome of asking for a run that is finished."""
-    return RunOutcome(
-        folder=store.folder,
-        n_trials=n_trials,
-        n_failed=0,
-        n_rendered=0,
-        n_cached=0,
-        wall_seconds=0.0,
-        overhead=None,
-        was_finished=True,
-    )
+def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True) -> None:
+    """Write summary.parquet, compatibility.parquet and the report with its image sheets.
+
+    Plots are SVG files, and PNG files too if `png`.
+    """
+    from bench.analysis.compatibility import write_compatibility
+    from bench.analysis.summary import read_run_scores, summarise
+    from bench.report.write import write_report
+
+    scores = read_run_scores(store)
+    summarise(store, scores)
+    write_compatibility(store, scores)
+    write_report(store, scores, mode=mode, png=png)
 
 
+def preload(*names: str) -> Thread:
+    """Import modules on another thread; a failed import is raised where the module is used."""
+
+    def load() -> None:
+        for name in names:
+            with suppress(ImportError):
+                import_module(name)
+
+    thread = Thread(target=load, name="preload", daemon=True)
+    thread.start()
+    return thread
+
+
+@dataclass
 class _Run:
-    """A run that has something to do; holds the directory's lock."""
+    """A run with work to do; the directory's lock is held."""
 
-    def __init__(
-        self,
-        request: RunRequest,
-        manifest: Manifest,
-        store: RunStore,
-        *,
-        key: str,
-        started: float,
-        clock: Stopwatch,
-    ) -> None:
-        self.request = request
-        self.manifest = manifest
-        self.store = store
-        self.key = key
-        self.started = started
-        self.clock = clock
-        self.facts: dict[str, Any] = {}
+    request: RunRequest
+    job: Job
+    store: RunStore
+    started: float
+    clock: Stopwatch
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def go(self, *, is_resumed: bool) -> RunOutcome:
-        """Render, score, report; keeps run.json's status true on every way out."""
+        """Render, score and report; keep run.json's status correct also after an error."""
         self._open(is_resumed=is_resumed)
         try:
             with watched_interrupts() as interrupts:
                 outcome = self._work(interrupts)
         except KeyboardInterrupt as error:
             self._write_facts(status="interrupted")
-            n_done, n_trials = len(finished_trials(self.store)), len(self.store.trials())
+            n_done, n_trials = len(self.store.finished_trials()), len(self.store.trials())
             raise KeyboardInterrupt(f"{n_done} of {n_trials} images are done.") from error
         except UserError:
-            with suppress(UserError):  # a full disk takes no status either
+            with suppress(UserError):  # on a full disk the status cannot be written
                 self._write_facts(status="stopped")
             raise
         self._write_facts(
@@ -210,8 +222,8 @@ class _Run:
     def _open(self, *, is_resumed: bool) -> None:
         old = self.store.run_facts() if is_resumed else {}
         if old:
-            check_identity(old, self.manifest, self.store)
-        manifest = self.manifest
+            check_identity(old, self.job.written, self.store)
+        manifest = self.job.written
         self.facts = {
             "run_id": old.get("run_id", uuid.uuid4().hex),
             "status": "running",
@@ -219,8 +231,8 @@ class _Run:
             "command": provenance.command_line(),
             "manifest": manifest.name,
             "manifest_fingerprint": manifest.fingerprint(),
-            "plan_key": self.key,
-            "selection": self.request.selection.as_data(),
+            "plan_key": plan_key(self.job),
+            "selection": self.job.selection.as_data(),
             "family": manifest.family,
             "git": provenance.git_state(),
             "versions": provenance.versions(),
@@ -233,30 +245,26 @@ class _Run:
         self.store.write_run_facts(self.facts)
 
     def _work(self, interrupts: Interrupts) -> RunOutcome:
-        manifest, store = self.manifest, self.store
-        conditions = _conditions(manifest, store.folder, use_cache=self.request.use_cache)
+        job, store = self.job, self.store
+        cache = ImageCache("conditions") if self.request.use_cache else None
+        conditions = ConditionSet.of_job(job, store.folder, cache=cache)
         self._make_conditions(conditions)
-        plan = make_plan(manifest, self.request.selection, conditions)
-        problems = check_room(store.folder, estimate(plan).disk_mib)
-        if problems:
+        plan = make_plan(job, conditions)
+        if problems := check_room(store.folder, estimate(plan).disk_mib):
             raise UserError.collect(problems)
         self._write_plan(plan, conditions)
-        before = finished_trials(store)
+        before = store.finished_trials()
         if {trial.trial_id for trial in plan.trials} - before:
             self._execute(plan, conditions, interrupts)
-        self._judge(manifest)
+        self._score()
         return self._outcome(plan, before)
 
     def _make_conditions(self, conditions: ConditionSet) -> None:
-        """Make what networks detect, which takes its time; the plan makes the rest."""
+        """Make the slow conditions, which networks detect; the plan makes the others."""
+        show_progress = self.request.show_progress
         try:
             with self.clock.in_models():
-                make_slow_conditions(
-                    self.manifest,
-                    self.request.selection,
-                    conditions,
-                    show_progress=self.request.show_progress,
-                )
+                make_slow_conditions(self.job, conditions, show_progress=show_progress)
         finally:
             conditions.save_index()
 
@@ -298,16 +306,16 @@ class _Run:
         ).run()
         audits.complete(plan.plugins.values())
 
-    def _judge(self, manifest: Manifest) -> None:
-        """Score, summarise, report."""
+    def _score(self) -> None:
+        """Score, summarize, report."""
         started = time.perf_counter()
-        from bench.scoring.suite import score, write_tables
+        from bench.scoring.suite import score_by_names
 
-        self.clock.metrics += time.perf_counter() - started  # torch, where nothing was rendered
-        mode = self.request.selection.apply(manifest).mode
-        names, show_progress = metrics_asked(manifest, mode), self.request.show_progress
+        self.clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
+        mode, show_progress = self.job.manifest.mode, self.request.show_progress
         preload(*_REPORTING)
-        self.clock.metrics += score(self.store, names, show_progress=show_progress)
+        names = selected_metrics(self.job.manifest)
+        self.clock.metrics += score_by_names(self.store, names, show_progress=show_progress)
         write_tables(self.store, mode=mode, png=False)  # `xbench report` draws them too
 
     def _outcome(self, plan: Plan, before: set[str]) -> RunOutcome:
@@ -324,5 +332,4 @@ class _Run:
             n_cached=sum(row["origin"] == "cache" for row in rows),
             wall_seconds=wall_seconds,
             overhead=max(0.0, 1 - inside / wall_seconds),
-            was_finished=False,
         )

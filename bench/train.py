@@ -1,4 +1,4 @@
-"""Trains a mapper for a family that brings its own pictures; today that is `pocket`."""
+"""Train a mapper for a family that ships its own training images: `pocket`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def train_pocket_mapper(
 ) -> TrainResult:
     """Train a mapper between the shipped pocket models; the same command resumes it.
 
-    Pictures are the upgraded model's own training scenes, drawn and encoded once into `data_dir`
+    Images are the upgraded model's own training scenes, drawn and encoded once into `data_dir`
     (default `out_dir/data`). Returns the averaged mapper, saved under `out_dir/mapper`.
     """
     chosen = replace(settings, steps=steps or settings.steps, seed=seed)
@@ -55,7 +55,7 @@ def train_pocket_mapper(
 
 
 def build_pocket_mapper(base_unet: Any, upgraded_unet: Any) -> Mapper:
-    """A fresh mapper whose widths follow the two UNets' block widths."""
+    """Return a new mapper whose widths follow the two UNets' block widths."""
     base, upgraded = base_unet.config.block_out_channels, upgraded_unet.config.block_out_channels
     return Mapper(
         in_channels=(base[2], base[1], base[0]),
@@ -70,8 +70,8 @@ def _pocket_pairs(
     n_images: int,
     data_dir: Path,
 ) -> TensorDataset:
-    """Latents of the same pictures on both sides and the base model's text, cached by weights."""
-    # captions name the styles, so that the base model's features tell them at any noise
+    """Encode the same images on both sides and the base model's text; cached by weights."""
+    # captions name the styles, so that the base model's features separate them at any noise
     recipe = replace(UPGRADED_SET, n_images=n_images, style_words=1.0)
     pictures = draw_set(recipe, data_dir)
     key = f"{part_sha256('base')[:8]}-{part_sha256('upgraded')[:8]}-{n_images}"
@@ -87,7 +87,7 @@ def _pocket_pairs(
 
 @torch.no_grad()
 def _null_text(upgraded: StableDiffusionXLPipeline) -> UpgradedText:
-    """The upgraded model's encoding of the empty prompt, with its size conditioning."""
+    """Encode the empty prompt with the upgraded model, with its size conditioning."""
     model = UpgradedModel(upgraded.unet, upgraded.text_encoder, upgraded.text_encoder_2)
     hidden, pooled = model.text(tokenize([""]))
     return UpgradedText(_kept(hidden), _kept(pooled), upgraded_time_ids(1))

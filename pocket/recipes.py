@@ -5,13 +5,14 @@ Dependencies: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer has no
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from plugins_manifest.schema.words import Side
 from pocket.conditions import canny, mask
 from pocket.data import (
     BASE_SET,
@@ -45,8 +46,6 @@ from pocket.train_unet import (
     tokenize,
 )
 from pocket.train_vae import encode, fix_posterior, set_scaling_factor, vae_loss
-
-Side = Literal["base", "upgraded"]
 
 NULL_SHARE = 0.12
 VAE = {

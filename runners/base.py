@@ -1,4 +1,4 @@
-"""The runner protocol: what is asked of a group of trials, and what comes back.
+"""Data of the runners: cases, settings, variants and plugins of a group, and rendered images.
 
 Imports no torch, so that planning, storing and the command line can use it. Images are uint8 RGB
 arrays [height, width, 3]; sizes are (width, height) in px.
@@ -9,25 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
-from plugins_manifest.schema.casts import PluginArrangement
 from plugins_manifest.schema.stacks import Stages
+from plugins_manifest.schema.words import DTypeName, LoraSemantics, PresetName, Side, Stage1Mode
 
-if TYPE_CHECKING:
-    from plugins_manifest.schema.manifest import Settings
-    from runners.families.family import Family
-    from runners.session import GroupSession
-
-DTypeName = Literal["float32", "float16", "bfloat16"]
 PassName = Literal[
     "stage1", "stage1_picture", "bridge", "enlarged", "base_text", "stage2_text", "upgraded_text"
 ]
-Side = Literal["base", "upgraded"]
-LoraSemantics = Literal["standard", "xadapter-official"]
-Stage1Mode = Literal["full", "truncated"]
 
 SAMPLERS: dict[str, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
@@ -35,9 +26,8 @@ SAMPLERS: dict[str, str] = {
     "euler": "EulerDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
-METHODS_GROUP = "xbench.methods"
 # how a LoRA without semantics of its own is read
-PRESET_SEMANTICS: dict[str, LoraSemantics] = {
+PRESET_SEMANTICS: dict[PresetName, LoraSemantics] = {
     "sound": "standard",
     "released": "xadapter-official",
 }
@@ -89,7 +79,7 @@ class RenderSettings:
     guidance_scale: float
     sampler: str = "dpm++"
     dtype: DTypeName = "float32"
-    preset: Literal["sound", "released"] = "sound"
+    preset: PresetName = "sound"
     stage1_mode: Stage1Mode = "full"
 
 
@@ -157,68 +147,48 @@ class Rendered:
     error: str | None = None
 
 
-class Method(Protocol):
-    """A way to make an image; `side` says whose size its picture has.
-
-    `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
-    the trials that use them. Two traits are optional, so that older methods stay methods:
-    `cast` (default "own", see `plugins_manifest.schema.casts`), `uses_upgraded` (default: side
-    "upgraded") and `stage1_mode` (default: that of the settings).
-    """
-
-    name: str
-    uses_t0: bool
-    uses_plugin: bool
-    uses_adapter: bool
-    side: Side
-    shares: tuple[PassName, ...]
-
-    def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
-        """Return uint8 RGB [n cases, height, width, 3]."""
-        ...
-
-
-def arrangement_of(method: Method) -> PluginArrangement:
-    """Which plugins a method is rendered with."""
-    return getattr(method, "cast", "own")
-
-
-def stage1_mode_of(method: Method, settings: RenderSettings | Settings) -> Stage1Mode:
-    """The method's own way to run stage 1, else that of the settings."""
-    own: Stage1Mode | None = getattr(method, "stage1_mode", None)
-    return own or settings.stage1_mode
-
-
-def uses_upgraded(method: Method) -> bool:
-    """Whether the upgraded model's weights decide a method's pixels."""
-    return bool(getattr(method, "uses_upgraded", method.side == "upgraded"))
+Marker = Literal[
+    "circle",
+    "square",
+    "diamond",
+    "cross",
+    "x",
+    "star",
+    "pentagon",
+    "hexagon",
+    "triangle-up",
+    "triangle-down",
+    "triangle-left",
+    "triangle-right",
+]
 
 
 @dataclass(frozen=True)
-class MapperProblem:
-    """Why a family has no mapper here, and how to get one."""
+class MethodStyle:
+    """How a method appears in every table and chart.
 
-    what: str
-    how: str
+    Methods are listed by ascending `order`; `color` is "#rrggbb". `sentence` says in plain words
+    what the method does: it follows the name and a colon, and has no full stop.
+    """
 
-    def __str__(self) -> str:
-        """Return both as one message."""
-        return f"{self.what}: {self.how}"
+    order: int
+    color: str
+    marker: Marker
+    sentence: str
 
 
-class FamilySource(Protocol):
-    """What an entry point of group `xbench.families` names; importing it loads no torch."""
+@dataclass(frozen=True)
+class MethodCost:
+    """Model calls for one image, beyond those of the shared stage 1.
 
-    name: str
+    `*_calls` count calls per step that the method runs: the base UNet at the base size and at the
+    upgraded size (`enlarged_calls`), the upgraded UNet, the mapper. `n_encodes` and `n_decodes`
+    count VAE calls at the upgraded size.
+    """
 
-    def fingerprint(self, adapter: Path | None) -> dict[str, str]:
-        """Part name -> sha256 of everything of the family that decides pixels."""
-        ...
-
-    def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
-        """Return why a method that needs a mapper cannot run; None if there is a mapper."""
-        ...
-
-    def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
-        """Load both pipelines and the mapper; raise `UserError` for what is missing."""
-        ...
+    base_calls: int = 0
+    enlarged_calls: int = 0
+    upgraded_calls: int = 0
+    mapper_calls: int = 0
+    n_encodes: int = 0
+    n_decodes: int = 0

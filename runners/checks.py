@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.schema.words import CONDITION_KINDS
 from runners.base import (
     SAMPLERS,
-    Method,
     PluginFile,
     RenderCase,
     RenderSettings,
@@ -16,10 +17,9 @@ from runners.base import (
     Variant,
     stack_of,
 )
-from runners.families.family import Family
+from runners.families.family import Family, Pipeline
+from runners.protocols import Method
 from xadapter.vae import pixels_per_latent
-
-_CONDITION_KINDS = ("controlnet", "t2i-adapter")
 
 
 def check_group(
@@ -69,7 +69,7 @@ def overlong_prompts(family: Family, cases: Sequence[RenderCase]) -> list[str]:
     return list(problems)
 
 
-def _tokenizers(pipe: Any) -> list[Any]:
+def _tokenizers(pipe: Pipeline) -> list[PreTrainedTokenizerBase]:
     found = (getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2"))
     return [tokenizer for tokenizer in found if tokenizer is not None]
 
@@ -126,7 +126,7 @@ def _of_conditions(
     stack: Stack, cases: Sequence[RenderCase], settings: RenderSettings
 ) -> Iterator[str]:
     for plugin in stack:
-        if plugin.kind.replace("_", "-") not in _CONDITION_KINDS:
+        if plugin.kind.replace("-", "_") not in CONDITION_KINDS:
             continue
         upgraded = plugin.side == "upgraded"
         width_px, height_px = settings.upgraded_size_px if upgraded else settings.base_size_px
@@ -152,7 +152,7 @@ def _of_references(stack: Stack, cases: Sequence[RenderCase]) -> Iterator[str]:
 
 def _sizes(
     family: Family, settings: RenderSettings
-) -> tuple[tuple[str, Any, tuple[int, int]], ...]:
+) -> tuple[tuple[str, Pipeline, tuple[int, int]], ...]:
     return (
         ("base", family.base, settings.base_size_px),
         ("upgraded", family.upgraded, settings.upgraded_size_px),

@@ -6,32 +6,30 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 
 import numpy as np
 import torch
 
+from plugins_manifest.installed import installed, load_entry
 from plugins_manifest.schema.stacks import Stages
+from plugins_manifest.schema.words import Side
 from runners.base import (
-    METHODS_GROUP,
     PRESET_SEMANTICS,
-    Method,
     PluginFile,
     RenderCase,
     Rendered,
     RenderSettings,
-    Side,
     Stack,
     Variant,
     stack_of,
-    stage1_mode_of,
 )
 from runners.checks import check_group
 from runners.families.family import Family
 from runners.memory import PeakMemory
-from runners.passes import SharedWork
+from runners.passes import PassKey, SharedWork, pass_key
 from runners.plugins.attachment import Attachment, LoadedPlugin
 from runners.plugins.load import attach_all, load_plugin
+from runners.protocols import Method, stage1_mode_of
 from runners.session import GroupSession
 from xadapter.errors import SettingError
 
@@ -65,7 +63,7 @@ def run_group(
     loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
     if on_loaded is not None:
         on_loaded(loaded)
-    work = SharedWork([(known[v.method], v) for v in variants], family.device)
+    work = SharedWork([_keys_of(known[v.method], v) for v in variants], family.device)
     base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")
     with (
         PeakMemory(family.device) as memory,
@@ -100,7 +98,13 @@ def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
 
 def installed_methods() -> dict[str, Method]:
     """The methods of entry-point group `xbench.methods`, by name."""
-    return {point.name: point.load()() for point in entry_points(group=METHODS_GROUP)}
+    return {name: load_entry("methods", name)() for name in installed("methods")}
+
+
+def _keys_of(method: Method, variant: Variant) -> frozenset[PassKey]:
+    """Return the passes that a variant reads."""
+    scale = variant.plugin_scale if method.uses_plugin else None
+    return frozenset(pass_key(name, scale) for name in method.shares)
 
 
 def _by_plugin_scale(
@@ -163,7 +167,7 @@ def _run_stage1(group: _Group, session: GroupSession, variant: Variant) -> None:
             if stage1_mode_of(method, group.settings) == "full":
                 session.bridge()
 
-    group.work.timed(method, variant, passes)
+    group.work.timed(_keys_of(method, variant), passes)
 
 
 def _run_variants(
@@ -181,17 +185,17 @@ def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iter
         with torch.inference_mode():
             return method.render(session, variant)
 
-    outcome = group.work.timed(method, variant, render)
+    outcome = group.work.timed(_keys_of(method, variant), render)
     if outcome.error is not None:
         _LOG.warning("variant %s failed", variant, exc_info=outcome.error)
         _free_device(group.family.device)
-    effective_t0 = _effective_t0(session, variant.t0)
+    images, effective_t0 = outcome.value, _effective_t0(session, variant.t0)
     for index in range(len(group.cases)):
         reason = _reason(outcome.error, index in session.non_finite)
         yield Rendered(
             variant=variant,
             index=index,
-            image=outcome.value[index] if reason is None else None,
+            image=images[index] if reason is None and images is not None else None,
             seconds=outcome.seconds / len(group.cases),
             peak_memory_mib=group.memory.peak_mib,
             effective_t0=effective_t0,

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
-from runners.base import Method, PassName, Variant
+from runners.base import PassName
 
+T = TypeVar("T")
 SHARED_ERRORS = (RuntimeError, ValueError, MemoryError)
 
 
@@ -28,10 +29,10 @@ def pass_key(name: PassName, plugin_scale: float | None) -> PassKey:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _Outcome(Generic[T]):
     """What a pass gave: a value or an error, and its own seconds (nested passes excluded)."""
 
-    value: Any
+    value: T
     error: Exception | None
     seconds: float
 
@@ -42,16 +43,16 @@ class SharedWork:
     A pass that failed fails again for each of its users, without being run again.
     """
 
-    def __init__(self, uses: Iterable[tuple[Method, Variant]], device: str) -> None:
+    def __init__(self, readers: Iterable[frozenset[PassKey]], device: str) -> None:
         self._n_users: Counter[PassKey] = Counter()
-        for method, variant in uses:
-            self._n_users.update(keys_of(method, variant))
+        for keys in readers:
+            self._n_users.update(keys)
         self._device = device
-        self._outcomes: dict[PassKey, _Outcome] = {}
+        self._outcomes: dict[PassKey, _Outcome[Any]] = {}
         self._declared: frozenset[PassKey] = frozenset()
         self._shared_s = 0.0
 
-    def get(self, key: PassKey, compute: Callable[[], Any]) -> Any:
+    def get(self, key: PassKey, compute: Callable[[], T]) -> T:
         """Return the result of a pass, computing it for the first user.
 
         Raises `LookupError` where the running method did not declare the pass in `shares`.
@@ -65,7 +66,7 @@ class SharedWork:
             raise outcome.error
         return outcome.value
 
-    def _run(self, compute: Callable[[], Any]) -> _Outcome:
+    def _run(self, compute: Callable[[], T]) -> _Outcome[T | None]:
         start_s, nested_before_s = self._now(), self._shared_s
         value, error = None, None
         try:
@@ -77,9 +78,12 @@ class SharedWork:
         self._shared_s = nested_before_s + elapsed_s
         return _Outcome(value, error, elapsed_s - nested_s)
 
-    def timed(self, method: Method, variant: Variant, work: Callable[[], Any]) -> _Outcome:
-        """Do one variant's work; its seconds are its own plus its share of every shared pass."""
-        self._declared = keys_of(method, variant)
+    def timed(self, declared: frozenset[PassKey], work: Callable[[], T]) -> _Outcome[T | None]:
+        """Do the work of one reader of passes.
+
+        Its seconds are its own, plus its share of every pass that it declared.
+        """
+        self._declared = declared
         shared_before_s, start_s = self._shared_s, self._now()
         value, error = None, None
         try:
@@ -103,9 +107,3 @@ class SharedWork:
         if self._device.startswith("cuda"):
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-def keys_of(method: Method, variant: Variant) -> frozenset[PassKey]:
-    """The passes that a variant reads."""
-    scale = variant.plugin_scale if method.uses_plugin else None
-    return frozenset(pass_key(name, scale) for name in method.shares)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import diffusers
 import numpy as np
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, Side
-from runners.families.family import Family
+from plugins_manifest.schema.words import Side
+from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings
+from runners.families.family import Family, Pipeline
 from runners.passes import SharedWork, pass_key
 from runners.plugins.attach_inputs import with_attachment
 from runners.plugins.attachment import Attachment
@@ -30,8 +31,10 @@ from xadapter.inputs import base_conditions, upgraded_conditions
 from xadapter.noise import Noise, NoiseSource, generators_from, independent_noise
 from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1
-from xadapter.solvers import shared_schedulers
+from xadapter.solvers import Solver, shared_schedulers
 from xadapter.vae import Bridge, decode_image, encode_resized, pixels_per_latent, to_uint8
+
+T = TypeVar("T")
 
 
 def image_seed(case: RenderCase) -> int:
@@ -141,7 +144,7 @@ class GroupSession:
 
     def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
         """Decode final latents with a side's VAE: uint8 [b, H, W, 3]; see `pixels`."""
-        pipe: Any = self.family.base if side == "base" else self.family.upgraded
+        pipe = self.family.base if side == "base" else self.family.upgraded
         return self.pixels(decode_image(pipe.vae, latents_bchw))
 
     def pixels(self, picture_bchw: Tensor) -> np.ndarray:
@@ -151,13 +154,13 @@ class GroupSession:
         return to_uint8(torch.nan_to_num(picture_bchw))
 
     @cached_property
-    def _schedulers(self) -> tuple[Any, Any]:
+    def _schedulers(self) -> tuple[Solver, Solver]:
         solver_class = getattr(diffusers, SAMPLERS[self.settings.sampler])
         return shared_schedulers(
             self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver_class
         )
 
-    def _shared(self, name: PassName, compute: Callable[[], Any]) -> Any:
+    def _shared(self, name: PassName, compute: Callable[[], T]) -> T:
         return self._work.get(pass_key(name, self._plugin_scale), compute)
 
     def _run_stage1(self) -> Stage1:
@@ -180,7 +183,7 @@ class GroupSession:
         return Bridge(picture, latents)
 
     def _enlarge(self) -> Enlarged:
-        pipe: Any = self.family.base
+        pipe = self.family.base
         chw = _latent_chw(pipe, self.settings.upgraded_size_px)
         posterior, noise = independent_noise(
             [image_seed(case) for case in self.cases], "hires", [chw, chw]
@@ -268,7 +271,7 @@ class GroupSession:
         )
 
 
-def _latent_chw(pipe: Any, size_px: tuple[int, int]) -> tuple[int, int, int]:
+def _latent_chw(pipe: Pipeline, size_px: tuple[int, int]) -> tuple[int, int, int]:
     factor = pixels_per_latent(pipe.vae)
     return pipe.unet.config.in_channels, size_px[1] // factor, size_px[0] // factor
 

@@ -33,7 +33,7 @@ TORCH_FREE = (
         "plugins_manifest.schema.load",
         "pocket.weights",
     ),
-    *("bench.plan.preflight", "runners.base", "xadapter.layout"),
+    *("bench.plan.checks", "runners.base", "xadapter.layout"),
 )
 
 

@@ -37,6 +37,7 @@ from xadapter.solvers import ReleasedSolver, fresh_solver, shared_schedulers
 from xadapter.vae import cross_bridge, decode_image, encode_image, to_pil
 
 OneOrMany = float | Sequence[float]
+Stage1Mode = Literal["full", "truncated", "none"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class XAdapter:
         guess_mode: bool = False,
         source_image: Picture | None = None,
         ip_adapter_image: Picture | None = None,
-        stage1: Literal["full", "truncated", "none"] = "full",
+        stage1: Stage1Mode = "full",
         scheduler: Any = None,
     ) -> Output:
         """Render one picture per seed; a list of prompts gives each seed its own.
@@ -222,9 +223,7 @@ class _Render:
     preset: Preset
     step_generators: Sequence[Generator]
 
-    def start(
-        self, mode: Literal["full", "truncated", "none"], source: Tensor | None
-    ) -> tuple[Stage2Start, list[Picture]]:
+    def start(self, mode: Stage1Mode, source: Tensor | None) -> tuple[Stage2Start, list[Picture]]:
         """Run stage 1 in its mode; return stage 2's start and stage 1's pictures."""
         noise = self.noise
         if mode == "none":

@@ -22,8 +22,6 @@ from xadapter.solvers import (
 )
 from xadapter.vae import Resize, resize_8bit, resize_float
 
-Stage1Mode = Literal["full", "truncated"]
-
 
 def rounded_steps(n_steps: int, t0: float) -> int:
     """M = max(1, round(N t0)): the steps of stage 2 (ours; the released code truncates)."""

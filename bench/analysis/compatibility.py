@@ -2,7 +2,7 @@
 
 For each plugin, method and setting: retention, quality gain, normalized function. For each method
 of a plugin: its score, and the setting to use, chosen on one half of the prompts and measured on
-the other. The columns are explained in `schema.COMPATIBILITY`. Loads no torch.
+the other. The columns are explained in `schema.COMPATIBILITY`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
-from bench.scoring.ceilings import read_ceilings
+from bench.scoring.score import read_ceilings
 from bench.store import schema
 from bench.store.rows import Row
 from bench.store.run_store import RunStore
@@ -32,7 +32,7 @@ _CHOICE = "recommended on half of the prompts (by sha256): largest retention x g
 
 @dataclass(frozen=True)
 class Choice:
-    """The setting to use of one method, and how well it did where it was chosen."""
+    """The recommended setting of one method, and its merit on the prompts it was chosen on."""
 
     arm: Arm | None
     merit: tuple[float, float]
@@ -40,84 +40,84 @@ class Choice:
 
 
 def write_compatibility(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:
-    """Make tables/compatibility.parquet from the scores and return it."""
+    """Write tables/compatibility.parquet from the scores and return it."""
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
     costs, ceilings = costs_of(store), _ceilings(store)
     rows: list[Row] = []
     for plugin in dict.fromkeys(arm.plugin for arm in scores.arms):
-        yardstick = PluginMeasures(scores, plugin, ceilings.get(plugin))
-        rows += _plugin_rows(yardstick, costs)
+        measures = PluginMeasures(scores, plugin, ceilings.get(plugin))
+        rows += _plugin_rows(measures, costs)
     frame = pd.DataFrame(rows, columns=schema.COMPATIBILITY.names)
     store.write_compatibility(frame)
     return frame
 
 
 def halves(prompts: Collection[str]) -> tuple[list[str], list[str]]:
-    """Prompts to choose on and prompts to measure on: every second one in the order of sha256."""
+    """Split prompts into those to choose on and those to measure on: every second one by sha256."""
     ordered = sorted(prompts, key=lambda prompt: hashlib.sha256(prompt.encode()).hexdigest())
     return ordered[1::2], ordered[::2]
 
 
-def _plugin_rows(yardstick: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[Row]:
-    rows = [_setting_row(yardstick, arm, costs) for arm in yardstick.arms]
-    choosing, measuring = halves(yardstick.prompts())
-    methods = dict.fromkeys(arm.method for arm in yardstick.arms)
+def _plugin_rows(measures: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[Row]:
+    rows = [_setting_row(measures, arm, costs) for arm in measures.arms]
+    choosing, measuring = halves(measures.prompts())
+    methods = dict.fromkeys(arm.method for arm in measures.arms)
     choices = {
-        method: _choose(yardstick, [a for a in yardstick.arms if a.method == method], choosing)
+        method: _choose(measures, [a for a in measures.arms if a.method == method], choosing)
         for method in methods
         if method not in REFERENCE_METHODS
     }
-    # the native plugin is what the others are measured by, not a way to keep the old one
+    # the native plugin is the reference of the others, not a way to keep the old one
     usable = [m for m, choice in choices.items() if choice.arm and m != "oracle"]
     best = max(usable, key=lambda m: choices[m].merit, default=None)
     for method, choice in choices.items():
-        row = _method_row(yardstick, method, choice, costs, prompts=measuring)
+        row = _method_row(measures, method, choice, costs, prompts=measuring)
         rows.append({**row, "recommended": method == best})
     return rows
 
 
-def _setting_row(yardstick: PluginMeasures, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
+def _setting_row(measures: PluginMeasures, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
     return {
         "level": "setting",
         **{name: getattr(arm, name) for name in ARM_FIELDS},
-        **_measured(yardstick, arm, prompts=None),
+        **_measured(measures, arm, prompts=None),
         **_cost(costs, arm),
-        "recipe": _recipe(yardstick),
+        "recipe": _recipe(measures),
     }
 
 
 def _method_row(
-    yardstick: PluginMeasures,
+    measures: PluginMeasures,
     method: str,
     choice: Choice,
     costs: Mapping[Arm, Cost],
     *,
     prompts: Collection[str],
 ) -> Row:
-    mine = [arm for arm in yardstick.arms if arm.method == method]
-    grid = t0_grid(mine)
-    score = yardstick.compatibility(grid)
-    shown = choice.arm or Arm(mine[0].plugin, mine[0].kind, method, None, None, None)
-    measured = _measured(yardstick, choice.arm or mine[0], prompts=prompts)
+    arms = [arm for arm in measures.arms if arm.method == method]
+    grid = t0_grid(arms)
+    score = measures.compatibility(grid)
+    arm = choice.arm or Arm(arms[0].plugin, arms[0].kind, method, None, None, None)
+    measured = _measured(measures, choice.arm or arms[0], prompts=prompts)
     if choice.arm is None:
         kept = ("status", "reason", "function_metric", "function_better")
         measured = {name: measured[name] for name in kept}
         measured["gain_reason"] = choice.reason
     return {
         "level": "method",
-        **{name: getattr(shown, name) for name in ARM_FIELDS},
+        **{name: getattr(arm, name) for name in ARM_FIELDS},
         **measured,
         **_estimate("score", score.score),
         "score_split_half": score.split_half,
         "score_reason": score.score.reason,
         **(_cost(costs, choice.arm) if choice.arm else {}),
-        "recipe": f"{_recipe(yardstick)}; {_grid_words(grid)}; {_CHOICE}",
+        "recipe": f"{_recipe(measures)}; {_grid_words(grid)}; {_CHOICE}",
     }
 
 
 def t0_grid(arms: Sequence[Arm]) -> list[Arm]:
-    """One arm for each t0 of a method: the one whose scales are nearest to 1, ties the smaller."""
+    """Return one arm for each t0 of a method: scales nearest to 1, the smaller of equal ones."""
     found: dict[float | None, Arm] = {}
     for arm in arms:
         if arm.t0 not in found or _off_scale(arm) < _off_scale(found[arm.t0]):
@@ -131,46 +131,46 @@ def _off_scale(arm: Arm) -> float:
     )
 
 
-def _choose(yardstick: PluginMeasures, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
-    """The setting with the largest rectangle in the plane on some prompts."""
-    nothing = (-math.inf, -math.inf)
+def _choose(measures: PluginMeasures, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
+    """Choose the setting with the largest retention x gain on some prompts."""
+    worst = (-math.inf, -math.inf)
     if len(prompts) < MIN_CLUSTERS:
         few = f"{2 * len(prompts)} prompts are too few to choose a t0 on one half and measure on "
-        return Choice(None, nothing, f"{few}the other (at least {2 * MIN_CLUSTERS})")
-    score = yardstick.compatibility(t0_grid(arms)).score
+        return Choice(None, worst, f"{few}the other (at least {2 * MIN_CLUSTERS})")
+    score = measures.compatibility(t0_grid(arms)).score
     if score.value is None:
-        return Choice(None, nothing, score.reason)
+        return Choice(None, worst, score.reason)
     merits: dict[Arm, tuple[float, float]] = {}
     for arm in arms:  # one at a time: each has the base of its own scale
-        for kept, gained in yardstick.at_prompts([arm], prompts):
+        for kept, gained in measures.at_prompts([arm], prompts):
             merits[arm] = _merit(kept, gained)
-    if not merits or max(merits.values()) == nothing:
-        return Choice(None, nothing, "no effect or no room on the half that t0 is chosen on")
+    if not merits or max(merits.values()) == worst:
+        return Choice(None, worst, "no effect or no room on the half that t0 is chosen on")
     best = max(merits, key=lambda arm: merits[arm])
     return Choice(best, merits[best])
 
 
 def _merit(kept: float, gained: float) -> tuple[float, float]:
-    """Area of the rectangle, then (where it is 0) the sum, of retention and gain, at most 1."""
+    """Return the product, then (for ties at 0) the sum, of retention and gain, clipped to 1."""
     if not (math.isfinite(kept) and math.isfinite(gained)):
         return (-math.inf, -math.inf)
     kept, gained = min(kept, 1.0), min(gained, 1.0)
     return max(kept, 0.0) * max(gained, 0.0), kept + gained
 
 
-def _measured(yardstick: PluginMeasures, arm: Arm, *, prompts: Collection[str] | None) -> Row:
-    function, retention = yardstick.function(arm, prompts), yardstick.retention(arm, prompts)
+def _measured(measures: PluginMeasures, arm: Arm, *, prompts: Collection[str] | None) -> Row:
+    function, retention = measures.function(arm, prompts), measures.retention(arm, prompts)
     gains = {
-        name: yardstick.gain(arm, yardstick.scales.get(name), prompts)
+        name: measures.gain(arm, measures.scales.get(name), prompts)
         for name in ("upgraded", "oracle")
     }
-    scale = yardstick.headline_scale
-    gain = yardstick.gain(arm, None) if scale is None else gains[scale.reference]
+    scale = measures.headline_scale
+    gain = measures.gain(arm, None) if scale is None else gains[scale.reference]
     row: Row = {
         "status": _status(retention),
         "reason": retention.reason,
-        "function_metric": yardstick.metric,
-        "function_better": yardstick.better,
+        "function_metric": measures.metric,
+        "function_better": measures.better,
         **_estimate("function", function),
         **_estimate("retention", retention),
         **_estimate("gain", gain),
@@ -183,7 +183,7 @@ def _measured(yardstick: PluginMeasures, arm: Arm, *, prompts: Collection[str] |
     for name, found in gains.items():
         row |= _estimate(f"gain_{name}", found)
     for ceiling in ("oracle", "source"):
-        row |= _estimate(f"normalized_{ceiling}", yardstick.normalized(arm, ceiling, prompts))
+        row |= _estimate(f"normalized_{ceiling}", measures.normalized(arm, ceiling, prompts))
     return row
 
 
@@ -202,9 +202,9 @@ def _cost(costs: Mapping[Arm, Cost], arm: Arm) -> dict[str, Any]:
     return {"seconds": seconds, "peak_memory_mib": peak_memory_mib}
 
 
-def _recipe(yardstick: PluginMeasures) -> str:
-    scale = yardstick.headline_scale
-    function = yardstick.metric or "none"
+def _recipe(measures: PluginMeasures) -> str:
+    scale = measures.headline_scale
+    function = measures.metric or "none"
     target = {"oracle": "native plugin", "upgraded": "upgraded model without plugin"}
     gain = f"{scale.metric} between base and {target[scale.reference]}" if scale else "none"
     return f"function: {function} between floor and base; gain: {gain}; 95 %, whole prompts jointly"
@@ -213,12 +213,12 @@ def _recipe(yardstick: PluginMeasures) -> str:
 def _grid_words(grid: Sequence[Arm]) -> str:
     t0s = ", ".join(f"{arm.t0:g}" for arm in grid if arm.t0 is not None) or "none"
     scales = sorted({(a.plugin_scale or 1.0, a.adapter_scale or 1.0) for a in grid})
-    told = ", ".join(f"{p:g} and {a:g}" for p, a in scales)
-    return f"score: area dominated over t0 {t0s} at plugin and adapter scale {told}"
+    pairs = ", ".join(f"{p:g} and {a:g}" for p, a in scales)
+    return f"score: area dominated over t0 {t0s} at plugin and adapter scale {pairs}"
 
 
 def _ceilings(store: RunStore) -> dict[str, dict[str, dict[str, float]]]:
-    """Plugin -> metric -> case id -> the source picture's score."""
+    """Return plugin -> metric -> case id -> the source picture's score."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for row in read_ceilings(store):
         if row["value"] is not None:

@@ -1,7 +1,7 @@
-"""What one plugin is measured by: its function, its quality, and the arms that both refer to.
+"""Measures of one plugin: its function, its quality, and the arms that both refer to.
 
 Retention, quality gain and normalized function of any arm, on all prompts or on some of them. A
-number that cannot be had is null with the reason. Loads no torch.
+value that cannot be computed is null, with the reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SOURCE_CEILING = "the source pictures' own score is not known"
 
 @dataclass(frozen=True)
 class QualityScale:
-    """A kernel distance with the arm whose images it takes as good."""
+    """A kernel distance with the arm whose images are its reference."""
 
     metric: str
     better: Better
@@ -64,26 +64,26 @@ class PluginMeasures:
 
     @property
     def better(self) -> Better | None:
-        """The function's direction; None without a function."""
+        """Return the function's direction; None without a function."""
         cells = (self._function_cell(arm) for arm in self.arms)
         found = next((cell.better for cell in cells if cell), None)
         return _direction(found) if found else None
 
     def prompts(self) -> list[str]:
-        """All prompts that the plugin was asked for, in the order of their names."""
+        """Return all prompts of the plugin, sorted."""
         pairs = (pair for arm in self.arms for pair in self._pairs(arm))
         return sorted({self.scores.prompt_of[case_id] for case_id, _ in pairs})
 
     def function(self, arm: Arm, prompts: Prompts = None) -> Estimate:
-        """Mean of the function metric with its interval."""
+        """Return the mean of the function metric with its interval."""
         kept = {pair: v for pair, v in self._pairs(arm).items() if self._is_in(pair, prompts)}
         pairs = sorted(kept)
         clusters = [self.scores.prompt_of[case_id] for case_id, _ in pairs]
         return clustered_mean([kept[pair] for pair in pairs], clusters)
 
     def retention(self, arm: Arm, prompts: Prompts = None) -> Estimate:
-        """Share of the plugin's effect that an arm keeps."""
-        missing, base, floor = self._lack_of_function(arm), self._base(arm), self.floor
+        """Return the share of the plugin's effect that an arm keeps."""
+        missing, base, floor = self._missing_function(arm), self._base(arm), self.floor
         if missing is not None or base is None or floor is None:
             return _none(missing or "the run has no base or floor images")
         found = self._functions([arm, base, floor], prompts)
@@ -95,7 +95,7 @@ class PluginMeasures:
     def normalized(
         self, arm: Arm, ceiling: Literal["oracle", "source"], prompts: Prompts = None
     ) -> Estimate:
-        """Where an arm's function stands between floor and a ceiling."""
+        """Return an arm's function scaled so that floor is 0 and the ceiling 1."""
         if self.floor is None or self.metric is None:
             return _none("the run has no images of the upgraded model without plugin (floor)")
         sides = [self._pairs(arm), self._pairs(self.floor)]
@@ -115,7 +115,7 @@ class PluginMeasures:
         return normalized(found[0], floor=found[1], ceiling=found[2], better=better)
 
     def gain(self, arm: Arm, scale: QualityScale | None, prompts: Prompts = None) -> Estimate:
-        """Share of the upgrade's gain in quality that an arm has."""
+        """Return the share of the upgrade's gain in quality that an arm has."""
         base = self._base(arm)
         if scale is None:
             return _none("the run has no kernel distance with values for base and its reference")
@@ -129,17 +129,17 @@ class PluginMeasures:
 
     @cached_property
     def scales(self) -> dict[GainReference, QualityScale]:
-        """The quality scales that this run has numbers for."""
+        """The quality scales for which this run has values."""
         found = {name: self._scale(name) for name in get_args(GainReference)}
         return {name: scale for name, scale in found.items() if scale is not None}
 
     @property
     def headline_scale(self) -> QualityScale | None:
-        """The native plugin's where the plugin has oracle images, else the upgraded model's."""
+        """The native plugin's scale if the plugin has oracle images, else the upgraded model's."""
         return self.scales.get("oracle") or self.scales.get("upgraded")
 
     def compatibility(self, arms: Sequence[Arm]) -> Compatibility:
-        """The area that settings of one method dominate, at one plugin scale, on all prompts."""
+        """Return the area that settings of one method dominate, on all prompts."""
         plane = self._plane(arms, None)
         if isinstance(plane, str):
             return Compatibility(_none(plane), None)
@@ -148,18 +148,18 @@ class PluginMeasures:
     def at_prompts(
         self, arms: Sequence[Arm], prompts: Collection[str]
     ) -> list[tuple[float, float]]:
-        """Retention and gain of each arm on some prompts, without intervals; [] where unknown."""
+        """Return each arm's retention and gain on some prompts, no intervals; [] if unknown."""
         plane = self._plane(arms, prompts)
         return [] if isinstance(plane, str) else settings_in_plane(*plane)
 
     def _plane(
         self, arms: Sequence[Arm], prompts: Prompts
     ) -> tuple[list[tuple[Quantity, Quantity]], Reference] | str:
-        """The settings' quantities and their reference on common prompts, or why there are none."""
+        """Return the settings' quantities and reference on common prompts, or the reason."""
         scale = self.headline_scale
         if not arms or scale is None:
             return "no kernel distance with values for base and its reference" if arms else "no arm"
-        missing = next((why for arm in arms if (why := self._lack_of_function(arm))), None)
+        missing = next((why for arm in arms if (why := self._missing_function(arm))), None)
         base, floor = self._base(arms[0]), self.floor
         if missing or base is None or floor is None:
             return missing or "the run has no base or floor images"
@@ -190,8 +190,8 @@ class PluginMeasures:
                 return QualityScale(metric, better, target, reference)
         return None
 
-    def _lack_of_function(self, arm: Arm) -> str | None:
-        """Why retention cannot be asked of an arm."""
+    def _missing_function(self, arm: Arm) -> str | None:
+        """Return why an arm has no retention; None if it has one."""
         if self.metric is None:
             return "no metric of this run measures what the plugin is for"
         base = self._base(arm)
@@ -233,7 +233,7 @@ class PluginMeasures:
 
 
 def _on_common(quantities: Sequence[Quantity], prompts: Prompts) -> list[Quantity] | None:
-    """Quantities over the prompts that all of them have; None where there is no such prompt."""
+    """Restrict quantities to the prompts that all of them have; None without common prompts."""
     if not quantities:
         return None
     common = set.intersection(*(set(q.sums) for q in quantities))
@@ -243,8 +243,8 @@ def _on_common(quantities: Sequence[Quantity], prompts: Prompts) -> list[Quantit
     return [q if q.sums.keys() == common else restricted(q, common) for q in quantities]
 
 
-def _direction(told: str) -> Better:
-    return "higher" if told == "higher" else "lower"
+def _direction(better: str) -> Better:
+    return "higher" if better == "higher" else "lower"
 
 
 def _none(reason: str) -> Estimate:

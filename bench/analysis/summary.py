@@ -1,7 +1,7 @@
 """One row for each plugin, method, settings and metric: tables/summary.parquet.
 
-Intervals draw whole prompts; differences to the base model pair (case, seed). The same scores give
-the same table, bit by bit. Loads no torch.
+Intervals resample whole prompts; differences to the base model pair (case, seed). The same scores
+give the same table, bit by bit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.registry import method_style
 from bench.scoring.score import read_scores
 from bench.store import schema
 from bench.store.rows import Row, grouped, records
@@ -28,17 +29,13 @@ from metrics.stats.intervals import (
     sign_flip_p,
 )
 
-METHOD_ORDER = (
-    *("base", "hires", "sdedit", "xadapter"),
-    *("xadapter-truncated", "xadapter-unplugged", "xadapter-swapped", "oracle", "floor"),
-)
 Cost = tuple[float | None, float | None]  # mean seconds an image, largest peak memory in MiB
 _PairKey = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to make images under one plugin: what a row of the summary is about."""
+    """A way to make images with one plugin: the subject of a row of the summary."""
 
     plugin: str
     kind: str
@@ -84,7 +81,7 @@ class Scores:
         self.metrics = sorted({metric for _, metric in self.cells})
 
     def estimate(self, arm: Arm, metric: str) -> Estimate:
-        """Mean (or a set metric's value) with its interval."""
+        """Return the mean (or a set metric's value) with its interval."""
         cell = self.cells[arm, metric]
         if cell.group is not None:
             return jackknife(*cell.group, n=cell.n)
@@ -93,7 +90,7 @@ class Scores:
         return clustered_mean(values, [self.prompt_of[case_id] for case_id, _ in pairs])
 
     def difference(self, arm: Arm, other: Arm, metric: str) -> Estimate:
-        """Mean of arm - other over their common (case, seed) pairs, with its interval."""
+        """Return the mean of arm - other over common (case, seed) pairs, with its interval."""
         a, b = self.cells.get((arm, metric)), self.cells.get((other, metric))
         if a is None or b is None:
             return Estimate(None, None, None, 0, 0, "one side has no scores")
@@ -102,7 +99,7 @@ class Scores:
         return paired_difference(a.by_pair, b.by_pair, cluster_of=self.prompt_of)
 
     def p_value(self, arm: Arm, other: Arm, metric: str) -> float | None:
-        """Two-sided p of no difference between two arms; None for set metrics and few prompts."""
+        """Return two-sided p of no difference; None for set metrics and few prompts."""
         a, b = self.cells.get((arm, metric)), self.cells.get((other, metric))
         if a is None or b is None or a.group is not None:
             return None
@@ -111,16 +108,16 @@ class Scores:
         return sign_flip_p(differences, [self.prompt_of[case_id] for case_id, _ in pairs])
 
     def base_of(self, arm: Arm) -> Arm | None:
-        """The base arm of the same plugin and plugin scale, else the one nearest to scale 1."""
+        """Return the base arm of the same plugin and plugin scale, else that nearest to scale 1."""
         found = [a for a in self.arms if a.plugin == arm.plugin and a.method == "base"]
-        wanted = 1.0 if arm.plugin_scale is None else arm.plugin_scale
-        exact = [a for a in found if a.plugin_scale == wanted]
+        scale = 1.0 if arm.plugin_scale is None else arm.plugin_scale
+        exact = [a for a in found if a.plugin_scale == scale]
         near = sorted(found, key=lambda a: abs((a.plugin_scale or 1.0) - 1.0))
         return (exact or near or [None])[0]
 
 
 def read_run_scores(run: RunStore | Path) -> Scores:
-    """The scores of a run's planned trials."""
+    """Read the scores of a run's planned trials."""
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     trials = records(store.trials())
     planned = {None, *(trial["trial_id"] for trial in trials)}
@@ -130,7 +127,7 @@ def read_run_scores(run: RunStore | Path) -> Scores:
 
 
 def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:
-    """Make tables/summary.parquet from the scores and return it: columns of `schema.SUMMARY`."""
+    """Write tables/summary.parquet from the scores and return it: columns of `schema.SUMMARY`."""
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
     costs = costs_of(store)
@@ -147,26 +144,24 @@ def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFram
 
 def arm_order(arm: Arm) -> tuple[Any, ...]:
     """Sort key of the reading order."""
-    known = arm.method in METHOD_ORDER
-    place = METHOD_ORDER.index(arm.method) if known else len(METHOD_ORDER) - 1.5
     knobs = [-1.0 if k is None else k for k in (arm.t0, arm.plugin_scale, arm.adapter_scale)]
-    return (arm.plugin, place, arm.method, *knobs)
+    return (arm.plugin, method_style(arm.method).order, arm.method, *knobs)
 
 
 def arm_of(row: Row) -> Arm:
-    """The arm that a row of scores, of the summary or of the plan belongs to."""
+    """Return the arm of a row of scores, of the summary or of the plan."""
     return Arm(**{name: row[name] for name in ARM_FIELDS})
 
 
 def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:
-    first, there = rows[0], [row for row in rows if row["value"] is not None]
+    first, scored = rows[0], [row for row in rows if row["value"] is not None]
     by_pair: dict[_PairKey, float] = {}
     group = None
     if first["level"] == "image":
-        by_pair = {(row["case_id"], int(row["seed"])): row["value"] for row in there}
-    elif there:
-        group = (there[0]["value"], json.loads(there[0]["leave_one_out"] or "{}"))
-    n = sum(int(row["n"]) for row in there)
+        by_pair = {(row["case_id"], int(row["seed"])): row["value"] for row in scored}
+    elif scored:
+        group = (scored[0]["value"], json.loads(scored[0]["leave_one_out"] or "{}"))
+    n = sum(int(row["n"]) for row in scored)
     return Cell(arm, first["metric"], first["recipe"], first["better"], by_pair, group, n)
 
 
@@ -197,12 +192,12 @@ def _summary_row(
 
 
 def cost_of(costs: Mapping[Arm, Cost], arm: Arm) -> Cost:
-    """An arm's cost; floor images are made once for all plugins."""
+    """Return an arm's cost; floor images are made once for all plugins."""
     return costs.get(arm) or costs.get(replace(arm, plugin="", kind="")) or (None, None)
 
 
 def costs_of(store: RunStore) -> dict[Arm, Cost]:
-    """Mean seconds and largest peak memory of each arm's finished images; floor is plugin ""."""
+    """Return mean seconds and peak memory of each arm's finished images; floor is plugin ""."""
     rows = records(store.trials().merge(store.results(), on="trial_id"))
     finished = [row for row in rows if row["status"] == "ok"]
     costs = {}

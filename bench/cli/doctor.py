@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.errors import UserError, shown_path
 from bench.provenance import PACKAGES
-from bench.registry import Group, installed, load_entry
+from bench.registry import installed, load_entry
 from bench.store.image_cache import cache_folder
+from plugins_manifest.installed import Group
 
 MIN_FREE_MIB = 500
-GROUPS: tuple[Group, ...] = ("methods", "metrics", "families", "sources")
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 @dataclass(frozen=True)

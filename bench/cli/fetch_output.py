@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.plan.fetching import ManifestFiles
+    from bench.plan.plugin_files import ManifestFiles
     from plugins_manifest.lock.lock import LockedPlugin
     from plugins_manifest.schema.manifest import PluginSpec, StackSpec
     from plugins_manifest.supply.locking import Done, Outcome
     from plugins_manifest.supply.resolve import PluginFetcher
 
 
-def show_shelf(shelf: ManifestFiles, *, as_json: bool) -> None:
+def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
     """List a manifest's plugins (and, for people, its stacks), with what is pinned of them."""
     from bench.plan.selection import nsfw_plugins
 
-    lock = shelf.lock()
-    found = [lock.find(spec.id, spec.source) if lock else None for spec in shelf.manifest.plugins]
+    lock = files.lock()
+    found = [lock.find(spec.id, spec.source) if lock else None for spec in files.manifest.plugins]
     pins = [entry.sha256 if entry else None for entry in found]
     if as_json:
         rows = [
             spec.model_dump(mode="json") | {"locked_sha256": pin}
-            for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+            for spec, pin in zip(files.manifest.plugins, pins, strict=True)
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    marked = nsfw_plugins(shelf.manifest)
+    marked = nsfw_plugins(files.manifest)
     lines = [
         (spec.id, spec.kind, spec.source + _notes(spec, pin, is_nsfw=spec.id in marked))
-        for spec, pin in zip(shelf.manifest.plugins, pins, strict=True)
+        for spec, pin in zip(files.manifest.plugins, pins, strict=True)
     ]
-    show_lines([*lines, *((s.id, "stack", _members(s)) for s in shelf.manifest.stacks)])
+    show_lines([*lines, *((s.id, "stack", _members(s)) for s in files.manifest.stacks)])
 
 
 def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
@@ -106,12 +106,12 @@ def _facts(entry: LockedPlugin | None) -> str:
     return ", ".join(words)
 
 
-def show_order(shelf: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
+def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
     """What a fetch would do; nothing is written."""
     from plugins_manifest.supply.locking import lock_manifest
 
     outcome = lock_manifest(
-        supply, shelf.manifest, old=shelf.lock(), locate=shelf.locate, download="none"
+        supply, files.manifest, old=files.lock(), locate=files.locate, download="none"
     )
     rows = [_order_row(entry, supply) for entry in outcome.lock.plugins]
     if as_json:

@@ -254,10 +254,10 @@ def _show_table(folder: Path) -> None:
 def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
     """Score the images of a run again, and write its tables."""
     from bench.plan.selection import parse_list
-    from bench.scoring.suite import judge_run
+    from bench.run import score_and_tabulate
 
     names = parse_list(metrics, str, option="--metrics")
-    seconds = judge_run(run_dir, metrics=names, mode=mode, show_progress=not as_json)
+    seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=not as_json)
     if as_json:
         click.echo(json.dumps({"seconds_in_metrics": seconds}))
     else:
@@ -269,7 +269,7 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
 @mode_option
 def report(run_dir: Path, mode: Mode | None) -> None:
     """Write a run's tables, report and plots again, and print the tables."""
-    from bench.scoring.suite import write_tables
+    from bench.run import write_tables
     from bench.store.run_store import RunStore
 
     store = RunStore.open(run_dir)

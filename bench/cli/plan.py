@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bench.plan.missing import MissingItem
+    from bench.plan.job import MissingItem
     from bench.run import RunRequest
 
 _SHOWN_PLUGINS = 6
@@ -20,11 +20,11 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     from bench.plan.cost import cost_facts, estimate
     from bench.run import look_ahead
 
-    plan, needs = look_ahead(request)
+    plan, missing = look_ahead(request)
     facts = cost_facts(plan)
-    megabytes = sum(need.megabytes or 0 for need in needs)
+    megabytes = sum(item.megabytes or 0 for item in missing)
     if as_json:
-        listed = [need.as_data() for need in needs]
+        listed = [item.as_data() for item in missing]
         facts |= {"downloads_mib": round(megabytes * 1e6 / 2**20, 2), "missing": listed}
         click.echo(json.dumps(facts, indent=2))
         return
@@ -34,38 +34,38 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     cost = estimate(plan)
     click.echo(f"time       {_time(cost.seconds, cost.gpu_hours)}")
     click.echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
-    unknown = sum(need.megabytes is None and not need.is_own for need in needs)
+    unknown = sum(item.megabytes is None and not item.is_own for item in missing)
     more = f", and {unknown} of unknown size" if unknown else ""
     click.echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
-    if needs:
+    if missing:
         click.echo("\nNot on this machine yet:")
-        for line in _lines(needs):
+        for line in _lines(missing):
             click.echo(line)
 
 
-def _lines(needs: Sequence[MissingItem]) -> list[str]:
+def _lines(missing: Sequence[MissingItem]) -> list[str]:
     """What is missing, by the command that gets it: the command once, then a line for each."""
     by_command: dict[str, list[MissingItem]] = {}
-    for need in needs:
-        by_command.setdefault(need.get, []).append(need)
+    for item in missing:
+        by_command.setdefault(item.get, []).append(item)
     lines = []
     for command, group in by_command.items():
         lines.append(f"  {command}")
         shown = group if len(group) <= _SHOWN_PLUGINS + 1 else group[:_SHOWN_PLUGINS]
-        lines += [f"    {_line(need)}" for need in shown]
+        lines += [f"    {_line(item)}" for item in shown]
         if len(shown) < len(group):
             rest = group[len(shown) :]
-            megabytes = sum(need.megabytes or 0 for need in rest)
+            megabytes = sum(item.megabytes or 0 for item in rest)
             size = f", at least {_size(megabytes)}" if megabytes else ""
             lines.append(f"    and {len(rest)} more{size} (--json lists all)")
     return lines
 
 
-def _line(need: MissingItem) -> str:
-    size = f"about {_size(need.megabytes)}" if need.megabytes else "size unknown"
-    notes = [] if need.is_own else [size]
-    notes += [f"license: {need.license}"] if need.license else []
-    return f"{need.what}  ({'; '.join(notes)})" if notes else need.what
+def _line(item: MissingItem) -> str:
+    size = f"about {_size(item.megabytes)}" if item.megabytes else "size unknown"
+    notes = [] if item.is_own else [size]
+    notes += [f"license: {item.license}"] if item.license else []
+    return f"{item.what}  ({'; '.join(notes)})" if notes else item.what
 
 
 def _time(seconds: float | None, gpu_hours: float | None) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ import click
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.plan.fetching import OpenSupply
     from plugins_manifest.supply.resolve import PluginFetcher
+
+    # Opens the connections to the sites; tests pass one that leads to local servers.
+    OpenSupply = Callable[..., PluginFetcher]
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LOCK_FILE = click.option(
@@ -43,10 +45,10 @@ def plugins() -> None:
 @_JSON
 def list_plugins(manifest: str, as_json: bool) -> None:
     """List the plugins of a manifest, and its stacks."""
-    from bench.cli.fetch_output import show_shelf
-    from bench.plan.fetching import ManifestFiles
+    from bench.cli.fetch_output import show_manifest
+    from bench.plan.plugin_files import ManifestFiles
 
-    show_shelf(ManifestFiles.open(manifest), as_json=as_json)
+    show_manifest(ManifestFiles.open(manifest), as_json=as_json)
 
 
 @plugins.command("show")
@@ -55,20 +57,19 @@ def list_plugins(manifest: str, as_json: bool) -> None:
 def show_plugin(plugin: str, manifest: str) -> None:
     """Show one plugin: what the manifest and its lock say, its file and sha256."""
     from bench.errors import shown_path, unknown_name
-    from bench.plan.fetching import ManifestFiles
-    from bench.plan.plugin_files import resolve_plugin
+    from bench.plan.plugin_files import ManifestFiles, resolve_plugin
     from plugins_manifest.schema.references import is_network
 
-    shelf = ManifestFiles.open(manifest)
-    specs = {spec.id: spec for spec in shelf.manifest.plugins}
+    files = ManifestFiles.open(manifest)
+    specs = {spec.id: spec for spec in files.manifest.plugins}
     if plugin not in specs:
         raise UserError(unknown_name("plugin", plugin, specs))
-    spec, lock = specs[plugin], shelf.lock()
+    spec, lock = specs[plugin], files.lock()
     entry = lock.find(spec.id, spec.source) if lock else None
     facts: dict[str, Any] = spec.model_dump(mode="json")
     facts["lock"] = entry.model_dump(mode="json", exclude_none=True) if entry else None
     try:
-        file = resolve_plugin(spec, shelf.manifest)
+        file = resolve_plugin(spec, files.manifest)
         facts |= {"file": shown_path(file.path), "sha256": file.sha256}
     except UserError as error:
         if not is_network(spec.source):
@@ -100,14 +101,14 @@ def lock_command(
     What is pinned stays as it is unless --update. Exit code 1: some were skipped as gated.
     """
     from bench.cli.fetch_output import show_outcome
-    from bench.plan.fetching import ManifestFiles, lock_shelf
+    from bench.plan.plugin_files import ManifestFiles, lock_plugins
 
-    shelf = ManifestFiles.open(manifest, lock_file=lock_file)
+    files = ManifestFiles.open(manifest, lock_file=lock_file)
     with closing(_Open(open_supply, allow_hosts)) as site:
-        outcome = lock_shelf(
-            shelf, site.supply, update=update, download="none" if no_download else "unlocked"
+        outcome = lock_plugins(
+            files, site.supply, update=update, download="none" if no_download else "unlocked"
         )
-    show_outcome(outcome, shelf.lock_file, as_json=as_json)
+    show_outcome(outcome, files.lock_file, as_json=as_json)
 
 
 @plugins.command("fetch")
@@ -131,15 +132,15 @@ def fetch_command(
     The same command goes on where it was stopped. Exit code 1: some were skipped as gated.
     """
     from bench.cli.fetch_output import show_order, show_outcome
-    from bench.plan.fetching import ManifestFiles, lock_shelf
+    from bench.plan.plugin_files import ManifestFiles, lock_plugins
 
-    shelf = ManifestFiles.open(manifest, lock_file=lock_file)
+    files = ManifestFiles.open(manifest, lock_file=lock_file)
     with closing(_Open(open_supply, allow_hosts)) as site:
         if dry_run:
-            show_order(shelf, site.supply, as_json=as_json)
+            show_order(files, site.supply, as_json=as_json)
             return
-        outcome = lock_shelf(shelf, site.supply, download="missing")
-    show_outcome(outcome, shelf.lock_file, as_json=as_json)
+        outcome = lock_plugins(files, site.supply, download="missing")
+    show_outcome(outcome, files.lock_file, as_json=as_json)
 
 
 def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int | None) -> None:
@@ -148,14 +149,14 @@ def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int |
     A gated plugin is a problem here.
     """
     from bench.cli.cases import fetch_cases
-    from bench.plan.fetching import ManifestFiles, lock_shelf
+    from bench.plan.plugin_files import ManifestFiles, lock_plugins
 
-    shelf = ManifestFiles.open(manifest)
+    files = ManifestFiles.open(manifest)
     with closing(_Open(open_supply, ())) as site:
-        outcome = lock_shelf(shelf, site.supply, download="missing")
+        outcome = lock_plugins(files, site.supply, download="missing")
     problems = [*outcome.problems, *(done.reason for done in outcome.done if done.reason)]
     try:
-        fetch_cases(shelf.manifest, limit=limit)
+        fetch_cases(files.manifest, limit=limit)
     except UserError as error:
         problems += error.problems
     if problems:
@@ -172,12 +173,12 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     Exit code 1 where anything differs or is not here.
     """
     from bench.cli.fetch_output import show_lines
-    from bench.plan.fetching import ManifestFiles
+    from bench.plan.plugin_files import ManifestFiles
     from plugins_manifest.store import Store
     from plugins_manifest.supply.verify import verify
 
-    shelf = ManifestFiles.open(manifest, lock_file=lock_file)
-    verdicts = verify(shelf.manifest, shelf.lock(), Store(), shelf.locate)
+    files = ManifestFiles.open(manifest, lock_file=lock_file)
+    verdicts = verify(files.manifest, files.lock(), Store(), files.locate)
     if as_json:
         click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
     else:
@@ -211,13 +212,38 @@ class _Open:
     """The supply of one command; closes its connections."""
 
     def __init__(self, open_supply: OpenSupply | None, allow_hosts: Sequence[str]) -> None:
-        from bench.plan.fetching import quiet_hub, show_progress
         from plugins_manifest.supply import resolve as supply
 
-        quiet_hub()
+        _quiet_hub()
         self.supply: PluginFetcher = (open_supply or supply.open_supply)(
-            allow_hosts=allow_hosts, progress=show_progress
+            allow_hosts=allow_hosts, progress=_show_progress
         )
 
     def close(self) -> None:
         self.supply.client.close()
+
+
+@contextmanager
+def _show_progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on the standard error stream if that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        initial=done,
+        desc=name,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+        leave=False,
+    ) as bar:
+        yield bar.update
+
+
+def _quiet_hub() -> None:
+    """Turn off the Hub library's progress bars unless standard error is a terminal."""
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()

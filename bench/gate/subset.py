@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scoring.suite import score
+from bench.scoring.suite import score_by_names
 from bench.store.rows import records
 from bench.store.run_store import RunStore
 
@@ -37,7 +37,7 @@ def restricted_run(
     conditions = folder / "conditions"
     if not conditions.exists() and (home / "conditions").is_dir():
         conditions.symlink_to(home / "conditions", target_is_directory=True)
-    score(view, metrics, show_progress=False)
+    score_by_names(view, metrics, show_progress=False)
     return view
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from bench.plan.fetching import label_of
+from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.cases.cases import Case, file_cases, inline_cases
 from plugins_manifest.cases.coco import coco_cases
@@ -18,11 +18,12 @@ from plugins_manifest.schema.manifest import (
     PocketCases,
 )
 from plugins_manifest.schema.stacks import PluginSet, plugin_sets
-from runners.base import arrangement_of
+from runners.families.registry import family_traits
+from runners.protocols import arrangement_of
 
 
 def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
-    """The first `limit` of the cases that all plugins without prompts of their own get."""
+    """Return the first `limit` cases, shared by all plugins without prompts of their own."""
     spec, negative = manifest.cases, manifest.settings.negative_prompt
     if isinstance(spec, PocketCases):
         return [replace(case, negative_prompt=negative) for case in pocket_cases(spec)]
@@ -40,7 +41,7 @@ def shared_cases(manifest: Manifest, *, limit: int | None = None) -> list[Case]:
 
 
 def pocket_cases(spec: PocketCases) -> list[Case]:
-    """The first `n` scenes of a list, with their captions."""
+    """Return the first `n` scenes of a list, with their captions."""
     from pocket.scenes import caption, scene_at
 
     return [
@@ -54,7 +55,7 @@ def pocket_cases(spec: PocketCases) -> list[Case]:
 
 
 def own_cases(plugin_set: PluginSet, manifest: Manifest) -> list[Case]:
-    """The cases of a lineup that lists its own prompts; empty if it does not."""
+    """Return the cases of a plugin or stack that lists its own prompts; empty if it does not."""
     items = [InlineCase(prompt=prompt) for prompt in plugin_set.prompts or ()]
     return inline_cases(
         items,
@@ -65,7 +66,7 @@ def own_cases(plugin_set: PluginSet, manifest: Manifest) -> list[Case]:
 
 
 def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]:
-    """Lineup id -> its cases, the first `limit` of each list; a plugin alone is a lineup too."""
+    """Return id of each plugin or stack -> its cases, the first `limit` of each list."""
     listed = list(plugin_sets(manifest))
     is_shared = not all(plugin_set.prompts for plugin_set in listed)
     shared = shared_cases(manifest, limit=limit) if is_shared else []
@@ -75,19 +76,19 @@ def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]
     }
 
 
-def rendered_lineups(manifest: Manifest) -> Iterator[PluginSet]:
-    """What the manifest's methods render: its lineups, and their other casts."""
-    known = [m.name for m in manifest.methods if m.name in installed("methods")]
-    casts: list[PluginArrangement] = ["own", *(arrangement_of(find_method(name)) for name in known)]
-    for cast in dict.fromkeys(casts):
-        yield from arrange_sets(manifest, cast).values()
+def rendered_sets(manifest: Manifest) -> Iterator[PluginSet]:
+    """Yield what the manifest's methods render: its plugin sets in each method's arrangement."""
+    methods = [m.name for m in manifest.methods if m.name in installed("methods")]
+    names: list[PluginArrangement] = ["own", *(arrangement_of(find_method(m)) for m in methods)]
+    for name in dict.fromkeys(names):
+        yield from arrange_sets(manifest, name).values()
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What the models read of a case under a lineup: each side gets its own plugins' words.
+    """The prompts of a case with a plugin set: each side gets its own plugins' words.
 
-    `stage2` is the base prompt of stage 2, None where it is that of stage 1.
+    `stage2` is the base prompt of stage 2, None if it is that of stage 1.
     """
 
     base: str
@@ -97,16 +98,16 @@ class Prompts:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every text of it."""
+        """All prompts, None left out."""
         stage2 = () if self.stage2 is None else (self.stage2,)
         return (self.base, self.upgraded, self.base_negative, *stage2)
 
 
 def prompts_of(plugin_set: PluginSet | None, case: Case, *, family: str) -> Prompts:
-    """The prompts of a case; without a lineup those of the upgraded model alone."""
+    """Return the prompts of a case; without a plugin set those of the upgraded model alone."""
     if plugin_set is None:
         return Prompts(case.prompt, case.prompt, case.negative_prompt)
-    separator = " " if family == "pocket" else ", "
+    separator = family_traits(family).prompt_separator
     base, upgraded = plugin_set.prompts_of(case.prompt, separator=separator)
     return Prompts(
         base,

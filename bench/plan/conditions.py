@@ -1,7 +1,7 @@
-"""Condition images: what a ControlNet sees, made from a photo or a pocket scene by a detector.
+"""Condition images: the input of a ControlNet, made from a photo or a pocket scene by a detector.
 
-Every detector runs at the size of its plugin's side, on an antialiased down-scale; conditions that
-no detector here makes come with the cases. Loads no torch.
+Every detector runs at the size of its plugin's side, on an antialiased down-scale; conditions
+without an installed detector come with the cases.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from bench.errors import UserError, shown_path, unknown_name
-from bench.registry import DETECTORS
+from bench.plan.cases import rendered_sets
+from bench.plan.job import Job
 from bench.store.files import png_bytes, read_image, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS, ImageCache
 from bench.store.run_store import condition_name
 from plugins_manifest.cases.cases import Case
-from runners.base import Side
+from plugins_manifest.schema.words import WEIGHTLESS_DETECTORS, Side
+from runners.families.registry import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -30,7 +34,7 @@ _INDEX = "conditions/index.json"
 
 
 def find_detector(name: str, *, family: str) -> Detector:
-    """A detector by name; the pocket family's are those its ControlNets were trained with.
+    """Return a detector by name, the family's own where it declares one.
 
     Raises `UserError` for an unknown one, and for one whose weights are missing.
     """
@@ -54,11 +58,11 @@ def find_detector(name: str, *, family: str) -> Detector:
 
 def uses_network(condition: str) -> bool:
     """Whether a detector with weights makes this condition, which takes its time."""
-    return condition not in DETECTORS
+    return condition not in WEIGHTLESS_DETECTORS
 
 
 def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
-    """Hash of all that decides a detector's answer: pixels, recipe, packages that compute."""
+    """Hash everything that decides a detector's output: pixels, recipe, packages."""
     from metrics.condition import detectors
 
     packages = [version(name) for name in ("controlnet_aux", "opencv-python-headless", "torch")]
@@ -68,12 +72,12 @@ def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
 
 def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
-    if condition in DETECTORS:
+    if condition in WEIGHTLESS_DETECTORS:
         return None
     from metrics.condition import detectors
 
     if condition not in detectors.DETECTORS:
-        return "no detector here makes them"
+        return "no detector makes them"
     try:
         detectors.recipe(condition)
     except ValueError as error:  # its network's weights are missing
@@ -82,7 +86,7 @@ def why_not_made(condition: str) -> str | None:
 
 
 def cover(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    """Scale to fill (width, height) px and cut the middle out; uint8 RGB, antialiased."""
+    """Scale to fill (width, height) px and crop the center; uint8 RGB, antialiased."""
     height_px, width_px = image.shape[:2]
     if (width_px, height_px) == size_px:
         return image
@@ -95,7 +99,7 @@ def cover(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
 
 
 def source_picture(case: Case, size_px: tuple[int, int]) -> np.ndarray:
-    """The picture a case's condition comes from, uint8 RGB at `size_px` (width, height).
+    """Return the picture a case's condition is made from, uint8 RGB at `size_px` (width, height).
 
     Raises `UserError` for a case that has neither image nor scene.
     """
@@ -111,7 +115,7 @@ def source_picture(case: Case, size_px: tuple[int, int]) -> np.ndarray:
 
 
 def pixels_sha256(image: np.ndarray) -> str:
-    """Sha256 of an image's shape and pixels; independent of the file format."""
+    """Hash an image's shape and pixels; independent of the file format."""
     return sha256_of(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
 
 
@@ -119,9 +123,9 @@ def pixels_sha256(image: np.ndarray) -> str:
 class ConditionSet:
     """Condition images of one run, made on demand; kept in `folder` (a run directory) if given.
 
-    Finished images are read back, so that a resumed run uses the very same ones. `size_px` is the
-    base side's, `upgraded_size_px` that of plugins of the upgraded model. What is detected in a
-    photo goes into `cache`, if given, for all runs.
+    Finished images are read back, so that a resumed run uses the same ones. `size_px` is the base
+    side's, `upgraded_size_px` that of plugins of the upgraded model. Images detected in photos are
+    kept in `cache`, if given, for all runs.
     """
 
     family: str
@@ -131,17 +135,31 @@ class ConditionSet:
     cache: ImageCache | None = None
     _hashes: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of_job(
+        cls, job: Job, folder: Path | None = None, *, cache: ImageCache | None = None
+    ) -> Self:
+        """Return the conditions of a job, at its sizes."""
+        settings = job.manifest.settings
+        return cls(
+            job.manifest.family,
+            settings.base_size,
+            folder=folder,
+            upgraded_size_px=settings.upgraded_size,
+            cache=cache,
+        )
+
     def __post_init__(self) -> None:
         if self.folder is not None and (path := self.folder / _INDEX).is_file():
             try:
                 self._hashes = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
-                self._hashes = {}  # an index is only a shortcut: it is made anew
+                self._hashes = {}  # the index is only a shortcut: it is rebuilt
 
     def image(self, case: Case, detector: str, *, side: Side = "base") -> np.ndarray:
-        """The condition image, uint8 RGB [H, W, 3] at the side's size.
+        """Return the condition image, uint8 RGB [H, W, 3] at the side's size.
 
-        Raises `UserError` where the case has neither the finished image nor a picture for it.
+        Raises `UserError` if the case has neither the finished image nor a picture for it.
         """
         path = self._path(case, detector, side)
         if path is not None and path.is_file():
@@ -160,8 +178,8 @@ class ConditionSet:
             return cover(read_image(Path(finished)), size_px)
         if (why := why_not_made(detector)) is not None:
             raise UserError(needs_finished(repr(case.case_id), detector, why))
-        if self.family == "pocket" and side == "upgraded":
-            return _enlarged(self.image(case, detector), size_px)  # as its plugins were trained
+        if side == "upgraded" and family_traits(self.family).enlarges_conditions:
+            return _enlarged(self.image(case, detector), size_px)
         return self._detected(detector, source_picture(case, size_px), is_photo=case.scene is None)
 
     def _detected(self, detector: str, picture: np.ndarray, *, is_photo: bool) -> np.ndarray:
@@ -177,7 +195,7 @@ class ConditionSet:
         return found
 
     def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
-        """Sha256 of the condition's pixels."""
+        """Return the sha256 of the condition's pixels."""
         key = condition_name(case.case_id, detector, side=side)
         path = self._path(case, detector, side)
         if key not in self._hashes or (path is not None and not path.is_file()):
@@ -185,12 +203,12 @@ class ConditionSet:
         return self._hashes[key]
 
     def reference(self, case: Case, own: Path | None) -> np.ndarray:
-        """What an image prompt sees, uint8 RGB: the case's reference, the plugin's, the picture."""
-        named = case.reference_path or (None if own is None else str(own)) or case.image_path
-        return source_picture(case, self.size_px) if named is None else read_image(Path(named))
+        """Return the image prompt, uint8 RGB: the case's reference, the plugin's, the picture."""
+        path = case.reference_path or (None if own is None else str(own)) or case.image_path
+        return source_picture(case, self.size_px) if path is None else read_image(Path(path))
 
     def save_index(self) -> None:
-        """Keep the hashes, so that planning again reads no image."""
+        """Write the hashes, so that planning again reads no image."""
         if self.folder is not None and self._hashes:
             write_json(self.folder / _INDEX, dict(sorted(self._hashes.items())))
 
@@ -200,26 +218,46 @@ class ConditionSet:
 
 
 class UnmadeConditions(ConditionSet):
-    """Conditions of a plan that is only looked at: nothing is made, hashes are stand-ins."""
+    """Conditions of a plan that is not rendered: nothing is made, hashes are placeholders."""
 
     def sha256(self, case: Case, detector: str, *, side: Side = "base") -> str:
-        """A stand-in for the hash of the condition's pixels."""
+        """Return a placeholder for the hash of the condition's pixels."""
         return sha256_of(condition_name(case.case_id, detector, side=side).encode())
 
     def reference(self, case: Case, own: Path | None) -> np.ndarray:
-        """A stand-in for what an image prompt sees."""
+        """Return a placeholder for the image prompt."""
         return np.zeros((1, 1, 3), np.uint8)
 
 
 def _enlarged(image: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    """An image at (width, height) px by nearest neighbors: every line stays as sharp."""
+    """Resize to (width, height) px by nearest neighbors, which keeps every line sharp."""
     return np.asarray(Image.fromarray(image).resize(size_px, Image.Resampling.NEAREST))
 
 
+def make_slow_conditions(job: Job, conditions: ConditionSet, *, show_progress: bool) -> None:
+    """Make every condition image that a network detects and that does not exist yet."""
+    if not any(spec.condition and uses_network(spec.condition) for spec in job.manifest.plugins):
+        return
+    images = dict.fromkeys(_slow_conditions(job))
+    disable = None if show_progress else True
+    for case, condition, side in tqdm(images, desc="conditions", unit="image", disable=disable):
+        conditions.sha256(case, condition, side=side)
+
+
+def _slow_conditions(job: Job) -> Iterator[tuple[Case, str, Side]]:
+    """Yield every case with each condition that a network makes of it, and the plugin's side."""
+    for plugin_set in rendered_sets(job.manifest):
+        for member in plugin_set.members:
+            condition = member.plugin.condition
+            if condition is not None and uses_network(condition):
+                for case in job.cases_by_set[plugin_set.id]:
+                    yield case, condition, member.plugin.side
+
+
 def needs_finished(cases: str, condition: str, why: str) -> str:
-    """What to do about cases without the finished images of a condition."""
+    """Return the message for cases without finished images of a condition."""
     return (
-        f"there are no {condition} images of {cases}: {why}; or bring finished images: "
+        f"there are no {condition} images of {cases}: {why}; or provide finished images: "
         f"'conditions: {{{condition}: PATH}}' in the cases, or condition_images in their source"
     )
 
@@ -227,7 +265,7 @@ def needs_finished(cases: str, condition: str, why: str) -> str:
 def convert_folder(
     photos: Path, out: Path, *, detector: str, size_px: tuple[int, int]
 ) -> Iterator[Path]:
-    """Make a condition image of every photo in a folder; yields each file it wrote.
+    """Make a condition image of every photo in a folder; yield each file written.
 
     Raises `UserError` for an unknown detector and for a folder without photos.
     """
@@ -244,7 +282,7 @@ def convert_folder(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) in px of a text like 512x512; `UserError` for anything else."""
+    """Parse (width, height) in px from a text like 512x512; `UserError` for anything else."""
     sides = text.lower().split("x")
     if len(sides) == 2 and all(side.isdigit() and int(side) > 0 for side in sides):
         return int(sides[0]), int(sides[1])

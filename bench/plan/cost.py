@@ -1,8 +1,7 @@
-"""What rendering a plan takes: seconds on the pocket family, operations on real models, disk.
+"""What rendering a plan takes: seconds or operations, as its family declares, and disk space.
 
-Operations of one call and one row were counted by PyTorch on models of real size, at two sizes
-(docs/real-models.md); between and beyond them they follow a power of the pixels. Text encoders and
-condition detectors are left out.
+The cost of a model call is known at two image sizes; between and beyond them it follows a power of
+the side. Text encoders and condition detectors are left out.
 """
 
 from __future__ import annotations
@@ -15,26 +14,18 @@ from bench.plan.plan import Group, Plan
 from bench.registry import find_method
 from plugins_manifest.schema.manifest import Manifest, Settings
 from runners.base import Variant
+from runners.families.registry import family_traits
+from runners.families.traits import FamilyCost
+from runners.protocols import cost_of
 
-# Measured seconds for one image and one step on one busy CPU core, shared passes included.
-_POCKET_SECONDS_PER_STEP = {
-    **{"base": 0.010, "hires": 0.012, "floor": 0.018, "oracle": 0.022, "sdedit": 0.018},
-    **dict.fromkeys(
-        ("xadapter", "xadapter-swapped", "xadapter-truncated", "xadapter-unplugged"), 0.030
-    ),
-}
 _PNG_BYTES_PER_PIXEL = 1.5
-# 10^12 operations at 256 and 512 px (base side), 512 and 1024 px (upgraded side)
-_BASE_UNET, _UPGRADED_UNET, _MAPPER = (0.18, 0.80), (1.59, 6.76), (0.45, 1.79)
-_DECODE_BASE, _ENCODE, _DECODE = (0.6, 2.5), (1.1, 4.9), (2.5, 10.5)
-_BASE_PX, _UPGRADED_PX = (256, 512), (512, 1024)
 GPU_TFLOPS = 150.0  # half of what an A100 does at most in half precision
 _COUNTED = ("sd15-sdxl",)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost; None where nothing was measured or counted.
+    """The cost of a run; None where nothing was measured or counted.
 
     `seconds` is on one CPU core, `tera_operations` of the denoisers, mapper and VAEs.
     """
@@ -53,56 +44,55 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Seconds or operations, and disk space, that rendering the whole plan takes."""
-    settings, counts = plan.manifest.settings, plan.counts()
-    family = plan.manifest.family
-    known = family == "pocket" and set(counts) <= set(_POCKET_SECONDS_PER_STEP)
-    seconds = sum(
-        n * settings.steps * _POCKET_SECONDS_PER_STEP.get(m, 0) for m, n in counts.items()
-    )
+    """Return seconds or operations, and the disk space, that rendering the whole plan takes."""
+    manifest, counts = plan.manifest, plan.counts()
+    costs = family_traits(manifest.family).cost
+    work = None
+    if costs is not None:
+        work = sum(_of_group(group, manifest.settings, costs) for group in plan.groups)
     n_bytes = sum(
-        n * _PNG_BYTES_PER_PIXEL * _n_pixels(plan.manifest, method) for method, n in counts.items()
+        n * _PNG_BYTES_PER_PIXEL * _n_pixels(manifest, method) for method, n in counts.items()
     )
-    work = sum(_of_group(group, settings) for group in plan.groups)
     return Estimate(
         counts,
-        seconds if known else None,
-        work if family in _COUNTED else None,
+        work if costs is not None and costs.unit == "seconds" else None,
+        work if costs is not None and costs.unit == "tera-operations" else None,
         n_bytes / 2**20,
     )
 
 
-def _of_group(group: Group, settings: Settings) -> float:
-    """10^12 operations of a batch: stage 1 once for each member and plugin scale, and the rest."""
-    staged = {v.plugin_scale for v in group.variants if find_method(v.method).uses_plugin}
-    stage_1 = 0.0 if group.cast == "native" else len(staged) * _stage_1(settings)
-    return len(group.members) * (stage_1 + sum(_stage_2(v, settings) for v in group.variants))
+def _of_group(group: Group, settings: Settings, costs: FamilyCost) -> float:
+    """Return the cost of a batch: stage 1 once per member and plugin scale, and the rest."""
+    staged = {v.plugin_scale for v in group.variants if "stage1" in find_method(v.method).shares}
+    stage_1 = len(staged) * _stage_1(settings, costs)
+    rest = sum(_beyond_stage_1(variant, settings, costs) for variant in group.variants)
+    return len(group.members) * (stage_1 + rest)
 
 
-def _stage_1(settings: Settings) -> float:
+def _stage_1(settings: Settings, costs: FamilyCost) -> float:
     side_px = _side(settings.base_size)
-    unet = _at(_BASE_UNET, _BASE_PX, side_px)
-    return settings.steps * _rows(settings) * unet + _at(_DECODE_BASE, _BASE_PX, side_px)
+    unet = _at(costs.base_unet, costs.base_px, side_px)
+    decode = _at(costs.decode_base, costs.base_px, side_px)
+    return settings.steps * _n_rows(settings) * unet + decode
 
 
-def _stage_2(variant: Variant, settings: Settings) -> float:
-    """What a variant adds to the base model's own picture."""
-    method = find_method(variant.method)
-    if variant.method == "base":
-        return 0.0
+def _beyond_stage_1(variant: Variant, settings: Settings, costs: FamilyCost) -> float:
+    calls = cost_of(find_method(variant.method), settings)
     base_px, upgraded_px = _side(settings.base_size), _side(settings.upgraded_size)
+    per_step = (
+        calls.base_calls * _at(costs.base_unet, costs.base_px, base_px)
+        + calls.enlarged_calls * _at(costs.base_unet, costs.base_px, upgraded_px)
+        + calls.upgraded_calls * _at(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
+        + calls.mapper_calls * _at(costs.mapper, costs.upgraded_px, upgraded_px)
+    )
     n_steps = max(1, round(settings.steps * (variant.t0 or 1.0)))
-    call = _at(_UPGRADED_UNET, _UPGRADED_PX, upgraded_px)
-    if variant.method == "hires":
-        call = _at(_BASE_UNET, _BASE_PX, upgraded_px)
-    if method.uses_adapter:
-        call += _at(_BASE_UNET, _BASE_PX, base_px) + _at(_MAPPER, _UPGRADED_PX, upgraded_px)
-    encode = _at(_ENCODE, _UPGRADED_PX, upgraded_px) if method.uses_t0 else 0.0
-    return n_steps * _rows(settings) * call + encode + _at(_DECODE, _UPGRADED_PX, upgraded_px)
+    encode = calls.n_encodes * _at(costs.encode, costs.upgraded_px, upgraded_px)
+    decode = calls.n_decodes * _at(costs.decode, costs.upgraded_px, upgraded_px)
+    return n_steps * _n_rows(settings) * per_step + encode + decode
 
 
 def _at(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:
-    """A cost at another size, by the power of the side that its two measurements follow."""
+    """Interpolate a cost to another size by the power of the side through its two measurements."""
     power = math.log(measured[1] / measured[0]) / math.log(sizes_px[1] / sizes_px[0])
     return measured[1] * (side_px / sizes_px[1]) ** power
 
@@ -111,8 +101,8 @@ def _side(size_px: tuple[int, int]) -> float:
     return math.sqrt(size_px[0] * size_px[1])
 
 
-def _rows(settings: Settings) -> int:
-    """Guidance asks twice: with the prompt, and with the negative one."""
+def _n_rows(settings: Settings) -> int:
+    """Return the UNet's rows per image: two with classifier-free guidance."""
     return 2 if settings.guidance_scale > 1 else 1
 
 
@@ -124,7 +114,7 @@ def _n_pixels(manifest: Manifest, method: str) -> int:
 
 
 def cost_facts(plan: Plan) -> dict[str, Any]:
-    """The plan in numbers, for `--json`."""
+    """Return the plan in numbers, for `--json`."""
     cost = estimate(plan)
     hours = cost.gpu_hours
     return {

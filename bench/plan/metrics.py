@@ -1,42 +1,38 @@
-"""What each mode asks for: `honest` (default), and `paper` (arXiv 2312.02238v3's references).
+"""The metrics of a manifest in each mode: `honest` (default) and `paper`.
 
-Paper mode asks a Frechet distance to images of the upgraded model without plugin, the raw CLIP
-cosine, the condition found again, and the style's cosine to the base + LoRA image of the same
-prompt and seed, which has no value for the base row itself. Loads no torch.
+Paper mode adds the references of arXiv 2312.02238v3: a Frechet distance to images of the upgraded
+model without plugin, the raw CLIP cosine, the reconstruction of the condition, and the style's
+cosine to the base + LoRA image of the same prompt and seed, which is null for the base row itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple
+from itertools import chain
 
+from bench.registry import CONDITION_METRICS
 from plugins_manifest.schema.manifest import Manifest, Mode
+from runners.families.registry import family_traits
 
-__all__ = ["Mode", "PaperMetrics", "metrics_asked", "paper_metrics"]
-
-
-@dataclass(frozen=True)
-class PaperMetrics:
-    """The metrics that stand for the columns of the paper's tables 1 and 2.
-
-    Without a formula in the paper, edge IoU stands for the reconstruction of canny edges (ours).
-    """
-
-    fid: str = "fid"
-    clip: str = "clip-score"
-    style: str = "style-clip-i-paper"
-    edges: str = "edge-iou"
+__all__ = ["Mode", "expand_metrics", "selected_metrics"]
 
 
-def paper_metrics(family: str) -> PaperMetrics:
-    """The metrics of a family; pocket has its own networks."""
-    if family == "pocket":
-        return PaperMetrics("pocket-fid", "pocket-clip", "pocket-style-paper")
-    return PaperMetrics()
-
-
-def metrics_asked(manifest: Manifest, mode: Mode | None = None) -> tuple[str, ...]:
-    """The manifest's metrics, and in paper mode those of the paper that it does not name."""
+def selected_metrics(manifest: Manifest, mode: Mode | None = None) -> tuple[str, ...]:
+    """Return the manifest's metrics; in paper mode those of the paper too."""
     names = manifest.metrics
     if (mode or manifest.mode) == "paper":
-        names = (*names, *astuple(paper_metrics(manifest.family)))
+        names = (*names, *astuple(family_traits(manifest.family).paper_metrics))
     return tuple(dict.fromkeys(names))
+
+
+def expand_metrics(names: Sequence[str], manifest: Manifest) -> list[str]:
+    """Return each metric once; "condition" means those of the plugins' conditions."""
+    if CONDITION_METRICS not in names:
+        return list(dict.fromkeys(names))
+    from metrics.condition.detectors import CONDITION_METRICS as BY_CONDITION
+
+    conditions = [spec.condition for spec in manifest.plugins if spec.condition]
+    chosen = [name for c in conditions for name in BY_CONDITION.get(c, ())]
+    lists = ([*chosen] if name == CONDITION_METRICS else [name] for name in names)
+    return list(dict.fromkeys(chain.from_iterable(lists)))

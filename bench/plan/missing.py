@@ -1,170 +1,199 @@
-"""What a run will want that is not on this machine: sizes, licenses, and the commands that get it.
+"""What a run needs that is not on this machine: sizes, licenses, and the commands that get it.
 
-Nothing is downloaded, and no network is asked. What is missing is stood in for, so that the plan
-can be counted all the same.
+Makes no network requests. Missing files are replaced by placeholders, so that the plan can be
+counted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.plan.cases import all_cases, own_cases
-from bench.plan.conditions import UnmadeConditions, uses_network
-from bench.plan.fetching import label_of, lock_of
-from bench.plan.metrics import metrics_asked
-from bench.plan.plan import Plan, make_plan
-from bench.plan.plugin_files import NotFetchedError, plugin_file, resolve_plugin
-from bench.plan.preflight_pictures import has_detector, wanted_conditions
-from bench.plan.selection import Selection
+from bench.plan.cases import own_cases, rendered_sets
+from bench.plan.conditions import needs_finished, why_not_made
+from bench.plan.job import CasesBySet, Job, MissingItem
+from bench.plan.metrics import expand_metrics, selected_metrics
+from bench.plan.plugin_files import plugin_file
 from bench.registry import find_method, installed, load_entry
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.cases.coco import CasesNotFetchedError
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.schema.stacks import plugin_sets
-from runners.base import FamilySource, PluginFile
-from runners.families.registry import family_fingerprint
+from plugins_manifest.text import shortened
+from runners.base import PluginFile
+from runners.families.registry import find_family
 
-# float32 tensors of the published architectures, in MB; of other kinds the sizes differ too much
-_TYPICAL_MB = {"controlnet": 1445, "t2i_adapter": 309}
-_COCO_LICENSE = "captions CC BY 4.0, each photo its own"
-_NOT_PINNED = "known once locked"
-_MAPPER_MB = 900
+if TYPE_CHECKING:
+    from metrics.weights.files import Weights
+
+N_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class MissingItem:
-    """Something that is not here: `get` is the command, or what to do; sizes may be unknown.
+def with_placeholders(job: Job) -> Job:
+    """Return the job with a placeholder for each missing plugin, case and mapper.
 
-    What `is_own` nobody publishes: the user brings it.
+    Trial ids of its plan are those of the run only if nothing was missing.
     """
-
-    what: str
-    get: str
-    megabytes: int | None = None
-    license: str | None = None
-    is_own: bool = False
-
-    def as_data(self) -> dict[str, object]:
-        """Plain data for `--json`."""
-        return asdict(self)
-
-
-def outline(manifest: Manifest, selection: Selection) -> tuple[Plan, list[MissingItem]]:
-    """The plan, and what is missing for it; conditions are not made.
-
-    Ids of trials are those of the run only where nothing was missing. Raises `UserError` for what
-    nothing can stand in for.
-    """
-    chosen = selection.apply(manifest)
-    needs: list[MissingItem] = []
-    plugins = {spec.id: _file_or_stand_in(spec, chosen, needs) for spec in chosen.plugins}
-    cases = _cases_or_stand_ins(chosen, selection, needs)
-    needs += [*_of_conditions(chosen, cases), *_of_metrics(chosen), *_of_family(chosen, selection)]
-    settings = chosen.settings
-    unmade = UnmadeConditions(
-        chosen.family, settings.base_size, upgraded_size_px=settings.upgraded_size
-    )
-    weights = {"mapper": "", **family_fingerprint(chosen.family, adapter=selection.adapter)}
-    plan = make_plan(manifest, selection, unmade, weights=weights, plugins=plugins, cases=cases)
-    return plan, needs
+    manifest, cases = job.manifest, job.cases
+    if isinstance(cases, MissingItem):
+        cases = _placeholder_cases(cases.n_cases, manifest, job.selection.limit)
+    specs = {spec.id: spec for spec in manifest.plugins}
+    plugins = {
+        name: file if isinstance(file, PluginFile) else _placeholder_file(specs[name], manifest)
+        for name, file in job.plugins.items()
+    }
+    return replace(job, plugins=plugins, cases=cases, weights={"mapper": "", **job.weights})
 
 
-def _file_or_stand_in(spec: PluginSpec, manifest: Manifest, needs: list[MissingItem]) -> PluginFile:
-    try:
-        return resolve_plugin(spec, manifest)
-    except NotFetchedError:
-        needs.append(_of_plugin(spec, manifest))
-        sha256 = hashlib.sha256(spec.source.encode()).hexdigest()
-        return plugin_file(spec, manifest, path=Path("not-fetched"), sha256=sha256)
+def _placeholder_file(spec: PluginSpec, manifest: Manifest) -> PluginFile:
+    sha256 = hashlib.sha256(spec.source.encode()).hexdigest()
+    return plugin_file(spec, manifest, path=Path("not-fetched"), sha256=sha256)
 
 
-def _of_plugin(spec: PluginSpec, manifest: Manifest) -> MissingItem:
-    lock = lock_of(manifest)
-    entry = lock.find(spec.id, spec.source) if lock else None
-    n_bytes = entry.size_bytes if entry else None
-    license_ = spec.license or (entry.license.name if entry else None)
-    return MissingItem(
-        f"plugin {spec.id} ({spec.kind})",
-        f"xbench plugins fetch {label_of(manifest)}",
-        round(n_bytes / 1e6) if n_bytes else _TYPICAL_MB.get(spec.kind),
-        license_ or ("not stated" if entry else _NOT_PINNED),
-    )
-
-
-def _cases_or_stand_ins(
-    manifest: Manifest, selection: Selection, needs: list[MissingItem]
-) -> Mapping[str, list[Case]]:
-    try:
-        return all_cases(manifest, limit=selection.limit)
-    except CasesNotFetchedError as missing:
-        n = missing.n_cases
-        what = f"{missing.n_photos:,} photos of COCO val2017"
-        what += "" if missing.has_captions else ", and their captions"
-        limit = f" --limit {selection.limit}" if selection.limit else ""
-        command = f"xbench cases fetch {label_of(manifest)}{limit}"
-        needs.append(MissingItem(what, command, round(missing.n_bytes / 1e6), _COCO_LICENSE))
-    photos = [Case(f"coco-{i:04d}", f"caption {i}", image_path="not-fetched") for i in range(n)]
+def _placeholder_cases(n_cases: int, manifest: Manifest, limit: int | None) -> CasesBySet:
+    photos = [
+        Case(f"coco-{i:04d}", f"caption {i}", image_path="not-fetched") for i in range(n_cases)
+    ]
     return {
-        plugin_set.id: own_cases(plugin_set, manifest)[: selection.limit]
-        if plugin_set.prompts
-        else photos
+        plugin_set.id: own_cases(plugin_set, manifest)[:limit] if plugin_set.prompts else photos
         for plugin_set in plugin_sets(manifest)
     }
 
 
-def _of_conditions(manifest: Manifest, cases: Mapping[str, list[Case]]) -> Iterator[MissingItem]:
-    for condition, wanted in wanted_conditions(manifest, cases).items():
-        if not wanted.bare or not uses_network(condition):
+def missing_items(job: Job) -> list[MissingItem]:
+    """List everything that a run needs or downloads and that is not on this machine."""
+    filled = with_placeholders(job)
+    mapper = missing_mapper(job)
+    return [
+        *job.missing,
+        *missing_conditions(filled),
+        *_metric_weights(job.manifest),
+        *_family_parts(job),
+        *([] if mapper is None else [mapper]),
+    ]
+
+
+# --- condition images
+
+
+@dataclass
+class NeededCondition:
+    """The plugins that need one condition, and their cases without finished images of it."""
+
+    plugins: dict[str, None] = field(default_factory=dict)
+    bare: dict[str, Case] = field(default_factory=dict)
+
+    @property
+    def noun(self) -> str:
+        """The word "plugin" in singular or plural."""
+        return "plugin" if len(self.plugins) == 1 else "plugins"
+
+    @property
+    def plugin_names(self) -> str:
+        """The first plugins as messages name them."""
+        return f"{self.noun} {quoted([*self.plugins])}"
+
+
+def members_with_cases(job: Job) -> Iterator[tuple[PluginSpec, list[Case]]]:
+    """Yield every plugin of every rendered set, with the set's cases."""
+    for plugin_set in rendered_sets(job.manifest):
+        for member in plugin_set.members:
+            yield member.plugin, job.cases_by_set.get(plugin_set.id, [])
+
+
+def needed_conditions(job: Job) -> dict[str, NeededCondition]:
+    """Return condition -> the plugins and cases that need it."""
+    found: dict[str, NeededCondition] = {}
+    for spec, cases in members_with_cases(job):
+        if spec.condition is not None:
+            needed = found.setdefault(spec.condition, NeededCondition())
+            needed.plugins[spec.id] = None
+            bare = (c for c in cases if c.condition_path(spec.condition) is None)
+            needed.bare |= {case.case_id: case for case in bare}
+    return found
+
+
+def missing_conditions(job: Job) -> Iterator[MissingItem]:
+    """Yield what the conditions need: finished images, or the weights of their detectors."""
+    for condition, needed in needed_conditions(job).items():
+        why = why_not_made(condition) if needed.bare else None
+        if why is None:
             continue
-        who = "plugin" if len(wanted.plugins) == 1 else "plugins"
-        for_whom = f"for {who} {', '.join(wanted.plugins)}"
-        if not has_detector(condition):
-            yield MissingItem(
-                f"{condition} images {for_whom}",
-                "your own, finished, in condition_images of the manifest's cases, or in "
-                "conditions/ beside the photos; no detector here makes them",
-                is_own=True,
-            )
+        who = f"for {needed.noun} {', '.join(needed.plugins)}"
+        cases = quoted([*needed.bare])
+        problem = f"{needed.plugin_names}: {needs_finished(cases, condition, why)}"
+        weights = _detector_weights(condition)
+        if weights is not None:
+            yield _of_weights(weights, f"detector of {condition}, {who}", problem)
             continue
-        from metrics.condition.detectors import DETECTORS
+        yield MissingItem(
+            f"{condition} images {who}",
+            "your own finished images, in condition_images of the manifest's cases or in "
+            "conditions/ next to the photos; no detector makes them",
+            is_own=True,
+            problem=problem,
+        )
 
-        network = DETECTORS[condition].network
-        if network is not None and not network.weights.is_here:
-            yield _of_weights(network.weights.name, f"detector of {condition}, {for_whom}")
+
+def _detector_weights(condition: str) -> Weights | None:
+    """Return the weights of a condition's detector; None without such a detector."""
+    from metrics.condition.detectors import DETECTORS
+
+    detector = DETECTORS.get(condition)
+    return None if detector is None or detector.network is None else detector.network.weights
 
 
-def _of_metrics(manifest: Manifest) -> Iterator[MissingItem]:
-    """Weights of metrics; without them the scores are null with a reason, and nothing else."""
-    from bench.scoring.suite import expand_metrics
+def quoted(names: list[str]) -> str:
+    """Return the first names, quoted, and how many more there are."""
+    return shortened([repr(name) for name in names], N_SHOWN)
+
+
+# --- weights of metrics and of the family
+
+
+def _metric_weights(manifest: Manifest) -> Iterator[MissingItem]:
+    """Yield weights of metrics; without them those scores are null, with the reason."""
     from metrics.weights.catalog import CATALOG
 
-    wanted: dict[str, list[str]] = {}
-    for name in expand_metrics(metrics_asked(manifest), manifest):
+    users: dict[str, list[str]] = {}
+    for name in expand_metrics(selected_metrics(manifest), manifest):
         for weights in load_entry("metrics", name)().needs:
             if weights in CATALOG and not CATALOG[weights].is_here:
-                wanted.setdefault(weights, []).append(name)
-    for weights, names in wanted.items():
-        yield _of_weights(weights, f"for the scores {', '.join(names)}")
+                users.setdefault(weights, []).append(name)
+    for weights, names in users.items():
+        yield _of_weights(CATALOG[weights], f"for the scores {', '.join(names)}")
 
 
-def _of_weights(name: str, why: str) -> MissingItem:
-    from metrics.weights.catalog import CATALOG
+def _of_weights(weights: Weights, why: str, problem: str | None = None) -> MissingItem:
+    return MissingItem(
+        f"{weights.title}: {why}",
+        f"xbench metrics fetch {weights.name}",
+        weights.megabytes,
+        weights.license,
+        problem=problem,
+    )
 
-    weights = CATALOG[name]
-    command = f"xbench metrics fetch {name}"
-    return MissingItem(f"{weights.title}: {why}", command, weights.megabytes, weights.license)
 
-
-def _of_family(manifest: Manifest, selection: Selection) -> Iterator[MissingItem]:
-    family: FamilySource = load_entry("families", manifest.family)
-    for part in getattr(family, "sources", lambda adapter: ())(selection.adapter):
+def _family_parts(job: Job) -> Iterator[MissingItem]:
+    """Yield the family's models that a run downloads when it starts."""
+    family = find_family(job.manifest.family)
+    for part in getattr(family, "sources", lambda adapter: ())(job.selection.adapter):
         if not part.is_here:
             what = f"{part.what} {part.source}"
             yield MissingItem(what, "the run itself, when it starts", part.megabytes, part.license)
-    methods = [spec.name for spec in manifest.methods if spec.name in installed("methods")]
-    needing = [name for name in methods if find_method(name).uses_adapter]
-    if needing and (problem := family.mapper_problem(selection.adapter)) is not None:
-        yield MissingItem(f"mapper for {', '.join(needing)}", problem.how, _MAPPER_MB)
+
+
+def missing_mapper(job: Job) -> MissingItem | None:
+    """Return the mapper that a method needs, if the family comes without one."""
+    methods = [spec.name for spec in job.manifest.methods if spec.name in installed("methods")]
+    needing = ", ".join(name for name in methods if find_method(name).uses_adapter)
+    if not needing or job.manifest.family not in installed("families"):
+        return None
+    family = find_family(job.manifest.family)
+    problem = family.mapper_problem(job.selection.adapter)
+    if problem is None:
+        return None
+    refusal = f"{needing} needs a mapper: {problem}"
+    return MissingItem(f"mapper for {needing}", problem.how, problem.megabytes, problem=refusal)

@@ -1,6 +1,6 @@
-"""The plan: which trials a run consists of, in which batches, and what they will cost.
+"""The plan: the trials of a run, in batches.
 
-Needs no torch of its own; nothing is loaded but names, hashes, prompts and condition images.
+Nothing is loaded but names, hashes, prompts and condition images.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from bench.errors import UserError
-from bench.plan.cases import all_cases, prompts_of
+from bench.plan.cases import prompts_of
 from bench.plan.conditions import ConditionSet, pixels_sha256
-from bench.plan.plugin_files import resolve_plugin
+from bench.plan.job import CasesBySet, Job
 from bench.plan.selection import Selection
 from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
@@ -25,19 +25,19 @@ from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.casts import PluginArrangement, arrange_sets
 from plugins_manifest.schema.manifest import Manifest, MethodSpec
 from plugins_manifest.schema.stacks import PluginSet
-from runners.base import Method, PluginFile, Stack, Variant, arrangement_of, stage1_mode_of
-from runners.families.registry import family_fingerprint
+from runners.base import PluginFile, Stack, Variant
+from runners.protocols import Method, arrangement_of, stage1_mode_of
 
 BATCH_SIZE = 12
 
 
 @dataclass(frozen=True)
 class Group:
-    """One batch under one lineup: the unit that is rendered and written together.
+    """One batch under one plugin set: the unit that is rendered and written together.
 
     `plugin` is the id of a plugin or a stack, None for the upgraded model alone. `members` are
     (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
-    `members[i % len(members)]`. Its `cast` says which plugins act where.
+    `members[i % len(members)]`. `arrangement` states which plugins act where.
     """
 
     group_id: str
@@ -45,14 +45,14 @@ class Group:
     members: tuple[tuple[str, int], ...]
     variants: tuple[Variant, ...]
     trials: tuple[Trial, ...]
-    cast: PluginArrangement = "own"
+    arrangement: PluginArrangement = "own"
 
 
 @dataclass(frozen=True)
 class Plan:
     """All trials of a run with what is needed to make them.
 
-    `plugins` are the manifest's files; `plugin_sets` what is rendered with them, by cast and id.
+    `plugins` are the manifest's files; `plugin_sets` are rendered, by arrangement and id.
     """
 
     manifest: Manifest
@@ -64,15 +64,15 @@ class Plan:
     groups: tuple[Group, ...]
 
     def plugin_set(self, group: Group) -> PluginSet | None:
-        """What a batch is rendered with; None for the upgraded model alone."""
-        return None if group.plugin is None else self.plugin_sets[group.cast][group.plugin]
+        """Return what a batch is rendered with; None for the upgraded model alone."""
+        return None if group.plugin is None else self.plugin_sets[group.arrangement][group.plugin]
 
     def stack(self, group: Group) -> Stack:
-        """The plugins that a batch is rendered with, each with the weight that it has there."""
+        """Return the plugins that a batch is rendered with, each with its weight there."""
         return self.files(self.plugin_set(group))
 
     def files(self, plugin_set: PluginSet | None) -> Stack:
-        """The files of a lineup's plugins, with their weights and stages."""
+        """Return the files of a set's plugins, with their weights and stages."""
         members = () if plugin_set is None else plugin_set.members
         return tuple(
             replace(self.plugins[m.plugin.id], weight=m.weight, stages=m.stages) for m in members
@@ -80,77 +80,52 @@ class Plan:
 
     @property
     def trials(self) -> list[Trial]:
-        """Every trial, in the order of rendering."""
+        """All trials, in the order of rendering."""
         return [trial for group in self.groups for trial in group.trials]
 
     def counts(self) -> dict[str, int]:
-        """Number of trials per method."""
+        """Count the trials of each method."""
         return dict(Counter(trial.method for trial in self.trials))
 
 
-def make_plan(
-    manifest: Manifest,
-    selection: Selection,
-    conditions: ConditionSet,
-    *,
-    weights: Mapping[str, str] | None = None,
-    plugins: Mapping[str, PluginFile] | None = None,
-    cases: Mapping[str, list[Case]] | None = None,
-) -> Plan:
-    """List every trial of the selected part of a manifest.
+def make_plan(job: Job, conditions: ConditionSet) -> Plan:
+    """List every trial of a job.
 
-    `weights` are the family's parts by sha256, `plugins` the files by id, `cases` those of each
-    lineup (default: those that are installed and there).
-    Raises one `UserError` for all plugins that cannot be resolved; other checks are preflight's.
+    Raises one `UserError` if anything of the job is missing; other checks are preflight's.
     """
-    chosen = selection.apply(manifest)
-    cases = all_cases(chosen, limit=selection.limit) if cases is None else cases
-    plugins = _resolve(chosen) if plugins is None else plugins
+    job.require_complete()
+    manifest, prefixes = job.manifest, job.selection.only
     plan = Plan(
-        manifest=chosen,
-        selection=selection,
-        weights=dict(weights or family_fingerprint(chosen.family, adapter=selection.adapter)),
-        plugins=dict(plugins),
-        plugin_sets={cast: arrange_sets(chosen, cast) for cast in get_args(PluginArrangement)},
-        cases={case.case_id: case for case in itertools.chain(*cases.values())},
+        manifest=manifest,
+        selection=job.selection,
+        weights=dict(job.weights),
+        plugins=job.files,
+        plugin_sets={name: arrange_sets(manifest, name) for name in get_args(PluginArrangement)},
+        cases={case.case_id: case for case in itertools.chain(*job.cases_by_set.values())},
         groups=(),
     )
-    groups = _groups(plan, cases, conditions)
-    wanted = selection.only
-    if wanted is not None:
-        groups = [kept for group in groups if (kept := _keep(group, wanted)) is not None]
+    groups = _groups(plan, job.cases_by_set, conditions)
+    if prefixes is not None:
+        groups = [kept for group in groups if (kept := _keep(group, prefixes)) is not None]
         if not groups:
-            raise UserError(f"no trial of this manifest begins with {', '.join(wanted)}")
-    return Plan(**{**vars(plan), "groups": tuple(groups)})
+            raise UserError(f"no trial of this manifest begins with {', '.join(prefixes)}")
+    return replace(plan, groups=tuple(groups))
 
 
-def _resolve(manifest: Manifest) -> dict[str, PluginFile]:
-    problems: list[str] = []
-    found: dict[str, PluginFile] = {}
-    for spec in manifest.plugins:
-        try:
-            found[spec.id] = resolve_plugin(spec, manifest)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError.collect(problems)
-    return found
-
-
-def _groups(plan: Plan, cases: Mapping[str, list[Case]], conditions: ConditionSet) -> list[Group]:
-    """Batches of the upgraded model alone first, then of every lineup.
+def _groups(plan: Plan, cases: CasesBySet, conditions: ConditionSet) -> list[Group]:
+    """List batches of the upgraded model alone, then those of every plugin set.
 
     A remix has another upgraded model, so it gets trials of its own for every method.
     """
-    by_cast: dict[PluginArrangement, list[MethodSpec]] = {}
+    by_arrangement: dict[PluginArrangement, list[MethodSpec]] = {}
     for spec in plan.manifest.methods:
-        by_cast.setdefault(arrangement_of(find_method(spec.name)), []).append(spec)
-    own = by_cast.pop("own", [])
+        by_arrangement.setdefault(arrangement_of(find_method(spec.name)), []).append(spec)
+    own = by_arrangement.pop("own", [])
     with_plugin = [m for m in own if find_method(m.name).uses_plugin]
     alone = [m for m in own if m not in with_plugin]
     listed = list(plan.plugin_sets["own"].values())
     seeds = {plugin_set.id: plugin_set.seeds or plan.manifest.seeds for plugin_set in listed}
-    wanted = {
+    measured = {
         (case.case_id, seed)
         for plugin_set in listed
         for case in cases[plugin_set.id]
@@ -162,21 +137,21 @@ def _groups(plan: Plan, cases: Mapping[str, list[Case]], conditions: ConditionSe
         (case, seed)
         for seed in every_seed
         for case in plan.cases.values()
-        if (case.case_id, seed) in wanted
+        if (case.case_id, seed) in measured
     ]
     groups: list[Group] = []
     for batch in _batches(pairs) if alone else ():
         groups.append(_group(plan, None, batch, methods=alone, conditions=conditions))
     for plugin_set in listed:
         pairs = [(case, seed) for seed in seeds[plugin_set.id] for case in cases[plugin_set.id]]
-        mine = [*with_plugin, *(alone if plugin_set.is_remix else ())]
-        for batch in _batches(pairs) if mine else ():
-            groups.append(_group(plan, plugin_set, batch, methods=mine, conditions=conditions))
-        for cast, rearranged in by_cast.items():
-            if (other := plan.plugin_sets[cast].get(plugin_set.id)) is not None:
+        methods = [*with_plugin, *(alone if plugin_set.is_remix else ())]
+        for batch in _batches(pairs) if methods else ():
+            groups.append(_group(plan, plugin_set, batch, methods=methods, conditions=conditions))
+        for name, specs in by_arrangement.items():
+            if (other := plan.plugin_sets[name].get(plugin_set.id)) is not None:
                 groups += [
-                    _group(plan, other, batch, methods=rearranged, conditions=conditions, cast=cast)
-                    for batch in _batches(pairs)
+                    _group(plan, other, b, methods=specs, conditions=conditions, arrangement=name)
+                    for b in _batches(pairs)
                 ]
     return groups
 
@@ -193,7 +168,7 @@ def _group(
     *,
     methods: Sequence[MethodSpec],
     conditions: ConditionSet,
-    cast: PluginArrangement = "own",
+    arrangement: PluginArrangement = "own",
 ) -> Group:
     variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
     trials = tuple(
@@ -204,9 +179,9 @@ def _group(
     digest = hashlib.sha256(json.dumps([trial.trial_id for trial in trials]).encode())
     name = "floor" if plugin_set is None else plugin_set.id
     members = tuple((case.case_id, seed) for case, seed in batch)
-    lineup_id = None if plugin_set is None else plugin_set.id
+    set_id = None if plugin_set is None else plugin_set.id
     group_id = f"{name}-{digest.hexdigest()[:12]}"
-    return Group(group_id, lineup_id, members, variants, trials, cast)
+    return Group(group_id, set_id, members, variants, trials, arrangement)
 
 
 def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
@@ -228,7 +203,7 @@ def _trial(
 ) -> Trial:
     manifest, method = plan.manifest, find_method(variant.method)
     stack, prompts = plan.files(plugin_set), prompts_of(plugin_set, case, family=manifest.family)
-    ingredients = TrialInputs(
+    inputs = TrialInputs(
         case=case,
         seed=seed,
         base_prompt=prompts.base,
@@ -245,7 +220,7 @@ def _trial(
         if file.condition is not None
     }
     return Trial(
-        trial_id=trial_id(method, variant, ingredients),
+        trial_id=trial_id(method, variant, inputs),
         plugin="" if plugin_set is None else plugin_set.id,
         kind="" if plugin_set is None else plugin_set.kind,
         stack=json.dumps([file.plugin_id for file in stack]),
@@ -278,7 +253,7 @@ def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
 
 
 def _keep(group: Group, prefixes: Sequence[str]) -> Group | None:
-    """The group with only the variants of which a trial is wanted, all its members kept."""
+    """Return the group with only the variants that have a selected trial; keep all members."""
     n = len(group.members)
     kept = [
         i

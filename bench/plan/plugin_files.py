@@ -1,29 +1,44 @@
-"""Where a plugin's file lies: one source per scheme, found by entry points `xbench.sources`."""
+"""Files of a manifest's plugins: the lock, the sources by scheme, path and sha256 of each.
+
+Local schemes are found by entry points `xbench.sources`. Nothing here downloads anything but
+`lock_plugins`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.errors import UserError
+from bench.errors import UserError, shown_path
 from bench.registry import load_entry
+from plugins_manifest.lock.lock import Lock, cached_lock, lock_path, read_lock, write_lock
+from plugins_manifest.schema.load import SHIPPED, load_manifest
 from plugins_manifest.schema.manifest import Manifest, PluginSpec
 from plugins_manifest.schema.references import is_network, parse_reference, scheme_of
+from plugins_manifest.store import Store
 from runners.base import PluginFile
 from runners.families.registry import hash_path
 
+if TYPE_CHECKING:
+    from plugins_manifest.lock.lock import LockedPlugin
+    from plugins_manifest.supply.locking import Outcome
+    from plugins_manifest.supply.resolve import PluginFetcher
+
 
 class NotFetchedError(UserError):
-    """A plugin that this machine does not have yet; `xbench plugins fetch` gets it."""
+    """A plugin that is not on this machine yet; `xbench plugins fetch` downloads it."""
 
 
 class Source(Protocol):
     """Finds the file or folder that a manifest's `source` names."""
 
     def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
-        """Path and sha256; `folder` anchors relative paths. Raises `UserError` or ValueError."""
+        """Return path and sha256; `folder` anchors relative paths.
+
+        Raises `UserError` or ValueError.
+        """
         ...
 
 
@@ -32,7 +47,7 @@ class LocalSource:
     """A path, relative to the manifest's folder."""
 
     def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
-        """The path below `folder` and the sha256 of its content."""
+        """Return the path below `folder` and the sha256 of its content."""
         path = folder / reference
         if not path.exists():
             raise UserError(f"there is no file or folder {reference!r}: check the path")
@@ -44,7 +59,7 @@ class PocketSource:
     """A part that ships with the project, e.g. pocket:lora-outline."""
 
     def locate(self, reference: str, *, folder: Path) -> tuple[Path, str]:
-        """The part's checked path and its recorded sha256."""
+        """Return the part's verified path and its recorded sha256."""
         from pocket.weights import part_path, part_sha256
 
         name = reference.partition(":")[2]
@@ -54,8 +69,70 @@ class PocketSource:
 LOCAL, POCKET = LocalSource(), PocketSource()
 
 
+# --- the lock file
+
+
+@dataclass(frozen=True)
+class ManifestFiles:
+    """A manifest with the path of its lock file; `label` is what a user types to name it."""
+
+    manifest: Manifest
+    lock_file: Path
+    label: str
+
+    @classmethod
+    def open(cls, name_or_path: str, *, lock_file: Path | None = None) -> ManifestFiles:
+        """Read a manifest; `UserError` if it does not exist."""
+        manifest = load_manifest(name_or_path)
+        return cls(manifest, lock_file or lock_file_of(manifest), str(name_or_path))
+
+    def lock(self) -> Lock | None:
+        """Return the lock file's content, None before the first locking."""
+        return read_lock(self.lock_file)
+
+    def locate(self, spec: PluginSpec) -> tuple[Path, str]:
+        """Return path and sha256 of a plugin that needs no network."""
+        return locate_local(spec, self.manifest)
+
+
+def lock_file_of(manifest: Manifest) -> Path:
+    """Return the path of a manifest's lock file, which may not exist yet."""
+    path = manifest.path or Path.cwd() / f"{manifest.name}.yaml"
+    return lock_path(path, is_shipped=path.parent == SHIPPED)
+
+
+def locked_entry(spec: PluginSpec, manifest: Manifest) -> LockedPlugin | None:
+    """Return a plugin's entry in its manifest's lock file; None if it is not locked."""
+    lock = cached_lock(lock_file_of(manifest))
+    return lock.find(spec.id, spec.source) if lock else None
+
+
+def label_of(manifest: Manifest) -> str:
+    """Return what a user types to name a manifest."""
+    if manifest.path is None:
+        return manifest.name
+    return manifest.path.stem if manifest.path.parent == SHIPPED else shown_path(manifest.path)
+
+
+def lock_plugins(files: ManifestFiles, fetcher: PluginFetcher, **choices: Any) -> Outcome:
+    """Lock or download a manifest's plugins; write the lock file after each of them."""
+    from plugins_manifest.supply.locking import lock_manifest
+
+    return lock_manifest(
+        fetcher,
+        files.manifest,
+        old=files.lock(),
+        locate=files.locate,
+        save=lambda lock: write_lock(files.lock_file, lock),
+        **choices,
+    )
+
+
+# --- path and sha256
+
+
 def locate_local(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
-    """Path and sha256 of a plugin that needs no network; `UserError` names the plugin."""
+    """Return path and sha256 of a plugin that needs no network; `UserError` names the plugin."""
     scheme = scheme_of(spec.source)
     try:
         source: Source = LOCAL if scheme is None else load_entry("sources", scheme)
@@ -65,16 +142,12 @@ def locate_local(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
 
 
 def _locate_stored(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
-    """Path and sha256 of a fetched plugin: pinned by the manifest or its lock, in the store."""
-    from bench.plan.fetching import label_of, lock_of
-    from plugins_manifest.store import Store
-
+    """Return path and sha256 of a downloaded plugin, pinned by the manifest or its lock."""
     try:
         parse_reference(spec.source)
     except UserError as error:
         raise UserError.collect([f"plugin {spec.id!r}: {p}" for p in error.problems]) from error
-    lock = lock_of(manifest)
-    entry = lock.find(spec.id, spec.source) if lock else None
+    entry = locked_entry(spec, manifest)
     sha256 = spec.sha256 or (entry.sha256 if entry else None)
     path = Store().find(sha256) if sha256 else None
     if sha256 is None or path is None:
@@ -98,7 +171,7 @@ def _hash_of_stored(path: Path, _state: tuple[tuple[int, int], ...]) -> str:
 
 
 def _state(path: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of a file or folder, so that what changed is hashed again."""
+    """Return sizes and times of a file or folder; a change of them makes the hash stale."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
@@ -106,7 +179,7 @@ def _state(path: Path) -> tuple[tuple[int, int], ...]:
 def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
     """Find a plugin's file and check its sha256; `UserError` names the plugin and the fix.
 
-    Never asks the network: `xbench plugins fetch` does.
+    Makes no network requests. Raises `NotFetchedError` for a plugin that can be downloaded.
     """
     locate = _locate_stored if is_network(spec.source) else locate_local
     path, sha256 = locate(spec, manifest)
@@ -119,7 +192,7 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
 
 
 def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str) -> PluginFile:
-    """A plugin's file with what the manifest says of it."""
+    """Return a plugin's file with its settings in the manifest."""
     return PluginFile(
         plugin_id=spec.id,
         kind=spec.kind,

@@ -1,7 +1,4 @@
-"""Whether a run directory belongs to a request, and whether anything is left to do in it.
-
-Loads no torch, so that the answer for a finished run comes at once.
-"""
+"""Whether a run directory belongs to a job, and whether anything is left to do in it."""
 
 from __future__ import annotations
 
@@ -13,35 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, shown_path
-from bench.plan.cases import all_cases
+from bench.plan.job import Job
 from bench.plan.plan import Plan
-from bench.plan.plugin_files import resolve_plugin
-from bench.plan.selection import Selection, nsfw_plugins
-from bench.render.execute import finished_trials
+from bench.plan.selection import nsfw_plugins
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Manifest
-from runners.families.registry import family_fingerprint
 
 
-def plan_key(manifest: Manifest, selection: Selection) -> str:
-    """Hash of everything a plan is made from; equal keys mean equal plans. Loads no torch."""
-    problems = [*selection.problems(), *selection.unknown_plugins(manifest)]
-    if problems:
-        raise UserError.collect(problems)
-    chosen = selection.apply(manifest)
+def plan_key(job: Job) -> str | None:
+    """Hash everything a plan is made from; None for a job with problems or missing files.
+
+    Equal keys mean equal plans.
+    """
+    if job.problems or job.missing:
+        return None
     cases = {
         case.case_id: [asdict(case), [_file_state(path) for path in _files_of(case)]]
-        for listed in all_cases(chosen, limit=selection.limit).values()
-        for case in listed
+        for cases_of_set in job.cases_by_set.values()
+        for case in cases_of_set
     }
     files = {
-        spec.id: [file.sha256, _file_state(file.reference and str(file.reference))]
-        for spec in chosen.plugins
-        if (file := resolve_plugin(spec, chosen))
+        name: [file.sha256, _file_state(file.reference and str(file.reference))]
+        for name, file in job.files.items()
     }
-    weights = family_fingerprint(manifest.family, adapter=selection.adapter)
-    facts = [manifest.fingerprint(), selection.as_data(), weights, files, cases]
+    selection, weights = job.selection.as_data(), dict(job.weights)
+    facts = [job.written.fingerprint(), selection, weights, files, cases]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -50,13 +44,15 @@ def _files_of(case: Case) -> list[str | None]:
 
 
 def _file_state(path: str | None) -> list[int] | None:
-    if path is None:
+    """Return size and time of a file; None if it does not exist."""
+    if path is None or not Path(path).exists():
         return None
     state = Path(path).stat()
     return [state.st_size, state.st_mtime_ns]
 
 
 def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:
+    """Raise `UserError` if a run directory belongs to another manifest."""
     if facts.get("manifest_fingerprint") != manifest.fingerprint():
         raise UserError(
             f"{shown_path(store.folder)} holds a run of another manifest "
@@ -66,14 +62,14 @@ def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -
         )
 
 
-def find_finished(store: RunStore, manifest: Manifest, key: str) -> int | None:
-    """The number of trials of a run that has nothing left to do; None otherwise."""
+def find_finished(store: RunStore, job: Job, key: str | None) -> int | None:
+    """Return the number of trials of a run that has nothing left to do; None otherwise."""
     facts = store.run_facts()
-    check_identity(facts, manifest, store)
-    if facts.get("status") != "complete" or facts.get("plan_key") != key:
+    check_identity(facts, job.written, store)
+    if key is None or facts.get("status") != "complete" or facts.get("plan_key") != key:
         return None
     planned = set(store.trials()["trial_id"])
-    if not planned <= finished_trials(store) or store.summary().empty:
+    if not planned <= store.finished_trials() or store.summary().empty:
         return None
     if not (store.tables_dir / "report.html").is_file():
         return None
@@ -81,7 +77,7 @@ def find_finished(store: RunStore, manifest: Manifest, key: str) -> int | None:
 
 
 def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The manifest with every plugin's sha256, and nsfw where only its lock says so.
+    """Return the manifest with every plugin's sha256, and nsfw as marked in its lock.
 
     Local paths are made relative to `folder`.
     """

@@ -1,4 +1,4 @@
-"""Which part of a manifest a command asks for, and with which mapper."""
+"""The part of a manifest that a command works on, and the mapper that it uses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import UserError, shown_path, unknown_name
+from bench.plan.plugin_files import locked_entry
+from bench.registry import installed
 from plugins_manifest.schema.manifest import Manifest, MethodSpec, Mode, t0_problems
 from plugins_manifest.schema.stacks import plugin_sets
 
@@ -16,12 +18,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Selection:
-    """Overrides of a manifest; None means as the manifest says.
+    """Overrides of a manifest; None keeps the manifest's value.
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
     the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
-    `only` keeps trials whose ids begin with one of its items; `mode` says which references are
-    asked and reported.
+    `only` keeps trials whose ids begin with one of its items; `mode` selects the references that
+    are scored and reported.
     """
 
     methods: tuple[str, ...] | None = None
@@ -34,15 +36,18 @@ class Selection:
     mode: Mode | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data for run.json, without a private path."""
+        """Return plain data for run.json, without a private path."""
         data = {key: value for key, value in asdict(self).items() if value is not None}
         if self.adapter is not None:
             data["adapter"] = shown_path(self.adapter)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, whatever the manifest says."""
+        """Return what is wrong with the values, for any manifest."""
+        methods = installed("methods")
+        unknown = (name for name in self.methods or () if name not in methods)
         found = t0_problems(self.t0 or ())
+        found += [unknown_name("method", name, methods) for name in unknown]
         if self.limit is not None and self.limit < 1:
             found.append(f"--limit is {self.limit}: use at least 1")
         if self.adapter is not None and not self.adapter.exists():
@@ -52,15 +57,15 @@ class Selection:
         return found
 
     def unknown_plugins(self, manifest: Manifest) -> list[str]:
-        """What is wrong with --plugins."""
+        """Return what is wrong with --plugins."""
         known = [plugin_set.id for plugin_set in plugin_sets(manifest)]
-        asked = self.plugins or ()
-        if not asked and not _harmless(manifest):
-            return ["every plugin is marked nsfw: name those that you want with --plugins"]
-        return [unknown_name("plugin or stack", n, known) for n in asked if n not in known]
+        names = self.plugins or ()
+        if not names and not _sets_without_nsfw(manifest):
+            return ["every plugin is marked nsfw: name plugins with --plugins"]
+        return [unknown_name("plugin or stack", n, known) for n in names if n not in known]
 
     def apply(self, manifest: Manifest) -> Manifest:
-        """The manifest with the plugins, methods, t0 values and seeds that were asked for."""
+        """Return the manifest with the selected plugins, methods, t0 values and seeds."""
         specs = {spec.name: spec for spec in manifest.methods}
         names = self.methods or tuple(specs)
         methods = tuple(self._with_t0(specs.get(name, MethodSpec(name=name))) for name in names)
@@ -73,29 +78,24 @@ class Selection:
         if self.mode is not None:
             update["mode"] = self.mode
         chosen = manifest.model_copy(update=update)
-        named = self.plugins
-        if named is None and nsfw_plugins(manifest):
-            named = _harmless(manifest)
-        return chosen if named is None else _with_plugins(chosen, named)
+        names = self.plugins
+        if names is None and nsfw_plugins(manifest):
+            names = _sets_without_nsfw(manifest)
+        return chosen if names is None else _with_plugins(chosen, names)
 
     def _with_t0(self, spec: MethodSpec) -> MethodSpec:
         return spec if self.t0 is None else spec.model_copy(update={"t0": self.t0})
 
 
 def nsfw_plugins(manifest: Manifest) -> set[str]:
-    """Ids of the plugins that the manifest marks nsfw, or their site did when they were locked."""
-    from bench.plan.fetching import lock_of
-
-    lock = lock_of(manifest)
-    entries = {
-        spec.id: lock.find(spec.id, spec.source) if lock else None for spec in manifest.plugins
-    }
+    """Return ids of the plugins that the manifest or their lock entry marks nsfw."""
+    entries = {spec.id: locked_entry(spec, manifest) for spec in manifest.plugins}
     marked = {name for name, entry in entries.items() if entry is not None and entry.nsfw}
     return marked | {spec.id for spec in manifest.plugins if spec.nsfw}
 
 
-def _harmless(manifest: Manifest) -> list[str]:
-    """Ids of the plugins and stacks without any plugin that is marked nsfw."""
+def _sets_without_nsfw(manifest: Manifest) -> list[str]:
+    """Return ids of the plugins and stacks without any plugin that is marked nsfw."""
     marked = nsfw_plugins(manifest)
     return [
         plugin_set.id
@@ -105,7 +105,7 @@ def _harmless(manifest: Manifest) -> list[str]:
 
 
 def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:
-    """Only the named plugins and stacks, with what the stacks need."""
+    """Keep the named plugins and stacks, the stacks' members, and partners of both."""
     stacks = tuple(stack for stack in manifest.stacks if stack.id in names)
     needed = {member.id for stack in stacks for member in stack.plugins}
     kept = {spec.id for spec in manifest.plugins if spec.id in names or spec.id in needed}
@@ -127,7 +127,7 @@ def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:
 def parse_list(
     texts: Sequence[str], kind: Callable[[str], Value], *, option: str
 ) -> tuple[Value, ...] | None:
-    """Values of a repeatable, comma-separated option; None if it was not given."""
+    """Parse a repeatable, comma-separated option; None if it was not given."""
     items = [item.strip() for text in texts for item in text.split(",") if item.strip()]
     if not texts:
         return None

@@ -10,22 +10,15 @@ from typing import Any
 
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.manifest import Settings
-from runners.base import (
-    PRESET_SEMANTICS,
-    Method,
-    PluginFile,
-    Variant,
-    arrangement_of,
-    stage1_mode_of,
-    uses_upgraded,
-)
+from runners.base import PRESET_SEMANTICS, PluginFile, Variant
+from runners.protocols import Method, arrangement_of, stage1_mode_of, uses_upgraded
 
 ID_DIGITS = 20
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of trials.parquet; None is a knob that the method does not have.
+    """One row of trials.parquet; None is a setting that the method does not have.
 
     `stack` is a JSON list of plugin ids, `conditions` a JSON mapping from plugin id to the path of
     its condition image; `condition_path` is the first of them.
@@ -50,13 +43,13 @@ class Trial:
     seed: int
 
     def as_row(self) -> dict[str, Any]:
-        """The trial as a row of trials.parquet."""
+        """Return the trial as a row of trials.parquet."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A plugin as one case uses it; hashes are of the pixels that it is shown."""
+    """A plugin as one case uses it; hashes are of the pixels of its inputs."""
 
     file: PluginFile
     condition_sha256: str | None = None
@@ -65,7 +58,7 @@ class Part:
 
 @dataclass(frozen=True)
 class TrialInputs:
-    """What a trial is made of, besides the method's own knobs.
+    """Everything that decides a trial, besides the method's own settings.
 
     `weights` are the family's parts by sha256: base, upgraded, mapper. `stack` holds all plugins,
     of both sides, in the order in which they are attached.
@@ -82,21 +75,21 @@ class TrialInputs:
     stage2_prompt: str | None = None
 
 
-def trial_id(method: Method, variant: Variant, ingredients: TrialInputs) -> str:
-    """The first 20 hexadecimal digits of the sha256 of all that decides the pixels.
+def trial_id(method: Method, variant: Variant, inputs: TrialInputs) -> str:
+    """Return the first 20 hexadecimal digits of the sha256 of all that decides the pixels.
 
     Weights enter by sha256, never by path or name; what the method does not use stays out.
     """
-    text = json.dumps(_identity(method, variant, ingredients), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(_identity(method, variant, inputs), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
-def _identity(method: Method, variant: Variant, made_of: TrialInputs) -> dict[str, Any]:
-    settings, case = made_of.settings, made_of.case
+def _identity(method: Method, variant: Variant, inputs: TrialInputs) -> dict[str, Any]:
+    settings, case = inputs.settings, inputs.case
     facts: dict[str, Any] = {
         "method": method.name,
         "case_id": case.case_id,
-        "seed": made_of.seed,
+        "seed": inputs.seed,
         "negative_prompt": case.negative_prompt,
         "steps": settings.steps,
         "guidance_scale": float(settings.guidance_scale),
@@ -106,30 +99,30 @@ def _identity(method: Method, variant: Variant, made_of: TrialInputs) -> dict[st
     }
     if method.uses_plugin or method.side == "base":
         facts |= {
-            "base": made_of.weights["base"],
-            "base_prompt": made_of.base_prompt,
+            "base": inputs.weights["base"],
+            "base_prompt": inputs.base_prompt,
             "base_size": list(settings.base_size),
         }
-        if made_of.base_negative_prompt not in (None, case.negative_prompt):
-            facts["base_negative_prompt"] = made_of.base_negative_prompt
+        if inputs.base_negative_prompt not in (None, case.negative_prompt):
+            facts["base_negative_prompt"] = inputs.base_negative_prompt
     if method.side == "upgraded":
         facts["upgraded_size"] = list(settings.upgraded_size)
     if uses_upgraded(method):
         facts |= {
-            "upgraded": made_of.weights["upgraded"],
-            "upgraded_prompt": made_of.upgraded_prompt,
+            "upgraded": inputs.weights["upgraded"],
+            "upgraded_prompt": inputs.upgraded_prompt,
         }
-    if len(made_of.stack) == 1 and method.uses_plugin:
-        facts |= _single_plugin(made_of.stack[0], variant, settings)
-    elif len(made_of.stack) > 1 or arrangement_of(method) != "own":
-        facts["stack"] = [_of_member(part, variant, settings) for part in made_of.stack]
-    if made_of.stage2_prompt is not None:
-        facts["stage2_prompt"] = made_of.stage2_prompt
+    if len(inputs.stack) == 1 and method.uses_plugin:
+        facts |= _single_plugin(inputs.stack[0], variant, settings)
+    elif len(inputs.stack) > 1 or arrangement_of(method) != "own":
+        facts["stack"] = [_of_member(part, variant, settings) for part in inputs.stack]
+    if inputs.stage2_prompt is not None:
+        facts["stage2_prompt"] = inputs.stage2_prompt
     if method.uses_t0:
         facts["t0"] = variant.t0
     if method.uses_adapter:
         facts |= {
-            "mapper": made_of.weights["mapper"],
+            "mapper": inputs.weights["mapper"],
             "adapter_scale": variant.adapter_scale,
             "stage1_mode": stage1_mode_of(method, settings),
         }
@@ -137,7 +130,7 @@ def _identity(method: Method, variant: Variant, made_of: TrialInputs) -> dict[st
 
 
 def _single_plugin(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
-    """A plugin that is alone; rare settings enter only where they are used."""
+    """Return the facts of a plugin that is alone; optional ones enter only where they are used."""
     return {
         "plugin_kind": part.file.kind,
         "plugin": part.file.sha256,
@@ -148,7 +141,7 @@ def _single_plugin(part: Part, variant: Variant, settings: Settings) -> dict[str
 
 
 def _of_member(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
-    """A plugin of a stack; the plugin scale does not touch the upgraded side."""
+    """Return the facts of a plugin in a stack; the plugin scale is the base side's."""
     scale = variant.plugin_scale if part.file.side == "base" else 1.0
     return {
         "kind": part.file.kind,

@@ -1,1 +1,16 @@
 """Render the trials of a plan: cached, resumable, interruptible."""
+
+from bench.render.audit import LoadAudit, read_audits, remarks
+from bench.render.execute import Execution, Stopwatch
+from bench.render.family import FamilyRenderer
+from bench.render.interrupts import watched_interrupts
+
+__all__ = [
+    "Execution",
+    "FamilyRenderer",
+    "LoadAudit",
+    "Stopwatch",
+    "read_audits",
+    "remarks",
+    "watched_interrupts",
+]

@@ -1,7 +1,7 @@
-"""audit.parquet: what each plugin's file asks for and what arrived in the model, module by module.
+"""audit.parquet: what each plugin's file changes and what arrived in the model, by module.
 
-The rows come from `runners.audit`. Results from the cache bring theirs along: an audit is kept
-beside the images that were rendered under it.
+The rows come from `runners.audit`. Audits are cached with the images that were rendered under
+them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from runners.base import PluginFile, Rendered, Stack, stack_of
 if TYPE_CHECKING:
     from runners.plugins.attachment import LoadedPlugin
 
-# Raise by one whenever a change of the code changes what any audit says.
+# Raise by one whenever a change of the code changes the rows of an audit.
 AUDIT_REVISION = 1
 _FILE = "audit.parquet"
 _LOG = logging.getLogger(__name__)
 
 
 class LoadAudit:
-    """The audits of a run, written as they come; `kept` is the cache's folder, None for none.
+    """The audits of a run, written as they come; `kept` is the cache's folder or None.
 
     `model` is everything besides the plugin that decides an audit: the family's weights by name,
-    and the preset, which says how LoRAs without `lora_semantics` are read.
+    and the preset, which sets the default of `lora_semantics`.
     """
 
     def __init__(self, store: RunStore, *, model: Mapping[str, str], kept: Path | None) -> None:
@@ -47,14 +47,14 @@ class LoadAudit:
         self._audits: dict[str, Audit] = read_audits(store)
 
     def loaded(self, plugins: Sequence[LoadedPlugin]) -> None:
-        """Enter plugins that were loaded and are about to be attached."""
+        """Add plugins that were loaded and are about to be attached."""
         for plugin in plugins:
             self.enter(plugin.file, plugin.audit)
 
     def watch(
         self, plugin: PluginFile | Stack | None, rendered: Iterator[Rendered]
     ) -> Iterator[Rendered]:
-        """Pass images on; enter the audit of a plugin that is refused."""
+        """Pass images on; add the audit of a plugin that is refused."""
         try:
             yield from rendered
         except PluginNotAppliedError as error:
@@ -64,7 +64,7 @@ class LoadAudit:
             raise
 
     def enter(self, file: PluginFile, audit: Audit) -> None:
-        """Enter one plugin's audit, also of one that was refused."""
+        """Add one plugin's audit, also of one that was refused."""
         if self._audits.get(file.plugin_id) != audit:
             self._audits[file.plugin_id] = audit
             self._write()
@@ -75,7 +75,7 @@ class LoadAudit:
                 _LOG.warning("the audit is not cached: %s", error)
 
     def complete(self, plugins: Iterable[PluginFile]) -> None:
-        """Enter the plugins that were not loaded because all their images came from the cache."""
+        """Add the plugins that were not loaded because all their images came from the cache."""
         missing = [file for file in plugins if file.plugin_id not in self._audits]
         found = {file.plugin_id: self._cached(file) for file in missing}
         self._audits |= {plugin: audit for plugin, audit in found.items() if audit is not None}
@@ -83,7 +83,7 @@ class LoadAudit:
             self._write()
 
     def _cached(self, file: PluginFile) -> Audit | None:
-        """The audit beside the cached images; a damaged one counts as none."""
+        """Return the audit of the cached images; None if it is missing or damaged."""
         if self._kept is None:
             return None
         try:
@@ -101,7 +101,7 @@ class LoadAudit:
         write_table(self._store.folder / _FILE, pd.DataFrame(rows), schema.AUDIT)
 
     def _path(self, file: PluginFile, folder: Path) -> Path:
-        deciding = {
+        identity = {
             "revision": AUDIT_REVISION,
             "plugin": file.sha256,
             "kind": file.kind,
@@ -109,18 +109,18 @@ class LoadAudit:
             "token": file.token,
             "model": self._model,
         }
-        digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return folder / f"{digest[:20]}.audit"
 
 
 def read_audit_table(store: RunStore) -> pd.DataFrame:
-    """All rows of a run: `schema.AUDIT`; empty where there is none."""
+    """Read all rows of a run: `schema.AUDIT`; empty without the file."""
     path = store.folder / _FILE
     return read_table(path, schema.AUDIT) if path.exists() else empty_table(schema.AUDIT)
 
 
 def read_audits(store: RunStore) -> dict[str, Audit]:
-    """Plugin id -> its audit."""
+    """Return plugin id -> its audit."""
     names = [field.name for field in fields(AuditRow)]
     groups = grouped(records(read_audit_table(store)), "plugin")
     return {
@@ -130,9 +130,9 @@ def read_audits(store: RunStore) -> dict[str, Audit]:
 
 
 def remarks(store: RunStore) -> dict[str, str]:
-    """Plugin or stack -> what to print wherever it is: how much of it the model held.
+    """Return plugin or stack -> the remark to print with it: how much of it was applied.
 
-    Only of what was rendered though it is not complete (`allow_partial`).
+    Only for plugins that were rendered incomplete (`allow_partial`).
     """
     audits = read_audits(store)
     partial = {plugin: audit for plugin, audit in audits.items() if not audit.is_complete}

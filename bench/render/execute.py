@@ -1,7 +1,7 @@
-"""Executing a plan: batch by batch, resumable, with one row for every trial that fails.
+"""Execute a plan batch by batch, resumable, with one row for every trial that fails.
 
 The batch is the unit of work. Its images are written as they come, its rows in one file at its
-end; a batch that was cut off has no rows and is redone whole, with the same members.
+end; an interrupted batch has no rows and is rendered again with the same members.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from plugins_manifest.schema.manifest import Settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 _LOG = logging.getLogger(__name__)
-# What rendering may raise for one group without ending the run: files, shapes, memory.
+# Errors of one batch that do not end the run: files, shapes, memory.
 GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
 
 Row = dict[str, Any]
@@ -49,7 +49,7 @@ class Stopwatch:
 
     @contextmanager
     def in_models(self) -> Iterator[None]:
-        """Count what runs inside as the models' time."""
+        """Count the time inside the context as the models'."""
         started = time.perf_counter()
         try:
             yield
@@ -62,7 +62,7 @@ class Execution:
     """Everything that rendering batches needs.
 
     `render` is `runners.group.run_group` with its family; `prepare` loads that family and is called
-    before every batch that has something to render. What it raises ends the run.
+    before every batch that has something to render. Its errors end the run.
     """
 
     plan: Plan
@@ -76,8 +76,8 @@ class Execution:
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     def run(self) -> None:
-        """Make every trial that is not there yet; see `finished_trials`."""
-        finished = finished_trials(self.store)
+        """Render every trial that is not finished; failed ones are tried again."""
+        finished = self.store.finished_trials()
         todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
         bar = tqdm(
             total=len(self.plan.trials),
@@ -93,7 +93,7 @@ class Execution:
                     self._make(group, missing, bar)
 
     def _make(self, group: Group, missing: Sequence[Trial], bar: tqdm) -> None:
-        """Make the missing trials of a batch and write their rows at once."""
+        """Make the missing trials of a batch and write their rows together."""
         rows: dict[str, Row] = {}
         for trial in missing:
             if (row := self._from_cache(trial)) is not None:
@@ -131,14 +131,14 @@ class Execution:
     def _stored(
         self, rendered: Iterator[tuple[Trial, Rendered]]
     ) -> Iterator[tuple[Trial, Row, bytes | None]]:
-        """Store pictures on a thread, so that they are packed while the next ones are made.
+        """Store images on a thread, so that they are encoded while the next ones are rendered.
 
-        They come in order, each as soon as it is written; what cannot be written is raised then.
+        Yields in order, each image as soon as it is written; write errors are raised then.
         """
         waiting: deque[tuple[Trial, Future[tuple[Row, bytes | None]]]] = deque()
         with ThreadPoolExecutor(1) as writer:
-            for trial, picture in rendered:
-                waiting.append((trial, writer.submit(self._store, trial, picture)))
+            for trial, image in rendered:
+                waiting.append((trial, writer.submit(self._store, trial, image)))
                 while waiting and waiting[0][1].done():
                     first, future = waiting.popleft()
                     yield first, *future.result()
@@ -152,28 +152,28 @@ class Execution:
             "effective_t0": rendered.effective_t0,
         }
         if rendered.image is None:
-            error = rendered.error or "no image came back"
+            error = rendered.error or "the renderer returned no image"
             return _row(trial.trial_id, status="failed", error=error, **facts), None
         png = png_bytes(rendered.image)
         image, sha256 = self.store.write_image_file(trial.trial_id, png)
         return _row(trial.trial_id, image=image, image_sha256=sha256, **facts), png
 
     def _render(self, group: Group, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Rendered]]:
-        """Render trials of a batch; a batch of which nothing is there is rendered in one go."""
+        """Render trials of a batch; a batch without any result is rendered in one call."""
         plan = self.plan
         if trials and self.prepare is not None:
             with self.clock.in_models():
                 self.prepare()
         for members, variants in _rectangles(group, {t.trial_id for t in trials}):
             cases = [self._case(group, index) for index in members]
-            wanted = {
+            trial_of = {
                 (variant, i): group.trials[group.variants.index(variant) * len(group.members) + m]
                 for variant in variants
                 for i, m in enumerate(members)
             }
             settings = render_settings(plan.manifest.settings)
             for rendered in self._guarded(plan.stack(group), cases, variants, settings):
-                trial = wanted.pop((rendered.variant, rendered.index))
+                trial = trial_of.pop((rendered.variant, rendered.index))
                 yield trial, rendered
 
     def _guarded(
@@ -183,10 +183,10 @@ class Execution:
         variants: Sequence[Variant],
         settings: RenderSettings,
     ) -> Iterator[Rendered]:
-        """What the renderer yields; if it breaks down, a failed row for everything still open."""
+        """Yield from the renderer; if it raises, yield a failed result for every open trial."""
         still_open = [(variant, i) for variant in variants for i in range(len(cases))]
         started = time.perf_counter()
-        reason = "the renderer left it out"
+        reason = "the renderer skipped it"
         try:
             for rendered in self.render(stack, cases, variants, settings):
                 self.clock.models += time.perf_counter() - started
@@ -217,7 +217,7 @@ class Execution:
 
 
 def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
-    """A member of a batch as the runners take it, without its condition images."""
+    """Return a member of a batch as the runners take it, without its condition images."""
     case_id, seed = group.members[index]
     case = plan.cases[case_id]
     prompts = prompts_of(plan.plugin_set(group), case, family=plan.manifest.family)
@@ -233,16 +233,8 @@ def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
     )
 
 
-def finished_trials(store: RunStore) -> set[str]:
-    """Ids of the trials whose image is there; failed ones are tried again."""
-    results = store.results()
-    done = results.loc[results["status"] == "ok", "trial_id"]
-    there = {path.stem for path in (store.folder / "images").glob("*/*.png")}
-    return set(done) & there
-
-
 def render_settings(settings: Settings) -> RenderSettings:
-    """The manifest's settings as the runners take them."""
+    """Return the manifest's settings as the runners take them."""
     return RenderSettings(
         base_size_px=settings.base_size,
         upgraded_size_px=settings.upgraded_size,
@@ -256,14 +248,14 @@ def render_settings(settings: Settings) -> RenderSettings:
 
 
 def _rectangles(
-    group: Group, wanted: set[str]
+    group: Group, trial_ids: set[str]
 ) -> Iterator[tuple[tuple[int, ...], tuple[Variant, ...]]]:
-    """Split the wanted trials into sets of (members x variants), as few as share members."""
+    """Split trials into rectangles (members x variants), one for each set of members."""
     n = len(group.members)
     by_members: dict[tuple[int, ...], list[Variant]] = {}
     for i, variant in enumerate(group.variants):
         row = group.trials[i * n : (i + 1) * n]
-        members = tuple(m for m, trial in enumerate(row) if trial.trial_id in wanted)
+        members = tuple(m for m, trial in enumerate(row) if trial.trial_id in trial_ids)
         if members:
             by_members.setdefault(members, []).append(variant)
     for members, variants in by_members.items():

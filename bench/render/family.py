@@ -1,4 +1,4 @@
-"""The real renderer behind an execution: one family, loaded when the first batch comes."""
+"""Renderer of one family, loaded before the first batch."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class FamilyRenderer:
     def prepare(self) -> None:
         """Load the family and check all batches against it, once.
 
-        Raises one `UserError` for what no batch could be rendered with: a mapper that does not
-        fit, sizes the models cannot make, prompts that are too long.
+        Raises one `UserError` for a mapper that does not fit, sizes that the models cannot make,
+        and prompts that are too long.
         """
         if self._family is None:
             self._family = self._load()
@@ -41,7 +41,7 @@ class FamilyRenderer:
         variants: Sequence[Variant],
         settings: RenderSettings,
     ) -> Iterator[Rendered]:
-        """`run_group` with the plan's family; `prepare` comes first."""
+        """Call `run_group` with the plan's family; needs `prepare` first."""
         from runners.group import run_group
 
         if self._family is None:
@@ -55,7 +55,7 @@ class FamilyRenderer:
         return audits.watch(stack, rendered)
 
     def _load(self) -> Family:
-        from runners.families.family import load_family
+        from runners.families.registry import load_family
 
         _quiet_libraries()
         manifest = self._plan.manifest
@@ -94,7 +94,7 @@ class FamilyRenderer:
 
 
 def _quiet_libraries() -> None:
-    """Keep diffusers' and transformers' own bars and hints out of ours."""
+    """Turn off progress bars and hints of diffusers and transformers."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

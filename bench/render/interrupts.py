@@ -1,7 +1,7 @@
-"""Ctrl-C that no library can swallow: the signal is remembered as well as raised.
+"""Ctrl-C that libraries cannot swallow: SIGINT is recorded as well as raised.
 
-Code that calls Python back from C may turn a KeyboardInterrupt into another error. What happens
-after a remembered signal is an interruption, whatever it looks like.
+C code that calls back into Python may turn a KeyboardInterrupt into another error. Any error after
+a recorded signal counts as an interruption.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from types import FrameType
 
 
 class Interrupts:
-    """Whether Ctrl-C came since the watch began."""
+    """`received` is True if SIGINT arrived since the watch began."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.received = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it came, also when somebody caught it before."""
-        if self.came:
+        """Raise KeyboardInterrupt if SIGINT was received, even if it was caught before."""
+        if self.received:
             raise KeyboardInterrupt
 
     def receive(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        self.came = True
+        """Record the signal and raise KeyboardInterrupt."""
+        self.received = True
         raise KeyboardInterrupt
 
 
 @contextmanager
 def watched_interrupts() -> Iterator[Interrupts]:
-    """Watch for Ctrl-C; any error after it leaves as KeyboardInterrupt.
+    """Watch for SIGINT; any error after it is raised as KeyboardInterrupt.
 
-    Outside the main thread, where Python delivers no signals, nothing is watched.
+    Does nothing outside the main thread, where Python delivers no signals.
     """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -44,7 +44,7 @@ def watched_interrupts() -> Iterator[Interrupts]:
     try:
         yield interrupts
     except Exception as error:
-        if interrupts.came:
+        if interrupts.received:
             raise KeyboardInterrupt from error
         raise
     finally:

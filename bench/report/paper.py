@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.roles import choose
-from bench.plan.metrics import PaperMetrics, paper_metrics
 from bench.report.blocks import Block, Heading, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import by_arm, with_interval
 from bench.store.rows import Row, grouped
 from plugins_manifest.schema.manifest import Manifest
+from plugins_manifest.schema.words import CONDITION_KINDS
+from runners.families.registry import family_traits
+from runners.families.traits import PaperMetrics
 
 PAPER_FAMILY = "sd15-sdxl"
 _SOURCE = "the paper (arXiv 2312.02238v3)"
-_CONDITION_KINDS = ("controlnet", "t2i_adapter")
 _STYLE_KINDS = ("lora", "lycoris", "textual_inversion")
 # method, FID, CLIP score, condition reconstruction / style similarity
 TABLE_1 = (
@@ -34,14 +35,14 @@ TABLE_2 = (
 
 def paper_part(manifest: Manifest, summary: Sequence[Row]) -> Iterator[Block]:
     """Both tables, over the plugins that this run has of each kind."""
-    metrics = paper_metrics(manifest.family)
+    metrics = family_traits(manifest.family).paper_metrics
     yield Heading(2, "The paper's protocol")
     yield paragraph(
         "FID is against images of the upgraded model without plugin, CLIP a raw cosine, style "
         "similarity the cosine to the base image of the same prompt and seed (none for the base "
         "row: it would be compared with itself). The paper gives no formula for the condition."
     )
-    conditions = _of_kinds(summary, _CONDITION_KINDS)
+    conditions = _of_kinds(summary, CONDITION_KINDS)
     styles = _of_kinds(summary, _STYLE_KINDS)
     known = manifest.family == PAPER_FAMILY
     if conditions:

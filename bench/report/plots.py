@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report.styles import GRAY, method_colors
+from bench.report.styles import GRAY, method_order, method_style
 from bench.store.files import write_bytes
 from bench.store.rows import Row, grouped
 from metrics.stats.pareto import pareto_front
+from runners.base import Marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,15 +28,21 @@ _SIZE_INCHES = (5.2, 3.5)
 _INK = "#010203"  # becomes the page's text color in an embedded SVG
 _GRID = GRAY
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 3)))
-_KNOWN = {
-    "xadapter": ("o", _DASHES[0]),
-    "sdedit": ("s", _DASHES[1]),
-    "hires": ("^", _DASHES[3]),
-    "oracle": ("D", _DASHES[2]),
-    "base": ("P", _DASHES[4]),
-    "floor": ("v", _DASHES[2]),
+# marker of a `MethodStyle` -> matplotlib's marker, and the dash of lines with it
+_MARKS: dict[Marker, tuple[str, Any]] = {
+    "circle": ("o", _DASHES[0]),
+    "square": ("s", _DASHES[1]),
+    "triangle-up": ("^", _DASHES[3]),
+    "diamond": ("D", _DASHES[2]),
+    "cross": ("P", _DASHES[4]),
+    "triangle-down": ("v", _DASHES[2]),
+    "triangle-left": ("<", _DASHES[1]),
+    "triangle-right": (">", _DASHES[3]),
+    "star": ("*", _DASHES[4]),
+    "x": ("X", _DASHES[0]),
+    "pentagon": ("p", _DASHES[1]),
+    "hexagon": ("h", _DASHES[2]),
 }
-_OTHERS = ("X", "*", "p")
 _SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -202,12 +209,10 @@ def _bars(figure: Figure, rows: Sequence[Row]) -> None:
     _finish(axes)
 
 
-def styles(methods: Iterator[str] | Sequence[str]) -> dict[str, tuple[str, str, Any]]:
-    """Color, marker and dash of each method; the known ones always look the same."""
-    colors = method_colors(methods)
-    others = [name for name in colors if name not in _KNOWN]
-    marks = {n: (_OTHERS[i % 3], _DASHES[i % len(_DASHES)]) for i, n in enumerate(others)}
-    return {name: (color, *(_KNOWN.get(name) or marks[name])) for name, color in colors.items()}
+def styles(methods: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
+    """Return color, marker and dash of each method, in the order of legends."""
+    found = {name: method_style(name) for name in method_order(methods)}
+    return {name: (style.color, *_MARKS[style.marker]) for name, style in found.items()}
 
 
 def page_svg(svg: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.render.audit import read_audits
 from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
 from bench.report.comparisons import of_plugin
 from bench.report.compatibility_text import interval_of, why_nothing
 from bench.report.sheets import heading_of
+from bench.report.styles import method_order, method_style
 from bench.report.text import better_of, by_arm, choose_metric, number, with_interval
 from bench.scoring.images import RunImages
 from bench.store.rows import Row, grouped, records
@@ -16,22 +17,7 @@ from bench.store.run_store import RunStore
 
 MAX_FAILURES = 20
 _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
-    (
-        Strong("base"),
-        ": base model with the plugin, the plugin at home. ",
-        Strong("floor"),
-        ": upgraded model without it. ",
-        Strong("oracle"),
-        ": upgraded model with a plugin made for it.",
-    ),
-    (
-        Strong("sdedit"),
-        ": the base picture, noised to t0 and finished by the upgraded model. ",
-        Strong("xadapter"),
-        ": the same start, with the mapper handing the plugin's features over. ",
-        Strong("hires"),
-        ": the base picture, enlarged and refined by the base model. A larger t0 repaints more.",
-    ),
+    ("A larger t0 repaints more of the image of stage 1.",),
     (
         "The ",
         Strong("function"),
@@ -95,10 +81,11 @@ def compatibility(rows: Sequence[Row], plots: Sequence[Picture]) -> Iterator[Blo
     yield from plots
 
 
-def how_to_read() -> Iterator[Block]:
-    """The words of the report."""
+def how_to_read(methods: Iterable[str]) -> Iterator[Block]:
+    """Explain the methods of the run and the words of the report."""
+    lines = [(Strong(m), f": {method_style(m).sentence}.") for m in method_order(methods)]
     yield Heading(2, "How to read this")
-    yield Bullets(_HOW_TO_READ)
+    yield Bullets((*lines, *_HOW_TO_READ))
 
 
 def load_audit(store: RunStore) -> Iterator[Block]:

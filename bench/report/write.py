@@ -64,7 +64,7 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterat
         yield from paper_part(store.manifest(), summary)
     yield from parts.compatibility(found, plots.get("", ()))
     yield from headline(scores, summary)
-    yield from parts.how_to_read()
+    yield from parts.how_to_read(row["method"] for row in summary)
     yield from parts.load_audit(store)
     for plugin in plugins_of(summary):
         yield from parts.plugin_part(

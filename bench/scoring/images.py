@@ -1,8 +1,8 @@
-"""A run's images as the metrics see them: each with its plugin, its condition, its references.
+"""A run's images as input of the metrics: each with its plugin, its condition, its references.
 
-Floor images belong to no plugin; here each appears once for every plugin that has the same case
-and seed, so that every plugin has its own floor row. A stack is a plugin here; one with plugins of
-the upgraded model has floor images of its own.
+Floor images do not belong to a plugin; here each appears once for every plugin that has the same
+case and seed, so that every plugin has its own floor row. A stack is a plugin here; one with
+plugins of the upgraded model has floor images of its own.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PairKey = tuple[str, str, int]  # plugin, case id, seed
 
 @dataclass(frozen=True)
 class ImageToScore:
-    """An image to score, or the reason why it is not there."""
+    """An image to score, or the reason why it is missing."""
 
     image: ScoredImage
     missing: str | None = None
 
 
 class Pictures:
-    """Reads image files and keeps the most recent ones, up to a number of bytes; for any thread."""
+    """Read image files; cache the most recent ones, up to a number of bytes. Thread-safe."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = limit_bytes
@@ -48,7 +48,7 @@ class Pictures:
         self._lock = Lock()
 
     def read(self, path: Path) -> np.ndarray:
-        """uint8 RGB [H, W, 3], not to be written to."""
+        """Return uint8 RGB [H, W, 3], which must not be changed."""
         with self._lock:
             if path in self._held:
                 self._held.move_to_end(path)
@@ -64,10 +64,10 @@ class Pictures:
 
 
 class RunImages:
-    """All subjects of a run, neighbors in (case, seed) together; finds references."""
+    """All images of a run, ordered by (case, seed), with a lookup of their references."""
 
     def __init__(self, subjects: Sequence[ImageToScore]) -> None:
-        self.subjects = sorted(subjects, key=_place)
+        self.subjects = sorted(subjects, key=_sort_key)
         self.features = FeatureCache()
         self._base: dict[_PairKey, list[ScoredImage]] = {}
         self._floor: dict[_PairKey, ScoredImage] = {}
@@ -81,11 +81,11 @@ class RunImages:
             self._made.setdefault((image.plugin, image.method), []).append(image)
 
     def images(self) -> Iterator[ScoredImage]:
-        """The images that are there."""
+        """Yield the images that were rendered."""
         return (s.image for s in self.subjects if s.missing is None)
 
     def base_of(self, image: ScoredImage) -> ScoredImage | None:
-        """The base model's image of the same plugin, case, seed and plugin scale.
+        """Return the base model's image of the same plugin, case, seed and plugin scale.
 
         Without an equal scale (floor has none) the one whose scale is nearest to 1.
         """
@@ -93,22 +93,22 @@ class RunImages:
         return _at_scale(found, image.plugin_scale)
 
     def floor_of(self, image: ScoredImage) -> ScoredImage | None:
-        """The image of the upgraded model without the plugin, same case and seed."""
+        """Return the image of the upgraded model without the plugin, same case and seed."""
         return self._floor.get((image.plugin, image.case_id, image.seed))
 
     def made_by(self, method: str, image: ScoredImage) -> list[ScoredImage]:
-        """All images of a method under the same plugin, at the plugin scale nearest to the image's.
+        """Return a method's images with the same plugin, at the scale nearest to the image's.
 
         Of the scales that are equally near, the smallest.
         """
         found = self._made.get((image.plugin, method), [])
         scales = sorted({1.0 if i.plugin_scale is None else i.plugin_scale for i in found})
-        wanted = 1.0 if image.plugin_scale is None else image.plugin_scale
-        scale = min(scales, key=lambda s: abs(s - wanted), default=None)
+        own = 1.0 if image.plugin_scale is None else image.plugin_scale
+        scale = min(scales, key=lambda s: abs(s - own), default=None)
         return [i for i in found if (1.0 if i.plugin_scale is None else i.plugin_scale) == scale]
 
     def style_bank(self, image: ScoredImage) -> list[ScoredImage]:
-        """Base + plugin images of other prompts; their noise, drawn per (seed, case), is too."""
+        """Return base + plugin images of other prompts, which have other noise too."""
         bank = []
         for (plugin, _, _), found in self._base.items():
             chosen = _at_scale(found, image.plugin_scale)
@@ -118,7 +118,7 @@ class RunImages:
 
 
 def read_images(store: RunStore) -> RunImages:
-    """Every trial of a run as subjects."""
+    """Return every trial of a run as an image to score."""
     manifest, cases = store.manifest(), store.cases()
     rows = _trials_with_results(store)
     pictures = Pictures()
@@ -128,7 +128,7 @@ def read_images(store: RunStore) -> RunImages:
         _subject,
         folder=store.folder,
         family=manifest.family,
-        lineups_by_id=known,
+        sets_by_id=known,
         cases=cases,
         pictures=pictures,
         source_size=manifest.settings.base_size,
@@ -158,12 +158,12 @@ def _subject(
     *,
     folder: Path,
     family: str,
-    lineups_by_id: Mapping[str, PluginSet],
+    sets_by_id: Mapping[str, PluginSet],
     cases: Mapping[str, Case],
     pictures: Pictures,
     source_size: tuple[int, int],
 ) -> ImageToScore:
-    plugin_set = lineups_by_id[row["plugin"]]
+    plugin_set = sets_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
     conditions = {
         detector: partial(pictures.read, folder / path)
@@ -197,7 +197,7 @@ def _subject(
 
 
 def _condition_paths(plugin_set: PluginSet, case_id: str) -> dict[str, str]:
-    """Detector -> path of its condition image, of the first plugin (base side first) with it."""
+    """Return detector -> condition image of the first plugin (base side first) that uses it."""
     found: dict[str, str] = {}
     for member in sorted(plugin_set.members, key=lambda member: member.plugin.side):
         if (condition := member.plugin.condition) is not None:
@@ -207,7 +207,7 @@ def _condition_paths(plugin_set: PluginSet, case_id: str) -> dict[str, str]:
 
 
 def _source(case: Case | None, size_px: tuple[int, int]) -> Callable[[], np.ndarray] | None:
-    """Reads a case's picture; None where it has none, or its file is not here any more."""
+    """Return a reader of a case's picture; None without a picture or if its file is gone."""
     if case is None or not case.has_picture:
         return None
     if case.scene is None and not Path(case.image_path or "").is_file():
@@ -224,14 +224,13 @@ def _why_missing(row: Row) -> str | None:
 
 
 def _at_scale(found: Sequence[ScoredImage], scale: float | None) -> ScoredImage | None:
-    wanted = 1.0 if scale is None else scale
-    exact = [i for i in found if i.plugin_scale == wanted]
+    exact = [i for i in found if i.plugin_scale == (1.0 if scale is None else scale)]
     near = sorted(found, key=lambda i: abs((i.plugin_scale or 1.0) - 1.0))
     return (exact or near or [None])[0]
 
 
-def _place(subject: ImageToScore) -> tuple[Any, ...]:
+def _sort_key(subject: ImageToScore) -> tuple[Any, ...]:
     image = subject.image
-    knobs = (image.t0, image.plugin_scale, image.adapter_scale)
-    numbers = [-1.0 if knob is None else knob for knob in knobs]
+    settings = (image.t0, image.plugin_scale, image.adapter_scale)
+    numbers = [-1.0 if value is None else value for value in settings]
     return (image.case_id, image.seed, image.plugin, image.method, *numbers, image.trial_id)

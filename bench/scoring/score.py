@@ -1,7 +1,9 @@
-"""Scores a run's images: scores/<metric>.parquet, each written whole, none computed twice.
+"""Score a run's images: scores/<metric>.parquet, written atomically, none computed twice.
 
-A metric is skipped where its file holds the same recipe over the same images. Each image is read
-once for all image metrics, and embedded once for all metrics that share a network.
+A metric is skipped if its file holds the same recipe over the same images. Each image is read
+once for all image metrics, and embedded once for all metrics that share a network. The ceiling of
+a condition metric is the score of the source pictures: scores/ceilings/<metric>.parquet holds a
+row for each plugin and case, computed once for the same cases and recipe.
 """
 
 from __future__ import annotations
@@ -13,23 +15,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
-from bench.scoring.ceilings import score_ceilings
 from bench.scoring.images import ImageToScore, RunImages, read_images
+from bench.store import schema
+from bench.store.files import read_table, write_table
 from bench.store.rows import Row, records
 from bench.store.run_store import RunStore
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 
 Progress = Callable[[int, int, str], None]
+Ceiling = Callable[[ScoredImage], Score]
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What scoring did: seconds inside each metric, metrics skipped as up to date, rows written."""
+    """Seconds inside each metric, metrics skipped as up to date, number of rows written."""
 
     seconds: dict[str, float]
     skipped: tuple[str, ...]
@@ -54,26 +58,26 @@ class _Task:
 def score_run(
     run: RunStore | Path, metrics: Sequence[Metric], *, progress: Progress | None = None
 ) -> Scoring:
-    """Score all images of a run; `progress(done, total, metric name)` counts image questions.
+    """Score all images of a run; `progress(done, total, metric name)` counts scored images.
 
     Metrics without their weights, and images that were not rendered, give null with the reason.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
-    gallery = read_images(store)
-    tasks = [_task(metric, gallery) for metric in metrics]
+    run_images = read_images(store)
+    tasks = [_task(metric, run_images) for metric in metrics]
     due = [task for task in tasks if task.inputs != _scored_inputs(store, task.metric.name)]
     names_due = [task.metric.name for task in due]
     seconds = dict.fromkeys(names_due, 0.0)
     advance = _counter(sum(len(task.subjects) for task in due), progress)
     for task, chunk in _image_work(due):
         start = time.perf_counter()
-        _score_chunk(task, chunk, gallery)
+        _score_chunk(task, chunk, run_images)
         seconds[task.metric.name] += time.perf_counter() - start
         advance(len(chunk), task.metric.name)
     n_scores = 0
     for task in due:
         start = time.perf_counter()
-        rows = _group_rows(task, gallery) if task.metric.level == "group" else _image_rows(task)
+        rows = _group_rows(task, run_images) if task.metric.level == "group" else _image_rows(task)
         seconds[task.metric.name] += time.perf_counter() - start
         if task.metric.level == "group":
             advance(len(task.subjects), task.metric.name)
@@ -94,8 +98,8 @@ def read_scores(store: RunStore) -> list[Row]:
     return [row for frame in store.score_tables() for row in records(frame)]
 
 
-def _task(metric: Metric, gallery: RunImages) -> _Task:
-    subjects = [s for s in gallery.subjects if metric.applies_to(s.image)]
+def _task(metric: Metric, run_images: RunImages) -> _Task:
+    subjects = [s for s in run_images.subjects if metric.applies_to(s.image)]
     try:
         recipe, unavailable = metric.recipe(), None
     except MetricUnavailableError as error:
@@ -114,7 +118,7 @@ def _scored_inputs(store: RunStore, name: str) -> str | None:
 
 
 def _image_work(tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[int]]]:
-    """Chunks of neighboring images, every metric in turn on each chunk."""
+    """Yield chunks of neighboring images, every metric in turn on each chunk."""
     image_tasks = [task for task in tasks if task.metric.level == "image"]
     longest = max((len(task.subjects) for task in image_tasks), default=0)
     for start in range(0, longest, _CHUNK):
@@ -124,17 +128,17 @@ def _image_work(tasks: Sequence[_Task]) -> Iterator[tuple[_Task, list[int]]]:
                 yield task, chunk
 
 
-def _score_chunk(task: _Task, chunk: Sequence[int], gallery: RunImages) -> None:
+def _score_chunk(task: _Task, chunk: Sequence[int], run_images: RunImages) -> None:
     metric: ImageMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "image"
-    there = [i for i in chunk if task.subjects[i].missing is None]
-    images = [task.subjects[i].image for i in there]
+    rendered = [i for i in chunk if task.subjects[i].missing is None]
+    images = [task.subjects[i].image for i in rendered]
     scores: list[Score] = []
     if task.unavailable is None:
         try:
-            scores = metric.score(images, gallery)
+            scores = metric.score(images, run_images)
         except MetricUnavailableError as error:
             task.unavailable = str(error)
-    task.scores.update(zip(there, scores, strict=False))
+    task.scores.update(zip(rendered, scores, strict=False))
 
 
 def _image_rows(task: _Task) -> list[Row]:
@@ -149,17 +153,17 @@ def _image_rows(task: _Task) -> list[Row]:
     return rows
 
 
-def _group_rows(task: _Task, gallery: RunImages) -> list[Row]:
+def _group_rows(task: _Task, run_images: RunImages) -> list[Row]:
     metric: SetMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "group"
     groups: dict[tuple[Any, ...], list[ImageToScore]] = {}
     for subject in task.subjects:
         image = subject.image
-        knobs = (image.t0, image.plugin_scale, image.adapter_scale)
-        groups.setdefault((image.plugin, image.kind, image.method, *knobs), []).append(subject)
+        settings = (image.t0, image.plugin_scale, image.adapter_scale)
+        groups.setdefault((image.plugin, image.kind, image.method, *settings), []).append(subject)
     rows = []
     for members in groups.values():
         images = [s.image for s in members if s.missing is None]
-        score = _group_score(metric, images, gallery, unavailable=task.unavailable)
+        score = _group_score(metric, images, run_images, unavailable=task.unavailable)
         n = 0 if score.value is None else len(images)
         rows.append({**_row(task, members[0], _with_caution(score, members)), "n": n})
     return rows
@@ -168,14 +172,14 @@ def _group_rows(task: _Task, gallery: RunImages) -> list[Row]:
 def _group_score(
     metric: SetMetric,
     images: Sequence[ScoredImage],
-    gallery: RunImages,
+    run_images: RunImages,
     *,
     unavailable: str | None,
 ) -> Score:
     if unavailable:
         return Score(None, unavailable)
     try:
-        return metric.score(images, gallery)
+        return metric.score(images, run_images)
     except MetricUnavailableError as error:
         return Score(None, str(error))
 
@@ -184,8 +188,8 @@ def _with_caution(score: Score, members: Sequence[ImageToScore]) -> Score:
     reasons = Counter(s.missing for s in members if s.missing)
     if not reasons:
         return score
-    told = f"{reasons.total()} of {len(members)} images missing ({reasons.most_common(1)[0][0]})"
-    reason = f"{score.reason}; {told}" if score.reason else told
+    missing = f"{reasons.total()} of {len(members)} images missing ({reasons.most_common(1)[0][0]})"
+    reason = f"{score.reason}; {missing}" if score.reason else missing
     return Score(score.value, reason, score.leave_one_out)
 
 
@@ -220,3 +224,59 @@ def _counter(total: int, progress: Progress | None) -> Callable[[int, str], None
             progress(done, total, name)
 
     return advance
+
+
+# --- ceilings
+
+
+def score_ceilings(
+    store: RunStore, metric: Metric, subjects: Sequence[ImageToScore], *, recipe: str
+) -> None:
+    """Write the ceilings of a metric that has them, for all cases of the plugins it applies to."""
+    ceiling = getattr(metric, "ceiling", None)
+    if not _is_ceiling(ceiling) or not subjects:
+        return
+    images = {(s.image.plugin, s.image.case_id): s.image for s in subjects}
+    inputs = _ceiling_inputs(recipe, [*images])
+    path = _ceilings_folder(store) / f"{metric.name}.parquet"
+    if _stored_inputs(path) == inputs:
+        return
+    rows = []
+    for (plugin, case_id), image in sorted(images.items()):
+        score = _ceiling_score(ceiling, image)
+        found = {"value": score.value, "reason": score.reason}
+        facts = {"metric": metric.name, "recipe": recipe, "inputs": inputs}
+        rows.append({"plugin": plugin, "case_id": case_id, **found, **facts})
+    write_table(path, pd.DataFrame(rows), schema.CEILINGS)
+
+
+def read_ceilings(store: RunStore) -> list[Row]:
+    """Return all ceilings of a run as rows of `schema.CEILINGS`."""
+    paths = sorted(_ceilings_folder(store).glob("*.parquet"))
+    return [row for path in paths for row in records(read_table(path, schema.CEILINGS))]
+
+
+def _is_ceiling(candidate: object) -> TypeGuard[Ceiling]:
+    return callable(candidate)
+
+
+def _ceiling_score(ceiling: Ceiling, image: ScoredImage) -> Score:
+    try:
+        return ceiling(image)
+    except MetricUnavailableError as error:
+        return Score(None, str(error))
+
+
+def _ceiling_inputs(recipe: str, keys: Sequence[tuple[str, str]]) -> str:
+    return hashlib.sha256(json.dumps([recipe, sorted(keys)]).encode()).hexdigest()[:20]
+
+
+def _stored_inputs(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    frame = read_table(path, schema.CEILINGS)
+    return None if frame.empty else str(frame["inputs"].tolist()[0])
+
+
+def _ceilings_folder(store: RunStore) -> Path:
+    return store.folder / "scores" / "ceilings"

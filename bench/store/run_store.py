@@ -30,7 +30,7 @@ from bench.store.files import (
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.schema.load import load_manifest
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import Side
+from plugins_manifest.schema.words import Side
 
 _RUN_FILE, _LOCK_FILE = "run.json", ".lock"
 
@@ -170,6 +170,12 @@ class RunStore:
             both = pd.concat([read_table(path, schema.RESULTS), frame], ignore_index=True)
             frame = both.drop_duplicates("trial_id", keep="last")
         write_table(path, frame, schema.RESULTS)
+
+    def finished_trials(self) -> set[str]:
+        """Return ids of the trials whose image exists; failed ones are not among them."""
+        results = self.results()
+        done = results.loc[results["status"] == "ok", "trial_id"]
+        return set(done) & {path.stem for path in (self.folder / "images").glob("*/*.png")}
 
     def image_path(self, trial_id: str) -> Path:
         """Where the image of a trial lies (or would lie)."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.report.styles import method_style
 from bench.store.rows import Row
 from leaderboard.data.tables import RunTables
-
-METHOD_ORDER = ("base", "sdedit", "xadapter", "hires", "oracle", "floor")
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,7 @@ def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
         Setting(int(row["setting"]), row["method"] or "", row["t0"], setting_label(row))
         for row in rows
     ]
-    return sorted(found, key=lambda s: (*method_place(s.method), s.t0 or 0, s.label))
-
-
-def method_place(method: str) -> tuple[int, str]:
-    """Where a method stands in tables and legends: base first, the known ones before others."""
-    known = method in METHOD_ORDER
-    return (METHOD_ORDER.index(method) if known else len(METHOD_ORDER), method)
-
-
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Methods, each once, in their order."""
-    return sorted(set(methods), key=method_place)
+    return sorted(found, key=lambda s: (method_style(s.method).order, s.method, s.t0 or 0, s.label))
 
 
 def setting_label(row: Row) -> str:

@@ -10,21 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from bench.report.styles import GRAY, method_colors
+from bench.report.styles import GRAY, method_order, method_style
 from bench.store.rows import Row
 from leaderboard.escape import one_line
-from leaderboard.figures.arms import in_order
 
 Chart = dict[str, Any]
-_SHAPES = {
-    "base": "circle",
-    "sdedit": "square",
-    "xadapter": "triangle-up",
-    "hires": "diamond",
-    "oracle": "cross",
-    "floor": "triangle-down",
+# markers that Vega has no shape for, as SVG paths in a square from -1 to 1
+_PATHS = {
+    "x": "M-.7-1L0-.3L.7-1L1-.7L.3 0L1 .7L.7 1L0 .3L-.7 1L-1 .7L-.3 0L-1-.7Z",
+    "star": "M0-1L.22-.31L.95-.31L.36 .12L.59 .81L0 .38L-.59 .81L-.36 .12L-.95-.31L-.22-.31Z",
+    "pentagon": "M0-1L.95-.31L.59 .81L-.59 .81L-.95-.31Z",
+    "hexagon": "M0-1L.87-.5L.87 .5L0 1L-.87 .5L-.87-.5Z",
 }
-_OTHER_SHAPES = ("triangle-left", "triangle-right", "stroke")
 _LEGEND = {"orient": "top", "title": None, "columns": 3, "symbolOpacity": 1, "symbolSize": 90}
 _RANGE = (-0.5, 1.5)  # visible range: the interval of a ratio may be huge
 _POINT = {"type": "point", "filled": True, "size": 90, "opacity": 1}
@@ -34,7 +31,7 @@ _RULE = {"type": "rule", "strokeWidth": 2, "tooltip": None}
 def score_chart(rows: Sequence[Row]) -> Chart:
     """Draw scores with intervals, a line for each plugin and method."""
     color, shape = _looks(row["method"] for row in rows)
-    order = in_order(row["method"] for row in rows)
+    order = [one_line(name) for name in method_order(row["method"] for row in rows)]
     axis = {"title": None, "labelLimit": 260, "domain": False, "ticks": False}
     shared = {
         "y": {"field": "plugin", "type": "nominal", "axis": axis},
@@ -126,7 +123,7 @@ def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:
     axis = {"title": None, "labelLimit": 260}
     shared = {
         "y": {"field": "plugin", "type": "nominal", "sort": order, "axis": axis},
-        "color": {"value": method_colors(["xadapter"])["xadapter"]},
+        "color": {"value": method_style("xadapter").color},
     }
     zero = {"type": "rule", "strokeDash": [4, 3], "color": GRAY, "tooltip": None}
     value = _number("value", title=title)
@@ -156,16 +153,14 @@ def _readable(row: Row) -> Row:
 
 
 def _looks(methods: Iterable[str]) -> tuple[Chart, Chart]:
-    names = in_order(methods)
-    colors = method_colors(names)
-    shapes = [
-        _SHAPES.get(name, _OTHER_SHAPES[i % len(_OTHER_SHAPES)]) for i, name in enumerate(names)
-    ]
-    told = [one_line(name) for name in names]
+    names = method_order(methods)
+    styles = [method_style(name) for name in names]
+    shapes = [_PATHS.get(style.marker, style.marker) for style in styles]
+    domain = [one_line(name) for name in names]
     method = {"field": "method", "type": "nominal", "legend": _LEGEND}
     return (
-        method | {"scale": {"domain": told, "range": [colors[name] for name in names]}},
-        method | {"scale": {"domain": told, "range": shapes}},
+        method | {"scale": {"domain": domain, "range": [style.color for style in styles]}},
+        method | {"scale": {"domain": domain, "range": shapes}},
     )
 
 

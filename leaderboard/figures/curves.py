@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bench.report.styles import method_order
 from bench.store.rows import Row
 from leaderboard.data.tables import RunTables
-from leaderboard.figures.arms import in_order, setting_label
+from leaderboard.figures.arms import setting_label
 
 
 def metrics_of(tables: RunTables, plugin: str) -> list[str]:
@@ -37,7 +38,7 @@ def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
     for row in rows:
         row["label"] = setting_label(row)
         row["line"] = setting_label({**row, "t0": None})
-    places = {name: i for i, name in enumerate(in_order(row["method"] for row in rows))}
+    places = {name: i for i, name in enumerate(method_order(row["method"] for row in rows))}
     return sorted(rows, key=lambda row: (places[row["method"]], row["line"], row["t0"] or 0))
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.styles import method_order
 from bench.store.rows import Row, records
 from leaderboard.data.catalog import Run, text_of
 from leaderboard.data.tables import RunTables
-from leaderboard.figures.arms import in_order, setting_label
+from leaderboard.figures.arms import setting_label
 from metrics.stats.intervals import clustered_mean
 
 FUNCTION = "what each plugin is for"
@@ -34,7 +35,7 @@ def common_methods(a: RunTables, b: RunTables) -> list[str]:
         {row["method"] for row in tables.rows("SELECT DISTINCT method FROM trials")}
         for tables in (a, b)
     ]
-    methods = in_order(method for method in sets[0] & sets[1] if method)
+    methods = method_order(method for method in sets[0] & sets[1] if method)
     return sorted(methods, key=lambda name: not name.startswith(_FIRST))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.report.styles import method_order
 from bench.store.rows import Row
 from leaderboard.data.tables import RunTables
-from leaderboard.figures.arms import in_order, setting_label
+from leaderboard.figures.arms import setting_label
 from metrics.stats.pareto import pareto_front
 
 ENDS = ("retention", "gain")
@@ -30,7 +31,7 @@ def tradeoff_rows(tables: RunTables, plugin: str) -> list[Row]:
         row["label"] = setting_label(row)
         row.update(examples.get(_knobs(row), {"trial_id": None, "image_sha256": None}))
         row["on_front"] = row in choices and (row["retention"], row["gain"]) in front
-    places = {name: i for i, name in enumerate(in_order(row["method"] for row in rows))}
+    places = {name: i for i, name in enumerate(method_order(row["method"] for row in rows))}
     return sorted(rows, key=lambda row: (places[row["method"]], row["t0"] or 0, row["label"]))
 
 

@@ -7,9 +7,9 @@ first asked, alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
 
 import cv2
 import numpy as np
@@ -17,11 +17,9 @@ import numpy as np
 from metrics import resize
 from metrics.encoders import Network
 from metrics.weights import catalog
+from plugins_manifest.installed import installed, load_entry
 from pocket import conditions
 
-DetectorName = Literal[
-    "canny", "mask", "hed", "softedge", "lineart", "depth", "seg", "openpose", "tile"
-]
 PHOTO_CANNY_THRESHOLDS = (100, 200)
 
 
@@ -85,21 +83,25 @@ CONDITION_METRICS: dict[str, tuple[str, ...]] = {
     "openpose": ("pose-oks", "pose-pck"),
     "tile": ("tile-psnr", "tile-lpips"),
 }
-POCKET_DETECTORS: dict[str, Detector] = {
-    "canny": Detector(
-        "cv2 canny on RGB, {}/{}".format(*conditions.CANNY_THRESHOLDS), conditions.canny
-    ),
-}
+
+
+@cache
+def _of_family(family: str) -> Mapping[str, Detector]:
+    """Return the detectors that an installed family declares, by condition."""
+    if family not in installed("families"):
+        return {}
+    declared = getattr(load_entry("families", family), "detectors", dict)()
+    return {name: Detector(own.words, own.find) for name, own in declared.items()}
 
 
 def find_detector(name: str, *, family: str) -> Detector:
-    """A detector; the pocket family's are those that its plugins were trained with.
+    """Return a detector: the family's own, with which its plugins were trained, if it has one.
 
-    Raises ValueError that lists the detectors there are.
+    Raises ValueError that lists the known detectors.
     """
     if name not in DETECTORS:
         raise ValueError(f"there is no detector {name!r}: use one of {', '.join(DETECTORS)}")
-    return (family == "pocket" and POCKET_DETECTORS.get(name)) or DETECTORS[name]
+    return _of_family(family).get(name) or DETECTORS[name]
 
 
 def detect(
@@ -114,6 +116,6 @@ def recipe(name: str) -> str:
 
     Raises MetricUnavailableError where its weights are missing.
     """
-    pocket = POCKET_DETECTORS.get(name)
-    other = f" (family pocket: {pocket.recipe()})" if pocket else ""
+    own = {family: _of_family(family).get(name) for family in sorted(installed("families"))}
+    other = "".join(f" (family {f}: {d.recipe()})" for f, d in own.items() if d is not None)
     return f"{DETECTORS[name].recipe()}{other}, at the condition's size ({resize.NAME}, rounded)"

@@ -14,6 +14,7 @@ import numpy as np
 from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 from metrics.condition import detectors
 from metrics.condition import ssim as structure
+from plugins_manifest.schema.words import DetectorName
 
 Compare = Callable[[np.ndarray, np.ndarray], Score]  # found, wanted: gray float64 [H, W] in 0..255
 
@@ -66,7 +67,7 @@ class MapMetric:
     """How well a map of values is found again in the image made under it."""
 
     name: str
-    detector: detectors.DetectorName
+    detector: DetectorName
     compare: Compare
     words: str
     better: Better = "higher"

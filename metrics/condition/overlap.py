@@ -13,6 +13,7 @@ import numpy as np
 
 from metrics.base import Better, References, Score, ScoredImage, ceiling_by, expect
 from metrics.condition import detectors
+from plugins_manifest.schema.words import DetectorName
 
 Measure = Literal["f1", "iou", "precision", "recall"]
 _NOTHING_WANTED = "the condition image is empty"
@@ -61,7 +62,7 @@ class ConditionMetric:
     """How well the condition is found again in the image (0..1)."""
 
     name: str
-    detector: detectors.DetectorName
+    detector: DetectorName
     measure: Measure
     tolerance_px: int = 0
     better: Better = "higher"

@@ -21,13 +21,13 @@ from pydantic import (
 from plugins_manifest.schema.plugins import (
     Id,
     KnownNames,
-    PluginKind,
     PluginSpec,
     Section,
     StackSpec,
     check_name,
     problems_between,
 )
+from plugins_manifest.schema.words import DTypeName, PresetName, Stage1Mode
 
 __all__ = [
     "CASE_SOURCES",
@@ -38,7 +38,6 @@ __all__ = [
     "Manifest",
     "MethodSpec",
     "Mode",
-    "PluginKind",
     "PluginSpec",
     "PocketCases",
     "Settings",
@@ -171,9 +170,9 @@ class Settings(Section):
     guidance_scale: float = Field(default=7.5, ge=0, allow_inf_nan=False)
     negative_prompt: str = ""
     sampler: str = "dpm++"
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    preset: Literal["sound", "released"] = "sound"
-    stage1_mode: Literal["full", "truncated"] = "full"
+    dtype: DTypeName = "float32"
+    preset: PresetName = "sound"
+    stage1_mode: Stage1Mode = "full"
 
     @field_validator("base_size", "upgraded_size")
     @classmethod

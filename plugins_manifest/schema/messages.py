@@ -15,13 +15,13 @@ from plugins_manifest.schema.manifest import (
     InlineCase,
     Manifest,
     MethodSpec,
-    PluginKind,
     PluginSpec,
     PocketCases,
     Settings,
     StackSpec,
 )
 from plugins_manifest.schema.plugins import StackMember
+from plugins_manifest.schema.words import PluginKindName
 
 Place = tuple[str | int, ...]
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -72,7 +72,7 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
         near = ", ".join(nearest_names(str(given), CASE_SOURCES))
         return f"{name} has the source {given!r}: write a list of prompts or a source of {near}"
     if kind == "literal_error" and loc[-1] == "kind":
-        return f"{name}: " + unknown_name("kind", str(value), get_args(PluginKind))
+        return f"{name}: " + unknown_name("kind", str(value), get_args(PluginKindName))
     if kind in _WORDS:
         message = _WORDS[kind].format(**problem.get("ctx", {}))
     else:

@@ -11,18 +11,13 @@ from pydantic import ValidationInfo as Info
 
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.references import parse_reference, scheme_of
+from plugins_manifest.schema.words import CONDITION_KINDS, LoraSemantics, PluginKindName, Side
 
-PluginKind = Literal[
-    "lora", "lycoris", "controlnet", "t2i_adapter", "ip_adapter", "textual_inversion"
-]
-Side = Literal["base", "upgraded"]
-LoraSemantics = Literal["standard", "xadapter-official"]
 Polarity = Literal["positive", "negative"]
 Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
-CONDITION_KINDS = ("controlnet", "t2i_adapter")
 WEIGHT_KINDS = ("lora", "lycoris")
 UPGRADED_KINDS = ("lora", "lycoris", "controlnet")
 # keys that some kinds alone may have
@@ -53,7 +48,7 @@ def check_name(what: Vocabulary, name: str, info: Info) -> str:
 def _underscored(kind: Any) -> Any:
     """Accept the spelling with hyphens that manifests had at first."""
     plain = kind.replace("-", "_") if isinstance(kind, str) else kind
-    return plain if plain in get_args(PluginKind) else kind
+    return plain if plain in get_args(PluginKindName) else kind
 
 
 class PluginSpec(Section):
@@ -67,7 +62,7 @@ class PluginSpec(Section):
     """
 
     id: Id
-    kind: Annotated[PluginKind, BeforeValidator(_underscored)]
+    kind: Annotated[PluginKindName, BeforeValidator(_underscored)]
     source: str = Field(min_length=1)
     sha256: str | None = None
     weight: float = Field(default=1.0, allow_inf_nan=False)
@@ -127,7 +122,7 @@ class PluginSpec(Section):
 def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
     """What a plugin's plain data lacks or has too much for its kind, if that is a known one."""
     kind = _underscored(data.get("kind"))
-    if kind not in get_args(PluginKind):
+    if kind not in get_args(PluginKindName):
         return
     for key, kinds in _KEYS_OF_KINDS.items():
         default = PluginSpec.model_fields[key].default

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.plugins import PluginSpec, Side, StackSpec
+from plugins_manifest.schema.plugins import PluginSpec, StackSpec
+from plugins_manifest.schema.words import Side
 
 STACK = "stack"
 Stages = Literal["both", "first", "second"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import diffusers.utils.logging
 import torch
@@ -16,7 +16,8 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLP
 from torch import nn
 
 from plugins_manifest.errors import UserError
-from runners.families.registry import find_family
+from plugins_manifest.schema.words import Side
+from plugins_manifest.text import first_line
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
@@ -28,8 +29,9 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
 }
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+Model = TypeVar("Model", bound=nn.Module)
 Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
-_PIPELINES: dict[str, Any] = {
+_PIPELINES: dict[str, type[Pipeline]] = {
     kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)
 }
 
@@ -48,16 +50,6 @@ class Family:
     mapper: Mapper | None
     device: str
     dtype: str
-
-
-def load_family(
-    name: str, *, device: str = "cpu", dtype: str = "float32", adapter: Path | None = None
-) -> Family:
-    """Load a family by name; `adapter` replaces its mapper (a folder, .safetensors or .bin).
-
-    Raises `UserError` for unknown names, missing files, and a mapper that does not fit.
-    """
-    return find_family(name).load(device=device, dtype=dtype, adapter=adapter)
 
 
 def load_from_folders(
@@ -120,12 +112,13 @@ def make_family(
     return Family(name, base, upgraded, mapper, device, dtype)
 
 
-def place(model: Any, *, device: str, dtype: str) -> Any:
+def place(model: Model, *, device: str, dtype: str) -> Model:
     """Freeze a model and move it, convolutions in the memory layout that is fast for them."""
     model.eval().requires_grad_(False)
     if model.dtype != _torch_dtype(dtype):
         nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
-    return model.to(device=device, memory_format=torch.channels_last)
+    untyped: Any = model  # torch declares no memory_format for `to`
+    return untyped.to(device=device, memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -143,7 +136,9 @@ def _no_loading_bars() -> Iterator[None]:
                 library.enable_progress_bar()
 
 
-def _pipeline_from(folder: Path, dtype: torch.dtype, *, side: str, vae: Any = None) -> Pipeline:
+def _pipeline_from(
+    folder: Path, dtype: torch.dtype, *, side: Side, vae: AutoencoderKL | None = None
+) -> Pipeline:
     """A pipeline of the class that its model_index.json names, half-precision files preferred."""
     index = folder / "model_index.json"
     try:
@@ -173,24 +168,20 @@ def _pipeline_from(folder: Path, dtype: torch.dtype, *, side: str, vae: Any = No
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the {side} model in {folder.name} cannot be loaded ({_first_line(error)}): fetch it "
+            f"the {side} model in {folder.name} cannot be loaded ({first_line(error)}): fetch it "
             "again"
         ) from error
 
 
-def _vae_from(folder: Path, dtype: torch.dtype) -> Any:
+def _vae_from(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
     try:
         return AutoencoderKL.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the VAE in {folder.name} cannot be loaded ({_first_line(error)}): fetch it again"
+            f"the VAE in {folder.name} cannot be loaded ({first_line(error)}): fetch it again"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _mapper_from(path: Path | None) -> Mapper | None:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plugins_manifest.errors import UserError
-from runners.base import MapperProblem
+from plugins_manifest.errors import UserError, unknown_name
+from runners.families.registry import MapperProblem
+from runners.families.traits import Channels, FamilyCost, FamilyDetector, PaperMetrics
 
 if TYPE_CHECKING:
     from runners.families.family import Family
+
+
+_PAPER_METRICS = PaperMetrics("pocket-fid", "pocket-clip", "pocket-style-paper")
+# Fitted to the seconds of a run of the manifest `pocket` on two cores, plugins included, and
+# doubled for one core.
+_COST = FamilyCost(
+    unit="seconds",
+    base_px=(64, 128),
+    upgraded_px=(64, 128),
+    base_unet=(0.0025, 0.0065),
+    upgraded_unet=(0.0012, 0.0045),
+    mapper=(0.0006, 0.0022),
+    decode_base=(0.001, 0.004),
+    encode=(0.001, 0.004),
+    decode=(0.0015, 0.006),
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +38,10 @@ class PocketFamily:
     """Source of the family `pocket`; its parts are hash-checked by `pocket.weights`."""
 
     name: str = "pocket"
+    prompt_separator: str = " "
+    paper_metrics: PaperMetrics = _PAPER_METRICS
+    enlarges_conditions: bool = True  # its upgraded plugins were trained so
+    cost: FamilyCost = _COST
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
         """Hashes of the parts base, upgraded and mapper."""
@@ -35,6 +57,37 @@ class PocketFamily:
     def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
         """Return None: a trained mapper ships with the family."""
         return None
+
+    def prompt_problem(self, prompt: str) -> str | None:
+        """Return what is wrong with a prompt: too many words, or unknown ones."""
+        from pocket.tokenizer import MAX_TOKENS, WORDS, unknown_words
+
+        n_words, limit = len(prompt.split()), MAX_TOKENS - 2
+        if n_words > limit:
+            return f"the prompt {prompt!r} has {n_words} words, pocket reads {limit}: shorten it"
+        unknown = sorted(set(unknown_words(prompt)))
+        if unknown:
+            return f"the prompt {prompt!r}: " + "; ".join(
+                unknown_name("pocket word", word, WORDS) for word in unknown
+            )
+        return None
+
+    def detectors(self) -> Mapping[str, FamilyDetector]:
+        """Return the detector that its canny ControlNets were trained with."""
+        from pocket.conditions import CANNY_THRESHOLDS, canny
+
+        low, high = CANNY_THRESHOLDS
+        return {"canny": FamilyDetector(f"cv2 canny on RGB, {low}/{high}", canny)}
+
+    def mapper_channels(self) -> Channels:
+        """Return the channels of the base UNet's taps and of the upgraded UNet's inputs."""
+        from pocket.weights import part_path
+
+        base, upgraded = (
+            json.loads((part_path(part) / "unet" / "config.json").read_text())["block_out_channels"]
+            for part in ("base", "upgraded")
+        )
+        return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load from the project's own weights, nothing is downloaded."""

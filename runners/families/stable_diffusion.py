@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from plugins_manifest.errors import UserError
-from runners.base import MapperProblem
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
-from runners.families.registry import hash_path
+from runners.families.registry import MapperProblem, hash_path
+from runners.families.traits import FamilyCost
 
 if TYPE_CHECKING:
     from runners.families.family import Family
@@ -27,6 +27,7 @@ Part = Literal["base", "upgraded", "upgraded_vae", "mapper"]
 _WEIGHTS = "*.fp16.safetensors"
 _TEXT_FILES = ("model_index.json", "scheduler/*.json", "tokenizer*/*")
 _MODELS = ("unet", "text_encoder", "text_encoder_2", "vae")
+_MAPPER_MB = 900
 _VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
@@ -48,6 +49,7 @@ class HubFamily:
     upgraded: HubModel
     mapper_hint: str
     upgraded_vae: HubModel | None = None
+    cost: FamilyCost | None = None
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
         """Hashes of the pins (or of local folders), and of the mapper where there is one."""
@@ -65,7 +67,7 @@ class HubFamily:
         if adapter is not None or self._source("mapper") is not None:
             return None
         what = f"the family {self.name!r} comes without a mapper"
-        return MapperProblem(what, self.mapper_hint)
+        return MapperProblem(what, self.mapper_hint, _MAPPER_MB)
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load (and download, unless cached) both pipelines.
@@ -161,6 +163,18 @@ _FACTS: dict[str, tuple[int, str]] = {
 _SD15 = HubModel(
     "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 )
+# Counted by PyTorch on models of real size (docs/real-models.md).
+_SDXL_COST = FamilyCost(
+    unit="tera-operations",
+    base_px=(256, 512),
+    upgraded_px=(512, 1024),
+    base_unet=(0.18, 0.80),
+    upgraded_unet=(1.59, 6.76),
+    mapper=(0.45, 1.79),
+    decode_base=(0.6, 2.5),
+    encode=(1.1, 4.9),
+    decode=(2.5, 10.5),
+)
 # No public page names a commit of the released mapper's repository: it has no pin, and the file
 # given with --adapter enters every trial's id by its sha256.
 SD15_SDXL = HubFamily(
@@ -177,6 +191,7 @@ SD15_SDXL = HubFamily(
         "and pass --adapter X_Adapter_v1.bin; or set "
         "XBENCH_SD15_SDXL_MAPPER=Lingmin-Ran/X-Adapter@COMMIT/X_Adapter_v1.bin"
     ),
+    cost=_SDXL_COST,
 )
 # Stability AI took its own repositories of Stable Diffusion 2 off the Hub in November 2025; this is
 # the mirror that others moved to.

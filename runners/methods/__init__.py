@@ -1,1 +1,19 @@
-"""Ways to make an image, one a file."""
+"""Ways to make an image, one module for each idea; importing them loads no torch."""
+
+from runners.methods.base import BaseModel
+from runners.methods.floor import Floor, Oracle
+from runners.methods.hires import Hires
+from runners.methods.sdedit import SDEdit
+from runners.methods.x_adapter import Swapped, Truncated, Unplugged, XAdapterMethod
+
+__all__ = [
+    "BaseModel",
+    "Floor",
+    "Hires",
+    "Oracle",
+    "SDEdit",
+    "Swapped",
+    "Truncated",
+    "Unplugged",
+    "XAdapterMethod",
+]

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant
+from plugins_manifest.schema.words import Side
+from runners.base import MethodCost, MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
+    from plugins_manifest.schema.manifest import Settings
     from runners.session import GroupSession
 
 
 class BaseModel:
-    """The reference for a plugin's function: what it was made for."""
+    """The reference for a plugin's function: the model that the plugin was made for."""
 
     name: str = "base"
     uses_t0: bool = False
@@ -21,7 +23,12 @@ class BaseModel:
     uses_adapter: bool = False
     side: Side = "base"
     shares: tuple[PassName, ...] = ("base_text", "stage1", "stage1_picture")
+    style = MethodStyle(10, "#8b8b8b", "cross", "the base model with the plugin, at the base size")
+
+    def cost(self, settings: Settings) -> MethodCost:
+        """Return no cost of its own: its image is that of stage 1."""
+        return MethodCost()
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
-        """Return stage 1's pictures, uint8 [b, H, W, 3]."""
+        """Return the images of stage 1, uint8 [b, H, W, 3]."""
         return session.pixels(session.stage1_picture())

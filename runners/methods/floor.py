@@ -1,4 +1,4 @@
-"""Method `floor`: the upgraded model alone, without plugin, from noise in one stage."""
+"""Methods `floor` and `oracle`: the upgraded model alone, from noise in one stage."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant
+from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.words import Side
+from runners.base import MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
     from runners.session import GroupSession
 
 
 class Floor:
-    """The reference for quality, and for what a plugin's metric reads where no plugin acts."""
+    """The upgraded model without a plugin.
+
+    The reference for quality, and for the value of a plugin's metric where no plugin acts.
+    """
 
     name: str = "floor"
     uses_t0: bool = False
@@ -21,6 +26,7 @@ class Floor:
     uses_adapter: bool = False
     side: Side = "upgraded"
     shares: tuple[PassName, ...] = ("upgraded_text",)
+    style = MethodStyle(90, "#8b8b8b", "triangle-down", "the upgraded model without the plugin")
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Run the upgraded model over the whole schedule; uint8 [b, H, W, 3]."""
@@ -33,3 +39,16 @@ class Floor:
             preset=session.preset,
         )
         return session.picture("upgraded", latents)
+
+
+class Oracle(Floor):
+    """The upgraded model with the plugin's native twin (`native:` in the manifest).
+
+    The twin was made for the upgraded model itself: a measured ceiling of what an upgrade can keep.
+    """
+
+    name: str = "oracle"
+    arrangement: PluginArrangement = "native"
+    style = MethodStyle(
+        80, "#CC79A7", "diamond", "the upgraded model with a plugin that was made for it"
+    )

@@ -1,6 +1,6 @@
-"""Method `hires`: the base picture, enlarged and refined by the base model with its plugin.
+"""Method `hires`: the base image, enlarged and refined by the base model with its plugin.
 
-What users do today without any upgrade ("hires fix"): an image-to-image pass at the upgraded size,
+The common practice without an upgrade ("hires fix"): an image-to-image pass at the upgraded size
 with t0 as its denoising strength (SDEdit, arXiv 2108.01073, on one model).
 """
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant
+from plugins_manifest.schema.words import Side
+from runners.base import MethodCost, MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
+    from plugins_manifest.schema.manifest import Settings
     from runners.session import GroupSession
 
 
 class Hires:
-    """The rival that needs no new model: all pixels of the upgrade, none of its knowledge."""
+    """Baseline without the upgraded model, at its image size."""
 
     name: str = "hires"
     uses_t0: bool = True
@@ -26,9 +28,16 @@ class Hires:
     uses_upgraded: bool = False
     side: Side = "upgraded"
     shares: tuple[PassName, ...] = ("base_text", "stage1", "stage1_picture", "enlarged")
+    style = MethodStyle(
+        20, "#009E73", "triangle-up", "the base image, enlarged and refined by the base model"
+    )
+
+    def cost(self, settings: Settings) -> MethodCost:
+        """Return the cost of an image-to-image pass of the base model at the upgraded size."""
+        return MethodCost(enlarged_calls=1, n_encodes=1, n_decodes=1)
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
-        """Noise the enlarged picture's latents to t0 and refine them; uint8 [b, H, W, 3]."""
+        """Noise the enlarged image's latents to t0 and refine them; uint8 [b, H, W, 3]."""
         from xadapter.sampling import run_stage2, sdedit_start
 
         if variant.t0 is None:

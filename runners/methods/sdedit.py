@@ -1,4 +1,4 @@
-"""Method `sdedit`: the base picture, resized, noised to t0, finished by the upgraded model alone.
+"""Method `sdedit`: the base image, resized, noised to t0, denoised by the upgraded model alone.
 
 Source: SDEdit, arXiv 2108.01073; the baseline of X-Adapter, arXiv 2312.02238, section 5.
 """
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant
+from plugins_manifest.schema.words import Side
+from runners.base import MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
     from runners.session import GroupSession
 
 
 class SDEdit:
-    """X-Adapter's rival without any adapter, from the same picture and the same noise."""
+    """X-Adapter's baseline without an adapter, from the same image and the same noise."""
 
     name: str = "sdedit"
     uses_t0: bool = True
@@ -30,9 +31,12 @@ class SDEdit:
         "bridge",
         "upgraded_text",
     )
+    style = MethodStyle(
+        30, "#E69F00", "square", "the base image, noised to t0 and denoised by the upgraded model"
+    )
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
-        """Run the last steps of the schedule from stage 1's picture; uint8 [b, H, W, 3]."""
+        """Run the last steps of the schedule from the image of stage 1; uint8 [b, H, W, 3]."""
         from xadapter.sampling import run_stage2, sdedit_start
 
         if variant.t0 is None:

@@ -1,6 +1,7 @@
-"""Method `xadapter`: two stages, the mapper carrying the plugin's guidance into the second.
+"""Method `xadapter`: two stages, with the mapper carrying the plugin's guidance into the second.
 
-Source: X-Adapter, arXiv 2312.02238, section 4.3.
+Source: X-Adapter, arXiv 2312.02238, section 4.3. The ablations below take away one part each; the
+mapper itself is taken away by adapter scale 0, which equals SDEdit bit for bit.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runners.base import PassName, Side, Variant, stage1_mode_of
+from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.words import Side, Stage1Mode
+from runners.base import MethodStyle, PassName, Variant
+from runners.protocols import stage1_mode_of
 
 if TYPE_CHECKING:
     from runners.session import GroupSession
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class XAdapterMethod:
-    """Both models in lock-step over the last steps, from stage 1's result."""
+    """Both models in lock-step over the last steps, from the result of stage 1."""
 
     name: str = "xadapter"
     uses_t0: bool = True
@@ -30,6 +34,12 @@ class XAdapterMethod:
         "stage1_picture",
         "bridge",
         "upgraded_text",
+    )
+    style = MethodStyle(
+        40,
+        "#0072B2",
+        "circle",
+        "like sdedit, with the mapper adding the plugin's features to the upgraded model",
     )
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
@@ -73,3 +83,31 @@ class XAdapterMethod:
             base_noise=noise.base_noise,
             preset=session.preset,
         )
+
+
+class Truncated(XAdapterMethod):
+    """Stage 1 stops at t0 and its noisy latents start stage 2, as in the paper's text."""
+
+    name: str = "xadapter-truncated"
+    stage1_mode: Stage1Mode = "truncated"
+    style = MethodStyle(
+        50, "#D55E00", "triangle-left", "xadapter with a stage 1 that stops at t0, still noisy"
+    )
+
+
+class Unplugged(XAdapterMethod):
+    """The plugin acts in stage 1 alone: stage 2 gets its image, but not its features."""
+
+    name: str = "xadapter-unplugged"
+    arrangement: PluginArrangement = "unplugged"
+    shares: tuple[PassName, ...] = (*XAdapterMethod.shares, "stage2_text")
+    style = MethodStyle(60, "#56B4E9", "triangle-right", "xadapter without the plugin in stage 2")
+
+
+class Swapped(XAdapterMethod):
+    """Another plugin replaces it in stage 2 (`swap:` in the manifest)."""
+
+    name: str = "xadapter-swapped"
+    arrangement: PluginArrangement = "swapped"
+    shares: tuple[PassName, ...] = (*XAdapterMethod.shares, "stage2_text")
+    style = MethodStyle(70, "#B8A800", "star", "xadapter with another plugin in stage 2")

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from plugins_manifest.formats.parsed import ModuleChange
+from plugins_manifest.schema.words import LoraSemantics
 from runners.weights.errors import PluginWeightsError
 from runners.weights.formulas import change_of
-
-Semantics = Literal["standard", "xadapter-official"]
 
 
 class MisfitError(PluginWeightsError):
@@ -38,7 +36,7 @@ class PluginWeights:
 
     changes: tuple[ModuleChange, ...]
     tensors: Mapping[str, Tensor]
-    semantics: Semantics = "standard"
+    semantics: LoraSemantics = "standard"
 
     def by_target(self) -> dict[str, tuple[ModuleChange, ...]]:
         """Parameter name -> its changes, in the file's order."""

@@ -1,15 +1,17 @@
-"""Runs without models: a renderer that paints, and the shipped pocket weights where they are."""
+"""Runs without models: a renderer that paints, and the shipped pocket weights."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.plan.conditions import ConditionSet
+from bench.plan.job import Job, resolve_job
 from bench.plan.plan import Plan, make_plan
 from bench.plan.selection import Selection
 from plugins_manifest.schema.load import parse_manifest
@@ -58,10 +60,15 @@ def manifest(manifest_file: Path) -> Manifest:
     return parse_manifest(SMALL, manifest_file)
 
 
+def job_of(manifest: Manifest, **chosen: object) -> Job:
+    """A job with made-up family weights."""
+    return replace(resolve_job(manifest, Selection(**chosen)), weights=WEIGHTS)
+
+
 def plan_of(manifest: Manifest, folder: Path | None = None, **chosen: object) -> Plan:
     """A plan over made-up family weights."""
-    conditions = ConditionSet("pocket", (64, 64), folder=folder, upgraded_size_px=(128, 128))
-    return make_plan(manifest, Selection(**chosen), conditions, weights=WEIGHTS)
+    job = job_of(manifest, **chosen)
+    return make_plan(job, ConditionSet.of_job(job, folder))
 
 
 def paint(case: RenderCase, variant: Variant) -> np.ndarray:
@@ -72,7 +79,7 @@ def paint(case: RenderCase, variant: Variant) -> np.ndarray:
 
 
 class Painter:
-    """A stand-in for `run_group`; remembers what it was asked for, and can break."""
+    """A replacement of `run_group`; records its calls, and can fail."""
 
     def __init__(self, *, bad_method: str | None = None, stop_after: int | None = None) -> None:
         self.calls: list[tuple[str | None, list[str], list[Variant]]] = []
@@ -100,7 +107,7 @@ class Painter:
                     yield Rendered(variant, i, paint(case, variant), 0.5, 1.0, variant.t0)
 
 
-def weights_are_there() -> bool:
+def has_weights() -> bool:
     try:
         return all(part_path(part) for part in PARTS)
     except WeightsError:
@@ -110,5 +117,5 @@ def weights_are_there() -> bool:
 @pytest.fixture(scope="session")
 def pocket_weights() -> None:
     """Needed by tests that render with the shipped models."""
-    if not weights_are_there():
-        pytest.skip("the pocket weights are not all there: make them with scripts/train-pocket")
+    if not has_weights():
+        pytest.skip("pocket weights are missing: make them with scripts/train-pocket")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
+from bench.plan.checks import preflight
 from bench.plan.conditions import ConditionSet
 from bench.plan.plan import Plan
-from bench.plan.preflight import preflight
 from bench.plan.resume import locked_manifest
 from bench.plan.selection import Selection
 from bench.render.execute import Execution
@@ -26,7 +26,7 @@ from plugins_manifest.lock.lock import Lock, LockedPlugin, Origin, write_lock
 from plugins_manifest.schema.load import load_manifest, parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from runners.base import RenderCase, Stack
-from tests.bench.conftest import SMALL, Painter, plan_of
+from tests.bench.conftest import SMALL, Painter, job_of, plan_of
 
 EXTRA = """\
   - {id: mask, kind: controlnet, source: net.bin, condition: mask}
@@ -185,11 +185,11 @@ def test_every_condition_of_a_stack_is_measured(stacked: Manifest, tmp_path: Pat
 
 def test_a_remix_is_compared_with_its_own_floor(stacked: Manifest, tmp_path: Path) -> None:
     store, _ = execute(plan_of(stacked), tmp_path / "run")
-    gallery = read_images(store)
+    run_images = read_images(store)
     floors = {}
-    for image in gallery.images():
+    for image in run_images.images():
         if image.method == "xadapter":
-            floor = gallery.floor_of(image)
+            floor = run_images.floor_of(image)
             assert floor is not None
             floors.setdefault(image.plugin, set()).add(floor.trial_id)
     assert floors["lora"] == floors["both"]
@@ -283,4 +283,4 @@ def test_what_its_site_marks_nsfw_is_rendered_only_when_named(stacked: Manifest)
 
 def test_an_unknown_plugin_is_told_with_the_nearest(stacked: Manifest) -> None:
     with pytest.raises(UserError, match="unknown plugin or stack 'bath': use both"):
-        preflight(stacked, Selection(plugins=("bath",)))
+        preflight(job_of(stacked, plugins=("bath",)))

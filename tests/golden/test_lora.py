@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from plugins_manifest.formats.parsed import ModuleChange
+from plugins_manifest.schema.words import LoraSemantics
 from runners.weights.engine import PluginWeights, merged_weight
 from tests.golden.conftest import FORWARD_LIMIT, Case, golden_folder, model, require, worst
 
-Semantics = Literal["standard", "xadapter-official"]
-MERGED: dict[Semantics, str] = {
+MERGED: dict[LoraSemantics, str] = {
     "xadapter-official": "merged_upstream_multiplier_1",
     "standard": "merged_correct_alpha_over_rank",
 }
@@ -35,7 +35,7 @@ def weight_name(target: str) -> str:
     return target if target.endswith(".weight") else f"{target}.weight"
 
 
-def merge(semantics: Semantics) -> dict[str, Tensor]:
+def merge(semantics: LoraSemantics) -> dict[str, Tensor]:
     """Merged weights under the names of their targets."""
     modules = {name: weight_name(m["target"]) for name, m in facts()["modules"].items()}
     weights = {f"{UNET}{k}": v for k, v in model("base_unet").state_dict().items()}
@@ -64,7 +64,7 @@ def parts_of(module: str, state: dict[str, Tensor]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("semantics", list(MERGED))
-def test_merged_weights_equal_the_recorded_ones(semantics: Semantics) -> None:
+def test_merged_weights_equal_the_recorded_ones(semantics: LoraSemantics) -> None:
     merged = merge(semantics)
     recorded = load_file(golden_folder() / "lora" / f"{MERGED[semantics]}.safetensors")
     assert len(merged) == len(recorded) == facts()["num_modules"]
@@ -73,7 +73,7 @@ def test_merged_weights_equal_the_recorded_ones(semantics: Semantics) -> None:
 
 
 @pytest.mark.parametrize("semantics", list(MERGED))
-def test_merged_models_give_the_recorded_outputs(semantics: Semantics) -> None:
+def test_merged_models_give_the_recorded_outputs(semantics: LoraSemantics) -> None:
     merged = merge(semantics)
     case = load_file(golden_folder() / "lora" / "forward.safetensors")
     side = {"xadapter-official": "upstream", "standard": "correct"}[semantics]

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from pocket import models
 from pocket.tokenizer import build_tokenizer
-from runners.base import Method, PluginFile, RenderCase, RenderSettings, Variant
+from runners.base import PluginFile, RenderCase, RenderSettings, Variant
 from runners.families.family import Family, load_from_folders
-from runners.methods.ablations import Swapped, Truncated, Unplugged
 from runners.methods.base import BaseModel
-from runners.methods.floor import Floor
+from runners.methods.floor import Floor, Oracle
 from runners.methods.hires import Hires
-from runners.methods.oracle import Oracle
 from runners.methods.sdedit import SDEdit
-from runners.methods.x_adapter import XAdapterMethod
+from runners.methods.x_adapter import Swapped, Truncated, Unplugged, XAdapterMethod
+from runners.protocols import Method
 from tests.runners.kohya import kohya_table
 from xadapter.mapper import Mapper
 from xadapter.sites import injected_names, site_shapes, tapped_names

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from runners.base import PassName, PluginFile, RenderCase, Side, Variant
+from plugins_manifest.schema.words import Side
+from runners.base import PassName, PluginFile, RenderCase, Variant
 from runners.families.family import Family
 from runners.group import run_group
 from runners.session import GroupSession

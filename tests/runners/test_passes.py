@@ -4,25 +4,22 @@ import time
 
 import pytest
 
-from runners.base import Method, Variant
-from runners.methods.base import BaseModel
-from runners.methods.sdedit import SDEdit
+from runners.methods import BaseModel, SDEdit
 from runners.passes import SharedWork, pass_key
 
-BASE, SDEDIT = Variant("base"), Variant("sdedit", t0=0.5)
-USES: list[tuple[Method, Variant]] = [(BaseModel(), BASE), (SDEdit(), SDEDIT)]
+READERS = [frozenset(pass_key(name, 1.0) for name in m.shares) for m in (BaseModel, SDEdit)]
 STAGE1 = pass_key("stage1", 1.0)
 
 
 def test_a_pass_runs_once_and_its_seconds_are_split_over_its_users() -> None:
-    work, runs = SharedWork(USES, "cpu"), []
+    work, runs = SharedWork(READERS, "cpu"), []
 
     def stage1() -> str:
         runs.append(1)
         time.sleep(0.1)
         return "latents"
 
-    outcomes = [work.timed(m, v, lambda: work.get(STAGE1, stage1)) for m, v in USES]
+    outcomes = [work.timed(keys, lambda: work.get(STAGE1, stage1)) for keys in READERS]
     assert runs == [1]
     assert [outcome.value for outcome in outcomes] == ["latents", "latents"]
     for outcome in outcomes:
@@ -30,7 +27,7 @@ def test_a_pass_runs_once_and_its_seconds_are_split_over_its_users() -> None:
 
 
 def test_nested_passes_are_not_counted_twice() -> None:
-    work = SharedWork(USES, "cpu")
+    work = SharedWork(READERS, "cpu")
 
     def picture() -> str:
         time.sleep(0.05)
@@ -38,19 +35,19 @@ def test_nested_passes_are_not_counted_twice() -> None:
 
     key = pass_key("stage1_picture", 1.0)
     start_s = time.perf_counter()
-    outcomes = [work.timed(m, v, lambda: work.get(key, picture)) for m, v in USES]
+    outcomes = [work.timed(keys, lambda: work.get(key, picture)) for keys in READERS]
     elapsed_s = time.perf_counter() - start_s
     assert sum(outcome.seconds for outcome in outcomes) == pytest.approx(elapsed_s, abs=0.01)
 
 
 def test_a_failed_pass_fails_for_each_user_without_a_second_try() -> None:
-    work, runs = SharedWork(USES, "cpu"), []
+    work, runs = SharedWork(READERS, "cpu"), []
 
     def stage1() -> None:
         runs.append(1)
         raise RuntimeError("out of memory")
 
-    outcomes = [work.timed(m, v, lambda: work.get(STAGE1, stage1)) for m, v in USES]
+    outcomes = [work.timed(keys, lambda: work.get(STAGE1, stage1)) for keys in READERS]
     assert runs == [1]
     assert [str(outcome.error) for outcome in outcomes] == ["out of memory"] * 2
 
@@ -61,14 +58,14 @@ def test_the_upgraded_text_is_shared_by_all_plugin_scales() -> None:
 
 
 def test_forgetting_a_scale_keeps_what_does_not_depend_on_it() -> None:
-    work, runs = SharedWork(USES, "cpu"), []
+    work, runs = SharedWork(READERS, "cpu"), []
     keys = (STAGE1, pass_key("upgraded_text", 1.0))
 
     def read() -> None:
         for key in keys:
             work.get(key, lambda key=key: runs.append(key.name))
 
-    work.timed(*USES[1], read)
+    work.timed(READERS[1], read)
     work.forget(1.0)
-    work.timed(*USES[1], read)
+    work.timed(READERS[1], read)
     assert runs == ["stage1", "upgraded_text", "stage1"]

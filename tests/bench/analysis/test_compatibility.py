@@ -30,8 +30,8 @@ def rows(store: RunStore) -> list[Row]:
     return records(store.compatibility())
 
 
-def find(rows: list[Row], **wanted) -> Row:
-    return next(r for r in rows if all(r[k] == v for k, v in wanted.items()))
+def find(rows: list[Row], **values) -> Row:
+    return next(r for r in rows if all(r[k] == v for k, v in values.items()))
 
 
 def test_the_table_has_exactly_the_published_columns(store: RunStore):
@@ -57,8 +57,8 @@ def test_retention_and_gain_are_ratios_of_the_summary_values(store: RunStore, ro
     summary = records(store.summary())
 
     def mean(method: str, metric: str, t0=None) -> float:
-        wanted = {"plugin": "pocket-canny", "method": method, "metric": metric, "t0": t0}
-        return find(summary, **wanted)["value"]
+        values = {"plugin": "pocket-canny", "method": method, "metric": metric, "t0": t0}
+        return find(summary, **values)["value"]
 
     f = [mean(m, "edge-f1", t0) for m, t0 in (("sdedit", 0.9), ("base", None), ("floor", None))]
     q = [mean(m, "pocket-kid-oracle", t0) for m, t0 in (("sdedit", 0.9), ("base", None))]
@@ -89,7 +89,7 @@ def test_the_source_pictures_ceiling_is_published_for_conditions_only(rows: list
     assert lora["normalized_oracle"] == pytest.approx(1)
 
 
-def test_a_plugin_without_effect_is_told_apart_from_an_incompatible_one(rows: list[Row]):
+def test_a_plugin_without_effect_is_distinguished_from_an_incompatible_one(rows: list[Row]):
     idle = [row for row in rows if row["plugin"] == "pocket-idle"]
     assert {row["status"] for row in idle} == {"no effect"}
     assert {row["reason"] for row in idle} == {NO_EFFECT}
@@ -100,10 +100,10 @@ def test_a_plugin_without_effect_is_told_apart_from_an_incompatible_one(rows: li
 
 def test_the_recommended_setting_is_measured_on_prompts_that_did_not_choose_it(rows: list[Row]):
     row = find(rows, level="method", plugin="pocket-canny", method="sdedit")
-    whole = find(rows, level="setting", plugin="pocket-canny", method="sdedit", t0=0.5)
+    all_prompts = find(rows, level="setting", plugin="pocket-canny", method="sdedit", t0=0.5)
     assert row["t0"] == 0.5
-    assert (row["n_prompts"], whole["n_prompts"]) == (6, 12)
-    assert row["retention"] != whole["retention"]
+    assert (row["n_prompts"], all_prompts["n_prompts"]) == (6, 12)
+    assert row["retention"] != all_prompts["retention"]
     assert 0 < row["score_low"] <= row["score"] <= row["score_high"] <= 1
     assert row["score"] >= row["score_split_half"] - 0.05
     assert "t0 0.5, 0.9" in row["recipe"] and "half of the prompts" in row["recipe"]
@@ -130,7 +130,7 @@ def test_too_few_prompts_give_a_reason_and_no_recommendation(tmp_path_factory):
     assert all("too few" in row["gain_reason"] for row in rows)
 
 
-def test_an_arm_that_was_never_rendered_says_so(store: RunStore):
+def test_an_arm_that_was_never_rendered_has_the_reason(store: RunStore):
     scores = read_run_scores(store)
     yardstick = PluginMeasures(scores, "pocket-canny")
     unseen = Arm("pocket-canny", "controlnet", "hires", 0.5, 1.0, None)
@@ -146,10 +146,10 @@ def test_the_grid_has_one_arm_for_each_t0_at_the_scale_nearest_to_one():
 
 
 def test_the_terminal_block_fits_and_marks_what_to_use(store: RunStore):
-    told = format_compatibility(store.compatibility())
-    assert max(len(line) for line in told.splitlines()) <= 100
-    assert "  pocket-idle: plugin has no measurable effect over floor (not incompatible)" in told
-    assert "    xadapter *" in told and told.isascii()
+    text = format_compatibility(store.compatibility())
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "  pocket-idle: plugin has no measurable effect over floor (not incompatible)" in text
+    assert "    xadapter *" in text and text.isascii()
     assert format_compatibility(schema.COMPATIBILITY.empty_table().to_pandas()) == ""
 
 

@@ -1,22 +1,23 @@
 """Native twins: plugins made for the upgraded model, from the manifest to the trials."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.errors import UserError
+from bench.plan.checks import preflight
 from bench.plan.conditions import ConditionSet
 from bench.plan.plan import make_plan
-from bench.plan.preflight import preflight
 from bench.plan.selection import Selection
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import arrangement_of, uses_upgraded
+from runners.methods.floor import Oracle
 from runners.methods.hires import Hires
-from runners.methods.oracle import Oracle
 from runners.methods.sdedit import SDEdit
-from tests.bench.conftest import SMALL, WEIGHTS, plan_of
+from runners.protocols import arrangement_of, uses_upgraded
+from tests.bench.conftest import SMALL, WEIGHTS, job_of, plan_of
 from tests.bench.test_stacks import execute, of
 
 TWINS = """\
@@ -52,7 +53,7 @@ def problems_of(text: str, path: Path | None) -> str:
 
 def test_oracle_trials_hold_the_twins_and_their_words(native: Manifest) -> None:
     plan = plan_of(native)
-    (group,) = [g for g in plan.groups if g.cast == "native" and g.plugin == "lora"]
+    (group,) = [g for g in plan.groups if g.arrangement == "native" and g.plugin == "lora"]
     assert [file.plugin_id for file in plan.stack(group)] == ["up"]
     trial = of(plan, "lora", "oracle")[0]
     assert json.loads(trial.stack) == ["up"]
@@ -82,10 +83,10 @@ def test_the_twin_s_weights_decide_the_oracle_s_ids_alone(native: Manifest) -> N
 
 
 def test_hires_ids_do_not_hold_the_upgraded_model(native: Manifest) -> None:
-    conditions = ConditionSet("pocket", (64, 64), upgraded_size_px=(128, 128))
+    job = job_of(native)
     plans = [
-        make_plan(native, Selection(), conditions, weights={**WEIGHTS, "upgraded": upgraded * 64})
-        for upgraded in "uv"
+        make_plan(replace(job, weights={**WEIGHTS, "upgraded": u * 64}), ConditionSet.of_job(job))
+        for u in "uv"
     ]
     hires, sdedit = (
         [{t.trial_id for t in plan.trials if t.method == method} for plan in plans]
@@ -111,7 +112,7 @@ def test_choosing_a_plugin_keeps_its_twin(native: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("native: up}", "native: upp}", "use up"),
         ("native: up}", "native: net}", "side: upgraded"),
@@ -119,13 +120,13 @@ def test_choosing_a_plugin_keeps_its_twin(native: Manifest) -> None:
         (", native: up}", "}", "plugin's 'native'"),
     ],
 )
-def test_wrong_twins_are_told(native: Manifest, old: str, new: str, told: str) -> None:
-    assert told in problems_of(NATIVE.replace(old, new, 1), native.path)
+def test_wrong_twins_are_refused(native: Manifest, old: str, new: str, message: str) -> None:
+    assert message in problems_of(NATIVE.replace(old, new, 1), native.path)
 
 
-def test_oracle_without_any_twin_is_told_before_anything_runs(manifest: Manifest) -> None:
+def test_oracle_without_any_twin_is_refused_before_anything_runs(manifest: Manifest) -> None:
     with pytest.raises(UserError, match="native: ID"):
-        preflight(manifest, Selection(methods=("oracle",)))
+        preflight(job_of(manifest, methods=("oracle",)))
 
 
 def test_oracle_and_hires_are_rendered_scored_and_listed(native: Manifest, tmp_path: Path) -> None:

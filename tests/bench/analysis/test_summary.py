@@ -19,8 +19,8 @@ def store(tmp_path_factory) -> RunStore:
     return finished_run(tmp_path_factory.getbasetemp())
 
 
-def find(rows: list[Row], **wanted) -> Row:
-    return next(r for r in rows if all(r[k] == v for k, v in wanted.items()))
+def find(rows: list[Row], **values) -> Row:
+    return next(r for r in rows if all(r[k] == v for k, v in values.items()))
 
 
 def score_rows(metric: str, method: str, values: dict[tuple[str, int], float]) -> list[Row]:

@@ -22,7 +22,7 @@ TORCH_FREE = (
     "bench.store.run_store",
     "bench.store.schema",
     "bench.plan.plan",
-    "bench.plan.preflight",
+    "bench.plan.checks",
     "bench.analysis.summary",
     "bench.render.execute",
     "bench.run",

@@ -293,7 +293,6 @@ def test_pickle_becomes_safetensors_without_being_trusted(shell: Shell) -> None:
 def test_fetching_leaves_torch_out() -> None:
     modules = (
         "bench.cli.plugins",
-        "bench.plan.fetching",
         "bench.plan.plugin_files",
         "plugins_manifest.supply.resolve",
     )

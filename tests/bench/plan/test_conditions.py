@@ -19,11 +19,12 @@ from bench.plan.conditions import (
     parse_size,
     pixels_sha256,
 )
-from bench.registry import CONDITIONS, DETECTORS
+from bench.registry import CONDITIONS
 from bench.store.files import read_image
 from bench.store.image_cache import ImageCache
 from metrics.condition import detectors
 from plugins_manifest.cases.cases import Case
+from plugins_manifest.schema.words import WEIGHTLESS_DETECTORS
 from tests.metrics.random_weights import with_random_weights
 
 ROOT = Path(__file__).parents[3]
@@ -77,7 +78,7 @@ def test_sizes_are_width_x_height(text: str) -> None:
         parse_size(text)
 
 
-@pytest.mark.skipif(not COCO.is_dir(), reason="COCO data is not there: set XBENCH_COCO")
+@pytest.mark.skipif(not COCO.is_dir(), reason="COCO data is missing: set XBENCH_COCO")
 def test_every_coco_photo_gives_edges(tmp_path: Path) -> None:
     made = list(convert_folder(COCO / "val2017", tmp_path, detector="canny", size_px=(256, 192)))
     assert len(made) == 50
@@ -115,7 +116,7 @@ def convert(photo: Path, detector: str, *more: str) -> Result:
 
 def test_manifests_know_every_detector_and_which_need_weights() -> None:
     assert set(detectors.DETECTORS) <= set(CONDITIONS)
-    assert set(DETECTORS) == set(detectors.DETECTORS) - set(NETWORKS)
+    assert set(WEIGHTLESS_DETECTORS) == set(detectors.DETECTORS) - set(NETWORKS)
     assert set(detectors.CONDITION_METRICS) == set(detectors.DETECTORS)
 
 
@@ -141,18 +142,18 @@ def test_every_detector_makes_conditions_of_photos(
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_a_detector_without_weights_says_which_and_how(
+def test_a_detector_without_weights_names_them_and_the_command(
     name: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
-    told = convert(photo, name)
+    result = convert(photo, name)
     weights = NETWORKS[name].weights
-    assert told.exit_code == 2 and f"xbench metrics fetch {weights.name}" in told.stderr
-    assert weights.title in told.stderr and weights.license in told.stderr
+    assert result.exit_code == 2 and f"xbench metrics fetch {weights.name}" in result.stderr
+    assert weights.title in result.stderr and weights.license in result.stderr
     assert not (tmp_path / "made").exists()
 
 
-def test_weights_of_another_network_are_told_without_a_traceback(
+def test_weights_of_another_network_are_one_message(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -161,37 +162,37 @@ def test_weights_of_another_network_are_told_without_a_traceback(
     path = tmp_path / "weights" / "lineart" / "sk_model.pth"
     path.parent.mkdir(parents=True)
     torch.save({"foreign": torch.zeros(1)}, path)
-    told = convert(photo, "lineart", "--size", "64x64")
-    assert told.exit_code == 2 and "does not fit its network" in told.stderr
+    result = convert(photo, "lineart", "--size", "64x64")
+    assert result.exit_code == 2 and "does not fit its network" in result.stderr
 
 
 def test_a_photo_is_looked_at_once_for_all_runs_and_again_when_anything_differs(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n_asked = 0
+    n_calls = 0
 
     def find(picture: np.ndarray) -> np.ndarray:
-        nonlocal n_asked
-        n_asked += 1
+        nonlocal n_calls
+        n_calls += 1
         return 255 - picture
 
     own = {"canny": detectors.Detector("negative", find)}
     monkeypatch.setattr(detectors, "DETECTORS", detectors.DETECTORS | own)
     case = Case("c", "a cat", image_path=str(photo))
 
-    def ask(size_px: tuple[int, int] = (64, 64)) -> np.ndarray:
+    def detect(size_px: tuple[int, int] = (64, 64)) -> np.ndarray:
         cache = ImageCache("conditions", folder=tmp_path / "cache")
         return ConditionSet("sd15-sdxl", size_px, cache=cache).image(case, "canny")
 
-    first = ask()
-    assert np.array_equal(ask(), first) and n_asked == 1
-    ask((32, 32))
-    assert n_asked == 2
+    first = detect()
+    assert np.array_equal(detect(), first) and n_calls == 1
+    detect((32, 32))
+    assert n_calls == 2
     monkeypatch.setitem(detectors.DETECTORS, "canny", detectors.Detector("other words", find))
-    ask()
-    assert n_asked == 3
+    detect()
+    assert n_calls == 3
     Image.fromarray(255 - read_image(photo)).save(photo)
-    assert not np.array_equal(ask(), first) and n_asked == 4
+    assert not np.array_equal(detect(), first) and n_calls == 4
 
 
 def test_a_plan_that_is_only_looked_at_reads_no_photo() -> None:

@@ -1,4 +1,4 @@
-"""A plan says what it would take before anything is here, and asks no network."""
+"""A plan lists cost and missing files without any download, and makes no network requests."""
 
 import json
 from dataclasses import replace
@@ -8,15 +8,20 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import main
+from bench.errors import UserError
 from bench.plan.conditions import UnmadeConditions
 from bench.plan.cost import estimate
-from bench.plan.missing import outline
+from bench.plan.job import Job, resolve_job
+from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.plan import Group, make_plan
+from bench.plan.resume import plan_key
 from bench.plan.selection import Selection
+from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
-from runners.base import MapperProblem, Variant
+from runners.base import Variant
 from runners.families.pocket import PocketFamily
-from tests.bench.conftest import WEIGHTS
+from runners.families.registry import MapperProblem
+from tests.bench.conftest import SMALL, job_of
 
 
 @pytest.fixture
@@ -27,14 +32,14 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path / name))
 
 
-def plan(*words: str) -> str:
+def run_plan(*words: str) -> str:
     done = CliRunner().invoke(main, ["plan", *words])
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
 def test_the_papers_plan_names_every_command_that_gets_what_is_missing(bare_machine: None) -> None:
-    told = plan("--manifest", "paper", "--limit", "5")
+    text = run_plan("--manifest", "paper", "--limit", "5")
     for words in (
         "2,035 images",
         "xbench plugins fetch paper",
@@ -47,31 +52,69 @@ def test_the_papers_plan_names_every_command_that_gets_what_is_missing(bare_mach
         "GPU-hours",
         "of unknown size",
     ):
-        assert words in told
-    facts = json.loads(plan("--manifest", "paper", "--limit", "5", "--json"))
-    sizes = [need["megabytes"] for need in facts["missing"]]
+        assert words in text
+    facts = json.loads(run_plan("--manifest", "paper", "--limit", "5", "--json"))
+    sizes = [item["megabytes"] for item in facts["missing"]]
     assert facts["downloads_mib"] == round(sum(filter(None, sizes)) * 1e6 / 2**20, 2) > 10_000
 
 
-def test_conditions_that_nobody_makes_are_to_be_brought(bare_machine: None) -> None:
-    facts = json.loads(plan("--manifest", "community", "--limit", "1", "--json"))
-    own = {need["what"].split()[0] for need in facts["missing"] if need["is_own"]}
+def test_conditions_without_a_detector_are_the_users_own(bare_machine: None) -> None:
+    facts = json.loads(run_plan("--manifest", "community", "--limit", "1", "--json"))
+    own = {item["what"].split()[0] for item in facts["missing"] if item["is_own"]}
     assert {"mlsd", "shuffle", "qrcode"} <= own and not {"canny", "depth", "tile"} & own
 
 
-def test_what_is_wrong_is_still_an_error(bare_machine: None) -> None:
+def test_mistakes_are_still_an_error(bare_machine: None) -> None:
     words = ["plan", "--manifest", "paper", "--t0", "2", "--plugins", "moxon"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2 and "t0 is 2" in done.stderr and "moxin" in done.stderr
 
 
-def test_an_outline_has_the_trials_of_the_plan(
+def test_a_complete_job_has_no_placeholders(
     manifest: Manifest, bare_machine: None, pocket_weights: None
 ) -> None:
-    outlined, needs = outline(manifest, Selection())
-    unmade = UnmadeConditions("pocket", (64, 64), upgraded_size_px=(128, 128))
-    planned = make_plan(manifest, Selection(), unmade, weights=outlined.weights)
-    assert outlined.groups == planned.groups and not needs
+    job = resolve_job(manifest, Selection())
+    filled = with_placeholders(job)
+    unmade = UnmadeConditions.of_job(job)
+    assert make_plan(filled, unmade).groups == make_plan(job, unmade).groups
+    assert missing_items(job) == [] and not job.problems
+
+
+def job_with_lora_from(manifest_file: Path, source: str) -> Job:
+    text = SMALL.replace("source: lora.bin", f"source: {source}")
+    return resolve_job(parse_manifest(text, manifest_file), Selection())
+
+
+def test_a_plan_needs_every_file(manifest_file: Path, bare_machine: None) -> None:
+    job = job_with_lora_from(manifest_file, "hf://org/repo@main/file")
+    (item,) = job.missing
+    assert item.what == "plugin lora (lora)" and set(job.files) == {"net"}
+    assert set(item.as_data()) == {"what", "get", "megabytes", "license", "is_own"}
+    with pytest.raises(UserError, match="is not locked and fetched yet"):
+        make_plan(job, UnmadeConditions.of_job(job))
+    filled = with_placeholders(job)
+    assert len(make_plan(filled, UnmadeConditions.of_job(job)).trials) == 27
+
+
+def test_a_job_with_problems_or_missing_files_has_no_key(
+    manifest: Manifest, manifest_file: Path, bare_machine: None, pocket_weights: None
+) -> None:
+    assert plan_key(resolve_job(manifest, Selection())) is not None
+    assert plan_key(resolve_job(manifest, Selection(limit=0))) is None
+    assert plan_key(job_with_lora_from(manifest_file, "hf://org/repo@main/file")) is None
+
+
+def test_a_key_changes_when_a_reference_image_is_deleted(manifest_file: Path) -> None:
+    text = SMALL.replace(
+        "kind: lora, source: lora.bin, trigger: outline drawing",
+        "kind: ip_adapter, source: lora.bin, reference: image.png",
+    )
+    reference = manifest_file.with_name("image.png")
+    reference.write_bytes(b"image")
+    manifest = parse_manifest(text, manifest_file)
+    before = plan_key(job_of(manifest))
+    reference.unlink()
+    assert plan_key(job_of(manifest)) != before
 
 
 def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
@@ -79,12 +122,12 @@ def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
         update={"base_size": (512, 512), "upgraded_size": (1024, 1024), "steps": 50}
     )
     real = manifest.model_copy(update={"family": "sd15-sdxl", "settings": settings})
-    unmade = UnmadeConditions("pocket", (64, 64), upgraded_size_px=(128, 128))
-    whole = make_plan(manifest, Selection(), unmade, weights=WEIGHTS)
+    job = job_of(manifest)
+    plan = make_plan(job, UnmadeConditions.of_job(job))
 
     def of(*variants: Variant) -> float:
         group = Group("g", "lora", (("c", 0),), variants, ())
-        cost = estimate(replace(whole, manifest=real, groups=(group,)))
+        cost = estimate(replace(plan, manifest=real, groups=(group,)))
         assert cost.tera_operations is not None
         return cost.tera_operations
 
@@ -103,5 +146,5 @@ def test_how_to_get_a_mapper_is_the_same_whatever_the_problem_is_called(
 ) -> None:
     problem = MapperProblem("no mapper: none was published", "train one: see the guide")
     monkeypatch.setattr(PocketFamily, "mapper_problem", lambda self, adapter: problem)
-    _, needs = outline(manifest, Selection())
-    assert "train one: see the guide" in {need.get for need in needs}
+    items = missing_items(resolve_job(manifest, Selection()))
+    assert "train one: see the guide" in {item.get for item in items}

@@ -1,4 +1,4 @@
-"""Trial ids are content hashes: they change with what decides the pixels, and with nothing else."""
+"""Trial ids are content hashes: they change exactly with what decides the pixels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -158,11 +158,11 @@ def test_selection_narrows_the_plan_without_changing_ids(manifest: Manifest) -> 
     assert not everything & {t.trial_id for t in other_seed.trials}
 
 
-def test_only_keeps_the_batch_of_the_wanted_trial(manifest: Manifest) -> None:
-    wanted = plan_of(manifest).trials[-1]
-    plan = plan_of(manifest, only=(wanted.trial_id,))
-    assert wanted in plan.trials
-    assert {t.method for t in plan.trials} == {wanted.method}
+def test_only_keeps_the_batch_of_the_named_trial(manifest: Manifest) -> None:
+    named = plan_of(manifest).trials[-1]
+    plan = plan_of(manifest, only=(named.trial_id,))
+    assert named in plan.trials
+    assert {t.method for t in plan.trials} == {named.method}
     with pytest.raises(UserError, match="no trial"):
         plan_of(manifest, only=("zzz",))
 

@@ -1,4 +1,4 @@
-"""Everything that can be known before a model loads is told at once."""
+"""Every problem that can be found before a model loads is reported at once."""
 
 from pathlib import Path
 
@@ -7,19 +7,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bench.errors import UserError
-from bench.plan.plugin_files import resolve_plugin
-from bench.plan.preflight import (
+from bench.plan.checks import (
     check_room,
-    clip_prompt_problem,
     mapper_channels,
-    pocket_prompt_problem,
     preflight,
 )
-from bench.plan.selection import Selection, parse_list
+from bench.plan.plugin_files import resolve_plugin
+from bench.plan.selection import parse_list
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from pocket.weights import part_path
-from tests.bench.conftest import SMALL
+from tests.bench.conftest import SMALL, job_of
 from xadapter.errors import MapperFileError
 from xadapter.layout import FOLDER_WEIGHTS, mapper_shapes
 from xadapter.load import load_mapper
@@ -27,12 +25,12 @@ from xadapter.load import load_mapper
 
 def problems_of(text: str, file: Path, **chosen: object) -> tuple[str, ...]:
     with pytest.raises(UserError) as caught:
-        preflight(parse_manifest(text, file), Selection(**chosen))
+        preflight(job_of(parse_manifest(text, file), **chosen))
     return caught.value.problems
 
 
 def test_good_manifest_passes(manifest: Manifest) -> None:
-    assert preflight(manifest, Selection()) is None
+    assert preflight(job_of(manifest)) is None
 
 
 def test_all_problems_come_together(manifest_file: Path) -> None:
@@ -40,10 +38,10 @@ def test_all_problems_come_together(manifest_file: Path) -> None:
         "cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a red dog}]"
     )
     problems = problems_of(text, manifest_file, t0=(2.0,), methods=("xadaptr",), limit=0)
-    said = "\n".join(problems)
+    text = "\n".join(problems)
     for part in ("gone.bin", "t0 is 2", "unknown method 'xadaptr': use xadapter", "--limit is 0"):
-        assert part in said
-    assert "case-0000' has no picture" not in said  # limit 0 leaves no case to look at
+        assert part in text
+    assert "case-0000' has no picture" not in text  # limit 0 leaves no case to look at
 
 
 def test_wrong_sha256_names_both_and_the_fix(manifest_file: Path) -> None:
@@ -56,7 +54,7 @@ def test_wrong_sha256_names_both_and_the_fix(manifest_file: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "hint"), [("sd15-sd21", "train one"), ("sd15-sdxl", "X_Adapter")]
 )
-def test_a_family_without_a_mapper_is_told_before_any_download(
+def test_a_family_without_a_mapper_is_refused_before_any_download(
     manifest_file: Path, tmp_path: Path, family: str, hint: str
 ) -> None:
     text = SMALL.replace("family: pocket", f"family: {family}")
@@ -64,33 +62,22 @@ def test_a_family_without_a_mapper_is_told_before_any_download(
     assert problem.startswith(f"xadapter needs a mapper: the family '{family}' comes without")
     assert hint in problem and "--adapter " in problem
     manifest = parse_manifest(text, manifest_file)
-    preflight(manifest, Selection(methods=("base", "sdedit", "floor")))
-    preflight(manifest, Selection(adapter=tmp_path))
+    preflight(job_of(manifest, methods=("base", "sdedit", "floor")))
+    preflight(job_of(manifest, adapter=tmp_path))
 
 
-def test_prompts_are_checked_against_the_pocket_vocabulary() -> None:
-    assert pocket_prompt_problem("a large red circle on a white background") is None
-    assert "unknown pocket word 'bleu': use blue" in str(pocket_prompt_problem("a bleu circle"))
-    assert "19 words, pocket reads 18" in str(pocket_prompt_problem("a " * 19))
-
-
-def test_long_prompts_are_refused_for_clip_and_real_ones_are_not() -> None:
-    assert clip_prompt_problem("A man, on a bike (red); it's 1998!") is None
-    assert "at least 80 tokens" in str(clip_prompt_problem("word " * 80))
-
-
-def test_condition_without_picture_is_told(manifest_file: Path) -> None:
+def test_condition_without_picture_is_refused(manifest_file: Path) -> None:
     text = SMALL.replace("cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a circle}]")
     (problem,) = problems_of(text, manifest_file)
     assert "'case-0000' has no picture" in problem
 
 
-def test_method_without_t0_is_told(manifest_file: Path) -> None:
+def test_method_without_t0_is_refused(manifest_file: Path) -> None:
     (problem,) = problems_of(SMALL.replace(", t0: [0.5, 1.0]", ""), manifest_file)
     assert "method 'sdedit' needs t0" in problem
 
 
-def test_plugins_that_are_not_fetched_are_told_in_one_message(manifest_file: Path) -> None:
+def test_plugins_that_are_not_fetched_are_listed_in_one_message(manifest_file: Path) -> None:
     text = SMALL.replace("source: lora.bin", "source: urn:air:sd1:lora:civitai:1@2")
     text = text.replace("source: net.bin", "source: hf://org/repo@main/file")
     (problem,) = problems_of(text, manifest_file)
@@ -105,7 +92,7 @@ def test_conditions_that_no_detector_makes_need_finished_images(manifest_file: P
     assert "condition_images" in problem
 
 
-def test_detectors_without_weights_are_told_once_before_anything_is_rendered(
+def test_detectors_without_weights_are_listed_once_before_anything_is_rendered(
     manifest_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(manifest_file.parent / "no-weights"))
@@ -118,10 +105,10 @@ def test_detectors_without_weights_are_told_once_before_anything_is_rendered(
     assert depth.startswith("plugins 'net', 'other': there are no depth images")
     assert "xbench metrics fetch dpt-large" in depth and "1,372 MB" in depth
     assert "xbench metrics fetch hed" in hed
-    preflight(parse_manifest(text, manifest_file), Selection(), may_lack_files=True)
+    preflight(job_of(parse_manifest(text, manifest_file)), allow_missing=True)
 
 
-def test_an_image_prompt_without_picture_is_told(manifest_file: Path) -> None:
+def test_an_image_prompt_without_picture_is_refused(manifest_file: Path) -> None:
     text = SMALL.replace(
         "kind: lora, source: lora.bin, trigger: outline drawing",
         "kind: ip_adapter, source: lora.bin, reference: none.png",
@@ -135,14 +122,14 @@ def test_an_image_prompt_without_picture_is_told(manifest_file: Path) -> None:
     assert any("needs a reference image" in problem for problem in problems)
 
 
-def test_equal_stacks_are_told(manifest_file: Path) -> None:
+def test_equal_stacks_are_refused(manifest_file: Path) -> None:
     stack = "  - {id: NAME, plugins: [{id: lora}, {id: net, scale: 0.5}]}\n"
     text = SMALL + "stacks:\n" + stack.replace("NAME", "one") + stack.replace("NAME", "two")
     (problem,) = problems_of(text, manifest_file)
     assert problem.startswith("stacks 'one' and 'two' are the same")
 
 
-def test_sources_that_are_not_fetched_are_told(manifest: Manifest) -> None:
+def test_sources_that_are_not_fetched_are_named_with_the_command(manifest: Manifest) -> None:
     spec = manifest.plugins[0]
     for source in ("hf://org/repo@main/file", "urn:air:sd1:lora:civitai:1@2"):
         with pytest.raises(UserError, match="not locked and fetched yet: run: xbench plugins"):
@@ -177,7 +164,7 @@ def test_fitting_mapper_with_prefixed_keys_passes(
     state = load_file(part_path("mapper") / FOLDER_WEIGHTS)
     file = tmp_path / "mapper.safetensors"
     save_file({f"module.{key}": value for key, value in state.items()}, file)
-    assert preflight(manifest, Selection(adapter=file)) is None
+    assert preflight(job_of(manifest, adapter=file)) is None
 
 
 def test_mapper_folder_needs_weights_and_no_config(tmp_path: Path) -> None:
@@ -216,7 +203,7 @@ def test_wrong_mapper_file_is_refused_by_preflight_and_loader(
         assert "missing body.1.block1.bias" in str(caught.value)
 
 
-def test_mapper_that_does_not_fit_is_told(
+def test_mapper_that_does_not_fit_is_refused(
     manifest_file: Path, tmp_path: Path, pocket_weights: None
 ) -> None:
     folder = tmp_path / "mapper"
@@ -228,7 +215,7 @@ def test_mapper_that_does_not_fit_is_told(
     assert "channels (4, 2, 1) into (4, 8, 3), family 'pocket' needs" in problem
 
 
-def test_missing_adapter_is_told(manifest_file: Path) -> None:
+def test_missing_adapter_is_refused(manifest_file: Path) -> None:
     (problem,) = problems_of(SMALL, manifest_file, adapter=Path("no/mapper"))
     assert problem == "--adapter: there is nothing at no/mapper: check the path"
 

@@ -82,13 +82,13 @@ def test_a_refused_plugin_is_entered_and_its_error_goes_on(store: RunStore) -> N
     assert read_audits(store) == {"style": PARTIAL}
 
 
-def test_the_share_is_told_wherever_a_partial_plugin_or_its_stack_is(store: RunStore) -> None:
+def test_a_partial_plugin_and_its_stack_have_a_remark(store: RunStore) -> None:
     audits = book(store)
     audits.enter(FILE, PARTIAL)
     audits.enter(replace(FILE, plugin_id="net"), WHOLE)
-    told = remarks(store)
-    assert set(told) == {"style", "style+net"}
-    assert "1 of 4 changes applied (25.0 %)" in told["style"]
+    texts = remarks(store)
+    assert set(texts) == {"style", "style+net"}
+    assert "1 of 4 changes applied (25.0 %)" in texts["style"]
     summary = pd.DataFrame(
         [
             {
@@ -99,7 +99,7 @@ def test_the_share_is_told_wherever_a_partial_plugin_or_its_stack_is(store: RunS
             for name in ("style", "net")
         ]
     )
-    lines = format_summary(summary, told).splitlines()
+    lines = format_summary(summary, texts).splitlines()
     assert sum("25.0 %" in line for line in lines) == 1
     assert max(len(line) for line in lines) <= WIDTH
 
@@ -112,7 +112,7 @@ def test_under_100_percent_a_plugin_fails_unless_a_part_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("rows", [(), (ZERO,), (LOST,)])
-def test_nothing_is_no_part(rows: tuple[AuditRow, ...]) -> None:
+def test_an_empty_audit_has_no_share(rows: tuple[AuditRow, ...]) -> None:
     with pytest.raises(PluginNotAppliedError) as raised:
         require_complete(Audit(rows), plugin_id="p", what="f", allow_partial=True)
     assert "allow_partial" not in str(raised.value)
@@ -123,6 +123,6 @@ def test_almost_everything_is_never_called_100_percent() -> None:
     assert "(99.9 %)" in audit.told() and not audit.is_complete
 
 
-def test_an_unasked_change_is_counted_beside_the_asked_ones() -> None:
+def test_an_unexpected_change_is_counted_with_the_expected_ones() -> None:
     audit = Audit((GOOD, AuditRow("unet.x", extra=True, reason="extra-change")))
     assert (audit.n_expected, audit.n_applied, audit.is_complete) == (1, 1, False)

@@ -48,9 +48,9 @@ def run(folder: Path, out: str, more: str = "") -> tuple[int, str, RunStore]:
     return result.exit_code, result.output, RunStore(folder / out)
 
 
-def test_a_plugin_that_is_not_whole_fails_and_its_audit_says_why(folder: Path) -> None:
-    code, told, store = run(folder, "out")
-    assert code == 1, told
+def test_an_incomplete_plugin_fails_and_its_audit_has_the_reason(folder: Path) -> None:
+    code, text, store = run(folder, "out")
+    assert code == 1, text
     error = store.results()["error"].iloc[0]
     assert SHARE in error and "allow_partial" in error
     assert SHARE in read_audits(store)["torn"].told()
@@ -60,8 +60,8 @@ def test_a_plugin_that_is_not_whole_fails_and_its_audit_says_why(folder: Path) -
 
 def test_a_part_renders_where_it_is_allowed_and_the_share_is_printed(folder: Path) -> None:
     for out in ("first", "from-the-cache"):
-        code, told, store = run(folder, out, ", allow_partial: true")
-        assert code == 0, told
-        assert "94.6 %" in told
+        code, text, store = run(folder, out, ", allow_partial: true")
+        assert code == 0, text
+        assert "94.6 %" in text
         assert SHARE in (store.tables_dir / "report.md").read_text()
         assert read_audits(store)["torn"].n_applied == 140

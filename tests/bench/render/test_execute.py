@@ -1,4 +1,4 @@
-"""Executing: every trial gets a row, finished work is kept, nothing is rendered twice."""
+"""Execution: every trial gets a row, finished work is kept, nothing is rendered twice."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from bench.plan.conditions import ConditionSet
 from bench.plan.plan import Plan
-from bench.render.execute import Execution, finished_trials
+from bench.render.execute import Execution
 from bench.store.files import read_image
 from bench.store.image_cache import ImageCache
 from bench.store.run_store import RunStore
@@ -71,17 +71,17 @@ def test_renderer_that_breaks_down_fails_its_batch_alone(
 
 def test_resumed_run_equals_uninterrupted_run(manifest: Manifest, tmp_path: Path) -> None:
     plan = plan_of(manifest)
-    whole = execute(plan, tmp_path / "whole", Painter())
+    complete = execute(plan, tmp_path / "complete", Painter())
     for n_images in (1, 4, 13, 26):
         folder = tmp_path / f"cut-{n_images}"
         with pytest.raises(KeyboardInterrupt):
             execute(plan, folder, Painter(stop_after=n_images))
         second = Painter()
-        pd.testing.assert_frame_equal(outcome(execute(plan, folder, second)), outcome(whole))
+        pd.testing.assert_frame_equal(outcome(execute(plan, folder, second)), outcome(complete))
         assert second.n_images <= len(plan.trials)
 
 
-def test_cut_off_batch_is_redone_whole_and_finished_ones_are_left_alone(
+def test_interrupted_batch_is_rendered_again_and_finished_ones_are_kept(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     plan = plan_of(manifest)
@@ -104,7 +104,7 @@ def test_finished_run_renders_nothing(manifest: Manifest, tmp_path: Path) -> Non
 def test_failed_trials_are_tried_again(manifest: Manifest, tmp_path: Path) -> None:
     plan = plan_of(manifest)
     store = execute(plan, tmp_path / "run", Painter(bad_method="xadapter"))
-    assert len(finished_trials(store)) == len(plan.trials) - plan.counts()["xadapter"]
+    assert len(store.finished_trials()) == len(plan.trials) - plan.counts()["xadapter"]
     again = Painter()
     execute(plan, tmp_path / "run", again)
     assert again.n_images == plan.counts()["xadapter"]

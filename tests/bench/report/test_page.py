@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from bench.analysis.summary import summarise
-from bench.plan.metrics import metrics_asked
+from bench.plan.metrics import selected_metrics
+from bench.registry import installed
 from bench.report.blocks import Paragraph, Strong, Table
 from bench.report.html import to_html
 from bench.report.markdown import to_markdown
@@ -145,7 +146,7 @@ def test_an_embedded_plot_takes_the_pages_ink_and_keeps_no_address(store: RunSto
 
 
 def test_methods_differ_in_marker_and_dash_not_only_in_color():
-    looks = styles(["base", "sdedit", "xadapter", "hires", "oracle", "theirs", "another"])
+    looks = styles([*installed("methods"), "theirs"])
     assert len({marker for _, marker, _ in looks.values()}) == len(looks)
     assert looks["sdedit"][2] != looks["xadapter"][2]
     assert styles(["theirs", "xadapter"])["xadapter"] == looks["xadapter"]
@@ -192,11 +193,11 @@ def test_the_papers_style_has_no_value_for_the_base_row(tmp_path: Path):
 
 def test_paper_mode_asks_for_the_papers_metrics(store: RunStore):
     manifest = store.manifest()
-    assert metrics_asked(manifest) == ("edge-f1",)
-    asked = metrics_asked(manifest, "paper")
+    assert selected_metrics(manifest) == ("edge-f1",)
+    asked = selected_metrics(manifest, "paper")
     assert asked == ("edge-f1", "pocket-fid", "pocket-clip", "pocket-style-paper", "edge-iou")
     changed = manifest.model_copy(update={"mode": "paper"})
-    assert metrics_asked(changed) == asked
+    assert selected_metrics(changed) == asked
     assert "mode" not in manifest.as_data() and changed.as_data()["mode"] == "paper"
     write_report(store, mode="paper")
     text = (store.tables_dir / "report.md").read_text(encoding="utf-8")

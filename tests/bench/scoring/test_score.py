@@ -107,8 +107,8 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
     store.write_results("all", results[~unrendered].to_dict("records"))
     score_run(store, drawn_metrics())
     rows = [r for r in read_scores(store) if r["metric"] == "edge-f1"]
-    told = {r["method"]: r["reason"] for r in rows if r["value"] is None}
-    assert told == {"xadapter": "not rendered: out of memory", "sdedit": "not rendered yet"}
+    reasons = {r["method"]: r["reason"] for r in rows if r["value"] is None}
+    assert reasons == {"xadapter": "not rendered: out of memory", "sdedit": "not rendered yet"}
     group = [
         r
         for r in read_scores(store)
@@ -118,7 +118,7 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
     assert "2 of 2 images missing" in group[0]["reason"]
 
 
-def test_missing_weights_are_null_with_what_is_wanted(store: RunStore, monkeypatch, tmp_path):
+def test_missing_weights_are_null_with_the_command(store: RunStore, monkeypatch, tmp_path):
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
     with pytest.raises(MetricUnavailableError):
         ClipScore().recipe()
@@ -140,9 +140,9 @@ def test_progress_counts_up_to_the_total(store: RunStore):
 
 
 def test_a_style_bank_holds_base_images_of_other_prompts_only(scored: RunStore):
-    gallery = read_images(scored)
-    image = next(i for i in gallery.images() if i.plugin == "pocket-outline" and i.t0 == 0.9)
-    bank = gallery.style_bank(image)
+    run_images = read_images(scored)
+    image = next(i for i in run_images.images() if i.plugin == "pocket-outline" and i.t0 == 0.9)
+    bank = run_images.style_bank(image)
     assert len(bank) == 5
     assert {i.method for i in bank} == {"base"}
     assert {i.plugin for i in bank} == {"pocket-outline"}
@@ -150,9 +150,12 @@ def test_a_style_bank_holds_base_images_of_other_prompts_only(scored: RunStore):
 
 
 def test_references_are_of_the_same_case_and_plugin(scored: RunStore):
-    gallery = read_images(scored)
-    image = next(i for i in gallery.images() if i.method == "xadapter")
-    for found, method in ((gallery.base_of(image), "base"), (gallery.floor_of(image), "floor")):
+    run_images = read_images(scored)
+    image = next(i for i in run_images.images() if i.method == "xadapter")
+    for found, method in (
+        (run_images.base_of(image), "base"),
+        (run_images.floor_of(image), "floor"),
+    ):
         assert found is not None
         assert (found.plugin, found.case_id, found.method) == (image.plugin, image.case_id, method)
 

@@ -30,7 +30,7 @@ MAPPER = f"Lingmin-Ran/X-Adapter@{MAPPER_COMMIT}/X_Adapter_v1.bin"
 RENDER = """
 import json, sys
 from runners.base import Variant, RenderCase, RenderSettings
-from runners.families.family import load_family
+from runners.families.registry import load_family
 from runners.group import run_group
 shown = {}
 settings = RenderSettings((64, 64), (128, 128), steps=2, guidance_scale=3.0)

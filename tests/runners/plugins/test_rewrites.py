@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from pocket.weights import WeightsError, part_path
 from runners.base import PluginFile, RenderCase, RenderSettings, Variant
-from runners.families.family import Family, load_family
+from runners.families.family import Family
+from runners.families.registry import load_family
 from runners.group import run_group
 from tests.runners.kohya import kohya_names, kohya_table
 from tests.runners.rewrite import FORMATS, read_modules, rewritten

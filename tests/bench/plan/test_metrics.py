@@ -1,7 +1,7 @@
 """Which metrics a manifest means."""
 
+from bench.plan.metrics import expand_metrics
 from bench.registry import installed
-from bench.scoring.suite import expand_metrics
 from metrics.condition.detectors import CONDITION_METRICS
 from plugins_manifest.schema.manifest import Manifest
 

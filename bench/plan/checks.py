@@ -1,0 +1,217 @@
+"""Preflight: every problem that can be found before a model loads, reported at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import UserError, shown_path
+from bench.plan.cases import prompts_of, rendered_sets
+from bench.plan.conditions import why_not_made
+from bench.plan.job import Job, MissingItem
+from bench.plan.missing import (
+    N_SHOWN,
+    members_with_cases,
+    missing_conditions,
+    missing_mapper,
+    needed_conditions,
+    quoted,
+)
+from bench.plan.plugin_files import label_of
+from bench.registry import find_method, installed
+from plugins_manifest.formats.header import read_header
+from plugins_manifest.schema.casts import KEY_OF_CAST, arrange_sets
+from plugins_manifest.schema.stacks import PluginInSet, plugin_sets
+from runners.base import PluginFile
+from runners.families.registry import family_traits
+from runners.families.traits import Channels
+from runners.protocols import arrangement_of
+from xadapter.errors import MapperFileError
+from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
+
+
+def preflight(job: Job, *, allow_missing: bool = False) -> None:
+    """Raise one `UserError` with every problem of the job's names, files and prompts.
+
+    A check is left out if its input is missing. With `allow_missing`, files
+    that can be downloaded or provided later are not a problem.
+    """
+    problems = [
+        *job.problems,
+        *_method_problems(job),
+        *_reference_problems(job),
+        *_twin_problems(job),
+        *_picture_problems(job),
+        *_prompt_problems(job),
+        *_mapper_problems(job),
+    ]
+    if not allow_missing:
+        problems += _missing_problems(job)
+    if problems:
+        raise UserError.collect(problems)
+
+
+def _missing_problems(job: Job) -> Iterator[str]:
+    plugins = [name for name, file in job.plugins.items() if isinstance(file, MissingItem)]
+    if plugins:
+        yield (
+            f"{len(plugins)} of {len(job.plugins)} plugins are not on this machine yet "
+            f"({quoted(plugins)}): run: xbench plugins fetch {label_of(job.manifest)}"
+        )
+    cases, mapper = job.cases, missing_mapper(job)
+    for item in (cases, *missing_conditions(job), mapper):
+        if isinstance(item, MissingItem) and item.problem is not None:
+            yield item.problem
+
+
+def _method_problems(job: Job) -> Iterator[str]:
+    for spec in job.manifest.methods:
+        if spec.name not in installed("methods"):
+            continue
+        method = find_method(spec.name)
+        if method.uses_t0 and not spec.t0:
+            yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
+        key = KEY_OF_CAST.get(arrangement_of(method))
+        if key is not None and not arrange_sets(job.manifest, arrangement_of(method)):
+            side = "upgraded" if key == "native" else "base"
+            yield (
+                f"method {spec.name!r} needs partners of the plugins: name plugins of the {side} "
+                f"side in '{key}: ID'"
+            )
+
+
+# --- plugins
+
+
+def _reference_problems(job: Job) -> Iterator[str]:
+    for file in job.files.values():
+        if file.reference is not None and not file.reference.is_file():
+            yield (
+                f"plugin {file.plugin_id!r}: there is no image {shown_path(file.reference)}: "
+                "correct reference"
+            )
+
+
+def _twin_problems(job: Job) -> Iterator[str]:
+    """Find plugins and stacks whose images would be the same: their trials would share ids."""
+    files = job.files
+    seen: dict[tuple[object, ...], str] = {}
+    for plugin_set in plugin_sets(job.manifest):
+        facts = [
+            _pixel_facts(files[m.plugin.id], m) for m in plugin_set.members if m.plugin.id in files
+        ]
+        if len(facts) < len(plugin_set.members):
+            continue
+        twin = seen.setdefault((*facts, plugin_set.prompts), plugin_set.id)
+        if twin != plugin_set.id:
+            what = "plugins" if len(facts) == 1 else "stacks"
+            yield f"{what} {twin!r} and {plugin_set.id!r} are the same file and weight: remove one"
+
+
+def _pixel_facts(file: PluginFile, member: PluginInSet) -> tuple[object, ...]:
+    """Return everything of a plugin that decides pixels."""
+    spec = member.plugin
+    settings = (file.side, file.condition, file.lora_semantics, file.reference)
+    return file.sha256, *settings, member.weight, spec.words, spec.polarity, spec.token
+
+
+# --- cases
+
+
+def _picture_problems(job: Job) -> Iterator[str]:
+    """Find cases without a picture to make a condition from, and without an image prompt."""
+    for condition, needed in needed_conditions(job).items():
+        blank = [case_id for case_id, case in needed.bare.items() if not case.has_picture]
+        if blank and why_not_made(condition) is None:
+            verb = "needs" if len(needed.plugins) == 1 else "need"
+            yield (
+                f"{needed.plugin_names} {verb} a condition, but {quoted(blank)} has no picture: "
+                "add 'image: PATH' to the case"
+            )
+    found: dict[str, None] = {}
+    for spec, cases in members_with_cases(job):
+        if spec.kind == "ip_adapter" and spec.reference is None:
+            blank = [c.case_id for c in cases if c.reference_path is None and not c.has_picture]
+            if blank:
+                found[
+                    f"plugin {spec.id!r} needs a reference image, but {quoted(blank)} has "
+                    "none: add 'reference: PATH' to the plugin or to the case"
+                ] = None
+    yield from found
+
+
+def _prompt_problems(job: Job) -> Iterator[str]:
+    manifest = job.manifest
+    check = family_traits(manifest.family).prompt_problem
+    prompts = dict.fromkeys(
+        prompt
+        for plugin_set in rendered_sets(manifest)
+        for case in job.cases_by_set.get(plugin_set.id, [])
+        for prompt in (
+            *prompts_of(plugin_set, case, family=manifest.family).all,
+            case.negative_prompt,
+        )
+    )
+    problems = [problem for prompt in prompts if (problem := check(prompt)) is not None]
+    yield from problems[:N_SHOWN]
+    if len(problems) > N_SHOWN:
+        yield f"{len(problems) - N_SHOWN} more prompts have such problems"
+
+
+# --- the mapper
+
+
+def _mapper_problems(job: Job) -> Iterator[str]:
+    path, family = job.selection.adapter, job.manifest.family
+    needed = family_traits(family).mapper_channels()
+    if needed is None or path is None or not path.exists():
+        return
+    try:
+        channels = mapper_channels(path)
+    except (MapperFileError, UserError) as error:
+        yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
+        return
+    if channels is not None and channels != needed:
+        yield (
+            f"--adapter: the mapper in {shown_path(path)} turns channels {channels[0]} into "
+            f"{channels[1]}, family {family!r} needs {needed[0]} into {needed[1]}: use a "
+            "mapper that was trained for this family"
+        )
+
+
+def mapper_channels(path: Path) -> Channels | None:
+    """Return a mapper's in- and out-channels; None for a pickled file, which is not opened here.
+
+    Raises `MapperFileError` or `UserError` for a path that holds no mapper.
+    """
+    file = mapper_file(path)
+    if file.suffix in PICKLED_SUFFIXES:
+        return None
+    tensors = read_header(file).tensors
+    layout = mapper_layout({key: info.shape for key, info in tensors.items()}, source=file.name)
+    return layout.in_channels, layout.out_channels
+
+
+# --- the output folder
+
+
+def check_room(folder: Path, needed_mib: float) -> list[str]:
+    """Return why a run cannot write `needed_mib` into `folder`; empty if it can."""
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        return [f"{shown_path(parent)} is a file, not a folder: choose another --out"]
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return [
+            f"{shown_path(parent)} cannot be written: change its rights or choose another --out"
+        ]
+    free_mib = shutil.disk_usage(parent).free / 2**20
+    if free_mib < needed_mib:
+        return [
+            f"{shown_path(folder)} needs about {needed_mib:.0f} MiB, {free_mib:.0f} MiB are free: "
+            "free some space or choose another --out"
+        ]
+    return []

@@ -1,0 +1,71 @@
+"""The protocol of a method, and its optional traits with their defaults. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from plugins_manifest.schema.casts import PluginArrangement
+from plugins_manifest.schema.words import Side, Stage1Mode
+from runners.base import MethodCost, PassName, RenderSettings, Variant
+
+if TYPE_CHECKING:
+    from plugins_manifest.schema.manifest import Settings
+    from runners.session import GroupSession
+
+
+class Method(Protocol):
+    """A way to make an image; `side` names the model whose image size it has.
+
+    `shares` names the passes of `GroupSession` that it reads, so that their seconds are split over
+    the trials that use them. Further traits are optional:
+
+    - `arrangement`: the plugins it is rendered with, see `plugins_manifest.schema.casts` (default
+      "own"; `cast` is the older name of this trait);
+    - `uses_upgraded`: whether the upgraded model's weights decide its pixels (default: side
+      "upgraded");
+    - `stage1_mode`: how stage 1 runs (default: that of the settings);
+    - `style`: a `runners.base.MethodStyle`, its look and sentence in reports and charts;
+    - `cost(settings)`: a `runners.base.MethodCost` for the estimate of a run.
+    """
+
+    name: str
+    uses_t0: bool
+    uses_plugin: bool
+    uses_adapter: bool
+    side: Side
+    shares: tuple[PassName, ...]
+
+    def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
+        """Return uint8 RGB [n cases, height, width, 3]."""
+        ...
+
+
+def arrangement_of(method: Method) -> PluginArrangement:
+    """Return which plugins a method is rendered with."""
+    return getattr(method, "arrangement", None) or getattr(method, "cast", "own")
+
+
+def stage1_mode_of(method: Method, settings: RenderSettings | Settings) -> Stage1Mode:
+    """Return the method's own way to run stage 1, else that of the settings."""
+    own: Stage1Mode | None = getattr(method, "stage1_mode", None)
+    return own or settings.stage1_mode
+
+
+def uses_upgraded(method: Method) -> bool:
+    """Return whether the upgraded model's weights decide a method's pixels."""
+    return bool(getattr(method, "uses_upgraded", method.side == "upgraded"))
+
+
+def cost_of(method: Method, settings: Settings) -> MethodCost:
+    """Return a method's own cost; by default that of a stage 2, with the mapper if it has one."""
+    if (own := getattr(method, "cost", None)) is not None:
+        return own(settings)
+    return MethodCost(
+        base_calls=int(method.uses_adapter),
+        mapper_calls=int(method.uses_adapter),
+        upgraded_calls=1,
+        n_encodes=int(method.uses_t0),
+        n_decodes=1,
+    )
