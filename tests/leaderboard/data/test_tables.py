@@ -62,7 +62,7 @@ def test_a_truncated_file_is_named_and_the_rest_still_opens(tmp_path: Path) -> N
     assert set(tables.query("SELECT metric FROM scores")["metric"]) == {"style-clip-i"}
 
 
-def test_damage_in_the_middle_of_a_file_is_told_too(tmp_path: Path) -> None:
+def test_damage_in_the_middle_of_a_file_is_reported(tmp_path: Path) -> None:
     store = write_results(tmp_path / "run", n_cases=1)
     path = store.folder / "tables" / "summary.parquet"
     content = bytearray(path.read_bytes())

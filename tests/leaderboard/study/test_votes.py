@@ -112,19 +112,19 @@ def test_the_database_itself_refuses_rows_that_may_not_be(database):
 
 
 def test_hostile_votes_are_refused_and_leave_nothing(database):
-    nothing = "nothing that the study shows"
+    unknown = "not about a pair or picture of the study"
     for change, message in (
         ({"rater_id": "<script>"}, "rater is unknown"),
-        ({"pair_id": "0" * 32}, nothing),
-        ({"pair_id": "'; DROP TABLE votes; --"}, nothing),
-        ({"pair_id": "x" * 99}, nothing),
-        ({"pair_id": "a\0b"}, nothing),
-        ({"question": "beauty"}, "no question"),
-        ({"answer": "left"}, "no answer"),
-        ({"shown_left": "up"}, "no answer"),
-        ({"seconds": float("nan")}, "cannot be"),
-        ({"seconds": -1.0}, "cannot be"),
-        ({"seconds": 1e9}, "cannot be"),
+        ({"pair_id": "0" * 32}, unknown),
+        ({"pair_id": "'; DROP TABLE votes; --"}, unknown),
+        ({"pair_id": "x" * 99}, unknown),
+        ({"pair_id": "a\0b"}, unknown),
+        ({"question": "beauty"}, "not a question"),
+        ({"answer": "left"}, "not an answer"),
+        ({"shown_left": "up"}, "not an answer"),
+        ({"seconds": float("nan")}, "not a valid number of seconds"),
+        ({"seconds": -1.0}, "not a valid number of seconds"),
+        ({"seconds": 1e9}, "not a valid number of seconds"),
     ):
         with pytest.raises(VoteError, match=message):
             database.cast(vote(database, **change))
@@ -240,9 +240,9 @@ def test_the_file_is_for_its_owner_alone(tmp_path):
         ("mysql://me:hidden@host/votes", "cannot be stored"),
         ("postgresql://me:hidden@127.0.0.1:1/votes", "cannot be opened"),
         ("postgresql://127.0.0.1:1/votes?user=me&password=hidden", "cannot be opened"),
-        ("postgresql://me:hidden@127.0.0.1:port/votes", "no URL"),
+        ("postgresql://me:hidden@127.0.0.1:port/votes", "not a URL"),
         ("sqlite://", "cannot be stored"),
-        ("://", "no URL"),
+        ("://", "not a URL"),
     ],
 )
 def test_places_that_do_not_work_are_reported_without_the_password(place, message):
