@@ -1,4 +1,4 @@
-"""Hostile text shown literally: prompts, names and errors come from outside."""
+"""Escape untrusted text (prompts, names, errors) so that pages display it literally."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAX_LENGTH = 2000
 
 
 def one_line(text: object) -> str:
-    """Text without control and invisible characters, on one line, not longer than `MAX_LENGTH`."""
-    shown = "" if text is None else str(text)[:MAX_LENGTH]
-    plain = "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in shown)
+    """Return text on one line without control characters, cut to `MAX_LENGTH`."""
+    cut = "" if text is None else str(text)[:MAX_LENGTH]
+    plain = "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in cut)
     return " ".join(plain.split())
 
 
 def literal(text: object) -> str:
-    """Text that Streamlit's Markdown shows as it is: nothing in it is a link, HTML or color."""
-    # a zero-width joiner takes such text apart
+    """Escape text for Streamlit's Markdown: nothing in it becomes a link, HTML or a color."""
+    # a zero-width joiner prevents the later replacement
     return _REPLACED_LATER.sub("\\g<0>\u2060", one_line(text).translate(_ESCAPED))

@@ -1,4 +1,4 @@
-"""What the study's own site runs."""
+"""Streamlit script of a site that shows only the study."""
 
 from __future__ import annotations
 

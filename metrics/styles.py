@@ -17,8 +17,9 @@ from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage
 from metrics.encoders import CLIP, CSD, GRAM, RowSource
 from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
+from plugins_manifest.schema.kinds import kinds_where
 
-STYLE_KINDS = ("lora", "lycoris", "textual_inversion", "ip_adapter")
+STYLE_KINDS = kinds_where(lambda kind: kind.changes_style)
 _BankKey = tuple[str, float | None, str]
 _NO_BANK = "no base + plugin image of another prompt to compare with"
 

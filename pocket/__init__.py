@@ -1,1 +1,1 @@
-"""A tiny trained model family with its own world of scenes, plugins and judges."""
+"""Tiny trained model family: procedural scenes, plugins, analytic oracle and scorer."""

@@ -1,4 +1,4 @@
-"""Puts trained parts together as stock diffusers pipelines, float16, hashes recorded."""
+"""Assemble trained parts into stock diffusers pipelines (float16) and record their hashes."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ LORAS = ("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora
 
 
 def base_pipeline(work: Path) -> StableDiffusionPipeline:
-    """The base model as a stock Stable Diffusion pipeline."""
+    """Load the trained base model as a stock Stable Diffusion pipeline."""
     final = work / "base" / "final"
     parts: dict[str, Any] = dict(
         vae=AutoencoderKL.from_pretrained(work / "vae-base" / "final"),
@@ -43,7 +43,7 @@ def base_pipeline(work: Path) -> StableDiffusionPipeline:
 
 
 def upgraded_pipeline(work: Path) -> StableDiffusionXLPipeline:
-    """The upgraded model as a stock Stable Diffusion XL pipeline."""
+    """Load the trained upgraded model as a stock Stable Diffusion XL pipeline."""
     final = work / "upgraded" / "final"
     parts: dict[str, Any] = dict(
         vae=AutoencoderKL.from_pretrained(work / "vae-upgraded" / "final"),
@@ -60,7 +60,7 @@ def upgraded_pipeline(work: Path) -> StableDiffusionXLPipeline:
 
 
 def assemble(work: Path) -> dict[str, str]:
-    """Write every part that is trained into `pocket/weights`; returns the recorded hashes."""
+    """Write the trained parts into `pocket/weights`; return the recorded hashes."""
     for name, build in (("base", base_pipeline), ("upgraded", upgraded_pipeline)):
         if (work / name / "final").exists():
             _save_pipeline(build(work), weights.FOLDER / name)

@@ -1,4 +1,4 @@
-"""Training sets of the pocket world: scenes of fixed seeds, drawn once and kept as uint8 arrays."""
+"""Training sets of the pocket world: scenes of fixed seeds, cached as uint8 arrays."""
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ STYLE_WORD_SHARE = 0.25
 
 @dataclass(frozen=True)
 class SetRecipe:
-    """How one training set is drawn: the share of each style, the picture size, the scene seed."""
+    """Recipe of a training set: the share of each style, the picture size, the scene seed."""
 
     name: str
     n_images: int
@@ -64,12 +64,12 @@ class PictureSet:
     styles: list[Style]
 
     def downscaled(self, size_px: int) -> np.ndarray:
-        """The same pictures, area-averaged to a smaller size."""
+        """Return the images area-averaged to a smaller size."""
         return np.stack([downscale(image, size_px) for image in self.images])
 
 
 def style_at(recipe: SetRecipe, index: int) -> tuple[Style, bool]:
-    """Style of picture `index` and whether its caption names it."""
+    """Return the style of picture `index` and whether its caption names it."""
     rng = np.random.default_rng([recipe.seed, index, 1])
     names: list[Style] = [name for name, _ in recipe.styles]
     style = names[rng.choice(len(names), p=[share for _, share in recipe.styles])]
@@ -77,7 +77,7 @@ def style_at(recipe: SetRecipe, index: int) -> tuple[Style, bool]:
 
 
 def draw_set(recipe: SetRecipe, cache_dir: Path, *, n_workers: int = 2) -> PictureSet:
-    """Draw a training set, or read it back from `cache_dir`."""
+    """Draw a training set, or load it from `cache_dir`."""
     path = cache_dir / f"{recipe.name}-{recipe.n_images}x{recipe.size_px}.npy"
     indices = range(recipe.n_images)
     labels = [style_at(recipe, i) for i in indices]
@@ -97,13 +97,13 @@ def draw_set(recipe: SetRecipe, cache_dir: Path, *, n_workers: int = 2) -> Pictu
 
 
 def to_unit(images: np.ndarray) -> Tensor:
-    """uint8 N x H x W x 3 to float N x 3 x H x W in [-1, 1], channels last in memory."""
+    """Convert uint8 N x H x W x 3 to float N x 3 x H x W in [-1, 1], channels last in memory."""
     x_bchw = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
     return x_bchw.float().div_(127.5).sub_(1.0)
 
 
 def to_uint8(x_bchw: Tensor) -> np.ndarray:
-    """float N x 3 x H x W in [-1, 1] to uint8 N x H x W x 3."""
+    """Convert float N x 3 x H x W in [-1, 1] to uint8 N x H x W x 3."""
     scaled = ((x_bchw.clamp(-1, 1) + 1) * 127.5).round()
     return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
 

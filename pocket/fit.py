@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How one network is trained; the loss function receives `batch_size` and a generator."""
+    """Settings of one training; the loss function receives `batch_size` and a generator."""
 
     steps: int
     batch_size: int
@@ -48,7 +48,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averages into the network for a while."""
+        """Load the averages into the network within the context."""
         saved = [p.detach().clone() for p in self.parameters]
         self.copy_to()
         try:
@@ -58,20 +58,20 @@ class Ema:
                 p.data.copy_(value)
 
     def copy_to(self) -> None:
-        """Put the averages into the network for good."""
+        """Load the averages into the network permanently."""
         for p, value in zip(self.parameters, self.values, strict=True):
             p.data.copy_(value)
 
 
 def learning_rate_at(step: int, settings: FitSettings) -> float:
-    """Linear warm-up, then a cosine down to 3 % of the peak."""
+    """Return the learning rate: linear warm-up, then a cosine down to 3 % of the peak."""
     share = step / settings.steps
     warmup = min(1.0, (step + 1) / max(1.0, settings.steps * settings.warmup_share))
     return settings.learning_rate * warmup * (0.515 + 0.485 * math.cos(math.pi * share))
 
 
 def fit(module: nn.Module, loss_at: LossFunction, *, settings: FitSettings, out_dir: Path) -> float:
-    """Train the module's trainable parameters in place; returns the mean loss of the last tenth.
+    """Train the module's trainable parameters in place; return the mean loss of the last tenth.
 
     Resumes from `out_dir/checkpoint.pt`; every batch depends on (seed, step) alone, so a resumed
     training equals an uninterrupted one. Leaves the EMA weights in the module.

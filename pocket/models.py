@@ -26,7 +26,7 @@ UPGRADED_TEXT_WIDTH = 48
 
 
 def noise_schedule() -> DPMSolverMultistepScheduler:
-    """Stable Diffusion's scaled-linear schedule, epsilon prediction, DPM-Solver++ order 2."""
+    """Return SD's scaled-linear schedule with epsilon prediction and DPM-Solver++ order 2."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -40,12 +40,12 @@ def noise_schedule() -> DPMSolverMultistepScheduler:
 
 
 def alphas_cumprod() -> torch.Tensor:
-    """Cumulative signal share of each of the 1000 training timesteps, shape 1000."""
+    """Return the cumulative signal share of each training timestep, shape 1000."""
     return noise_schedule().alphas_cumprod.clone()
 
 
 def build_vae(*, size_px: int) -> AutoencoderKL:
-    """Fully convolutional f = 8 autoencoder, 4 latent channels (so it may train on crops)."""
+    """Build a fully convolutional f = 8 autoencoder, 4 latent channels (trainable on crops)."""
     settings: dict[str, Any] = {
         "block_out_channels": (16, 32, 64, 64),
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -61,7 +61,7 @@ def build_vae(*, size_px: int) -> AutoencoderKL:
 
 
 def build_base_unet() -> UNet2DConditionModel:
-    """SD1.5's layout at widths 48, 64, 96, 96 over 8 x 8 latents."""
+    """Build SD1.5's layout at widths 48, 64, 96, 96 over 8 x 8 latents."""
     settings: dict[str, Any] = {
         "sample_size": BASE_SIZE_PX // VAE_FACTOR,
         "block_out_channels": (48, 64, 96, 96),
@@ -76,7 +76,7 @@ def build_base_unet() -> UNet2DConditionModel:
 
 
 def build_upgraded_unet() -> UNet2DConditionModel:
-    """SDXL's layout at widths 48, 80, 128 over 16 x 16 latents."""
+    """Build SDXL's layout at widths 48, 80, 128 over 16 x 16 latents."""
     settings: dict[str, Any] = {
         "sample_size": UPGRADED_SIZE_PX // VAE_FACTOR,
         "block_out_channels": (48, 80, 128),
@@ -96,19 +96,19 @@ def build_upgraded_unet() -> UNet2DConditionModel:
 
 
 def build_controlnet(base_unet: UNet2DConditionModel) -> ControlNetModel:
-    """A ControlNet that starts as a copy of the base UNet's encoder."""
+    """Build a ControlNet initialized from the base UNet's encoder."""
     return ControlNetModel.from_unet(
         base_unet, conditioning_embedding_out_channels=CONTROLNET_CHANNELS
     )
 
 
 def build_base_text_encoder() -> CLIPTextModel:
-    """CLIP text model, 2 layers of width 64."""
+    """Build a CLIP text model, 2 layers of width 64."""
     return CLIPTextModel(_text_config(BASE_TEXT_WIDTH, 2))
 
 
 def build_upgraded_text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
-    """SDXL's pair of text encoders, 3 layers of width 48 each; the second one projects."""
+    """Build SDXL's pair of text encoders, 3 layers of width 48 each; the second one projects."""
     config = _text_config(UPGRADED_TEXT_WIDTH, 3)
     return CLIPTextModel(config), CLIPTextModelWithProjection(config)
 

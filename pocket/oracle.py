@@ -1,6 +1,6 @@
-"""Reads a picture of the pocket world analytically: what is where, in which color and style.
+"""Analyze a pocket picture without a network: objects, positions, colors, style.
 
-No network: saturated regions are objects, hue gives the color, contour geometry the shape, the
+Saturated regions are objects, hue gives the color, contour geometry the shape, the
 border the background, the share of painted interior the style. Works on 128 px pictures.
 """
 
@@ -81,7 +81,7 @@ def check(image: np.ndarray, scene: Scene) -> OracleReading:
 
 
 def see(picture: np.ndarray) -> list[SeenObject]:
-    """All objects in a 128 px picture."""
+    """Find the objects in a 128 px picture."""
     return [
         SeenObject(color, shape_of(region), *_center(region), float(region.sum()), fill)
         for color, region, fill in _regions(picture)
@@ -89,13 +89,13 @@ def see(picture: np.ndarray) -> list[SeenObject]:
 
 
 def read_style(image: np.ndarray) -> Style | None:
-    """The style in which most of a picture's painted area is drawn; None without any object."""
+    """Return the style of most of a picture's painted area; None without objects."""
     picture = _to_reading_size(image)
     return _style_of(picture, see(picture))
 
 
 def read_background(picture: np.ndarray) -> str:
-    """Name of the background by the color of the picture's border."""
+    """Name the background by the color of the picture's border."""
     color = _border_color(picture)
     references = np.array([BACKGROUNDS[b] for b in _BACKGROUND_NAMES], float)
     tint = references / references.mean(1, keepdims=True)
@@ -111,7 +111,7 @@ def _border_color(picture: np.ndarray) -> np.ndarray:
 
 
 def shape_of(region: np.ndarray) -> Shape:
-    """Name of a filled region's shape, by its nearest neighbors among drawn references."""
+    """Classify the shape of a filled region by nearest neighbors among drawn references."""
     features, labels, spread = _shape_references()
     distance = (((features - _describe(region)) / spread) ** 2).sum(1)
     votes = labels[np.argsort(distance)[:_NEIGHBORS]]
@@ -127,7 +127,7 @@ def _to_reading_size(image: np.ndarray) -> np.ndarray:
 
 
 def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray, Style]]:
-    """Color, filled region (uint8 0/1) and fill style of each connected saturated area."""
+    """Return color, filled region (uint8 0/1) and fill style of each saturated component."""
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)
     painted = ((hsv[..., 1] > 128) & (hsv[..., 2] > 50)).astype(np.uint8)
     painted = cv2.morphologyEx(painted, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
@@ -147,7 +147,7 @@ def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray, Style]]:
 def _split_colors(
     region: np.ndarray, painted: np.ndarray, color_of: np.ndarray
 ) -> list[tuple[int, np.ndarray]]:
-    """One part for each color that covers a quarter of the region: touching objects come apart."""
+    """Split touching objects: one part for each color that covers a quarter of the region."""
     ink = (region & painted).astype(bool)
     counts = np.bincount(color_of[ink], minlength=len(_COLOR_NAMES))
     main = np.flatnonzero(counts > 0.25 * max(1, counts.sum()))
@@ -157,7 +157,7 @@ def _split_colors(
 
 
 def _fill_style(region: np.ndarray, bare: np.ndarray) -> Style:
-    """How the inside is painted: nearly all (flat, for now), in part (hatched), not (outline)."""
+    """Classify the painted share of the interior: flat (or shaded), hatched, outline."""
     depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     inside = depth > min(_STROKE_PX, 0.75 * depth.max())
     share = float(bare[inside].mean())
@@ -176,7 +176,7 @@ def _style_of(picture: np.ndarray, seen: list[SeenObject]) -> Style | None:
 
 
 def _background_slope(picture: np.ndarray) -> float:
-    """Relative fall of brightness from the top edge to the bottom edge."""
+    """Return the relative decrease of brightness from the top edge to the bottom edge."""
     top = np.median(picture[:4].reshape(-1, 3), 0).mean()
     bottom = np.median(picture[-4:].reshape(-1, 3), 0).mean()
     return float((top - bottom) / max(1.0, top))
@@ -210,7 +210,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
 
 
 def _describe(region: np.ndarray) -> np.ndarray:
-    """Five scale-free numbers: area over hull, circle, triangle and box, and roundness."""
+    """Return five scale-free numbers: area over hull, circle, triangle and box, and roundness."""
     contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = max(contours, key=cv2.contourArea)
     area = max(1.0, cv2.contourArea(contour))
@@ -227,7 +227,7 @@ def _describe(region: np.ndarray) -> np.ndarray:
 
 @cache
 def _shape_references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Descriptions of 600 drawn objects of known shape, their labels and the spread of each."""
+    """Describe 600 drawn objects of known shape; return features, labels and feature spread."""
     rng = np.random.default_rng(77)
     features, labels = [], []
     styles: tuple[Style, ...] = ("shaded", "flat", "outline")

@@ -1,6 +1,6 @@
-"""The pocket family's training recipes, one function a part; everything starts from a seed.
+"""Training recipes of the pocket family, one function per part, all seeded.
 
-Parts depend on each other: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer alone.
+Dependencies: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer has none.
 (The mapper is trained by `xadapter.train`, see `bench.train`.)
 """
 
@@ -63,11 +63,11 @@ SCORER = FitSettings(3000, 64, 2e-3, seed=6, ema_decay=0.99)
 
 
 def train_vae(side: Side, work: Path) -> float:
-    """Autoencoder of one side; returns the mean loss of the last tenth, as all of these do."""
+    """Train the autoencoder of one side; return the mean loss of the last tenth of steps."""
     torch.manual_seed(VAE[side].seed)
     upgraded = draw_set(UPGRADED_SET, work / "data")
     images = upgraded.images
-    if side == "base":  # the mapper's training shows it the upgraded model's pictures too
+    if side == "base":  # mapper training encodes the upgraded model's pictures too
         small = upgraded.downscaled(BASE_SET.size_px)
         images = np.concatenate([draw_set(BASE_SET, work / "data").images, small])
     vae: Any = build_vae(size_px=images.shape[1])
@@ -81,10 +81,10 @@ def train_vae(side: Side, work: Path) -> float:
 
 
 def train_base(work: Path) -> float:
-    """Base UNet with its text encoder; at the end captions name the styles.
+    """Train the base UNet and its text encoder; captions name the styles in the second phase.
 
-    Without words for styles the base model's features tell a style only where the picture is
-    almost clean, and no mapper can learn to read it where the noise is high.
+    Without style words the base model's features encode a style only at low noise, and no mapper
+    can learn to read it at high noise.
     """
     torch.manual_seed(BASE.seed)
     model = BaseModel(build_base_unet(), build_base_text_encoder())
@@ -100,7 +100,7 @@ def train_base(work: Path) -> float:
 
 
 def train_upgraded(work: Path) -> float:
-    """Upgraded UNet with its two text encoders."""
+    """Train the upgraded UNet and its two text encoders."""
     torch.manual_seed(UPGRADED.seed)
     model = UpgradedModel(build_upgraded_unet(), *build_upgraded_text_encoders())
     model.to(memory_format=torch.channels_last)
@@ -115,9 +115,9 @@ def train_upgraded(work: Path) -> float:
 
 
 def train_controlnet(kind: str, work: Path, *, side: Side = "base") -> float:
-    """ControlNet for `canny` or `mask` conditions on one frozen model.
+    """Train a ControlNet for `canny` or `mask` conditions on one frozen model.
 
-    Conditions are always found at the base model's size; the upgraded model sees them enlarged.
+    Conditions are detected at the base model's size and enlarged for the upgraded model.
     """
     torch.manual_seed(CONTROLNET.seed)
     frozen = load_base(work) if side == "base" else load_upgraded(work)
@@ -143,7 +143,7 @@ def _conditions(kind: str, pictures: PictureSet, side: Side) -> Tensor:
 
 
 def train_lora(style: Style, work: Path, *, side: Side = "base") -> float:
-    """Style LoRA on one frozen model; its captions carry the trigger words."""
+    """Train a style LoRA on one frozen model; its captions contain the trigger words."""
     torch.manual_seed(LORA.seed)
     model = load_base(work) if side == "base" else load_upgraded(work)
     add_lora(model)
@@ -161,7 +161,7 @@ def train_lora(style: Style, work: Path, *, side: Side = "base") -> float:
 
 
 def train_scorer(work: Path) -> float:
-    """The CLIP-like judge of pictures and captions."""
+    """Train the CLIP-like scorer of pictures and captions."""
     torch.manual_seed(SCORER.seed)
     pictures = draw_scorer_set()
     model = build_clip(ScorerConfig()).to(memory_format=torch.channels_last)
@@ -173,7 +173,7 @@ def train_scorer(work: Path) -> float:
 
 
 def load_base(work: Path) -> BaseModel:
-    """The trained base UNet and text encoder of a work folder, frozen, channels last."""
+    """Load the trained base UNet and text encoder, frozen, channels last."""
     model = BaseModel(build_base_unet(), build_base_text_encoder())
     final = work / "base" / "final"
     model.unet = type(model.unet).from_pretrained(final / "unet")
@@ -182,7 +182,7 @@ def load_base(work: Path) -> BaseModel:
 
 
 def load_upgraded(work: Path) -> UpgradedModel:
-    """The trained upgraded UNet and text encoders of a work folder, frozen, channels last."""
+    """Load the trained upgraded UNet and text encoders, frozen, channels last."""
     model = UpgradedModel(build_upgraded_unet(), *build_upgraded_text_encoders())
     for name, part in model.named_children():
         final = work / "upgraded" / "final" / name
@@ -191,13 +191,13 @@ def load_upgraded(work: Path) -> UpgradedModel:
 
 
 def load_vae(side: str, work: Path) -> AutoencoderKL:
-    """The trained autoencoder of a work folder, frozen."""
+    """Load the trained autoencoder, frozen."""
     vae = AutoencoderKL.from_pretrained(work / f"vae-{side}" / "final")
     return vae.eval().requires_grad_(False)
 
 
 def upgraded_latents(work: Path) -> Latents:
-    """The upgraded model's training pictures in its own latent space."""
+    """Return the latents of the upgraded model's training pictures."""
     return _latents("upgraded", "upgraded", work)[0]
 
 

@@ -1,7 +1,7 @@
-"""Procedural scenes with captions and ground truth: the pocket world's photographs.
+"""Procedural scenes with captions and ground truth.
 
-A scene holds one or two colored shapes on a background. It can be drawn in four styles; `flat` is
-the base model's home, `shaded` the upgraded model's, `outline` and `hatched` belong to LoRAs.
+A scene has one or two colored shapes on a background and four styles: `flat` is the base model's,
+`shaded` the upgraded model's, `outline` and `hatched` are the LoRAs'.
 Images are uint8 RGB, H x W x 3.
 """
 
@@ -59,7 +59,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two objects on a background; `relation` tells where the first stands to the second."""
+    """One or two objects on a background; `relation` is the place of the first to the second."""
 
     background: str
     objects: tuple[SceneObject, ...]
@@ -67,7 +67,7 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene: 40 % hold one object, 60 % two of different colors in a stated relation."""
+    """Sample a scene: 40 % have one object, 60 % two of different colors in a relation."""
     background = str(rng.choice(list(BACKGROUNDS)))
     if rng.random() < 0.4:
         return Scene(background, (_sample_single(rng),))
@@ -76,7 +76,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 def scene_at(seed: int, index: int) -> Scene:
-    """Scene number `index` of an endless list named by `seed`; no scene depends on another."""
+    """Return scene `index` of the infinite list of `seed`; scenes are independent."""
     return sample_scene(np.random.default_rng([seed, index]))
 
 
@@ -100,12 +100,12 @@ def render(scene: Scene, style: Style, size_px: int) -> Image:
 
 
 def downscale(image: Image, size_px: int) -> Image:
-    """Area-averaged copy of an image at a smaller size."""
+    """Return an area-averaged copy of an image at a smaller size."""
     return cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA)
 
 
 def outline_points(item: SceneObject) -> np.ndarray:
-    """Corners of the object's contour as shares of the image side, K x 2."""
+    """Return the corners of the object's contour as shares of the image side, K x 2."""
     n_corners = {"circle": 64, "square": 4, "triangle": 3, "star": 10}[item.shape]
     angle = np.arange(n_corners) * 2 * math.pi / n_corners
     angle = angle + (math.pi / 4 if item.shape == "square" else -math.pi / 2) + item.rotation
@@ -188,7 +188,7 @@ def _background(scene: Scene, style: Style, n: int) -> np.ndarray:
 
 
 def _paint(item: SceneObject, style: Style, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Color (3 or n x n x 3) and opacity (n x n, 0..1) of one object."""
+    """Return color (3 or n x n x 3) and opacity (n x n, 0..1) of one object."""
     points = outline_points(item)
     color = np.array(COLORS[item.color], np.float32)
     if style == "flat":
@@ -204,7 +204,7 @@ def _paint(item: SceneObject, style: Style, n: int) -> tuple[np.ndarray, np.ndar
 
 
 def _shade(item: SceneObject, color: np.ndarray, n: int) -> np.ndarray:
-    """Light from the upper left: bright core, dark rim, a small soft highlight."""
+    """Shade an object, lit from the upper left: bright core, dark rim, a small soft highlight."""
     yy, xx = _grid(n)
     dx, dy = xx - (item.x - 0.3 * item.radius), yy - (item.y - 0.35 * item.radius)
     distance = (dx**2 + dy**2) / item.radius**2

@@ -1,4 +1,4 @@
-"""The pocket world's CLIP: open_clip's own model, small, trained on captions of all four styles.
+"""CLIP of the pocket world: a small open_clip model, trained on captions of all four styles.
 
 Pictures of any size are resized to 128 px (bicubic, antialiased, float: clean-fid's `clean` mode).
 """
@@ -35,7 +35,7 @@ class ScorerConfig:
 
 
 def build_clip(config: ScorerConfig) -> CLIP:
-    """Fresh open_clip model for the pocket vocabulary."""
+    """Build an untrained open_clip model for the pocket vocabulary."""
     tokenizer: Any = build_tokenizer()
     vision = CLIPVisionCfg(
         layers=(1, 1, 1, 1), width=config.vision_width, head_width=64, image_size=SIZE_PX
@@ -61,9 +61,9 @@ class Scorer:
         self.tokenizer = build_tokenizer()
 
     def features(self, images: list[np.ndarray]) -> np.ndarray:
-        """Image embeddings of length 8 = sqrt(64), N x 64: for Frechet and kernel distances.
+        """Return image embeddings of length 8 = sqrt(64), N x 64, for Frechet and kernel distances.
 
-        At that length a coordinate is about 1, the scale that the kernel of KID is made for.
+        At that length a coordinate is about 1, the scale that the kernel of KID assumes.
         """
         with torch.inference_mode():
             parts = [
@@ -74,11 +74,11 @@ class Scorer:
         return _unit(raw) * np.float32(EMBEDDING_WIDTH**0.5)
 
     def encode_images(self, images: list[np.ndarray]) -> np.ndarray:
-        """Unit-length image embeddings, N x 64."""
+        """Return unit-length image embeddings, N x 64."""
         return _unit(self.features(images))
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        """Unit-length prompt embeddings, N x 64; longer prompts are cut, their end token kept."""
+        """Return unit-length prompt embeddings, N x 64; long prompts keep their end token."""
         if not texts:
             return np.zeros((0, EMBEDDING_WIDTH), np.float32)
         batch = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
@@ -86,7 +86,7 @@ class Scorer:
             return _unit(self.model.encode_text(batch.input_ids).numpy())
 
     def feature_maps(self, images: list[np.ndarray]) -> list[Tensor]:
-        """Outputs of the ResNet's stem and four stages, each N x C x h x w."""
+        """Return the outputs of the ResNet's stem and four stages, each N x C x h x w."""
         visual: Any = self.model.visual
         maps: list[Tensor] = []
         with torch.inference_mode():
@@ -99,12 +99,12 @@ class Scorer:
 
 
 def preprocess(images: list[np.ndarray]) -> Tensor:
-    """uint8 pictures to float N x 3 x 128 x 128 in [-1, 1]."""
+    """Convert uint8 pictures to float N x 3 x 128 x 128 in [-1, 1]."""
     return torch.stack([_resized(image) for image in images]).div_(127.5).sub_(1.0)
 
 
 def load_scorer(folder: Path | None = None) -> Scorer:
-    """The shipped scorer, hash-checked, or one from a folder with config.json and weights."""
+    """Load the shipped scorer, hash-checked, or one from a folder with config.json and weights."""
     path = folder or weights.part_path("scorer")
     sha256 = weights.folder_sha256(path) if folder else weights.part_sha256("scorer")
     config = ScorerConfig(**json.loads((path / "config.json").read_text()))
@@ -126,7 +126,7 @@ def save_scorer(model: CLIP, config: ScorerConfig, folder: Path) -> None:
 
 
 def _resized(image: np.ndarray) -> Tensor:
-    """clean-fid's `clean` resize: each channel as float, PIL bicubic with antialias; 3 x S x S."""
+    """Resize as clean-fid's `clean` mode: float channels, PIL bicubic with antialias; 3 x S x S."""
     if image.shape[:2] == (SIZE_PX, SIZE_PX):
         return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
     channels = [

@@ -1,4 +1,4 @@
-"""A genuine CLIPTokenizer with a closed vocabulary: every word of the pocket world is one token."""
+"""CLIPTokenizer with a closed vocabulary: every word of the pocket world is one token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_TOKENS = 20
 WORDS: tuple[str, ...] = (
     *("a", "on", "background", "left", "right", "of", "above", "below"),
     *("outline", "hatched", "drawing"),
-    *("flat", "shaded", "sharp", "blurry"),  # how the scorer's captions name the other styles
+    *("flat", "shaded", "sharp", "blurry"),  # other styles in the scorer's captions
     *SIZES,
     *SHAPES,
     *COLORS,
@@ -24,8 +24,8 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """Byte-pair tokenizer whose merges make each word of `WORDS` one token; 20 tokens at most."""
-    from transformers import CLIPTokenizer  # seconds; words are checked without it
+    """Build a byte-pair tokenizer in which each word of `WORDS` is one token; at most 20 tokens."""
+    from transformers import CLIPTokenizer  # slow import, not needed by `unknown_words`
 
     merges: Any = []  # pairs of pieces, in rank order
     for word in WORDS:
@@ -46,7 +46,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def unknown_words(text: str) -> list[str]:
-    """Words of a prompt that the pocket world has no token for."""
+    """Return the words of a prompt that are not in the vocabulary."""
     return [w for w in text.lower().replace(",", " ").split() if w not in WORDS]
 
 

@@ -1,4 +1,4 @@
-"""Trains a style LoRA on a frozen UNet with peft and writes it in kohya's file format."""
+"""Train a style LoRA on a frozen UNet with peft and write it in kohya's file format."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ TARGETS = (
 
 
 def add_lora(model: FrozenModel) -> None:
-    """Freeze a model and put trainable low-rank layers into its UNet."""
+    """Freeze a model and add trainable low-rank layers to its UNet."""
     model.requires_grad_(False)
     model.unet.add_adapter(
         LoraConfig(
@@ -32,7 +32,7 @@ def add_lora(model: FrozenModel) -> None:
 
 
 def kohya_state(model: FrozenModel) -> dict[str, Tensor]:
-    """The trained layers under kohya's names, float16: `.lora_down`, `.lora_up` and `.alpha`."""
+    """Return the trained layers under kohya's names (`lora_down`, `lora_up`, `alpha`), float16."""
     names = {"lora_A": "lora_down", "lora_B": "lora_up"}
     state: dict[str, Tensor] = {}
     for key, value in get_peft_model_state_dict(model.unet).items():

@@ -1,7 +1,7 @@
-"""Trains the pocket scorer with open_clip's contrastive loss on all styles, sharp and blurry.
+"""Train the pocket scorer with open_clip's contrastive loss on all styles, sharp and blurry.
 
-Half of the batches hold different scenes with plain captions: they teach content. The other half
-hold every scene in all four styles, sharp and blurry, with captions that say so: hard negatives,
+Half of the batches have different scenes with plain captions and train content. The other half have
+each scene in all four styles, sharp and blurry, with captions that name both: hard negatives,
 without which the embedding ignores style and sharpness.
 """
 
@@ -27,7 +27,7 @@ SEED = 15
 
 
 def draw_scorer_set() -> PictureSet:
-    """2,000 scenes in each of the four styles, one after the other, with plain captions."""
+    """Draw 2,000 scenes in each of the four styles, one after the other, with plain captions."""
     styles: list[Style] = [STYLES[i % len(STYLES)] for i in range(N_IMAGES)]
     scenes = [scene_at(SEED, i // len(STYLES)) for i in range(N_IMAGES)]
     images = [render(s, style, SIZE_PX) for s, style in zip(scenes, styles, strict=True)]
@@ -35,7 +35,7 @@ def draw_scorer_set() -> PictureSet:
 
 
 def scorer_loss(model: CLIP, pictures: PictureSet) -> LossFunction:
-    """Contrastive loss, over content batches and look batches in turn (by chance)."""
+    """Return the contrastive loss over a random choice of content and look batches."""
     contrast = ClipLoss()
 
     def loss_at(batch_size: int, generator: torch.Generator) -> Tensor:
@@ -72,7 +72,7 @@ def refresh_statistics(model: CLIP, pictures: PictureSet, *, n_batches: int = 20
 
 
 def _seen(image: np.ndarray, blurry: bool) -> np.ndarray:
-    """The picture, or what is left of it after 64 px."""
+    """Return the picture, if `blurry` reduced to 64 px and enlarged again."""
     if not blurry:
         return image
     small = cv2.resize(image, (SIZE_PX // 2, SIZE_PX // 2), interpolation=cv2.INTER_AREA)
@@ -80,12 +80,12 @@ def _seen(image: np.ndarray, blurry: bool) -> np.ndarray:
 
 
 def _content_batch(n: int, size: int, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
-    """Any pictures, each in one look."""
+    """Choose random pictures, each in one look."""
     return rng.integers(n, size=size).tolist(), (rng.random(size) < BLURRY_SHARE).tolist()
 
 
 def _look_batch(n: int, size: int, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
-    """A few scenes, each in all styles, sharp and blurry."""
+    """Choose a few scenes, each in all styles, sharp and blurry."""
     scenes = rng.integers(n // len(STYLES), size=size // N_LOOKS)
     index = [int(s) * len(STYLES) + k for s in scenes for k in range(len(STYLES))]
     return index * 2, [False] * len(index) + [True] * len(index)

@@ -1,4 +1,4 @@
-"""Trains the pocket diffusion models: epsilon prediction, min-SNR weights (arXiv 2303.09556)."""
+"""Train the pocket diffusion models: epsilon prediction, min-SNR weights (arXiv 2303.09556)."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ MIN_SNR_GAMMA = 5.0
 
 
 class NoisePredictor(Protocol):
-    """Anything that predicts the noise in `x_bchw` at `timestep_b` for the captions `ids_bl`."""
+    """Predicts the noise in `x_bchw` at `timestep_b` for the captions `ids_bl`."""
 
     def __call__(
         self, x_bchw: Tensor, timestep_b: Tensor, ids_bl: Tensor, index_b: Tensor
@@ -31,7 +31,7 @@ class BaseModel(nn.Module):
         self.text_encoder = text_encoder
 
     def conditions(self, ids_bl: Tensor) -> tuple[Tensor, None]:
-        """Hidden states (B x L x D); nothing is added."""
+        """Return hidden states (B x L x D) and no added conditions."""
         return self.text_encoder(ids_bl).last_hidden_state, None
 
     def forward(
@@ -56,14 +56,14 @@ class UpgradedModel(nn.Module):
         self.text_encoder_2 = text_encoder_2
 
     def text(self, ids_bl: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (B x L x 2W, second to last layers) and pooled vector (B x W)."""
+        """Return hidden states (B x L x 2W, second to last layers) and pooled vector (B x W)."""
         first = self.text_encoder(ids_bl, output_hidden_states=True)
         second = self.text_encoder_2(ids_bl, output_hidden_states=True)
         hidden_bld = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
         return hidden_bld, second.text_embeds
 
     def conditions(self, ids_bl: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Hidden states (B x L x 2W), pooled vector and size conditioning."""
+        """Return hidden states (B x L x 2W), pooled vector and size conditioning."""
         hidden_bld, pooled = self.text(ids_bl)
         return hidden_bld, {"text_embeds": pooled, "time_ids": upgraded_time_ids(len(ids_bl))}
 
@@ -123,20 +123,20 @@ class Latents:
 
 
 def tokenize(captions: list[str]) -> Tensor:
-    """Token ids of captions, padded to the tokenizer's full length, N x L."""
+    """Return token ids of captions, padded to the tokenizer's full length, N x L."""
     tokenizer = build_tokenizer()
     batch = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
     return batch.input_ids
 
 
 def upgraded_time_ids(n: int) -> Tensor:
-    """SDXL's size conditioning of an uncropped picture: height, width, 0, 0, height, width."""
+    """Return SDXL's size conditioning of an uncropped picture: h, w, 0, 0, h, w."""
     side = float(UPGRADED_SIZE_PX)
     return torch.tensor([[side, side, 0.0, 0.0, side, side]]).expand(n, -1)
 
 
 def noise_loss(predict: NoisePredictor, data: Latents, *, null_share: float) -> LossFunction:
-    """min-SNR weighted error of the predicted noise; timesteps stratified over the batch."""
+    """Return the min-SNR weighted loss; timesteps are stratified over the batch."""
     abar = alphas_cumprod()
     snr = abar / (1 - abar)
     weight = 2 * snr.clamp(max=MIN_SNR_GAMMA) / snr
@@ -158,6 +158,6 @@ def noise_loss(predict: NoisePredictor, data: Latents, *, null_share: float) -> 
 
 
 def stratified_timesteps(batch_size: int, generator: torch.Generator) -> Tensor:
-    """One timestep from each of `batch_size` equal slices of 0..999."""
+    """Draw one timestep from each of `batch_size` equal slices of 0..999."""
     places = torch.arange(batch_size) + torch.rand(batch_size, generator=generator)
     return (places / batch_size * N_TIMESTEPS).long().clamp(max=N_TIMESTEPS - 1)

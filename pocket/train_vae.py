@@ -1,4 +1,4 @@
-"""Trains a pocket autoencoder: L1 + L2, weighted at edges, with latents pulled to unit variance."""
+"""Train a pocket autoencoder: L1 + L2, weighted at edges, with latents pulled to unit variance."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ CROP_PX = 64
 
 
 def vae_loss(vae: Any, images: np.ndarray) -> LossFunction:
-    """Reconstruction loss over random 64 px crops (whole pictures where they are that small)."""
+    """Return the reconstruction loss over random 64 px crops (no crop of 64 px pictures)."""
 
     def loss_at(batch_size: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(images), (batch_size,), generator=generator)
@@ -31,7 +31,7 @@ def vae_loss(vae: Any, images: np.ndarray) -> LossFunction:
 
 
 def fix_posterior(vae: Any) -> None:
-    """Make the posterior's deviation the constant used in training, so sampling it is sound."""
+    """Set the posterior's deviation to the constant used in training."""
     conv, n = vae.quant_conv, vae.config["latent_channels"]
     with torch.no_grad():
         conv.weight[n:].zero_()
@@ -49,7 +49,7 @@ def set_scaling_factor(vae: Any, images: np.ndarray) -> float:
 
 @torch.no_grad()
 def encode(vae: Any, images: np.ndarray, *, batch_size: int = 32) -> Tensor:
-    """Scaled latents (posterior means) of uint8 images, N x 4 x H/8 x W/8."""
+    """Return scaled latents (posterior means) of uint8 images, N x 4 x H/8 x W/8."""
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     means = [vae.encode(to_unit(part)).latent_dist.mean for part in parts]
     return torch.cat(means) * vae.config["scaling_factor"]

@@ -16,9 +16,9 @@ _IN_USE_SECONDS = 3600  # a file touched since may be open
 
 
 class TableCache:
-    """Objects in a folder of this machine, under the names of their content.
+    """Content-addressed cache folder for tables of published stores.
 
-    `source` is the folder of a store on this machine, whose files are read where they lie.
+    `source` is the folder of a local store, whose files are read in place.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class TableCache:
         self._lock = Lock()
 
     def path(self, name: str, content: Callable[[], bytes]) -> Path:
-        """The object's file; asks for its content where it is not here. `UserError` as `content`.
+        """Return the object's file; calls `content` if it is not cached. `UserError` as `content`.
 
-        A file is compared with its sha256 when it is first used, and again when it has changed.
+        The sha256 of a file is verified on first use, and again after the file has changed.
         """
         known = self._checked.get(name)
         if known is not None and _state(known[0]) == known[1]:
             return known[0]
-        path = self._there(name)
+        path = self._cached(name)
         if path is None:
             fresh = content()
             if self._source is not None:
@@ -50,15 +50,15 @@ class TableCache:
         self._checked[name] = (path, _state(path))
         return path
 
-    def _there(self, name: str) -> Path | None:
-        """The file of the cache, if it holds what its name says."""
+    def _cached(self, name: str) -> Path | None:
+        """Return the cached file if its content matches its name."""
         path = self._folder / name
         if self._source is not None or not path.is_file():
             return None
         return path if is_content(name, path.read_bytes()) else None
 
     def _prune(self) -> None:
-        """Remove what was used longest ago, until the folder is small enough."""
+        """Remove the least recently used files until the folder fits into `max_bytes`."""
         with self._lock:
             files = [path for path in self._folder.rglob("*") if path.is_file()]
             states = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in files)
@@ -71,7 +71,7 @@ class TableCache:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes with a file; None where it has gone."""
+    """Return size and modification time of a file; None if it is missing."""
     try:
         state = path.stat()
     except OSError:

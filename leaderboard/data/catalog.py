@@ -1,6 +1,6 @@
-"""Which runs a results address holds: run directories, or runs that `xbench publish` wrote.
+"""Find the runs of a results folder and read their facts, manifest and gate outcome.
 
-Nothing found is trusted: what cannot be read becomes a `problem` that the pages show.
+All files are untrusted: what cannot be read becomes a `problem` that the pages display.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LIMIT_BYTES = 16 << 20
 
 
 class _File(NamedTuple):
-    """A file as it was seen."""
+    """Path, size and modification time of a file."""
 
     modified_ns: int
     path: str
@@ -44,11 +44,11 @@ _Listing = tuple[tuple[str, tuple[_File, ...]], ...]
 
 @dataclass(frozen=True)
 class Run:
-    """One run: where its tables lie on this machine, its facts, and what is wrong with it.
+    """One run: local paths of its tables, its facts, and its problems.
 
     `tables` maps the names of `TABLES` to Parquet files, the newest part last; `stamp` changes
     whenever a file of the run does. A published run has a `store` with its `objects` by table;
-    `leaderboard.data.published.with_tables` brings them to this machine.
+    `leaderboard.data.published.with_tables` downloads them.
     """
 
     key: str
@@ -64,29 +64,29 @@ class Run:
 
     @property
     def files(self) -> RunFiles:
-        """Its pictures."""
+        """The pictures of the run."""
         return FolderFiles(self.folder) if self.store is None else PublishedFiles(self.store)
 
     @property
     def label(self) -> str:
-        """The run's name with the day it was made, as people tell runs apart."""
+        """The run's name with its date."""
         day = text_of(self.facts.get("created"))[:10]
         return f"{self.key} ({day})" if day else self.key
 
     @property
     def family(self) -> str:
-        """The family of models, "" where it is not known."""
+        """The model family, "" if unknown."""
         return text_of(self.facts.get("family"))
 
     @property
     def adapter(self) -> str:
-        """The first characters of the adapter's sha256, "" where it is not known."""
+        """The first characters of the adapter's sha256, "" if unknown."""
         return text_of(self.facts.get("adapter_sha256"))[:8]
 
 
 def text_of(value: Any) -> str:
-    """A value of a run's JSON as text that can be sent; "" for what is no text."""
-    # JSON can spell half of a surrogate pair, which is no character
+    """Return a JSON value as text that can be encoded; "" for anything that is not text."""
+    # JSON can contain a lone surrogate, which cannot be encoded
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 
 
@@ -103,7 +103,7 @@ def find_runs(results: Path) -> dict[str, Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """What is known of a run directory, without reading its tables; read again when it changes."""
+    """Read a run directory without its tables; cached until a file changes."""
     return _read(folder, _listing(folder))
 
 
@@ -128,14 +128,14 @@ def _read(folder: Path, listing: _Listing) -> Run:
 
 
 def state_problems(facts: Mapping[str, Any]) -> list[str]:
-    """What a run's facts say against its numbers."""
+    """Return warnings about incomplete or failed runs."""
     status = text_of(facts.get("status"))
     counts = facts.get("counts")
     failed = counts.get("failed") if isinstance(counts, dict) else None
     problems = []
     if facts and status != "complete":
-        told = status or "unknown"
-        problems.append(f"This run is not complete (status: {told}): numbers may still change.")
+        status = status or "unknown"
+        problems.append(f"This run is not complete (status: {status}): numbers may still change.")
     if isinstance(failed, int) and failed > 0:
         problems.append(f"{failed} images of this run failed.")
     return problems
@@ -148,7 +148,7 @@ def _listing(folder: Path) -> _Listing:
 
 
 def _files(pattern: Path) -> tuple[_File, ...]:
-    """The files of a folder that end like the pattern, or the one that it names."""
+    """Return the files of a folder that match the pattern of their name, the newest last."""
     found = []
     try:
         with os.scandir(pattern.parent) as entries:
@@ -156,7 +156,7 @@ def _files(pattern: Path) -> tuple[_File, ...]:
                 if fnmatchcase(entry.name, pattern.name) and entry.name[0] != ".":
                     state = entry.stat()
                     found.append(_File(state.st_mtime_ns, entry.path, state.st_size))
-    except OSError:  # no such folder, or it goes away
+    except OSError:  # the folder is missing or was just removed
         return ()
     return tuple(sorted(found))
 

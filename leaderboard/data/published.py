@@ -1,7 +1,7 @@
-"""Runs that `xbench publish` wrote, on this machine, S3 or the Hugging Face Hub.
+"""Read published stores: a local folder, S3 or the Hugging Face Hub.
 
-The index is listed again every half minute; tables are downloaded once into a cache of this machine
-and pictures when they are asked for. A store that cannot be reached keeps the runs known so far.
+The index is listed again every half minute. Tables are downloaded once into a local cache, pictures
+on request. While a store cannot be reached, the runs known so far stay listed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _N_READERS = 8
 
 @dataclass(frozen=True)
 class _Known:
-    """An index file as it was read; one with a missing part is read again."""
+    """A parsed index file; read again unless it is complete."""
 
     stamp: str
     run: Run
@@ -52,7 +52,7 @@ class _Known:
 
 
 class PublishedStore:
-    """One store; safe from many threads."""
+    """One published store; thread-safe."""
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class PublishedStore:
         self.problems: tuple[str, ...] = ()
 
     def runs(self) -> dict[str, Run]:
-        """All runs by key, the newest first."""
-        # one thread asks; the others wait only where nothing is known yet
+        """Return all runs by key, the newest first."""
+        # one thread refreshes; the others wait only if nothing is known yet
         if self._is_old() and self._lock.acquire(blocking=self._listed_at is None):
             try:
                 if self._is_old():
@@ -91,11 +91,11 @@ class PublishedStore:
         return listed_at is None or self._clock() - listed_at >= self._refresh_seconds
 
     def fetch(self, name: str) -> Path:
-        """A table's file on this machine; `UserError` where it cannot be had."""
+        """Return a local file of a table, downloaded if needed; `UserError` on failure."""
         return self._cache.path(name, lambda: self._content(name, MAX_TABLE_BYTES))
 
     def picture(self, name: str) -> bytes | None:
-        """A picture's content; None where it is missing, damaged or cannot be reached."""
+        """Return a picture's content; None if it is missing, damaged or unreachable."""
         try:
             return self._pictures.get(name, lambda: self._content(name, MAX_PICTURE_BYTES))
         except UserError:
@@ -105,7 +105,7 @@ class PublishedStore:
 
     def _refresh(self) -> None:
         try:
-            listing = self._ask(lambda: self._place.listing(INDEX))
+            listing = self._request(lambda: self._place.listing(INDEX))
         except UserError as error:
             self.problems = (str(error),)
             return
@@ -126,7 +126,7 @@ class PublishedStore:
         self.problems = tuple(problems)
 
     def _read_index(self, key: str, stamp: str) -> _Known:
-        """The run of an index file, whatever that holds."""
+        """Build the run of an index file; invalid content becomes problems."""
         problems: list[str] = []
         data, is_reached = self._index(index_name(key), problems)
         facts = data.get("facts")
@@ -149,27 +149,27 @@ class PublishedStore:
         return _Known(stamp, run, is_reached and has_manifest and has_gate)
 
     def _index(self, name: str, problems: list[str]) -> tuple[dict[str, Any], bool]:
-        """What an index file says, nothing where it is damaged; and whether it was reached."""
+        """Return a parsed index file ({} if damaged), and whether the store was reached."""
         try:
-            content = self._ask(lambda: self._place.read(name, limit_bytes=MAX_INDEX_BYTES))
+            content = self._request(lambda: self._place.read(name, limit_bytes=MAX_INDEX_BYTES))
         except UserError as error:
             problems.append(str(error))
             return {}, False
         data = _parsed(content or b"", name, problems)
         if data is not None and data.get("format") != PUBLISHED_FORMAT:
-            told = repr(data.get("format"))[:40]
-            problems.append(f"{name} has format {told}, this version reads {PUBLISHED_FORMAT}.")
+            found = repr(data.get("format"))[:40]
+            problems.append(f"{name} has format {found}, this version reads {PUBLISHED_FORMAT}.")
             return {}, True
         return data or {}, True
 
     def _json_of(
         self, name: Any, title: str, problems: list[str]
     ) -> tuple[Mapping[str, Any] | None, bool]:
-        """An object's mapping, and whether all that there should be was read."""
+        """Return a parsed JSON object, and whether it could be read."""
         if name is None:
             return None, True
         if not is_object(name, "json"):
-            problems.append(f"{title} has no name of an object of this store.")
+            problems.append(f"{title} does not name an object of this store.")
             return None, True
         try:
             path = self._cache.path(name, lambda: self._content(name, MAX_JSON_BYTES))
@@ -178,30 +178,30 @@ class PublishedStore:
             problems.append(f"{title} cannot be read: {error}")
             return None, False
 
-    # --- asking the place
+    # --- reading from the location
 
     def _content(self, name: str, limit_bytes: int) -> bytes:
-        content = self._ask(lambda: self._place.read(name, limit_bytes=limit_bytes))
+        content = self._request(lambda: self._place.read(name, limit_bytes=limit_bytes))
         if content is None:
             raise UserError(f"{name} is not in the store")
         if not is_content(name, content):
-            raise UserError(f"{name} holds something else than its name says")
+            raise UserError(f"the content of {name} does not match its name")
         return content
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """The place's answer; a place that is down is left alone for a while."""
+    def _request(self, read: Callable[[], Any]) -> Any:
+        """Return the result of `read`; after a failure no request is made for a while."""
         down = self._down
         if down is not None and self._clock() - down[0] < REFRESH_SECONDS:
             raise down[1]
         try:
-            return question()
+            return read()
         except UnreachableError as error:
             self._down = (self._clock(), error)
             raise
 
 
 def with_tables(run: Run) -> Run:
-    """The run with its tables on this machine, as far as they can be had; others stay as are."""
+    """Return the run with its tables downloaded; failures become problems of the run."""
     store = run.store
     if store is None:
         return run
@@ -221,9 +221,12 @@ def with_tables(run: Run) -> Run:
         table: tuple(path for name in parts if (path := paths[name]))
         for table, parts in run.objects.items()
     }
-    told = tuple(sorted(set(problems)))
+    failures = tuple(sorted(set(problems)))
     return replace(
-        run, tables=tables, problems=(*run.problems, *told), stamp=hash((run.stamp, told))
+        run,
+        tables=tables,
+        problems=(*run.problems, *failures),
+        stamp=hash((run.stamp, failures)),
     )
 
 
@@ -234,21 +237,21 @@ def _parsed(content: bytes, title: str, problems: list[str]) -> dict[str, Any] |
         problems.append(f"{title} is damaged: {type(error).__name__}")
         return None
     if not isinstance(data, dict):
-        problems.append(f"{title} is damaged: it is no mapping")
+        problems.append(f"{title} is damaged: it is not a mapping")
         return None
     return data
 
 
-def _table_objects(said: Any, problems: list[str]) -> dict[str, tuple[str, ...]]:
-    """Table -> its objects; names that are none are told and left out."""
+def _table_objects(value: Any, problems: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the objects of each table; report and skip invalid names."""
     ending: Ending = "parquet"
-    listed = said if isinstance(said, dict) else {}
+    listed = value if isinstance(value, dict) else {}
     found: dict[str, tuple[str, ...]] = {}
     for table in PUBLISHED:
         names = listed.get(table, [])
         names = names if isinstance(names, list) else [names]
         good = [name for name in names[:MAX_TABLE_PARTS] if is_object(name, ending)]
         if len(good) < len(names):
-            problems.append(f"Table {table} names files that are no objects of this store.")
+            problems.append(f"Table {table} names files that are not objects of this store.")
         found[table] = tuple(dict.fromkeys(good))
     return found

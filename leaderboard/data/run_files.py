@@ -1,4 +1,4 @@
-"""The files of a run by the names that its tables give them; nothing else can be reached."""
+"""Read the pictures of a run by the names in its tables, never a file outside the run."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["FolderFiles", "ObjectStore", "PublishedFiles", "RunFiles", "file_ins
 
 
 class RunFiles(Protocol):
-    """Where the pictures of a run are."""
+    """Reader of a run's pictures."""
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None where there is none, or it lies elsewhere, or it is too large."""
+        """Return a file's content; None if it is missing, outside the run or too large."""
         ...
 
 
 class ObjectStore(Protocol):
-    """A published store, by the names of its objects."""
+    """A published store, read by object names."""
 
     def picture(self, name: str) -> bytes | None:
-        """A picture's content, None where it cannot be had."""
+        """Return a picture's content, None if it cannot be read."""
         ...
 
     def fetch(self, name: str) -> Path:
-        """A table as a file of this machine; `UserError` where it cannot be had."""
+        """Return a table as a local file; `UserError` on failure."""
         ...
 
 
@@ -38,7 +38,7 @@ class FolderFiles:
     folder: Path
 
     def read(self, name: str) -> bytes | None:
-        """A file inside the folder, also where links are followed."""
+        """Read a file inside the folder, also after following links."""
         path = file_inside(self.folder, name)
         if path is None:
             return None
@@ -55,5 +55,5 @@ class PublishedFiles:
     store: ObjectStore
 
     def read(self, name: str) -> bytes | None:
-        """A picture of the store by its object's name; no other name reaches anything."""
+        """Read a picture by its object name; other names are rejected."""
         return self.store.picture(name) if is_object(name, "webp", "png") else None

@@ -20,12 +20,12 @@ from bench.store.schema import PUBLISHED, TABLES
 from leaderboard.data.catalog import Run
 
 _TYPES = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "bool": "BOOLEAN"}
-# scores are read where they lie: a run may have millions
+# scores stay in their files: a run may have millions
 _IN_PLACE = {"scores"}
 
 
 class RunTables:
-    """The tables of one run; reading is safe from many threads."""
+    """The tables of one run; thread-safe for reading."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -38,11 +38,11 @@ class RunTables:
         self._make_images()
 
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
-        """The rows of a query over `trials`, `results`, `images`, `scores`, ... ."""
+        """Return the rows of a query over `trials`, `results`, `images`, `scores`, ... ."""
         return self._connection.cursor().execute(sql, parameters).df()
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
-        """The same as plain rows, in which a missing value is None."""
+        """Return the rows of a query as mappings, missing values as None."""
         cursor = self._connection.cursor().execute(sql, parameters)
         names = [column[0] for column in cursor.description or ()]
         return [
@@ -54,7 +54,7 @@ class RunTables:
         ]
 
     def count(self, table: str) -> int:
-        """The number of rows of a table."""
+        """Return the number of rows of a table."""
         found = self._connection.cursor().execute(f"SELECT count(*) FROM {table}").fetchone()
         return int(found[0]) if found else 0
 
@@ -66,8 +66,8 @@ class RunTables:
             self._connection.execute(f"CREATE TABLE {name} AS SELECT {empty} LIMIT 0")
             return
         source = f"read_parquet({_literals(readable)}, union_by_name = true, filename = true)"
-        there = set(self._connection.execute(f"SELECT * FROM {source} LIMIT 0").df().columns)
-        chosen = ", ".join(_column(c, there) for c in columns)
+        present = set(self._connection.execute(f"SELECT * FROM {source} LIMIT 0").df().columns)
+        chosen = ", ".join(_column(c, present) for c in columns)
         sql = f"CREATE {kind} {name} AS SELECT {chosen} FROM {source}"
         if name == "results":  # the newest part of a trial wins
             order = f"list_position({_literals(readable)}, filename)"
@@ -79,7 +79,7 @@ class RunTables:
             self._load(name, columns, ())
 
     def _readable(self, name: str, paths: Sequence[Path]) -> list[Path]:
-        # what is read in place is read through once: later its damage would break a page
+        # files read in place are read completely once: damage found later would break a page
         wanted = "bit_xor(hash(t))" if name in _IN_PLACE else "*"
         if paths and self._opens(paths, wanted):
             return list(paths)
@@ -98,7 +98,7 @@ class RunTables:
         return True
 
     def _make_images(self) -> None:
-        """One row an image: the plan with its result; `setting` numbers its method and knobs."""
+        """Create `images`: each trial with its result; `setting` numbers method, t0 and scales."""
         self._connection.execute(
             "CREATE TABLE images AS SELECT t.*, r.status, r.image, r.thumbnail, r.image_sha256, "
             "r.seconds, r.effective_t0, r.error, dense_rank() OVER "
@@ -107,16 +107,22 @@ class RunTables:
         )
 
 
-def _column(column: pa.Field, there: set[str]) -> str:
+def _column(column: pa.Field, present: set[str]) -> str:
     kind = _TYPES[str(column.type)]
-    source = f'TRY_CAST("{column.name}" AS {kind})' if column.name in there else f"NULL::{kind}"
+    source = f'TRY_CAST("{column.name}" AS {kind})' if column.name in present else f"NULL::{kind}"
     return f"{source} AS {column.name}"
 
 
 def _literals(paths: Sequence[Path]) -> str:
-    """A list of file names as SQL text, each a literal even where it looks like a pattern."""
+    """Return file names as a SQL list of literals, glob characters escaped."""
     quoted = []
     for path in paths:
         name = "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
         quoted.append("'" + name.replace("'", "''") + "'")
     return "[" + ", ".join(quoted) + "]"
+
+
+def plugins_of(tables: RunTables) -> list[str]:
+    """Return the plugins and stacks that a run evaluates."""
+    rows = tables.rows("SELECT DISTINCT plugin FROM trials WHERE plugin <> '' ORDER BY plugin")
+    return [row["plugin"] for row in rows]

@@ -1,4 +1,4 @@
-"""The settings of a run: ways in which its images were made, named and ordered as people read."""
+"""The settings of a run (method, t0, scales), with labels in display order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leaderboard.data.tables import RunTables
 
 @dataclass(frozen=True)
 class Setting:
-    """A method with its t0 and scales; `number` is its name in the run's `images` table."""
+    """A method with its t0 and scales; `number` is its `setting` in the `images` table."""
 
     number: int
     method: str
@@ -20,7 +20,7 @@ class Setting:
 
 
 def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
-    """The settings under which a plugin's prompts were rendered, with or without the plugin."""
+    """Return the settings used for a plugin's prompts, with or without the plugin."""
     rows = tables.rows(
         "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale FROM images "
         "WHERE plugin = $plugin OR (plugin = '' AND case_id IN "
@@ -35,7 +35,7 @@ def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
 
 
 def setting_label(row: Row) -> str:
-    """A method with its t0, and its scales where they are not 1."""
+    """Return a method with its t0, and its scales unless they are 1."""
     parts = [str(row["method"] or "")]
     for name, mark in (
         ("t0", "t0 "),

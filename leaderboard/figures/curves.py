@@ -9,7 +9,7 @@ from leaderboard.figures.arms import setting_label
 
 
 def metrics_of(tables: RunTables, plugin: str) -> list[str]:
-    """The metrics of a plugin's summary: what it is for first, its quality second."""
+    """Return the metrics of a plugin's summary: its function first, quality second."""
     rows = tables.rows(
         "SELECT DISTINCT metric FROM summary WHERE plugin = ? AND metric IS NOT NULL "
         "ORDER BY metric",
@@ -26,9 +26,9 @@ def metrics_of(tables: RunTables, plugin: str) -> list[str]:
 
 
 def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
-    """Value and interval of every setting under a metric, with `label` and `line`.
+    """Return value and interval of a metric for each setting, with `label` and `line`.
 
-    A line joins the settings of one method that differ in t0 alone.
+    A line joins settings of one method that differ only in t0.
     """
     rows = tables.rows(
         "SELECT method, t0, plugin_scale, adapter_scale, value, low, high, better, recipe, n "
@@ -43,7 +43,7 @@ def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
 
 
 def recommendations(tables: RunTables, plugin: str) -> list[Row]:
-    """Each method's recommended setting with what it was measured to do; the best one is marked."""
+    """Return each method's recommended setting with its measurements; the best is marked."""
     return tables.rows(
         "SELECT method, t0, plugin_scale, adapter_scale, retention, retention_low, retention_high, "
         "gain, gain_low, gain_high, score, score_low, score_high, score_split_half, score_reason, "

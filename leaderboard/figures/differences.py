@@ -1,8 +1,7 @@
 """Two runs side by side: paired differences of each plugin, and the images that lost most.
 
-A pair is one case (of the same prompt) and seed of one plugin under the same settings, metric and
-recipe in both runs.
-Differences are turned so that above 0 the candidate is better.
+A pair is one case (with equal prompts) and seed of one plugin under the same settings, metric and
+recipe in both runs. Differences are signed so that above 0 the candidate is better.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from leaderboard.figures.arms import setting_label
 from metrics.stats.intervals import clustered_mean
 
 FUNCTION = "what each plugin is for"
-# the methods that a new adapter changes come first
+# methods that depend on the adapter come first
 _FIRST = "xadapter"
 _KEYS = ["plugin", "metric", "recipe", "case_id", "seed", "method", "t0", "plugin_scale"]
 _KEYS += ["adapter_scale"]
 _SIGNS = {"higher": 1.0, "lower": -1.0}
-_HUGE = 1e300  # JSON may hold whole numbers that no float can
+_HUGE = 1e300  # JSON allows integers beyond the range of a float
 
 
 def common_methods(a: RunTables, b: RunTables) -> list[str]:
-    """The methods of both runs; those that an adapter changes first."""
+    """Return the methods of both runs, those that depend on the adapter first."""
     sets = [
         {row["method"] for row in tables.rows("SELECT DISTINCT method FROM trials")}
         for tables in (a, b)
@@ -41,7 +40,7 @@ def common_methods(a: RunTables, b: RunTables) -> list[str]:
 
 
 def common_metrics(a: RunTables, b: RunTables, method: str) -> list[str]:
-    """The metrics by which both runs judged a method's images one by one."""
+    """Return the per-image metrics that both runs have for a method."""
     sql = "SELECT DISTINCT metric FROM scores WHERE level = 'image' AND method = ?"
     sets = [{row["metric"] for row in tables.rows(sql, [method])} for tables in (a, b)]
     return sorted(name for name in sets[0] & sets[1] if name)
@@ -49,33 +48,33 @@ def common_metrics(a: RunTables, b: RunTables, method: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def paired_images(a: RunTables, b: RunTables, *, metric: str, method: str) -> pd.DataFrame:
-    """One row a pair: keys, `prompt`, both trials and values, `difference`.
+    """Return one row per pair: keys, `prompt`, both trials and values, `difference`.
 
-    `metric` may be `FUNCTION`: of each plugin the metric of what it is for.
+    `metric` may be `FUNCTION`: the function metric of each plugin.
     """
     old, new = (_values(tables, metric=metric, method=method) for tables in (a, b))
     pairs = old.merge(new.drop(columns="better"), on=_KEYS, suffixes=("_old", "_new"))
-    # where the direction is unknown, no difference can be told
-    sign = pd.Series([_SIGNS.get(told) for told in pairs["better"]], pairs.index, dtype=float)
+    # a metric of unknown direction gives no signed difference
+    sign = pd.Series([_SIGNS.get(better) for better in pairs["better"]], pairs.index, dtype=float)
     pairs["difference"] = sign * (pairs["value_new"] - pairs["value_old"])
-    # a case of the same name may ask for something else in the other run
-    said = [_prompts(tables) for tables in (a, b)]
+    # cases of the same name may have different prompts
+    left, right = [_prompts(tables) for tables in (a, b)]
     scenes = list(zip(pairs["plugin"], pairs["case_id"], strict=True))
-    same = [said[0].get(scene) == said[1].get(scene) for scene in scenes]
+    same = [left.get(scene) == right.get(scene) for scene in scenes]
     pairs = pairs.loc[pairs["difference"].notna() & pd.Series(same, pairs.index, dtype=bool)]
     prompts = b.query("SELECT case_id, any_value(base_prompt) AS prompt FROM trials GROUP BY 1")
     return pairs.merge(prompts, on="case_id", how="left")
 
 
 def plugin_differences(pairs: pd.DataFrame) -> list[Row]:
-    """Mean difference of each plugin and metric with a 95 % interval, the worst first.
+    """Return the mean difference of each plugin and metric with a 95 % interval, worst first.
 
-    Intervals draw whole prompts, as everywhere.
+    Intervals resample whole prompts.
     """
     rows = []
-    for key, mine in pairs.groupby(["plugin", "metric"], sort=True):
+    for key, part in pairs.groupby(["plugin", "metric"], sort=True):
         plugin, metric = key if isinstance(key, tuple) else (key, None)
-        found = clustered_mean(mine["difference"].tolist(), mine["prompt"].fillna("").tolist())
+        found = clustered_mean(part["difference"].tolist(), part["prompt"].fillna("").tolist())
         row: Row = {"plugin": plugin, "metric": metric, "value": found.value}
         row |= {"low": found.low, "high": found.high, "n": found.n, "n_prompts": found.n_clusters}
         rows.append({**row, "reason": found.reason})
@@ -83,9 +82,9 @@ def plugin_differences(pairs: pd.DataFrame) -> list[Row]:
 
 
 def worst_pairs(pairs: pd.DataFrame, new: RunTables, *, n: int) -> list[Row]:
-    """The pairs that lost most, with `label` and whether there is a condition image to see.
+    """Return the pairs that got worse most, with `label` and `has_condition`.
 
-    Pairs that lost nothing are not among them.
+    Pairs that did not get worse are left out.
     """
     lost = pairs.loc[pairs["difference"] < 0].sort_values("difference", kind="stable").head(n)
     conditioned = new.rows(
@@ -101,7 +100,7 @@ def worst_pairs(pairs: pd.DataFrame, new: RunTables, *, n: int) -> list[Row]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate said about a candidate: every value is text or numbers from its file."""
+    """Outcome of a gate; all values are text or numbers from its file."""
 
     verdict: str
     reason: str
@@ -110,7 +109,7 @@ class Verdict:
 
 
 def gate_of(baseline: Run, candidate: Run) -> Verdict | None:
-    """The gate's outcome where the candidate was compared with this baseline; None where not."""
+    """Return the gate outcome of these two runs; None if no gate compared them."""
     facts = candidate.gate or {}
     compared = facts.get("baseline")
     own = text_of(baseline.facts.get("run_id"))
@@ -127,7 +126,7 @@ def gate_of(baseline: Run, candidate: Run) -> Verdict | None:
 
 
 def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
-    """The baseline and candidate to show at first: the newest gate's, else the two newest runs."""
+    """Return the default baseline and candidate: the newest gate's, else the two newest runs."""
     for candidate in runs.values():
         for baseline in runs.values():
             if baseline.key != candidate.key and gate_of(baseline, candidate) is not None:
@@ -146,7 +145,7 @@ def _test(test: Mapping[str, Any]) -> Row:
 
 
 def _prompts(tables: RunTables) -> dict[tuple[Any, Any], Any]:
-    """(plugin, case) -> the prompt."""
+    """Return the prompt of each (plugin, case)."""
     rows = tables.rows("SELECT plugin, case_id, min(base_prompt) AS p FROM trials GROUP BY 1, 2")
     return {(row["plugin"], row["case_id"]): row["p"] for row in rows}
 

@@ -1,4 +1,4 @@
-"""A plugin's images: page by page, the best and the worst, and what each scores."""
+"""A plugin's images: pages, best and worst ones, and scores."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Scene:
 
     @property
     def condition_trial(self) -> str | None:
-        """A trial that has the condition image; None where the plugin takes none."""
+        """A trial with the condition image; None if the plugin takes no condition."""
         return next((r["trial_id"] for r in self.images if r["condition_path"]), None)
 
 
 def images_per_page(n_settings: int) -> int:
-    """At most `PER_PAGE`, and whole cases where their images fit on a page."""
+    """Return the page size: at most `PER_PAGE`, whole cases if their images fit on a page."""
     return PER_PAGE // n_settings * n_settings if 0 < n_settings <= PER_PAGE else PER_PAGE
 
 
 def count_images(tables: RunTables, plugin: str, settings: Sequence[Setting]) -> int:
-    """How many images of these settings a plugin has."""
+    """Return the number of a plugin's images with these settings."""
     found = tables.rows(
         f"SELECT count(*) AS n FROM images i WHERE {_OF_PLUGIN} "
         "AND list_contains($numbers, i.setting)",
@@ -54,7 +54,7 @@ def count_images(tables: RunTables, plugin: str, settings: Sequence[Setting]) ->
 def read_page(
     tables: RunTables, plugin: str, settings: Sequence[Setting], *, page: int, per_page: int
 ) -> list[Scene]:
-    """The images of one page (from 0) by case and seed, in the order of the settings."""
+    """Return the images of one page (from 0) by case and seed, in the order of the settings."""
     rows = tables.rows(
         f"SELECT {_COLUMNS} FROM images i WHERE {_OF_PLUGIN} "
         "AND list_contains($numbers, i.setting) "
@@ -68,7 +68,7 @@ def read_page(
 def read_scene(
     tables: RunTables, plugin: str, settings: Sequence[Setting], *, case_id: str, seed: int
 ) -> Scene | None:
-    """The images of one case and seed."""
+    """Return the images of one case and seed."""
     rows = tables.rows(
         f"SELECT {_COLUMNS} FROM images i WHERE {_OF_PLUGIN} AND i.case_id = $case_id "
         "AND i.seed = $seed AND list_contains($numbers, i.setting) "
@@ -79,7 +79,7 @@ def read_scene(
 
 
 def case_ids(tables: RunTables, plugin: str, *, most: int) -> dict[str, str]:
-    """The plugin's cases with their prompts, at most so many."""
+    """Return at most `most` of the plugin's cases with their prompts."""
     rows = tables.rows(
         "SELECT case_id, any_value(base_prompt) AS prompt FROM images WHERE plugin = $plugin "
         f"GROUP BY case_id ORDER BY case_id LIMIT {int(most)}",
@@ -89,13 +89,13 @@ def case_ids(tables: RunTables, plugin: str, *, most: int) -> dict[str, str]:
 
 
 def seeds_of(tables: RunTables, plugin: str) -> list[int]:
-    """The plugin's seeds."""
+    """Return the plugin's seeds."""
     rows = tables.rows("SELECT DISTINCT seed FROM images WHERE plugin = ? ORDER BY seed", [plugin])
     return [int(row["seed"]) for row in rows if row["seed"] is not None]
 
 
 def image_metrics(tables: RunTables, plugin: str) -> dict[str, str]:
-    """The metrics that give a plugin's images a number each, with their direction."""
+    """Return the per-image metrics of a plugin with their direction."""
     rows = tables.rows(
         "SELECT metric, any_value(better) AS better FROM scores WHERE plugin = ? "
         "AND level = 'image' GROUP BY metric ORDER BY metric",
@@ -107,7 +107,7 @@ def image_metrics(tables: RunTables, plugin: str) -> dict[str, str]:
 def scores_of(
     tables: RunTables, trial_ids: Sequence[str], metrics: Sequence[str], *, plugin: str
 ) -> dict[str, dict[str, float | None]]:
-    """trial id -> metric -> score of some images."""
+    """Return the scores of some images: trial id -> metric -> value."""
     rows = tables.rows(
         "SELECT trial_id, metric, value FROM scores WHERE level = 'image' "
         "AND plugin IN ($plugin, '') "
@@ -119,8 +119,8 @@ def scores_of(
         found.setdefault(row["trial_id"], {})[row["metric"]] = row["value"]
     places = {metric: i for i, metric in enumerate(metrics)}
     return {
-        trial: dict(sorted(mine.items(), key=lambda item: places[item[0]]))
-        for trial, mine in found.items()
+        trial: dict(sorted(scores.items(), key=lambda item: places[item[0]]))
+        for trial, scores in found.items()
     }
 
 
@@ -134,7 +134,7 @@ def extreme_images(
     end: Literal["best", "worst"],
     n: int,
 ) -> list[Row]:
-    """The images of a setting that score best or worst, the most extreme first."""
+    """Return the best or worst images of a setting, the most extreme first."""
     falls = (better == "higher") == (end == "best")
     rows = tables.rows(
         f"SELECT {_COLUMNS}, s.value FROM images i JOIN scores s USING (trial_id) "
@@ -151,8 +151,8 @@ def _scenes(rows: Sequence[Row]) -> list[Scene]:
     for row in rows:
         groups.setdefault((row["case_id"] or "", int(row["seed"] or 0)), []).append(row)
     return [
-        Scene(case_id, seed, next((r["prompt"] for r in mine if r["prompt"]), ""), mine)
-        for (case_id, seed), mine in groups.items()
+        Scene(case_id, seed, next((r["prompt"] for r in images if r["prompt"]), ""), images)
+        for (case_id, seed), images in groups.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a run knows of a plugin: its manifest entry, where it comes from, its load audit."""
+"""Facts of a plugin in a run: manifest entry, source page, load audit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leaderboard.figures.standings import manifest_plugins
 _CIVITAI = re.compile(r"urn:air:[a-z0-9]+:[a-z]+:civitai:(\d+)(?:@(\d+))?")
 _HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?(?:/.*)?")
 _WEB = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?(?:/[!-;=?-~]*)?")
-_SHOWN = {
+_CARD = {
     "kind": "Kind",
     "source": "Source",
     "license": "License",
@@ -27,14 +27,14 @@ _SHOWN = {
 
 
 def card_of(run: Run, plugin: str) -> Row:
-    """Title -> value of what the manifest says of a plugin, values as text; {} for a stack."""
+    """Return the manifest entry of a plugin as title -> text; {} for a stack."""
     entry = manifest_plugins(run.manifest).get(plugin, {})
-    told = {title: entry.get(name) for name, title in _SHOWN.items()}
-    return {title: _said(value) for title, value in told.items() if value not in (None, "", [])}
+    card = {title: entry.get(name) for name, title in _CARD.items()}
+    return {title: _as_text(value) for title, value in card.items() if value not in (None, "", [])}
 
 
 def source_page(run: Run, plugin: str) -> str | None:
-    """Where people can read about the plugin: an https address on a host that its source names."""
+    """Return the plugin's web page: an https address on the host of its source, or None."""
     source = manifest_plugins(run.manifest).get(plugin, {}).get("source")
     if not isinstance(source, str):
         return None
@@ -47,21 +47,21 @@ def source_page(run: Run, plugin: str) -> str | None:
 
 
 def audit_of(tables: RunTables, plugin: str) -> Row | None:
-    """Counts of a plugin's load audit; None where the run has none for it."""
+    """Return the counts of a plugin's load audit; None if it has no audit."""
     rows = tables.rows(
         "SELECT count(*) AS n, count(*) FILTER (WHERE NOT coalesce(missing, false) AND "
         "coalesce(applied, 0) <> 0) AS n_applied, count(*) FILTER (WHERE missing) AS n_missing, "
         "count(*) FILTER (WHERE extra) AS n_extra, sum(coalesce(non_finite, 0)) AS n_bad, "
-        "count(*) FILTER (WHERE reason IS NOT NULL) AS n_told, max(max_error) AS max_error "
+        "count(*) FILTER (WHERE reason IS NOT NULL) AS n_remarks, max(max_error) AS max_error "
         "FROM audit WHERE plugin = ?",
         [plugin],
     )
     return rows[0] if rows[0]["n"] else None
 
 
-def audit_rows(tables: RunTables, plugin: str, *, only_told: bool, most: int) -> list[Row]:
-    """A plugin's audit module by module, those with a reason first."""
-    wanted = "AND reason IS NOT NULL" if only_told else ""
+def audit_rows(tables: RunTables, plugin: str, *, only_remarks: bool, most: int) -> list[Row]:
+    """Return a plugin's audit rows, those with a reason first."""
+    wanted = "AND reason IS NOT NULL" if only_remarks else ""
     return tables.rows(
         "SELECT module, formula, expected, applied, missing, extra, max_error, reason, detail "
         f"FROM audit WHERE plugin = ? {wanted} "
@@ -70,7 +70,7 @@ def audit_rows(tables: RunTables, plugin: str, *, only_told: bool, most: int) ->
     )
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_part(part) for part in value)
     if isinstance(value, Mapping):
@@ -79,5 +79,5 @@ def _said(value: Any) -> str:
 
 
 def _part(value: Any) -> str:
-    """A scalar; what is nested deeper is not told: a few lines of YAML can make it endless."""
+    """Return a scalar as text, "…" for deeper nesting: YAML aliases can make it endless."""
     return "…" if isinstance(value, list | tuple | Mapping) else str(value)

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from, and how to make them again."""
+"""Provenance of a run: its facts, and the commands that reproduce it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _FACTS = {
 
 
 def facts_of(run: Run) -> dict[str, str]:
-    """Title -> text of what the run says of itself."""
-    told = {title: text_of(run.facts.get(name)) for name, title in _FACTS.items()}
+    """Return the recorded facts of a run as title -> text."""
+    facts = {title: text_of(run.facts.get(name)) for name, title in _FACTS.items()}
     counts = run.facts.get("counts")
     if isinstance(counts, Mapping):
-        told["Images"] = pairs_text(counts)
-    return {title: text for title, text in told.items() if text}
+        facts["Images"] = pairs_text(counts)
+    return {title: text for title, text in facts.items() if text}
 
 
 def group_of(run: Run, name: str) -> dict[str, str]:
-    """A group of facts (versions, weights, device) as text."""
+    """Return a group of facts (versions, weights, device) as text."""
     group = run.facts.get(name)
     return {str(k): str(v) for k, v in group.items()} if isinstance(group, Mapping) else {}
 
 
 def commands_of(run: Run) -> list[str]:
-    """What to type to make the run again; the code's version first, where it is known."""
+    """Return the commands that reproduce the run, first the commit if it is recorded."""
     git = run.facts.get("git")
     commit = text_of(git.get("commit")) if isinstance(git, Mapping) else ""
     changed = isinstance(git, Mapping) and bool(git.get("changed"))
@@ -51,5 +51,5 @@ def commands_of(run: Run) -> list[str]:
 
 
 def pairs_text(facts: Mapping[Any, Any]) -> str:
-    """A group of facts on one line."""
+    """Return a group of facts on one line."""
     return ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items())

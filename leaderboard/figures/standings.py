@@ -1,7 +1,7 @@
-"""Who ranks where: methods and plugins by compatibility score, with intervals of score and rank.
+"""Rank methods and plugins by compatibility score, with intervals of score and rank.
 
-A rank interval says which ranks the intervals of the scores leave open: a row is surely below
-those whose interval lies wholly above its own, and surely above those wholly below (ours).
+A rank interval contains the ranks that are compatible with the intervals of the scores: a row ranks
+below all rows whose interval is entirely above its own, and above those entirely below (ours).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.store.recent import RecentItems
 from leaderboard.data.catalog import Run, text_of
+from leaderboard.data.sources import open_tables
 from leaderboard.data.tables import RunTables
 
 PLUGIN_COLUMNS = (
@@ -24,25 +26,42 @@ PLUGIN_COLUMNS = (
 _MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KEYS = ["run", "family", "adapter", "method"]
+_Standings = tuple[pd.DataFrame, tuple[str, ...]]  # rows, problems
+_STANDINGS = RecentItems[tuple[str, int], _Standings](1000)  # by folder and stamp
+
+
+def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return a run's rows for the overview, and its problems; cached while the run is unchanged.
+
+    Many runs are ranked without keeping the tables of all of them open.
+    """
+    place = (str(run.folder), run.stamp)
+    known = _STANDINGS.find(place)
+    if known is not None:
+        return known
+    tables = open_tables(run)
+    found = plugin_rows(run, tables), tuple(tables.problems)
+    # a table that cannot be read may be readable the next time
+    return _STANDINGS.add(place, found) if found[1] == run.problems else found
 
 
 def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
-    """The rows of one run, one a plugin and method, with what the manifest says of the plugin."""
+    """Return one row per plugin and method of a run, with facts of the plugin from the manifest."""
     rows = tables.query(
         "SELECT coalesce(plugin, '') AS plugin, coalesce(kind, '') AS kind, "
         "coalesce(method, '') AS method, t0, score, score_low, score_high, retention, "
         "retention_low, retention_high, gain, gain_low, gain_high, gain_reference, recommended, "
         "status, reason, score_reason, n_prompts, seconds FROM compatibility WHERE level = 'method'"
     )
-    said = manifest_plugins(run.manifest)
+    entries = manifest_plugins(run.manifest)
     for column in ("condition", "license"):
-        rows[column] = [text_of(said.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
+        rows[column] = [text_of(entries.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
     rows["run"], rows["family"], rows["adapter"] = run.key, run.family, run.adapter
     return rows.reindex(columns=[c for c in PLUGIN_COLUMNS if not c.startswith("rank")])
 
 
 def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The plugins of a manifest by id; whatever has another shape is left out."""
+    """Return the plugins of a manifest by id; invalid entries are left out."""
     plugins = manifest.get("plugins")
     found = plugins if isinstance(plugins, list) else []
     return {
@@ -53,23 +72,23 @@ def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
 
 
 def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
-    """Means over the plugins of each run and method, ranked.
+    """Return ranked means over the plugins of each run and method.
 
-    An interval is the mean of the plugins' bounds: it is never too narrow, however the plugins'
-    scores depend on each other. Plugins without a score are counted in `n_unmeasured`.
+    An interval is the mean of the plugins' bounds: never too narrow, whatever the dependence
+    between the plugins' scores. Plugins without a score are counted in `n_unmeasured`.
     """
     known = plugins.assign(is_measured=plugins["score"].notna())
     groups = known.groupby(_KEYS, dropna=False, sort=False)
     rows = groups.agg(
         n_plugins=("is_measured", "sum"),
-        n_unmeasured=("is_measured", lambda told: int((~told).sum())),
+        n_unmeasured=("is_measured", lambda measured: int((~measured).sum())),
         **{name: (name, "mean") for name in _MEANS},
     ).reset_index()
     return ranked(rows)
 
 
 def ranked(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows ordered by score with `rank`, `rank_low` (best) and `rank_high` (worst); null: none."""
+    """Order rows by score; add `rank`, `rank_low` (best), `rank_high` (worst), null if unknown."""
     ordered = rows.sort_values("score", ascending=False, na_position="last", kind="stable")
     ordered = ordered.reset_index(drop=True)
     score = ordered["score"].to_numpy(dtype=float)
@@ -80,13 +99,13 @@ def ranked(rows: pd.DataFrame) -> pd.DataFrame:
     worst = [n_known - int((high < end).sum()) for end in low]
     rank = [1 + int((score > own).sum()) for own in score]
     for name, values in (("rank", rank), ("rank_low", best), ("rank_high", worst)):
-        shown = [None if np.isnan(s) else v for s, v in zip(score, values, strict=True)]
-        ordered[name] = pd.array(shown, dtype="Int64")
+        known = [None if np.isnan(s) else v for s, v in zip(score, values, strict=True)]
+        ordered[name] = pd.array(known, dtype="Int64")
     return ordered
 
 
 def as_csv(rows: pd.DataFrame) -> str:
-    """Rows as CSV; text that a spreadsheet would take for a formula gets a ' in front."""
+    """Return rows as CSV; text that a spreadsheet would run as a formula is prefixed with '."""
     safe = rows.copy()
     for name in safe.select_dtypes(exclude="number").columns:
         safe[name] = [
@@ -96,7 +115,7 @@ def as_csv(rows: pd.DataFrame) -> str:
 
 
 def matching(rows: pd.DataFrame, wanted: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The rows whose columns hold one of the wanted values each."""
+    """Return the rows whose columns have one of the wanted values each."""
     keep = pd.Series(True, index=rows.index)
     for column, values in wanted.items():
         keep &= rows[column].isin(list(values))

@@ -1,4 +1,4 @@
-"""The trade-off of a plugin: retention against quality gain of every setting, and the best ones."""
+"""Retention against quality gain of a plugin's settings, and their Pareto front."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from leaderboard.figures.arms import setting_label
 from metrics.stats.ratio import pareto_front
 
 ENDS = ("retention", "gain")
-# a ceiling and the axes' own ends are no choice that one has after an upgrade
+# the ceiling and the ends of the axes are not options after an upgrade
 REFERENCES = frozenset({"base", "floor", "oracle"})
 
 
-def plugins_of(tables: RunTables) -> list[str]:
-    """The plugins and stacks that a run evaluates."""
-    rows = tables.rows("SELECT DISTINCT plugin FROM trials WHERE plugin <> '' ORDER BY plugin")
-    return [row["plugin"] for row in rows]
-
-
-def plane_rows(tables: RunTables, plugin: str) -> list[Row]:
-    """Every setting with both numbers, its `label`, an example's `trial_id`, and `on_front`."""
+def tradeoff_rows(tables: RunTables, plugin: str) -> list[Row]:
+    """Return the settings with both numbers, `label`, an example's `trial_id`, and `on_front`."""
     rows = tables.rows(
         "SELECT method, t0, plugin_scale, adapter_scale, retention, retention_low, retention_high, "
         "gain, gain_low, gain_high, gain_reference, gain_metric, function_metric, seconds "
@@ -42,13 +36,13 @@ def plane_rows(tables: RunTables, plugin: str) -> list[Row]:
 
 
 def front_of(rows: Sequence[Row]) -> list[Row]:
-    """The rows on the front from left to right, each place once."""
+    """Return the rows on the front from left to right, without duplicates."""
     places = {(row["retention"], row["gain"]): row for row in rows if row["on_front"]}
     return [places[place] for place in sorted(places)]
 
 
 def _examples(tables: RunTables, plugin: str) -> dict[tuple[object, ...], Row]:
-    """The first image of every setting, of the same case and seed as far as there is one."""
+    """Return an example image of each setting, of the same case and seed where possible."""
     rows = tables.rows(
         "SELECT method, t0, plugin_scale, adapter_scale, arg_min(trial_id, (case_id, seed)) "
         "AS trial_id, arg_min(image_sha256, (case_id, seed)) AS image_sha256 FROM images "

@@ -1,4 +1,4 @@
-"""What `xbench votes` does."""
+"""Administration of the votes, for `xbench votes`."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from leaderboard.study.votes import VotesDatabase
 
 @dataclass(frozen=True)
 class VotesAdmin:
-    """Administration of the votes at a place."""
+    """Export and deletion of votes in a file or database."""
 
     place: str
 
     def export(self, folder: Path, *, study_id: str | None) -> dict[str, int]:
-        """Write the tables; how many rows each has. `UserError` for an unknown study."""
-        with VotesDatabase.open(self.place) as book:
-            if study_id is not None and book.study(study_id) is None:
-                known = ", ".join(book.study_ids()) or "none"
+        """Write the tables; return their numbers of rows. `UserError` for an unknown study."""
+        with VotesDatabase.open(self.place) as database:
+            if study_id is not None and database.study(study_id) is None:
+                known = ", ".join(database.study_ids()) or "none"
                 raise UserError(f"there is no study {study_id!r}: known are {known}")
-            return export_votes(book, folder, study_id=study_id)
+            return export_votes(database, folder, study_id=study_id)
 
     def forget(self, rater_id: str) -> int:
-        """Delete everything of a rater; how many rows that were."""
+        """Delete all votes and ratings of a rater; return their number."""
         if not is_id(rater_id):
-            raise UserError(f"{rater_id!r} is no rater: the study page shows each rater's number")
-        with VotesDatabase.open(self.place) as book:
-            return book.forget(rater_id)
+            raise UserError(
+                f"{rater_id!r} is not a rater id: the study page shows each rater's own"
+            )
+        with VotesDatabase.open(self.place) as database:
+            return database.forget(rater_id)
 
 
 def open_admin(place: str | None) -> VotesAdmin:
-    """The votes at a place, by default those of this server; `UserError` where there are none."""
+    """Open votes by file or URL, by default those of this server; `UserError` if there are none."""
     place = place or votes_place()
     if "://" not in place and not Path(place).expanduser().is_file():
         raise UserError(

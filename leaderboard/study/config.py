@@ -1,4 +1,4 @@
-"""Where this server's votes and secret are; the pages and the image route share them."""
+"""Locate and open the server's votes and secret, shared by the pages and the image route."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _closed_until: dict[str, float] = {}
 
 @dataclass(frozen=True)
 class Voting:
-    """The votes of this server and what keeps them blind."""
+    """The votes of this server and the secret for blinding."""
 
-    book: VotesDatabase
+    database: VotesDatabase
     blinding: Blinding
 
 
 def votes_place() -> str:
-    """The file or URL of the votes: XBENCH_VOTES, else a file in the user's data folder."""
+    """Return the file or URL of the votes: XBENCH_VOTES, else a file in the user's data folder."""
     return os.environ.get(VOTES_VARIABLE) or str(_home() / "votes.sqlite")
 
 
 def voting() -> Voting:
-    """The votes, opened once; `UserError` where they or the secret cannot be had.
+    """Open the votes once; `UserError` if they or the secret are unavailable.
 
-    Of a database by URL visitors read no more than that it is away; the log says why. It is asked
-    again after some seconds, not for every visitor.
+    For a database by URL the error shown to visitors has no details, which are logged. A failed
+    connection is retried after some seconds, not for each visitor.
     """
     place, secret = votes_place(), os.environ.get(SECRET_VARIABLE)
     if "://" not in place:
         return _open(place, secret)
-    away = "votes cannot be kept at the moment: who runs this site finds the reason in its log"
+    away = "votes cannot be stored at the moment: the reason is in the log of this site"
     if time.monotonic() < _closed_until.get(place, 0.0):
         raise UserError(away)
     try:
@@ -62,7 +62,7 @@ def _open(place: str, _secret: str | None) -> Voting:
 
 
 def _secret_path(place: str) -> Path:
-    """Beside a file of votes; in the user's data folder for a database by URL."""
+    """Return the path of the secret: next to a votes file, else in the user's data folder."""
     home = _home() if "://" in place else Path(place).expanduser().parent
     return home / "study-secret"
 

@@ -1,8 +1,8 @@
-"""What a study shows: pairs of pictures of one plugin, case and seed that differ in the method.
+"""Design of a study: pairs of pictures of one plugin, case and seed that differ in the method.
 
-Everything is decided by the run and the design: the same run always gives the same study. The order
-of the pairs is balanced: every stretch of the list holds each plugin and each pair of methods about
-equally often, so a study that ends early is still one.
+Deterministic: the same run and design always give the same study. The order of the pairs is
+balanced: every stretch of the list contains each plugin and each pair of methods about equally
+often, so a study that ends early is still usable.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, order=True)
 class Arm:
-    """A way to make an image that raters compare with others: a method with its settings."""
+    """A method with its settings, as compared by raters."""
 
     method: str
     t0: float | None
@@ -32,7 +32,7 @@ class Arm:
 
     @classmethod
     def of(cls, row: Row) -> Arm:
-        """The arm of a row of trials, pictures or votes."""
+        """Return the arm of a row of trials, pictures or votes."""
         return cls(
             row["method"],
             *(_number(row[name]) for name in ("t0", "plugin_scale", "adapter_scale")),
@@ -40,7 +40,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """How tables name it; scales of 1 go without saying."""
+        """Name in tables; scales of 1 are left out."""
         parts = [self.method]
         if self.t0 is not None:
             parts.append(f"t0 {self.t0:g}")
@@ -66,13 +66,13 @@ class Picture:
 
     @property
     def scene(self) -> tuple[str, str, int]:
-        """What both pictures of a pair share."""
+        """Plugin, case and seed, equal for both pictures of a pair."""
         return self.plugin, self.case_id, self.seed
 
 
 @dataclass(frozen=True)
 class Design:
-    """Which arms are compared, and how many pairs at most.
+    """Choice of the compared arms, and the maximum number of pairs.
 
     `t0` None: each method's point nearest to `PAPER_T0`; `methods` None: all.
     """
@@ -84,31 +84,31 @@ class Design:
 
 @dataclass(frozen=True)
 class Study:
-    """A fixed list of pairs; its id is a hash of them."""
+    """A fixed list of pairs, identified by its hash."""
 
     study_id: str
     run_id: str
     run_name: str
     family: str
     pairs: tuple[tuple[Picture, Picture], ...]
-    n_shared: int  # the first so many pairs go to every rater first
+    n_shared: int  # every rater starts with this many first pairs
 
     def pair_id(self, pair: tuple[Picture, Picture]) -> str:
-        """The id of one of the study's pairs."""
+        """Return the id of one of the study's pairs."""
         return _hash(self.study_id, *pair[0].scene, pair[0].trial_id, pair[1].trial_id)
 
     @property
     def pictures(self) -> list[Picture]:
-        """Every picture of the study once."""
+        """All pictures of the study without duplicates."""
         return list({(p.plugin, p.trial_id): p for pair in self.pairs for p in pair}.values())
 
 
 def design_study(
     rows: Iterable[Row], *, run_id: str, run_name: str, family: str, design: Design | None = None
 ) -> Study:
-    """The study of a run's trials with their results; `UserError` where no two can be compared.
+    """Design a study of a run's trials; `UserError` if no two images can be compared.
 
-    `rows` have the columns of trials and results; those without an image are left out.
+    `rows` have the columns of trials and results; rows without an image are left out.
     """
     design = design or Design()
     pictures = _chosen(_pictures(rows), design)
@@ -125,7 +125,7 @@ def design_study(
 
 
 def _pictures(rows: Iterable[Row]) -> list[Picture]:
-    """The images that are there; floor images once for every plugin with the same case and seed."""
+    """Return the finished images; floor images repeat for each plugin of the case and seed."""
     good = [row for row in rows if row["status"] == "ok" and row["image"]]
     with_plugin = [_picture(row) for row in good if row["plugin"]]
     homes = {picture.scene: picture for picture in with_plugin}
@@ -154,7 +154,7 @@ def _picture(row: Row, *, home: Picture | None = None) -> Picture:
 
 
 def _chosen(pictures: Sequence[Picture], design: Design) -> list[Picture]:
-    """The pictures of the design's arms: of each method the wanted t0, scales nearest to 1."""
+    """Select the pictures of the design's arms: wanted t0 of each method, scales nearest to 1."""
     arms: dict[tuple[str, str], set[Arm]] = {}
     for picture in pictures:
         if design.methods is None or picture.arm.method in design.methods:
@@ -167,7 +167,7 @@ def _wanted(arms: set[Arm], t0: tuple[float, ...] | None) -> set[Arm]:
     points = {arm.t0 for arm in arms if arm.t0 is not None}
     if t0 is not None:
         points &= set(t0)
-    elif points:  # of two that are as near, the one that lets the upgraded model do more
+    elif points:  # on a tie the larger t0, which gives the upgraded model more steps
         points = {min(points, key=lambda point: (round(abs(point - PAPER_T0), 9), -point))}
     at_points = {arm for arm in arms if arm.t0 is None or arm.t0 in points}
     return {
@@ -194,7 +194,7 @@ def _pairs_of(scene: Sequence[Picture]) -> Iterable[tuple[Picture, Picture]]:
 
 
 def _balanced(pairs: Sequence[tuple[Picture, Picture]]) -> list[tuple[Picture, Picture]]:
-    """Round after round one pair of every stratum (plugin, two arms), each of another scene."""
+    """Order pairs in rounds: one pair of each stratum (plugin, two arms) per round."""
     strata: dict[tuple[str, Arm, Arm], list[tuple[Picture, Picture]]] = {}
     for pair in pairs:
         strata.setdefault(_stratum(pair), []).append(pair)

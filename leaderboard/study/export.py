@@ -1,4 +1,4 @@
-"""Votes and ratings as tables, each row with what was compared; raters stay pseudonymous."""
+"""Export votes and ratings as tables of compared arms; raters stay pseudonymous."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COMMON = [
     *((name, _TYPES.get(name, _TEXT)) for name in _SCENE),
     ("rater", _TEXT),  # a hash of the rater's id
     ("question", _TEXT),  # quality | fidelity
-    ("seconds", _REAL),  # from shown to answered
+    ("seconds", _REAL),  # from display to answer
 ]
 VOTE_COLUMNS = pa.schema(
     [
@@ -54,8 +54,8 @@ RATING_COLUMNS = pa.schema(
 )
 
 
-def vote_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
-    """Every vote (of one study): `VOTE_COLUMNS`."""
+def vote_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
+    """Return all votes (of one study) with `VOTE_COLUMNS`."""
     first, second = PICTURES.alias("first_picture"), PICTURES.alias("second_picture")
     sides = [
         side.c[name].label(f"{label}_{name}")
@@ -71,11 +71,11 @@ def vote_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFr
         .join(second, PAIRS.c.second_key == second.c.picture_key)
         .order_by(VOTES.c.vote_id)
     )
-    return _frame(book, query, VOTE_COLUMNS, study_id)
+    return _frame(database, query, VOTE_COLUMNS, study_id)
 
 
-def rating_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
-    """Every rating (of one study): `RATING_COLUMNS`."""
+def rating_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.DataFrame:
+    """Return all ratings (of one study) with `RATING_COLUMNS`."""
     pictures = [PICTURES.c[name] for name in (*_SCENE, *_ARM)]
     query = (
         select(STUDIES, *pictures, RATINGS)
@@ -84,16 +84,16 @@ def rating_table(book: VotesDatabase, *, study_id: str | None = None) -> pd.Data
         .join(STUDIES, PICTURES.c.study_id == STUDIES.c.study_id)
         .order_by(RATINGS.c.rating_id)
     )
-    return _frame(book, query, RATING_COLUMNS, study_id)
+    return _frame(database, query, RATING_COLUMNS, study_id)
 
 
 def export_votes(
-    book: VotesDatabase, folder: Path, *, study_id: str | None = None
+    database: VotesDatabase, folder: Path, *, study_id: str | None = None
 ) -> dict[str, int]:
-    """Write votes.parquet and ratings.parquet into a folder; how many rows each has."""
+    """Write votes.parquet and ratings.parquet into a folder; return their numbers of rows."""
     tables = {
-        "votes": (vote_table(book, study_id=study_id), VOTE_COLUMNS),
-        "ratings": (rating_table(book, study_id=study_id), RATING_COLUMNS),
+        "votes": (vote_table(database, study_id=study_id), VOTE_COLUMNS),
+        "ratings": (rating_table(database, study_id=study_id), RATING_COLUMNS),
     }
     for name, (frame, columns) in tables.items():
         write_table(folder / f"{name}.parquet", frame, columns)
@@ -101,12 +101,12 @@ def export_votes(
 
 
 def _frame(
-    book: VotesDatabase, query: Select[Any], columns: pa.Schema, study_id: str | None
+    database: VotesDatabase, query: Select[Any], columns: pa.Schema, study_id: str | None
 ) -> pd.DataFrame:
     if study_id is not None:
         query = query.where(STUDIES.c.study_id == study_id)
-    with reading(book.engine) as connection:
-        rows = [_told(row) for row in connection.execute(query)]
+    with reading(database.engine) as connection:
+        rows = [_pseudonymous(row) for row in connection.execute(query)]
     frame = pd.DataFrame(rows, columns=pd.Index(columns.names))
     for name in ("voted_at", "rated_at"):
         if name in frame:
@@ -114,7 +114,7 @@ def _frame(
     return frame
 
 
-def _told(row: Row[Any]) -> dict[str, Any]:
+def _pseudonymous(row: Row[Any]) -> dict[str, Any]:
     facts = row._asdict()
     rater = hashlib.sha256(facts.pop("rater_id").encode()).hexdigest()[:12]
     return {**facts, "rater": rater}

@@ -1,4 +1,4 @@
-"""The rate limit, kept in the database so that it holds over all replicas."""
+"""Rate limit, stored in the database so that it holds across replicas."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete
 
 from bench.errors import UserError
+from leaderboard.study.database import insert_into
 from leaderboard.study.schema import RATE_WINDOWS
-from leaderboard.study.upsert import insert_into
 
 WINDOW_SECONDS = 60
 _KEEP_WINDOWS = 60  # an hour
 
 
 class TooFastError(UserError):
-    """More votes than the limit allows; nothing was stored."""
+    """Rate limit exceeded; nothing was stored."""
 
     def __init__(self, wait_seconds: int) -> None:
         super().__init__(f"too many votes in a short time: wait {wait_seconds} seconds")
@@ -24,7 +24,7 @@ class TooFastError(UserError):
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Votes a minute: of one rater, and of one network address (many raters may share one)."""
+    """Votes per minute of one rater and of one network address (raters may share an address)."""
 
     per_rater: int = 120
     per_address: int = 600
@@ -35,8 +35,8 @@ def count_vote(
 ) -> None:
     """Count one vote of a subject in its minute; `TooFastError` beyond the limit.
 
-    Adding and reading are one statement on a locked row, so that replicas never count past each
-    other. With `clears`, counts older than an hour go.
+    One atomic statement increments and reads the count, so that replicas cannot race. `clears`
+    deletes counts older than an hour.
     """
     window = int(now) // WINDOW_SECONDS
     row = insert_into(connection, RATE_WINDOWS).values(subject=subject, window=window, n=1)

@@ -1,7 +1,7 @@
-"""The pictures of a study as raters get them: all of one size, as PNG without a word in it.
+"""Pictures for raters: PNG without metadata, both pictures of a pair at the same size.
 
-A base model's picture is smaller than an upgraded model's. Both are sent at the larger size, so
-that neither the file nor the page tells which is which before one looks.
+A base model's picture is smaller than an upgraded model's. Both are resized to the larger size, so
+that neither the file nor the page reveals the method.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from leaderboard.data.run_files import RunFiles
 from leaderboard.study.tasks import example_pictures
 from leaderboard.study.votes import VotesDatabase
 
-FilesOf = Callable[[str], RunFiles | None]  # run id -> the run's pictures, where it is here
+FilesOf = Callable[
+    [str], RunFiles | None
+]  # run id -> the run's pictures, None if the run is missing
 N_EXAMPLES = 3
 _MAX_PIXELS = 4096 * 4096
 _PNG_COMPRESSION = 3
 
 
-def study_picture(book: VotesDatabase, files_of: FilesOf, *, what: str, key: str) -> bytes | None:
-    """PNG of a picture, of its condition or of an example of its style; None where there is none.
+def study_picture(
+    database: VotesDatabase, files_of: FilesOf, *, what: str, key: str
+) -> bytes | None:
+    """Return a picture, its condition or an example of its style as PNG; None if missing.
 
-    `what` is `picture`, `condition` or `example-N`. Nothing outside the run is read.
+    `what` is `picture`, `condition` or `example-N`. Files outside the run are never read.
     """
-    row = book.picture(key)
+    row = database.picture(key)
     files = files_of(row.run_id) if row is not None else None
     if row is None or files is None:
         return None
     if what == "condition":
         return _png(files, row.condition_path, None)
-    pictures = book.pictures(row.study_id)
+    pictures = database.pictures(row.study_id)
     if what == "picture":
         return _png(files, row.image, _common_size(files, row, pictures))
     examples = example_pictures(pictures, row, n=N_EXAMPLES)
@@ -42,7 +46,7 @@ def study_picture(book: VotesDatabase, files_of: FilesOf, *, what: str, key: str
 
 
 def _common_size(files: RunFiles, row: Any, pictures: Sequence[Any]) -> tuple[int, int]:
-    """The largest width and height in px among the pictures of one plugin, case and seed."""
+    """Return the largest width and height in px among the pictures of the plugin, case and seed."""
     scene = (row.plugin, row.case_id, row.seed)
     sizes = [_size(files, p.image) for p in pictures if (p.plugin, p.case_id, p.seed) == scene]
     return max(width for width, _ in sizes), max(height for _, height in sizes)

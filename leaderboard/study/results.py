@@ -1,4 +1,4 @@
-"""What the votes of a study say: rankings, agreement, and ratings beside the paper's."""
+"""Results of a study: rankings, agreement, and ratings compared with the paper's."""
 
 from __future__ import annotations
 
@@ -30,51 +30,51 @@ _ARM = ("method", "t0", "plugin_scale", "adapter_scale")
 
 @dataclass(frozen=True)
 class QuestionResult:
-    """One question's answers; skips count nowhere but in `n_skipped`."""
+    """Result of one question; skips count only in `n_skipped`."""
 
     ranking: Ranking
     agreement: Estimate
     n_votes: int
     n_skipped: int
-    left_share: float | None  # of the votes with a winner; far from .5: sides matter
+    left_share: float | None  # of the votes with a winner; far from .5 means position bias
     median_seconds: float | None
 
 
 def question_result(votes: Sequence[Row], question: Question) -> QuestionResult:
-    """The result of one question over rows of `votes_export.VOTE_COLUMNS`."""
-    asked = [row for row in votes if row["question"] == question]
-    said = [row for row in asked if row["answer"] != "skip"]
-    won = [row for row in said if row["answer"] != "tie"]
-    on_left = sum(row["answer"] == row["shown_left"] for row in won)
+    """Compute the result of one question from rows of `export.VOTE_COLUMNS`."""
+    rows = [row for row in votes if row["question"] == question]
+    answered = [row for row in rows if row["answer"] != "skip"]
+    decided = [row for row in answered if row["answer"] != "tie"]
+    on_left = sum(row["answer"] == row["shown_left"] for row in decided)
     return QuestionResult(
-        ranking=rank_methods(comparisons(said)),
+        ranking=rank_methods(comparisons(answered)),
         agreement=agreement(
-            [f"{r['plugin']} {r['first_trial_id']} {r['second_trial_id']}" for r in said],
-            [row["answer"] for row in said],
-            [row["prompt"] for row in said],
+            [f"{r['plugin']} {r['first_trial_id']} {r['second_trial_id']}" for r in answered],
+            [row["answer"] for row in answered],
+            [row["prompt"] for row in answered],
             domain=DECIDED,
             level="nominal",
         ),
-        n_votes=len(said),
-        n_skipped=len(asked) - len(said),
-        left_share=on_left / len(won) if won else None,
-        median_seconds=median(row["seconds"] for row in said) if said else None,
+        n_votes=len(answered),
+        n_skipped=len(rows) - len(answered),
+        left_share=on_left / len(decided) if decided else None,
+        median_seconds=median(row["seconds"] for row in answered) if answered else None,
     )
 
 
-def comparisons(said: Sequence[Row]) -> Comparisons:
-    """Votes without skips as the Bradley-Terry model reads them."""
+def comparisons(answered: Sequence[Row]) -> Comparisons:
+    """Convert votes without skips into comparisons for the Bradley-Terry model."""
     return Comparisons(
-        first=[_arm(row, "first_") for row in said],
-        second=[_arm(row, "second_") for row in said],
-        outcome=[_OUTCOMES[row["answer"]] for row in said],
-        raters=[row["rater"] for row in said],
-        prompts=[row["prompt"] for row in said],
+        first=[_arm(row, "first_") for row in answered],
+        second=[_arm(row, "second_") for row in answered],
+        outcome=[_OUTCOMES[row["answer"]] for row in answered],
+        raters=[row["rater"] for row in answered],
+        prompts=[row["prompt"] for row in answered],
     )
 
 
 def ranking_rows(ranking: Ranking) -> list[Row]:
-    """One row a method, best first; intervals are 95 % and null with fewer than five raters."""
+    """Return one row per method, best first; 95 % intervals, null with fewer than five raters."""
     return [
         {
             "rank": s.rank,
@@ -92,11 +92,11 @@ def ranking_rows(ranking: Ranking) -> list[Row]:
 
 
 def rating_rows(ratings: Sequence[Row], *, family: str) -> list[Row]:
-    """Mean and spread of ratings per plugin kind, method and question, the paper's beside.
+    """Return mean and sd of ratings per plugin kind, method and question, with the paper's.
 
-    Mean and sd are over the raters' own means, one value a rater. The paper does not say what its
-    spread is of; whole numbers from 1 to 5 with mean 3.23 have a standard deviation of .42 or more,
-    so its .12 can only be of such means.
+    Mean and sd are over raters' means, one value per rater. The paper does not define its spread:
+    integers from 1 to 5 with mean 3.23 have a standard deviation of at least .42, so its .12 can
+    only be over such means.
     """
     given = [{**row, "arm": _arm(row)} for row in ratings if row["rating"] is not None]
     return [
@@ -106,7 +106,7 @@ def rating_rows(ratings: Sequence[Row], *, family: str) -> list[Row]:
 
 
 def rating_agreement(ratings: Sequence[Row], question: Question) -> Estimate:
-    """Krippendorff's alpha of the ratings, for ordered values."""
+    """Compute Krippendorff's alpha of the ratings, for ordinal values."""
     given = [r for r in ratings if r["question"] == question and r["rating"] is not None]
     return agreement(
         [f"{row['plugin']} {row['trial_id']}" for row in given],

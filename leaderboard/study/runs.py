@@ -1,4 +1,4 @@
-"""The runs that a study can be made of."""
+"""Runs as sources of studies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from leaderboard.study.design import Study, design_study
 
 __all__ = ["RESULTS_VARIABLE", "StudySource", "files_of_run", "study_of", "study_sources"]
 
-# of a published run without its own pictures, raters see the small ones; where several methods
-# name a condition image, the base model's comes last and so stands for the scene
+# raters see the thumbnails of a run that was published without pictures; if several methods have a
+# condition image, the base model's comes last and therefore represents the scene
 _PICTURES = """
 SELECT trial_id, plugin, kind, method, t0, plugin_scale, adapter_scale, case_id, upgraded_prompt,
     condition_path, seed, status, coalesce(image, thumbnail) AS image
@@ -25,7 +25,7 @@ FROM images ORDER BY (method = 'base'), trial_id
 
 @dataclass(frozen=True)
 class StudySource:
-    """A run as a study sees it; `stamp` changes when the run does."""
+    """A run as source of a study; `stamp` changes when the run does."""
 
     key: str
     run_id: str
@@ -34,12 +34,12 @@ class StudySource:
 
 
 def study_sources() -> dict[str, StudySource]:
-    """Every run that is shown and whose facts can be read, by its key."""
+    """Return the served runs with readable facts, by key."""
     return {key: _source(run) for key, run in current_runs().items() if run.facts}
 
 
 def files_of_run(run_id: str) -> RunFiles | None:
-    """The pictures of a study's run; None where it has gone."""
+    """Return the pictures of a study's run; None if the run is missing."""
     runs = current_runs()
     sources = {_source(run).run_id: run for run in runs.values() if run.facts}
     return sources[run_id].files if run_id in sources else None
@@ -47,10 +47,10 @@ def files_of_run(run_id: str) -> RunFiles | None:
 
 @lru_cache(maxsize=16)
 def study_of(source: StudySource) -> Study:
-    """The study of a run; `UserError` where it has nothing to compare or cannot be read."""
+    """Design the study of a run; `UserError` if it has nothing to compare or cannot be read."""
     run = current_runs().get(source.key)
     if run is None:
-        raise UserError(f"run {source.key!r} has gone: load the page again")
+        raise UserError(f"run {source.key!r} no longer exists: reload the page")
     rows = records(open_tables(run).query(_PICTURES))
     return design_study(rows, run_id=source.run_id, run_name=source.key, family=source.family)
 

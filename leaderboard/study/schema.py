@@ -1,8 +1,8 @@
 """Tables of the human study, and their version; the same on SQLite and PostgreSQL.
 
 A study is a fixed set of pictures and pairs, copied from a run when the study begins, so that votes
-keep their meaning whatever happens to the run. What a vote may say is held by the database itself:
-one row for each rater, pair and question; known pairs only; known answers only.
+stay valid if the run changes. Constraints of the database restrict votes to known pairs and
+answers, one row per rater, pair and question.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Answer = Literal["first", "second", "tie", "skip"]
 Position = Literal["first", "second"]
 QUESTIONS: tuple[Question, ...] = ("quality", "fidelity")
 ANSWERS: tuple[Answer, ...] = ("first", "second", "tie", "skip")
-SCALE = range(1, 6)  # of a rating
-ID_LENGTH = 32  # hexadecimal digits of every id made here: 128 bits
-_ADVISORY_LOCK = 0x7862656E6368  # "xbench": one process at a time makes the tables
+SCALE = range(1, 6)  # of ratings
+ID_LENGTH = 32  # hexadecimal digits of generated ids: 128 bits
+_ADVISORY_LOCK = 0x7862656E6368  # "xbench": one process at a time creates the tables
 
 _metadata = MetaData()
 
@@ -58,14 +58,14 @@ STUDIES = Table(
     Column("run_id", Text, nullable=False),
     Column("run_name", Text, nullable=False),
     Column("family", Text, nullable=False),
-    Column("n_shared", Integer, nullable=False),  # the first so many pairs go to every rater first
+    Column("n_shared", Integer, nullable=False),  # every rater starts with this many first pairs
     Column("created", DateTime(timezone=True), nullable=False),
 )
 
 PICTURES = Table(
     "pictures",
     _metadata,
-    Column("picture_key", String(ID_LENGTH), primary_key=True),  # says nothing of its method
+    Column("picture_key", String(ID_LENGTH), primary_key=True),  # does not reveal the method
     Column("study_id", ForeignKey("studies.study_id"), nullable=False, index=True),
     Column("trial_id", Text, nullable=False),
     Column("plugin", Text, nullable=False),
@@ -102,7 +102,7 @@ VOTES = Table(
     Column("question", String(16), nullable=False),
     Column("answer", String(16), nullable=False),
     Column("shown_left", String(16), nullable=False),
-    Column("seconds", Float, nullable=False),  # from shown to answered
+    Column("seconds", Float, nullable=False),  # from display to answer
     Column("voted_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("rater_id", "pair_id", "question", name="one_vote_a_question"),
     _one_of("question", QUESTIONS),
@@ -137,9 +137,9 @@ RATE_WINDOWS = Table(
 
 
 def prepare(connection: Connection) -> None:
-    """Make the tables where there are none; `UserError` for tables of another version.
+    """Create the tables if missing; `UserError` for tables of another version.
 
-    Runs inside the caller's write transaction, so that replicas starting together make them once.
+    Runs in the caller's write transaction, so that replicas starting together create them once.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})

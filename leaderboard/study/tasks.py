@@ -1,4 +1,4 @@
-"""What a rater is asked next, and in which order; pure."""
+"""Order of a rater's questions; pure functions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Choice = Literal["left", "right", "tie", "skip"]
 
 @dataclass(frozen=True)
 class PairTask:
-    """One question about one pair, as one rater sees it."""
+    """One question about one pair, with the sides for one rater."""
 
-    pair: Any  # row of `VoteBook.pairs`
+    pair: Any  # row of `VotesDatabase.pairs`
     question: Question
     shown_left: Position
 
     @property
     def left_key(self) -> str:
-        """Key of the picture on the left."""
+        """Key of the left picture."""
         return self.pair.first_key if self.shown_left == "first" else self.pair.second_key
 
     @property
     def right_key(self) -> str:
-        """Key of the picture on the right."""
+        """Key of the right picture."""
         return self.pair.second_key if self.shown_left == "first" else self.pair.first_key
 
     def answer(self, choice: Choice) -> Answer:
-        """What a choice between the sides says of the pair."""
+        """Convert a choice of side into an answer about the pair."""
         if choice in ("tie", "skip"):
             return choice
         other: Position = "second" if self.shown_left == "first" else "first"
@@ -41,9 +41,9 @@ class PairTask:
 
 @dataclass(frozen=True)
 class PictureTask:
-    """One question about one picture, to be rated."""
+    """One question about one picture to rate."""
 
-    picture: Any  # row of `VoteBook.pictures`
+    picture: Any  # row of `VotesDatabase.pictures`
     question: Question
 
 
@@ -55,16 +55,18 @@ def next_pair(
     blinding: Blinding,
     n_shared: int,
 ) -> PairTask | None:
-    """The first question a rater has not answered; None when all are.
+    """Return a rater's next open question; None if all are answered.
 
-    The first `n_shared` pairs of the study come first for everyone, so that raters can be compared;
-    within them, and in the rest, each rater has an order of their own. Both questions about a pair
-    follow each other.
+    All raters start with the first `n_shared` pairs of the study, so that their agreement can be
+    measured; these and the remaining pairs are shuffled per rater. The two questions about a pair
+    are consecutive.
     """
-    left = [pair for pair in pairs if _open_questions(pair.pair_id, done)]
-    if not left:
+    remaining = [pair for pair in pairs if _open_questions(pair.pair_id, done)]
+    if not remaining:
         return None
-    pair = min(left, key=lambda p: (p.position >= n_shared, blinding.rank_of(rater_id, p.pair_id)))
+    pair = min(
+        remaining, key=lambda p: (p.position >= n_shared, blinding.rank_of(rater_id, p.pair_id))
+    )
     question = _open_questions(pair.pair_id, done)[0]
     return PairTask(pair, question, blinding.left_of(rater_id, pair.pair_id))
 
@@ -72,16 +74,16 @@ def next_pair(
 def next_picture(
     pictures: Sequence[Any], done: Collection[tuple[str, str]], *, rater_id: str, blinding: Blinding
 ) -> PictureTask | None:
-    """The first picture a rater has not rated, in an order of the rater's own."""
-    left = [p for p in pictures if _open_questions(p.picture_key, done)]
-    if not left:
+    """Return the next picture to rate, in an order shuffled per rater; None if all are rated."""
+    remaining = [p for p in pictures if _open_questions(p.picture_key, done)]
+    if not remaining:
         return None
-    picture = min(left, key=lambda p: blinding.rank_of(rater_id, p.picture_key))
+    picture = min(remaining, key=lambda p: blinding.rank_of(rater_id, p.picture_key))
     return PictureTask(picture, _open_questions(picture.picture_key, done)[0])
 
 
 def example_pictures(pictures: Sequence[Any], of: Any, *, n: int = 3) -> list[Any]:
-    """Up to `n` images of the base model with the same plugin and another prompt: its style."""
+    """Return up to `n` base-model images of the plugin with other prompts, as examples of style."""
     found = [
         p
         for p in pictures

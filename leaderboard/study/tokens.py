@@ -1,7 +1,7 @@
-"""Who votes, and what they may see: signed rater tokens, opaque picture keys, shuffled sides.
+"""Signed rater tokens, opaque picture keys and shuffled sides, all derived from one secret.
 
-All three come from one secret, kept in XBENCH_STUDY_SECRET or in a file that its owner alone can
-read. Several replicas must share it.
+The secret is read from XBENCH_STUDY_SECRET or from a file that only its owner can read. Replicas
+must share it.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is an id as they are made here."""
+    """Return True for a well-formed id."""
     return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
 class Blinding:
-    """Everything that depends on the secret; it is never shown, also not by `repr`."""
+    """Functions keyed by the secret, which is excluded from `repr`."""
 
     secret: bytes = field(repr=False)
 
     def new_token(self) -> str:
-        """A token for a browser that has none; it names a new rater."""
+        """Create a signed token for a new rater."""
         return self._signer().sign(secrets.token_hex(ID_LENGTH // 2)).decode()
 
     def rater_of(self, token: str | None) -> str | None:
-        """The rater a token names; None for a forged, damaged or old one."""
+        """Return the rater of a token; None if it is forged, damaged or expired."""
         if not token:
             return None
         try:
@@ -53,21 +53,21 @@ class Blinding:
         return rater if is_id(rater) else None
 
     def picture_key(self, study_id: str, trial_id: str, plugin: str) -> str:
-        """The name under which a picture is shown; without the secret nobody can compute it."""
+        """Return the public key of a picture, which cannot be computed without the secret."""
         return self._digest("picture", study_id, trial_id, plugin)
 
     def left_of(self, rater_id: str, pair_id: str) -> Position:
-        """Which picture of a pair a rater sees on the left: fixed for both, even over all."""
+        """Return the left picture of a pair for a rater: deterministic, balanced over all pairs."""
         return "first" if int(self._digest("side", rater_id, pair_id), 16) & 1 else "second"
 
     def rank_of(self, rater_id: str, item: str) -> str:
-        """Sorting by this gives each rater an order of their own."""
+        """Return a sort key that shuffles items per rater."""
         return self._digest("order", rater_id, item)
 
     def address_code(self, address: str) -> str:
-        """A network address as the rate limit keeps it: it cannot be read back.
+        """Hash a network address for the rate limit.
 
-        Of IPv6 the first 64 bits count: one visitor has all addresses that begin with them.
+        Only the first 64 bits of IPv6 count: one visitor owns all addresses with this prefix.
         """
         return self._digest("address", _network_of(address))
 
@@ -82,16 +82,16 @@ class Blinding:
 def _network_of(address: str) -> str:
     try:
         known = ip_address(address)
-    except ValueError:  # what a proxy calls its clients
+    except ValueError:  # a proxy's name for a client
         return address
     known = getattr(known, "ipv4_mapped", None) or known
     return str(known) if known.version == 4 else str(ip_network((known.packed, 64), strict=False))
 
 
 def load_blinding(path: Path) -> Blinding:
-    """The secret of XBENCH_STUDY_SECRET, else of the file, which is made where there is none.
+    """Load the secret from XBENCH_STUDY_SECRET, else from the file, which is created if missing.
 
-    `UserError` for a secret that is short, or a file that others can read.
+    `UserError` for a secret that is too short, or a file that others can read.
     """
     given = os.environ.get(SECRET_VARIABLE)
     if given is not None:
@@ -104,11 +104,11 @@ def load_blinding(path: Path) -> Blinding:
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError):
             raise disk_error(error, path) from error
-        raise UserError(f"{shown_path(path)} holds no secret: delete it") from error
+        raise UserError(f"{shown_path(path)} does not contain a secret: delete it") from error
     if mode & 0o077:
         raise UserError(
             f"{shown_path(path)} can be read by others (mode {mode:o}): chmod 600 it, or delete it "
-            "to have a new secret made (raters then count as new ones)"
+            "to create a new secret (existing raters then count as new ones)"
         )
     return Blinding(_checked(text.strip(), shown_path(path)))
 
@@ -116,14 +116,14 @@ def load_blinding(path: Path) -> Blinding:
 def _checked(text: str, where: str) -> bytes:
     if len(text) < _MIN_SECRET_LENGTH:
         raise UserError(
-            f"the secret of {where} has {len(text)} characters: give at least "
+            f"the secret in {where} has {len(text)} characters: give at least "
             f"{_MIN_SECRET_LENGTH} random ones, such as: openssl rand -hex 32"
         )
     return text.encode()
 
 
 def _make_secret(path: Path) -> None:
-    """Write a new secret whole, or keep the one that another process wrote first."""
+    """Write a new secret atomically, or keep the one that another process wrote first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

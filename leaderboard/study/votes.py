@@ -1,8 +1,8 @@
-"""The votes of the human study: what is stored, under which rules.
+"""Store and query the votes of the human study.
 
 A repeated vote of the same rater on the same question replaces the first one: raters may change
-their mind, and sending a vote again after a broken connection is safe. `cast` and `rate` return
-only after the commit has reached the disk.
+their mind, and resending a vote after a lost connection is safe. `cast` and `rate` return only
+after the commit is on disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from bench.errors import UserError
-from leaderboard.study.database import open_engine, reading, writing
+from leaderboard.study.database import insert_into, open_engine, reading, writing
 from leaderboard.study.design import Study
 from leaderboard.study.limits import RateLimit, count_vote
 from leaderboard.study.schema import (
@@ -36,14 +36,13 @@ from leaderboard.study.schema import (
     Question,
 )
 from leaderboard.study.tokens import Blinding, is_id
-from leaderboard.study.upsert import insert_into
 
 _MAX_SECONDS = 86_400.0
-_ABOUT_NOTHING = "this vote is about nothing that the study shows"
+_UNKNOWN_ITEM = "this vote is not about a pair or picture of the study"
 
 
 class VoteError(UserError):
-    """A vote that was not stored; the message says why."""
+    """A vote was rejected and not stored."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Rating:
 
 
 class VotesDatabase:
-    """The database of the study; safe to use from many threads, processes and machines."""
+    """Database of the study; safe for concurrent use by threads, processes and hosts."""
 
     def __init__(
         self,
@@ -85,11 +84,11 @@ class VotesDatabase:
 
     @classmethod
     def open(cls, place: str | Path, *, limit: RateLimit | None = None) -> VotesDatabase:
-        """The votes in a SQLite file, or a database by URL; made where there is none."""
+        """Open a SQLite file or a database by URL; created if missing."""
         return cls(open_engine(place), limit=limit)
 
     def close(self) -> None:
-        """Close every connection; the book opens new ones where it is used again."""
+        """Close all connections; later use opens new ones."""
         self.engine.dispose()
 
     def __enter__(self) -> Self:
@@ -101,7 +100,7 @@ class VotesDatabase:
     # --- studies
 
     def add_study(self, study: Study, blinding: Blinding) -> None:
-        """Store a study's pictures and pairs; does nothing where it is known already."""
+        """Store a study's pictures and pairs, unless they are stored already."""
         if self.study(study.study_id) is not None:
             return
         keys = {
@@ -109,7 +108,7 @@ class VotesDatabase:
             for p in study.pictures
         }
         with writing(self.engine) as connection:
-            # the first to store the study holds the others back until its pairs are there too
+            # the row of the study blocks other writers until its pairs are stored too
             made = insert_into(connection, STUDIES).values(
                 study_id=study.study_id,
                 run_id=study.run_id,
@@ -124,19 +123,19 @@ class VotesDatabase:
             connection.execute(PAIRS.insert(), _pair_rows(study, keys))
 
     def study(self, study_id: str) -> Row[Any] | None:
-        """The row of `studies`, if it is there."""
+        """Return the study's row of `studies`, None if missing."""
         with reading(self.engine) as connection:
             found = select(STUDIES).where(STUDIES.c.study_id == study_id)
             return connection.execute(found).one_or_none()
 
     def study_ids(self) -> list[str]:
-        """The ids of all studies, the oldest first."""
+        """Return the ids of all studies, the oldest first."""
         with reading(self.engine) as connection:
             found = connection.execute(select(STUDIES.c.study_id).order_by(STUDIES.c.created))
             return list(found.scalars())
 
     def picture(self, picture_key: str) -> Row[Any] | None:
-        """The picture of a key: its row of `pictures` and its study's `run_id`."""
+        """Return the row of `pictures` of a key with its study's `run_id`, None if unknown."""
         if not is_id(picture_key):
             return None
         both = select(PICTURES, STUDIES.c.run_id).join(STUDIES)
@@ -145,7 +144,7 @@ class VotesDatabase:
             return connection.execute(found).one_or_none()
 
     def pairs(self, study_id: str) -> Sequence[Row[Any]]:
-        """All pairs of a study by position: `pair_id`, the two keys, and what both share."""
+        """Return the pairs of a study by position: `pair_id`, the two keys, and shared columns."""
         shared = [PICTURES.c[name] for name in ("plugin", "kind", "case_id", "prompt", "seed")]
         query = (
             select(PAIRS, *shared, PICTURES.c.condition_path)
@@ -157,7 +156,7 @@ class VotesDatabase:
             return connection.execute(query).all()
 
     def pictures(self, study_id: str) -> Sequence[Row[Any]]:
-        """All pictures of a study, by key."""
+        """Return the pictures of a study, sorted by key."""
         query = select(PICTURES).where(PICTURES.c.study_id == study_id)
         with reading(self.engine) as connection:
             return connection.execute(query.order_by(PICTURES.c.picture_key)).all()
@@ -165,44 +164,44 @@ class VotesDatabase:
     # --- votes
 
     def cast(self, vote: Vote, *, address_code: str | None = None) -> None:
-        """Store a vote durably, in place of an earlier one on the same question.
+        """Store a vote durably, replacing an earlier one on the same question.
 
-        Raises `VoteError` for a vote that says something impossible and for a database that
-        cannot be reached, `TooFastError` beyond the rate limit; then nothing is stored.
+        Raises `VoteError` for an invalid vote or an unreachable database, `TooFastError` beyond
+        the rate limit; then nothing is stored.
         """
         _check(vote.rater_id, vote.question, vote.seconds)
         if vote.answer not in ANSWERS or vote.shown_left not in ("first", "second"):
-            raise VoteError(f"{vote.answer!r} is no answer: use {', '.join(ANSWERS)}")
+            raise VoteError(f"{vote.answer!r} is not an answer: use {', '.join(ANSWERS)}")
         values = {**vars(vote), "voted_at": self._now()}
         self._store(VOTES, values, target="pair_id", address_code=address_code)
 
     def rate(self, rating: Rating, *, address_code: str | None = None) -> None:
-        """Store a rating durably; the same rules as for `cast`."""
+        """Store a rating durably, by the rules of `cast`."""
         _check(rating.rater_id, rating.question, rating.seconds)
         if rating.rating is not None and rating.rating not in SCALE:
-            raise VoteError(f"{rating.rating!r} is no rating: use 1 to 5")
+            raise VoteError(f"{rating.rating!r} is not a rating: use 1 to 5")
         values = {**vars(rating), "rated_at": self._now()}
         self._store(RATINGS, values, target="picture_key", address_code=address_code)
 
     def voted(self, rater_id: str, study_id: str) -> set[tuple[str, str]]:
-        """The (pair id, question) that a rater has answered."""
+        """Return the (pair id, question) that a rater has answered."""
         query = select(VOTES.c.pair_id, VOTES.c.question).join(PAIRS)
         return self._answered(query.where(PAIRS.c.study_id == study_id), VOTES, rater_id)
 
     def rated(self, rater_id: str, study_id: str) -> set[tuple[str, str]]:
-        """The (picture key, question) that a rater has rated."""
+        """Return the (picture key, question) that a rater has rated."""
         query = select(RATINGS.c.picture_key, RATINGS.c.question).join(PICTURES)
         return self._answered(query.where(PICTURES.c.study_id == study_id), RATINGS, rater_id)
 
     def n_votes(self, study_id: str) -> int:
-        """How many votes a study has, skips included."""
+        """Count the votes of a study, skips included."""
         query = select(func.count()).select_from(VOTES).join(PAIRS)
         with reading(self.engine) as connection:
             found = query.where(PAIRS.c.study_id == study_id)
             return connection.execute(found).scalar_one()
 
     def forget(self, rater_id: str) -> int:
-        """Delete every vote and rating of a rater; how many there were."""
+        """Delete all votes and ratings of a rater; return their number."""
         with writing(self.engine) as connection:
             return sum(
                 connection.execute(table.delete().where(table.c.rater_id == rater_id)).rowcount
@@ -218,7 +217,7 @@ class VotesDatabase:
         self, table: Any, values: Mapping[str, Any], *, target: str, address_code: str | None
     ) -> None:
         if not is_id(values[target]):
-            raise VoteError(_ABOUT_NOTHING)
+            raise VoteError(_UNKNOWN_ITEM)
         key = ["rater_id", target, "question"]
         changed = {name: value for name, value in values.items() if name not in key}
         try:
@@ -227,9 +226,9 @@ class VotesDatabase:
                 row = insert_into(connection, table).values(**values)
                 connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed))
         except IntegrityError as error:
-            raise VoteError(_ABOUT_NOTHING) from error
+            raise VoteError(_UNKNOWN_ITEM) from error
         except OperationalError as error:
-            raise VoteError("the vote was not counted: the database did not answer") from error
+            raise VoteError("the vote was not counted: the database did not respond") from error
 
     def _count(self, connection: Connection, rater_id: str, address_code: str | None) -> None:
         now = self._clock()
@@ -244,11 +243,11 @@ class VotesDatabase:
 
 def _check(rater_id: str, question: str, seconds: float) -> None:
     if not is_id(rater_id):
-        raise VoteError("the rater is unknown: load the page again")
+        raise VoteError("the rater is unknown: reload the page")
     if question not in QUESTIONS:
-        raise VoteError(f"{question!r} is no question: use {', '.join(QUESTIONS)}")
+        raise VoteError(f"{question!r} is not a question: use {', '.join(QUESTIONS)}")
     if not (math.isfinite(seconds) and 0 <= seconds <= _MAX_SECONDS):
-        raise VoteError(f"{seconds!r} seconds cannot be: load the page again")
+        raise VoteError(f"{seconds!r} is not a valid number of seconds: reload the page")
 
 
 def _picture_rows(study: Study, keys: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the web server does for the study: blind pictures by key, and a cookie for each browser."""
+"""Web server part of the study: blinded pictures by key, and a rater cookie."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEADERS = {
 
 
 def study_routes() -> list[Route]:
-    """GET /study-image/WHAT/KEY: a picture by its key, which says nothing of what it shows."""
+    """Return the route GET /study-image/WHAT/KEY of pictures by their opaque key."""
 
     async def image(request: Request) -> Response:
         found = await run_in_threadpool(_image, **request.path_params)
@@ -40,22 +40,22 @@ def study_routes() -> list[Route]:
 
 def _image(*, what: str, key: str) -> bytes | None:
     try:
-        return study_picture(voting().book, files_of_run, what=what, key=key)
+        return study_picture(voting().database, files_of_run, what=what, key=key)
     except UserError:
         return None
 
 
 class RaterCookie:
-    """ASGI middleware: a browser that opens a page without a valid token gets a new one.
+    """ASGI middleware that sets a new rater token for browsers without a valid one.
 
-    The cookie holds the signed token alone; scripts cannot read it and other sites do not send it.
+    The cookie contains only the signed token; it is hidden from scripts and not sent cross-site.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on; add the cookie to a page's answer."""
+        """Forward the request and add the cookie to the response of a page."""
         token = await run_in_threadpool(_new_token, scope) if _is_page(scope) else None
         if token is None:
             await self._app(scope, receive, send)
@@ -65,7 +65,7 @@ class RaterCookie:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.append("Set-Cookie", _cookie(token, scope))
-                headers["Cache-Control"] = "private, no-store"  # one browser's alone
+                headers["Cache-Control"] = "private, no-store"  # specific to one browser
             await send(message)
 
         await self._app(scope, receive, send_with_cookie)
@@ -79,7 +79,7 @@ def _is_page(scope: Scope) -> bool:
 
 
 def _new_token(scope: Scope) -> str | None:
-    """A token where the browser has none that is valid; None too where there can be no votes."""
+    """Return a new token unless the browser has a valid one or votes are unavailable."""
     try:
         home: Voting = voting()
     except UserError:

@@ -1,4 +1,4 @@
-"""What every page has: its heading, its run and plugin, and what is wrong with its runs."""
+"""Parts of every page: heading, choice of run and plugin, problems of the runs."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import streamlit as st
 
 from leaderboard.data.catalog import Run
 from leaderboard.data.sources import current_runs, open_tables, results_problems, shown_results
-from leaderboard.data.tables import RunTables
+from leaderboard.data.tables import RunTables, plugins_of
 from leaderboard.escape import literal
-from leaderboard.figures.tradeoff import plugins_of
 from leaderboard.ui.selection import choose_one
 
 SHIPPED_NOTE = (
-    "These results come with xbench: its tiny pocket models, 12 prompts. Your own take their place "
-    "once there are some: `xbench run --manifest pocket`, or `xbench leaderboard RESULTS`."
+    "These example results come with xbench: its tiny pocket models, 12 prompts. To see your own, "
+    "run `xbench run --manifest pocket`, or open others with `xbench leaderboard RESULTS`."
 )
-NO_RUNS = "There are no results here yet. `xbench run --manifest pocket` makes some."
+NO_RUNS = "There are no results yet. To make some: `xbench run --manifest pocket`."
 
 
 def heading(title: str, explanation: str) -> None:
-    """The page's title with one sentence below, and what is to be said of the place of results."""
+    """Write the title and explanation of a page, and problems of the results location."""
     st.title(title, anchor=False)
     st.caption(explanation)
-    tell_problems(results_problems())
+    show_problems(results_problems())
     if shown_results()[1]:
         st.info(SHIPPED_NOTE, icon=":material/inventory_2:")
 
 
-def tell_problems(problems: Iterable[str]) -> None:
-    """Say what is wrong, literally."""
+def show_problems(problems: Iterable[str]) -> None:
+    """Display problems as warnings, escaped."""
     for problem in problems:
         st.warning(literal(problem), icon=":material/warning:")
 
@@ -42,7 +41,7 @@ def choose_run(
     runs: Mapping[str, Run] | None = None,
     default: str | None = None,
 ) -> tuple[Run, RunTables] | None:
-    """A run with its tables, at first `default` or the newest; None where there is none."""
+    """Let the reader choose a run (at first `default` or the newest); None if there are no runs."""
     runs = current_runs() if runs is None else runs
     if not runs:
         st.info(NO_RUNS)
@@ -53,7 +52,7 @@ def choose_run(
 
 
 def choose_plugin() -> tuple[Run, RunTables, str] | None:
-    """A run and one of its plugins, side by side; None, after saying why, where there is none."""
+    """Let the reader choose a run and a plugin; None, with a message, if there are none."""
     left, right = st.columns(2)
     with left:
         found = choose_run()
@@ -65,8 +64,8 @@ def choose_plugin() -> tuple[Run, RunTables, str] | None:
     with right:
         if plugins:
             plugin = choose_one("Plugin", plugins, key="plugin")
-    tell_problems(tables.problems)
+    show_problems(tables.problems)
     if plugin is None:
-        st.info("This run evaluates no plugin.")
+        st.info("This run has no plugins.")
         return None
     return run, tables, plugin

@@ -1,7 +1,7 @@
-"""What a reader has chosen, kept in the URL: every view is a link.
+"""Choices of the reader, stored in the URL: every view is a link.
 
-Each widget is bound to a query parameter of its own name, which stays when the page changes;
-Streamlit ignores values that are not among the options.
+Each widget is bound to the query parameter of its key, which persists across pages; Streamlit
+ignores values that are not among the options.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from leaderboard.escape import one_line
 
 
 def choose_some(label: str, options: Sequence[str], *, key: str) -> list[str]:
-    """Some of the options; none chosen means all."""
+    """Let the reader choose some options; an empty choice means all."""
     chosen = st.multiselect(
         label, options, key=key, placeholder="all", bind="query-params", format_func=one_line
     )
@@ -28,14 +28,14 @@ def choose_one(
     key: str,
     default: str | None = None,
 ) -> str:
-    """One of the options, at first `default` or the first; there must be one."""
+    """Let the reader choose one of at least one options, at first `default` or the first."""
     index = options.index(default) if default in options else 0
     chosen = st.selectbox(label, options, index, key=key, bind="query-params", format_func=one_line)
     return chosen if chosen in options else options[index]
 
 
 def choose_part(label: str, options: Sequence[str], *, key: str) -> str:
-    """One of few parts of a page, at first the first."""
+    """Let the reader choose one of a few parts of a page, at first the first."""
     chosen = st.segmented_control(
         label,
         options,
@@ -49,7 +49,7 @@ def choose_part(label: str, options: Sequence[str], *, key: str) -> str:
 
 
 def choose_page(n_items: int, *, per_page: int, key: str = "page") -> int:
-    """The page of a long list, from 0; nothing is shown where one page is enough."""
+    """Let the reader choose a page of a long list; return it from 0. Hidden for a single page."""
     n_pages = max(1, -(-n_items // per_page))
     if n_pages == 1:
         return 0

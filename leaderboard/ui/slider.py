@@ -1,4 +1,4 @@
-"""Two pictures over each other with a handle between them: mouse, finger or arrow keys."""
+"""Slider between two overlaid pictures, for mouse, touch and arrow keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ input { width: 100%; margin: 10px 0 4px; accent-color: var(--st-primary-color); 
 figcaption { display: flex; justify-content: space-between; gap: 1em; font-size: 0.875rem; }
 .right-name { text-align: right; }
 """
-# texts are set as text and addresses as addresses: nothing of the data becomes markup
+# data is set by `textContent`, `alt` and `src`: nothing of it becomes markup
 _JS = """
 export default function({ data, parentElement }) {
   const find = (name) => parentElement.querySelector(name);
@@ -38,7 +38,7 @@ export default function({ data, parentElement }) {
     find("." + side + "-name").textContent = data[side].name;
   }
   range.setAttribute("aria-label",
-    "How much of the left picture is seen: " + data.left.name + ", then " + data.right.name);
+    "Visible part of the left picture: " + data.left.name + ", then " + data.right.name);
   const move = () => both.style.setProperty("--at", range.value + "%");
   range.oninput = move;
   move();
@@ -52,5 +52,5 @@ def _component() -> Any:
 
 
 def compare_pictures(*, left: dict[str, str], right: dict[str, str], key: str) -> None:
-    """Show two pictures; each has an `address`, a `name` and an `alt` text."""
+    """Show two pictures under a slider; each has an `address`, a `name` and an `alt` text."""
     _component()(data={"left": left, "right": right}, key=key)

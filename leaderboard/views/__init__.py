@@ -1,1 +1,1 @@
-"""The pages of the leaderboard: each module describes one page in its `show`."""
+"""Pages of the leaderboard, one module each; `show` draws the page."""

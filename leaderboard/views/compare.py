@@ -1,4 +1,4 @@
-"""Compare: two runs, as a rule two versions of an adapter. Did anything get worse?"""
+"""Compare: two runs, usually two versions of an adapter, and regressions between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from leaderboard.figures.differences import (
     worst_pairs,
 )
 from leaderboard.ui.numbers import interval, number
-from leaderboard.ui.page import NO_RUNS, choose_run, heading, tell_problems
+from leaderboard.ui.page import NO_RUNS, choose_run, heading, show_problems
+from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_one, choose_page
 from leaderboard.web.pictures import What, picture_address
 
@@ -34,11 +35,11 @@ _VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warn
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "Did the new weights make anything worse?",
-        "Two runs of the same prompts and seeds. Differences are turned so that above 0 the "
-        "candidate is better; intervals draw whole prompts.",
+        "Two runs of the same prompts and seeds. Differences above 0 mean that the candidate is "
+        "better; intervals resample whole prompts.",
     )
     chosen = _choose_two()
     if chosen is None:
@@ -57,7 +58,7 @@ def show() -> None:
         metric = choose_one("Metric", metrics, key="compared_metric")
     pairs = paired_images(old, new, metric=metric, method=method)
     if pairs.empty:
-        st.info("The two runs share no image that was judged in the same way.")
+        st.info("The two runs have no comparable scores: same case, seed, settings and metric.")
         return
     _differences(pairs)
     _worst(worst_pairs(pairs, new, n=_N_WORST), baseline, candidate)
@@ -66,7 +67,7 @@ def show() -> None:
 def _choose_two() -> tuple[tuple[Run, RunTables], tuple[Run, RunTables]] | None:
     runs = current_runs()
     if len(runs) < 2:
-        st.info("Comparing takes two runs." if runs else NO_RUNS)
+        st.info("A comparison needs two runs." if runs else NO_RUNS)
         return None
     first = first_pair(runs)
     left, right = st.columns(2)
@@ -77,7 +78,7 @@ def _choose_two() -> tuple[tuple[Run, RunTables], tuple[Run, RunTables]] | None:
     if baseline is None or candidate is None:
         return None
     for run, tables in (baseline, candidate):
-        tell_problems(f"{run.key}: {problem}" for problem in tables.problems)
+        show_problems(f"{run.key}: {problem}" for problem in tables.problems)
     if baseline[0].key == candidate[0].key:
         st.info("Choose two different runs.")
         return None
@@ -86,7 +87,7 @@ def _choose_two() -> tuple[tuple[Run, RunTables], tuple[Run, RunTables]] | None:
 
 def _verdict(baseline: Run, candidate: Run) -> None:
     found = gate_of(baseline, candidate)
-    st.subheader("The gate's verdict", anchor=False)
+    st.subheader("Verdict of the gate", anchor=False)
     if found is None:
         st.info(
             literal(
@@ -96,13 +97,11 @@ def _verdict(baseline: Run, candidate: Run) -> None:
         )
         return
     n_lost = sum(test["verdict"] == "regression" for test in found.tests)
-    told = f"{found.verdict or 'unknown'}: {n_lost} of {len(found.tests)} tests found a loss"
-    _VERDICTS.get(found.verdict, st.warning)(literal(told))
-    with st.expander("Its tests", expanded=n_lost > 0, icon=":material/checklist:"):
+    summary = f"{found.verdict or 'unknown'}: {n_lost} of {len(found.tests)} tests found a loss"
+    _VERDICTS.get(found.verdict, st.warning)(literal(summary))
+    with st.expander("Tests", expanded=n_lost > 0, icon=":material/checklist:"):
         rows = [_test_row(test) for test in found.tests]
-        st.dataframe(
-            pd.DataFrame(rows), hide_index=True, placeholder="", alt="Every test of the gate"
-        )
+        st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder="", alt="Tests of the gate")
         st.caption(literal(_when(found)))
 
 
@@ -132,21 +131,23 @@ def _differences(pairs: pd.DataFrame) -> None:
     st.subheader("Differences by plugin", anchor=False)
     rows = plugin_differences(pairs)
     page = choose_page(len(rows), per_page=_PLUGINS_PER_PAGE, key="plugins_page")
-    shown = rows[page * _PLUGINS_PER_PAGE : (page + 1) * _PLUGINS_PER_PAGE]
+    visible = rows[page * _PLUGINS_PER_PAGE : (page + 1) * _PLUGINS_PER_PAGE]
     several = len({row["metric"] for row in rows}) > 1
-    for row in shown:
-        row["said"] = interval(row["value"], row["low"], row["high"], signed=True)
+    for row in visible:
+        row["text"] = interval(row["value"], row["low"], row["high"], signed=True)
         row["plugin"] = f"{row['plugin']}, {row['metric']}" if several else row["plugin"]
-    alt = "; ".join(f"{row['plugin']} {row['said']}" for row in shown)
-    st.vega_lite_chart(difference_chart(shown, title="candidate better \u2192"), alt=one_line(alt))
-    frame = pd.DataFrame(shown)[["plugin", "metric", "said", "n", "n_prompts", "reason"]]
-    frame.columns = ["Plugin", "Metric", "Difference [95 %]", "Images", "Prompts", "Remark"]
+    alt = "; ".join(f"{row['plugin']} {row['text']}" for row in visible)
+    st.vega_lite_chart(
+        difference_chart(visible, title="candidate better \u2192"), alt=one_line(alt)
+    )
+    frame = pd.DataFrame(visible)[["plugin", "metric", "text", "n", "n_prompts", "reason"]]
+    frame.columns = ["Plugin", "Metric", "Difference [95 %]", "Images", "Prompts", "Note"]
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(frame, hide_index=True, placeholder="", alt="Differences by plugin")
 
 
 def _worst(rows: list[Row], baseline: Run, candidate: Run) -> None:
-    st.subheader("Images that got worse most", anchor=False)
+    st.subheader("Largest regressions", anchor=False)
     if not rows:
         st.info("No image got worse.")
         return
@@ -164,12 +165,17 @@ def _pair(row: Row, baseline: Run, candidate: Run) -> None:
     sides: tuple[tuple[str, Run, What, str], ...]
     sides = (condition, old, new) if row["has_condition"] else (old, new)
     with st.container(horizontal=True):
-        for told, run, what, trial in sides:
+        for caption, run, what, trial in sides:
             address = picture_address(run, what, trial)
             with st.container(width=_CELL_PX, gap=None):
-                st.image(address, width="stretch", alt=one_line(f"{told}: {row['prompt'] or ''}"))
-                st.caption(literal(told))
+                st.image(
+                    address, width="stretch", alt=one_line(f"{caption}: {row['prompt'] or ''}")
+                )
+                st.caption(literal(caption))
     change = number(row["difference"], signed=True)
     st.caption(
         literal(f"{row['plugin']}, {row['label']}, {row['metric']} {change}: {row['prompt'] or ''}")
     )
+
+
+PAGE = Page("Compare", "compare", show, order=4)

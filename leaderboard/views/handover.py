@@ -1,4 +1,4 @@
-"""t0: every metric over the share of the schedule that the new model redoes."""
+"""t0: metrics over the share of the noise schedule that the new model denoises again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from leaderboard.figures.charts import curve_chart
 from leaderboard.figures.curves import curve_rows, metrics_of, recommendations
 from leaderboard.ui.numbers import interval, number
 from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.ui.pages import Page
 
 _FIRST_METRICS = 4
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
-        "How long should the new model draw?",
-        "t0 is the share of the noise schedule that the new model redoes. Bands are 95 % "
-        "intervals; methods without t0 are dashed; dotted uprights are recommended t0.",
+        "How much of the schedule should the new model denoise?",
+        "t0 is the share of the noise schedule that the new model denoises again. Bands are 95 % "
+        "intervals; methods without t0 are dashed; dotted vertical lines mark recommended t0.",
     )
     chosen = choose_plugin()
     if chosen is None:
@@ -29,9 +30,9 @@ def show() -> None:
     _run, tables, plugin = chosen
     names = metrics_of(tables, plugin)
     if not names:
-        st.info("This run has no summary of this plugin. `xbench report RUN` makes it.")
+        st.info("This run has no summary of this plugin. To make it: `xbench report RUN`.")
         return
-    shown = st.multiselect(
+    chosen_metrics = st.multiselect(
         "Metrics",
         names,
         names[:_FIRST_METRICS],
@@ -39,41 +40,41 @@ def show() -> None:
         bind="query-params",
         format_func=one_line,
     )
-    told = recommendations(tables, plugin)
-    _tell_recommended(told)
-    for i in range(0, len(shown), 2):  # on a phone columns stand below each other
-        for column, metric in zip(st.columns(2), shown[i : i + 2], strict=False):
+    recommended = recommendations(tables, plugin)
+    _show_recommended(recommended)
+    for i in range(0, len(chosen_metrics), 2):  # narrow screens stack columns
+        for column, metric in zip(st.columns(2), chosen_metrics[i : i + 2], strict=False):
             with column:
-                _curve(tables, plugin, metric, told)
+                _curve(tables, plugin, metric, recommended)
 
 
-def _tell_recommended(rows: list[Row]) -> None:
+def _show_recommended(rows: list[Row]) -> None:
     best = next((row for row in rows if row["recommended"]), None)
     if best is None:
-        st.info("No setting is recommended: none was measured to keep enough of the plugin.")
+        st.info("No setting is recommended: none keeps enough of the plugin's effect.")
         return
     score = interval(best["score"], best["score_low"], best["score_high"])
     kept = interval(best["retention"], best["retention_low"], best["retention_high"])
     gained = interval(best["gain"], best["gain_low"], best["gain_high"])
-    told = (
+    text = (
         f"Recommended: {setting_label(best)}, score {score}: keeps {kept} of the plugin and "
-        f"has {gained} of the gain in quality (chosen on half of the prompts, measured on the "
-        "other half)."
+        f"reaches {gained} of the gain in quality (chosen on half of the prompts, measured on "
+        "the other half)."
     )
     if (best["retention"] or 0) > 0 and (best["gain"] or 0) > 0:
-        st.success(literal(told), icon=":material/recommend:")
+        st.success(literal(text), icon=":material/recommend:")
     else:
-        told += " The other half does not confirm the choice: take more prompts before using it."
-        st.warning(literal(told), icon=":material/warning:")
+        text += " The other half does not confirm the choice: take more prompts before using it."
+        st.warning(literal(text), icon=":material/warning:")
 
 
-def _curve(tables: RunTables, plugin: str, metric: str, told: list[Row]) -> None:
+def _curve(tables: RunTables, plugin: str, metric: str, recommended: list[Row]) -> None:
     rows = curve_rows(tables, plugin, metric)
     if not rows:
         st.info(literal(f"{metric}: no values"))
         return
     for row in rows:
-        row["said"] = interval(row["value"], row["low"], row["high"])
+        row["text"] = interval(row["value"], row["low"], row["high"])
     better = rows[0]["better"]
     st.subheader(literal(metric), anchor=False)
     st.caption(literal(f"{better} is better" if better else ""))
@@ -81,5 +82,8 @@ def _curve(tables: RunTables, plugin: str, metric: str, told: list[Row]) -> None
         f"{row['label']} {number(row['value'])}" for row in rows
     )
     st.vega_lite_chart(
-        curve_chart(rows, title=one_line(metric), recommended=told), alt=one_line(alt)
+        curve_chart(rows, title=one_line(metric), recommended=recommended), alt=one_line(alt)
     )
+
+
+PAGE = Page("t0", "t0", show, order=2)

@@ -8,13 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from bench.store.rows import records
-from leaderboard.data.sources import current_runs, open_standings
+from leaderboard.data.sources import current_runs
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.charts import score_chart
-from leaderboard.figures.standings import as_csv, matching, method_rows, ranked
+from leaderboard.figures.standings import as_csv, matching, method_rows, open_standings, ranked
 from leaderboard.ui.address import site_address
 from leaderboard.ui.numbers import ends, interval, known
-from leaderboard.ui.page import NO_RUNS, heading, tell_problems
+from leaderboard.ui.page import NO_RUNS, heading, show_problems
+from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_some
 
 _FILTERS = {
@@ -29,9 +30,11 @@ _FILTERS = {
 _MAX_CHARTED = 60
 _NUMBER = "%.2f"
 _COLUMNS = {
-    "link": st.column_config.LinkColumn("Look", display_text="open", width="small"),
+    "link": st.column_config.LinkColumn("Details", display_text="open", width="small"),
     "rank": st.column_config.NumberColumn("Rank", width="small"),
-    "ranks": st.column_config.TextColumn("Rank interval", help="Ranks that the intervals allow"),
+    "ranks": st.column_config.TextColumn(
+        "Rank interval", help="Ranks compatible with the intervals of the scores"
+    ),
     "plugin": "Plugin",
     "method": "Method",
     "t0": st.column_config.NumberColumn("t0", format="%.2f", width="small"),
@@ -54,11 +57,11 @@ _COLUMNS = {
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "Do plugins survive the upgrade?",
-        "The compatibility score (0 to 1) says how much of a plugin's effect and of the new "
-        "model's quality a method keeps at once, over all t0.",
+        "The compatibility score (0 to 1) measures how much of a plugin's effect and of the new "
+        "model's quality a method keeps at the same time, over all t0.",
     )
     runs = current_runs()
     if not runs:
@@ -67,15 +70,15 @@ def show() -> None:
     frames = []
     for run in runs.values():
         found, problems = open_standings(run)
-        tell_problems(f"{run.key}: {problem}" for problem in problems)
+        show_problems(f"{run.key}: {problem}" for problem in problems)
         frames.append(found)
     rows = pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
     if rows.empty:
-        st.info("No run here has a compatibility table. `xbench report RUN` makes one.")
+        st.info("No run has a compatibility table. To make one: `xbench report RUN`.")
         return
     chosen = _filtered(rows)
     if chosen.empty:
-        st.info("No plugin fits these filters.")
+        st.info("No plugin matches these filters.")
         return
     _chart(chosen)
     _tables(chosen)
@@ -91,22 +94,22 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
             with columns[i % 3]:
                 wanted[column] = choose_some(_FILTERS[column], options, key=f"only_{column}")
         if not several:
-            st.caption("There is nothing to choose from: all rows are alike.")
+            st.caption("Nothing to filter: all rows have the same values.")
     return matching(rows, wanted)
 
 
 def _chart(rows: pd.DataFrame) -> None:
-    """Scores of the newest run among the rows, plugin by plugin."""
+    """Draw the scores of the newest run among the rows, plugin by plugin."""
     newest = rows["run"].iloc[0]
-    told = rows.loc[(rows["run"] == newest) & rows["score"].notna()].head(_MAX_CHARTED)
-    if told.empty:
+    charted = rows.loc[(rows["run"] == newest) & rows["score"].notna()].head(_MAX_CHARTED)
+    if charted.empty:
         return
-    shown = records(told)
-    for row in shown:
-        row["said"] = interval(row["score"], row["score_low"], row["score_high"])
+    drawn = records(charted)
+    for row in drawn:
+        row["text"] = interval(row["score"], row["score_low"], row["score_high"])
     st.subheader(literal(f"Scores of {newest}"), anchor=False)
-    alt = "; ".join(f"{row['plugin']} {row['method']} {row['said']}" for row in shown)
-    st.vega_lite_chart(score_chart(shown), alt=one_line(f"Compatibility scores: {alt}"))
+    alt = "; ".join(f"{row['plugin']} {row['method']} {row['text']}" for row in drawn)
+    st.vega_lite_chart(score_chart(drawn), alt=one_line(f"Compatibility scores: {alt}"))
 
 
 def _tables(rows: pd.DataFrame) -> None:
@@ -125,21 +128,21 @@ def _tables(rows: pd.DataFrame) -> None:
         for run, plugin in zip(plugins["run"], plugins["plugin"], strict=True)
     ]
     names = "link rank plugin method t0 score scores retention gain seconds kind condition license"
-    told = ["score_reason"] if any(plugins["score"].isna()) else []
-    shown = [*names.split(), "run", "adapter", *told]
-    _table(plugins, shown, "Plugins ranked by compatibility score")
+    reasons = ["score_reason"] if any(plugins["score"].isna()) else []
+    columns = [*names.split(), "run", "adapter", *reasons]
+    _table(plugins, columns, "Plugins ranked by compatibility score")
     _downloads(plugins.drop(columns="link"))
 
 
 def _table(rows: pd.DataFrame, names: list[str], alt: str) -> None:
-    shown = rows.copy()
+    frame = rows.copy()
     for name, low, high in (
         ("scores", "score_low", "score_high"),
         ("ranks", "rank_low", "rank_high"),
     ):
-        told = zip(shown[low], shown[high], strict=True)
-        shown[name] = [_ranks(a, b) if name == "ranks" else ends(a, b) for a, b in told]
-    st.dataframe(shown[names], hide_index=True, placeholder="", column_config=_COLUMNS, alt=alt)
+        bounds = zip(frame[low], frame[high], strict=True)
+        frame[name] = [_ranks(a, b) if name == "ranks" else ends(a, b) for a, b in bounds]
+    st.dataframe(frame[names], hide_index=True, placeholder="", column_config=_COLUMNS, alt=alt)
 
 
 def _ranks(low: object, high: object) -> str:
@@ -155,3 +158,6 @@ def _downloads(plugins: pd.DataFrame) -> None:
         st.download_button("Download CSV", as_csv(plugins), "compatibility.csv")
         st.download_button("Download Parquet", parquet.getvalue(), "compatibility.parquet")
         st.caption(literal(f"{len(plugins)} rows"))
+
+
+PAGE = Page("Overview", "overview", show, order=0)

@@ -1,4 +1,4 @@
-"""Plugin: what it is, what was loaded of it, and its images under every setting."""
+"""Plugin: its images under each setting, its manifest entry and its load audit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from leaderboard.escape import literal, one_line
 from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_page
 from leaderboard.ui.numbers import number
 from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_part
 from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
 
@@ -25,8 +26,8 @@ _PARTS: dict[str, Callable[[Run, RunTables, str], None]] = {
 
 
 def show() -> None:
-    """The page."""
-    heading("Plugin", "One plugin: where it comes from, what was loaded of it, what it draws.")
+    """Draw the page."""
+    heading("Plugin", "One plugin: its images, its source, and how much of its file was loaded.")
     chosen = choose_plugin()
     if chosen is None:
         return
@@ -43,13 +44,13 @@ def _card(run: Run, plugin: str) -> None:
     st.subheader(literal(plugin), anchor=False)
     card = card_of(run, plugin)
     if not card:
-        st.info("The manifest has no entry of this name: it may be a stack of plugins.")
+        st.info("The manifest has no entry with this name: it may be a stack of plugins.")
         return
     rows = [{"What": title, "Value": one_line(value)} for title, value in card.items()]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=f"What {one_line(plugin)} is")
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=f"Manifest entry of {one_line(plugin)}")
     page = source_page(run, plugin)
     if page is not None:
-        st.link_button("Open its source", page, icon=":material/open_in_new:")
+        st.link_button("Open the source", page, icon=":material/open_in_new:")
 
 
 def _audit(tables: RunTables, plugin: str) -> None:
@@ -58,21 +59,24 @@ def _audit(tables: RunTables, plugin: str) -> None:
     if counts is None:
         st.info("This run has no load audit of this plugin.")
         return
-    shown = {
+    metrics = {
         "rows": counts["n"],
         "applied": counts["n_applied"],
         "missing": counts["n_missing"],
-        "not asked for": counts["n_extra"],
+        "unexpected": counts["n_extra"],
         "bad values": counts["n_bad"],
     }
     with st.container(horizontal=True):
-        for title, value in shown.items():
+        for title, value in metrics.items():
             st.metric(title, f"{int(value or 0):,}", width=140, border=True)
     st.caption(literal(f"Largest error beyond rounding: {number(counts['max_error'])}"))
-    only_told = st.toggle("Only rows with a remark", key="remarks", bind="query-params")
-    rows = audit_rows(tables, plugin, only_told=only_told, most=_MAX_AUDIT_ROWS)
+    only_remarks = st.toggle("Only rows with a remark", key="remarks", bind="query-params")
+    rows = audit_rows(tables, plugin, only_remarks=only_remarks, most=_MAX_AUDIT_ROWS)
     st.dataframe(
         pd.DataFrame(rows), hide_index=True, placeholder="", alt="The load audit, module by module"
     )
     if len(rows) == _MAX_AUDIT_ROWS:
-        st.caption(literal(f"The first {_MAX_AUDIT_ROWS} rows are shown."))
+        st.caption(literal(f"Only the first {_MAX_AUDIT_ROWS} rows."))
+
+
+PAGE = Page("Plugin", "plugin", show, order=3)

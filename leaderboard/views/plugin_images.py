@@ -1,4 +1,4 @@
-"""A plugin's images: all of them page by page, the best and worst, two over each other."""
+"""Parts of the plugin page: all images, the best and worst ones, two under a slider."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Scores = dict[str, dict[str, float | None]]
 
 
 def show_grid(run: Run, tables: RunTables, plugin: str) -> None:
-    """Every case under every setting with its scores, 24 images a page."""
+    """Show each case under each setting with its scores, 24 images per page."""
     settings = settings_of(tables, plugin)
     left, right = st.columns(2)
     with left:
@@ -50,7 +50,7 @@ def show_grid(run: Run, tables: RunTables, plugin: str) -> None:
     page = choose_page(n_images, per_page=per_page)
     scenes = read_page(tables, plugin, settings, page=page, per_page=per_page)
     if not scenes:
-        st.info("There are no such images.")
+        st.info("No images match this choice.")
         return
     trials = [row["trial_id"] for scene in scenes for row in scene.images]
     scores = scores_of(tables, trials, metrics, plugin=plugin)
@@ -76,7 +76,7 @@ def _scene(run: Run, scene: Scene, labels: dict[int, str], scores: Scores) -> No
 
 
 def show_picture(run: Run, row: Row, label: str, scores: dict[str, float | None]) -> None:
-    """One image with its setting and scores below; why there is none where it failed."""
+    """Show one image with its setting and scores, or the error if it failed."""
     with st.container(width=_CELL_PX, gap=None):
         if row["status"] == "ok":
             address = picture_address(run, "small", row["trial_id"], version=row["image_sha256"])
@@ -84,12 +84,12 @@ def show_picture(run: Run, row: Row, label: str, scores: dict[str, float | None]
             st.image(address, width="stretch", alt=one_line(alt))
         else:
             st.warning(literal(f"{row['status'] or 'not rendered yet'}: {row['error'] or ''}"))
-        told = [f"{name} {number(value)}" for name, value in scores.items()]
-        st.caption("  \n".join(literal(line) for line in [label, *told]))
+        lines = [f"{name} {number(value)}" for name, value in scores.items()]
+        st.caption("  \n".join(literal(line) for line in [label, *lines]))
 
 
 def show_extremes(run: Run, tables: RunTables, plugin: str) -> None:
-    """The best and the worst images of a setting by a metric, each beside the base model's."""
+    """Show the best and worst images of a setting by a metric, next to the base model's."""
     directions = image_metrics(tables, plugin)
     settings = settings_of(tables, plugin)
     if not directions or not settings:
@@ -145,11 +145,11 @@ def _beside_base(
 
 
 def show_side_by_side(run: Run, tables: RunTables, plugin: str) -> None:
-    """Two settings of one case over each other."""
+    """Show two settings of one case under a slider."""
     settings, cases = settings_of(tables, plugin), case_ids(tables, plugin, most=_MAX_CASES)
     labels = [s.label for s in settings]
     if len(settings) < 2 or not cases:
-        st.info("There is nothing to compare: this plugin has only one setting.")
+        st.info("Nothing to compare: this plugin has only one setting.")
         return
     upper = st.columns(2)
     with upper[0]:
@@ -168,7 +168,7 @@ def show_side_by_side(run: Run, tables: RunTables, plugin: str) -> None:
     by_setting = {row["setting"]: row for row in scene.images} if scene else {}
     sides = [_side(run, by_setting.get(s.number), s.label) for s in chosen]
     if sides[0] is None or sides[1] is None:
-        st.info("One of the two images is not there.")
+        st.info("One of the two images is missing.")
         return
     st.markdown(f"**{literal(cases[case_id])}**")
     compare_pictures(left=sides[0], right=sides[1], key="slider")
@@ -194,7 +194,7 @@ def _choose_metrics(tables: RunTables, plugin: str) -> list[str]:
 
 
 def _first_ones(tables: RunTables, plugin: str, known: dict[str, str]) -> list[str]:
-    """Metrics of single images, the one that tells what the plugin is for first."""
+    """Return the per-image metrics, the plugin's function metric first."""
     ordered = [name for name in metrics_of(tables, plugin) if name in known]
     return ordered + [name for name in known if name not in ordered]
 

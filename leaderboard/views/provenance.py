@@ -1,4 +1,4 @@
-"""Provenance: where a run's numbers come from, and how to make them again."""
+"""Provenance: recorded facts of a run, and the commands that reproduce it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import yaml
 
 from leaderboard.escape import one_line
 from leaderboard.figures.provenance import commands_of, facts_of, group_of
-from leaderboard.ui.page import choose_run, heading, tell_problems
+from leaderboard.ui.page import choose_run, heading, show_problems
+from leaderboard.ui.pages import Page
 
 _GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
 
 
 def show() -> None:
-    """The page."""
-    heading("Where do the numbers come from?", "What was run, with what, and how to repeat it.")
+    """Draw the page."""
+    heading(
+        "Where do the numbers come from?",
+        "The command, versions and weights of a run, and how to reproduce it.",
+    )
     found = choose_run()
     if found is None:
         return
     run, tables = found
-    tell_problems(tables.problems)
+    show_problems(tables.problems)
     commands = commands_of(run)
     if commands:
-        st.subheader("Repeat it", anchor=False)
+        st.subheader("Reproduce it", anchor=False)
         st.code("\n".join(one_line(line) for line in commands), language=None, wrap_lines=True)
     st.subheader("The run", anchor=False)
     _table(facts_of(run), "Facts of the run")
@@ -39,10 +43,13 @@ def show() -> None:
     st.subheader("Manifest", anchor=False)
     text = yaml.safe_dump(dict(run.manifest), sort_keys=False, allow_unicode=True)
     st.download_button("Download the manifest", text, "manifest.yaml", "application/yaml")
-    with st.expander("Show it"):
+    with st.expander("Show the manifest"):
         st.code(text, language="yaml")
 
 
 def _table(facts: Mapping[str, str], alt: str) -> None:
-    rows = [{"What": one_line(name), "Value": one_line(told)} for name, told in facts.items()]
+    rows = [{"What": one_line(name), "Value": one_line(value)} for name, value in facts.items()]
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt=alt)
+
+
+PAGE = Page("Provenance", "provenance", show, order=6)

@@ -1,4 +1,4 @@
-"""Study: blind pairs to vote on, single pictures to rate, and what the votes say."""
+"""Study: blinded pairs to compare, single pictures to rate, and the results."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from leaderboard.study.tasks import (
 )
 from leaderboard.study.votes import Rating, Vote
 from leaderboard.ui.address import site_address
+from leaderboard.ui.pages import Page
 from leaderboard.views.study_results import show_results
 
 Part = Literal["Compare", "Rate", "Results"]
@@ -44,15 +45,15 @@ _STARS: tuple[tuple[int | None, str, str], ...] = (
 )
 _SMALL_PX = 140
 _PRIVACY = (
-    "Of you is stored: a random number that a cookie of this site keeps, your answers, when you "
-    "gave them and how long you took. No name and no address. To have your answers deleted, give "
-    "this number to whoever runs this site: {rater}"
+    "Stored about you: a random number from a cookie of this site, your answers, when you gave "
+    "them and how long you took. No name and no address. To have your answers deleted, give this "
+    "number to the operator of this site: {rater}"
 )
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One rater at one study."""
+    """One rater in one study."""
 
     home: Voting
     study: Study
@@ -60,12 +61,12 @@ class Seat:
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Study", anchor=False)
-    st.caption("Which picture is better? You see two, and not who made them.")
+    st.caption("Which picture is better? The methods that made them are hidden.")
     sources = study_sources()
     if not sources:
-        st.info("There are no results to study here yet.")
+        st.info("There are no results to study yet.")
         return
     left, right = st.columns(2, vertical_alignment="bottom")
     run = left.selectbox("Run", list(sources), key="run", bind="query-params")
@@ -85,15 +86,15 @@ def show() -> None:
 
 
 def _take_seat(source: StudySource) -> Seat:
-    """The study of a run, stored when it is first opened, and the rater of this browser."""
+    """Open the study of a run, stored on first use, for the rater of this browser."""
     home, study = voting(), study_of(source)
-    home.book.add_study(study, home.blinding)
+    home.database.add_study(study, home.blinding)
     rater_id = home.blinding.rater_of(st.context.cookies.get(COOKIE))
-    if rater_id is None:  # a browser without cookies is a new rater in every tab
+    if rater_id is None:  # without cookies each tab is a new rater
         token = st.session_state.setdefault("rater_token", home.blinding.new_token())
         rater_id = home.blinding.rater_of(token)
     if rater_id is None:
-        raise UserError("this browser's rater is unknown: load the page again")
+        raise UserError("this browser's rater is unknown: reload the page")
     return Seat(home, study, rater_id)
 
 
@@ -101,8 +102,8 @@ def _take_seat(source: StudySource) -> Seat:
 
 
 def _compare(seat: Seat) -> None:
-    book, study_id = seat.home.book, seat.study.study_id
-    pairs, done = book.pairs(study_id), book.voted(seat.rater_id, study_id)
+    database, study_id = seat.home.database, seat.study.study_id
+    pairs, done = database.pairs(study_id), database.voted(seat.rater_id, study_id)
     _progress(len(done), [len(QUESTIONS) * n for n in (seat.study.n_shared, len(pairs))])
     task = next_pair(
         pairs,
@@ -134,15 +135,15 @@ def _cast(seat: Seat, task: PairTask, choice: Choice, seconds: float) -> None:
         shown_left=task.shown_left,
         seconds=seconds,
     )
-    seat.home.book.cast(vote, address_code=_address_code(seat))
+    seat.home.database.cast(vote, address_code=_address_code(seat))
 
 
 # --- rating
 
 
 def _rate(seat: Seat) -> None:
-    book, study_id = seat.home.book, seat.study.study_id
-    pictures, done = book.pictures(study_id), book.rated(seat.rater_id, study_id)
+    database, study_id = seat.home.database, seat.study.study_id
+    pictures, done = database.pictures(study_id), database.rated(seat.rater_id, study_id)
     _progress(len(done), [len(QUESTIONS) * len(pictures)])
     task = next_picture(pictures, done, rater_id=seat.rater_id, blinding=seat.home.blinding)
     if task is None:
@@ -166,14 +167,14 @@ def _store_rating(seat: Seat, task: PictureTask, stars: int | None, seconds: flo
         rating=stars,
         seconds=seconds,
     )
-    seat.home.book.rate(rating, address_code=_address_code(seat))
+    seat.home.database.rate(rating, address_code=_address_code(seat))
 
 
-# --- what both share
+# --- shared parts
 
 
 def _ask(scene: Any, question: Question, *, compares: bool) -> None:
-    """The question as a heading, after what went wrong with the last answer."""
+    """Show the question as a heading, after the error of the last answer, if any."""
     refusal = st.session_state.pop("refusal", None)
     if refusal is not None:
         st.error(literal(refusal))
@@ -190,8 +191,8 @@ def _ask(scene: Any, question: Question, *, compares: bool) -> None:
 def _buttons(
     choices: Sequence[tuple[Any, str, str]], answer: Callable[[Any], None], n_done: int
 ) -> None:
-    """One button a choice with its key; a key pressed twice cannot answer the next question."""
-    row = st.container(horizontal=True)  # on a phone columns would stand below each other
+    """Show a button with its key per choice; a double key press cannot answer the next question."""
+    row = st.container(horizontal=True)  # narrow screens would stack columns
     for choice, label, key in choices:
         row.button(
             label,
@@ -204,14 +205,14 @@ def _buttons(
 
 
 def _show_aim(seat: Seat, scene: Any, question: Question, key: str) -> None:
-    """The prompt; for fidelity also the condition, or examples of the style."""
+    """Show the prompt; for fidelity also the condition, or examples of the style."""
     st.caption("Prompt: " + literal(scene.prompt))
     if question == "quality":
         return
     if scene.condition_path is not None:
         st.image(_url("condition", key), width=_SMALL_PX, alt="the condition")
         return
-    pictures = seat.home.book.pictures(seat.study.study_id)
+    pictures = seat.home.database.pictures(seat.study.study_id)
     n_examples = len(example_pictures(pictures, scene, n=N_EXAMPLES))
     urls = [_url(f"example-{n}", key) for n in range(n_examples)]
     alts = [f"example {n + 1} of the style" for n in range(n_examples)]
@@ -222,14 +223,14 @@ def _show_aim(seat: Seat, scene: Any, question: Question, key: str) -> None:
 def _once(
     seat: Seat, item: str, question: Question, store: Callable[..., None], task: Any
 ) -> Callable[[Any], None]:
-    """What a button does: store the answer with the time since the question was first shown."""
-    shown = st.session_state.get("shown")
-    if shown is None or shown[:2] != (item, question):
-        st.session_state["shown"] = shown = (item, question, time.monotonic())
+    """Return a callback that stores an answer with the time since the question was displayed."""
+    displayed = st.session_state.get("displayed")
+    if displayed is None or displayed[:2] != (item, question):
+        st.session_state["displayed"] = displayed = (item, question, time.monotonic())
 
     def answer(choice: Any) -> None:
         try:
-            store(seat, task, choice, time.monotonic() - shown[2])
+            store(seat, task, choice, time.monotonic() - displayed[2])
         except UserError as error:
             st.session_state["refusal"] = str(error)
 
@@ -237,13 +238,13 @@ def _once(
 
 
 def _progress(n_done: int, goals: Sequence[int]) -> None:
-    """How far it is to the next goal."""
+    """Show the progress to the next goal."""
     goal = next((goal for goal in goals if n_done < goal), goals[-1])
     st.progress(n_done / max(goal, 1), text=f"{n_done} of {goal} answers counted")
 
 
 def _privacy(seat: Seat) -> None:
-    st.caption("Every button shows its key. An answer is stored at once.")
+    st.caption("Every button shows its key. Answers are stored immediately.")
     with st.expander("What is stored"):
         st.caption(literal(_PRIVACY.format(rater=seat.rater_id)))
 
@@ -254,9 +255,12 @@ def _url(what: str, key: str) -> str:
 
 def _address_code(seat: Seat) -> str | None:
     address = st.context.ip_address
-    known = isinstance(address, str)  # None on this machine itself
+    known = isinstance(address, str)  # None for a local browser
     return seat.home.blinding.address_code(address) if known else None
 
 
 def _results(seat: Seat) -> None:
-    show_results(seat.home.book, seat.study)
+    show_results(seat.home.database, seat.study)
+
+
+PAGE = Page("Study", "study", show, order=5)

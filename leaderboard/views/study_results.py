@@ -1,4 +1,4 @@
-"""The results of a study: rankings with intervals, agreement, ratings beside the paper's."""
+"""Results of a study: rankings with intervals, agreement, ratings next to the paper's."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _TITLES: dict[Question, str] = {
     "fidelity": "Fidelity to the condition or style",
 }
 _ALL = "all"
-_BLUE = "#0072B2"  # of the Okabe-Ito palette
+_BLUE = "#0072B2"  # from the Okabe-Ito palette
 
 
-def show_results(book: VotesDatabase, study: Study) -> None:
-    """Everything that votes and ratings of a study say."""
-    frame = vote_table(book, study_id=study.study_id)
-    votes, ratings = records(frame), records(rating_table(book, study_id=study.study_id))
+def show_results(database: VotesDatabase, study: Study) -> None:
+    """Show rankings, agreement and ratings of a study."""
+    frame = vote_table(database, study_id=study.study_id)
+    votes, ratings = records(frame), records(rating_table(database, study_id=study.study_id))
     kinds = sorted({row["kind"] for row in (*votes, *ratings)})
     if len(kinds) > 1:
         kind = st.selectbox("Plugin kind", [_ALL, *kinds], key="kind", bind="query-params")
@@ -57,18 +57,20 @@ def _question(question: Question, result: QuestionResult) -> None:
     if not rows:
         st.info("No votes yet.")
         return
-    st.altair_chart(_chart(rows), alt=f"Chance to win of every method: {_TITLES[question]}")
-    st.dataframe(_shown(rows), hide_index=True, alt=f"Ranking: {_TITLES[question]}")
+    st.altair_chart(_chart(rows), alt=f"Chance to win of each method: {_TITLES[question]}")
+    st.dataframe(_ranking_table(rows), hide_index=True, alt=f"Ranking: {_TITLES[question]}")
     facts = [
         f"votes {result.n_votes}, raters {result.ranking.n_raters}, "
         f"prompts {result.ranking.n_prompts}, skipped {result.n_skipped}",
-        f"agreement (Krippendorff's alpha) {told(result.agreement)}",
+        f"agreement (Krippendorff's alpha) {estimate_text(result.agreement)}",
         f"ties between equals {result.ranking.tie_odds:.2f} : 1",
     ]
     if result.left_share is not None:
-        facts.append(f"the left picture won {100 * result.left_share:.0f} % of the decided")
+        facts.append(
+            f"the left picture won {100 * result.left_share:.0f} % of the votes with a winner"
+        )
     if result.median_seconds is not None:
-        facts.append(f"median {result.median_seconds:.1f} s a vote")
+        facts.append(f"median {result.median_seconds:.1f} s per vote")
     if result.ranking.reason:
         facts.append(f"no intervals: {result.ranking.reason}")
     st.caption(literal("; ".join(facts)))
@@ -80,7 +82,7 @@ def _ratings(ratings: list[Row], family: str) -> None:
     if not rows:
         st.info("No ratings yet.")
         return
-    shown = pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "plugin kind": row["kind"],
             "method": row["method"],
@@ -92,12 +94,12 @@ def _ratings(ratings: list[Row], family: str) -> None:
         }
         for row in rows
     )
-    st.dataframe(shown, hide_index=True, alt="Ratings of every method")
+    st.dataframe(frame, hide_index=True, alt="Ratings of each method")
     facts = [
-        f"agreement on {question} {told(rating_agreement(ratings, question))}"
+        f"agreement on {question} {estimate_text(rating_agreement(ratings, question))}"
         for question in QUESTIONS
     ]
-    st.caption(literal("; ".join([*facts, "sd is over the raters' means"])))
+    st.caption(literal("; ".join([*facts, "sd is over raters' means"])))
 
 
 def _paper(row: Row, family: str) -> dict[str, str]:
@@ -106,7 +108,7 @@ def _paper(row: Row, family: str) -> dict[str, str]:
     return {"paper (5 users)": _plus_minus(row["paper_mean"], row["paper_sd"])}
 
 
-def _shown(rows: list[Row]) -> pd.DataFrame:
+def _ranking_table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "rank": _ranks(row),
@@ -141,10 +143,10 @@ def _chart(rows: list[Row]) -> Any:
     return layers.properties(height=alt.Step(32))
 
 
-def told(estimate: Estimate) -> str:
-    """A number with its interval, or why there is none."""
+def estimate_text(estimate: Estimate) -> str:
+    """Return a number with its interval, or the reason why it is missing."""
     if estimate.value is None:
-        return f"not known ({estimate.reason})"
+        return f"unknown ({estimate.reason})"
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f}"
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

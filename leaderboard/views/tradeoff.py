@@ -1,4 +1,4 @@
-"""Trade-off: what a setting keeps of a plugin against what it gains in quality."""
+"""Trade-off: retention of a plugin's effect against gain in quality, per setting."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ import streamlit as st
 from bench.store.rows import Row
 from leaderboard.data.catalog import Run
 from leaderboard.escape import literal, one_line
-from leaderboard.figures.charts import plane_chart
-from leaderboard.figures.tradeoff import ENDS, front_of, plane_rows
+from leaderboard.figures.charts import tradeoff_chart
+from leaderboard.figures.tradeoff import ENDS, front_of, tradeoff_rows
 from leaderboard.ui.numbers import interval
 from leaderboard.ui.page import choose_plugin, heading
+from leaderboard.ui.pages import Page
 from leaderboard.web.pictures import picture_address
 
 _COLUMNS = {
     "label": "Setting",
-    "said_retention": "Retention [95 %]",
-    "said_gain": "Quality gain [95 %]",
+    "retention_text": "Retention [95 %]",
+    "gain_text": "Quality gain [95 %]",
     "seconds": st.column_config.NumberColumn("s/image", format="%.2f"),
     "on_front": st.column_config.CheckboxColumn("On the front"),
 }
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     heading(
         "What does quality cost?",
-        "Each point is a setting: to the right it keeps more of the plugin, higher up it has more "
-        "of the new model's quality. Numbers beside points are t0; the thick gray line joins the "
-        "settings that no other beats in both.",
+        "Each point is a setting: further right it keeps more of the plugin, further up it has "
+        "more of the new model's quality. Numbers next to points are t0; the thick gray line "
+        "joins the settings that no other setting beats in both.",
     )
     chosen = choose_plugin()
     if chosen is None:
         return
     run, tables, plugin = chosen
-    rows = plane_rows(tables, plugin)
+    rows = tradeoff_rows(tables, plugin)
     if not rows:
         st.info("This plugin has no setting with both retention and quality gain.")
         return
     for row in rows:
         _describe(run, row)
     alt = f"Retention against quality gain of {one_line(plugin)}: " + "; ".join(
-        f"{row['label']} {row['said_retention']}, {row['said_gain']}" for row in rows
+        f"{row['label']} {row['retention_text']}, {row['gain_text']}" for row in rows
     )
-    st.vega_lite_chart(plane_chart(rows, front_of(rows)), alt=alt)
+    st.vega_lite_chart(tradeoff_chart(rows, front_of(rows)), alt=alt)
     st.caption(literal(_how_measured(rows[0])))
     frame = pd.DataFrame(rows)[list(_COLUMNS)]
     st.dataframe(
@@ -57,9 +58,9 @@ def show() -> None:
 
 
 def _describe(run: Run, row: Row) -> None:
-    """Add what the chart and the table say of a setting."""
+    """Add texts and an example image for the chart and the table."""
     for name in ENDS:
-        row[f"said_{name}"] = interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+        row[f"{name}_text"] = interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
     trial = row["trial_id"]
     row["image"] = (
         picture_address(run, "small", trial, version=row["image_sha256"]) if trial else None
@@ -73,3 +74,6 @@ def _how_measured(row: Row) -> str:
         f"model with it. Quality gain by {row['gain_metric']}: 0 is the old model, 1 is "
         f"{reference.get(row['gain_reference'] or '', 'the reference')}."
     )
+
+
+PAGE = Page("Trade-off", "tradeoff", show, order=1)

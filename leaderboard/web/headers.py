@@ -1,9 +1,9 @@
-"""Headers on every answer that tell browsers what a page of this site may do: very little.
+"""Security headers of every response.
 
-The policy allows what Streamlit's front end needs, and no host but this one. Streamlit writes
-styles into the page (`'unsafe-inline'`, for styles alone), loads the script of a component as a
-blob, and compiles a few bytes of WebAssembly. The one script that stands in its index page is
-allowed by its hash, so no other inline script runs; text is never evaluated, also not by charts.
+The policy allows what Streamlit's front end needs, from this host only. Streamlit writes styles
+into the page (`'unsafe-inline'`, for styles only), loads the script of a component as a blob, and
+compiles a few bytes of WebAssembly. The inline script of its index page is allowed by hash, so no
+other inline script runs; text is never evaluated as code, not by charts either.
 Source: Content Security Policy Level 3 (w3.org/TR/CSP3).
 """
 
@@ -27,9 +27,9 @@ _FEATURES_OFF = (
 
 
 class SecurityHeaders:
-    """ASGI middleware: adds the headers to each answer, also to one that fails.
+    """ASGI middleware that adds the headers to each response, errors included.
 
-    A header that a route set itself stays as it is.
+    Headers set by a route are kept.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,7 +37,7 @@ class SecurityHeaders:
         self._headers = security_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on; add the headers to what is answered."""
+        """Forward the request and add the headers to the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,7 +55,7 @@ class SecurityHeaders:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            # the server's own answer to an error is written outside every middleware
+            # the server writes its error response outside of all middleware
             if not started:
                 answer = PlainTextResponse("Internal Server Error", status_code=500)
                 await answer(scope, receive, send_with_headers)
@@ -63,7 +63,7 @@ class SecurityHeaders:
 
 
 def security_headers() -> dict[str, str]:
-    """Name and value of every header."""
+    """Return name and value of each header."""
     return {
         "Content-Security-Policy": _content_policy(),
         "Cross-Origin-Opener-Policy": "same-origin",
@@ -92,7 +92,7 @@ def _content_policy() -> str:
 
 
 def _inline_hashes() -> list[str]:
-    """The sources that allow the scripts written into Streamlit's index page, and no others."""
+    """Return the hash sources of the inline scripts in Streamlit's index page."""
     index = Path(streamlit.__file__).with_name("static") / "index.html"
     scripts = _INLINE_SCRIPT.findall(index.read_text(encoding="utf-8"))
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]

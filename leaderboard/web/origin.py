@@ -1,7 +1,7 @@
-"""Connections from pages of other sites are refused before Streamlit looks at them.
+"""Reject websocket connections from pages of other sites before Streamlit handles them.
 
-Streamlit compares the origin of such a page with this machine's public address, which it asks
-another site for, while every visitor waits.
+For such a connection Streamlit looks up the public IP address of the server at an external site,
+which blocks all visitors.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1; before the handshake it is answered as 403
+_POLICY_VIOLATION = (
+    1008  # RFC 6455, section 7.4.1; sent before the handshake, the browser receives 403
+)
 
 
 class OwnOrigin:
-    """ASGI middleware: a websocket opened by a page (it has an Origin) must be of this host."""
+    """ASGI middleware: the Origin of a websocket, if present, must be this host."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything else on."""
+        """Forward everything except websockets from other origins."""
         if scope["type"] == "websocket" and not _is_own(Headers(scope=scope)):
             await receive()
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})

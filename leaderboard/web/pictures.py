@@ -1,7 +1,7 @@
-"""Pictures of runs by address: /run-image/RUN/WHAT/TRIAL, read-only, nothing outside the run.
+"""Serve pictures of runs read-only: /run-image/RUN/WHAT/TRIAL.
 
 WHAT is `small` (WebP, at most 256 px), `full` or `condition`. An address names a trial, never a
-file; the file's name comes from the run's tables and is checked again.
+file; file names come from the run's tables and are validated, so nothing outside the run is read.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _HEADERS = {
 
 
 def picture_address(run: Run, what: What, trial_id: str, *, version: str | None = None) -> str:
-    """The picture's absolute address on this site.
+    """Return the absolute address of a picture.
 
-    `version` changes when the picture does (its sha256); without it, whenever the run does.
+    `version` is the picture's sha256; without it the address changes whenever the run does.
     """
     parts = (IMAGE_ROUTE.lstrip("/"), quote(run.key, safe=""), what, quote(trial_id, safe=""))
     return site_address("/".join(parts), v=version[:12] if version else f"{run.stamp:x}"[-12:])
 
 
 def picture_routes() -> list[Route]:
-    """The route of the pictures."""
+    """Return the route of the pictures."""
 
     async def picture(request: Request) -> Response:
         found = await run_in_threadpool(read_picture, **request.path_params)
@@ -56,7 +56,7 @@ def picture_routes() -> list[Route]:
 
 
 def read_picture(run: str, what: str, trial: str) -> tuple[bytes, str] | None:
-    """A picture's content and media type; None where there is no such picture."""
+    """Return a picture's content and media type; None if there is no such picture."""
     home = current_runs().get(run)
     if home is None or what not in ("small", "full", "condition"):
         return None
@@ -74,7 +74,7 @@ def read_picture(run: str, what: str, trial: str) -> tuple[bytes, str] | None:
 
 
 def _small(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
-    """A WebP of at most `SMALL_PX`, made anew: no byte of a run's own file is sent."""
+    """Re-encode a picture as WebP of at most `SMALL_PX`; the original bytes are never sent."""
     content = files.read(name) if name else None
     picture = _decoded(content) if content else None
     if picture is None:
@@ -87,7 +87,7 @@ def _small(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
 
 
 def _whole(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
-    """The picture in its own size as PNG without anything but pixels."""
+    """Re-encode a picture as PNG of the same size, without metadata."""
     content = files.read(name) if name else None
     picture = _decoded(content) if content else None
     if picture is None:

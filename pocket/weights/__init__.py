@@ -1,4 +1,4 @@
-"""Where the shipped pocket weights lie, checked against recorded hashes; never loads torch."""
+"""Locate the shipped pocket weights and verify them against recorded hashes."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ class WeightsError(ValueError):
 
 
 def part_path(name: str) -> Path:
-    """Folder or file of one part; raises WeightsError unless every byte is as recorded."""
+    """Return the folder or file of one part; `WeightsError` unless its sha256 is as recorded."""
     path = _location(name)
     found, recorded = folder_sha256(path), part_sha256(name)
     if found != recorded:
@@ -41,7 +41,7 @@ def part_path(name: str) -> Path:
 
 
 def part_sha256(name: str) -> str:
-    """Recorded sha256 of one part."""
+    """Return the recorded sha256 of one part."""
     if not HASHES.exists():
         raise WeightsError(f"no {HASHES.name} in {FOLDER}: make it with scripts/train-pocket")
     recorded = json.loads(HASHES.read_text())
@@ -52,7 +52,7 @@ def part_sha256(name: str) -> str:
 
 @cache
 def folder_sha256(path: Path) -> str:
-    """sha256 of a file, or of the sorted list of a folder's files with their hashes."""
+    """Return the sha256 of a file, or of the sorted list of a folder's files with their hashes."""
     if path.is_file():
         return file_sha256(path)
     if not path.is_dir():
@@ -65,7 +65,7 @@ def folder_sha256(path: Path) -> str:
 
 
 def record_hashes() -> dict[str, str]:
-    """Write the hashes of all parts that are there; part of making new weights."""
+    """Write the hashes of all existing parts; run after training new weights."""
     folder_sha256.cache_clear()
     found = {name: folder_sha256(_location(name)) for name in PARTS if _location(name).exists()}
     HASHES.write_text(json.dumps(found, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Real browsers that look at the leaderboard, and what they complain of."""
+"""Drive real browsers on the leaderboard and collect their errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 CHROMIUM = Path("/usr/bin/chromium")
-# nothing that a browser does on its own may leave this machine
+# block the browser's own requests to other hosts
 CHROMIUM_ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -26,9 +26,9 @@ _TELL_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error("policy:", event.effectiveDirective, event.blockedURI));
 """
-# what a message did is drawn two frames later
+# the effect of a message is drawn two frames later
 _DRAWN = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
-# components live in shadow roots, where document.images does not look
+# document.images does not include the shadow roots of components
 _IMAGES = """
 (() => {
   const within = (root) => Array.from(root.querySelectorAll("*")).flatMap((element) =>
@@ -46,25 +46,25 @@ Array.from(document.querySelectorAll("[data-testid=stVegaLiteChart]")).every(
 document.getAnimations().every((moving) => moving.playState !== "running" ||
   moving.effect.getComputedTiming().endTime === Infinity)
 """
-# opened at /page, Streamlit first asks whether the site's root is /page/: it is not
+# opened at /page, Streamlit first probes /page/ as the site's root
 _ASKS_FOR_ROOT = re.compile(r"/\w+/_stcore/(health|host-config)$")
 
 
 @dataclass
 class Visit:
-    """One page in a browser, with every address it asked for and every error it told."""
+    """One page in a browser, with all requested addresses and reported errors."""
 
     page: Page
     asked: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    n_runs: int = 0  # of the script of a page, to its end
+    n_runs: int = 0  # completed runs of the page's script
 
     def open(self, url: str) -> None:
         """Go to an address and wait until its script has run."""
         self.act(lambda: self.page.goto(url))
 
     def act(self, action: Callable[[], Any]) -> None:
-        """Do something that makes the script run, and wait until it has."""
+        """Perform an action that runs the script, and wait for the end of the run."""
         before = self.n_runs
         action()
         self._wait("a run of the script", lambda: self.n_runs > before)
@@ -72,7 +72,7 @@ class Visit:
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
-        """Wait until no script runs, no picture is on its way and nothing fades in or out."""
+        """Wait until no script runs, no picture loads and no animation plays."""
         self.page.locator(
             "[data-testid=stApp][data-test-connection-state=CONNECTED]"
             "[data-test-script-state=notRunning]"
@@ -80,7 +80,7 @@ class Visit:
         self._wait("a settled page", lambda: self.page.evaluate(_SETTLED))
 
     def _wait(self, what: str, is_there: Callable[[], bool]) -> None:
-        """Wait for something; the pages forbid the browser's own waiting."""
+        """Poll for a condition; the content policy blocks waiting inside of the page."""
         deadline = time.monotonic() + WAIT_MS / 1000
         while not is_there():
             assert time.monotonic() < deadline, f"{what} did not come in {WAIT_MS} ms"
@@ -103,7 +103,7 @@ def new_visit(
     width_px: int = 1280,
     scheme: Literal["light", "dark"] = "light",
 ) -> Visit:
-    """An empty page of a browser without history or cookies."""
+    """Open an empty page in a new browser context."""
     context = browser.new_context(
         viewport={"width": width_px, "height": 900}, color_scheme=scheme, has_touch=width_px < 500
     )
@@ -117,12 +117,12 @@ def new_visit(
 
 
 def images_of(page: Page) -> list[dict[str, Any]]:
-    """`src`, `alt` and whether it `loaded` of every picture, also those in components."""
+    """Return `src`, `alt` and `loaded` of all pictures, also those in components."""
     return page.evaluate(f"{_IMAGES}.map({_TOLD_OF_IMAGE})")
 
 
 def serious_findings(page: Page) -> list[str]:
-    """What axe-core finds on a page that is serious or critical, one line a place."""
+    """Return the serious and critical findings of axe-core, one line per element."""
     found = Axe().run(page).response["violations"]
     return [
         f"{rule['id']}: {node['target']} {node['html'][:160]}"
@@ -133,6 +133,6 @@ def serious_findings(page: Page) -> list[str]:
 
 
 def need_chromium() -> None:
-    """Skip, saying why, where the browser is not installed."""
+    """Skip with a reason if the browser is not installed."""
     if not CHROMIUM.exists():
         pytest.skip("Chromium is not installed: run scripts/install-test-servers")

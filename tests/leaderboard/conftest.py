@@ -1,4 +1,4 @@
-"""What tests of the pages share: browsers, and places for votes."""
+"""Shared fixtures: browsers, servers and votes databases."""
 
 import os
 import shutil
@@ -24,9 +24,9 @@ def _free_bytes(folder: Path) -> int:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server for all tests; its folder must be open to the account it runs under.
+    """Start a PostgreSQL server for all tests; its account needs access to the folder.
 
-    In memory where that is possible: the crashes that tests make are of processes, not of disks.
+    The folder is in memory if possible: tests kill processes, not disks.
     """
     memory = Path("/dev/shm")
     home = str(memory) if memory.is_dir() and _free_bytes(memory) > _ENOUGH_BYTES else None
@@ -39,7 +39,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 def emptied(server: PostgresServer) -> str:
-    """The address of the server's database, with nothing in it."""
+    """Return the address of the server's database, emptied."""
     url = make_url(server.url).set(drivername="postgresql+psycopg")
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -51,7 +51,7 @@ def emptied(server: PostgresServer) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def votes_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where votes are kept: a new file, then an empty database of a real server."""
+    """Provide a new SQLite file, then an empty PostgreSQL database."""
     if request.param == "sqlite":
         return str(tmp_path / "votes" / "votes.sqlite")
     return emptied(request.getfixturevalue("postgres"))
@@ -59,7 +59,7 @@ def votes_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[BrowserType]:
-    """What starts browsers."""
+    """Start Playwright."""
     need_chromium()
     with sync_playwright() as playwright:
         yield playwright.chromium
@@ -67,14 +67,14 @@ def chromium() -> Iterator[BrowserType]:
 
 @pytest.fixture(scope="module")
 def browser(chromium: BrowserType) -> Iterator[Browser]:
-    """One browser; each visit of it has no history and no cookies."""
+    """Start a browser; each visit gets a new context."""
     with chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS) as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    """The leaderboard of two runs, the newer one with a gate that found a loss."""
+    """Serve the leaderboard of two runs; the gate of the newer one found a regression."""
     folder = tmp_path_factory.mktemp("site")
     write_gated_pair(folder / "runs")
     with running_server(folder / "runs", str(folder / "votes.sqlite"), folder / "log") as server:

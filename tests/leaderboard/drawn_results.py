@@ -1,4 +1,4 @@
-"""Run directories whose numbers are drawn, for the pages: every file of them is real."""
+"""Write run directories with random numbers in real files, for tests of the pages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_results(
     n_scored: int | None = None,
     images: bool = True,
 ) -> RunStore:
-    """A complete run of two plugins; `loss` lowers what X-Adapter keeps."""
+    """Write a complete run of two plugins; `loss` lowers the retention of X-Adapter."""
     store = RunStore(folder)
     folder.mkdir(parents=True)
     facts = {"run_id": f"{folder.name}-id", "status": "complete", "family": "pocket"}
@@ -177,12 +177,12 @@ def _write_audit(store: RunStore) -> None:
 
 
 def write_gate(store: RunStore, facts: dict[str, Any]) -> None:
-    """Put a gate's outcome into a run."""
+    """Write a gate outcome into a run."""
     write_json(store.folder / "gate.json", facts)
 
 
 def write_gated_pair(root: Path) -> None:
-    """Two runs, `old` and `new`; the gate of the newer one found a loss."""
+    """Write two runs, `old` and `new`; the gate of the newer one found a regression."""
     write_results(root / "old")
     later = "2026-11-21T10:00:00+00:00"
     store = write_results(root / "new", adapter="b" * 64, created=later, loss=0.2)

@@ -1,4 +1,4 @@
-"""Two drawn runs of the size that the leaderboard is measured with; every file of them is real."""
+"""Write two large runs with random numbers in real files, for performance measurements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ N_CASES, N_SEEDS, N_PICTURES, PICTURE_PX = 50, 2, 200, 512
 
 
 def draw_store(root: Path, n_plugins: int) -> None:
-    """Two runs; the second loses a little."""
+    """Write two runs; the second is slightly worse."""
     pictures = _pictures(root / "pictures")
     for run, (day, loss) in {"old": ("01", 0.0), "new": ("02", 0.05)}.items():
         _draw_run(root / "runs" / run, n_plugins, pictures, day=day, loss=loss)
@@ -97,7 +97,7 @@ def _trials(plugins: list[str], kinds: dict[str, str], run: str) -> pd.DataFrame
 
 
 def _write_results(folder: Path, trials: pd.DataFrame, pictures: list[tuple[Path, str]]) -> None:
-    """One part for each plugin and five cases, as runs write them; images in 256 folders."""
+    """Write one part per plugin and five cases, like a run; images in 256 folders."""
     names = [f"images/{t[-2:]}/{t}.png" for t in trials["trial_id"]]
     for i in range(256):
         (folder / "images" / f"{i:02x}").mkdir(parents=True)
@@ -109,8 +109,8 @@ def _write_results(folder: Path, trials: pd.DataFrame, pictures: list[tuple[Path
         image_sha256=[pictures[i % len(pictures)][1] for i in range(len(names))],
         seconds=1.0,
     )
-    for (plugin, part), mine in rows.groupby([trials["plugin"], trials["case"] // 5]):
-        write_table(folder / "results" / f"{plugin}-{part}.parquet", mine, schema.RESULTS)
+    for (plugin, part), group in rows.groupby([trials["plugin"], trials["case"] // 5]):
+        write_table(folder / "results" / f"{plugin}-{part}.parquet", group, schema.RESULTS)
 
 
 def _write_tables(folder: Path, keys: pd.DataFrame, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""nginx before the site, with the configuration that docs/deploy.md gives, on loopback."""
+"""Run nginx on loopback with the configuration of docs/deploy.md."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ http {{
 
 @contextmanager
 def running_proxy(folder: Path, replicas: Sequence[str], *, visitor: str) -> Iterator[str]:
-    """The https address of a proxy for replicas, which takes everyone for one visitor's address."""
+    """Start a proxy for replicas, return its https address; all requests come from one address."""
     if not _NGINX.exists():
         pytest.skip("nginx is not installed: run scripts/install-test-servers")
     port = _free_port()
@@ -44,7 +44,7 @@ def running_proxy(folder: Path, replicas: Sequence[str], *, visitor: str) -> Ite
         str(folder / "key.pem")
     )
     (folder / "site.conf").write_text(_site(folder, replicas, port=port, visitor=visitor))
-    # its workers write to the folder too
+    # its workers also write to the folder
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(user + _WHOLE.format(folder=folder))
     log = folder / "error.log"
@@ -58,7 +58,7 @@ def running_proxy(folder: Path, replicas: Sequence[str], *, visitor: str) -> Ite
 
 
 def _site(folder: Path, replicas: Sequence[str], *, port: int, visitor: str) -> str:
-    """The documented site with this machine's values; each must stand in it."""
+    """Fill local values into the documented configuration, which must contain each placeholder."""
     one, several = re.findall(r"```nginx\n(.*?)```", _DOCS.read_text(), re.DOTALL)
     text = re.sub(r"upstream xbench \{.*?\n\}\n", lambda _: several, one, flags=re.DOTALL)
     servers = "".join(f"    server {address};\n" for address in replicas)

@@ -1,4 +1,4 @@
-"""A small study of drawn rows, for tests of votes."""
+"""A small study of synthetic rows, for tests of votes."""
 
 from leaderboard.study.design import Design, Study, design_study
 from leaderboard.study.tokens import Blinding
@@ -7,7 +7,7 @@ BLINDING = Blinding(b"a secret of the tests, 32 letters or more")
 
 
 def row(method, t0, *, case=0, seed=0, plugin="outline", scale=1.0, status="ok") -> dict:
-    """A row of trials joined with results."""
+    """Build a row of trials joined with results."""
     is_floor = method == "floor"
     trial_id = f"{'' if is_floor else plugin}-{method}-{t0}-{case}-{seed}-{scale}"
     return {
@@ -28,7 +28,7 @@ def row(method, t0, *, case=0, seed=0, plugin="outline", scale=1.0, status="ok")
 
 
 def rows(*, n_cases: int = 3, plugins=("outline", "canny"), t0s=(0.5, 0.9)) -> list[dict]:
-    """Four methods, of which two at every t0."""
+    """Build rows of four methods, two of them at each t0."""
     found = []
     for case in range(n_cases):
         found.append(row("floor", None, case=case))
@@ -43,7 +43,7 @@ def rows(*, n_cases: int = 3, plugins=("outline", "canny"), t0s=(0.5, 0.9)) -> l
 
 
 def study(found: list[dict] | None = None, design: Design | None = None) -> Study:
-    """The study of rows."""
+    """Design the study of rows."""
     return design_study(
         rows() if found is None else found,
         run_id="run-1",

@@ -1,4 +1,4 @@
-"""A small run directory with real picture files, for the study's pages."""
+"""Make a small run directory with real picture files, for the study's pages."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PROMPT = "a <b>red</b> [square](https://example.org) *on* gray"
 
 
 def write_study_run(folder: Path, *, n_cases: int = 3) -> RunStore:
-    """A finished run of an outline LoRA and a canny ControlNet; base images are half the size."""
+    """Write a finished run of a LoRA and a ControlNet; base images have half the size."""
     store = RunStore(folder)
     folder.mkdir(parents=True)
     facts = {"run_id": RUN_ID, "status": "complete", "family": "pocket", "created": "2026-01-01"}
@@ -40,7 +40,7 @@ def write_study_run(folder: Path, *, n_cases: int = 3) -> RunStore:
 
 
 def _named_png(name: str, side_px: int, number: int) -> bytes:
-    """A flat picture whose file tells what made it, as those of careless programs do."""
+    """Write a flat picture with metadata that names its method."""
     import io
 
     color = (40 * number % 256, 90 * number % 256, 70 * number % 256)
@@ -52,7 +52,7 @@ def _named_png(name: str, side_px: int, number: int) -> bytes:
 
 
 def made_whole(run: RunStore) -> RunStore:
-    """The run with all that a finished one has: hashes of its images, a manifest, tables."""
+    """Complete a run with hashes of its images, a manifest and tables."""
     rows = run.results().to_dict("records")
     for row in rows:
         row["image_sha256"] = sha256_of((run.folder / row["image"]).read_bytes())

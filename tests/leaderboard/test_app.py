@@ -37,7 +37,7 @@ def test_the_url_holds_the_filters(results: Path, monkeypatch: pytest.MonkeyPatc
     assert set(page.dataframe[1].value["plugin"]) == {"ink-lora"}
 
 
-def test_a_damaged_run_says_what_is_wrong_and_its_text_stays_text(
+def test_problems_of_a_damaged_run_are_shown_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = write_results(tmp_path / "bad <script>[x](y)", n_cases=2)
@@ -47,13 +47,15 @@ def test_a_damaged_run_says_what_is_wrong_and_its_text_stays_text(
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
     page = AppTest.from_file(APP, default_timeout=30).run()
     assert not page.exception and len(page.dataframe) == 2
-    told = [warning.value for warning in page.warning]
-    assert len(told) == 2 and "damaged and left out" in told[1]
-    assert "script" in told[1] and "img" in told[0]
-    assert not any(re.search(r"(?<!\\)[<\[(]", text) for text in told)
+    warnings = [warning.value for warning in page.warning]
+    assert len(warnings) == 2 and "damaged and left out" in warnings[1]
+    assert "script" in warnings[1] and "img" in warnings[0]
+    assert not any(re.search(r"(?<!\\)[<\[(]", text) for text in warnings)
 
 
-def test_an_empty_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_folder_shows_the_command_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
     page = AppTest.from_file(APP, default_timeout=30).run()
     assert not page.exception and "xbench run" in page.info[0].value

@@ -1,4 +1,4 @@
-"""Claims about every page in a real browser: it opens clean, can be used, and its URL is a link."""
+"""Claims about every page in a real browser: no errors, usable, and linkable by its URL."""
 
 import shutil
 from urllib.error import HTTPError
@@ -39,7 +39,7 @@ OFTEN = ["light", "dark phone"]
 
 
 def width_beyond(page: Page) -> int:
-    """By how many pixels the page can be scrolled sideways."""
+    """Return the horizontal overflow of the page in px."""
     return page.evaluate(
         "Math.max(...[document.documentElement, document.querySelector('[data-testid=stMain]')]"
         ".map(e => e.scrollWidth - e.clientWidth))"
@@ -86,18 +86,18 @@ def test_the_shipped_results_open_without_errors_or_serious_findings(browser, lo
 
 
 def image_sources(page: Page) -> list[str]:
-    """The paths of the runs' pictures on a page."""
+    """Return the paths of the runs' pictures on a page."""
     paths = [urlsplit(image["src"]).path for image in images_of(page)]
     return [path for path in paths if path.startswith("/run-image/")]
 
 
 def chart_text(page: Page) -> str:
-    """What the page's only chart tells those who cannot see it."""
+    """Return the alt text of the page's only chart."""
     return page.get_by_test_id("stVegaLiteChart").get_attribute("aria-label") or ""
 
 
 def chosen(page: Page, label: str) -> str:
-    """The value of a select box."""
+    """Return the value of a select box."""
     return page.get_by_role("combobox", name=label).input_value()
 
 
@@ -114,14 +114,14 @@ def test_a_filter_is_kept_in_the_url_and_a_link_shows_the_same(server, browser):
     visit.open(server.url)
     assert "canny-net" in chart_text(visit.page)
     visit.page.get_by_text("Filters", exact=True).click()
-    visit.wait_until_idle()  # it unfolds
+    visit.wait_until_idle()  # the filters open
     choose(visit, "Plugin kind", "lora")
     assert "only_kind=lora" in visit.page.url
-    told = chart_text(visit.page)
-    assert "ink-lora" in told and "canny-net" not in told
+    text = chart_text(visit.page)
+    assert "ink-lora" in text and "canny-net" not in text
     other = new_visit(browser)
     other.open(visit.page.url)
-    assert chart_text(other.page) == told
+    assert chart_text(other.page) == text
     assert visit.errors == other.errors == []
 
 

@@ -18,7 +18,7 @@ from tests.leaderboard.test_hostile_store import EVIL, PARTS, evil_run
 from tests.leaderboard.web_server import WebServer, running_server
 
 NAVIGATION = ["Overview", "Trade-off", "t0", "Plugin", "Compare", "Study", "Provenance"]
-# the name of what the keyboard is on, also within a component
+# name of the focused element, also inside a component
 _FOCUSED = """
 (() => {
   let at = document.activeElement;
@@ -30,7 +30,7 @@ _FOCUSED = """
 
 
 def tab_until(page: Page, wanted: Callable[[str], bool], *, most: int = 60) -> list[str]:
-    """Press Tab until it is on something; the names of all that it was on."""
+    """Press Tab until an element has focus; return the names of all focused elements."""
     names: list[str] = []
     for _ in range(most):
         page.keyboard.press("Tab")
@@ -93,11 +93,11 @@ def test_each_point_of_the_plane_shows_an_image_of_its_setting(
     sources = set()
     for point in points.all():
         point.hover(force=True)
-        shown = visit.page.locator("#vg-tooltip-element.visible img")
-        shown.wait_for()
+        tooltip = visit.page.locator("#vg-tooltip-element.visible img")
+        tooltip.wait_for()
         visit.wait_until_idle()
-        assert shown.evaluate("i => i.naturalWidth") > 0
-        sources.add(shown.get_attribute("src"))
+        assert tooltip.evaluate("i => i.naturalWidth") > 0
+        sources.add(tooltip.get_attribute("src"))
     assert len(sources) == points.count()
     assert visit.errors == []
 
@@ -109,7 +109,7 @@ def test_a_vote_by_key_is_counted_on_the_page_and_stored_once(
     for n, key in enumerate(("ArrowLeft", "0"), start=1):
         visit.act(lambda key=key: visit.page.keyboard.press(key))
         expect(visit.page.get_by_text(f"{n} of ")).to_be_visible()
-    with VotesDatabase.open(server.votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(server.votes) as database, reading(database.engine) as connection:
         stored = connection.execute(select(VOTES)).all()
     assert len(stored) == 2 and len({row.rater_id for row in stored}) == 1
     assert stored[0].answer == stored[0].shown_left and stored[1].answer == "tie"
@@ -118,7 +118,7 @@ def test_a_vote_by_key_is_counted_on_the_page_and_stored_once(
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    """The leaderboard of two runs in which every text is hostile."""
+    """Serve two runs in which every text is hostile."""
     folder = tmp_path_factory.mktemp("hostile")
     evil_run(folder / "runs" / "<b>run")
     evil_run(folder / "runs" / "other", loss=0.2)
@@ -149,7 +149,7 @@ def test_hostile_text_runs_no_script_and_is_read_as_text(
     for path in paths:
         mark = "&" if "?" in path else "?"
         visit.open(f"{hostile.url}{path}{mark}{urlencode({'plugin': EVIL})}")
-        # a script that the content policy stopped would be told as an error too
+        # a script blocked by the content policy would also be reported as an error
         assert (path, dialogs, visit.errors) == (path, [], [])
         made = visit.page.locator("[onerror], a[href^='javascript:'], img[src='x'], main b")
         assert (path, made.count()) == (path, 0)

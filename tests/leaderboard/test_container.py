@@ -16,7 +16,7 @@ _LEFT_OUT = re.compile(r"for name in (.*?); *\\?\n", re.DOTALL)
 
 
 def left_out(path: str) -> set[str]:
-    """The distributions that a file tells to leave out."""
+    """Return the distributions that an overrides file leaves out."""
     found = _LEFT_OUT.search((ROOT / path).read_text())
     assert found is not None
     return set(found[1].replace("\\", " ").split())
@@ -47,7 +47,7 @@ def test_the_site_and_what_runs_beside_it_load_without_what_is_left_out() -> Non
     assert done.returncode == 0, done.stderr
 
 
-def test_the_container_starts_a_command_that_is_there_and_is_no_root() -> None:
+def test_the_container_starts_a_command_that_exists_and_does_not_run_as_root() -> None:
     text = (ROOT / "Dockerfile").read_text()
     entry = re.search(r"ENTRYPOINT \[(.*)\]", text)
     assert entry is not None

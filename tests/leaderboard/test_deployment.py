@@ -1,4 +1,4 @@
-"""Claims about the site as docs/deploy.md sets it up: PostgreSQL, replicas, a proxy with TLS."""
+"""Claims about the deployment of docs/deploy.md: PostgreSQL, replicas, a proxy with TLS."""
 
 import signal
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 
 @dataclass
 class Heard:
-    """All that one browser was sent and sent, but for the cookie's own header."""
+    """All data that one browser received and sent, without the cookie's header."""
 
     page: Page
     parts: list[bytes] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Heard:
 
     @classmethod
     def of(cls, browser: Browser) -> Self:
-        """What a new page hears from now on."""
+        """Record the traffic of a new page."""
         page = browser.new_context(ignore_https_errors=True).new_page()
         heard = cls(page)
         page.on("response", heard._keep)
@@ -55,14 +55,14 @@ class Heard:
         return heard
 
     def all(self) -> bytes:
-        """Addresses, headers, bodies, messages, console, the page; call before leaving it."""
+        """Return addresses, headers, bodies, messages, console and the open page."""
         while self.answers:
             answer = self.answers.pop()
             kept = {k: v for k, v in answer.all_headers().items() if k != "set-cookie"}
             self._add(f"{answer.url} {kept}")
-            # a page that lost its server asks /_stcore/health, and a reload drops the answers
-            ours = "/static/" not in answer.url and "/_stcore/" not in answer.url
-            if ours and answer.status == 200:
+            # a disconnected page polls /_stcore/health, and a reload discards the responses
+            is_own = "/static/" not in answer.url and "/_stcore/" not in answer.url
+            if is_own and answer.status == 200:
                 self.parts.append(answer.body())
         self._add(self.page.url + self.page.content())
         return b"\n".join(self.parts)
@@ -114,7 +114,7 @@ def expect_count(page: Page, n: int) -> None:
 
 
 def serving(replicas: list[WebServer]) -> WebServer:
-    """The replica that holds the page's connection."""
+    """Return the replica that has the page's connection."""
     return max(replicas, key=lambda r: len(psutil.Process(r.pid).net_connections(kind="tcp")))
 
 
@@ -125,12 +125,12 @@ def password_of(votes: str) -> str:
 
 
 def stored(votes: str, table: Any) -> list[Any]:
-    with VotesDatabase.open(votes) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes) as database, reading(database.engine) as connection:
         return list(connection.execute(select(table)))
 
 
 @pytest.mark.slow
-def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_is_told(
+def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_leaks(
     replicas, browser, votes, tmp_path
 ):
     addresses = [urlsplit(replica.url).netloc for replica in replicas]
@@ -147,7 +147,7 @@ def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_is_told(
         expect_count(page, 1)
         answer_with(page, "ArrowRight", then=2)
         (cookie,) = [c for c in page.context.cookies() if c.get("name") == COOKIE]
-        told = heard.all()
+        received = heard.all()
 
     token = cookie.get("value", "")
     assert cookie.get("secure") and cookie.get("httpOnly") and token
@@ -156,12 +156,12 @@ def test_a_rater_goes_on_when_a_replica_dies_and_no_secret_is_told(
     counted = {row.subject for row in stored(votes, RATE_WINDOWS)}
     assert f"address:{Blinding(SECRET.encode()).address_code(VISITOR)}" in counted
     logs = b"".join(log.read_bytes() for log in tmp_path.glob("log-*"))
-    assert b"answers counted" in told
+    assert b"answers counted" in received
     for secret in (SECRET, S3_SECRET, password_of(votes), token):
-        assert secret.encode() not in told + logs
+        assert secret.encode() not in received + logs
 
 
-def test_places_that_refuse_tell_visitors_nothing_and_the_log_no_secret(browser, votes, tmp_path):
+def test_errors_of_stores_show_visitors_no_details_and_the_log_no_secret(browser, votes, tmp_path):
     place = make_url(votes).set(password=WRONG).render_as_string(hide_password=False)
     log = tmp_path / "log"
     with running_server("s3://bucket/runs", place, log, environment=ENVIRONMENT) as server:
@@ -169,8 +169,8 @@ def test_places_that_refuse_tell_visitors_nothing_and_the_log_no_secret(browser,
         heard.page.goto(server.url)
         trouble = heard.page.get_by_text("bucket/runs cannot be reached")
         expect(trouble).to_be_visible(timeout=WAIT_MS)
-        told = heard.all()
-    assert b"postgresql" not in told
+        received = heard.all()
+    assert b"postgresql" not in received
     assert b"password authentication failed" in log.read_bytes()
     for secret in (SECRET, S3_SECRET, WRONG, password_of(votes)):
-        assert secret.encode() not in told + log.read_bytes()
+        assert secret.encode() not in received + log.read_bytes()

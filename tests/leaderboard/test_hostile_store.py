@@ -1,4 +1,4 @@
-"""Claims about stores that are damaged or made to harm: every page opens and says what is wrong."""
+"""Claims about damaged and malicious stores: every page opens and reports the problem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.leaderboard.views_driver import VIEWS, addresses, charts, open_view, 
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1)) :red[x] $x$"
 PARTS = ("Images", "Best and worst", "Side by side", "Card")
-# Markdown that is not escaped: a link, HTML, a color, a formula
+# unescaped Markdown: a link, HTML, a color, a formula
 LIVE = re.compile(r"(?<!\\)[<\[$]|(?<!\\):\w+(?<!\\)\[")
 
 
@@ -28,13 +28,13 @@ def restore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_all(results: Path, **chosen: str) -> list[Any]:
-    """Every page, and every part of the plugin page."""
+    """Open all pages, and all parts of the plugin page."""
     pages = [open_view(view, results, **chosen) for view in VIEWS]
     return pages + [open_view("plugin", results, part=part, **chosen) for part in PARTS[1:]]
 
 
 def rewritten(path: Path, **columns: Any) -> None:
-    """Put other values into the columns of a table."""
+    """Replace values of columns of a table."""
     frame = pd.read_parquet(path)
     for name, value in columns.items():
         frame[name] = value
@@ -42,7 +42,7 @@ def rewritten(path: Path, **columns: Any) -> None:
 
 
 def evil_run(folder: Path, **settings: Any) -> RunStore:
-    """A run in which every text that can be is hostile."""
+    """Write a run in which every possible text is hostile."""
     store = write_results(folder, n_cases=2, prompt=EVIL, **settings)
     facts = store.run_facts()
     facts |= {"command": EVIL, "manifest": EVIL, "versions": {EVIL: EVIL}, "device": {EVIL: EVIL}}
@@ -69,9 +69,8 @@ def test_hostile_text_is_shown_literally_on_every_page(tmp_path: Path) -> None:
     evil_run(tmp_path / "<b>run")
     evil_run(tmp_path / "other", loss=0.2)
     for page in open_all(tmp_path, plugin=EVIL):
-        said = texts(page)
-        ours = said.replace("**", "")  # what the pages themselves make bold
-        assert not LIVE.search(ours), LIVE.search(ours)
+        plain = texts(page).replace("**", "")  # bold text of the pages themselves
+        assert not LIVE.search(plain), LIVE.search(plain)
         assert not page.get("html") and not page.get("link_button")
         assert all(url.startswith("http://localhost/") for url in addresses(page))
 
@@ -146,9 +145,11 @@ def test_truncated_tables_are_named_and_every_page_opens(tmp_path: Path, keep: i
         path = store.folder / f"{table}.parquet"
         path.write_bytes(path.read_bytes()[:keep])
     for view in ("overview", "tradeoff", "handover", "plugin", "provenance"):
-        told = [warning.value.replace("\\", "") for warning in open_view(view, tmp_path).warning]
+        warnings = [
+            warning.value.replace("\\", "") for warning in open_view(view, tmp_path).warning
+        ]
         for title in ("The plan", "Results", "Scores", "The summary"):
-            assert any(title in text and "damaged" in text for text in told), (view, title)
+            assert any(title in text and "damaged" in text for text in warnings), (view, title)
 
 
 @pytest.mark.parametrize("table", ["trials", "results/all", "tables/compatibility"])

@@ -19,19 +19,19 @@ STUDY = study()
 
 @pytest.fixture
 def replica(votes_place: str, tmp_path: Path) -> Iterator[Callable[[], Voting]]:
-    """Starts replicas, each with a folder of its own, on one database."""
+    """Return a function that starts a replica with its own folder on one database."""
     started: list[Voting] = []
 
     def start() -> Voting:
         folder = tmp_path / f"replica-{len(started)}"
         blinding = load_blinding(folder / "study-secret")
         started.append(Voting(VotesDatabase.open(votes_place), blinding))
-        started[-1].book.add_study(STUDY, blinding)
+        started[-1].database.add_study(STUDY, blinding)
         return started[-1]
 
     yield start
     for home in started:
-        home.book.close()
+        home.database.close()
 
 
 def test_with_one_secret_a_rater_is_the_same_and_votes_once_on_all_replicas(replica, monkeypatch):
@@ -41,14 +41,14 @@ def test_with_one_secret_a_rater_is_the_same_and_votes_once_on_all_replicas(repl
     token = other.blinding.new_token()
     assert one.blinding.rater_of(token) == other.blinding.rater_of(token) not in (None, rater_id)
 
-    pair = one.book.pairs(STUDY.study_id)[0]
+    pair = one.database.pairs(STUDY.study_id)[0]
     sides = [home.blinding.left_of(rater_id, pair.pair_id) for home in (one, other)]
     assert sides[0] == sides[1]
     vote = Vote(rater_id, pair.pair_id, "quality", "first", sides[0], 2.0)
-    one.book.cast(vote)
-    assert other.book.voted(rater_id, STUDY.study_id) == {(pair.pair_id, "quality")}
-    other.book.cast(replace(vote, answer="second"))
-    with reading(one.book.engine) as connection:
+    one.database.cast(vote)
+    assert other.database.voted(rater_id, STUDY.study_id) == {(pair.pair_id, "quality")}
+    other.database.cast(replace(vote, answer="second"))
+    with reading(one.database.engine) as connection:
         assert [row.answer for row in connection.execute(select(VOTES))] == ["second"]
 
 

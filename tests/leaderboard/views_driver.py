@@ -1,4 +1,4 @@
-"""One page of the leaderboard, run by Streamlit's own test driver."""
+"""Run pages of the leaderboard with Streamlit's test driver."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "provenance")
 
 
 def open_view(view: str, results: Path, **chosen: str | list[str]) -> AppTest:
-    """A page as a link with these choices opens it; it must not fail."""
-    # tests restore it with monkeypatch; "": what is shown where nothing is named
+    """Open a page by a link with these choices; it must not fail."""
+    # tests restore it with monkeypatch; "" selects the default results
     os.environ[RESULTS_VARIABLE] = str(results) if results.parts else ""
     page = AppTest.from_string(
         f"from leaderboard.views import {view}\n{view}.show()", default_timeout=30
@@ -31,25 +31,25 @@ def open_view(view: str, results: Path, **chosen: str | list[str]) -> AppTest:
 
 
 def addresses(page: AppTest) -> list[str]:
-    """The addresses of all pictures, in order."""
+    """Return the addresses of all pictures in order."""
     return [image.url for element in page.get("image") for image in element.proto.imgs]
 
 
 def pictures(page: AppTest, what: str) -> list[tuple[str, str]]:
-    """(run, trial) of every picture of a sort, in order."""
+    """Return (run, trial) of all pictures of a kind in order."""
     parts = [urlsplit(url).path.strip("/").split("/") for url in addresses(page)]
     return [(unquote(p[1]), unquote(p[3])) for p in parts if p[0] == "run-image" and p[2] == what]
 
 
 def texts(page: AppTest) -> str:
-    """Everything that the page says in Markdown."""
+    """Return all Markdown texts of the page."""
     elements: list[Any] = [*page.markdown, *page.caption, *page.info, *page.success, *page.warning]
     elements += [*page.error, *page.title, *page.subheader]
     return "\n".join(element.value for element in elements)
 
 
 def charts(page: AppTest) -> list[tuple[str, list[pd.DataFrame]]]:
-    """Every chart's alt text with its rows, after them those of layers with rows of their own."""
+    """Return each chart's alt text and rows, followed by the rows of layers with their own data."""
     found = []
     for element in page.get("vega_lite_chart"):
         (inner,) = json.loads(element.proto.spec)["layer"]

@@ -1,4 +1,4 @@
-"""Raters with known tastes who vote through the real vote layer."""
+"""Raters with known preferences, who vote through the real vote layer."""
 
 import numpy as np
 
@@ -15,17 +15,17 @@ def rater(number: int) -> str:
     return f"{number:032x}"
 
 
-def vote_all(book: VotesDatabase, study: Study, *, n_raters: int, seed: int = 0) -> None:
-    """Every rater answers the first question on every pair, and rates every picture."""
+def vote_all(database: VotesDatabase, study: Study, *, n_raters: int, seed: int = 0) -> None:
+    """Answer the first question on every pair and rate every picture, as each rater."""
     rng = np.random.default_rng(seed)
-    method_of = {p.picture_key: p.method for p in book.pictures(study.study_id)}
+    method_of = {p.picture_key: p.method for p in database.pictures(study.study_id)}
     for number in range(n_raters):
-        for pair in book.pairs(study.study_id):
+        for pair in database.pairs(study.study_id):
             gap = TASTE[method_of[pair.first_key]] - TASTE[method_of[pair.second_key]]
             weights = np.exp([gap / 2, -gap / 2, -0.5])
             answer = rng.choice(["first", "second", "tie"], p=weights / weights.sum())
             left = BLINDING.left_of(rater(number), pair.pair_id)
-            book.cast(Vote(rater(number), pair.pair_id, "quality", str(answer), left, 2.0))
+            database.cast(Vote(rater(number), pair.pair_id, "quality", str(answer), left, 2.0))
         for key, method in method_of.items():
             stars = int(np.clip(round(3 + TASTE[method] + rng.normal(0, 0.4)), 1, 5))
-            book.rate(Rating(rater(number), key, "quality", stars, 1.0))
+            database.rate(Rating(rater(number), key, "quality", stars, 1.0))

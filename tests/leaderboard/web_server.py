@@ -1,4 +1,4 @@
-"""The real leaderboard in a process of its own."""
+"""Run the real leaderboard in a separate process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def running_server(
     site: Sequence[str] = LEADERBOARD,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[WebServer]:
-    """A server on a free port of this machine, stopped at the end."""
+    """Start a server on a free local port; stop it at the end."""
     server = WebServer(results, votes, log, site=site, environment=environment)
     server.start()
     try:
@@ -37,9 +37,9 @@ def running_server(
 
 
 class WebServer:
-    """One server process; it can be killed and started again on the same port.
+    """One server process, which can be killed and restarted on the same port.
 
-    `site` is the command that serves: the leaderboard, or the study's own site.
+    `site` is the serving command: the leaderboard, or only the study.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def start(self) -> None:
-        """Start, and wait until a page comes."""
+        """Start, and wait until a page is served."""
         command = [sys.executable, "-m", "bench.cli.main", *self._site, str(self._results)]
         command += ["--port", str(self._port)]
         with self._log.open("ab") as log:
@@ -86,7 +86,7 @@ class WebServer:
             time.sleep(0.1)
 
     def stop(self, how: signal.Signals) -> None:
-        """Send a signal and wait for the end."""
+        """Send a signal and wait for the process to exit."""
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(timeout=30)

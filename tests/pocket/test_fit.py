@@ -35,7 +35,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def _stop_at(folder: Path, step: int) -> None:
-    """Train, and stop like a killed process: an exception after some steps."""
+    """Train, and interrupt by an exception after some steps."""
     model, target = _problem()
     calls = 0
 

@@ -1,4 +1,4 @@
-"""Claims about the analytic reader of pocket pictures."""
+"""Claims about the analytic oracle of pocket pictures."""
 
 from dataclasses import replace
 

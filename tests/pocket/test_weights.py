@@ -1,4 +1,4 @@
-"""Claims about the shipped weights: they load in stock diffusers pipelines and do their work."""
+"""Claims about the shipped weights: they load in stock diffusers pipelines and work."""
 
 import shutil
 from functools import cache
@@ -30,14 +30,14 @@ MAX_MIB = 60
 
 @cache
 def base_pipeline() -> StableDiffusionPipeline:
-    """The base model, as any user of diffusers would load it."""
+    """Load the base model as a stock diffusers pipeline."""
     pipe = StableDiffusionPipeline.from_pretrained(part_path("base"), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def draw(pipe: StableDiffusionPipeline, *, style: Style | None = None, **kwargs) -> np.ndarray:
-    """Pictures of SCENES, uint8 N x H x W x 3."""
+    """Render pictures of SCENES, uint8 N x H x W x 3."""
     generators = [torch.Generator().manual_seed(i) for i in range(N_IMAGES)]
     images = pipe(
         [caption(s, style) for s in SCENES],
@@ -77,7 +77,7 @@ def test_a_changed_byte_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     folder_sha256.cache_clear()
 
 
-def test_the_base_model_draws_what_the_caption_says_in_flat_style() -> None:
+def test_the_base_model_draws_its_captions_in_flat_style() -> None:
     pictures = draw(base_pipeline())
     assert pictures.shape == (N_IMAGES, 64, 64, 3)
     readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
@@ -112,7 +112,7 @@ def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["canny", pytest.param("mask", marks=pytest.mark.slow)])
 def test_a_native_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
-    """Its condition is found at the base size and enlarged, as in its training."""
+    """Detect the condition at the base size and enlarge it, as in training."""
     controlnet = ControlNetModel.from_pretrained(
         part_path(f"upgraded-controlnet-{kind}"), dtype=torch.float32
     )
@@ -156,7 +156,7 @@ def test_the_scorer_prefers_the_right_caption() -> None:
 
 
 def _agreement(pictures: np.ndarray) -> float:
-    """Mean overlap of the pictures' silhouettes with the scenes', 0..1."""
+    """Return the mean overlap of the pictures' silhouettes with the scenes', 0..1."""
     pairs = zip(pictures, SCENES, strict=True)
     return float(np.mean([_iou(mask(p), mask(render(s, "flat", 64))) for p, s in pairs]))
 

@@ -1,4 +1,4 @@
-"""Claims about reading what `xbench publish` wrote; whatever stands in a store is hostile."""
+"""Claims about reading published stores; the content of a store is untrusted."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from tests.leaderboard.drawn_results import write_gate, write_results
 from tests.leaderboard.study_run import made_whole, write_study_run
 
 APP = str(Path(leaderboard.__file__).with_name("app.py"))
-# named anew in a store
+# stored under another name
 PICTURES = {"image", "thumbnail", "condition_path", "conditions"}
 
 
@@ -116,7 +116,7 @@ HOSTILE: dict[str, Callable[[dict], object]] = {
     "no mapping": lambda index: [1, 2],
     "nothing": lambda index: {},
     "another format": lambda index: {**index, "format": 99},
-    "a format that is no number": lambda index: {**index, "format": {"a": []}},
+    "a format that is not a number": lambda index: {**index, "format": {"a": []}},
     "facts of another shape": lambda index: {**index, "facts": ["x"]},
     "no facts": lambda index: {k: v for k, v in index.items() if k != "facts"},
     "tables of another shape": lambda index: {**index, "tables": "objects"},
@@ -147,11 +147,11 @@ def test_a_hostile_index_is_a_problem_and_never_a_traceback(board: Path, kind: s
     tables = RunTables(only_run(board))
     is_quiet = kind in ("facts of another shape", "no facts", "tables of another shape")
     assert bool(tables.problems) != is_quiet, tables.problems
-    assert not any("Traceback" in told or "passwd" in told for told in tables.problems)
+    assert not any("Traceback" in text or "passwd" in text for text in tables.problems)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b" " * (2 << 20)])
-def test_an_index_file_that_is_no_index_is_named(board: Path, content: bytes) -> None:
+def test_an_index_file_that_is_not_an_index_is_reported(board: Path, content: bytes) -> None:
     (board / "index" / "first.json").write_bytes(content)
     problems = RunTables(only_run(board)).problems
     assert len(problems) == 1 and "index/first.json" in problems[0]
@@ -166,7 +166,7 @@ def test_files_in_the_index_folder_with_other_names_are_left_alone(board: Path) 
 
 
 @pytest.mark.parametrize("damage", ["other content", "cut", "huge"])
-def test_a_table_that_is_not_what_its_name_says_is_told_and_left_out(
+def test_a_table_that_is_not_what_its_name_says_is_reported_and_skipped(
     board: Path, damage: str
 ) -> None:
     index = json.loads((board / "index" / "first.json").read_text())
@@ -188,12 +188,14 @@ def test_every_page_opens_on_a_damaged_store_and_says_so(
     (board / "index" / "other.json").write_bytes(b"{")
     monkeypatch.setenv(RESULTS_VARIABLE, str(board))
     page = AppTest.from_file(APP, default_timeout=30).run()
-    told = " ".join(warning.value for warning in page.warning).replace("\\", "")
-    assert not page.exception and "something else than its name says" in told
-    assert "index/other.json is damaged" in told
+    warnings = " ".join(warning.value for warning in page.warning).replace("\\", "")
+    assert not page.exception and "does not match its name" in warnings
+    assert "index/other.json is damaged" in warnings
 
 
-def test_an_address_of_no_store_is_told_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_store_is_reported_on_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(RESULTS_VARIABLE, "ftp://example.org/x")
     page = AppTest.from_file(APP, default_timeout=30).run()
     assert not page.exception and "is not the address of a store" in page.warning[0].value
@@ -227,16 +229,16 @@ def test_the_study_is_the_same_on_the_published_store(
 def hub(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with DatasetHub() as server:
-        # offline mode would leave out this server too
+        # offline mode would also block this local server
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # of a process of its own
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # in another process
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-def test_a_remote_store_is_asked_seldom_and_once_for_each_table(
+def test_a_remote_store_is_listed_rarely_and_each_table_is_fetched_once(
     hub: DatasetHub, run: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"hf://datasets/{REPOSITORY}"
@@ -253,7 +255,7 @@ def test_a_remote_store_is_asked_seldom_and_once_for_each_table(
     assert with_tables(store.runs()["first"]).tables == first.tables
     (name,) = tables.query("SELECT thumbnail FROM results LIMIT 1")["thumbnail"]
     assert first.files.read(name) == first.files.read(name) != None  # noqa: E711
-    assert len(hub.requests) == n_asked + 2  # a pointer and its content, once
+    assert len(hub.requests) == n_asked + 2  # a pointer and its content, fetched once
     publish_run(run.folder, address, key="second")
     assert list(store.runs()) == ["first"]
     now[0] = 31.0
@@ -276,14 +278,14 @@ def test_a_store_that_goes_away_keeps_its_runs_and_says_so(run: RunStore, tmp_pa
     hub._http.shutdown()
     from huggingface_hub.utils import close_session
 
-    close_session()  # a connection that is still open would be answered
+    close_session()  # an open connection would still be served
     now[0] = 60.0
     assert list(store.runs()) == ["first"] and "cannot be reached" in store.problems[0]
     assert RunTables(with_tables(store.runs()["first"])).problems == []
     assert known.files.read(name) is None
 
 
-# --- what this machine keeps
+# --- the local cache
 
 
 def test_the_cache_replaces_a_damaged_file_and_drops_what_was_used_longest_ago(
@@ -298,7 +300,7 @@ def test_the_cache_replaces_a_damaged_file_and_drops_what_was_used_longest_ago(
     (tmp_path / names[1]).write_bytes(b"damaged")
     assert TableCache(tmp_path).path(names[1], lambda: contents[1]).read_bytes() == contents[1]
     cache.path(names[2], lambda: contents[2])
-    assert not (tmp_path / names[0]).exists()  # the others were used within the hour
+    assert not (tmp_path / names[0]).exists()  # the others were used within the last hour
     assert (tmp_path / names[1]).exists() and (tmp_path / names[2]).exists()
     assert cache.path(names[0], lambda: contents[0]).read_bytes() == contents[0]
 

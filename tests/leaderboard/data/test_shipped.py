@@ -57,5 +57,5 @@ def test_the_store_is_whole_and_small(tmp_path) -> None:
     used = named | {index["manifest"]} | {n for parts in index["tables"].values() for n in parts}
     for text in tables.query("SELECT DISTINCT conditions FROM trials")["conditions"]:
         used |= set(json.loads(text).values())
-    assert set(objects) == used  # nothing is left from an older run
+    assert set(objects) == used  # no objects of an older run remain
     assert sum(path.stat().st_size for path in paths) < MAX_BYTES

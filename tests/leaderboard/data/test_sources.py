@@ -1,4 +1,4 @@
-"""Claims about what a server keeps of the runs it shows."""
+"""Claims about the server's cache of runs."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +9,7 @@ import pytest
 
 from leaderboard.data import sources
 from leaderboard.data.tables import RunTables
+from leaderboard.figures.standings import open_standings
 from leaderboard.serve import warm_up
 from leaderboard.study.runs import RESULTS_VARIABLE
 from tests.leaderboard.drawn_results import write_results
@@ -50,7 +51,7 @@ def test_many_runs_are_ranked_without_opening_them_again(
 
     monkeypatch.setattr(RunTables, "__init__", counted)
     for run in sources.current_runs().values():
-        rows, problems = sources.open_standings(run)
+        rows, problems = open_standings(run)
         assert len(rows) == 4 and problems == ()
     assert opened == []
 
@@ -60,10 +61,10 @@ def test_standings_with_problems_are_looked_at_again(place: Path) -> None:
     path = store.folder / "tables" / "compatibility.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
-    rows, problems = sources.open_standings(sources.current_runs()["one"])
+    rows, problems = open_standings(sources.current_runs()["one"])
     assert rows.empty and "damaged" in problems[0]
     path.write_bytes(whole)
-    rows, problems = sources.open_standings(sources.current_runs()["one"])
+    rows, problems = open_standings(sources.current_runs()["one"])
     assert len(rows) == 4 and problems == ()
 
 

@@ -1,4 +1,4 @@
-"""Claims about opening runs: whole, old, unfinished and damaged ones."""
+"""Claims about opening runs: complete, old, unfinished and damaged ones."""
 
 import json
 from pathlib import Path
@@ -40,8 +40,8 @@ def test_tables_equal_what_the_store_reads(folder: Path) -> None:
         found, expected = (f.sort_values(keys, ignore_index=True) for f in (found, expected))
         for frame in (found, expected):
             assert len(frame) > 0
-        shown = [f.astype(object).where(f.notna(), None).to_dict("list") for f in (found, expected)]
-        assert shown[0] == shown[1], name
+        plain = [f.astype(object).where(f.notna(), None).to_dict("list") for f in (found, expected)]
+        assert plain[0] == plain[1], name
 
 
 def test_the_newest_part_of_a_trial_wins(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_truncated_file_is_named_and_the_rest_still_opens(tmp_path: Path) -> N
     assert set(tables.query("SELECT metric FROM scores")["metric"]) == {"style-clip-i"}
 
 
-def test_damage_in_the_middle_of_a_file_is_told_too(tmp_path: Path) -> None:
+def test_damage_in_the_middle_of_a_file_is_reported(tmp_path: Path) -> None:
     store = write_results(tmp_path / "run", n_cases=1)
     path = store.folder / "tables" / "summary.parquet"
     content = bytearray(path.read_bytes())

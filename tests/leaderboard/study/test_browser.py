@@ -1,4 +1,4 @@
-"""Claims about the study in real browsers: keys vote, votes are counted, nothing tells a method."""
+"""Claims about the study in real browsers: keys vote, votes are counted, methods stay hidden."""
 
 import signal
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def server(tmp_path, votes_place) -> Iterator[WebServer]:
 
 @pytest.fixture(params=[2, pytest.param(5, marks=pytest.mark.slow)])
 def browsers(request: pytest.FixtureRequest, chromium: BrowserType) -> Iterator[list[Browser]]:
-    """Browsers that run at the same time, each a process of its own."""
+    """Start several browsers, each in a separate process."""
     with ExitStack() as stack:
         found = []
         for _ in range(request.param):
@@ -43,7 +43,7 @@ def browsers(request: pytest.FixtureRequest, chromium: BrowserType) -> Iterator[
 
 
 def open_study(browser: Browser, server: WebServer) -> tuple[Page, list[str]]:
-    """The page, and every address it asked for."""
+    """Open the page and record all requested addresses."""
     page = browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -52,7 +52,7 @@ def open_study(browser: Browser, server: WebServer) -> tuple[Page, list[str]]:
 
 
 def expect_count(page: Page, n: int) -> None:
-    """Wait until so many answers are counted, and until the page is ready for a key."""
+    """Wait until this many answers are counted and the page accepts keys."""
     expect(page.get_by_text(f"{n} of 24 answers counted")).to_be_visible(timeout=WAIT_MS)
     expect(page.get_by_test_id("stApp")).to_have_attribute(
         "data-test-script-state", "notRunning", timeout=WAIT_MS
@@ -60,7 +60,7 @@ def expect_count(page: Page, n: int) -> None:
 
 
 def stored(votes_place: str) -> list:
-    with VotesDatabase.open(votes_place) as book, reading(book.engine) as connection:
+    with VotesDatabase.open(votes_place) as database, reading(database.engine) as connection:
         return list(connection.execute(select(VOTES)).all())
 
 
@@ -87,11 +87,11 @@ def test_browsers_vote_by_keyboard_and_every_counted_vote_is_stored_once(
     page, asked = seats[0]
     check_blind(page, asked)
     page.reload()
-    expect_count(page, 4)  # the cookie says who it is
+    expect_count(page, 4)  # the cookie identifies the rater
 
 
 def check_blind(page: Page, asked: list[str]) -> None:
-    """Neither the page nor an address names a method, a plugin or a file."""
+    """Assert that neither the page nor an address names a method, a plugin or a file."""
     content = page.content().lower()
     paths = " ".join(urlsplit(url).path.lower() for url in asked if "study-image" in url)
     assert paths

@@ -1,4 +1,4 @@
-"""Claims about what a study shows."""
+"""Claims about the design of a study."""
 
 from collections import Counter
 
@@ -59,7 +59,7 @@ def test_images_that_failed_or_are_not_there_yet_are_left_out():
     assert {p.arm.method for p in pair} == {"base", "sdedit"}
 
 
-def test_nothing_to_compare_is_said():
+def test_nothing_to_compare_is_reported():
     with pytest.raises(UserError, match="no two images of the same plugin"):
         study([row("base", None), row("sdedit", 0.8, case=1)])
 

@@ -1,4 +1,4 @@
-"""Claims about votes under load: what was acknowledged is there, once, whatever is killed."""
+"""Claims about votes under load: each acknowledged vote is stored once, despite kills."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def load(place: str, *, votes: int, kill: int) -> dict:
-    """What `scripts/load-votes` found with 50 processes."""
+    """Run `scripts/load-votes` with 50 processes; return its output."""
     command = [sys.executable, "scripts/load-votes", "--votes-db", place, "--processes", "50"]
     command += ["--votes", str(votes), "--kill", str(kill)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -42,11 +42,11 @@ def test_50_processes_with_100_votes_each_of_which_10_are_killed(votes_place):
 
 def test_a_database_server_that_crashes_keeps_every_acknowledged_vote(postgres):
     found, rater = study(), "a" * 32
-    with VotesDatabase.open(emptied(postgres)) as book:
-        book.add_study(found, BLINDING)
-        pairs = [pair.pair_id for pair in book.pairs(found.study_id)]
+    with VotesDatabase.open(emptied(postgres)) as database:
+        database.add_study(found, BLINDING)
+        pairs = [pair.pair_id for pair in database.pairs(found.study_id)]
         for pair_id in pairs:
-            book.cast(Vote(rater, pair_id, "quality", "tie", "first", 1.0))
+            database.cast(Vote(rater, pair_id, "quality", "tie", "first", 1.0))
         postgres.stop(mode="immediate")
         postgres.start()
-        assert book.voted(rater, found.study_id) == {(pair_id, "quality") for pair_id in pairs}
+        assert database.voted(rater, found.study_id) == {(pair_id, "quality") for pair_id in pairs}

@@ -1,4 +1,4 @@
-"""Claims about what raters are sent."""
+"""Claims about the pictures sent to raters."""
 
 import io
 from pathlib import Path
@@ -32,30 +32,30 @@ def study(folder) -> Study:
 
 
 @pytest.fixture
-def book(tmp_path, study):
-    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
-        book.add_study(study, BLINDING)
-        yield book
+def database(tmp_path, study):
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as database:
+        database.add_study(study, BLINDING)
+        yield database
 
 
-def sent(book: VotesDatabase, folder: Path, key: str, what: str = "picture") -> bytes | None:
+def sent(database: VotesDatabase, folder: Path, key: str, what: str = "picture") -> bytes | None:
     known = {RUN_ID: FolderFiles(folder)}
-    return study_picture(book, known.get, what=what, key=key)
+    return study_picture(database, known.get, what=what, key=key)
 
 
-def test_both_pictures_of_a_pair_have_one_size_whatever_made_them(book, folder, study):
-    for pair in book.pairs(study.study_id):
+def test_both_pictures_of_a_pair_have_one_size_whatever_made_them(database, folder, study):
+    for pair in database.pairs(study.study_id):
         sizes = set()
         for key in (pair.first_key, pair.second_key):
-            content = sent(book, folder, key)
+            content = sent(database, folder, key)
             assert content is not None
             sizes.add(Image.open(io.BytesIO(content)).size)
         assert sizes == {(64, 64)}
 
 
-def test_pictures_tell_nothing_of_their_method(book, folder, study):
-    for row in book.pictures(study.study_id):
-        content = sent(book, folder, row.picture_key)
+def test_pictures_do_not_reveal_their_method(database, folder, study):
+    for row in database.pictures(study.study_id):
+        content = sent(database, folder, row.picture_key)
         assert content is not None
         picture = Image.open(io.BytesIO(content))
         picture.load()
@@ -63,37 +63,37 @@ def test_pictures_tell_nothing_of_their_method(book, folder, study):
         assert row.trial_id.encode() not in content
 
 
-def test_fidelity_has_a_condition_or_examples_of_the_style(book, folder, study):
-    for row in book.pictures(study.study_id):
-        condition = sent(book, folder, row.picture_key, "condition")
+def test_fidelity_has_a_condition_or_examples_of_the_style(database, folder, study):
+    for row in database.pictures(study.study_id):
+        condition = sent(database, folder, row.picture_key, "condition")
         assert (condition is not None) == (row.plugin == "canny")
         for n in range(4):
-            example = sent(book, folder, row.picture_key, f"example-{n}")
-            assert (example is not None) == (n < 2)  # of three prompts, two are others
+            example = sent(database, folder, row.picture_key, f"example-{n}")
+            assert (example is not None) == (n < 2)  # two of three prompts differ
     for what in ("", "example-", "example--1", "../picture", "base"):
-        assert sent(book, folder, row.picture_key, what) is None
+        assert sent(database, folder, row.picture_key, what) is None
 
 
-def test_nothing_outside_the_run_is_sent(book, folder, study, tmp_path):
+def test_nothing_outside_the_run_is_sent(database, folder, study, tmp_path):
     secret = tmp_path / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)
     (folder / "images" / "link.png").symlink_to(secret)
-    key = book.pictures(study.study_id)[0].picture_key
+    key = database.pictures(study.study_id)[0].picture_key
     for path in ("../secret.png", str(secret), "images/link.png", "images", "", "a\0b", "run.json"):
-        with book.engine.begin() as connection:
+        with database.engine.begin() as connection:
             connection.execute(
                 update(PICTURES).where(PICTURES.c.picture_key == key).values(image=path)
             )
-        assert sent(book, folder, key) is None, path
+        assert sent(database, folder, key) is None, path
 
 
-def test_unknown_keys_and_runs_that_have_gone_give_nothing(book, folder, study):
-    key = book.pictures(study.study_id)[0].picture_key
-    assert sent(book, folder, "0" * 32) is None
-    assert study_picture(book, {}.get, what="picture", key=key) is None
+def test_unknown_keys_and_runs_that_have_gone_give_nothing(database, folder, study):
+    key = database.pictures(study.study_id)[0].picture_key
+    assert sent(database, folder, "0" * 32) is None
+    assert study_picture(database, {}.get, what="picture", key=key) is None
 
 
-def test_a_picture_too_large_to_hold_is_not_sent(book, folder, study):
-    row = book.pictures(study.study_id)[0]
+def test_a_picture_too_large_to_hold_is_not_sent(database, folder, study):
+    row = database.pictures(study.study_id)[0]
     Image.new("1", (8000, 4000)).save(folder / row.image)
-    assert sent(book, folder, row.picture_key) is None
+    assert sent(database, folder, row.picture_key) is None

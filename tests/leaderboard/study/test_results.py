@@ -1,4 +1,4 @@
-"""Claims about what votes say, from raters whose tastes are known."""
+"""Claims about the results of votes by raters with known preferences."""
 
 from pathlib import Path
 
@@ -24,26 +24,26 @@ STUDY = study(rows(n_cases=6, plugins=("outline",), t0s=(0.8,)))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A study on which six raters have voted; tests only read it."""
+    """Store a study with votes of six raters; tests only read it."""
     path = tmp_path_factory.mktemp("votes") / "votes.sqlite"
-    with VotesDatabase.open(path, limit=NO_LIMIT) as book:
-        book.add_study(STUDY, BLINDING)
-        vote_all(book, STUDY, n_raters=6)
-        pair = book.pairs(STUDY.study_id)[0]
-        book.cast(Vote(rater(0), pair.pair_id, "fidelity", "skip", "first", 1.0))
+    with VotesDatabase.open(path, limit=NO_LIMIT) as database:
+        database.add_study(STUDY, BLINDING)
+        vote_all(database, STUDY, n_raters=6)
+        pair = database.pairs(STUDY.study_id)[0]
+        database.cast(Vote(rater(0), pair.pair_id, "fidelity", "skip", "first", 1.0))
     return path
 
 
 @pytest.fixture(scope="module")
 def votes(place) -> list[dict]:
-    with VotesDatabase.open(place) as book:
-        return records(vote_table(book, study_id=STUDY.study_id))
+    with VotesDatabase.open(place) as database:
+        return records(vote_table(database, study_id=STUDY.study_id))
 
 
 @pytest.fixture(scope="module")
 def ratings(place) -> list[dict]:
-    with VotesDatabase.open(place) as book:
-        return records(rating_table(book, study_id=STUDY.study_id))
+    with VotesDatabase.open(place) as database:
+        return records(rating_table(database, study_id=STUDY.study_id))
 
 
 def test_the_ranking_finds_the_raters_taste(votes):
@@ -112,11 +112,11 @@ def test_export_writes_every_vote_with_what_was_compared_and_no_rater_id(place, 
         assert not any(rater(n).encode() in content for n in range(6))
 
 
-def test_commands_say_what_is_wrong(tmp_path, place):
+def test_commands_report_errors(tmp_path, place):
     for command, message in (
         (["export", "--votes", str(tmp_path / "none"), "--out", "x"], "there are no votes"),
         (["export", "--votes", str(place), "--study", "x", "--out", "x"], "no study 'x'"),
-        (["forget", "--votes", str(place), "me"], "'me' is no rater"),
+        (["forget", "--votes", str(place), "me"], "'me' is not a rater id"),
     ):
         done = CliRunner().invoke(main, ["votes", *command])
         assert done.exit_code == 2 and message in done.output
@@ -124,10 +124,10 @@ def test_commands_say_what_is_wrong(tmp_path, place):
 
 def test_forget_deletes_a_raters_rows(tmp_path):
     path = tmp_path / "votes.sqlite"
-    with VotesDatabase.open(path) as book:
-        book.add_study(STUDY, BLINDING)
-        pair = book.pairs(STUDY.study_id)[0]
-        book.cast(Vote(rater(1), pair.pair_id, "quality", "tie", "first", 1.0))
+    with VotesDatabase.open(path) as database:
+        database.add_study(STUDY, BLINDING)
+        pair = database.pairs(STUDY.study_id)[0]
+        database.cast(Vote(rater(1), pair.pair_id, "quality", "tie", "first", 1.0))
         done = CliRunner().invoke(main, ["votes", "forget", "--votes", str(path), rater(1)])
         assert done.exit_code == 0 and "1 votes and ratings deleted" in done.output
-        assert book.n_votes(STUDY.study_id) == 0
+        assert database.n_votes(STUDY.study_id) == 0

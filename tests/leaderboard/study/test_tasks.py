@@ -1,4 +1,4 @@
-"""Claims about what a rater is asked next."""
+"""Claims about the order of a rater's questions."""
 
 from leaderboard.study.tasks import example_pictures, next_pair, next_picture
 from leaderboard.study.votes import VotesDatabase
@@ -9,10 +9,10 @@ RATERS = [f"{n:032x}" for n in range(4)]
 
 
 def all_asked(tmp_path, rater_id: str) -> list:
-    """Every task a rater gets, in order."""
-    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
-        book.add_study(STUDY, BLINDING)
-        pairs = book.pairs(STUDY.study_id)
+    """Return all tasks of a rater in order."""
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as database:
+        database.add_study(STUDY, BLINDING)
+        pairs = database.pairs(STUDY.study_id)
     done: set = set()
     tasks = []
     settings = {"rater_id": rater_id, "blinding": BLINDING, "n_shared": STUDY.n_shared}
@@ -52,9 +52,9 @@ def test_answers_follow_the_pictures_whichever_side_they_are_on(tmp_path):
 
 
 def test_every_picture_is_rated_once_on_both_questions(tmp_path):
-    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
-        book.add_study(STUDY, BLINDING)
-        pictures = book.pictures(STUDY.study_id)
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as database:
+        database.add_study(STUDY, BLINDING)
+        pictures = database.pictures(STUDY.study_id)
     done: set = set()
     while task := next_picture(pictures, done, rater_id=RATERS[0], blinding=BLINDING):
         done.add((task.picture.picture_key, task.question))
@@ -62,9 +62,9 @@ def test_every_picture_is_rated_once_on_both_questions(tmp_path):
 
 
 def test_examples_of_a_style_are_of_other_prompts(tmp_path):
-    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
-        book.add_study(STUDY, BLINDING)
-        pictures, pairs = book.pictures(STUDY.study_id), book.pairs(STUDY.study_id)
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as database:
+        database.add_study(STUDY, BLINDING)
+        pictures, pairs = database.pictures(STUDY.study_id), database.pairs(STUDY.study_id)
     for pair in pairs:
         examples = example_pictures(pictures, pair)
         assert len(examples) == 2

@@ -22,7 +22,7 @@ def test_a_token_names_its_rater_and_every_browser_gets_another():
 
 
 @pytest.mark.parametrize("token", [None, "", "x", "a.b.c", "0" * 32, "é" * 40, "\0", "." * 9000])
-def test_what_is_no_token_names_nobody(token):
+def test_an_invalid_token_has_no_rater(token):
     assert BLINDING.rater_of(token) is None
 
 
@@ -36,7 +36,7 @@ def test_forged_changed_and_old_tokens_name_nobody(monkeypatch):
     assert BLINDING.rater_of(old) is None
 
 
-def test_picture_keys_differ_by_secret_and_tell_nothing():
+def test_picture_keys_differ_by_secret_and_reveal_nothing():
     key = BLINDING.picture_key("study", "plugin-xadapter-0.9", "plugin")
     assert is_id(key)
     assert key != OTHER.picture_key("study", "plugin-xadapter-0.9", "plugin")

@@ -24,15 +24,15 @@ PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}  # 2: FUL
 
 
 @pytest.fixture
-def book(votes_place: str) -> Iterator[VotesDatabase]:
-    with VotesDatabase.open(votes_place) as book:
-        book.add_study(STUDY, BLINDING)
-        yield book
+def database(votes_place: str) -> Iterator[VotesDatabase]:
+    with VotesDatabase.open(votes_place) as database:
+        database.add_study(STUDY, BLINDING)
+        yield database
 
 
 @pytest.fixture
-def open_book(votes_place: str) -> Iterator[Callable[..., VotesDatabase]]:
-    """Opens further books on the same place, which the test need not close."""
+def open_database(votes_place: str) -> Iterator[Callable[..., VotesDatabase]]:
+    """Return a function that opens more databases at the same place, closed after the test."""
     opened: list[VotesDatabase] = []
 
     def open_one(*, limit: RateLimit | None = None, clock=time.time) -> VotesDatabase:
@@ -40,53 +40,53 @@ def open_book(votes_place: str) -> Iterator[Callable[..., VotesDatabase]]:
         return opened[-1]
 
     yield open_one
-    for book in opened:
-        book.close()
+    for database in opened:
+        database.close()
 
 
-def vote(book: VotesDatabase, **changes) -> Vote:
-    pair_id = book.pairs(STUDY.study_id)[0].pair_id
+def vote(database: VotesDatabase, **changes) -> Vote:
+    pair_id = database.pairs(STUDY.study_id)[0].pair_id
     return replace(Vote(RATER, pair_id, "quality", "first", "second", 2.5), **changes)
 
 
-def stored(book: VotesDatabase, table=VOTES) -> list:
-    with reading(book.engine) as connection:
+def stored(database: VotesDatabase, table=VOTES) -> list:
+    with reading(database.engine) as connection:
         return list(connection.execute(select(table)).all())
 
 
-def test_a_study_is_stored_once_however_often_it_is_added(book):
+def test_a_study_is_stored_once_however_often_it_is_added(database):
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: book.add_study(STUDY, BLINDING), range(8)))
-    assert len(book.pairs(STUDY.study_id)) == len(STUDY.pairs)
-    assert len(book.pictures(STUDY.study_id)) == len(STUDY.pictures)
+        list(pool.map(lambda _: database.add_study(STUDY, BLINDING), range(8)))
+    assert len(database.pairs(STUDY.study_id)) == len(STUDY.pairs)
+    assert len(database.pictures(STUDY.study_id)) == len(STUDY.pictures)
 
 
-def test_keys_lead_to_their_picture_and_name_nothing(book):
-    pair = book.pairs(STUDY.study_id)[0]
+def test_keys_lead_to_their_picture_and_name_nothing(database):
+    pair = database.pairs(STUDY.study_id)[0]
     first, _ = STUDY.pairs[0]
-    found = book.picture(pair.first_key)
+    found = database.picture(pair.first_key)
     assert found is not None
     assert (found.trial_id, found.image, found.run_id) == (first.trial_id, first.image, "run-1")
     for wrong in ("0" * 32, first.trial_id, "../../etc/passwd", ""):
-        assert book.picture(wrong) is None
+        assert database.picture(wrong) is None
 
 
-def test_a_vote_is_there_when_cast_returns_also_for_others(book, open_book):
-    book.cast(vote(book))
-    other = open_book()
-    assert other.voted(RATER, STUDY.study_id) == {(vote(book).pair_id, "quality")}
+def test_a_vote_is_there_when_cast_returns_also_for_others(database, open_database):
+    database.cast(vote(database))
+    other = open_database()
+    assert other.voted(RATER, STUDY.study_id) == {(vote(database).pair_id, "quality")}
     assert other.voted(OTHER, STUDY.study_id) == set()
     assert other.n_votes(STUDY.study_id) == 1
     (row,) = stored(other)
     assert (row.answer, row.shown_left, row.seconds) == ("first", "second", 2.5)
 
 
-def test_a_repeated_vote_replaces_the_first(book):
-    book.cast(vote(book))
-    book.cast(vote(book, answer="tie", seconds=9.0))
-    book.cast(vote(book, question="fidelity"))
-    book.cast(vote(book, rater_id=OTHER))
-    rows = {(row.rater_id, row.question): row.answer for row in stored(book)}
+def test_a_repeated_vote_replaces_the_first(database):
+    database.cast(vote(database))
+    database.cast(vote(database, answer="tie", seconds=9.0))
+    database.cast(vote(database, question="fidelity"))
+    database.cast(vote(database, rater_id=OTHER))
+    rows = {(row.rater_id, row.question): row.answer for row in stored(database)}
     assert rows == {
         (RATER, "quality"): "tie",
         (RATER, "fidelity"): "first",
@@ -94,9 +94,9 @@ def test_a_repeated_vote_replaces_the_first(book):
     }
 
 
-def test_the_database_itself_refuses_rows_that_may_not_be(book):
-    book.cast(vote(book))
-    at = stored(book)[0].voted_at
+def test_the_database_itself_refuses_rows_that_may_not_be(database):
+    database.cast(vote(database))
+    at = stored(database)[0].voted_at
     changes = (
         {"rater_id": RATER},  # a second row of the same rater, pair and question
         {"answer": "left"},
@@ -105,118 +105,120 @@ def test_the_database_itself_refuses_rows_that_may_not_be(book):
         {"shown_left": "up"},
     )
     for change in changes:
-        row = {**vars(vote(book, rater_id=OTHER)), "voted_at": at, **change}
-        with pytest.raises(DBAPIError), book.engine.begin() as connection:
+        row = {**vars(vote(database, rater_id=OTHER)), "voted_at": at, **change}
+        with pytest.raises(DBAPIError), database.engine.begin() as connection:
             connection.execute(insert(VOTES).values(**row))
-    assert len(stored(book)) == 1
+    assert len(stored(database)) == 1
 
 
-def test_hostile_votes_are_refused_and_leave_nothing(book):
-    nothing = "nothing that the study shows"
+def test_hostile_votes_are_refused_and_leave_nothing(database):
+    unknown = "not about a pair or picture of the study"
     for change, message in (
         ({"rater_id": "<script>"}, "rater is unknown"),
-        ({"pair_id": "0" * 32}, nothing),
-        ({"pair_id": "'; DROP TABLE votes; --"}, nothing),
-        ({"pair_id": "x" * 99}, nothing),
-        ({"pair_id": "a\0b"}, nothing),
-        ({"question": "beauty"}, "no question"),
-        ({"answer": "left"}, "no answer"),
-        ({"shown_left": "up"}, "no answer"),
-        ({"seconds": float("nan")}, "cannot be"),
-        ({"seconds": -1.0}, "cannot be"),
-        ({"seconds": 1e9}, "cannot be"),
+        ({"pair_id": "0" * 32}, unknown),
+        ({"pair_id": "'; DROP TABLE votes; --"}, unknown),
+        ({"pair_id": "x" * 99}, unknown),
+        ({"pair_id": "a\0b"}, unknown),
+        ({"question": "beauty"}, "not a question"),
+        ({"answer": "left"}, "not an answer"),
+        ({"shown_left": "up"}, "not an answer"),
+        ({"seconds": float("nan")}, "not a valid number of seconds"),
+        ({"seconds": -1.0}, "not a valid number of seconds"),
+        ({"seconds": 1e9}, "not a valid number of seconds"),
     ):
         with pytest.raises(VoteError, match=message):
-            book.cast(vote(book, **change))
-    assert stored(book) == [] and stored(book, RATE_WINDOWS) == []
+            database.cast(vote(database, **change))
+    assert stored(database) == [] and stored(database, RATE_WINDOWS) == []
 
 
-def test_ratings_follow_the_same_rules(book):
-    key = book.pictures(STUDY.study_id)[0].picture_key
+def test_ratings_follow_the_same_rules(database):
+    key = database.pictures(STUDY.study_id)[0].picture_key
     rating = Rating(RATER, key, "quality", 4, 1.5)
-    book.rate(rating)
-    book.rate(replace(rating, rating=5))
-    book.rate(replace(rating, question="fidelity", rating=None))
-    rows = {row.question: row.rating for row in stored(book, RATINGS)}
+    database.rate(rating)
+    database.rate(replace(rating, rating=5))
+    database.rate(replace(rating, question="fidelity", rating=None))
+    rows = {row.question: row.rating for row in stored(database, RATINGS)}
     assert rows == {"quality": 5, "fidelity": None}
-    assert book.rated(RATER, STUDY.study_id) == {(key, "quality"), (key, "fidelity")}
+    assert database.rated(RATER, STUDY.study_id) == {(key, "quality"), (key, "fidelity")}
     for wrong in ({"rating": 0}, {"rating": 6}, {"picture_key": "0" * 32}):
         with pytest.raises(VoteError):
-            book.rate(replace(rating, **wrong))
+            database.rate(replace(rating, **wrong))
 
 
-def test_the_rate_limit_holds_over_replicas_and_ends_with_the_minute(open_book):
+def test_the_rate_limit_holds_over_replicas_and_ends_with_the_minute(open_database):
     now = [1_800_000_005.0]
     limit = RateLimit(per_rater=5, per_address=7)
-    replicas = [open_book(limit=limit, clock=lambda: now[0]) for _ in range(2)]
-    book = replicas[0]
-    book.add_study(STUDY, BLINDING)
-    pairs = book.pairs(STUDY.study_id)
+    replicas = [open_database(limit=limit, clock=lambda: now[0]) for _ in range(2)]
+    database = replicas[0]
+    database.add_study(STUDY, BLINDING)
+    pairs = database.pairs(STUDY.study_id)
     for n in range(5):
-        replicas[n % 2].cast(vote(book, pair_id=pairs[n].pair_id), address_code="here")
+        replicas[n % 2].cast(vote(database, pair_id=pairs[n].pair_id), address_code="here")
     with pytest.raises(TooFastError, match="wait 55 seconds"):
-        replicas[1].cast(vote(book, pair_id=pairs[9].pair_id), address_code="here")
+        replicas[1].cast(vote(database, pair_id=pairs[9].pair_id), address_code="here")
     for n in range(2):
-        book.cast(vote(book, rater_id=f"{n:032x}"), address_code="here")
+        database.cast(vote(database, rater_id=f"{n:032x}"), address_code="here")
     with pytest.raises(TooFastError):
-        book.cast(vote(book, rater_id=OTHER), address_code="here")
-    book.cast(vote(book, rater_id=OTHER), address_code="elsewhere")
-    assert len(stored(book)) == 8
+        database.cast(vote(database, rater_id=OTHER), address_code="here")
+    database.cast(vote(database, rater_id=OTHER), address_code="elsewhere")
+    assert len(stored(database)) == 8
     now[0] += 60
-    replicas[1].cast(vote(book, pair_id=pairs[9].pair_id), address_code="here")
+    replicas[1].cast(vote(database, pair_id=pairs[9].pair_id), address_code="here")
 
 
-def test_many_at_once_never_pass_the_rate_limit(open_book):
-    book = open_book(limit=RateLimit(per_rater=6), clock=lambda: 1e9)
-    book.add_study(STUDY, BLINDING)
+def test_many_at_once_never_pass_the_rate_limit(open_database):
+    database = open_database(limit=RateLimit(per_rater=6), clock=lambda: 1e9)
+    database.add_study(STUDY, BLINDING)
 
     def is_taken(pair) -> bool:
         try:
-            book.cast(vote(book, pair_id=pair.pair_id))
+            database.cast(vote(database, pair_id=pair.pair_id))
         except TooFastError:
             return False
         return True
 
     with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(is_taken, book.pairs(STUDY.study_id)[:24]))
-    assert sum(taken) == len(stored(book)) == 6
+        taken = list(pool.map(is_taken, database.pairs(STUDY.study_id)[:24]))
+    assert sum(taken) == len(stored(database)) == 6
 
 
-def test_old_counts_are_swept_away(open_book):
+def test_old_counts_are_swept_away(open_database):
     now = [1_800_000_000.0]
-    book = open_book(clock=lambda: now[0])
-    book.add_study(STUDY, BLINDING)
-    book.cast(vote(book), address_code="here")
+    database = open_database(clock=lambda: now[0])
+    database.add_study(STUDY, BLINDING)
+    database.cast(vote(database), address_code="here")
     now[0] += 2 * 3600
-    book.cast(vote(book))
-    assert len(stored(book, RATE_WINDOWS)) == 1
+    database.cast(vote(database))
+    assert len(stored(database, RATE_WINDOWS)) == 1
 
 
-def test_a_rater_can_be_forgotten(book):
-    book.cast(vote(book))
-    book.cast(vote(book, rater_id=OTHER))
-    book.rate(Rating(RATER, book.pictures(STUDY.study_id)[0].picture_key, "quality", 4, 1.5))
-    assert book.forget(RATER) == 2
-    assert [row.rater_id for row in stored(book)] == [OTHER] and stored(book, RATINGS) == []
+def test_a_rater_can_be_forgotten(database):
+    database.cast(vote(database))
+    database.cast(vote(database, rater_id=OTHER))
+    database.rate(
+        Rating(RATER, database.pictures(STUDY.study_id)[0].picture_key, "quality", 4, 1.5)
+    )
+    assert database.forget(RATER) == 2
+    assert [row.rater_id for row in stored(database)] == [OTHER] and stored(database, RATINGS) == []
 
 
-def test_a_database_of_another_version_is_refused(book, votes_place):
-    with book.engine.begin() as connection:
+def test_a_database_of_another_version_is_refused(database, votes_place):
+    with database.engine.begin() as connection:
         connection.execute(update(VERSION).values(version=99))
     with pytest.raises(UserError, match=r"schema version \[99\]"):
         VotesDatabase.open(votes_place)
 
 
-def test_processes_that_start_together_make_the_tables_once(open_book):
+def test_processes_that_start_together_make_the_tables_once(open_database):
     with ThreadPoolExecutor(6) as pool:
-        books = list(pool.map(lambda _: open_book(), range(6)))
+        books = list(pool.map(lambda _: open_database(), range(6)))
     with reading(books[0].engine) as connection:
         assert connection.execute(select(VERSION.c.version)).scalars().all() == [1]
 
 
-def test_commits_wait_for_the_disk(book):
-    with reading(book.engine) as connection:
-        if book.engine.dialect.name == "sqlite":
+def test_commits_wait_for_the_disk(database):
+    with reading(database.engine) as connection:
+        if database.engine.dialect.name == "sqlite":
             found = {n: connection.execute(text(f"PRAGMA {n}")).scalar() for n in PRAGMAS}
             assert found == PRAGMAS
         else:
@@ -225,38 +227,38 @@ def test_commits_wait_for_the_disk(book):
 
 
 def test_the_file_is_for_its_owner_alone(tmp_path):
-    with VotesDatabase.open(tmp_path / "votes.sqlite") as book:
-        book.add_study(STUDY, BLINDING)
+    with VotesDatabase.open(tmp_path / "votes.sqlite") as database:
+        database.add_study(STUDY, BLINDING)
         parts = list(tmp_path.glob("votes.sqlite*"))
         assert {stat.S_IMODE(part.stat().st_mode) for part in parts} == {0o600}
-        assert len(parts) == 4  # the file, its log, the log's index, the line of writers
+        assert len(parts) == 4  # the file, its write-ahead log, the log's index, the queue lock
 
 
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("mysql://me:hidden@host/votes", "cannot be kept"),
+        ("mysql://me:hidden@host/votes", "cannot be stored"),
         ("postgresql://me:hidden@127.0.0.1:1/votes", "cannot be opened"),
         ("postgresql://127.0.0.1:1/votes?user=me&password=hidden", "cannot be opened"),
-        ("postgresql://me:hidden@127.0.0.1:port/votes", "no URL"),
-        ("sqlite://", "cannot be kept"),
-        ("://", "no URL"),
+        ("postgresql://me:hidden@127.0.0.1:port/votes", "not a URL"),
+        ("sqlite://", "cannot be stored"),
+        ("://", "not a URL"),
     ],
 )
-def test_places_that_do_not_work_are_said_without_the_password(place, message):
+def test_places_that_do_not_work_are_reported_without_the_password(place, message):
     with pytest.raises(UserError, match=message) as caught:
         VotesDatabase.open(place)
     assert "hidden" not in str(caught.value)
 
 
-def test_a_database_that_goes_away_is_said_without_its_address():
+def test_a_database_that_goes_away_is_reported_without_its_address():
     url = "postgresql+psycopg://me:hidden@127.0.0.1:1/votes"
-    with VotesDatabase(create_engine(url)) as book, pytest.raises(UserError) as caught:
-        book.study_ids()
+    with VotesDatabase(create_engine(url)) as database, pytest.raises(UserError) as caught:
+        database.study_ids()
     assert str(caught.value) == "the votes database did not answer: try again in a moment"
 
 
-def test_a_folder_or_a_file_of_something_else_is_no_place_for_votes(tmp_path: Path):
+def test_a_folder_or_another_file_is_refused_for_votes(tmp_path: Path):
     with pytest.raises(UserError, match="is a folder"):
         VotesDatabase.open(tmp_path)
     other = tmp_path / "notes.txt"

@@ -32,7 +32,7 @@ def client(tmp_path, monkeypatch):
     app = Starlette(routes=routes, middleware=[Middleware(RaterCookie)])
     with TestClient(app) as client:
         yield client
-    voting().book.close()
+    voting().database.close()
 
 
 def test_a_browser_gets_one_signed_cookie_that_scripts_cannot_read(client):
@@ -71,8 +71,8 @@ def test_pictures_come_by_key_alone(client, tmp_path):
     found = records(store.trials().merge(store.results(), on="trial_id"))
     study = design_study(found, run_id=RUN_ID, run_name="one", family="pocket")
     home = voting()
-    home.book.add_study(study, home.blinding)
-    row = home.book.pictures(study.study_id)[0]
+    home.database.add_study(study, home.blinding)
+    row = home.database.pictures(study.study_id)[0]
     answer = client.get(f"/study-image/picture/{row.picture_key}")
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -44,7 +44,7 @@ def test_a_gated_pair_is_shown_first_with_its_verdict(results: Path) -> None:
     assert tests["Candidate - baseline"].tolist() == ["-0.20 [-0.25, -0.15]"]
 
 
-def test_a_pair_that_no_gate_compared_says_how_to_get_a_verdict(results: Path) -> None:
+def test_a_pair_that_no_gate_compared_shows_the_gate_command(results: Path) -> None:
     page = open_view("compare", results, baseline="old", candidate="third")
     assert "xbench gate old third" in page.info[0].value and not page.error
 
@@ -53,29 +53,29 @@ def test_differences_are_those_of_the_statistics(results: Path) -> None:
     page = open_view("compare", results, baseline="old", candidate="new")
     table = page.dataframe[1].value.set_index("Metric")
     _, layers = charts(page)[0]
-    drawn = next(rows for rows in layers if "said" in rows)
-    # every prompt is the same, so that no interval can be had
+    drawn = next(rows for rows in layers if "text" in rows)
+    # all prompts are equal, so there is no interval
     assert table.loc["edge-f1", "Prompts"] == 1 and drawn["low"].isna().all()
     sides = []
     for run in ("new", "old"):
         scores = RunStore(results / run).scores()
-        mine = scores[(scores["metric"] == "edge-f1") & (scores["method"] == "xadapter")]
-        mine = mine[mine["t0"] == 0.5]
-        keys = zip(mine["case_id"], mine["seed"], strict=True)
-        sides.append(dict(zip(keys, mine["value"], strict=True)))
+        part = scores[(scores["metric"] == "edge-f1") & (scores["method"] == "xadapter")]
+        part = part[part["t0"] == 0.5]
+        keys = zip(part["case_id"], part["seed"], strict=True)
+        sides.append(dict(zip(keys, part["value"], strict=True)))
     cluster_of = {case: "p" for case, _ in sides[0]}
     at_half = paired_difference(*sides, cluster_of=cluster_of).value
-    shown = drawn.set_index("plugin").loc["canny-net, edge-f1", "value"]
-    assert at_half is not None and shown == pytest.approx(-0.2, abs=0.01)
-    assert at_half == pytest.approx(shown, abs=0.03)
+    displayed = drawn.set_index("plugin").loc["canny-net, edge-f1", "value"]
+    assert at_half is not None and displayed == pytest.approx(-0.2, abs=0.01)
+    assert at_half == pytest.approx(displayed, abs=0.03)
 
 
 def test_the_images_that_lost_most_come_in_pairs(results: Path) -> None:
     page = open_view("compare", results, baseline="old", candidate="new", compared_metric="edge-f1")
-    shown = pictures(page, "small")
-    assert [run for run, _ in shown] == ["old", "new"] * 8
-    assert pictures(page, "condition") == [("new", trial) for _, trial in shown[1::2]]
-    for (_, old), (_, new) in zip(shown[::2], shown[1::2], strict=True):
+    displayed = pictures(page, "small")
+    assert [run for run, _ in displayed] == ["old", "new"] * 8
+    assert pictures(page, "condition") == [("new", trial) for _, trial in displayed[1::2]]
+    for (_, old), (_, new) in zip(displayed[::2], displayed[1::2], strict=True):
         assert old.removeprefix("aaa") == new.removeprefix("bbb")
 
 

@@ -1,4 +1,4 @@
-"""Claims about values of a run that are legal in their file format and still no good on a page."""
+"""Claims about values that are legal in the files of a run but invalid on a page."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def restore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["WWW.x.org", "www.x.org", "a@x.org", "https://x.org", ":smile:"])
 def test_nothing_is_left_whole_that_becomes_a_link_after_parsing(text: str) -> None:
-    shown = literal(f"see {text}").replace("\\", "")
-    assert text not in shown and shown.replace("\u2060", "") == f"see {text}"
+    escaped = literal(f"see {text}").replace("\\", "")
+    assert text not in escaped and escaped.replace("\u2060", "") == f"see {text}"
 
 
 def test_rows_without_names_do_not_close_the_overview(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_number_that_no_float_can_hold_does_not_close_compare(tmp_path: Path) 
     new = write_results(tmp_path / "new", n_cases=1, images=False)
     tests = [{"plugin": "canny-net", "difference": 10**400, "margin": 0.02}]
     write_gate(new, {"baseline": {"run_id": "old-id"}, "verdict": "pass", "tests": tests})
-    (told,) = open_view("compare", tmp_path).dataframe[0].value.to_dict("records")
-    assert told["Candidate - baseline"] == "\u2013" and told["Margin"] == 0.02
+    (table,) = open_view("compare", tmp_path).dataframe[0].value.to_dict("records")
+    assert table["Candidate - baseline"] == "\u2013" and table["Margin"] == 0.02
 
 
 def test_scores_of_unknown_direction_are_no_difference_of_0(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_scores_of_unknown_direction_are_no_difference_of_0(tmp_path: Path) -> N
         store = write_results(tmp_path / name, n_cases=2, images=False)
         path = store.folder / "scores" / "edge-f1.parquet"
         pd.read_parquet(path).assign(better=None).to_parquet(path)
-    told = open_view("compare", tmp_path).dataframe[0].value
-    assert told["Plugin"].tolist() == ["ink-lora"]
+    table = open_view("compare", tmp_path).dataframe[0].value
+    assert table["Plugin"].tolist() == ["ink-lora"]
 
 
 def test_scores_damaged_inside_are_named_and_every_part_opens(tmp_path: Path) -> None:
@@ -125,6 +125,6 @@ def test_cases_of_one_name_and_two_prompts_are_no_pairs(tmp_path: Path) -> None:
     trials = new.trials()
     trials.loc[trials["case_id"] == "case-000", "base_prompt"] = "something else"
     new.write_trials(trials.to_dict("records"))
-    told = open_view("compare", tmp_path).dataframe[0].value
+    table = open_view("compare", tmp_path).dataframe[0].value
     # one case of two seeds under two t0
-    assert told["Images"].tolist() == [4, 4]
+    assert table["Images"].tolist() == [4, 4]

@@ -21,7 +21,7 @@ def app(tmp_path, monkeypatch):
     monkeypatch.delenv(SECRET_VARIABLE, raising=False)
     write_study_run(tmp_path / "runs" / "one")
     yield AppTest.from_string(SCRIPT, default_timeout=30)
-    voting().book.close()
+    voting().database.close()
 
 
 def press(app: AppTest, label: str) -> AppTest:
@@ -44,29 +44,29 @@ def test_each_answer_is_counted_and_the_two_questions_follow_each_other(app):
         press(app, label)
     assert counted(app) == f"4 of {N_ROUND} answers counted"
     assert app.subheader[0].value.startswith("Image quality")
-    book = voting().book
-    (study_id,) = book.study_ids()
-    assert book.n_votes(study_id) == 4
+    database = voting().database
+    (study_id,) = database.study_ids()
+    assert database.n_votes(study_id) == 4
 
 
 def test_prompts_are_shown_literally(app):
     app.run()
-    shown = next(c.value for c in app.caption if c.value.startswith("Prompt"))
-    assert "\\<b\\>red" in shown and PROMPT not in shown
+    caption = next(c.value for c in app.caption if c.value.startswith("Prompt"))
+    assert "\\<b\\>red" in caption and PROMPT not in caption
 
 
 def test_after_the_last_question_thanks_are_given(app):
     app.run()
     home = voting()
-    (study_id,) = home.book.study_ids()
+    (study_id,) = home.database.study_ids()
     rater_id = home.blinding.rater_of(app.session_state["rater_token"])
     assert rater_id is not None
-    for pair in home.book.pairs(study_id):
+    for pair in home.database.pairs(study_id):
         for question in QUESTIONS:
-            home.book.cast(Vote(rater_id, pair.pair_id, question, "tie", "first", 1.0))
+            home.database.cast(Vote(rater_id, pair.pair_id, question, "tie", "first", 1.0))
     app.run()
     assert "Thank you" in app.success[0].value and not app.button
-    assert home.book.n_votes(study_id) == 72
+    assert home.database.n_votes(study_id) == 72
 
 
 def test_ratings_are_counted_and_shown_without_the_papers_figures(app):
@@ -81,7 +81,7 @@ def test_ratings_are_counted_and_shown_without_the_papers_figures(app):
     assert "mean ± sd" in table and not [c for c in table if "paper" in c]
 
 
-def test_results_rank_what_was_voted_and_say_why_there_is_no_interval(app):
+def test_results_rank_the_votes_and_give_the_reason_without_an_interval(app):
     app.run()
     for _ in range(2):
         press(app, "Left")
@@ -93,13 +93,11 @@ def test_results_rank_what_was_voted_and_say_why_there_is_no_interval(app):
         "sdedit t0 0.9",
         "xadapter t0 0.9",
     }
-    told = " ".join(caption.value for caption in app.caption)
-    assert "raters are too few for an interval" in told.replace("\\", "")
+    captions = " ".join(c.value for c in app.caption)
+    assert "raters are too few for an interval" in captions.replace("\\", "")
 
 
-def test_a_run_that_cannot_be_compared_and_votes_that_cannot_be_kept_are_said(
-    app, monkeypatch, tmp_path
-):
+def test_a_run_without_pairs_and_an_unavailable_database_are_reported(app, monkeypatch, tmp_path):
     monkeypatch.setenv(VOTES_VARIABLE, str(tmp_path))
     app.run()
     assert "is a folder" in app.info[0].value.replace("\\", "") and not app.exception
@@ -115,7 +113,9 @@ def test_of_a_database_that_is_away_visitors_read_no_more_than_that(app, monkeyp
         context.setenv(VOTES_VARIABLE, "postgresql://me:hidden@127.0.0.1:1/votes")
         app.run()
         app.run()
-    assert app.info[0].value.startswith("votes cannot be kept at the moment")
+    assert app.info[0].value.startswith("votes cannot be stored at the moment")
     assert "127" not in app.info[0].value and not app.exception
-    (said,) = [record.message for record in caplog.records if "cannot be opened" in record.message]
-    assert "127.0.0.1:1" in said and "hidden" not in said  # asked once, not for every visitor
+    (message,) = [
+        record.message for record in caplog.records if "cannot be opened" in record.message
+    ]
+    assert "127.0.0.1:1" in message and "hidden" not in message  # tried once, not for each visitor

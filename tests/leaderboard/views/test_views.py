@@ -23,7 +23,9 @@ def restore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_page_without_results_says_how_to_make_some(view: str, tmp_path: Path) -> None:
+def test_a_page_without_results_shows_the_command_that_makes_some(
+    view: str, tmp_path: Path
+) -> None:
     assert "xbench run" in open_view(view, tmp_path).info[0].value
 
 
@@ -33,9 +35,9 @@ def test_a_page_without_results_says_how_to_make_some(view: str, tmp_path: Path)
 def test_tradeoff_marks_the_settings_that_no_other_beats(results: Path) -> None:
     page = open_view("tradeoff", results, plugin="ink-lora")
     table = page.dataframe[0].value.set_index("label")
-    # it keeps as much as at t0 0.5 and gains more; base, floor and oracle are no choices
+    # same retention as at t0 0.5 and more gain; base, floor and oracle are references only
     assert table.index[table["on_front"]].tolist() == ["xadapter t0 0.9"]
-    assert table.loc["xadapter t0 0.9", "said_retention"] == "0.71 [0.61, 0.81]"
+    assert table.loc["xadapter t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
 
 
 def test_a_point_of_the_tradeoff_shows_an_image_of_its_setting(results: Path) -> None:
@@ -70,25 +72,25 @@ def test_a_curve_has_the_band_of_the_summary_and_the_recommended_t0(results: Pat
 
 def test_the_gallery_shows_24_images_a_page_with_conditions_and_scores(results: Path) -> None:
     first = open_view("plugin", results, plugin="canny-net")
-    shown = pictures(first, "small")
-    assert len(shown) == 24 == len(set(shown))  # 6 settings of 4 cases and seeds
+    displayed = pictures(first, "small")
+    assert len(displayed) == 24 == len(set(displayed))  # 6 settings of 4 cases and seeds
     assert len(pictures(first, "condition")) == 4
     assert "Images 1 to 24 of 120" in texts(first)
     assert texts(first).count("edge\\-f1 0\\.") == 24
     last = open_view("plugin", results, plugin="canny-net", page="5")
     assert len(pictures(last, "small")) == 24
-    assert not set(shown) & set(pictures(last, "small"))
+    assert not set(displayed) & set(pictures(last, "small"))
     assert "Images 97 to 120 of 120" in texts(last)
 
 
 def test_the_pages_together_show_every_image_once(results: Path) -> None:
-    shown = [
+    displayed = [
         picture
         for page in range(1, 6)
         for picture in pictures(open_view("plugin", results, page=str(page)), "small")
     ]
     trials = RunStore(results / "first").trials()
-    assert sorted(trial for _, trial in shown) == sorted(
+    assert sorted(trial for _, trial in displayed) == sorted(
         trials[trials["plugin"] == "canny-net"]["trial_id"]
     )
 
@@ -105,12 +107,12 @@ def test_a_page_number_beyond_the_last_page_opens(results: Path) -> None:
 def test_the_best_and_the_worst_are_the_extremes_of_the_chosen_score(results: Path) -> None:
     page = open_view("plugin", results, part="Best and worst", setting="sdedit t0 0.9")
     scores = RunStore(results / "first").scores()
-    mine = scores[
+    part = scores[
         (scores["plugin"] == "canny-net") & (scores["method"] == "sdedit") & (scores["t0"] == 0.9)
     ].sort_values("value")
-    shown = [trial for _, trial in pictures(page, "small") if "sdedit" in trial]
-    assert shown[:6] == mine["trial_id"].tolist()[:-7:-1]
-    assert shown[6:] == mine["trial_id"].tolist()[:6]
+    displayed = [trial for _, trial in pictures(page, "small") if "sdedit" in trial]
+    assert displayed[:6] == part["trial_id"].tolist()[:-7:-1]
+    assert displayed[6:] == part["trial_id"].tolist()[:6]
     assert len([t for _, t in pictures(page, "small") if "base" in t]) == 12
 
 
@@ -123,7 +125,7 @@ def test_side_by_side_hands_two_images_of_one_case_to_the_slider(results: Path) 
     assert "/run-image/first/full/aaa-canny-net-xadapter-0.5-3-1" in data
 
 
-def test_the_card_says_what_the_manifest_and_the_audit_say(results: Path) -> None:
+def test_the_card_shows_the_manifest_entry_and_the_audit(results: Path) -> None:
     page = open_view("plugin", results, plugin="ink-lora", part="Card")
     card = dict(page.dataframe[0].value.itertuples(index=False))
     assert card["Trigger words"] == "ink drawing" and card["License"] == "MIT"
@@ -132,7 +134,7 @@ def test_the_card_says_what_the_manifest_and_the_audit_say(results: Path) -> Non
         "rows": "4",
         "applied": "2",
         "missing": "2",
-        "not asked for": "0",
+        "unexpected": "0",
         "bad values": "0",
     }
     assert page.dataframe[1].value["reason"].tolist()[:2] == ["not_in_model"] * 2
@@ -143,7 +145,7 @@ def test_the_card_says_what_the_manifest_and_the_audit_say(results: Path) -> Non
 # --- provenance
 
 
-def test_provenance_says_how_to_repeat_the_run(results: Path) -> None:
+def test_provenance_shows_the_commands_that_reproduce_the_run(results: Path) -> None:
     page = open_view("provenance", results)
     assert page.code[0].value.splitlines() == [
         f"git checkout {'c' * 40}",
@@ -155,7 +157,7 @@ def test_provenance_says_how_to_repeat_the_run(results: Path) -> None:
     assert "id: canny-net" in page.code[1].value
 
 
-# --- without results of one's own
+# --- shipped results
 
 
 def test_a_newcomer_sees_the_shipped_results_on_every_page(

@@ -1,4 +1,4 @@
-"""Claims about the headers of every answer."""
+"""Claims about the headers of responses."""
 
 import pytest
 from starlette.applications import Starlette
@@ -36,7 +36,7 @@ def test_every_answer_has_the_headers(client, path, status):
             assert answer.headers[name] == value
 
 
-def test_what_a_route_says_itself_stays(client):
+def test_headers_of_a_route_are_kept(client):
     assert client.get("/page").headers["Referrer-Policy"] == "no-referrer"
 
 

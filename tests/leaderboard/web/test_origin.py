@@ -1,4 +1,4 @@
-"""Claims about who may open a connection to the pages."""
+"""Claims about allowed origins of connections to the pages."""
 
 import pytest
 from starlette.applications import Starlette
