@@ -86,7 +86,7 @@ class PostgresServer:
 
 @contextmanager
 def running_postgres(folder: Path) -> Iterator[PostgresServer]:
-    """A fresh server in an empty folder; skips, saying why, where PostgreSQL is not installed."""
+    """Return a fresh server in an empty folder; skip where PostgreSQL is missing."""
     server = PostgresServer(folder, _tools())
     server.make()
     server.start()
@@ -105,7 +105,7 @@ def _tools() -> Path:
 
 
 def _account() -> str | None:
-    """The account to run under; None: our own, as it is not root."""
+    """Return the account to run under; None: our own, as it is not root."""
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}

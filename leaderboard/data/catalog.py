@@ -142,7 +142,7 @@ def state_problems(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _listing(folder: Path) -> _Listing:
-    """The files of each table, the newest last, and the run's other files."""
+    """Return the files of each table, the newest last, and the run's other files."""
     patterns = (_PATTERNS | _SINGLES).items()
     return tuple((name, _files(folder / pattern)) for name, pattern in patterns)
 

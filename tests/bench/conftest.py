@@ -47,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def manifest_file(tmp_path: Path) -> Path:
-    """A small manifest with two plugin files beside it."""
+    """Return a small manifest with two plugin files beside it."""
     for name in ("lora", "net"):
         (tmp_path / f"{name}.bin").write_bytes(name.encode())
     path = tmp_path / "small.yaml"
@@ -61,18 +61,18 @@ def manifest(manifest_file: Path) -> Manifest:
 
 
 def job_of(manifest: Manifest, **chosen: object) -> Job:
-    """A job with made-up family weights."""
+    """Return a job with made-up family weights."""
     return replace(resolve_job(manifest, Selection(**chosen)), weights=WEIGHTS)
 
 
 def plan_of(manifest: Manifest, folder: Path | None = None, **chosen: object) -> Plan:
-    """A plan over made-up family weights."""
+    """Return a plan over made-up family weights."""
     job = job_of(manifest, **chosen)
     return make_plan(job, ConditionSet.of_job(job, folder))
 
 
 def paint(case: RenderCase, variant: Variant) -> np.ndarray:
-    """An image that depends on everything that a trial's id depends on."""
+    """Return an image that depends on everything that a trial's id depends on."""
     facts = f"{case.base_prompt}|{case.seed}|{variant}|{not case.conditions}"
     seed = int.from_bytes(hashlib.sha256(facts.encode()).digest()[:4], "big")
     return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)

@@ -133,7 +133,7 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
 
 
 def b64(text: str) -> bytes:
-    """The bytes of base64."""
+    """Return the bytes of base64."""
     return base64.b64decode(text)
 
 

@@ -94,7 +94,7 @@ def draw_run(
 
 @cache
 def finished_run(root: Path) -> RunStore:
-    """A drawn run with scores and summary, made once for all tests, which only read it."""
+    """Return a drawn run with scores and summary, made once for all tests, which only read it."""
     store = draw_run(root / "finished" / "drawn")
     score_run(store, drawn_metrics())
     summarise(store)
@@ -103,7 +103,7 @@ def finished_run(root: Path) -> RunStore:
 
 @cache
 def compatible_run(root: Path) -> RunStore:
-    """A drawn run with native twins on 12 prompts, scores and all tables but the report."""
+    """Return a drawn run with native twins on 12 prompts, scores and all tables but the report."""
     store = draw_run(root / "compatible" / "drawn", n_cases=12, natives=True)
     score_run(store, [EDGE_F1, POCKET_STYLE_RATE, *thumbnail_distances()])
     summarise(store)

@@ -19,7 +19,7 @@ _KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "of-the-tests-01
 
 @contextmanager
 def running_s3() -> Iterator[dict[str, str]]:
-    """What the environment must hold to reach the server, which has one bucket, `BUCKET`."""
+    """Return what the environment must hold to reach the server, which has one bucket, `BUCKET`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -38,7 +38,7 @@ def running_s3() -> Iterator[dict[str, str]]:
 
 
 def s3_client(settings: dict[str, str]):
-    """A plain client of the server."""
+    """Return a plain client of the server."""
     return botocore.session.get_session().create_client(
         "s3",
         endpoint_url=settings["AWS_ENDPOINT_URL"],

@@ -15,7 +15,7 @@ from bench.run import RunRequest, run_benchmark
 from bench.scoring.score import read_scores
 from bench.store.files import read_image
 from bench.store.run_store import RunStore
-from metrics.condition import detectors
+from metrics.condition.detectors import CANNY
 from plugins_manifest.cases.coco import read_captions
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ settings: {base_size: [64, 64], upgraded_size: [128, 128], steps: 2}
 
 
 def coco_in_pocket_words(folder: Path) -> list[int]:
-    """A folder with the real photos and captions that pocket's tokenizer knows; its image ids."""
+    """Return a folder with the real photos and captions that pocket knows, and their ids."""
     real = read_captions(COCO / "captions_val2017.json")
     there = [p for p in real.values() if (COCO / "val2017" / p.file_name).is_file()]
     data = {
@@ -71,9 +71,7 @@ def test_photos_are_rendered_and_scored_under_their_own_edges(
     for case in store.cases().values():
         picture = cover(read_image(Path(case.image_path or "")), (64, 64))
         made = read_image(store.folder / "conditions" / "canny" / f"{case.case_id}.png")
-        assert np.array_equal(
-            made, detectors.detect("canny", picture, size_px=(64, 64), family="pocket")
-        )
+        assert np.array_equal(made, CANNY.detect(picture, size_px=(64, 64), family="pocket"))
         assert made.any()
     edges = [row for row in read_scores(store) if row["metric"] == "edge-f1-2px"]
     assert {row["method"] for row in edges} == {"base", "floor", "xadapter"}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("pocket_weights")
 
 @pytest.fixture
 def old_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the old run directory, away from this machine's cache."""
+    """Return a copy of the old run directory, away from this machine's cache."""
     monkeypatch.setenv("XBENCH_CACHE", str(tmp_path / "cache"))
     return Path(shutil.copytree(DATA / "old-run", tmp_path / "old-run"))
 

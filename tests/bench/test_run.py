@@ -21,7 +21,7 @@ TIMES = ["seconds", "peak_memory_mib"]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of pocket-smoke; tests must not change it."""
+    """Return a finished run of pocket-smoke; tests must not change it."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XBENCH_CACHE", str(folder / "cache"))

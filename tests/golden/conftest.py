@@ -35,7 +35,7 @@ def case_names(kind: str) -> list[str]:
 
 
 def case_params(kind: str) -> list[Any]:
-    """The cases as pytest parameters; one skipped parameter where the folder is missing."""
+    """Return the cases as pytest parameters; one skipped parameter where the folder is missing."""
     names = case_names(kind)
     if names:
         return list(names)
@@ -64,7 +64,7 @@ class Case:
 
 
 def require(kind: str, name: str) -> Case:
-    """A case, or a skip with the reason where the folder is missing."""
+    """Return a case, or a skip with the reason where the folder is missing."""
     case = Case(kind, name)
     if not case.path.with_suffix(".safetensors").exists():
         pytest.skip(f"no {kind}/{name} under {golden_folder()}; set XBENCH_GOLDEN")
@@ -73,7 +73,7 @@ def require(kind: str, name: str) -> Case:
 
 @cache
 def model(name: str) -> Any:
-    """A recorded model, loaded with strict keys, frozen."""
+    """Return a recorded model, loaded with strict keys, frozen."""
     case = Case("models", name)
     config = case.json["config"]
     if name == "mapper":
@@ -90,7 +90,7 @@ def model(name: str) -> Any:
 
 
 def mapper_like(config: dict[str, Any]) -> Mapper:
-    """A mapper of the recorded widths and depth."""
+    """Return a mapper of the recorded widths and depth."""
     return Mapper(
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],

@@ -36,7 +36,7 @@ def weight_name(target: str) -> str:
 
 
 def merge(semantics: LoraSemantics) -> dict[str, Tensor]:
-    """Merged weights under the names of their targets."""
+    """Return merged weights under the names of their targets."""
     modules = {name: weight_name(m["target"]) for name, m in facts()["modules"].items()}
     weights = {f"{UNET}{k}": v for k, v in model("base_unet").state_dict().items()}
     weights |= {f"{TEXT}{k}": v for k, v in require("models", "base_text_encoder").tensors.items()}

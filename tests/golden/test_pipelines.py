@@ -48,7 +48,7 @@ def scheduler(side: str) -> Any:
 
 
 def base_unet(case: Case) -> Any:
-    """The recorded base UNet; with merged weights where the case says so."""
+    """Return the recorded base UNet; with merged weights where the case says so."""
     note = case.json.get("base_weights")
     if note is None:
         return model("base_unet")
@@ -173,7 +173,7 @@ def test_released_preset_reproduces_the_recorded_pipeline(name: str) -> None:
 
 
 def source_latents(case: Case, noise: Noise) -> Tensor | None:
-    """Base latents of the source image, in the tile pipeline."""
+    """Return base latents of the source image, in the tile pipeline."""
     if noise.source_posterior is None:
         return None
     pixels = case.tensors["control_image_uint8"].permute(2, 0, 1)[None]
@@ -203,7 +203,7 @@ def check_stage2(case: Case, steps: list[StepRecord]) -> None:
 def check_inner_values(
     case: Case, image: Tensor, steps1: list[StepRecord], steps2: list[StepRecord]
 ) -> None:
-    """The values that only the first case of each kind records."""
+    """Return the values that only the first case of each kind records."""
     tensors = case.tensors
     seen: dict[str, Tensor | None] = {
         "stage1_first_guided_eps": steps1[0].prediction,

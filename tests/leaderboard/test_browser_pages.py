@@ -16,7 +16,7 @@ from tests.leaderboard.web_server import WebServer, running_server
 PAGES = {
     "/": "Do plugins survive the upgrade?",
     "/tradeoff": "What does quality cost?",
-    "/t0": "How long should the new model draw?",
+    "/t0": "How much of the schedule should the new model denoise?",
     "/plugin": "Plugin",
     "/compare": "Did the new weights make anything worse?",
     "/study": "Study",
@@ -153,7 +153,7 @@ def test_two_runs_are_compared_from_the_keyboard(server, browser):
     assert worst and len({source.split("/")[2] for source in worst}) == 2
     choose(visit, "Method", "sdedit")
     assert "compared_method=sdedit" in visit.page.url
-    assert "ink-lora, style-clip-i +0.00" in chart_text(visit.page)
+    assert "ink-lora, style-clip-i 0.00" in chart_text(visit.page)
     choose(visit, "Candidate", "old")
     expect(visit.page.get_by_text("Choose two different runs.")).to_be_visible()
     assert visit.errors == []

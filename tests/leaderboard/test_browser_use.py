@@ -70,7 +70,7 @@ def test_arrow_keys_choose_a_part_and_move_the_line_between_two_pictures(
         visit.page.keyboard.press(key)
     visit.act(lambda: visit.page.keyboard.press("Enter"))
     assert "part=Side+by+side" in visit.page.url
-    tab_until(visit.page, lambda name: name.startswith("How much of the left picture is seen"))
+    tab_until(visit.page, lambda name: name.startswith("Visible part of the left picture"))
     line = visit.page.locator(".both")
     widths = [line.locator("i").evaluate("e => e.offsetLeft")]
     for _ in range(10):

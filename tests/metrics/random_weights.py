@@ -31,7 +31,7 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle"
 
 
 def with_random_weights(network: Any) -> Any:
-    """The network with random weights in the folder of weights; made once."""
+    """Return the network with random weights in the folder of weights; made once."""
     unpinned = tuple(replace(file, sha256="") for file in network.weights.files)
     network = replace(network, weights=replace(network.weights, files=unpinned))
     if network.module == "open_clip_pair":
@@ -44,7 +44,7 @@ def with_random_weights(network: Any) -> Any:
 
 
 def on_random_weights(metric: Any) -> Any:
-    """The metric, its network with random weights."""
+    """Return the metric, its network with random weights."""
     for name in ("network", "encoder"):
         if hasattr(getattr(metric, name, None), "weights"):
             return replace(metric, **{name: with_random_weights(getattr(metric, name))})
@@ -144,7 +144,7 @@ def _make_pick_score(network: Network) -> None:
 
 
 def tiny_hf_clip() -> Any:
-    """transformers' CLIP with the sizes of the tiny open_clip model."""
+    """Return transformers' CLIP with the sizes of the tiny open_clip model."""
     from transformers import CLIPConfig, CLIPModel
 
     tower = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}

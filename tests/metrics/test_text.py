@@ -82,7 +82,7 @@ def test_clip_score_is_open_clips_own_cosine(clip):
 
 @pytest.fixture(scope="module")
 def twins(clip) -> tuple[Any, OpenClipPair]:
-    """transformers' CLIP and open_clip's with the same tensors."""
+    """Return transformers' CLIP and open_clip's with the same tensors."""
     torch.manual_seed(1)
     hf_clip = tiny_hf_clip()
     hf_clip.requires_grad_(False)

@@ -32,14 +32,14 @@ Reply = Callable[["Handler"], None]
 
 
 def jpeg(number: int, size_px: tuple[int, int] = SIZE_PX) -> bytes:
-    """A photo of one color."""
+    """Return a photo of one color."""
     stream = io.BytesIO()
     Image.new("RGB", size_px, (number % 256, 40, 90)).save(stream, "JPEG")
     return stream.getvalue()
 
 
 def captions(image_ids: Sequence[int]) -> bytes:
-    """A captions file: two captions for each image, the later one first."""
+    """Return a captions file: two captions for each image, the later one first."""
     width, height = SIZE_PX
     data = {
         "images": [
@@ -60,7 +60,7 @@ def captions(image_ids: Sequence[int]) -> bytes:
 
 
 def archive(content: bytes, *, filler_bytes: int = 200_000) -> bytes:
-    """A zip with the official one's members; all but the captions are noise."""
+    """Return a zip with the official one's members; all but the captions are noise."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as book:
         for name in MEMBERS:

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def hub_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Hub is a local server in these tests, also where offline mode is set."""
+    """Use a local server as the Hub, also where offline mode is set."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -300,7 +300,7 @@ def send_file(
     pause_seconds: float = 0.0,
     piece_bytes: int = 1 << 16,
 ) -> None:
-    """A file with Range, If-Range and ETag; may stop or dawdle within the body."""
+    """Return a file with Range, If-Range and ETag; may stop or dawdle within the body."""
     etag = etag or etag_of(content)
     start, total = 0, len(content)
     wanted = request.headers.get("range")
@@ -329,7 +329,7 @@ def send_file(
 def safetensors_bytes(
     *, n_floats: int = 50_000, metadata: dict[str, str] | None = None, seed: int = 0
 ) -> bytes:
-    """A valid file with one tensor of made-up numbers."""
+    """Return a valid file with one tensor of made-up numbers."""
     payload = hashlib.shake_256(str(seed).encode()).digest(n_floats * 2)
     return with_header({"weight": ("F16", [n_floats], payload)}, metadata=metadata)
 
@@ -337,7 +337,7 @@ def safetensors_bytes(
 def with_header(
     tensors: dict[str, tuple[str, list[int], bytes]], *, metadata: dict[str, str] | None = None
 ) -> bytes:
-    """A safetensors file of tensors (dtype, shape, bytes) in the given order."""
+    """Return a safetensors file of tensors (dtype, shape, bytes) in the given order."""
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     payload = b""
     for name, (dtype, shape, content) in tensors.items():
@@ -349,7 +349,7 @@ def with_header(
 
 
 def lora_bytes(*, rank: int = 4, alpha: float = 2.0, seed: int = 0, width: int = 768) -> bytes:
-    """A kohya LoRA of one cross-attention layer of SD1.5 (text width 768), made-up numbers."""
+    """Return a kohya LoRA of one cross-attention layer of SD1.5 (text width 768)."""
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     numbers = hashlib.shake_256(f"lora {seed}".encode()).digest(rank * (width + 320) * 2)
     half = rank * width * 2

@@ -62,7 +62,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with base/, upgraded/, mapper/, controlnet/ and lora.safetensors."""
+    """Return a folder with base/, upgraded/, mapper/, controlnet/ and lora.safetensors."""
     root = tmp_path_factory.mktemp("pocket")
     torch.set_num_threads(1)
     with torch.random.fork_rng():
@@ -99,7 +99,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mapper_between(base_unet: nn.Module, upgraded_unet: nn.Module) -> Mapper:
-    """A new mapper of the widths that two UNets have at their sites."""
+    """Return a new mapper of the widths that two UNets have at their sites."""
     taken = site_shapes(base_unet, tapped_names(base_unet), latent_side=(16, 16))
     given = site_shapes(upgraded_unet, injected_names(upgraded_unet), latent_side=(32, 32))
     return Mapper(in_channels=taken.channels, out_channels=given.channels)

@@ -73,7 +73,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 
 def save_t2i(folder: Path, *, kind: str = "full_adapter", in_channels: int = 3) -> T2IAdapter:
-    """A diffusers folder of an adapter for the pocket base model."""
+    """Return a diffusers folder of an adapter for the pocket base model."""
     channels = [48, 64, 96, 96]
     net = T2IAdapter(
         in_channels=in_channels,
@@ -88,7 +88,7 @@ def save_t2i(folder: Path, *, kind: str = "full_adapter", in_channels: int = 3) 
 
 
 def ip_adapter_state(unet: Any) -> dict[str, Tensor]:
-    """An ip-adapter_sd15 file for a UNet: projection, two matrices per cross-attention."""
+    """Return an ip-adapter_sd15 file for a UNet: projection, two matrices per cross-attention."""
     state = {
         "image_proj.proj.weight": 0.3 * drawn(0, N_IMAGE_TOKENS * TEXT_WIDTH, IMAGE_WIDTH),
         "image_proj.proj.bias": 0.1 * drawn(1, N_IMAGE_TOKENS * TEXT_WIDTH),
@@ -105,7 +105,7 @@ def ip_adapter_state(unet: Any) -> dict[str, Tensor]:
 
 
 def save_ip_adapter(folder: Path, unet: Any, *, image_width: int = IMAGE_WIDTH) -> Path:
-    """The file, and its image encoder beside it; returns the file."""
+    """Return the file, and its image encoder beside it; returns the file."""
     config = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=64,

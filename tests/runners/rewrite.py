@@ -39,7 +39,7 @@ class Module:
 def read_modules(
     state: Mapping[str, Tensor], names: Mapping[str, str], weights: Mapping[str, Tensor]
 ) -> list[Module]:
-    """The modules of a kohya LoRA; `names` and `weights` as `tests.runners.kohya` gives them."""
+    """Return the modules of a kohya LoRA, as `tests.runners.kohya` gives it."""
     modules = []
     for key in state:
         name, found, _ = key.partition(".lora_down.weight")
@@ -92,7 +92,7 @@ def tucker(module: Module) -> State:
 
 
 def loha(module: Module) -> State:
-    """The second factor is all ones."""
+    """Take a second factor of ones."""
     down, up = module.down.flatten(1), module.up.flatten(1)
     ones_a, ones_b = torch.zeros_like(up), torch.zeros_like(down)
     ones_a[:, 0], ones_b[0] = 1, 1
@@ -106,7 +106,7 @@ def loha(module: Module) -> State:
 
 
 def lokr(module: Module) -> State:
-    """The first factor is one number."""
+    """Take one number as the first factor."""
     return {
         f"{module.kohya}.lokr_w1": torch.tensor([[0.5]]),
         f"{module.kohya}.lokr_w2_a": 4 * module.up.flatten(1),
@@ -142,7 +142,7 @@ def glora(module: Module) -> State:
 
 
 def dora(module: Module) -> State:
-    """The magnitude is that of W + change, so that nothing else changes."""
+    """Take the magnitude of W + change, so that nothing else changes."""
     moved = module.weight + module.change()
     norm = moved.flatten(1).norm(dim=1).reshape(-1, *[1] * (moved.ndim - 1))
     return {**kohya(module), f"{module.kohya}.dora_scale": norm}

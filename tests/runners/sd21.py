@@ -15,13 +15,13 @@ Prediction = Literal["epsilon", "v_prediction"]
 
 
 def schedule(prediction: Prediction) -> DPMSolverMultistepScheduler:
-    """The pocket schedule for a model that predicts epsilon or v."""
+    """Return the pocket schedule for a model that predicts epsilon or v."""
     config = dict(models.noise_schedule().config)
     return DPMSolverMultistepScheduler.from_config(config, prediction_type=prediction)
 
 
 def sd21_pipeline(*, seed: int, prediction: Prediction = "v_prediction") -> StableDiffusionPipeline:
-    """A StableDiffusionPipeline at 128 px with random weights."""
+    """Return a StableDiffusionPipeline at 128 px with random weights."""
     settings: dict[str, Any] = {
         "sample_size": 16,
         "block_out_channels": (32, 48, 64, 64),

@@ -30,7 +30,7 @@ NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 @pytest.fixture
 def arrived(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
-    """The dtype of every network at the moment it was read from its files."""
+    """Return the dtype of every network at the moment it was read from its files."""
     seen: list[torch.dtype] = []
     place = families.place
 

@@ -43,7 +43,7 @@ def sd21(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Family:
 
 
 def with_predictions(family: Family, base: Prediction, upgraded: Prediction) -> Family:
-    """The family with other schedulers: the same networks, read as predicting something else."""
+    """Return the family with other schedulers: the same networks, another prediction."""
     sides = []
     for pipe, prediction in ((family.base, base), (family.upgraded, upgraded)):
         other = copy(pipe)

@@ -70,7 +70,7 @@ def third_party(monkeypatch: pytest.MonkeyPatch):
     targets = {"another-edge": "another_package:DECLARED", "silent": "another_package:Silent"}
     points = {n: EntryPoint(n, target, "xbench.metrics") for n, target in targets.items()}
     known = installed("metrics") | points
-    for place in ("bench.registry", "bench.analysis.measures"):
+    for place in ("bench.registry", "bench.analysis.measures", "plugins_manifest.installed"):
         monkeypatch.setattr(f"{place}.installed", lambda group: known)
 
 

@@ -46,7 +46,7 @@ def call(*words: str) -> Result:
 
 
 def refused(*words: str) -> str:
-    """The message of a user error: exit code 2, one message, no traceback."""
+    """Return the message of a user error: exit code 2, one message, no traceback."""
     result = call(*words)
     assert result.exit_code == 2, result.output
     assert result.stderr.count("Error:") == 1

@@ -25,7 +25,7 @@ def call(*words: str) -> Result:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder `photos` with one picture in the working folder."""
+    """Return a folder `photos` with one picture in the working folder."""
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -34,7 +34,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def probe() -> Iterator[str]:
-    """A command that prints a colored result and a note."""
+    """Return a command that prints a colored result and a note."""
 
     @main.command("probe")
     def command() -> None:

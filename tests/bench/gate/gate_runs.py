@@ -37,7 +37,7 @@ def write_run(
     failed: int = 0,
     device: str = "cpu",
 ) -> RunStore:
-    """A finished run; `losses` (metric -> loss) make it worse than a run without.
+    """Return a finished run; `losses` (metric -> loss) make it worse than a run without.
 
     Prompts are as hard in every run; `noise_seed` decides what the mapper adds. The first `failed`
     images of X-Adapter are missing.

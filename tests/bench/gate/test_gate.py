@@ -17,7 +17,7 @@ from tests.bench.gate.gate_runs import POLICY, write_run
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs that tests only read; gate.json is written beside them."""
+    """Return runs that tests only read; gate.json is written beside them."""
     root = tmp_path_factory.mktemp("gate")
     write_run(root / "baseline")
     write_run(root / "equal", noise_seed=1, mapper="c" * 64)

@@ -53,7 +53,7 @@ def call(*words: object) -> Result:
 
 
 def damaged_mapper(folder: Path) -> Path:
-    """The shipped mapper with noise on every weight."""
+    """Return the shipped mapper with noise on every weight."""
     shutil.copytree(part_path("mapper"), folder)
     (path,) = folder.glob("*.safetensors")
     rng, tensors = np.random.default_rng(0), load_file(path)

@@ -141,7 +141,7 @@ def test_sources_that_are_not_fetched_are_named_with_the_command(manifest: Manif
 
 
 def save_mapper(file: Path, *, prefix: str = "", without: str | None = None) -> None:
-    """A mapper that fits no family: channels (4, 2, 1) into (4, 8, 3)."""
+    """Return a mapper that fits no family: channels (4, 2, 1) into (4, 8, 3)."""
     shapes = mapper_shapes((4, 2, 1), (4, 8, 3), 1)
     tensors = {prefix + k: np.zeros(v, np.float32) for k, v in shapes.items() if k != without}
     save_file(tensors, file)

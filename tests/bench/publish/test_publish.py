@@ -203,7 +203,7 @@ def test_failed_trials_are_published_without_an_image_and_with_the_error_s_kind_
 
 
 def nsfw_run(store: RunStore) -> RunStore:
-    """The run with a LoRA that is marked and has a prompt and a stack of its own."""
+    """Return the run with a LoRA that is marked and has a prompt and a stack of its own."""
     manifest = yaml.safe_load((store.folder / "manifest.yaml").read_text())
     manifest["plugins"][1]["nsfw"] = True
     members = [{"id": "canny-net"}, {"id": "ink-lora"}]

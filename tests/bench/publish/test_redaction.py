@@ -26,7 +26,7 @@ HOST = platform.node()
 
 @pytest.fixture(autouse=True)
 def user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user with a name, a home and a secret in the environment."""
+    """Return a user with a name, a home and a secret in the environment."""
     monkeypatch.setenv("LOGNAME", USER)
     monkeypatch.setenv("HOME", HOME)
     monkeypatch.setenv("SOME_API_KEY", SECRET)
@@ -34,7 +34,7 @@ def user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planted(folder: Path) -> RunStore:
-    """A run with something private in every file and column that can hold any."""
+    """Return a run with something private in every file and column that can hold any."""
     store = write_results(folder, n_cases=2, n_seeds=1)
     secret = f"{HOME}/project-x/secret.safetensors on {HOST} by {USER} with {TOKEN} {SECRET}"
     command = (

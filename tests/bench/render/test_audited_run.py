@@ -30,7 +30,7 @@ SHARE = "140 of 148 changes applied (94.6 %)"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A LoRA eight modules of which belong to no model that we know."""
+    """Return a LoRA eight modules of which belong to no model that we know."""
     state = load_file(part_path("lora-outline"))
     modules = sorted({key.partition(".")[0] for key in state})[:8]
     torn = {

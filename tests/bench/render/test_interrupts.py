@@ -9,7 +9,7 @@ from bench.render.interrupts import Interrupts, watched_interrupts
 
 
 def _press_ctrl_c(*, hidden_as: Exception | None) -> None:
-    """A library may turn Ctrl-C into another error, or swallow it."""
+    """Turn Ctrl-C into another error, or swallow it, as a library may."""
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except KeyboardInterrupt as error:

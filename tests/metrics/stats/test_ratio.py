@@ -98,7 +98,7 @@ def test_arms_on_different_prompts_have_no_ratio_but_a_reason():
 
 
 def set_scores(values: np.ndarray) -> Quantity:
-    """The square of a mean as a set score, with its leave-one-out values."""
+    """Return the square of a mean as a set score, with its leave-one-out values."""
     left = {f"p{i}": float(np.delete(values, i).mean() ** 2) for i in range(len(values))}
     return set_quantity(float(values.mean() ** 2), left, n=len(values))
 

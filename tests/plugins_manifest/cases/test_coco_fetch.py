@@ -30,7 +30,7 @@ def server() -> Iterator[CocoServer]:
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache of one's own, and no offline mode."""
+    """Return a cache of one's own, and no offline mode."""
     for name in ("XBENCH_COCO", "XBENCH_COCO_URL", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XBENCH_CACHE", str(tmp_path / "cache"))

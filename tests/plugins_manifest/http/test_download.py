@@ -75,7 +75,7 @@ def parts(store: Store) -> list[Path]:
 
 
 def assert_completes(world: World, store: Store) -> None:
-    """A rerun against the healthy servers stores exactly the file."""
+    """Check that a rerun against the healthy servers stores exactly the file."""
     assert fetched(world, store).path.read_bytes() == CONTENT
     assert parts(store) == []
 

@@ -10,7 +10,7 @@ from tests.runners.hub_server import HubServer
 
 CODE = """
 import json
-from bench.publish.locations import open_place
+from bench.publish.locations import open_location
 from metrics.weights.fetch import fetch_weights
 from metrics.weights.files import RemoteFile, Weights
 from plugins_manifest.errors import UserError
@@ -21,7 +21,7 @@ uses = {
     "plugins": lambda: Hub().find(HubReference("owner/none", None, ""), what="plugin 'p'"),
     "weights": lambda: fetch_weights(weights),
     "families": lambda: fetch_file(HubModel("owner/none", "a" * 40, "x.bin"), setting="X"),
-    "publish": lambda: open_place("hf://datasets/owner/none").read("x", limit_bytes=9),
+    "publish": lambda: open_location("hf://datasets/owner/none").read("x", limit_bytes=9),
 }
 messages = {}
 for name, use in uses.items():
@@ -34,7 +34,7 @@ print(json.dumps(messages))
 
 
 def messages_of(tmp_path: Path, endpoint: str, **changed: str) -> dict[str, str]:
-    """What each use of the Hub reports, in a process that reads its settings from the start."""
+    """Return what each use of the Hub reports, in a process with these settings."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     settings = {
         "HF_ENDPOINT": endpoint,

@@ -194,7 +194,7 @@ def places(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def damaged(rng: Random) -> str:
-    """A good manifest with a few values replaced or removed, sometimes with a wrong sign."""
+    """Return a good manifest with a few values replaced or removed, sometimes with a wrong sign."""
     data = yaml.safe_load(STACKED)
     for _ in range(rng.randint(1, 3)):
         *way, last = rng.choice(list(places(data)))

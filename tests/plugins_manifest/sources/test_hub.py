@@ -20,7 +20,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A repository: a network at the root, one in a folder, and a single file."""
+    """Return a repository: a network at the root, one in a folder, and a single file."""
     files = {
         "config.json": b"{}",
         WEIGHTS: safetensors_bytes(n_floats=50),

@@ -11,10 +11,11 @@ import yaml
 
 from bench.plan.plugin_files import locate_local
 from plugins_manifest.errors import UserError
+from plugins_manifest.installed import installed
 from plugins_manifest.lock.lock import read_lock, write_lock
 from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.references import installed_sources, is_network, parse_reference
+from plugins_manifest.schema.references import is_network, parse_reference
 from plugins_manifest.sources.base import installed_network_sources
 from plugins_manifest.store import Store
 from plugins_manifest.supply.locking import lock_manifest
@@ -83,9 +84,9 @@ def package(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     (facts / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "more_sources", raising=False)
-    installed_sources.cache_clear()
+    installed.cache_clear()
     yield
-    installed_sources.cache_clear()
+    installed.cache_clear()
 
 
 def manifest_of(folder: Path, source: str) -> Manifest:

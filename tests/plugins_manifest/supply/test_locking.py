@@ -165,7 +165,7 @@ def test_rewritten_header_differs_from_new_weights(
 
 
 def rewritten(content: bytes, *, metadata: dict[str, str] | None = None) -> bytes:
-    """The same tensors under another header: with metadata, or with its entries reordered."""
+    """Return the same tensors under another header: with metadata, or reordered."""
     n_bytes = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + n_bytes])
     metadata = {"sshs_model_hash": "x"} if metadata is None else metadata

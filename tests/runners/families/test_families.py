@@ -41,7 +41,7 @@ def test_a_mapper_that_does_not_fit_shows_both_sets_of_channels(
 
 
 def test_a_file_that_is_no_mapper_is_told(folders: Path) -> None:
-    with pytest.raises(UserError, match="no mapper"):
+    with pytest.raises(UserError, match="is not a mapper"):
         load(folders, folders / "lora.safetensors")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics.condition.detectors import find_detector, recipe
+from metrics.condition.detectors import CANNY, MASK
 from plugins_manifest.installed import installed
 from runners.families import FamilyTraits, family_traits
 from runners.families.pocket import POCKET
@@ -56,24 +56,24 @@ def test_a_family_that_is_not_installed_has_the_default_traits() -> None:
 
 
 def test_the_pocket_familys_own_canny_detector_is_used_for_it_alone() -> None:
-    assert "on RGB" in find_detector("canny", family="pocket").words
-    assert "on gray" in find_detector("canny", family="sd15-sdxl").words
-    assert find_detector("mask", family="pocket") is find_detector("mask", family="")
-    assert recipe("canny") == (
+    assert "on RGB" in CANNY.for_family("pocket").words
+    assert "on gray" in CANNY.for_family("sd15-sdxl").words
+    assert MASK.for_family("pocket") is MASK
+    assert CANNY.full_recipe() == (
         "cv2 canny on gray, 100/200 (family pocket: cv2 canny on RGB, 150/300), at the "
-        "condition's size (" + recipe("mask").split("condition's size (")[1]
+        "condition's size (" + MASK.full_recipe().split("condition's size (")[1]
     )
 
 
 def test_a_third_partys_family_has_its_traits_and_the_defaults(tmp_path: Path) -> None:
     code = (
         "import json\n"
-        "from metrics.condition.detectors import find_detector\n"
+        "from metrics.condition.detectors import CANNY\n"
         "from runners.families import FamilyTraits, family_traits\n"
         "own = family_traits('own')\n"
         "print(json.dumps([family_traits('older') == FamilyTraits(), own.prompt_separator,\n"
-        "    own.paper_metrics.fid, find_detector('canny', family='own').words,\n"
-        "    find_detector('canny', family='older').words]))"
+        "    own.paper_metrics.fid, CANNY.for_family('own').words,\n"
+        "    CANNY.for_family('older').words]))"
     )
     points = {"xbench.families": {"older": "OLDER", "own": "OWN"}}
     found = in_process_with(tmp_path, module=THIRD_PARTY, entry_points=points, code=code)

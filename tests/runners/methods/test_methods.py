@@ -101,7 +101,7 @@ def test_base_is_the_stock_pipeline(family: Family, cases: list[RenderCase], ind
 def stock_controlnet_picture(
     family: Family, controlnet: PluginFile, case: RenderCase
 ) -> np.ndarray:
-    """The stock ControlNet pipeline's picture at plugin scale 0.8, float [1, 64, 64, 3]."""
+    """Return the stock ControlNet pipeline's picture at plugin scale 0.8, float [1, 64, 64, 3]."""
     net = load_controlnet(controlnet, family).net
     assert case.condition is not None
     pipe = StableDiffusionControlNetPipeline(

@@ -103,7 +103,7 @@ def test_a_change_of_the_wrong_parameter_is_caught_on_both_sides(
         "net.2.weight": "extra-change",
     }
     assert found.share == 0.5 and not found.is_complete
-    assert "net.1.weight" in found.told() and "net.2.weight" in found.told()
+    assert "net.1.weight" in found.summary() and "net.2.weight" in found.summary()
 
 
 def test_one_changed_element_is_seen() -> None:
@@ -140,7 +140,7 @@ def test_zero_changes_are_told_but_harmless_unless_all_are() -> None:
     assert reasons(found)["net.0.weight"] == "no-change" and found.is_complete
     tensors["f"] = torch.zeros(6, 6)
     found = audit(PluginWeights(CHANGES, tensors), model())
-    assert found.share == 0 and not found.is_complete and "every change is zero" in found.told()
+    assert found.share == 0 and not found.is_complete and "every change is zero" in found.summary()
 
 
 def test_parts_that_do_not_fit_become_a_row_with_their_shapes() -> None:
