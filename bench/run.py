@@ -14,24 +14,28 @@ from typing import Any
 
 from bench import provenance
 from bench.errors import UserError
-from bench.plan.checks import check_room, preflight
-from bench.plan.conditions import ConditionSet, UnmadeConditions, make_slow_conditions
-from bench.plan.cost import estimate
-from bench.plan.job import Job, MissingItem, resolve_job
+from bench.plan import (
+    ConditionSet,
+    Job,
+    MissingItem,
+    Plan,
+    Selection,
+    estimate,
+    make_plan,
+    preflight,
+    resolve_job,
+)
+from bench.plan.checks import check_room
+from bench.plan.conditions import UnmadeConditions, make_slow_conditions
 from bench.plan.metrics import Mode, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
-from bench.plan.plan import Plan, make_plan
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
-from bench.plan.selection import Selection
 from bench.registry import find_method, installed, known_names
-from bench.render.audit import LoadAudit
-from bench.render.execute import Execution, Stopwatch
-from bench.render.family import FamilyRenderer
-from bench.render.interrupts import Interrupts, watched_interrupts
-from bench.store.image_cache import ImageCache, render_context
-from bench.store.rows import records
-from bench.store.run_store import RunStore
-from plugins_manifest.schema.load import load_manifest
+from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch, watched_interrupts
+from bench.render.interrupts import Interrupts
+from bench.store import ImageCache, RunStore, records
+from bench.store.image_cache import render_context
+from plugins_manifest.schema import load_manifest
 
 _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
@@ -144,7 +148,7 @@ def score_and_tabulate(
 
     `mode` None is the manifest's.
     """
-    from bench.scoring.suite import score_by_names
+    from bench.scoring import score_by_names
 
     store = RunStore.open(run_dir)
     with store.lock():
@@ -159,9 +163,8 @@ def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True)
 
     Plots are SVG files, and PNG files too if `png`.
     """
-    from bench.analysis.compatibility import write_compatibility
-    from bench.analysis.summary import read_run_scores, summarise
-    from bench.report.write import write_report
+    from bench.analysis import read_run_scores, summarise, write_compatibility
+    from bench.report import write_report
 
     scores = read_run_scores(store)
     summarise(store, scores)
@@ -309,7 +312,7 @@ class _Run:
     def _score(self) -> None:
         """Score, summarize, report."""
         started = time.perf_counter()
-        from bench.scoring.suite import score_by_names
+        from bench.scoring import score_by_names
 
         self.clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
         mode, show_progress = self.job.manifest.mode, self.request.show_progress

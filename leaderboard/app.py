@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from leaderboard.ui import pages
 from leaderboard.ui.address import remember_page
-from leaderboard.ui.pages import pages
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
 # Streamlit writes chosen values in white on the primary color, which is bright on a dark background

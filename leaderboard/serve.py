@@ -37,10 +37,8 @@ def serve(results: str | None, *, port: int, host: str, script: str = _SCRIPT) -
     import streamlit as st
     from starlette.middleware import Middleware
 
-    from leaderboard.study.web import RaterCookie, study_routes
-    from leaderboard.web.headers import SecurityHeaders
-    from leaderboard.web.origin import OwnOrigin
-    from leaderboard.web.pictures import picture_routes
+    from leaderboard.study import RaterCookie, study_routes
+    from leaderboard.web import OwnOrigin, SecurityHeaders, picture_routes
 
     if results is not None:
         os.environ[RESULTS_VARIABLE] = results
@@ -70,9 +68,9 @@ def warm_up() -> None:
     Streamlit collects garbage after every run of a page's script. Objects loaded here live as long
     as the server, so they are frozen out of collection (saves 100 ms of every click).
     """
-    from leaderboard.data.sources import current_runs
-    from leaderboard.figures.standings import open_standings
-    from leaderboard.ui.pages import pages
+    from leaderboard.data import current_runs
+    from leaderboard.figures import open_standings
+    from leaderboard.ui import pages
 
     pages()
     for run in current_runs().values():

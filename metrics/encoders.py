@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from metrics.base import References, ScoredImage
-from metrics.weights import catalog
-from metrics.weights.files import Weights, device_name
+from metrics.weights import Weights, catalog
+from metrics.weights.files import device_name
 
 
 class RowSource(Protocol):

@@ -17,7 +17,8 @@ from runners.base import (
     Variant,
     stack_of,
 )
-from runners.families.family import Family, Pipeline
+from runners.families import Family
+from runners.families.family import Pipeline
 from runners.protocols import Method
 from xadapter.vae import pixels_per_latent
 

@@ -24,11 +24,10 @@ from runners.base import (
     stack_of,
 )
 from runners.checks import check_group
-from runners.families.family import Family
+from runners.families import Family
 from runners.memory import PeakMemory
 from runners.passes import PassKey, SharedWork, pass_key
-from runners.plugins.attachment import Attachment, LoadedPlugin
-from runners.plugins.load import attach_all, load_plugin
+from runners.plugins import Attachment, LoadedPlugin, attach_all, load_plugin
 from runners.protocols import Method, stage1_mode_of
 from runners.session import GroupSession
 from xadapter.errors import SettingError

@@ -11,7 +11,7 @@ from plugins_manifest.schema.words import Side, Stage1Mode
 from runners.base import MethodCost, PassName, RenderSettings, Variant
 
 if TYPE_CHECKING:
-    from plugins_manifest.schema.manifest import Settings
+    from plugins_manifest.schema import Settings
     from runners.session import GroupSession
 
 

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from plugins_manifest.schema.words import Side
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings
-from runners.families.family import Family, Pipeline
+from runners.families import Family
+from runners.families.family import Pipeline
 from runners.passes import SharedWork, pass_key
-from runners.plugins.attachment import Attachment, with_attachment
+from runners.plugins import Attachment, with_attachment
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1

@@ -222,3 +222,55 @@ def test_help_answers_in_half_a_second() -> None:
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.5
+
+
+def faces() -> dict[str, dict[str, str]]:
+    """Return sub-package -> public name -> the module that defines it."""
+    found = {}
+    for path, text in sources(*PACKAGES).items():
+        package = module_name(path.parent)
+        if path.name != "__init__.py" or package.count(".") != 1:
+            continue
+        tree = ast.parse(text)
+        public = [
+            element.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+            for element in ast.walk(node.value)
+            if isinstance(element, ast.Constant)
+        ]
+        homes = {
+            alias.name: node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+        found[package] = {name: homes.get(name, package) for name in public}
+    return found
+
+
+def test_a_face_has_at_most_ten_names_and_each_can_be_imported() -> None:
+    assert len(faces()) > 25
+    for package, names in faces().items():
+        assert len(names) <= 10, package
+        module = importlib.import_module(package)
+        assert [name for name in names if not hasattr(module, name)] == [], package
+
+
+def test_other_packages_import_the_names_of_a_face_from_the_face() -> None:
+    public = faces()
+    behind = []
+    for path, text in sources(*PACKAGES).items():
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            room = ".".join(node.module.split(".")[:2])
+            names = [a.name for a in node.names if public.get(room, {}).get(a.name) == node.module]
+            if names and node.module != room and not module_name(path).startswith(room):
+                behind.append(f"{path.relative_to(ROOT)}:{node.lineno}: {', '.join(names)}")
+    assert behind == []
+
+
+def test_the_top_of_bench_has_at_most_sixteen_entries() -> None:
+    entries = [p.name for p in (ROOT / "bench").iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= 16

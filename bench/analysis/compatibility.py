@@ -18,12 +18,9 @@ import pandas as pd
 
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
-from bench.scoring.score import read_ceilings
-from bench.store import schema
-from bench.store.rows import Row
-from bench.store.run_store import RunStore
-from metrics.stats.intervals import MIN_CLUSTERS, Estimate
-from metrics.stats.ratio import NO_EFFECT
+from bench.scoring import read_ceilings
+from bench.store import Row, RunStore, schema
+from metrics.stats import MIN_CLUSTERS, NO_EFFECT, Estimate
 
 Status = Literal["measured", "no effect", "not measured"]
 REFERENCE_METHODS = ("base", "floor")

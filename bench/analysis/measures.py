@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from bench.analysis.summary import Arm, Cell, Scores
 from bench.registry import find_metric, installed
 from metrics.base import Better, GainReference, Role, Traits, traits_of
-from metrics.stats.intervals import Estimate, clustered_mean
+from metrics.stats import Estimate, clustered_mean
 from metrics.stats.ratio import (
     Compatibility,
     Pairs,

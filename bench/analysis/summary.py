@@ -16,18 +16,10 @@ from typing import Any
 import pandas as pd
 
 from bench.registry import method_style
-from bench.scoring.score import read_scores
-from bench.store import schema
-from bench.store.rows import Row, grouped, records
-from bench.store.run_store import RunStore
-from metrics.stats.intervals import (
-    Estimate,
-    clustered_mean,
-    jackknife,
-    paired_difference,
-    paired_jackknife,
-    sign_flip_p,
-)
+from bench.scoring import read_scores
+from bench.store import Row, RunStore, grouped, records, schema
+from metrics.stats import Estimate, clustered_mean, paired_difference
+from metrics.stats.intervals import jackknife, paired_jackknife, sign_flip_p
 
 Cost = tuple[float | None, float | None]  # mean seconds an image, largest peak memory in MiB
 _PairKey = tuple[str, int]

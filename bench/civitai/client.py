@@ -20,8 +20,7 @@ import httpx
 from PIL import Image
 
 from bench.errors import UserError
-from plugins_manifest.http.client import Client
-from plugins_manifest.http.hosts import AllowList, Token
+from plugins_manifest.http import AllowList, Client, Token
 from plugins_manifest.redact import one_line, redact_text
 from plugins_manifest.sources.civitai import HOSTS
 

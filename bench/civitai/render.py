@@ -17,11 +17,9 @@ from bench.civitai.client import Finished, Generator
 from bench.errors import UserError, unknown_name
 from bench.plan.cases import all_cases, prompts_of
 from bench.store.files import sha256_of, write_bytes, write_json
+from plugins_manifest.schema import Manifest, PluginSpec, Settings, plugin_sets
 from plugins_manifest.schema.air import Air, pinned_air
 from plugins_manifest.schema.kinds import KINDS
-from plugins_manifest.schema.manifest import Manifest, Settings
-from plugins_manifest.schema.plugins import PluginSpec
-from plugins_manifest.schema.stacks import plugin_sets
 
 INDEX = "references.json"
 SCHEDULERS = {"dpm++": "DPM2M", "ddim": "DDIM", "euler": "Euler", "unipc": "UniPC"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from plugins_manifest.schema.manifest import Manifest
+    from plugins_manifest.schema import Manifest
 
 _LIMIT = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N cases."
@@ -71,7 +71,7 @@ def fetch_cases(manifest: Manifest, *, limit: int | None) -> Any:
     from tqdm import tqdm
 
     from bench.cli.output import bar_disabled
-    from plugins_manifest.cases.coco_fetch import fetch_coco
+    from plugins_manifest.cases import fetch_coco
     from plugins_manifest.schema.manifest import CocoCases
 
     if not isinstance(manifest.cases, CocoCases):
@@ -87,6 +87,6 @@ def fetch_cases(manifest: Manifest, *, limit: int | None) -> Any:
 
 def _load(name_or_path: str) -> Manifest:
     from bench.registry import known_names
-    from plugins_manifest.schema.load import load_manifest
+    from plugins_manifest.schema import load_manifest
 
     return load_manifest(name_or_path, known=known_names())

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from bench.errors import UserError, shown_path
 from bench.provenance import PACKAGES
 from bench.registry import installed, load_entry
-from bench.store.image_cache import cache_folder
+from bench.store import cache_folder
 from plugins_manifest.installed import Group
 
 MIN_FREE_MIB = 500

@@ -8,8 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.errors import UserError, shown_path
-from bench.store.rows import Row, records
-from bench.store.run_store import RunStore
+from bench.store import Row, RunStore, records
 
 
 def find_trial(store: RunStore, prefix: str) -> Row:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.errors import shown_path
-from bench.report.cells import aligned
+from bench.report import aligned
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.plan.plugin_files import ManifestFiles
-    from plugins_manifest.lock.lock import LockedPlugin
+    from plugins_manifest.lock import LockedPlugin
     from plugins_manifest.schema.manifest import PluginSpec, StackSpec
-    from plugins_manifest.supply.locking import Done, Outcome
-    from plugins_manifest.supply.resolve import PluginFetcher
+    from plugins_manifest.supply import Outcome, PluginFetcher
+    from plugins_manifest.supply.locking import Done
 
 
 def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
@@ -109,7 +109,7 @@ def _facts(entry: LockedPlugin | None) -> str:
 
 def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) -> None:
     """Print what a fetch would do; write nothing."""
-    from plugins_manifest.supply.locking import lock_manifest
+    from plugins_manifest.supply import lock_manifest
 
     outcome = lock_manifest(
         supply, files.manifest, old=files.lock(), locate=files.locate, download="none"
@@ -136,7 +136,7 @@ def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) ->
 
 def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
     from plugins_manifest.redact import one_line
-    from plugins_manifest.sources.licenses import License
+    from plugins_manifest.sources import License
 
     origin = entry.origin
     urls = [file.url for file in entry.files if file.url]

@@ -12,7 +12,7 @@ import click
 from bench.cli.output import note
 
 if TYPE_CHECKING:
-    from bench.gate.gate import Gate
+    from bench.gate import Gate
     from bench.run import RunRequest
 
 _POLICY = click.option(
@@ -41,8 +41,7 @@ def gate(
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
     inconclusive, or images are missing.
     """
-    from bench.gate.gate import compare
-    from bench.gate.policy import load_policy
+    from bench.gate import compare, load_policy
 
     found = compare(baseline, candidate, load_policy(policy))
     show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
@@ -52,8 +51,7 @@ def run_and_gate(
     request: RunRequest, baseline: Path, *, policy: Path | None, as_json: bool
 ) -> NoReturn:
     """Render with the new weights until the gate is decided; then exit with its code."""
-    from bench.gate.gate import run_gated
-    from bench.gate.policy import load_policy
+    from bench.gate import load_policy, run_gated
 
     outcome, found = run_gated(request, baseline, load_policy(policy))
     if not as_json:
@@ -66,8 +64,7 @@ def run_and_gate(
 
 def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:
     """Return the request that `run_and_gate` would render, checked against the baseline."""
-    from bench.gate.gate import gated_request
-    from bench.gate.policy import load_policy
+    from bench.gate import gated_request, load_policy
 
     return gated_request(request, baseline, load_policy(policy))[0]
 
@@ -76,7 +73,7 @@ def show_gate(
     found: Gate, *, as_json: bool, junit: Path | None = None, markdown: Path | None = None
 ) -> NoReturn:
     """Print the outcome, write the requested files, exit with the verdict's code."""
-    from bench.gate.report import as_junit, as_markdown, as_text
+    from bench.gate import as_junit, as_markdown, as_text
     from bench.store.files import write_bytes
 
     for path, write in ((junit, as_junit), (markdown, as_markdown)):

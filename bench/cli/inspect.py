@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from plugins_manifest.formats.parsed import ModuleTable
+    from plugins_manifest.formats import ModuleTable
 
 
 @click.command("inspect")
@@ -36,8 +36,7 @@ def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -
     Nothing in the file is executed. Exit code 0: all of it can be applied; 1: a part, or nothing.
     """
     from bench.errors import UserError
-    from plugins_manifest.inspect.facts import facts
-    from plugins_manifest.inspect.inspect import inspect_file
+    from plugins_manifest.inspect import facts, inspect_file
 
     if not file.is_file():
         raise UserError(f"{str(file)!r} is not a file: give a plugin's file")
@@ -52,8 +51,8 @@ def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -
 
 def _table(family: str) -> ModuleTable:
     """Return the base model's parameters: SD1.5's, or those of the pocket base model's files."""
-    from plugins_manifest.formats.header import read_header
-    from plugins_manifest.formats.table import TEXT, UNET, sd15_table
+    from plugins_manifest.formats import read_header, sd15_table
+    from plugins_manifest.formats.table import TEXT, UNET
     from pocket.weights import part_path
 
     if family == "sd15":

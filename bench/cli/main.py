@@ -157,7 +157,7 @@ def run(
     --baseline the codes are those of `xbench gate`.
     """
     if baseline is not None and given["manifest"] is None:
-        from bench.store.run_store import RunStore
+        from bench.store import RunStore
 
         given["manifest"] = str(RunStore(baseline).manifest_path)
     request = _request(out=out, show_progress=not (as_json or is_quiet()), **given)
@@ -209,7 +209,8 @@ def _request(
     cache: bool = True,
     show_progress: bool = True,
 ) -> RunRequest:
-    from bench.plan.selection import Selection, parse_list
+    from bench.plan import Selection
+    from bench.plan.selection import parse_list
     from bench.run import RunRequest
 
     if manifest is None:
@@ -244,7 +245,7 @@ def _process_start() -> float:
 def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     from bench.cli.plan import duration
     from bench.errors import shown_path
-    from bench.store.run_store import RunStore
+    from bench.store import RunStore
 
     report = RunStore(outcome.folder).report_path()
     if as_json:
@@ -266,9 +267,9 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 
 
 def _show_table(folder: Path) -> None:
-    from bench.render.audit import remarks
-    from bench.report.text import format_compatibility, format_summary
-    from bench.store.run_store import RunStore
+    from bench.render import remarks
+    from bench.report import format_compatibility, format_summary
+    from bench.store import RunStore
 
     store = RunStore.open(folder)
     click.echo(format_summary(store.summary(), remarks(store)))
@@ -301,7 +302,7 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
 def report(run_dir: Path, mode: Mode | None) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
-    from bench.store.run_store import RunStore
+    from bench.store import RunStore
 
     store = RunStore.open(run_dir)
     with store.lock():
@@ -315,7 +316,7 @@ def report(run_dir: Path, mode: Mode | None) -> None:
 def explain(run_dir: Path, trial: str) -> None:
     """Print everything about one image, and how to render it again."""
     from bench.cli.explain import explain_trial
-    from bench.store.run_store import RunStore
+    from bench.store import RunStore
 
     click.echo(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
 

@@ -50,7 +50,7 @@ def _line(fact: dict[str, Any]) -> str:
 
 def _show_needy(facts: Sequence[dict[str, Any]]) -> None:
     """Print metrics below the missing weights, each with the command that fetches them."""
-    from metrics.weights.catalog import CATALOG
+    from metrics.weights import CATALOG
 
     if facts:
         click.echo(f"{_NEEDY}:")
@@ -77,7 +77,7 @@ def selftest_metrics(names: Sequence[str]) -> None:
 
     Exit code 1: some do not. Metrics with missing weights are listed; they fail only if named.
     """
-    from bench.scoring.suite import selftests
+    from bench.scoring import selftests
 
     n_wrong, n_ok, wanted = 0, 0, dict[str, None]()
     for name, state, problem in selftests(names or None):
@@ -99,7 +99,7 @@ def selftest_metrics(names: Sequence[str]) -> None:
 
 def _missing_weights(metric: str) -> list[str]:
     from bench.registry import find_metric
-    from metrics.weights.catalog import CATALOG
+    from metrics.weights import CATALOG
 
     needs = find_metric(metric).needs
     return [name for name in needs if name in CATALOG and not CATALOG[name].is_here]
@@ -116,8 +116,7 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
     from bench.cli.fetch_output import show_progress
     from bench.cli.output import is_quiet
     from metrics.base import MetricUnavailableError
-    from metrics.weights.catalog import CATALOG
-    from metrics.weights.fetch import fetch_weights, find_weights
+    from metrics.weights import CATALOG, fetch_weights, find_weights
     from plugins_manifest.http.download import no_progress
 
     if only_list or not names:
@@ -136,7 +135,7 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
 
 
 def _show_weights(catalog: Iterable[Any]) -> None:
-    from metrics.weights.files import weights_folder
+    from metrics.weights import weights_folder
 
     for weights in catalog:
         state = "here" if weights.is_here else "-"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bench.plan.job import MissingItem
+    from bench.plan import MissingItem
     from bench.run import RunRequest
 
 _N_LISTED = 6
@@ -17,7 +17,8 @@ _N_LISTED = 6
 
 def show_plan(request: RunRequest, *, as_json: bool) -> None:
     """Print the cost of a run and the missing files; raise `UserError` for mistakes."""
-    from bench.plan.cost import cost_facts, estimate
+    from bench.plan import estimate
+    from bench.plan.cost import cost_facts
     from bench.run import look_ahead
 
     plan, missing = look_ahead(request)

@@ -14,7 +14,7 @@ import click
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
-    from plugins_manifest.supply.resolve import PluginFetcher
+    from plugins_manifest.supply import PluginFetcher
 
     # Opens the connections to the sites; tests pass one that leads to local servers.
     OpenSupply = Callable[..., PluginFetcher]
@@ -175,7 +175,7 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     from bench.cli.fetch_output import show_lines
     from bench.plan.plugin_files import ManifestFiles
     from plugins_manifest.store import Store
-    from plugins_manifest.supply.verify import verify_manifest
+    from plugins_manifest.supply import verify_manifest
 
     files = ManifestFiles.open(manifest, lock_file=lock_file)
     verdicts = verify_manifest(files.manifest, files.lock(), Store(), files.locate)
@@ -199,7 +199,7 @@ def convert_command(file: Path, new: Path) -> None:
     kept.
     """
     from bench.errors import shown_path
-    from plugins_manifest.inspect.pickle_convert import convert_pickle
+    from plugins_manifest.inspect import convert_pickle
 
     if not file.is_file():
         raise UserError(f"{str(file)!r} is not a file: give a pickled plugin's file")

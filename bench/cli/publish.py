@@ -11,7 +11,7 @@ import click
 from bench.cli.output import is_quiet, note
 
 if TYPE_CHECKING:
-    from bench.publish.publish import Publication
+    from bench.publish import Publication
 
 
 @click.command()
@@ -35,7 +35,7 @@ def publish(
     Paths, names of machine and user, and tokens are removed. The same command completes an
     interrupted publication; existing files are not uploaded again.
     """
-    from bench.publish.publish import publish_run
+    from bench.publish import publish_run
 
     done = publish_run(
         run_dir,

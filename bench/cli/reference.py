@@ -36,8 +36,8 @@ def reference(
     AIR, prompt, settings and seed are those of method base. It costs Buzz of the account of
     CIVITAI_API_TOKEN, and its pictures are not reproducible bit by bit.
     """
-    from bench.civitai.render import check_request, job_of, render_references, wanted_references
-    from plugins_manifest.schema.load import load_manifest
+    from bench.civitai import check_request, job_of, render_references, wanted_references
+    from plugins_manifest.schema import load_manifest
 
     loaded = load_manifest(manifest)
     wanted = wanted_references(loaded, plugins=plugins, limit=limit)
@@ -46,7 +46,8 @@ def reference(
         jobs = {one.file_name: job_of(one, air, loaded.settings) for one in wanted}
         click.echo(json.dumps(jobs, indent=2))
         return
-    from bench.civitai.client import TOKEN_NAME, Generator, connect, fetch_picture
+    from bench.civitai import Generator, connect, fetch_picture
+    from bench.civitai.client import TOKEN_NAME
     from plugins_manifest.sources.civitai import token_from_environment
 
     token = token_from_environment()

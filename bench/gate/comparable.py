@@ -14,11 +14,11 @@ from typing import Any
 
 from bench.errors import UserError, shown_path
 from bench.gate.policy import Policy
-from bench.plan.plan import Plan
-from bench.store.run_store import RunStore
-from plugins_manifest.cases.cases import Case
+from bench.plan import Plan
+from bench.store import RunStore
+from plugins_manifest.cases import Case
 from plugins_manifest.files import file_sha256
-from plugins_manifest.schema.manifest import Manifest
+from plugins_manifest.schema import Manifest
 
 Facts = dict[str, Any]
 # keys of places rather than contents; files are compared by their content

@@ -16,13 +16,12 @@ from bench.gate.comparable import check_pair, check_plan
 from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
 from bench.gate.policy import Policy
 from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, decide_gate, planned
-from bench.plan.plan import Plan
+from bench.plan import Plan
 from bench.provenance import utc_now
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
-from bench.scoring.suite import score_by_names
+from bench.scoring import score_by_names
+from bench.store import RunStore, records
 from bench.store.files import write_json
-from bench.store.rows import records
-from bench.store.run_store import RunStore
 
 GATE_FORMAT = 1
 

@@ -19,9 +19,8 @@ import numpy as np
 from bench.errors import UserError, shown_path
 from bench.gate.policy import GateMetric, Policy
 from bench.gate.verdict import Sample
-from bench.scoring.score import read_scores
-from bench.store.rows import Row, grouped, records
-from bench.store.run_store import RunStore
+from bench.scoring import read_scores
+from bench.store import Row, RunStore, grouped, records
 from metrics.stats.margin import step_of
 
 _KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")

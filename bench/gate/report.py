@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from bench.report.cells import aligned, number, with_ends
+from bench.report import aligned, number, with_ends
 
 Facts = Mapping[str, Any]
 _HEADER = ("plugin", "metric", "verdict", "difference", "margin", "prompts", "to decide")

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.stats.intervals import clustered_mean, holm
+from metrics.stats import clustered_mean, holm
 from metrics.stats.margin import (
     N_FLIPS,
     Pilot,

@@ -7,22 +7,11 @@ from dataclasses import dataclass, replace
 
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
-from plugins_manifest.cases.cases import Case, file_cases, inline_cases
-from plugins_manifest.cases.coco import coco_cases
-from plugins_manifest.schema.manifest import (
-    CocoCases,
-    FileCases,
-    InlineCase,
-    Manifest,
-    PocketCases,
-)
-from plugins_manifest.schema.stacks import (
-    PluginArrangement,
-    PluginSet,
-    arrange_sets,
-    plugin_sets,
-)
-from runners.families.registry import family_traits
+from plugins_manifest.cases import Case, coco_cases, file_cases, inline_cases
+from plugins_manifest.schema import Manifest, PluginSet, plugin_sets
+from plugins_manifest.schema.manifest import CocoCases, FileCases, InlineCase, PocketCases
+from plugins_manifest.schema.stacks import PluginArrangement, arrange_sets
+from runners.families import family_traits
 from runners.protocols import arrangement_of
 
 

@@ -21,11 +21,12 @@ from bench.plan.missing import (
 )
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
-from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats import read_header
+from plugins_manifest.schema import plugin_sets
 from plugins_manifest.schema.kinds import needs_reference
-from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets, plugin_sets
+from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets
 from runners.base import PluginFile
-from runners.families.registry import family_traits
+from runners.families import family_traits
 from runners.families.traits import Channels
 from runners.protocols import arrangement_of
 from xadapter.errors import MapperFileError

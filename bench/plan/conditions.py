@@ -22,12 +22,13 @@ from bench.errors import UserError, shown_path
 from bench.plan.cases import rendered_sets
 from bench.plan.job import Job
 from bench.registry import installed, load_entry
-from bench.store.files import png_bytes, read_image, sha256_of, write_bytes, write_json
-from bench.store.image_cache import CACHED_FACTS, ImageCache
+from bench.store import ImageCache, read_image
+from bench.store.files import png_bytes, sha256_of, write_bytes, write_json
+from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
-from plugins_manifest.cases.cases import Case
+from plugins_manifest.cases import Case
 from plugins_manifest.schema.words import Side
-from runners.families.registry import family_traits
+from runners.families import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -12,9 +12,9 @@ from typing import Any
 
 from bench.plan.plan import Group, Plan
 from bench.registry import find_method
-from plugins_manifest.schema.manifest import Manifest, Settings
+from plugins_manifest.schema import Manifest, Settings
 from runners.base import Variant
-from runners.families.registry import family_traits
+from runners.families import family_traits
 from runners.families.traits import FamilyCost
 from runners.protocols import cost_of
 

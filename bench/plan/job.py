@@ -13,12 +13,12 @@ from bench.errors import UserError
 from bench.plan.cases import all_cases
 from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, resolve_plugin
 from bench.plan.selection import Selection
-from plugins_manifest.cases.cases import Case
-from plugins_manifest.cases.coco import CasesNotFetchedError
+from plugins_manifest.cases import Case, CasesNotFetchedError
+from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.kinds import KINDS
-from plugins_manifest.schema.manifest import Manifest, PluginSpec
+from plugins_manifest.schema.manifest import PluginSpec
 from runners.base import PluginFile
-from runners.families.registry import family_fingerprint
+from runners.families import family_fingerprint
 
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
 _NOT_PINNED = "known once locked"

@@ -12,8 +12,9 @@ from dataclasses import astuple
 from itertools import chain
 
 from bench.registry import CONDITION_METRICS, metrics_of
-from plugins_manifest.schema.manifest import Manifest, Mode
-from runners.families.registry import family_traits
+from plugins_manifest.schema import Manifest
+from plugins_manifest.schema.manifest import Mode
+from runners.families import family_traits
 
 __all__ = ["Mode", "expand_metrics", "selected_metrics"]
 

@@ -18,15 +18,15 @@ from bench.plan.job import CasesBySet, Job, MissingItem
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.plugin_files import plugin_file
 from bench.registry import find_method, find_metric, installed, load_entry
-from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.manifest import Manifest, PluginSpec
-from plugins_manifest.schema.stacks import plugin_sets
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Manifest, plugin_sets
+from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.text import shortened
 from runners.base import PluginFile
-from runners.families.registry import find_family
+from runners.families import find_family
 
 if TYPE_CHECKING:
-    from metrics.weights.files import Weights
+    from metrics.weights import Weights
 
 N_SHOWN = 5
 
@@ -155,7 +155,7 @@ def quoted(names: list[str]) -> str:
 
 def _metric_weights(manifest: Manifest) -> Iterator[MissingItem]:
     """Yield weights of metrics; without them those scores are null, with the reason."""
-    from metrics.weights.catalog import CATALOG
+    from metrics.weights import CATALOG
 
     users: dict[str, list[str]] = {}
     for name in expand_metrics(selected_metrics(manifest), manifest):

@@ -21,10 +21,11 @@ from bench.plan.selection import Selection
 from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
 from bench.store.run_store import condition_name
-from plugins_manifest.cases.cases import Case
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Manifest, PluginSet
 from plugins_manifest.schema.kinds import needs_reference
-from plugins_manifest.schema.manifest import Manifest, MethodSpec
-from plugins_manifest.schema.stacks import PluginArrangement, PluginSet, arrange_sets
+from plugins_manifest.schema.manifest import MethodSpec
+from plugins_manifest.schema.stacks import PluginArrangement, arrange_sets
 from runners.base import PluginFile, Stack, Variant
 from runners.protocols import Method, arrangement_of, stage1_mode_of
 

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, shown_path
-from plugins_manifest.lock.lock import Lock, cached_lock, lock_path, read_lock, write_lock
-from plugins_manifest.schema.load import SHIPPED, load_manifest
-from plugins_manifest.schema.manifest import Manifest, PluginSpec
-from plugins_manifest.schema.references import find_source, is_network, parse_reference, scheme_of
+from plugins_manifest.lock import Lock, lock_path, read_lock, write_lock
+from plugins_manifest.lock.lock import cached_lock
+from plugins_manifest.schema import Manifest, load_manifest, parse_reference
+from plugins_manifest.schema.load import SHIPPED
+from plugins_manifest.schema.manifest import PluginSpec
+from plugins_manifest.schema.references import find_source, is_network, scheme_of
 from plugins_manifest.store import Store
 from runners.base import PluginFile
 from runners.families.registry import hash_path
 
 if TYPE_CHECKING:
-    from plugins_manifest.lock.lock import LockedPlugin
-    from plugins_manifest.supply.locking import Outcome
-    from plugins_manifest.supply.resolve import PluginFetcher
+    from plugins_manifest.lock import LockedPlugin
+    from plugins_manifest.supply import Outcome, PluginFetcher
 
 
 class NotFetchedError(UserError):
@@ -103,7 +104,7 @@ def label_of(manifest: Manifest) -> str:
 
 def lock_plugins(files: ManifestFiles, fetcher: PluginFetcher, **choices: Any) -> Outcome:
     """Lock or download a manifest's plugins; write the lock file after each of them."""
-    from plugins_manifest.supply.locking import lock_manifest
+    from plugins_manifest.supply import lock_manifest
 
     return lock_manifest(
         fetcher,

@@ -13,9 +13,9 @@ from bench.errors import UserError, shown_path
 from bench.plan.job import Job
 from bench.plan.plan import Plan
 from bench.plan.selection import nsfw_plugins
-from bench.store.run_store import RunStore
-from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.manifest import Manifest
+from bench.store import RunStore
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Manifest
 
 
 def plan_key(job: Job) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from bench.errors import UserError, shown_path, unknown_name
 from bench.plan.plugin_files import locked_entry
 from bench.registry import installed
-from plugins_manifest.schema.manifest import Manifest, MethodSpec, Mode, t0_problems
-from plugins_manifest.schema.stacks import plugin_sets
+from plugins_manifest.schema import Manifest, plugin_sets
+from plugins_manifest.schema.manifest import MethodSpec, Mode, t0_problems
 
 Value = TypeVar("Value")
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.manifest import Settings
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import Settings
 from runners.base import PRESET_SEMANTICS, PluginFile, Variant
 from runners.protocols import Method, arrangement_of, stage1_mode_of, uses_upgraded
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bench.publish.redaction import Privacy, file_name
-from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.plugins import PluginSpec, Section
+from plugins_manifest.schema import Manifest, PluginSpec
+from plugins_manifest.schema.plugins import Section
 
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 _VERSION = re.compile(r"[\w.+!-]{1,60}")

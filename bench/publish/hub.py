@@ -17,7 +17,7 @@ from urllib.parse import quote
 from bench.errors import UserError
 from bench.publish.base import Listed, UnreachableError, too_large
 from plugins_manifest.errors import FetchError
-from plugins_manifest.http.hub_errors import hub_errors_explained
+from plugins_manifest.http import hub_errors_explained
 
 _ADDRESS = re.compile(
     r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.%-]+))?(?P<folder>(/[\w.-]+)*)/?"

@@ -43,7 +43,7 @@ from bench.publish.select import (
     select_public,
 )
 from bench.publish.tables import public_results, public_table, public_trials, queue_table
-from bench.store.run_store import RunStore
+from bench.store import RunStore
 
 Progress = Callable[[str], None]
 _PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]

@@ -18,7 +18,7 @@ from bench.publish.format import file_inside
 from bench.publish.pictures import Published, UploadQueue, publish_picture
 from bench.publish.redaction import Privacy
 from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
-from bench.store.run_store import RunStore
+from bench.store import RunStore
 from plugins_manifest.files import file_sha256
 
 KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256

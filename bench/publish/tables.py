@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from bench.errors import UserError
 from bench.publish.pictures import Published, UploadQueue
 from bench.publish.redaction import Privacy
-from bench.store.run_store import RunStore
-from bench.store.schema import PUBLISHED, TABLES
+from bench.store import PUBLISHED, TABLES, RunStore
 from plugins_manifest.text import first_line
 
 Tables = Mapping[str, pa.Table]  # by the names of `PUBLISHED`

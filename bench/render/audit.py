@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.errors import UserError
+from bench.store import Row, RunStore, grouped, records
 from bench.store.files import write_bytes
-from bench.store.rows import Row, grouped, records
-from bench.store.run_store import RunStore
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile, Rendered, Stack, stack_of
 
 if TYPE_CHECKING:
-    from runners.plugins.attachment import LoadedPlugin
+    from runners.plugins import LoadedPlugin
 
 # Raise by one whenever a change of the code changes the rows of an audit.
 AUDIT_REVISION = 1

@@ -17,18 +17,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
-from bench.plan.conditions import ConditionSet
-from bench.plan.plan import Group, Plan
-from bench.plan.trial import Trial
+from bench.plan.plan import Group
 from bench.render.interrupts import Interrupts
+from bench.store import ImageCache, Row, RunStore
 from bench.store.files import png_bytes
-from bench.store.image_cache import CACHED_FACTS, ImageCache
-from bench.store.rows import Row
-from bench.store.run_store import RunStore
+from bench.store.image_cache import CACHED_FACTS
 from plugins_manifest.errors import UserError
+from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
-from plugins_manifest.schema.manifest import Settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 _LOG = logging.getLogger(__name__)

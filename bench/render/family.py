@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
-from bench.plan.plan import Plan
+from bench.plan import Plan
 from bench.render.execute import bare_case, render_settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 if TYPE_CHECKING:
     from bench.render.audit import LoadAudit
-    from runners.families.family import Family
+    from runners.families import Family
 
 
 class FamilyRenderer:
@@ -55,7 +55,7 @@ class FamilyRenderer:
         return audits.watch(stack, rendered)
 
     def _load(self) -> Family:
-        from runners.families.registry import load_family
+        from runners.families import load_family
 
         _quiet_libraries()
         manifest = self._plan.manifest

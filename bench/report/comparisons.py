@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.summary import Arm, Scores
+from bench.analysis import Arm, Scores
 from bench.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import choose_metric, with_interval
-from bench.store.rows import Row
-from metrics.stats.intervals import Estimate, holm
+from bench.store import Row
+from metrics.stats import Estimate, holm
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from bench.analysis.measures import choose
 from bench.report.blocks import Block, Heading, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import by_arm, with_interval
-from bench.store.rows import Row, grouped
+from bench.store import Row, grouped
+from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.kinds import kinds_where
-from plugins_manifest.schema.manifest import Manifest
-from runners.families.registry import family_traits
+from runners.families import family_traits
 from runners.families.traits import PaperMetrics
 
 PAPER_FAMILY = "sd15-sdxl"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report.styles import GRAY, method_order, method_style
+from bench.store import Row, grouped
 from bench.store.files import write_bytes
-from bench.store.rows import Row, grouped
-from metrics.stats.ratio import pareto_front
+from metrics.stats import pareto_front
 from runners.base import Marker
 
 if TYPE_CHECKING:

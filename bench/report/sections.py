@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.render.audit import read_audits
+from bench.render import read_audits
 from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
 from bench.report.cells import number
 from bench.report.comparisons import of_plugin
@@ -18,9 +18,8 @@ from bench.report.text import (
     why_nothing,
     with_interval,
 )
-from bench.scoring.images import RunImages
-from bench.store.rows import Row, grouped, records
-from bench.store.run_store import RunStore
+from bench.scoring import RunImages
+from bench.store import Row, RunStore, grouped, records
 
 MAX_FAILURES = 20
 _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (

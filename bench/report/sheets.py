@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from bench.analysis.summary import Arm, arm_order
-from bench.scoring.images import ImageToScore, RunImages
+from bench.analysis import Arm, arm_order
+from bench.scoring import ImageToScore, RunImages
 from bench.store.files import write_bytes
 
 MAX_ROWS = 8

@@ -7,12 +7,13 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from bench.analysis import Arm, arm_of
 from bench.analysis.measures import choose
-from bench.analysis.summary import ARM_FIELDS, Arm, arm_of
+from bench.analysis.summary import ARM_FIELDS
 from bench.report.cells import aligned, number, with_ends
-from bench.store.rows import Row, grouped, records
+from bench.store import Row, grouped, records
 from metrics.base import Role
-from metrics.stats.intervals import Estimate
+from metrics.stats import Estimate
 
 WIDTH = 100
 TITLE = "compatibility after the upgrade (t0 chosen on half of the prompts, measured on the rest)"

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.analysis.compatibility import write_compatibility
-from bench.analysis.summary import Scores, read_run_scores, summarise
+from bench.analysis import Scores, read_run_scores, summarise, write_compatibility
 from bench.plan.metrics import Mode
-from bench.render.audit import remarks
+from bench.render import remarks
 from bench.report import sections as parts
 from bench.report.blocks import Block, Picture
 from bench.report.comparisons import headline, plugins_of
@@ -17,10 +16,9 @@ from bench.report.paper import paper_part
 from bench.report.plots import Plot, write_plots
 from bench.report.sheets import MAX_ROWS, write_sheets
 from bench.report.writers import to_html, to_markdown
-from bench.scoring.images import read_images
+from bench.scoring import read_images
+from bench.store import RunStore, records
 from bench.store.files import write_bytes
-from bench.store.rows import records
-from bench.store.run_store import RunStore
 
 
 def write_report(

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from bench.plan.conditions import source_picture
-from bench.store.files import read_image
+from bench.store import Row, RunStore, read_image, records
 from bench.store.recent import RecentItems
-from bench.store.rows import Row, records
-from bench.store.run_store import RunStore, condition_name
+from bench.store.run_store import condition_name
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
-from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from plugins_manifest.cases import Case
+from plugins_manifest.schema import PluginSet, plugin_sets
 
 CACHE_BYTES = 512 << 20
 _PairKey = tuple[str, str, int]  # plugin, case id, seed

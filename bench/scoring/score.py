@@ -21,10 +21,8 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 from bench.scoring.images import ImageToScore, RunImages, read_images
-from bench.store import schema
+from bench.store import Row, RunStore, records, schema
 from bench.store.files import read_table
-from bench.store.rows import Row, records
-from bench.store.run_store import RunStore
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 
 Progress = Callable[[int, int, str], None]

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
 from bench.scoring.score import score_run
-from bench.store.run_store import RunStore
+from bench.store import RunStore
 from metrics.base import MetricUnavailableError
 
 SelfTestState = Literal["ok", "wrong", "unavailable"]

@@ -28,10 +28,9 @@ from bench.store.files import (
     write_table,
 )
 from bench.store.schema import RUN_FORMAT, TABLES
-from plugins_manifest.cases.cases import Case
+from plugins_manifest.cases import Case
 from plugins_manifest.files import TEMPORARY_PREFIX
-from plugins_manifest.schema.load import load_manifest
-from plugins_manifest.schema.manifest import Manifest
+from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"

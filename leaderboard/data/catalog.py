@@ -15,15 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import UserError
-from bench.store.run_store import (
-    GATE_FILE,
-    MANIFEST_FILE,
-    RUN_FILE,
-    RunStore,
-    is_run,
-    run_folders,
-)
-from bench.store.schema import PUBLISHED, TABLES
+from bench.store import PUBLISHED, TABLES, RunStore, is_run
+from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, run_folders
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
 _PATTERNS = {name: TABLES[name].pattern for name in PUBLISHED}

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from bench.errors import UserError
-from bench.publish.base import StoreLocation, UnreachableError
+from bench.publish import StoreLocation, UnreachableError
 from bench.publish.format import (
     INDEX,
     MAX_INDEX_BYTES,
@@ -31,8 +31,8 @@ from bench.publish.format import (
     is_object,
     key_of,
 )
+from bench.store import PUBLISHED
 from bench.store.recent import RecentItems
-from bench.store.schema import PUBLISHED
 from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, state_problems, text_of
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import Lock
 
 from bench.errors import UserError
+from bench.publish import is_remote, local_folder, open_location
 from bench.publish.format import INDEX
-from bench.publish.locations import is_remote, local_folder, open_location
-from bench.store.image_cache import cache_folder
+from bench.store import cache_folder, is_run
 from bench.store.recent import RecentItems
-from bench.store.run_store import is_run, run_folders
+from bench.store.run_store import run_folders
 from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, find_runs
 from leaderboard.data.published import PublishedStore, with_tables

@@ -15,8 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from bench.store.rows import Row
-from bench.store.schema import PUBLISHED, TABLES
+from bench.store import PUBLISHED, TABLES, Row
 from leaderboard.data.catalog import Run
 
 _TYPES = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "bool": "BOOLEAN"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.report.styles import method_style
-from bench.store.rows import Row
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import RunTables
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from bench.report.styles import GRAY, method_order, method_style
-from bench.store.rows import Row
+from bench.store import Row
 from leaderboard.escape import one_line
 
 Chart = dict[str, Any]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.report.styles import method_order
-from bench.store.rows import Row
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import RunTables
 from leaderboard.figures.arms import setting_label
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from bench.report.styles import method_order
-from bench.store.rows import Row, records
-from leaderboard.data.catalog import Run, text_of
-from leaderboard.data.tables import RunTables
+from bench.store import Row, records
+from leaderboard.data import Run, RunTables
+from leaderboard.data.catalog import text_of
 from leaderboard.figures.arms import setting_label
-from metrics.stats.intervals import clustered_mean
+from metrics.stats import clustered_mean
 
 FUNCTION = "what each plugin is for"
 # methods that depend on the adapter come first

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.store.rows import Row
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import RunTables
 from leaderboard.figures.arms import Setting
 
 PER_PAGE = 24

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bench.store.rows import Row
-from leaderboard.data.catalog import Run
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import Run, RunTables
 from leaderboard.figures.standings import manifest_plugins
 
 _CIVITAI = re.compile(r"urn:air:[a-z0-9]+:[a-z]+:civitai:(\d+)(?:@(\d+))?")

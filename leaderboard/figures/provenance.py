@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from leaderboard.data.catalog import Run, text_of
+from leaderboard.data import Run
+from leaderboard.data.catalog import text_of
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _FACTS = {

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from bench.store.recent import RecentItems
-from leaderboard.data.catalog import Run, text_of
-from leaderboard.data.sources import open_tables
-from leaderboard.data.tables import RunTables
+from leaderboard.data import Run, RunTables, open_tables
+from leaderboard.data.catalog import text_of
 
 PLUGIN_COLUMNS = (
     *("rank", "rank_low", "rank_high", "run", "family", "adapter", "plugin", "kind", "condition"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.styles import method_order
-from bench.store.rows import Row
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import RunTables
 from leaderboard.figures.arms import setting_label
-from metrics.stats.ratio import pareto_front
+from metrics.stats import pareto_front
 
 ENDS = ("retention", "gain")
 # the ceiling and the ends of the axes are not options after an upgrade

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median, stdev
 
-from bench.store.rows import Row, grouped
+from bench.store import Row, grouped
 from leaderboard.study.design import Arm
 from leaderboard.study.schema import SCALE, Question
+from metrics.stats import Comparisons, Estimate, Ranking, rank_methods
 from metrics.stats.agreement import agreement
-from metrics.stats.intervals import Estimate
-from metrics.stats.preference import Comparisons, Ranking, rank_methods
 
 # arXiv 2312.02238v3, Tables 1 and 2: 5 users, ratings 1 to 5, mean and spread; SD 1.5 to SDXL
 PAPER_FAMILY = "sd15-sdxl"

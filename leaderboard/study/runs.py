@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bench.errors import UserError
-from bench.store.rows import records
-from leaderboard.data.catalog import Run, text_of
+from bench.store import records
+from leaderboard.data import Run, current_runs, open_tables
+from leaderboard.data.catalog import text_of
 from leaderboard.data.run_files import RunFiles
-from leaderboard.data.sources import RESULTS_VARIABLE, current_runs, open_tables
+from leaderboard.data.sources import RESULTS_VARIABLE
 from leaderboard.study.design import Study, design_study
 
 __all__ = ["RESULTS_VARIABLE", "StudySource", "files_of_run", "study_of", "study_sources"]

@@ -6,8 +6,8 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
-from bench.report.cells import number as format_number
-from bench.report.cells import with_ends
+from bench.report import number as format_number
+from bench.report import with_ends
 
 DASH = "\u2013"
 Number = Any  # float, int, None, NaN or pandas' NA

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
-from leaderboard.data.catalog import Run
-from leaderboard.data.sources import current_runs, open_tables, results_problems, shown_results
-from leaderboard.data.tables import RunTables, plugins_of
+from leaderboard.data import (
+    Run,
+    RunTables,
+    current_runs,
+    open_tables,
+    plugins_of,
+    results_problems,
+    shown_results,
+)
 from leaderboard.escape import literal
 from leaderboard.ui.selection import choose_one
 

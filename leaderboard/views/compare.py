@@ -5,10 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from bench.store.rows import Row
-from leaderboard.data.catalog import Run
-from leaderboard.data.sources import current_runs
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import Run, RunTables, current_runs
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.charts import difference_chart
 from leaderboard.figures.differences import (
@@ -22,11 +20,12 @@ from leaderboard.figures.differences import (
     plugin_differences,
     worst_pairs,
 )
-from leaderboard.ui.numbers import interval, number
-from leaderboard.ui.page import NO_RUNS, choose_run, heading, show_problems
-from leaderboard.ui.pages import Page
+from leaderboard.ui import Page, choose_run, heading, interval
+from leaderboard.ui.numbers import number
+from leaderboard.ui.page import NO_RUNS, show_problems
 from leaderboard.ui.selection import choose_one, choose_page
-from leaderboard.web.pictures import What, picture_address
+from leaderboard.web import picture_address
+from leaderboard.web.pictures import What
 
 _N_WORST = 8
 _PLUGINS_PER_PAGE = 25

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.store.rows import Row
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import RunTables
 from leaderboard.escape import literal, one_line
-from leaderboard.figures.arms import setting_label
+from leaderboard.figures import setting_label
 from leaderboard.figures.charts import curve_chart
 from leaderboard.figures.curves import curve_rows, metrics_of, recommendations
-from leaderboard.ui.numbers import interval, number
-from leaderboard.ui.page import choose_plugin, heading
-from leaderboard.ui.pages import Page
+from leaderboard.ui import Page, choose_plugin, heading, interval
+from leaderboard.ui.numbers import number
 
 _FIRST_METRICS = 4
 

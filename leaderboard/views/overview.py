@@ -7,15 +7,15 @@ import io
 import pandas as pd
 import streamlit as st
 
-from bench.store.rows import records
-from leaderboard.data.sources import current_runs
+from bench.store import records
+from leaderboard.data import current_runs
 from leaderboard.escape import literal, one_line
+from leaderboard.figures import method_rows, open_standings, ranked
 from leaderboard.figures.charts import score_chart
-from leaderboard.figures.standings import as_csv, matching, method_rows, open_standings, ranked
-from leaderboard.ui.address import site_address
-from leaderboard.ui.numbers import ends, interval, known
-from leaderboard.ui.page import NO_RUNS, heading, show_problems
-from leaderboard.ui.pages import Page
+from leaderboard.figures.standings import as_csv, matching
+from leaderboard.ui import Page, heading, interval, site_address
+from leaderboard.ui.numbers import ends, known
+from leaderboard.ui.page import NO_RUNS, show_problems
 from leaderboard.ui.selection import choose_some
 
 _FILTERS = {

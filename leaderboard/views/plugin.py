@@ -7,13 +7,11 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from leaderboard.data.catalog import Run
-from leaderboard.data.tables import RunTables
+from leaderboard.data import Run, RunTables
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_page
+from leaderboard.ui import Page, choose_plugin, heading
 from leaderboard.ui.numbers import number
-from leaderboard.ui.page import choose_plugin, heading
-from leaderboard.ui.pages import Page
 from leaderboard.ui.selection import choose_part
 from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
 

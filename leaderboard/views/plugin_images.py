@@ -7,11 +7,11 @@ from typing import Literal
 
 import streamlit as st
 
-from bench.store.rows import Row
-from leaderboard.data.catalog import Run
-from leaderboard.data.tables import RunTables
+from bench.store import Row
+from leaderboard.data import Run, RunTables
 from leaderboard.escape import literal, one_line
-from leaderboard.figures.arms import Setting, settings_of
+from leaderboard.figures import settings_of
+from leaderboard.figures.arms import Setting
 from leaderboard.figures.curves import metrics_of
 from leaderboard.figures.gallery import (
     Scene,
@@ -28,7 +28,7 @@ from leaderboard.figures.gallery import (
 from leaderboard.ui.numbers import number
 from leaderboard.ui.selection import choose_one, choose_page, choose_some
 from leaderboard.ui.slider import compare_pictures
-from leaderboard.web.pictures import picture_address
+from leaderboard.web import picture_address
 
 _CELL_PX = 124
 _N_EXTREMES = 6

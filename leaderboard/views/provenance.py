@@ -10,8 +10,8 @@ import yaml
 
 from leaderboard.escape import one_line
 from leaderboard.figures.provenance import commands_of, facts_of, group_of
-from leaderboard.ui.page import choose_run, heading, show_problems
-from leaderboard.ui.pages import Page
+from leaderboard.ui import Page, choose_run, heading
+from leaderboard.ui.page import show_problems
 
 _GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
 

@@ -11,10 +11,10 @@ import streamlit as st
 
 from bench.errors import UserError
 from leaderboard.escape import literal
-from leaderboard.study.config import COOKIE, Voting, voting
-from leaderboard.study.design import Study
+from leaderboard.study import Study, Vote, study_of, voting
+from leaderboard.study.config import COOKIE, Voting
 from leaderboard.study.pictures import N_EXAMPLES
-from leaderboard.study.runs import StudySource, study_of, study_sources
+from leaderboard.study.runs import StudySource, study_sources
 from leaderboard.study.schema import QUESTIONS, SCALE, Question
 from leaderboard.study.tasks import (
     Choice,
@@ -24,9 +24,8 @@ from leaderboard.study.tasks import (
     next_pair,
     next_picture,
 )
-from leaderboard.study.votes import Rating, Vote
-from leaderboard.ui.address import site_address
-from leaderboard.ui.pages import Page
+from leaderboard.study.votes import Rating
+from leaderboard.ui import Page, site_address
 from leaderboard.views.study_results import show_results
 
 Part = Literal["Compare", "Rate", "Results"]

@@ -9,9 +9,9 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from bench.store.rows import Row, records
+from bench.store import Row, records
 from leaderboard.escape import literal
-from leaderboard.study.design import Study
+from leaderboard.study import Study, VotesDatabase
 from leaderboard.study.export import rating_table, vote_table
 from leaderboard.study.results import (
     PAPER_FAMILY,
@@ -22,8 +22,7 @@ from leaderboard.study.results import (
     rating_rows,
 )
 from leaderboard.study.schema import QUESTIONS, Question
-from leaderboard.study.votes import VotesDatabase
-from metrics.stats.intervals import Estimate
+from metrics.stats import Estimate
 
 _TITLES: dict[Question, str] = {
     "quality": "Image quality",

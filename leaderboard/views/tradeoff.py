@@ -5,15 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from bench.store.rows import Row
-from leaderboard.data.catalog import Run
+from bench.store import Row
+from leaderboard.data import Run
 from leaderboard.escape import literal, one_line
+from leaderboard.figures import front_of, tradeoff_rows
 from leaderboard.figures.charts import tradeoff_chart
-from leaderboard.figures.tradeoff import ENDS, front_of, tradeoff_rows
-from leaderboard.ui.numbers import interval
-from leaderboard.ui.page import choose_plugin, heading
-from leaderboard.ui.pages import Page
-from leaderboard.web.pictures import picture_address
+from leaderboard.figures.tradeoff import ENDS
+from leaderboard.ui import Page, choose_plugin, heading, interval
+from leaderboard.web import picture_address
 
 _COLUMNS = {
     "label": "Setting",

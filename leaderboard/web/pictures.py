@@ -16,10 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from leaderboard.data.catalog import Run
+from leaderboard.data import Run, current_runs, open_tables
 from leaderboard.data.run_files import RunFiles
-from leaderboard.data.sources import current_runs, open_tables
-from leaderboard.ui.address import site_address
+from leaderboard.ui import site_address
 
 What = Literal["small", "full", "condition"]
 IMAGE_ROUTE = "/run-image"

@@ -19,7 +19,7 @@ import numpy as np
 
 from metrics.base import MetricUnavailableError
 from metrics.networks.files import fill, read_tensors
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 _ALIAS = "_controlnet_aux_one_by_one"
 

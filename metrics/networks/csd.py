@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from metrics.networks.files import device, fill, read_tensors
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 
 class StyleNetwork(nn.Module):

@@ -9,7 +9,7 @@ import torch
 
 from metrics.networks.files import device, pretrained
 from metrics.resize import clean_resize
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 SIDE_PX = 224
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

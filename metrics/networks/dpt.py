@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from metrics.networks.files import device, pretrained
 from metrics.resize import clean_resize
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 
 class Depth:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from metrics.networks.files import device, fill, read_tensors
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the authors' training set
 MAX_TOKENS = 35

@@ -15,7 +15,7 @@ from torch import nn
 
 from metrics.networks.files import device, fill, read_tensors
 from metrics.resize import clean_resize
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 SIDE_PX = 299
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from metrics.networks.files import device, fill, read_tensors, ready
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 VERSION = "0.1"
 

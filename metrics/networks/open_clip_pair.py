@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from metrics.networks.files import device, ready
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 
 class OpenClipPair:

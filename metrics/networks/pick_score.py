@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from metrics.networks.files import device, pretrained
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 
 class PickScoreNetwork:

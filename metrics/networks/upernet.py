@@ -10,7 +10,7 @@ import torch
 from metrics.networks.annotators import palette
 from metrics.networks.dinov2 import imagenet_input
 from metrics.networks.files import pretrained
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 
 class Segments:

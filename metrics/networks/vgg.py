@@ -9,7 +9,7 @@ from torch import nn
 from metrics.networks.dinov2 import imagenet_input
 from metrics.networks.files import fill, read_tensors
 from metrics.resize import clean_resize
-from metrics.weights.files import Weights
+from metrics.weights import Weights
 
 SIDE_PX = 256
 LAYERS = (3, 8, 15)  # relu1_2, relu2_2, relu3_3

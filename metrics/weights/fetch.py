@@ -16,9 +16,8 @@ from pathlib import Path
 from metrics.weights.files import FOLDER_VARIABLE, RemoteFile, Weights, weights_folder
 from plugins_manifest.errors import FetchError, UserError, unknown_name
 from plugins_manifest.files import file_sha256
-from plugins_manifest.http.client import Client
-from plugins_manifest.http.download import Progress, Wanted, download, no_progress
-from plugins_manifest.http.hub_errors import hub_errors_explained
+from plugins_manifest.http import Client, Progress, Wanted, hub_errors_explained
+from plugins_manifest.http.download import download, no_progress
 from plugins_manifest.redact import redact_url
 from plugins_manifest.store import Store
 

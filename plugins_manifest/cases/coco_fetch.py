@@ -36,7 +36,8 @@ from plugins_manifest.cases.coco import (
 )
 from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.files import atomic_write, file_sha256
-from plugins_manifest.http.ranged import FileVersion, Mirror, RangedFile, is_offline
+from plugins_manifest.http import Mirror
+from plugins_manifest.http.ranged import FileVersion, RangedFile, is_offline
 from plugins_manifest.schema.manifest import CocoCases
 from plugins_manifest.store import Partial
 

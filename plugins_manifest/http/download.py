@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeVar
 
 from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.files import file_sha256
-from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats import read_header
 from plugins_manifest.formats.magic import PICKLED, sniff_bytes
 from plugins_manifest.formats.reasons import UNSAFE
 from plugins_manifest.http.client import Client, OpenResponse

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from plugins_manifest.formats import Header, ModuleChange
 from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.parse import LAYOUTS
-from plugins_manifest.formats.parsed import Header, ModuleChange
 from plugins_manifest.formats.reasons import REASONS
 from plugins_manifest.inspect.inspect import Inspection
 

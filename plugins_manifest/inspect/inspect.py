@@ -12,10 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats import (
+    Header,
+    ModuleTable,
+    ParsedPlugin,
+    Problem,
+    UnsafeFile,
+    parse,
+    read_header,
+)
 from plugins_manifest.formats.magic import PICKLED
-from plugins_manifest.formats.parse import parse
-from plugins_manifest.formats.parsed import Header, ModuleTable, ParsedPlugin, Problem, UnsafeFile
 from plugins_manifest.formats.values import read_values, value_problems
 from plugins_manifest.inspect.pickle_convert import convert_pickle
 

@@ -13,9 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats import Header, UnsafeFile, read_header
 from plugins_manifest.formats.magic import PICKLED, sniff
-from plugins_manifest.formats.parsed import Header, UnsafeFile
 
 SCRIPT = Path(__file__).with_name("unpickle_script.py")
 MAX_PICKLE_BYTES = 8 * 2**30

@@ -13,10 +13,16 @@ import numpy as np
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import file_sha256
+from plugins_manifest.formats import (
+    Header,
+    ModuleChange,
+    ParsedPlugin,
+    parse,
+    payload_sha256,
+    read_header,
+)
 from plugins_manifest.formats.formulas import formulas
-from plugins_manifest.formats.header import payload_sha256, read_header
-from plugins_manifest.formats.parse import parse
-from plugins_manifest.formats.parsed import Header, ModuleChange, ParsedPlugin, TensorInfo
+from plugins_manifest.formats.parsed import TensorInfo
 from plugins_manifest.lock.lock import LockedFile, Weights
 
 Number = TypeVar("Number", int, float)

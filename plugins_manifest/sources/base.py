@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.http.hosts import HostRule, Token
-from plugins_manifest.lock.lock import LockedFile, LockedLicense, LockedPlugin, Origin
-from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.http import HostRule, Token
+from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
+from plugins_manifest.lock.lock import LockedLicense
+from plugins_manifest.schema import PluginSpec
 from plugins_manifest.schema.references import Reference, find_source, installed_sources
 from plugins_manifest.store import Store
 
 if TYPE_CHECKING:
-    from plugins_manifest.http.client import Client
-    from plugins_manifest.http.download import Progress
+    from plugins_manifest.http import Client, Progress
     from plugins_manifest.lock.file_facts import Fingerprint
 
 SINGLE = "file.safetensors"
@@ -96,8 +96,8 @@ def fetch_url(
     token: Token | None = None,
 ) -> Path:
     """Ensure that the one file of an entry is in the store, from its own address or `url`."""
-    from plugins_manifest.http.download import Wanted, fetch
-    from plugins_manifest.lock.file_facts import fingerprint
+    from plugins_manifest.http import Wanted, fetch
+    from plugins_manifest.lock import fingerprint
 
     file = only_file(entry)
     url = url or file.url

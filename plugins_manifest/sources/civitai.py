@@ -16,18 +16,19 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.http.hosts import HostRule, Token
-from plugins_manifest.lock.lock import LockedFile, LockedLicense, LockedPlugin, Origin
+from plugins_manifest.http import HostRule, Token
+from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
+from plugins_manifest.lock.lock import LockedLicense
 from plugins_manifest.redact import one_line
+from plugins_manifest.schema import PluginSpec
 from plugins_manifest.schema.air import Air, parse_air, pinned_air
-from plugins_manifest.schema.plugins import PluginSpec
 from plugins_manifest.schema.references import Reference
 from plugins_manifest.sources.base import SINGLE, Session, draft_entry, fetch_url, only_file
 from plugins_manifest.sources.hub import HubReference
 from plugins_manifest.sources.licenses import License, civitai_license
 
 if TYPE_CHECKING:
-    from plugins_manifest.http.client import Client
+    from plugins_manifest.http import Client
 
 BASE_URL = "https://civitai.com"
 TOKEN_NAMES = ("CIVITAI_TOKEN", "CIVITAI_API_TOKEN", "CIVITAI_API_KEY")

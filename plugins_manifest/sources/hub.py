@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from plugins_manifest.errors import FetchError, UserError, nearest_names
 from plugins_manifest.files import file_sha256
-from plugins_manifest.http.hosts import HostRule
-from plugins_manifest.http.hub_errors import hub_errors_explained
-from plugins_manifest.lock.lock import LockedFile, LockedLicense, LockedPlugin, Origin
+from plugins_manifest.http import HostRule, hub_errors_explained
+from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
+from plugins_manifest.lock.lock import LockedLicense
 from plugins_manifest.redact import one_line
-from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.schema import PluginSpec
 from plugins_manifest.sources.base import SINGLE, Session, draft_entry
 from plugins_manifest.sources.licenses import License
 from plugins_manifest.store import Store

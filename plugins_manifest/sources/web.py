@@ -9,9 +9,9 @@ from typing import ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.http.hosts import HostRule
-from plugins_manifest.lock.lock import LockedFile, LockedPlugin, Origin
-from plugins_manifest.schema.plugins import PluginSpec
+from plugins_manifest.http import HostRule
+from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
+from plugins_manifest.schema import PluginSpec
 from plugins_manifest.sources.base import SINGLE, Session, draft_entry, fetch_url
 
 _SECRET_KEYS = re.compile(r"(?i)x-amz-.*|.*token.*|.*signature.*|sig|api_?key|policy|key-pair-id")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.lock.lock import Lock, LockedPlugin
-from plugins_manifest.schema.manifest import Manifest, PluginSpec
+from plugins_manifest.lock import Lock, LockedPlugin
+from plugins_manifest.schema import Manifest
+from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.supply.resolve import Locate, PluginFetcher
 
 State = Literal["kept", "locked", "fetched", "metadata-changed", "weights-changed", "skipped:gated"]

@@ -7,19 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.http.client import Client
-from plugins_manifest.http.download import Progress, no_progress
-from plugins_manifest.http.hosts import AllowList
-from plugins_manifest.lock.file_facts import Fingerprint, fingerprint, weights_of
-from plugins_manifest.lock.lock import LOCAL, LockedFile, LockedPlugin, Origin
+from plugins_manifest.http import AllowList, Client, Progress
+from plugins_manifest.http.download import no_progress
+from plugins_manifest.lock import LockedFile, LockedPlugin, Origin, fingerprint, weights_of
+from plugins_manifest.lock.file_facts import Fingerprint
+from plugins_manifest.lock.lock import LOCAL
+from plugins_manifest.schema import parse_reference
 from plugins_manifest.schema.manifest import PluginSpec
-from plugins_manifest.schema.references import Reference, find_source, parse_reference
-from plugins_manifest.sources.base import (
-    Session,
-    Source,
-    draft_entry,
-    installed_network_sources,
-)
+from plugins_manifest.schema.references import Reference, find_source
+from plugins_manifest.sources import Session, Source, draft_entry
+from plugins_manifest.sources.base import installed_network_sources
 from plugins_manifest.store import Store
 
 # The path and sha256 of a source on this machine.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.http.hub_errors import hub_errors_explained
+from plugins_manifest.http import hub_errors_explained
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PIN = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[^/@\s]+)(?:/(?P<file>\S+))?")

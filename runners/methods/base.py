@@ -10,7 +10,7 @@ from plugins_manifest.schema.words import Side
 from runners.base import MethodCost, MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
-    from plugins_manifest.schema.manifest import Settings
+    from plugins_manifest.schema import Settings
     from runners.session import GroupSession
 
 

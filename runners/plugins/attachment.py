@@ -12,7 +12,7 @@ from torch import Tensor
 
 from runners.audit import Audit
 from runners.base import PluginFile
-from runners.families.family import Family
+from runners.families import Family
 from xadapter.denoiser import Conditions
 from xadapter.t2i import T2IInput, with_adapters, with_image_prompts
 

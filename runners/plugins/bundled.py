@@ -15,7 +15,7 @@ from torch import Tensor
 from plugins_manifest.errors import UserError
 from runners.audit import Audit, AuditRow
 from runners.base import PluginFile
-from runners.families.family import Family
+from runners.families import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.textual_inversion import TextualInversionPlugin
 

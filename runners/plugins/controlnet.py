@@ -19,7 +19,8 @@ from torch import Tensor
 from plugins_manifest.errors import UserError
 from runners.audit import Audit
 from runners.base import PluginFile
-from runners.families.family import Family, place
+from runners.families import Family
+from runners.families.family import place
 from runners.plugins.attachment import AttachedControl, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import LDM_PREFIX, controlnet_name, renamed

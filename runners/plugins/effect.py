@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
-from runners.families.family import Family
+from runners.families import Family
 from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
 from xadapter.denoiser import Control, Denoiser
 from xadapter.guidance import Guidance

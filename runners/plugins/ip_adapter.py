@@ -27,7 +27,8 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.text import first_line
 from runners.audit import Audit
 from runners.base import PluginFile
-from runners.families.family import DTYPES, Family, place
+from runners.families import Family
+from runners.families.family import DTYPES, place
 from runners.plugins.attachment import AttachedImagePrompt, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import renamed

@@ -10,7 +10,7 @@ from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.kinds import KINDS, find_kind
 from runners.audit import PluginNotAppliedError
 from runners.base import PluginFile
-from runners.families.family import Family
+from runners.families import Family
 from runners.plugins.attachment import Attachment, LoadedPlugin
 
 

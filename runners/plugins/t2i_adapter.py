@@ -18,7 +18,8 @@ from torch import Tensor
 from plugins_manifest.errors import UserError
 from runners.audit import Audit
 from runners.base import PluginFile
-from runners.families.family import Family, place
+from runners.families import Family
+from runners.families.family import place
 from runners.plugins.attachment import AttachedT2I, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import adapter_name, renamed

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from plugins_manifest.errors import UserError
 from runners.audit import Audit, AuditRow
 from runners.base import PluginFile
-from runners.families.family import Family
+from runners.families import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.network_file import read_weights, weights_path

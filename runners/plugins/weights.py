@@ -11,20 +11,17 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.formats.header import read_header
-from plugins_manifest.formats.parse import parse
-from plugins_manifest.formats.parsed import Header, ParsedPlugin, UnsafeFile
+from plugins_manifest.formats import Header, ParsedPlugin, UnsafeFile, parse, read_header
 from plugins_manifest.schema.kinds import find_kind
 from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
 from runners.base import PluginFile
-from runners.families.family import Family
+from runners.families import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.bundled import attached_words, bundled_words
 from runners.plugins.network_file import read_tensors
 from runners.plugins.textual_inversion import TextualInversionPlugin
-from runners.weights.engine import PluginWeights, merged_into, parameters_of
+from runners.weights import PluginWeights, merged_into, parameters_of, verify_weights
 from runners.weights.unused_keys import rows_of_the_rest
-from runners.weights.verify import verify_weights
 
 # Per UNet and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from plugins_manifest.formats.parsed import ModuleChange
+from plugins_manifest.formats import ModuleChange
 from plugins_manifest.schema.words import LoraSemantics
 from runners.weights.formulas import change_of
 from runners.weights.parts import PluginWeightsError

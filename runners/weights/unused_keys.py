@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from plugins_manifest.formats import Header, ParsedPlugin, Problem
 from plugins_manifest.formats.formulas import split_key
-from plugins_manifest.formats.parsed import Header, ParsedPlugin, Problem
 from runners.audit import AuditRow
 
 _MODULE_REASONS = ("bad-shape", "missing-part", "mixed-formulas", "bad-dtype", "double-target")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from plugins_manifest.formats.parsed import ModuleChange
+from plugins_manifest.formats import ModuleChange
 from runners.audit import AuditRow
 from runners.weights.engine import MisfitError, PluginWeights, merged_into
 from runners.weights.formulas import change_of
