@@ -136,7 +136,7 @@ NETWORKS = (
         original_controlnet,
         "controlnet-ldm",
         "controlnet",
-        diffusers="asks the Hub for a config",
+        diffusers="requests a config from the Hub",
     ),
     _net(
         "controlnet-ldm-bare",
