@@ -99,7 +99,7 @@ def test_whatever_is_imported_is_a_declared_dependency() -> None:
 
 def sources(*folders: str) -> dict[Path, str]:
     """Return the text of every Python file of folders, scripts without an ending included."""
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*"))]
+    paths = [p for folder in folders for p in sorted((ROOT / folder).rglob("*")) if p.is_file()]
     found = {p: p.read_text(encoding="utf-8") for p in paths if p.suffix == ".py"}
     scripts = {p: p.read_text(encoding="utf-8") for p in paths if p.parent.name == "scripts"}
     return found | {p: text for p, text in scripts.items() if text.startswith("#!/usr/bin/env py")}
