@@ -1,16 +1,14 @@
 """Which metric represents a plugin's function, quality and text, by the metrics' own traits."""
 
-import sys
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint
-from types import ModuleType
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.analysis.measures import choose, gain_metrics
-from bench.registry import find_metric, installed, metrics_of
-from metrics.base import LAST_RANK, Traits, traits_of
-from plugins_manifest.schema.load import load_manifest
+from bench.registry import installed
+from plugins_manifest.schema import load_manifest
+from tests.extension import in_process_with
 
 # recorded before metrics declared their roles, and edge-f1-2px, which had none
 RECORDED = {
@@ -49,39 +47,42 @@ def test_the_smoke_manifest_names_a_metric_of_its_plugins_function():
     assert choose("function", load_manifest("smoke").metrics) == "edge-f1-2px"
 
 
-@dataclass(frozen=True)
+THIRD_PARTY = """
 class Declared:
-    """A metric of another package that declares its traits."""
-
-    role: str = "function"
-    condition: str = "canny"
+    role, condition = "function", "canny"
 
 
 class Silent:
-    """A metric of before there were traits."""
+    pass
 
 
-@pytest.fixture
-def third_party(monkeypatch: pytest.MonkeyPatch):
-    """Two metrics of another package: an instance, and a class as metrics used to be."""
-    module = ModuleType("another_package")
-    module.DECLARED, module.Silent = Declared(), Silent  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "another_package", module)
-    targets = {"another-edge": "another_package:DECLARED", "silent": "another_package:Silent"}
-    points = {n: EntryPoint(n, target, "xbench.metrics") for n, target in targets.items()}
-    known = installed("metrics") | points
-    for place in ("bench.registry", "bench.analysis.measures", "plugins_manifest.installed"):
-        monkeypatch.setattr(f"{place}.installed", lambda group: known)
+DECLARED = Declared()
+"""
 
 
-@pytest.mark.usefixtures("third_party")
-def test_a_metric_of_another_package_counts_by_the_role_that_it_declares():
-    assert choose("function", {"another-edge", "silent"}) == "another-edge"
-    assert choose("function", {"another-edge", "silent", "pocket-style"}) == "pocket-style"
-    assert metrics_of("canny") == ["edge-f1", "edge-iou", "edge-f1-2px", "another-edge"]
+def answer(folder: Path, code: str) -> Any:
+    """Evaluate code in a process where the package of `THIRD_PARTY` is installed."""
+    points = {"xbench.metrics": {"another-edge": "DECLARED", "silent": "Silent"}}
+    lines = (
+        "import json",
+        "from bench.analysis.measures import choose",
+        "from bench.registry import find_metric, metrics_of",
+        "from metrics.base import LAST_RANK, Traits, traits_of",
+        f"print(json.dumps({code}))",
+    )
+    return in_process_with(folder, module=THIRD_PARTY, entry_points=points, code="\n".join(lines))
 
 
-@pytest.mark.usefixtures("third_party")
-def test_an_older_metric_without_traits_has_none():
-    assert isinstance(find_metric("silent"), Silent)
-    assert traits_of(find_metric("silent")) == Traits(None, LAST_RANK, None, None)
+def test_a_metric_of_another_package_counts_by_the_role_that_it_declares(tmp_path: Path):
+    found = answer(
+        tmp_path,
+        "[choose('function', {'another-edge', 'silent'}), "
+        "choose('function', {'another-edge', 'silent', 'pocket-style'}), metrics_of('canny')]",
+    )
+    own = ["edge-f1", "edge-iou", "edge-f1-2px"]
+    assert found == ["another-edge", "pocket-style", [*own, "another-edge"]]
+
+
+def test_an_older_metric_without_traits_has_none(tmp_path: Path):
+    code = "traits_of(find_metric('silent')) == Traits(None, LAST_RANK, None, None)"
+    assert answer(tmp_path, code) is True
