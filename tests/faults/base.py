@@ -58,8 +58,12 @@ def run_xbench(
     cwd: Path,
     env: Mapping[str, str] | None = None,
     timeout: float = 120,
+    before: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, with caches and settings below `cwd`."""
+    """Run the command line in a process of its own, with caches and settings below `cwd`.
+
+    `before` is called in that process first.
+    """
     own = {
         "HOME": str(cwd),
         "XBENCH_CACHE": str(cwd / "xbench-cache"),
@@ -75,6 +79,7 @@ def run_xbench(
         errors="replace",
         timeout=timeout,
         check=False,
+        preexec_fn=before,
     )
 
 
