@@ -57,7 +57,7 @@ def run_xbench(
     *arguments: str | Path,
     cwd: Path,
     env: Mapping[str, str] | None = None,
-    timeout: float = 120,
+    timeout: float = 300,
     before: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with caches and settings below `cwd`.

@@ -63,5 +63,5 @@ KIND = Kind(
     _faults,
     count=20,
     sample=0,
-    limit_s=300,
+    limit_s=900,
 )
