@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from plugins_manifest.cases.coco import (
     CAPTIONS,
+    MOST_CAPTIONS_BYTES,
     N_NAMED,
     PHOTOS,
     Photo,
@@ -46,7 +47,6 @@ URL_VARIABLE = "XBENCH_COCO_URL"
 ARCHIVE = "annotations/annotations_trainval2017.zip"
 SUMS = "SHA256SUMS"
 TAIL_BYTES = 64 << 10
-MOST_CAPTIONS_BYTES = 64 << 20
 MOST_PHOTO_BYTES = 16 << 20
 _LOCAL_HEADER_BYTES = 4 << 10  # more than a member's local header, its name and extra fields
 _N_CONNECTIONS = 8

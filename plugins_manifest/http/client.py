@@ -6,7 +6,6 @@ when the host changes. After civitai/cli internal/api/download.go (ours: If-Rang
 
 from __future__ import annotations
 
-import json
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from plugins_manifest.errors import FetchError, HostError
+from plugins_manifest.documents import parse_json
+from plugins_manifest.errors import FetchError, HostError, UserError
 from plugins_manifest.http.guard import Resolver, system_resolver
 from plugins_manifest.http.hosts import AllowList, HostRule, Token
 from plugins_manifest.http.retry import with_retries
@@ -138,8 +138,8 @@ class Client:
         """Return a JSON object of at most 16 MiB, with retries; `FetchError` otherwise."""
         body = self.get(url, what=what, most_bytes=MAX_JSON_BYTES, token=token)
         try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
+            data = parse_json(body, name="the response")
+        except UserError:
             data = None
         if not isinstance(data, dict):
             host = httpx.URL(url).host

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from plugins_manifest.documents import Place, parse_yaml_lines, read_content
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.manifest import KnownNames, Manifest
-from plugins_manifest.schema.messages import Place, dotted, explain, value_suffix
+from plugins_manifest.schema.messages import dotted, explain, value_suffix
 from plugins_manifest.schema.plugins import problems_between
 
 SHIPPED = Path(__file__).parents[1] / "manifests"
-_MAX_DEPTH, _MAX_NODES = 32, 200_000
 
 
 def shipped_manifests() -> dict[str, Path]:
@@ -41,29 +41,17 @@ def load_manifest(name_or_path: str | Path, *, known: KnownNames | None = None) 
     Raises one `UserError` that lists every problem with file and line.
     """
     path = find_manifest(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.name} cannot be read: {error}") from error
-    return parse_manifest(text, path, known=known)
+    return parse_manifest(read_content(path, name=path.name), path, known=known)
 
 
-def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) -> Manifest:
+def parse_manifest(
+    content: bytes | str, path: Path, *, known: KnownNames | None = None
+) -> Manifest:
     """Validate a manifest's text; `path` names the file in messages and anchors relative paths."""
-    lines: dict[Place, int] = {}
-    found: list[tuple[int, str]] = []
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path.name} is not valid YAML: {_one_line(error)}") from error
-    if node is None or not isinstance(data, dict):
+    document = parse_yaml_lines(content, name=path.name)
+    data, lines, found = document.data, document.lines, list(document.problems)
+    if not isinstance(data, dict):
         raise UserError(f"{path.name} is not a manifest: it must be a mapping with 'schema: 1'")
-    if not _record_lines(node, (), lines, found):
-        raise UserError(
-            f"{path.name} is too deep or too large (over {_MAX_DEPTH} levels or {_MAX_NODES:,} "
-            "entries): write long lists of cases into a file of their own, without YAML aliases"
-        )
     try:
         manifest = Manifest.model_validate(data, context={"known": known or {}})
     except ValidationError as error:
@@ -81,35 +69,7 @@ def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) ->
     raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in found])
 
 
-def _record_lines(
-    node: yaml.Node, place: Place, lines: dict[Place, int], found: list[tuple[int, str]]
-) -> bool:
-    """Record the line of every key and item, and report duplicate keys.
-
-    Returns False for more levels or entries (aliases expanded) than any manifest needs.
-    """
-    if len(place) > _MAX_DEPTH or len(lines) > _MAX_NODES:
-        return False
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        items = enumerate(node.value)
-        return all(_record_lines(item, (*place, i), lines, found) for i, item in items)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner, line = (*place, key.value), key.start_mark.line + 1
-            if not isinstance(key.value, str):
-                found.append((line, "a key is not text: write KEY: VALUE"))
-            elif inner in lines:
-                text = f"the key {key.value!r} comes twice: the first is in line {lines[inner]}"
-                found.append((line, f"{text}, remove one"))
-            else:
-                lines[inner] = line
-                if not _record_lines(value, inner, lines, found):
-                    return False
-    return True
-
-
-def _line_of(loc: Place, lines: dict[Place, int]) -> int:
+def _line_of(loc: Place, lines: Mapping[Place, int]) -> int:
     """Return the line of an error's place, skipping parts that are not keys of the text."""
     place: Place = ()
     for part in loc:
@@ -126,7 +86,3 @@ def _is_reported_elsewhere(problem: Any, error: ValidationError) -> bool:
         return any(loc[: len(place)] == place and len(loc) > len(place) for loc in others)
     is_of_plugin = len(place) == 2 and place[0] == "plugins"
     return not place or (is_of_plugin and problem["type"] == "value_error")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

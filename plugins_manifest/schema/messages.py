@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from plugins_manifest.documents import Place
 from plugins_manifest.errors import nearest_names, unknown_name
 from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import (
@@ -23,7 +24,6 @@ from plugins_manifest.schema.manifest import (
 )
 from plugins_manifest.schema.plugins import StackMember
 
-Place = tuple[str | int, ...]
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "plugins": (PluginSpec,),
     "stacks": (StackSpec,),
