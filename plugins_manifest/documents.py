@@ -70,7 +70,10 @@ def read_json(path: Path, *, name: str | None = None, most_bytes: int = MAX_BYTE
 def read_text(path: Path, *, name: str | None = None) -> str:
     """Return the text of a file in UTF-8, without its byte order mark; `UserError` otherwise."""
     name = name or path.name
-    return _decoded(read_content(path, name=name), name, MAX_BYTES)
+    text = _decoded(read_content(path, name=name), name, MAX_BYTES)
+    if "\0" in text:
+        raise UserError(f"{name}:{_line(text, text.index(chr(0)))}: the character NUL: remove it")
+    return text
 
 
 def read_content(path: Path, *, name: str, most_bytes: int = MAX_BYTES) -> bytes:

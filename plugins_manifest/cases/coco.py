@@ -210,8 +210,8 @@ def _read_captions(path: Path, _size: int, _time: int) -> Mapping[int, Photo]:
 
 def parse_captions(content: bytes, *, name: str) -> dict[int, Photo]:
     """Parse a file's content, as `read_captions`."""
-    data = parse_json(content, name=name, most_bytes=MOST_CAPTIONS_BYTES)
     try:
+        data = parse_json(content, name=name, most_bytes=MOST_CAPTIONS_BYTES)
         chosen: dict[int, tuple[int, str]] = {}
         for note in data["annotations"]:
             candidate = (int(note["id"]), " ".join(note["caption"].split()))
@@ -220,6 +220,8 @@ def parse_captions(content: bytes, *, name: str) -> dict[int, Photo]:
         photos = [_photo(image, chosen) for image in data["images"] if image["id"] in chosen]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{name} is not COCO's captions file: {error!r}") from error
+    except UserError as error:
+        raise UserError(f"{name} is not COCO's captions file: {error}") from error
     if not photos:
         raise UserError(f"{name} is not COCO's captions file: no image in it has a caption")
     return {photo.image_id: photo for photo in sorted(photos, key=lambda photo: photo.image_id)}

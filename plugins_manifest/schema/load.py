@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from plugins_manifest.schema.manifest import KnownNames, Manifest
 from plugins_manifest.schema.messages import dotted, explain, value_suffix
 from plugins_manifest.schema.plugins import problems_between
 
+_MOST_PROBLEMS = 100  # of each check
+_LONGEST = 500  # characters of a problem
 SHIPPED = Path(__file__).parents[1] / "manifests"
 
 
@@ -55,18 +58,23 @@ def parse_manifest(
     try:
         manifest = Manifest.model_validate(data, context={"known": known or {}})
     except ValidationError as error:
-        for problem in error.errors():
-            if _is_reported_elsewhere(problem, error):
-                continue
-            found.append((_line_of(problem["loc"], lines), explain(problem, data)))
-        for place, message, value in problems_between(data):
+        problems = error.errors()
+        places = [problem["loc"] for problem in problems]
+        inner = {place[:i] for place in places for i in range(1, len(place))}
+        for problem in problems[:_MOST_PROBLEMS]:
+            if not _is_reported_elsewhere(problem, inner):
+                found.append((_line_of(problem["loc"], lines), explain(problem, data)))
+        for place, message, value in islice(problems_between(data), _MOST_PROBLEMS):
             text = f"{dotted(place, data)}: {message}{value_suffix(value, message)}"
             found.append((_line_of(place, lines), text))
     else:
         if not found:
             return manifest.attach_path(path.resolve())
     found.sort(key=lambda one: one[0])
-    raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in found])
+    shown = [
+        (line, f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text) for line, text in found
+    ]
+    raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in shown])
 
 
 def _line_of(loc: Place, lines: Mapping[Place, int]) -> int:
@@ -78,11 +86,13 @@ def _line_of(loc: Place, lines: Mapping[Place, int]) -> int:
     return lines[place]
 
 
-def _is_reported_elsewhere(problem: Any, error: ValidationError) -> bool:
-    """Return whether a list only lacks its invalid items, or `problems_between` reports it."""
+def _is_reported_elsewhere(problem: Any, inner: Set[Place]) -> bool:
+    """Return whether a list only lacks its invalid items, or `problems_between` reports it.
+
+    `inner` are the places with a problem below them.
+    """
     place = problem["loc"]
     if problem["type"] == "too_short":
-        others = [other["loc"] for other in error.errors()]
-        return any(loc[: len(place)] == place and len(loc) > len(place) for loc in others)
+        return place in inner
     is_of_plugin = len(place) == 2 and place[0] == "plugins"
     return not place or (is_of_plugin and problem["type"] == "value_error")
