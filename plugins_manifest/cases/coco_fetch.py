@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import zipfile
 import zlib
@@ -289,7 +288,7 @@ def _member_bytes(
         "start": start,
     }
     part.part.parent.mkdir(parents=True, exist_ok=True)
-    if part.facts() != json.loads(json.dumps(state)) or part.n_bytes > stop - start:
+    if part.facts() != dict(state) or part.n_bytes > stop - start:
         part.discard()
         part.remember(state)
     with part.part.open("ab") as stream:
