@@ -16,6 +16,7 @@ from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES, MAX_SEED
 from plugins_manifest.text import shortened
 
 Value = TypeVar("Value")
+_LONGEST_SHOWN = 40  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def parse_list(
     try:
         values = tuple(dict.fromkeys(kind(item) for item in items))
     except ValueError as error:
-        given = shortened([repr(item) for item in items])
+        given = shortened([repr(item[:_LONGEST_SHOWN]) for item in items])
         raise UserError(f"{option} is {given}: give numbers, e.g. {option} 0,1") from error
     if len(values) > MAX_ENTRIES:
         raise UserError(f"{option} has {len(values)} values: give at most {MAX_ENTRIES}")
