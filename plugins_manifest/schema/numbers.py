@@ -6,7 +6,6 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from plugins_manifest.schema.words import MAX_CASES, MAX_PROMPTS, MAX_SEED, MAX_STRENGTH
 
@@ -15,7 +14,7 @@ _WITH_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 def _whole(value: Any) -> Any:
     if isinstance(value, bool | str):
-        raise PydanticCustomError("int_type", "write a whole number")
+        raise ValueError("write a whole number")
     return value
 
 
@@ -24,7 +23,7 @@ def _number(value: Any) -> Any:
     if isinstance(value, str) and _WITH_EXPONENT.fullmatch(value):
         return float(value)
     if isinstance(value, bool | str):
-        raise PydanticCustomError("float_type", "write a number")
+        raise ValueError("write a number")
     return value
 
 
