@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from plugins_manifest.errors import UserError, nearest_names, unknown_name
@@ -35,7 +36,7 @@ def shown_path(path: Path) -> str:
     """Shorten a path for display: relative to the working folder or to ~ where it is below them."""
     for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         try:
-            return prefix + str(path.resolve().relative_to(anchor))
+            return prefix + str(Path(os.path.realpath(path)).relative_to(anchor))
         except ValueError:
             continue
     return str(path)

@@ -35,6 +35,10 @@ FetchCode = Literal[
 RetryAdvice = Literal["none", "back-off", "fresh-url", "file-id", "mirror", "restart"]
 
 
+_MOST_SHOWN = 30  # problems of one message
+_LONGEST_NAME = 80  # characters of a name that is compared with the valid ones
+
+
 class UserError(Exception):
     """A problem that the user can fix; the message gives the problem, the value and the fix."""
 
@@ -44,10 +48,13 @@ class UserError(Exception):
 
     @classmethod
     def collect(cls, problems: Sequence[str]) -> UserError:
-        """Return one error that lists all problems, one a line."""
+        """Return one error that lists the first problems, one a line, and counts the others."""
         if len(problems) == 1:
             return cls(problems[0])
-        listed = "\n".join(f"  - {problem}" for problem in problems)
+        shown = [*problems[:_MOST_SHOWN]]
+        if len(problems) > _MOST_SHOWN:
+            shown.append(f"... and {len(problems) - _MOST_SHOWN} more")
+        listed = "\n".join(f"  - {problem}" for problem in shown)
         return cls(f"{len(problems)} problems:\n{listed}", problems)
 
 
@@ -75,7 +82,7 @@ class HostError(FetchError):
 
 def nearest_names(name: str, valid: Iterable[str], *, n: int = 3) -> list[str]:
     """Return the valid names closest to `name`, best first; all of them if there are few."""
-    names = sorted(valid)
+    names, name = sorted(valid), name[:_LONGEST_NAME]
     if len(names) <= n:
         return names
     return difflib.get_close_matches(name, names, n=n, cutoff=0.0)
@@ -83,5 +90,5 @@ def nearest_names(name: str, valid: Iterable[str], *, n: int = 3) -> list[str]:
 
 def unknown_name(what: str, name: str, valid: Iterable[str]) -> str:
     """Return the message for an unknown `what`, with the nearest valid names."""
-    nearest = ", ".join(nearest_names(name, valid))
+    nearest, name = ", ".join(nearest_names(name, valid)), name[:_LONGEST_NAME]
     return f"unknown {what} {name!r}: use {nearest}" if nearest else f"unknown {what} {name!r}"

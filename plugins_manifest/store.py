@@ -22,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_data_path
 
+from plugins_manifest.documents import read_json
 from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.files import atomic_write
 
@@ -67,8 +68,8 @@ class Partial:
     def facts(self) -> dict[str, object]:
         """Return what `remember` wrote; empty if nothing readable exists."""
         try:
-            data = json.loads(self.facts_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = read_json(self.facts_path)
+        except UserError:
             return {}
         return data if isinstance(data, dict) else {}
 

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from plugins_manifest.documents import read_json
 from pocket import weights
 from pocket.tokenizer import MAX_TOKENS, build_tokenizer
 
@@ -107,7 +108,7 @@ def load_scorer(folder: Path | None = None) -> Scorer:
     """Load the shipped scorer, hash-checked, or one from a folder with config.json and weights."""
     path = folder or weights.part_path("scorer")
     sha256 = weights.folder_sha256(path) if folder else weights.part_sha256("scorer")
-    config = ScorerConfig(**json.loads((path / "config.json").read_text()))
+    config = ScorerConfig(**read_json(path / "config.json"))
     model = build_clip(config)
     state = load_file(path / "model.safetensors")
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from plugins_manifest.documents import parse_json
 from xadapter.errors import SettingError
 from xadapter.mapper import Mapper
 
@@ -64,7 +65,7 @@ def load_checkpoint(
     if not path.exists():
         return None
     with safe_open(path, framework="pt") as file:
-        facts = json.loads(file.metadata()["facts"])
+        facts = parse_json(file.metadata()["facts"], name=FILE_NAME)
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name, weight in mapper.named_parameters():
         found = stored.get(f"mapper.{name}")

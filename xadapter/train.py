@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from plugins_manifest.documents import parse_json
 from xadapter.checkpoint import load_checkpoint, save_checkpoint
 from xadapter.data import (
     STEP_STREAM,
@@ -299,7 +300,11 @@ class _Run:
             return
         # a killed run may leave half a row
         rows = path.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
+        kept = [
+            row
+            for row in rows
+            if row.endswith("}") and parse_json(row, name=path.name)["step"] <= self.step
+        ]
         path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
 
     def _save(self) -> None:

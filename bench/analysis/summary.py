@@ -6,7 +6,6 @@ give the same table, bit by bit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 from bench.registry import method_style
 from bench.scoring import read_scores
 from bench.store import Row, RunStore, grouped, records, schema
+from bench.store.documents import left_out_of
 from metrics.stats import Estimate, clustered_mean, paired_difference
 from metrics.stats.intervals import jackknife, paired_jackknife, sign_flip_p
 
@@ -152,7 +152,7 @@ def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:
     if first["level"] == "image":
         by_pair = {(row["case_id"], int(row["seed"])): row["value"] for row in scored}
     elif scored:
-        group = (scored[0]["value"], json.loads(scored[0]["leave_one_out"] or "{}"))
+        group = (scored[0]["value"], left_out_of(scored[0]["leave_one_out"]))
     n = sum(int(row["n"]) for row in scored)
     return Cell(arm, first["metric"], first["recipe"], first["better"], by_pair, group, n)
 

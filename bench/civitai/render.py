@@ -6,7 +6,6 @@ reproducible bit by bit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from bench.civitai.client import Finished, Generator
 from bench.errors import UserError, unknown_name
 from bench.plan.cases import all_cases, prompts_of
 from bench.store.files import sha256_of, write_bytes, write_json
+from plugins_manifest.documents import read_json
 from plugins_manifest.schema import Manifest, PluginSpec, Settings, plugin_sets
 from plugins_manifest.schema.air import Air, pinned_air
 from plugins_manifest.schema.kinds import KINDS
@@ -168,12 +168,20 @@ def render_references(
         yield one
 
 
+def _read_index(path: Path) -> dict[str, Any]:
+    data = read_json(path)
+    parts = [data] + [data.get(key, {}) for key in ("references", "pending")] if data else [data]
+    if not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"{path.name} is not an index of pictures: correct it, or move it away")
+    return data
+
+
 class _Index:
     """Requested and finished pictures, in one JSON file that is written after every step."""
 
     def __init__(self, out: Path) -> None:
         self._path = out / INDEX
-        data = json.loads(self._path.read_text("utf-8")) if self._path.is_file() else {}
+        data = _read_index(self._path) if self._path.is_file() else {}
         self.records: dict[str, Any] = data.get("references", {})
         self._pending: dict[str, Any] = data.get("pending", {})
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict
 from typing import Any
 
 from bench.errors import UserError, shown_path
 from bench.store import Row, RunStore, records
+from bench.store.documents import members_of
 
 
 def find_trial(store: RunStore, prefix: str) -> Row:
@@ -35,7 +35,7 @@ def explain_trial(store: RunStore, prefix: str) -> dict[str, Any]:
     trial_id = trial["trial_id"]
     facts, manifest = store.run_facts(), store.manifest()
     results = [row for row in records(store.results()) if row["trial_id"] == trial_id]
-    members = json.loads(trial["stack"] or "[]")
+    members = members_of(trial["stack"])
     plugins = [p.model_dump(mode="json") for p in manifest.plugins if p.id in members]
     stacks = [s.model_dump(mode="json") for s in manifest.stacks if s.id == trial["plugin"]]
     return {

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.schema.words import MAX_SEED
 
 
 @click.command()
@@ -46,7 +47,7 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
 @click.command()
 @click.option("--family", type=click.Choice(["pocket"]), default="pocket", show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""

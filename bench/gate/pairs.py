@@ -6,7 +6,6 @@ difference of its pairs over seeds and settings (t0, scales).
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from bench.gate.policy import GateMetric, Policy
 from bench.gate.verdict import Sample
 from bench.scoring import read_scores
 from bench.store import Row, RunStore, grouped, records
+from bench.store.documents import left_out_of
 from metrics.stats.margin import step_of
 
 _KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")
@@ -244,7 +244,7 @@ def pseudo_values(row: Row | None) -> dict[str, float] | None:
     """Return n x value - (n - 1) x value without the prompt (Tukey 1958), by prompt."""
     if row is None or row["value"] is None or not row["leave_one_out"]:
         return None
-    left_out = json.loads(row["leave_one_out"])
+    left_out = left_out_of(row["leave_one_out"])
     n = len(left_out)
     return {prompt: n * row["value"] - (n - 1) * left for prompt, left in left_out.items()}
 

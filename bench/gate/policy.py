@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from bench.errors import UserError, shown_path, unknown_name
+from plugins_manifest.documents import read_yaml
+from plugins_manifest.schema.numbers import Number, Seed, Whole
 from plugins_manifest.schema.plugins import Section
+from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES
 
 SHIPPED_POLICY = Path(__file__).parent / "gate_policy.yaml"
 # pocket-fid, fid-infinity, fd-dinov2, ...: biased by c / N, so two runs' bias need not cancel
 _FRECHET = re.compile(r"(^|[-_])(fid|fd|frechet)([-_]|$)", re.IGNORECASE)
-Share = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class GateMetric(Section):
     """A metric with its margin: the largest tolerated loss in the metric's units."""
 
     name: str = Field(min_length=1)
-    margin: float = Field(gt=0, allow_inf_nan=False)
+    margin: Number = Field(gt=0)
     plugins: tuple[str, ...] | None = None
     required: bool = True
 
@@ -46,16 +49,16 @@ class Policy(Section):
     """
 
     schema_version: Literal[1] = Field(alias="schema")
-    metrics: tuple[GateMetric, ...]
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    power: float = Field(default=0.8, gt=0.5, lt=1)
-    min_prompts: int = Field(default=20, ge=5)
-    min_prompts_regression: int = Field(default=10, ge=5)
-    looks: tuple[Share, ...] = (0.4, 0.7, 1.0)
+    metrics: tuple[GateMetric, ...] = Field(max_length=MAX_ENTRIES)
+    alpha: Number = Field(default=0.05, gt=0, lt=0.5)
+    power: Number = Field(default=0.8, gt=0.5, lt=1)
+    min_prompts: Whole = Field(default=20, ge=5, le=MAX_CASES)
+    min_prompts_regression: Whole = Field(default=10, ge=5, le=MAX_CASES)
+    looks: tuple[Share, ...] = Field(default=(0.4, 0.7, 1.0), max_length=20)
     methods: tuple[str, ...] = Field(default=("xadapter",), min_length=1)
     plugins: tuple[str, ...] | None = None
     t0: tuple[Share, ...] | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @field_validator("looks")
     @classmethod
@@ -69,9 +72,8 @@ class Policy(Section):
     def _check_unique(cls, metrics: tuple[GateMetric, ...]) -> tuple[GateMetric, ...]:
         if not metrics:
             raise ValueError("name at least one metric with its margin")
-        names = [metric.name for metric in metrics]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(metric.name for metric in metrics).items():
+            if count > 1:
                 raise ValueError(f"{name!r} is listed twice: remove one")
         return metrics
 
@@ -84,12 +86,9 @@ def load_policy(path: Path | None) -> Policy:
     """Read a policy (default: the shipped one); raise one `UserError` with all problems."""
     path = path or SHIPPED_POLICY
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--policy: {shown_path(path)} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"--policy: {path.name} is not valid YAML: {text}") from error
+        data = read_yaml(path, name=shown_path(path))
+    except UserError as error:
+        raise UserError(f"--policy: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"--policy: {path.name} must be a mapping with 'schema: 1' and 'metrics'")
     try:
@@ -110,5 +109,5 @@ def _explain(problem: Any) -> str:
         return f"{name} is missing: add it"
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
-    given = "" if isinstance(value, dict | list) else f" (it is {value!r})"
+    given = "" if isinstance(value, dict | list) else f" (it is {repr(value)[:80]})"
     return f"{name}: {message}{given}"

@@ -27,6 +27,7 @@ from bench.store.files import png_bytes, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
+from plugins_manifest.documents import read_json
 from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
@@ -147,9 +148,11 @@ class ConditionSet:
     def __post_init__(self) -> None:
         if self.folder is not None and (path := self.folder / _INDEX).is_file():
             try:
-                self._hashes = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                self._hashes = {}  # the index is only a shortcut: it is rebuilt
+                found = read_json(path)
+            except UserError:
+                found = {}  # the index is only a shortcut: it is rebuilt
+            is_index = isinstance(found, dict) and all(isinstance(v, str) for v in found.values())
+            self._hashes = found if is_index else {}
 
     def image(self, case: Case, detector: str, *, side: Side = "base") -> np.ndarray:
         """Return the condition image, uint8 RGB [H, W, 3] at the side's size.

@@ -12,8 +12,11 @@ from bench.plan.plugin_files import locked_entry
 from bench.registry import installed
 from plugins_manifest.schema import Manifest, plugin_sets
 from plugins_manifest.schema.manifest import MethodSpec, Mode, t0_problems
+from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES, MAX_SEED
+from plugins_manifest.text import shortened
 
 Value = TypeVar("Value")
+_LONGEST_SHOWN = 40  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,10 @@ class Selection:
         unknown = (name for name in self.methods or () if name not in methods)
         found = t0_problems(self.t0 or ())
         found += [unknown_name("method", name, methods) for name in unknown]
-        if self.limit is not None and self.limit < 1:
-            found.append(f"--limit is {self.limit}: use at least 1")
+        if self.limit is not None and not 1 <= self.limit <= MAX_CASES:
+            found.append(f"--limit is {self.limit}: use 1 to {MAX_CASES}")
+        wrong = [seed for seed in self.seeds or () if not 0 <= seed <= MAX_SEED]
+        found += [f"--seeds has {seed}: use 0 to {MAX_SEED}" for seed in wrong[:1]]
         if self.adapter is not None and not self.adapter.exists():
             found.append(
                 f"--adapter: there is nothing at {shown_path(self.adapter)}: check the path"
@@ -134,9 +139,10 @@ def parse_list(
     try:
         values = tuple(dict.fromkeys(kind(item) for item in items))
     except ValueError as error:
-        raise UserError(
-            f"{option} is {','.join(texts)!r}: give numbers, e.g. {option} 0,1"
-        ) from error
+        given = shortened([repr(item[:_LONGEST_SHOWN]) for item in items])
+        raise UserError(f"{option} is {given}: give numbers, e.g. {option} 0,1") from error
+    if len(values) > MAX_ENTRIES:
+        raise UserError(f"{option} has {len(values)} values: give at most {MAX_ENTRIES}")
     if not values:
         raise UserError(f"{option} is empty: name at least one value or leave the option out")
     return values

@@ -44,6 +44,7 @@ from bench.publish.select import (
 )
 from bench.publish.tables import public_results, public_table, public_trials, queue_table
 from bench.store import RunStore
+from plugins_manifest.documents import parse_json
 
 Progress = Callable[[str], None]
 _PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
@@ -173,8 +174,8 @@ def _published_pictures(place: StoreLocation, index: bytes | None) -> KnownPictu
 
 def _parsed(index: bytes | None) -> dict[str, Any]:
     try:
-        data = json.loads(index or b"{}")
-    except (ValueError, RecursionError):
+        data = parse_json(index or b"{}", name=INDEX)
+    except UserError:
         return {}
     return data if isinstance(data, dict) else {}
 

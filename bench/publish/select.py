@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
 from bench.errors import UserError, shown_path
@@ -19,6 +17,7 @@ from bench.publish.pictures import Published, UploadQueue, publish_picture
 from bench.publish.redaction import Privacy
 from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
 from bench.store import RunStore
+from bench.store.documents import paths_of, read_json, read_yaml
 from plugins_manifest.files import file_sha256
 
 KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
@@ -160,11 +159,11 @@ def _image_problems(store: RunStore, tables: Tables) -> list[str]:
 def _manifest(store: RunStore, problems: list[str]) -> Mapping[str, Any]:
     path = store.manifest_path
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path)
         if not isinstance(data, dict) or not all("id" in entry for entry in data["plugins"]):
             raise ValueError("it lists no plugins")
         return data
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (UserError, ValueError, KeyError, TypeError) as error:
         problems.append(f"{path.name} cannot be read: {error}")
         return {"plugins": []}
 
@@ -174,8 +173,8 @@ def _gate(store: RunStore, problems: list[str]) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        data = read_json(path)
+    except UserError as error:
         problems.append(f"{path.name} is damaged ({error}): delete it, or run `xbench gate` again")
         return None
     return data if isinstance(data, dict) else None
@@ -220,4 +219,4 @@ def _condition_paths(tables: Tables) -> list[str]:
 
 
 def _paths_in(text: str | None) -> Iterable[str]:
-    return json.loads(text).values() if text else ()
+    return paths_of(text).values()

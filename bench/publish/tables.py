@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.publish.pictures import Published, UploadQueue
 from bench.publish.redaction import Privacy
 from bench.store import PUBLISHED, TABLES, RunStore
+from bench.store.documents import paths_of
 from plugins_manifest.text import first_line
 
 Tables = Mapping[str, pa.Table]  # by the names of `PUBLISHED`
@@ -96,7 +97,7 @@ def public_trials(
         return found.thumbnail if found else None
 
     def several(text: str) -> str:
-        named = json.loads(text)
+        named = paths_of(text)
         return json.dumps({plugin: name for plugin, path in named.items() if (name := one(path))})
 
     table = public_table(table, privacy)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.store import Row, RunStore, grouped, records
+from bench.store.documents import members_of, read_json
 from bench.store.files import write_bytes
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile, Rendered, Stack, stack_of
@@ -84,9 +85,9 @@ class LoadAudit:
         if self._kept is None:
             return None
         try:
-            rows = json.loads(self._path(file, self._kept).read_text(encoding="utf-8"))
+            rows = read_json(self._path(file, self._kept))
             return Audit(tuple(AuditRow(**row) for row in rows))
-        except (OSError, ValueError, TypeError):
+        except (UserError, TypeError):
             return None
 
     def _write(self) -> None:
@@ -129,7 +130,7 @@ def remarks(store: RunStore) -> dict[str, str]:
     partial = {plugin: audit for plugin, audit in audits.items() if not audit.is_complete}
     found: dict[str, str] = {}
     for row in _stacks(store):
-        members = [m for m in json.loads(row["stack"] or "[]") if m in partial]
+        members = [m for m in members_of(row["stack"]) if m in partial]
         if members:
             found[row["plugin"]] = "; ".join(f"{m}: {partial[m].summary()}" for m in members)
     return found

@@ -6,7 +6,6 @@ several processes can share the folder. `XBENCH_CACHE` sets it (default: the use
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from platformdirs import user_cache_path
 
 from bench.errors import UserError, disk_error
 from bench.store.files import sha256_of, write_bytes, write_json
+from plugins_manifest.documents import read_json
 
 # Increase by one whenever a change of the code changes any pixel.
 RENDERER_REVISION = 1
@@ -75,13 +75,13 @@ class ImageCache:
         """Return the cached image; None if it is missing or damaged."""
         image, facts_path = self._paths(trial_id)
         try:
-            facts = json.loads(facts_path.read_text(encoding="utf-8"))
+            facts = read_json(facts_path)
             png = image.read_bytes()
             if sha256_of(png) != facts["sha256"]:
                 return None
             cached = CachedImage(png, **{key: facts[key] for key in CACHED_FACTS})
             os.utime(facts_path)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (UserError, OSError, KeyError, TypeError):
             return None
         return cached
 

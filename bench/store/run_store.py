@@ -6,7 +6,6 @@ that two runs cannot write into one directory at the same time.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from bench.store.files import (
 )
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
+from plugins_manifest.documents import read_json
 from plugins_manifest.files import TEMPORARY_PREFIX
 from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
@@ -106,17 +106,11 @@ class RunStore:
     def run_facts(self) -> dict[str, Any]:
         """Return the content of run.json; raise `UserError` if it is missing or damaged."""
         path = self.folder / RUN_FILE
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        if not path.exists():
             raise UserError(
                 f"{shown_path(self.folder)} is not a run directory: it has no {RUN_FILE}"
-            ) from error
-        except ValueError as error:
-            raise UserError(
-                f"{shown_path(path)} is damaged ({error}): delete this run directory and run the "
-                "same command again; finished images are read from the cache"
-            ) from error
+            )
+        facts = self._read_json(path)
         if facts.get("format") != RUN_FORMAT:
             raise UserError(
                 f"{shown_path(path)} has format {facts.get('format')!r}, this version reads "
@@ -144,8 +138,27 @@ class RunStore:
 
     def cases(self) -> dict[str, Case]:
         """Return every case of the run by its id."""
-        rows = json.loads((self.folder / _CASES_FILE).read_text(encoding="utf-8"))["cases"]
-        return {row["case_id"]: _case(row) for row in rows}
+        path = self.folder / _CASES_FILE
+        rows: Any = self._read_json(path).get("cases")
+        try:
+            return {row["case_id"]: _case(row) for row in rows}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self._damaged(path, "its rows are not cases") from error
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        try:
+            data = read_json(path)
+        except UserError as error:
+            raise self._damaged(path, str(error)) from error
+        if not isinstance(data, dict):
+            raise self._damaged(path, "it is not a mapping")
+        return data
+
+    def _damaged(self, path: Path, reason: str) -> UserError:
+        return UserError(
+            f"{shown_path(path)} is damaged ({reason}): delete this run directory and run the "
+            "same command again; finished images are read from the cache"
+        )
 
     def write_cases(self, cases: Iterable[Case]) -> None:
         """Write cases.json, with the paths of source pictures on this machine."""

@@ -5,7 +5,6 @@ All files are untrusted: what cannot be read becomes a `problem` that the pages 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +15,12 @@ from typing import Any, NamedTuple
 
 from bench.errors import UserError
 from bench.store import PUBLISHED, TABLES, RunStore, is_run
+from bench.store.documents import read_json, read_yaml
 from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, run_folders
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
 _PATTERNS = {name: TABLES[name].pattern for name in PUBLISHED}
 _SINGLES = {name: name for name in (RUN_FILE, MANIFEST_FILE, GATE_FILE)}
-_LIMIT_BYTES = 16 << 20
 
 
 class _File(NamedTuple):
@@ -155,15 +154,12 @@ def _files(pattern: Path) -> tuple[_File, ...]:
 
 
 def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
-    import yaml
-
+    if not path.is_file():
+        return {}
     try:
-        if not path.is_file():
-            return {}
-        _refuse_large(path)
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        problems.append(f"{path.name} is damaged: {type(error).__name__}")
+        data = read_yaml(path)
+    except UserError as error:
+        problems.append(f"{path.name} is damaged: {error}")
         return {}
     return data if isinstance(data, dict) else {}
 
@@ -172,14 +168,8 @@ def _json(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        _refuse_large(path)
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        data = read_json(path)
+    except UserError as error:
         problems.append(f"{path.name} is damaged: {error}")
         return None
     return data if isinstance(data, dict) else None
-
-
-def _refuse_large(path: Path) -> None:
-    if path.stat().st_size > _LIMIT_BYTES:
-        raise ValueError("it is too large")

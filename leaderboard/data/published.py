@@ -6,7 +6,6 @@ on request. While a store cannot be reached, the runs known so far stay listed.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from bench.publish.format import (
     key_of,
 )
 from bench.store import PUBLISHED
+from bench.store.documents import parse_json
 from bench.store.recent import RecentItems
 from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, state_problems, text_of
@@ -232,9 +232,9 @@ def with_tables(run: Run) -> Run:
 
 def _parsed(content: bytes, title: str, problems: list[str]) -> dict[str, Any] | None:
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{title} is damaged: {type(error).__name__}")
+        data = parse_json(content, name=title)
+    except UserError as error:
+        problems.append(f"{title} is damaged: {error}")
         return None
     if not isinstance(data, dict):
         problems.append(f"{title} is damaged: it is not a mapping")

@@ -16,6 +16,8 @@ from platformdirs import user_cache_path
 
 from metrics.base import MetricUnavailableError
 from plugins_manifest import files
+from plugins_manifest.documents import read_json
+from plugins_manifest.errors import UserError
 
 FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
 DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
@@ -114,9 +116,14 @@ def file_sha256(path: Path) -> str:
 
 def _read_book(book: Path) -> dict[str, list]:
     try:
-        return json.loads(book.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # only a shortcut: hashed again
+        found = read_json(book)
+    except UserError:
+        found = {}  # only a shortcut: hashed again
+    is_book = isinstance(found, dict) and all(
+        isinstance(row, list) and len(row) == 3 and isinstance(row[-1], str)
+        for row in found.values()
+    )
+    return found if is_book else {}
 
 
 def _write_book(book: Path, hashes: dict[str, list]) -> None:

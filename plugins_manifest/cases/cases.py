@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from plugins_manifest.cases.rows import read_rows
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.manifest import FileCases, InlineCase
+
+_LONGEST_PLACE = 80
 
 
 @dataclass(frozen=True)
@@ -105,20 +104,13 @@ def _with_found(case: Case, kinds: Sequence[str], there: Mapping[tuple[str, str]
 
 
 def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> list[Case]:
-    """Parse the cases of a JSON, CSV or YAML file; `UserError` names the file and its problems."""
+    """Parse the cases of a file (`read_rows`); `UserError` names the file and its problems."""
     path = folder / spec.path
+    lines, rows = read_rows(path, name=spec.path)
     try:
-        rows = _read_rows(path)
         items = TypeAdapter(list[InlineCase]).validate_python(rows)
-    except OSError as error:
-        raise UserError(f"the case file {spec.path!r} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        problems = [
-            f"{spec.path}: case {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
-        ]
-        raise UserError.collect(problems) from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"the case file {spec.path!r} cannot be parsed: {error}") from error
+        raise UserError.collect([_problem(e, spec.path, lines) for e in error.errors()]) from error
     if not items:
         raise UserError(f"the case file {spec.path!r} contains no case: add one")
     items = items[: spec.n]
@@ -126,13 +118,8 @@ def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> l
     return with_finished_conditions(cases, spec.condition_images, folder=folder)
 
 
-def _read_rows(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix == ".csv":
-        rows = csv.DictReader(io.StringIO(text))
-        return [{k: v for k, v in row.items() if v not in (None, "")} for row in rows]
-    if path.suffix == ".json":
-        return json.loads(text)
-    if path.suffix in (".yaml", ".yml"):
-        return yaml.safe_load(text)
-    raise ValueError(f"its ending is {path.suffix!r}: use .json, .csv or .yaml")
+def _problem(error: Any, name: str, lines: Sequence[int]) -> str:
+    place = error["loc"]
+    index = place[0] if place and isinstance(place[0], int) else None
+    where = name if index is None or index >= len(lines) else f"{name}:{lines[index]}"
+    return f"{where}: case {'.'.join(map(str, place))[:_LONGEST_PLACE]}: {error['msg']}"

@@ -6,7 +6,6 @@ which `xbench cases fetch` fills (coco_fetch). Nothing is downloaded here.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from plugins_manifest.cases.cases import Case, with_finished_conditions
+from plugins_manifest.documents import parse_json, read_content
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import file_sha256
 from plugins_manifest.schema.manifest import CocoCases
@@ -29,6 +29,7 @@ N_PHOTOS = 5000
 PHOTO_BYTES = 150_000  # mean of 50 of the photos
 CAPTIONS_BYTES = 900_000  # the captions, deflated, and the end of the zip
 N_NAMED = 5
+MOST_CAPTIONS_BYTES = 64 << 20
 
 
 class CasesNotFetchedError(UserError):
@@ -203,25 +204,24 @@ def _hash(path: Path, _size: int, _time: int) -> str:
 
 @lru_cache(maxsize=4)
 def _read_captions(path: Path, _size: int, _time: int) -> Mapping[int, Photo]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path.name} cannot be read: {error.strerror}") from error
+    content = read_content(path, name=path.name, most_bytes=MOST_CAPTIONS_BYTES)
     return parse_captions(content, name=path.name)
 
 
 def parse_captions(content: bytes, *, name: str) -> dict[int, Photo]:
     """Parse a file's content, as `read_captions`."""
     try:
-        data = json.loads(content)
+        data = parse_json(content, name=name, most_bytes=MOST_CAPTIONS_BYTES)
         chosen: dict[int, tuple[int, str]] = {}
         for note in data["annotations"]:
             candidate = (int(note["id"]), " ".join(note["caption"].split()))
             image_id = int(note["image_id"])
             chosen[image_id] = min(chosen.get(image_id, candidate), candidate)
         photos = [_photo(image, chosen) for image in data["images"] if image["id"] in chosen]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{name} is not COCO's captions file: {error!r}") from error
+    except UserError as error:
+        raise UserError(f"{name} is not COCO's captions file: {error}") from error
     if not photos:
         raise UserError(f"{name} is not COCO's captions file: no image in it has a caption")
     return {photo.image_id: photo for photo in sorted(photos, key=lambda photo: photo.image_id)}

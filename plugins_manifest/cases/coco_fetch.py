@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import zipfile
 import zlib
@@ -26,6 +25,7 @@ from filelock import FileLock
 
 from plugins_manifest.cases.coco import (
     CAPTIONS,
+    MOST_CAPTIONS_BYTES,
     N_NAMED,
     PHOTOS,
     Photo,
@@ -46,7 +46,6 @@ URL_VARIABLE = "XBENCH_COCO_URL"
 ARCHIVE = "annotations/annotations_trainval2017.zip"
 SUMS = "SHA256SUMS"
 TAIL_BYTES = 64 << 10
-MOST_CAPTIONS_BYTES = 64 << 20
 MOST_PHOTO_BYTES = 16 << 20
 _LOCAL_HEADER_BYTES = 4 << 10  # more than a member's local header, its name and extra fields
 _N_CONNECTIONS = 8
@@ -289,7 +288,7 @@ def _member_bytes(
         "start": start,
     }
     part.part.parent.mkdir(parents=True, exist_ok=True)
-    if part.facts() != json.loads(json.dumps(state)) or part.n_bytes > stop - start:
+    if part.facts() != dict(state) or part.n_bytes > stop - start:
         part.discard()
         part.remember(state)
     with part.part.open("ab") as stream:

@@ -8,11 +8,12 @@ alpha / sqrt(r).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from plugins_manifest.documents import parse_json
+from plugins_manifest.errors import UserError
 from plugins_manifest.formats.parsed import Problem
 from plugins_manifest.formats.table import TEXT, UNET
 
@@ -27,8 +28,8 @@ def read_settings(metadata: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Pr
     if text is None:
         return {}, ()
     try:
-        settings = json.loads(text) if len(text) <= _MAX_CHARACTERS else None
-    except (ValueError, RecursionError):
+        settings = parse_json(text, name=KEY, most_bytes=_MAX_CHARACTERS)
+    except UserError:
         settings = None
     if isinstance(settings, dict):
         return settings, ()

@@ -6,12 +6,12 @@ CLIPTextModel in SD1.5's configuration; a test compares them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from plugins_manifest.documents import read_json
 from plugins_manifest.formats.parsed import BaseModel, ModuleTable
 
 TABLE_FILE = Path(__file__).with_name("sd15.json")
@@ -24,7 +24,7 @@ CROSS_DIMS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2",
 @cache
 def sd15_table() -> ModuleTable:
     """Return all parameters of SD1.5's UNet (686) and text encoder (196), in the model's order."""
-    stored = json.loads(TABLE_FILE.read_text(encoding="utf-8"))
+    stored = read_json(TABLE_FILE)
     return MappingProxyType({name: tuple(shape) for name, shape in stored.items()})
 
 

@@ -6,7 +6,7 @@ when the host changes. After civitai/cli internal/api/download.go (ours: If-Rang
 
 from __future__ import annotations
 
-import json
+import base64
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 
 import httpx
 
-from plugins_manifest.errors import FetchError, HostError
+from plugins_manifest.documents import parse_json
+from plugins_manifest.errors import FetchError, HostError, UserError
 from plugins_manifest.http.guard import Resolver, system_resolver
 from plugins_manifest.http.hosts import AllowList, HostRule, Token
+from plugins_manifest.http.pace import Limits, Pace, limits_of_environment
 from plugins_manifest.http.retry import with_retries
 from plugins_manifest.http.status import Response, interpret_redirect, interpret_response
-from plugins_manifest.http.transport import GuardedTransport
+from plugins_manifest.http.transport import Transport
 from plugins_manifest.redact import guard_logs, redact_text
 
 USER_AGENT = f"xbench/{version('xbench')} (+https://arxiv.org/abs/2312.02238)"
@@ -69,20 +71,21 @@ class Client:
         ca: Path | None = None,
         advice: str = "",
         timeout_seconds: float = 30.0,
+        limits: Limits | None = None,
         max_tries: int = 6,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         guard_logs()
         self._allow, self._advice = allow, advice
         self._sleep, self._max_tries = sleep, max_tries
-        # Called directly: httpx.Client.send would parse redirects itself and keep cookies.
-        self._transport = None if allow is None else GuardedTransport(allow, resolve, ca=ca)
-        self._requests = httpx.Client(
-            transport=self._transport,
-            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, 10.0)),
-            trust_env=allow is None,
-            headers=_HEADERS,
+        limits = limits or limits_of_environment()
+        self._limits = replace(
+            limits,
+            idle_seconds=timeout_seconds,
+            connect_seconds=min(timeout_seconds, limits.connect_seconds),
         )
+        # Not httpx.Client, which would parse redirects itself and keep cookies.
+        self._transport = Transport(allow, resolve, ca=ca)
 
     def __enter__(self) -> Client:
         return self
@@ -97,7 +100,7 @@ class Client:
 
     def close(self) -> None:
         """Close every connection."""
-        self._requests.close()
+        self._transport.close()
 
     @contextmanager
     def open(
@@ -138,8 +141,8 @@ class Client:
         """Return a JSON object of at most 16 MiB, with retries; `FetchError` otherwise."""
         body = self.get(url, what=what, most_bytes=MAX_JSON_BYTES, token=token)
         try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
+            data = parse_json(body, name="the response")
+        except UserError:
             data = None
         if not isinstance(data, dict):
             host = httpx.URL(url).host
@@ -154,9 +157,15 @@ class Client:
         return with_retries(attempt, max_tries=self._max_tries, sleep=self._sleep)
 
     def _whole(self, opened: OpenResponse, what: str, most_bytes: int) -> bytes:
-        body = bytearray()
+        body, ends = bytearray(), time.monotonic() + self._limits.whole_seconds
         for chunk in opened.chunks:
             body += chunk
+            if time.monotonic() > ends:
+                raise FetchError(
+                    f"{what}: the response is not complete after {self._limits.whole_seconds:g} s: "
+                    f"{self._advice or 'try again later'}",
+                    code="unreachable",
+                )
             if len(body) > most_bytes:
                 raise FetchError(
                     f"{what}: the response has more than {most_bytes >> 20} MiB, so it is not the "
@@ -171,15 +180,17 @@ class Client:
     ) -> Iterator[OpenResponse]:
         at = _parsed(url, what)
         first, login = self._origin(at, what), None
+        pace = Pace(self._limits)
         for _ in range(MAX_HOPS + 1):
             host, port = origin = self._origin(at, what)
             rule = HostRule(host) if self._allow is None else self._allow.rule(host, port)
             login = rule.login if login is None else login
             # A token that was dropped once does not come back, wherever the chain leads.
             token = token if origin == first and rule.gets_token else None
-            authorization = {"Authorization": f"Bearer {token.value}"} if token else {}
-            request = self._requests.build_request("GET", at, headers={**headers, **authorization})
-            with closing(self._send(request)) as raw:
+            authorization = {"Authorization": f"Bearer {token.value}"} if token else _basic(at)
+            given = {**_HEADERS, **headers, **authorization}
+            request = httpx.Request("GET", at, headers=given)
+            with closing(self._transport.send(request, pace, self._limits)) as raw:
                 response = Response(
                     what,
                     raw.status_code,
@@ -197,16 +208,12 @@ class Client:
                     if (error := interpret_redirect(response, str(at))) is not None:
                         raise error
                     continue
+                pace.begin_body()
                 yield _opened(response, raw)
                 return
         raise FetchError(
             f"{what}: more than {MAX_HOPS} redirects: check the address", code="refused"
         )
-
-    def _send(self, request: httpx.Request) -> httpx.Response:
-        if self._transport is not None:
-            return self._transport.handle_request(request)
-        return self._requests.send(request, stream=True, follow_redirects=False)
 
     def _origin(self, at: httpx.URL, what: str) -> tuple[str, int]:
         """Return host and port; raise `FetchError` for addresses that are never requested."""
@@ -241,6 +248,14 @@ class Client:
             code="unreachable",
             remedy="back-off",
         )
+
+
+def _basic(at: httpx.URL) -> dict[str, str]:
+    """Return the header for the user name and password of an address that the user chose."""
+    if not at.userinfo:
+        return {}
+    encoded = base64.b64encode(f"{at.username}:{at.password}".encode()).decode("ascii")
+    return {"Authorization": f"Basic {encoded}"}
 
 
 def _parsed(text: str, what: str, *, base: httpx.URL | None = None) -> httpx.URL:

@@ -20,11 +20,12 @@ from plugins_manifest.formats.magic import PICKLED, sniff_bytes
 from plugins_manifest.formats.reasons import UNSAFE
 from plugins_manifest.http.client import Client, OpenResponse
 from plugins_manifest.http.hosts import Token
+from plugins_manifest.http.ranged import PROGRESS_BYTES
 from plugins_manifest.http.status import Response, interpret_response
 from plugins_manifest.store import Partial, Store
 
 MAX_FILE_BYTES = 32 << 30
-_PROGRESS_BYTES = 64 << 10  # an attempt that received this much counts as progress
+_MAX_RESTARTS = 5  # a file that changes with every attempt would never end
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 _PICKLE_HINT = (
     "; download it yourself, run: xbench plugins convert FILE NEW, and give the new file's path "
@@ -188,6 +189,7 @@ class _Transfer:
     partial: Partial
     progress: Progress
     check_start: CheckStart
+    n_restarts: int = 0
 
     def run(self, accept: Callable[[Path], T]) -> T:
         """Download, check and accept; a whole file that fails its checks is deleted."""
@@ -224,7 +226,7 @@ class _Transfer:
             ) as opened:
                 self._receive(opened, n_before)
         except FetchError as error:
-            error.made_progress = self.partial.n_bytes >= n_before + _PROGRESS_BYTES
+            error.made_progress = self.partial.n_bytes >= n_before + PROGRESS_BYTES
             raise
 
     def _resumable_bytes(self) -> int:
@@ -275,10 +277,11 @@ class _Transfer:
     def _restart(self, problem: str, code: Literal["range", "changed"]) -> FetchError:
         """Discard the part; return an error that is retried at once."""
         self.partial.discard()
+        self.n_restarts += 1
         return FetchError(
             f"{self.wanted.what}: {problem}: try again",
             code=code,
-            remedy="back-off",
+            remedy="back-off" if self.n_restarts <= _MAX_RESTARTS else "none",
             wait_seconds=0.0,
         )
 

@@ -14,6 +14,7 @@ import httpcore
 from plugins_manifest.errors import HostError
 from plugins_manifest.http.hosts import AllowList
 
+_MAX_TRIED = 4  # addresses of one host
 # (host, port) -> addresses as text; raises OSError if the name does not resolve.
 Resolver = Callable[[str, int], Sequence[str]]
 
@@ -61,7 +62,7 @@ class GuardedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to the first checked address that accepts."""
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-        for address in checked_addresses(self._allow, self._resolve, host, port):
+        for address in checked_addresses(self._allow, self._resolve, host, port)[:_MAX_TRIED]:
             try:
                 return self._sockets.connect_tcp(
                     address, port, timeout, local_address, socket_options

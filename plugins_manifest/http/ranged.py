@@ -22,6 +22,7 @@ from plugins_manifest.http.status import Response, interpret_response
 from plugins_manifest.redact import redact_url
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+PROGRESS_BYTES = 64 << 10  # an attempt that received this much counts as progress
 _ON = ("1", "on", "true", "yes")
 
 
@@ -91,7 +92,16 @@ class Mirror:
         def attempt() -> tuple[FileVersion, bytes]:
             with self._open(name, {"Range": f"bytes=-{n_bytes}"}) as opened:
                 start, version = self._part(opened.response, name)
-                content = b"".join(opened.chunks)
+                content = b""
+                for chunk in opened.chunks:
+                    content += chunk
+                    if len(content) > n_bytes:
+                        raise FetchError(
+                            f"{self.display_url(name)}: the server sends more than the "
+                            f"{n_bytes:,} bytes of the range: name another one with "
+                            f"{self.setting}",
+                            code="range",
+                        )
                 self._check_length(name, len(content), version.n_bytes - start)
                 return version, content
 
@@ -125,9 +135,11 @@ class Mirror:
                     for chunk in opened.chunks:
                         take(chunk[: stop - at])
                         at += min(len(chunk), stop - at)
+                        if at >= stop:
+                            break
                 self._check_length(name, at, stop)
             except FetchError as error:
-                error.made_progress = at > began
+                error.made_progress = at >= min(began + PROGRESS_BYTES, stop)
                 raise
 
         if start < stop:

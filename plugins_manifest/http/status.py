@@ -6,14 +6,14 @@ tests/plugins_manifest/http/test_status.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from plugins_manifest.errors import FetchError
+from plugins_manifest.documents import parse_json
+from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.redact import one_line, redact_text
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -50,8 +50,8 @@ class Response:
     def body_json(self) -> dict[str, object]:
         """The JSON object of the body; empty for any other body."""
         try:
-            data = json.loads(self.start)
-        except (ValueError, RecursionError):
+            data = parse_json(self.start, name="the response")
+        except UserError:
             return {}
         return data if isinstance(data, dict) else {}
 
@@ -114,7 +114,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
         return min(float(text), LONGEST_WAIT_SECONDS)
     try:
         seconds = (parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
 

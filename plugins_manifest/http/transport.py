@@ -1,31 +1,37 @@
-"""Transport of httpx over guarded sockets: TLS, no proxies, no settings of the environment."""
+"""Transport of httpx over paced sockets: guarded ones, or those of the environment's proxies."""
 
 from __future__ import annotations
 
 import ssl
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import certifi
 import httpcore
 import httpx
 
+from plugins_manifest.errors import UserError
 from plugins_manifest.http.guard import GuardedBackend, Resolver
 from plugins_manifest.http.hosts import AllowList
+from plugins_manifest.http.pace import Limits, Pace, PacedBackend
 
-_MAX_CONNECTIONS = 4
+_MAX_CONNECTIONS = 4  # of a guarded transport
 
 
 class _Body(httpx.SyncByteStream):
-    """Body of a response; translates errors of httpcore into those of httpx."""
+    """Body of a response; counts its bytes and translates errors of httpcore."""
 
-    def __init__(self, stream: Iterable[bytes]) -> None:
-        self._stream = stream
+    def __init__(self, stream: Iterable[bytes], pace: Pace) -> None:
+        self._stream, self._pace = stream, pace
 
     def __iter__(self) -> Iterator[bytes]:
         with _as_httpx():
-            yield from self._stream
+            for chunk in self._stream:
+                self._pace.count(len(chunk))
+                yield chunk
 
     def close(self) -> None:
         close = getattr(self._stream, "close", None)
@@ -33,17 +39,23 @@ class _Body(httpx.SyncByteStream):
             close()
 
 
-class GuardedTransport(httpx.BaseTransport):
-    """A connection pool that opens every socket through `GuardedBackend`."""
+class Transport:
+    """Sends requests within their limits; several threads may share one.
 
-    def __init__(self, allow: AllowList, resolve: Resolver, *, ca: Path | None = None) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls_context(ca),
-            max_connections=_MAX_CONNECTIONS,
-            network_backend=GuardedBackend(allow, resolve),
+    With an `AllowList` every socket is opened through `GuardedBackend` and no setting of the
+    environment is used; without one, its proxies and certificates are.
+    """
+
+    def __init__(self, allow: AllowList | None, resolve: Resolver, *, ca: Path | None) -> None:
+        self._is_guarded = allow is not None
+        self._tls = httpx.create_ssl_context() if allow is None else tls_context(ca)
+        self._backend = PacedBackend(
+            httpcore.SyncBackend() if allow is None else GuardedBackend(allow, resolve)
         )
+        self._pools: dict[str | None, httpcore.ConnectionPool] = {}
+        self._lock = Lock()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def send(self, request: httpx.Request, pace: Pace, limits: Limits) -> httpx.Response:
         """Send one request; redirects are not followed."""
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
@@ -51,25 +63,66 @@ class GuardedTransport(httpx.BaseTransport):
             port=request.url.port,
             target=request.url.raw_path,
         )
+        timeouts = {"connect": limits.connect_seconds, "read": pace, "write": limits.idle_seconds}
         sent = httpcore.Request(
             request.method,
             url,
             headers=request.headers.raw,
             content=request.stream,
-            extensions=request.extensions,
+            extensions={"timeout": timeouts},
         )
+        pool = self._pool(None if self._is_guarded else _proxy_of(request.url))
         with _as_httpx():
-            answer = self._pool.handle_request(sent)
+            answer = pool.handle_request(sent)
         assert isinstance(answer.stream, Iterable)
         return httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=_Body(answer.stream),
-            extensions=answer.extensions,
+            answer.status, headers=answer.headers, stream=_Body(answer.stream, pace)
         )
 
     def close(self) -> None:
-        self._pool.close()
+        """Close every connection."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool(self, proxy: str | None) -> httpcore.ConnectionPool:
+        with self._lock:
+            if proxy not in self._pools:
+                self._pools[proxy] = self._connect(proxy)
+            return self._pools[proxy]
+
+    def _connect(self, proxy: str | None) -> httpcore.ConnectionPool:
+        if proxy is None:
+            return httpcore.ConnectionPool(
+                ssl_context=self._tls,
+                max_connections=_MAX_CONNECTIONS if self._is_guarded else None,
+                network_backend=self._backend,
+            )
+        known = httpx.Proxy(proxy)
+        url = httpcore.URL(
+            scheme=known.url.raw_scheme,
+            host=known.url.raw_host,
+            port=known.url.port,
+            target=known.url.raw_path,
+        )
+        return httpcore.HTTPProxy(
+            url, proxy_auth=known.raw_auth, ssl_context=self._tls, network_backend=self._backend
+        )
+
+
+def _proxy_of(url: httpx.URL) -> str | None:
+    """Return the environment's proxy for an address, if any."""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(url.host):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise UserError(
+            f"the proxy of the environment for {url.scheme} is of the kind "
+            f"{proxy.partition(':')[0][:20]!r}: name an http proxy, or except "
+            f"{url.host} in NO_PROXY"
+        )
+    return proxy
 
 
 def tls_context(ca: Path | None) -> ssl.SSLContext:
@@ -83,6 +136,8 @@ def _as_httpx() -> Iterator[None]:
         yield
     except httpcore.TimeoutException as error:
         raise httpx.TimeoutException(str(error) or "timed out") from error
+    except httpcore.ProxyError as error:
+        raise httpx.ProxyError(f"the proxy refuses: {error}") from error
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         kind = httpx.ConnectError if isinstance(error, httpcore.ConnectError) else httpx.ReadError
         raise kind(str(error) or "the connection broke") from error

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from plugins_manifest.documents import read_yaml
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import atomic_write
 
@@ -148,17 +149,17 @@ def lock_path(manifest_path: Path, *, is_shipped: bool) -> Path:
 
 def read_lock(path: Path) -> Lock | None:
     """Parse a lock file; None if the file is missing, `UserError` if it is damaged."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Lock.model_validate(data)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reasons = [" ".join(str(error).split())]
+    try:
+        return Lock.model_validate(read_yaml(path))
+    except UserError as error:
+        reasons = list(error.problems)
     except ValidationError as error:
-        reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        places = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+        reasons = [f"{path.name}: {place}: {text}" for place, text in places]
     raise UserError.collect(
-        [f"{path.name}: {r}: take the file from version control or lock again" for r in reasons]
+        [f"{reason}; take the file from version control or lock again" for reason in reasons]
     )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from plugins_manifest.documents import Place, parse_yaml_lines, read_content
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.manifest import KnownNames, Manifest
-from plugins_manifest.schema.messages import Place, dotted, explain, value_suffix
+from plugins_manifest.schema.messages import dotted, explain, value_suffix
 from plugins_manifest.schema.plugins import problems_between
 
+_MOST_PROBLEMS = 100  # of each check
+_LONGEST = 500  # characters of a problem
 SHIPPED = Path(__file__).parents[1] / "manifests"
-_MAX_DEPTH, _MAX_NODES = 32, 200_000
 
 
 def shipped_manifests() -> dict[str, Path]:
@@ -41,75 +44,40 @@ def load_manifest(name_or_path: str | Path, *, known: KnownNames | None = None) 
     Raises one `UserError` that lists every problem with file and line.
     """
     path = find_manifest(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.name} cannot be read: {error}") from error
-    return parse_manifest(text, path, known=known)
+    return parse_manifest(read_content(path, name=path.name), path, known=known)
 
 
-def parse_manifest(text: str, path: Path, *, known: KnownNames | None = None) -> Manifest:
+def parse_manifest(
+    content: bytes | str, path: Path, *, known: KnownNames | None = None
+) -> Manifest:
     """Validate a manifest's text; `path` names the file in messages and anchors relative paths."""
-    lines: dict[Place, int] = {}
-    found: list[tuple[int, str]] = []
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path.name} is not valid YAML: {_one_line(error)}") from error
-    if node is None or not isinstance(data, dict):
+    document = parse_yaml_lines(content, name=path.name)
+    data, lines, found = document.data, document.lines, list(document.problems)
+    if not isinstance(data, dict):
         raise UserError(f"{path.name} is not a manifest: it must be a mapping with 'schema: 1'")
-    if not _record_lines(node, (), lines, found):
-        raise UserError(
-            f"{path.name} is too deep or too large (over {_MAX_DEPTH} levels or {_MAX_NODES:,} "
-            "entries): write long lists of cases into a file of their own, without YAML aliases"
-        )
     try:
         manifest = Manifest.model_validate(data, context={"known": known or {}})
     except ValidationError as error:
-        for problem in error.errors():
-            if _is_reported_elsewhere(problem, error):
-                continue
-            found.append((_line_of(problem["loc"], lines), explain(problem, data)))
-        for place, message, value in problems_between(data):
+        problems = error.errors()
+        places = [problem["loc"] for problem in problems]
+        inner = {place[:i] for place in places for i in range(1, len(place))}
+        for problem in problems[:_MOST_PROBLEMS]:
+            if not _is_reported_elsewhere(problem, inner):
+                found.append((_line_of(problem["loc"], lines), explain(problem, data)))
+        for place, message, value in islice(problems_between(data), _MOST_PROBLEMS):
             text = f"{dotted(place, data)}: {message}{value_suffix(value, message)}"
             found.append((_line_of(place, lines), text))
     else:
         if not found:
             return manifest.attach_path(path.resolve())
     found.sort(key=lambda one: one[0])
-    raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in found])
+    shown = [
+        (line, f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text) for line, text in found
+    ]
+    raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in shown])
 
 
-def _record_lines(
-    node: yaml.Node, place: Place, lines: dict[Place, int], found: list[tuple[int, str]]
-) -> bool:
-    """Record the line of every key and item, and report duplicate keys.
-
-    Returns False for more levels or entries (aliases expanded) than any manifest needs.
-    """
-    if len(place) > _MAX_DEPTH or len(lines) > _MAX_NODES:
-        return False
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        items = enumerate(node.value)
-        return all(_record_lines(item, (*place, i), lines, found) for i, item in items)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner, line = (*place, key.value), key.start_mark.line + 1
-            if not isinstance(key.value, str):
-                found.append((line, "a key is not text: write KEY: VALUE"))
-            elif inner in lines:
-                text = f"the key {key.value!r} comes twice: the first is in line {lines[inner]}"
-                found.append((line, f"{text}, remove one"))
-            else:
-                lines[inner] = line
-                if not _record_lines(value, inner, lines, found):
-                    return False
-    return True
-
-
-def _line_of(loc: Place, lines: dict[Place, int]) -> int:
+def _line_of(loc: Place, lines: Mapping[Place, int]) -> int:
     """Return the line of an error's place, skipping parts that are not keys of the text."""
     place: Place = ()
     for part in loc:
@@ -118,15 +86,13 @@ def _line_of(loc: Place, lines: dict[Place, int]) -> int:
     return lines[place]
 
 
-def _is_reported_elsewhere(problem: Any, error: ValidationError) -> bool:
-    """Return whether a list only lacks its invalid items, or `problems_between` reports it."""
+def _is_reported_elsewhere(problem: Any, inner: Set[Place]) -> bool:
+    """Return whether a list only lacks its invalid items, or `problems_between` reports it.
+
+    `inner` are the places with a problem below them.
+    """
     place = problem["loc"]
     if problem["type"] == "too_short":
-        others = [other["loc"] for other in error.errors()]
-        return any(loc[: len(place)] == place and len(loc) > len(place) for loc in others)
+        return place in inner
     is_of_plugin = len(place) == 2 and place[0] == "plugins"
     return not place or (is_of_plugin and problem["type"] == "value_error")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from plugins_manifest.schema.numbers import (
+    CaseCount,
+    Number,
+    Seed,
+    Seeds,
+    Strength,
+    Whole,
+)
 from plugins_manifest.schema.plugins import (
     Id,
     KnownNames,
@@ -27,7 +36,14 @@ from plugins_manifest.schema.plugins import (
     check_name,
     problems_between,
 )
-from plugins_manifest.schema.words import DTypeName, PresetName, Stage1Mode
+from plugins_manifest.schema.words import (
+    MAX_ENTRIES,
+    MAX_PROMPTS,
+    MAX_SIDE_PX,
+    DTypeName,
+    PresetName,
+    Stage1Mode,
+)
 
 __all__ = [
     "CASE_SOURCES",
@@ -56,9 +72,9 @@ class MethodSpec(Section):
     """One method with the values of its settings; every combination is rendered."""
 
     name: str
-    t0: tuple[float, ...] | None = None
-    plugin_scale: tuple[float, ...] = (1.0,)
-    adapter_scale: tuple[float, ...] | None = None
+    t0: tuple[Number, ...] | None = Field(default=None, max_length=MAX_ENTRIES)
+    plugin_scale: tuple[Strength, ...] = Field(default=(1.0,), max_length=MAX_ENTRIES)
+    adapter_scale: tuple[Strength, ...] | None = Field(default=None, max_length=MAX_ENTRIES)
 
     @field_validator("name")
     @classmethod
@@ -76,9 +92,15 @@ class MethodSpec(Section):
     @field_validator("plugin_scale", "adapter_scale")
     @classmethod
     def _check_scales(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if values is not None and (not values or not all(map(math.isfinite, values))):
-            raise ValueError("scales must be a list of at least one finite number")
+        if values is not None and not values:
+            raise ValueError("scales must be a list of at least one number")
         return values
+
+
+def _check_unique(values: Sequence[object]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"{value!r} is listed twice: remove one")
 
 
 def t0_problems(values: tuple[float, ...]) -> list[str]:
@@ -110,8 +132,8 @@ class PocketCases(Section):
     """Scenes of the pocket world: the first `n` of the infinite sequence of `seed`."""
 
     source: Literal["pocket"]
-    seed: int = Field(ge=0)
-    n: int = Field(ge=1)
+    seed: Seed
+    n: CaseCount
 
 
 class CocoCases(Section):
@@ -127,8 +149,14 @@ class CocoCases(Section):
     path: str | None = None
     captions_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     condition_images: str | None = None
-    n: int | None = Field(default=None, ge=1)
-    image_ids: tuple[int, ...] | None = None
+    n: CaseCount | None = None
+    image_ids: tuple[Seed, ...] | None = Field(default=None, max_length=MAX_PROMPTS)
+
+    @field_validator("image_ids")
+    @classmethod
+    def _check_image_ids(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        _check_unique(values or ())
+        return values
 
 
 class FileCases(Section):
@@ -140,7 +168,7 @@ class FileCases(Section):
     source: Literal["file"]
     path: str
     condition_images: str | None = None
-    n: int | None = Field(default=None, ge=1)
+    n: CaseCount | None = None
 
 
 CASE_SOURCES = ("pocket", "coco-val2017", "file")
@@ -153,7 +181,7 @@ def _case_source(value: Any) -> str | None:
 
 
 CaseSpec = Annotated[
-    Annotated[tuple[InlineCase, ...], Tag("inline"), Field(min_length=1)]
+    Annotated[tuple[InlineCase, ...], Tag("inline"), Field(min_length=1, max_length=MAX_PROMPTS)]
     | Annotated[PocketCases, Tag("pocket")]
     | Annotated[CocoCases, Tag("coco-val2017")]
     | Annotated[FileCases, Tag("file")],
@@ -164,10 +192,10 @@ CaseSpec = Annotated[
 class Settings(Section):
     """Settings that every image of the run shares; sizes are [width, height] in px."""
 
-    base_size: tuple[int, int] = (512, 512)
-    upgraded_size: tuple[int, int] = (1024, 1024)
-    steps: int = Field(default=50, ge=1, le=1000)
-    guidance_scale: float = Field(default=7.5, ge=0, allow_inf_nan=False)
+    base_size: tuple[Whole, Whole] = (512, 512)
+    upgraded_size: tuple[Whole, Whole] = (1024, 1024)
+    steps: Whole = Field(default=50, ge=1, le=1000)
+    guidance_scale: Strength = Field(default=7.5, ge=0)
     negative_prompt: str = ""
     sampler: str = "dpm++"
     dtype: DTypeName = "float32"
@@ -178,6 +206,8 @@ class Settings(Section):
     @classmethod
     def _check_size(cls, size: tuple[int, int]) -> tuple[int, int]:
         for side_px in size:
+            if side_px > MAX_SIDE_PX:
+                raise ValueError(f"{side_px} px is too large: use at most {MAX_SIDE_PX}")
             if side_px <= 0 or side_px % SIZE_STEP_PX:
                 near = max(SIZE_STEP_PX, round(side_px / SIZE_STEP_PX) * SIZE_STEP_PX)
                 raise ValueError(f"{side_px} px is not a multiple of {SIZE_STEP_PX}: use {near}")
@@ -196,12 +226,12 @@ class Manifest(Section):
     name: Id
     mode: Mode = "honest"
     family: str
-    plugins: tuple[PluginSpec, ...] = Field(min_length=1)
-    stacks: tuple[StackSpec, ...] = ()
+    plugins: tuple[PluginSpec, ...] = Field(min_length=1, max_length=MAX_ENTRIES)
+    stacks: tuple[StackSpec, ...] = Field(default=(), max_length=MAX_ENTRIES)
     cases: CaseSpec
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    methods: tuple[MethodSpec, ...] = Field(min_length=1)
-    metrics: tuple[str, ...] = ()
+    seeds: Seeds = (0,)
+    methods: tuple[MethodSpec, ...] = Field(min_length=1, max_length=MAX_ENTRIES)
+    metrics: tuple[str, ...] = Field(default=(), max_length=MAX_ENTRIES)
     settings: Settings = Settings()
     _path: Path | None = PrivateAttr(default=None)
 
@@ -234,11 +264,8 @@ class Manifest(Section):
 
     @field_validator("methods", "seeds")
     @classmethod
-    def _check_unique(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = [getattr(v, "name", v) for v in values]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name!r} is listed twice: remove one")
+    def _check_names(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        _check_unique([getattr(value, "name", value) for value in values])
         return values
 
     @model_validator(mode="after")

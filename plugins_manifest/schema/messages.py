@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from plugins_manifest.documents import Place
 from plugins_manifest.errors import nearest_names, unknown_name
 from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import (
@@ -23,7 +24,6 @@ from plugins_manifest.schema.manifest import (
 )
 from plugins_manifest.schema.plugins import StackMember
 
-Place = tuple[str | int, ...]
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "plugins": (PluginSpec,),
     "stacks": (StackSpec,),
@@ -31,6 +31,7 @@ _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "settings": (Settings,),
     "cases": (InlineCase, PocketCases, CocoCases, FileCases),
 }
+_LONGEST_VALUE = 80
 _CASES = {"pocket": PocketCases, "coco-val2017": CocoCases, "file": FileCases}
 # pydantic's kind of error -> what to write; {braces} are its own numbers and names
 _WORDS = {
@@ -51,6 +52,7 @@ _WORDS = {
     "string_pattern_mismatch": (
         "use letters, digits, '.', '_' and '-', with a letter or digit in front"
     ),
+    "string_too_long": "use at most {max_length} characters",
     "string_too_short": "it is empty: write at least {min_length} character",
     "string_type": "write a text, in quotes if it looks like a number",
     "too_long": "give at most {max_length} (it has {actual_length})",
@@ -70,7 +72,9 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = value.get("source") if isinstance(value, dict) else value
         near = ", ".join(nearest_names(str(given), CASE_SOURCES))
-        return f"{name} has the source {given!r}: write a list of prompts or a source of {near}"
+        return (
+            f"{name} has the source {brief(given)}: write a list of prompts or a source of {near}"
+        )
     if kind == "literal_error" and loc[-1] == "kind":
         return f"{name}: " + unknown_name("kind", str(value), KINDS)
     if kind in _WORDS:
@@ -83,7 +87,13 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
 def value_suffix(value: Any, message: str) -> str:
     """Return the value in brackets, if it is short and missing in the message."""
     is_clear = value is None or isinstance(value, dict | list | tuple) or repr(value) in message
-    return "" if is_clear else f" (it is {value!r})"
+    return "" if is_clear else f" (it is {brief(value)})"
+
+
+def brief(value: Any) -> str:
+    """Return a value as Python writes it, a long one cut."""
+    text = repr(value if not isinstance(value, str) else value[:_LONGEST_VALUE])
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def dotted(loc: Place, data: Mapping[Hashable, Any]) -> str:

@@ -11,13 +11,20 @@ from pydantic import ValidationInfo as Info
 
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.kinds import find_kind, kinds_where
+from plugins_manifest.schema.numbers import Seeds, Strength
 from plugins_manifest.schema.references import parse_reference, scheme_of
-from plugins_manifest.schema.words import LoraSemantics, PluginKindName, Side
+from plugins_manifest.schema.words import (
+    MAX_ENTRIES,
+    MAX_PROMPTS,
+    LoraSemantics,
+    PluginKindName,
+    Side,
+)
 
 Polarity = Literal["positive", "negative"]
 Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 
 # keys that some kinds alone may have
 _KEYS_OF_KINDS = ("condition", "token", "polarity", "reference", "lora_semantics", "allow_partial")
@@ -57,7 +64,7 @@ class PluginSpec(Section):
     kind: Annotated[PluginKindName, BeforeValidator(_underscored)]
     source: str = Field(min_length=1)
     sha256: str | None = None
-    weight: float = Field(default=1.0, allow_inf_nan=False)
+    weight: Strength = 1.0
     side: Side = "base"
     alone: bool = True
     trigger: str | None = Field(default=None, min_length=1)
@@ -71,8 +78,8 @@ class PluginSpec(Section):
     allow_partial: bool = False
     license: str | None = None
     nsfw: bool = False
-    prompts: tuple[str, ...] | None = None
-    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    prompts: tuple[str, ...] | None = Field(default=None, max_length=MAX_PROMPTS)
+    seeds: Seeds | None = None
 
     @property
     def words(self) -> str | None:
@@ -141,8 +148,8 @@ class StackMember(Section):
     """A plugin in a stack; `weight` (or `scale`, the same) replaces the plugin's own."""
 
     id: Id
-    weight: float | None = Field(default=None, allow_inf_nan=False)
-    scale: float | None = Field(default=None, allow_inf_nan=False)
+    weight: Strength | None = None
+    scale: Strength | None = None
 
     @model_validator(mode="after")
     def _check_strength(self) -> StackMember:
@@ -160,9 +167,9 @@ class StackSpec(Section):
     """Plugins that act together, in this order; a row of its own in every table."""
 
     id: Id
-    plugins: tuple[StackMember, ...] = Field(min_length=2)
-    prompts: tuple[str, ...] | None = None
-    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    plugins: tuple[StackMember, ...] = Field(min_length=2, max_length=MAX_ENTRIES)
+    prompts: tuple[str, ...] | None = Field(default=None, max_length=MAX_PROMPTS)
+    seeds: Seeds | None = None
 
 
 Problem = tuple[tuple[str | int, ...], str, Any]  # place, message, value
@@ -219,11 +226,13 @@ def _partner_problems(
 def _member_problems(
     place: tuple[str | int, ...], ids: Mapping[int, str], known: Mapping[str, Any]
 ) -> Iterator[Problem]:
+    seen: set[str] = set()
     for k, member_id in ids.items():
         if member_id not in known:
             yield (*place, k, "id"), unknown_name("plugin", member_id, known), member_id
-        elif member_id in [ids[j] for j in ids if j < k]:
+        elif member_id in seen:
             yield (*place, k, "id"), "it is in the stack twice: remove one", member_id
+        seen.add(member_id)
     found = [known.get(member_id, {}) for member_id in ids.values()]
     if found and all(spec.get("side") == "upgraded" for spec in found):
         yield place, "all its plugins are on the upgraded side: add one of the base side", None

@@ -1,4 +1,4 @@
-"""The closed vocabularies of the manifest that several packages share. Imports nothing."""
+"""Closed vocabularies and bounds of the manifest that several packages share. Imports nothing."""
 
 from typing import Literal
 
@@ -10,6 +10,13 @@ LoraSemantics = Literal["standard", "xadapter-official"]
 DTypeName = Literal["float32", "float16", "bfloat16"]
 PresetName = Literal["sound", "released"]
 Stage1Mode = Literal["full", "truncated"]
+
+MAX_SEED = 2**63 - 1  # torch's generators take 63 bits
+MAX_CASES = 1_000_000
+MAX_SIDE_PX = 8192
+MAX_STRENGTH = 1e6  # beyond it float16 and float32 overflow in the first layers
+MAX_ENTRIES = 1_000  # plugins, stacks, methods, values of a setting
+MAX_PROMPTS = 100_000
 
 # Conditions without a detector: their images always come finished, with the cases
 FINISHED_CONDITIONS = (

@@ -5,6 +5,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from plugins_manifest.documents import read_json
 from plugins_manifest.files import file_sha256
 
 FOLDER = Path(__file__).parent
@@ -44,7 +45,7 @@ def part_sha256(name: str) -> str:
     """Return the recorded sha256 of one part."""
     if not HASHES.exists():
         raise WeightsError(f"no {HASHES.name} in {FOLDER}: make it with scripts/train-pocket")
-    recorded = json.loads(HASHES.read_text())
+    recorded = read_json(HASHES)
     if name not in recorded:
         raise WeightsError(f"no pocket weights named {name!r}: choose from {', '.join(recorded)}")
     return recorded[name]

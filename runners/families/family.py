@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import transformers.utils.logging
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import nn
 
+from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import first_line
@@ -142,8 +142,8 @@ def _pipeline_from(
     """Load a pipeline of the class in its model_index.json; prefer half-precision files."""
     index = folder / "model_index.json"
     try:
-        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, ValueError) as error:
+        kind = read_json(index).get("_class_name")
+    except (UserError, AttributeError) as error:
         raise UserError(
             f"{folder.name} is not a diffusers pipeline folder: its model_index.json cannot be "
             f"read ({error})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,10 +80,11 @@ class PocketFamily:
 
     def mapper_channels(self) -> Channels:
         """Return the channels of the base UNet's taps and of the upgraded UNet's inputs."""
+        from plugins_manifest.documents import read_json
         from pocket.weights import part_path
 
         base, upgraded = (
-            json.loads((part_path(part) / "unet" / "config.json").read_text())["block_out_channels"]
+            read_json(part_path(part) / "unet" / "config.json")["block_out_channels"]
             for part in ("base", "upgraded")
         )
         return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])

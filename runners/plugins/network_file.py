@@ -6,7 +6,6 @@ every parameter of the network comes from it, and predictions change (`runners.p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.text import shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
@@ -47,10 +47,7 @@ def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
     for path in (weights.with_suffix(".json"), weights.with_name("config.json")):
         if not path.is_file():
             continue
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path.name} beside {weights.name} is not JSON ({error})") from error
+        config = read_json(path, name=f"{path.name} beside {weights.name}")
         if isinstance(config, dict) and config.get("_class_name") == class_name:
             return config
     return None

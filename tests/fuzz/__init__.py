@@ -1,0 +1,1 @@
+"""Damaged files of every kind that is read: each gives a value or one `UserError`."""
