@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def shortened(names: Sequence[str], n_shown: int = 4) -> str:
@@ -16,3 +17,13 @@ def first_line(error: BaseException | str) -> str:
     """Return the first line of an error's message, or the name of its class if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def shown_path(path: Path) -> str:
+    """Shorten a path for display: relative to the working folder or to ~ where it is below them."""
+    for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        try:
+            return prefix + str(path.resolve().relative_to(anchor))
+        except (ValueError, OSError, RuntimeError):  # not below; a loop of links
+            continue
+    return str(path)

@@ -6,7 +6,6 @@ without an installed detector come with the cases.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from bench.plan.cases import rendered_sets
 from bench.plan.job import Job
 from bench.registry import installed, load_entry
 from bench.store import ImageCache, read_image
-from bench.store.files import png_bytes, sha256_of, write_bytes, write_json
+from bench.store.files import decode_image, png_bytes, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
@@ -184,7 +183,7 @@ class ConditionSet:
         key = detection_key(detector, picture, family=self.family)
         kept = self.cache.get(key)
         if kept is not None:
-            return np.asarray(Image.open(io.BytesIO(kept.png)).convert("RGB"))
+            return decode_image(kept.png, name=f"the cached {detector} image")
         found = find(picture)
         self.cache.put(key, png_bytes(found), dict.fromkeys(CACHED_FACTS))
         return found
