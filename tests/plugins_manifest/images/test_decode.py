@@ -27,7 +27,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def png_of(width_px: int, height_px: int, *extra: bytes) -> bytes:
     """Return a small PNG that states a size; `extra` are more chunks."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress(bytes((3 * width_px + 1) * min(height_px, 64))))
+    rows = chunk(b"IDAT", zlib.compress(bytes(min((3 * width_px + 1) * height_px, 1 << 16))))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + rows + chunk(b"IEND", b"")
 
 
@@ -93,7 +93,7 @@ def test_other_content_is_named(content: bytes, word: str) -> None:
 )
 def test_a_bomb_is_refused_before_it_is_decoded(size_px: tuple[int, int]) -> None:
     for read in (decode_image, image_size):
-        with pytest.raises(UserError, match="megapixels|exceeds|too large"):
+        with pytest.raises(UserError, match=r"megapixels|exceeds|too large"):
             read(png_of(*size_px), name="bomb.png")
 
 
@@ -155,7 +155,7 @@ def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path: Path) -
         tmp_path / ("x" * 300),
         Path("/dev/zero"),
     ):
-        with pytest.raises(UserError, match="cannot be read|not a regular file"):
+        with pytest.raises(UserError, match=r"cannot be read|not a regular file"):
             read_image(path)
     for name in ("gone.png", "missing.png"):
         with pytest.raises(UserError, match="there is no image"):
