@@ -17,6 +17,7 @@ from bench.civitai.client import Finished, Generator
 from bench.errors import UserError, unknown_name
 from bench.plan.cases import all_cases, prompts_of
 from bench.store.files import sha256_of, write_bytes, write_json
+from plugins_manifest.folders import refuse_foreign
 from plugins_manifest.schema import Manifest, PluginSpec, Settings, plugin_sets
 from plugins_manifest.schema.air import Air, pinned_air
 from plugins_manifest.schema.kinds import KINDS
@@ -159,6 +160,7 @@ def render_references(
         path, job = out / one.file_name, job_of(one, model, settings)
         kept = index.records.get(one.file_name, {})
         if not path.is_file() or kept.get("job") != job:
+            refuse_foreign(path, lambda _, kept=kept: bool(kept), option="--out")
             token = index.pending_token(one, job) or generator.post(job, what=one.what)
             index.expect(one, job, token)  # so that a paid job survives a crash
             finished = generator.wait(token, what=one.what)

@@ -78,8 +78,10 @@ def _remarks(made: Sequence[Converted]) -> list[str]:
 def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
     from bench.cli.output import is_quiet
-    from bench.train import train_pocket_mapper
+    from bench.train import OWN_NAMES, train_pocket_mapper
+    from plugins_manifest.folders import refuse_others
 
+    refuse_others(out, OWN_NAMES)
     try:
         result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
     except ValueError as error:

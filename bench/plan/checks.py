@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import UserError, shown_path
-from bench.plan.cases import prompts_of, rendered_sets
+from bench.plan.cases import named_conditions, prompts_of, rendered_sets
 from bench.plan.conditions import why_not_made
 from bench.plan.job import Job, MissingItem
 from bench.plan.missing import (
@@ -23,6 +24,7 @@ from bench.plan.missing import (
 from bench.plan.pictures import image_problems
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
+from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
 from plugins_manifest.schema import plugin_sets
 from plugins_manifest.schema.kinds import needs_reference
@@ -210,6 +212,24 @@ def mapper_channels(path: Path) -> Channels | None:
 
 
 # --- the output folder
+
+
+def output_problems(folder: Path, job: Job) -> Iterator[str]:
+    """Yield why a run directory meets what the run reads: plugins, mapper, images."""
+    named = named_conditions(job.manifest)
+    plugins = (file.path for file in job.files.values())
+    images = {
+        Path(path)
+        for cases in job.cases_by_set.values()
+        for case in cases
+        for path in (case.image_path, case.reference_path, *dict(case.condition_paths).values())
+        if path is not None
+    }
+    inputs = dict.fromkeys((*plugins, *sorted(images)))
+    for path in (job.selection.adapter, job.manifest.folder / named if named else None):
+        if path is not None:
+            inputs[path] = None
+    yield from itertools.islice(overlaps(folder, inputs), N_SHOWN)
 
 
 def check_room(folder: Path, needed_mib: float) -> list[str]:

@@ -32,7 +32,7 @@ from bench.publish.format import (
     is_key,
     is_object,
 )
-from bench.publish.locations import open_location
+from bench.publish.locations import is_remote, local_folder, open_location
 from bench.publish.pictures import THUMBNAIL_RECIPE, Published, UploadQueue
 from bench.publish.redaction import Privacy
 from bench.publish.select import (
@@ -44,6 +44,7 @@ from bench.publish.select import (
 )
 from bench.publish.tables import public_results, public_table, public_trials, queue_table
 from bench.store import RunStore
+from plugins_manifest.folders import refuse_overlap
 
 Progress = Callable[[str], None]
 _PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
@@ -87,6 +88,8 @@ def publish_run(
     keeps plugins that are marked so. `report` is called with a line before the upload.
     """
     store, place = RunStore.open(run_dir), open_location(address)
+    if not is_remote(address):
+        refuse_overlap(local_folder(address), [store.folder], option="--to")
     key = key or store.folder.resolve().name
     if not is_key(key):
         raise UserError(f"{key!r} cannot be a key: choose letters, digits, . _ - with --key")
@@ -134,8 +137,13 @@ def size_text(n_bytes: int) -> str:
 
 
 def _published_index(place: StoreLocation, key: str, chosen: PublicRun) -> bytes | None:
-    """Return the run's current index file; raise `UserError` if the key is another run's."""
+    """Return the run's current index file; raise `UserError` if it is not this run's."""
     content = place.read(index_name(key), limit_bytes=MAX_INDEX_BYTES)
+    if content is not None and "format" not in _parsed(content):
+        raise UserError(
+            f"{index_name(key)} in {place.address} is not an index of a published run: move it, or "
+            "choose another --key"
+        )
     facts = _parsed(content).get("facts")
     other = facts.get("run_id") if isinstance(facts, dict) else None
     if other is not None and other != chosen.facts.get("run_id"):
