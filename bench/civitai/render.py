@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.civitai.client import Finished, Generator
-from bench.errors import UserError, unknown_name
+from bench.errors import UserError, shown_path, unknown_name
 from bench.plan.cases import all_cases, prompts_of
 from bench.store.files import sha256_of, write_bytes, write_json
 from plugins_manifest.folders import refuse_foreign
@@ -176,6 +176,8 @@ class _Index:
     def __init__(self, out: Path) -> None:
         self._path = out / INDEX
         data = json.loads(self._path.read_text("utf-8")) if self._path.is_file() else {}
+        if data and not (isinstance(data, dict) and {"references", "pending"} <= data.keys()):
+            raise UserError(f"{shown_path(self._path)} has other content: choose another --out")
         self.records: dict[str, Any] = data.get("references", {})
         self._pending: dict[str, Any] = data.get("pending", {})
 
