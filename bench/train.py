@@ -19,7 +19,6 @@ from xadapter.train import TrainResult, TrainSettings, train_mapper
 
 POCKET_SETTINGS = TrainSettings(steps=3500, batch_size=16, learning_rate=1e-3)
 _TEXT_BATCH = 256
-OWN_NAMES = ("checkpoint", "data", "mapper", "metrics.jsonl")  # that names in the folder begin with
 
 
 def train_pocket_mapper(

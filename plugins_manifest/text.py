@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+_MAX_PATH = 1024  # characters
+
 
 def shortened(names: Sequence[str], n_shown: int = 4) -> str:
     """Return the first names joined by commas, and how many more there are."""
@@ -20,7 +22,12 @@ def first_line(error: BaseException | str) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """Shorten a path for display: relative to the working folder or to ~ where it is below them."""
+    """Shorten a path for display: relative to the working folder or to ~ where it is below them.
+
+    Of a path longer than any file system's, the beginning and the end are left.
+    """
+    if len(str(path)) > _MAX_PATH:
+        return f"{str(path)[:100]}...{str(path)[-100:]}"
     for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         try:
             return prefix + str(path.resolve().relative_to(anchor))

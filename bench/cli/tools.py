@@ -15,6 +15,9 @@ from plugins_manifest.errors import UserError
 if TYPE_CHECKING:
     from bench.plan.photo_folder import Converted
 
+# what the names of files in a training folder begin with
+_TRAINED = ("checkpoint", "data", "mapper", "metrics.jsonl")
+
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -78,10 +81,11 @@ def _remarks(made: Sequence[Converted]) -> list[str]:
 def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
     from bench.cli.output import is_quiet
-    from bench.train import OWN_NAMES, train_pocket_mapper
     from plugins_manifest.folders import refuse_others
 
-    refuse_others(out, OWN_NAMES)
+    refuse_others(out, _TRAINED)
+    from bench.train import train_pocket_mapper
+
     try:
         result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
     except ValueError as error:

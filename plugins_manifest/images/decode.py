@@ -113,7 +113,9 @@ def _read(path: Path) -> bytes:
             # the file may have been replaced since
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UserError(f"{name} is not a regular file: name an image file")
-            content = stream.read(MAX_BYTES + 1)
+            if os.fstat(handle).st_size > MAX_BYTES:
+                raise _unreadable(name, f"more than {MAX_BYTES >> 20} MiB")
+            content = stream.read(MAX_BYTES + 1)  # it may still grow
     except FileNotFoundError as error:
         raise UserError(f"there is no image {name}: check the path") from error
     except (OSError, ValueError, MemoryError) as error:
