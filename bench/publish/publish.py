@@ -137,13 +137,8 @@ def size_text(n_bytes: int) -> str:
 
 
 def _published_index(place: StoreLocation, key: str, chosen: PublicRun) -> bytes | None:
-    """Return the run's current index file; raise `UserError` if it is not this run's."""
+    """Return the run's current index file; raise `UserError` if the key is another run's."""
     content = place.read(index_name(key), limit_bytes=MAX_INDEX_BYTES)
-    if content is not None and "format" not in _parsed(content):
-        raise UserError(
-            f"{index_name(key)} in {place.address} is not an index of a published run: move it, or "
-            "choose another --key"
-        )
     facts = _parsed(content).get("facts")
     other = facts.get("run_id") if isinstance(facts, dict) else None
     if other is not None and other != chosen.facts.get("run_id"):
