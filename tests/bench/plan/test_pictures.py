@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.errors import UserError
-from bench.plan.checks import preflight
+from bench.plan.checks import output_problems, preflight
 from bench.plan.pictures import condition_remarks
 from plugins_manifest.schema.load import parse_manifest
 from tests.bench.conftest import SMALL, job_of
@@ -117,3 +117,12 @@ def test_an_inpainting_controlnet_is_refused(manifest_file: Path) -> None:
     cases = file_cases(manifest_file.parent, {"id": "a"})
     with pytest.raises(UserError, match="masked pixels of the condition 'inpaint' are -1"):
         check(text_with(cases, "inpaint"), manifest_file)
+
+
+@pytest.mark.parametrize("out", ["conds", "conds/canny/run", "."])
+def test_a_run_directory_that_meets_its_images_is_refused(manifest_file: Path, out: str) -> None:
+    folder = manifest_file.parent
+    save(folder / "conds" / "canny" / "a.png")
+    job = job_of(parse_manifest(text_with(file_cases(folder, {"id": "a"})), manifest_file))
+    assert any("which is read" in problem for problem in output_problems(folder / out, job))
+    assert list(output_problems(folder / "runs" / "x", job)) == []
