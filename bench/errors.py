@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 from plugins_manifest.errors import UserError, nearest_names, unknown_name
+from plugins_manifest.text import shown_path
 
 __all__ = ["UserError", "disk_error", "nearest_names", "shown_path", "unknown_name"]
 
@@ -30,13 +30,3 @@ def disk_error(error: OSError, path: Path) -> UserError:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return UserError(f"{where} is in the way of a folder: choose another --out")
     raise error
-
-
-def shown_path(path: Path) -> str:
-    """Shorten a path for display: relative to the working folder or to ~ where it is below them."""
-    for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
-        try:
-            return prefix + str(Path(os.path.realpath(path)).relative_to(anchor))
-        except ValueError:
-            continue
-    return str(path)

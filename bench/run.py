@@ -25,7 +25,7 @@ from bench.plan import (
     preflight,
     resolve_job,
 )
-from bench.plan.checks import check_room
+from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions
 from bench.plan.metrics import Mode, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
@@ -125,7 +125,7 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
 
     Reading the methods' traits imports torch: those seconds count as the models'.
     """
-    problems = check_room(store.folder, needed_mib=1)
+    problems = [*check_room(store.folder, needed_mib=1), *output_problems(store.folder, job)]
     with clock.in_models():
         for name in {spec.name for spec in job.manifest.methods} & installed("methods").keys():
             find_method(name)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+
+_MAX_PATH = 1024  # characters
 
 
 def shortened(names: Sequence[str], n_shown: int = 4) -> str:
@@ -16,3 +19,18 @@ def first_line(error: BaseException | str) -> str:
     """Return the first line of an error's message, or the name of its class if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def shown_path(path: Path) -> str:
+    """Shorten a path for display: relative to the working folder or to ~ where it is below them.
+
+    Of a path longer than any file system's, the beginning and the end are left.
+    """
+    if len(str(path)) > _MAX_PATH:
+        return f"{str(path)[:100]}...{str(path)[-100:]}"
+    for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        try:
+            return prefix + str(path.resolve().relative_to(anchor))
+        except (ValueError, OSError, RuntimeError):  # not below; a loop of links
+            continue
+    return str(path)

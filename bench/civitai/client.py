@@ -6,7 +6,6 @@ contain neither tokens nor signed addresses.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 import warnings
@@ -17,9 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from PIL import Image
 
 from bench.errors import UserError
+from bench.store.files import decode_image, png_bytes
 from plugins_manifest.http import AllowList, Client, Token
 from plugins_manifest.redact import one_line, redact_text
 from plugins_manifest.sources.civitai import HOSTS
@@ -75,15 +74,10 @@ class Generator:
     def picture(self, url: str, *, what: str) -> bytes:
         """Return the finished picture as PNG; raise `UserError` if it is not an image."""
         try:
-            with Image.open(io.BytesIO(self.download(url))) as picture:
-                pixels = picture.convert("RGB")
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{what}: the response is not an image ({one_line(error)}): run the command again"
-            ) from error
-        out = io.BytesIO()
-        pixels.save(out, "PNG")
-        return out.getvalue()
+            pixels = decode_image(self.download(url), name="the response")
+        except UserError as error:
+            raise UserError(f"{what}: {one_line(error)}; or run the command again") from error
+        return png_bytes(pixels)
 
 
 def connect(token: Token, *, endpoint: str | None = None) -> Any:

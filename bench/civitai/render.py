@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.civitai.client import Finished, Generator
-from bench.errors import UserError, unknown_name
+from bench.errors import UserError, shown_path, unknown_name
 from bench.plan.cases import all_cases, prompts_of
 from bench.store.files import sha256_of, write_bytes, write_json
 from plugins_manifest.documents import read_json
+from plugins_manifest.folders import refuse_foreign
 from plugins_manifest.schema import Manifest, PluginSpec, Settings, plugin_sets
 from plugins_manifest.schema.air import Air, pinned_air
 from plugins_manifest.schema.kinds import KINDS
@@ -159,6 +160,7 @@ def render_references(
         path, job = out / one.file_name, job_of(one, model, settings)
         kept = index.records.get(one.file_name, {})
         if not path.is_file() or kept.get("job") != job:
+            refuse_foreign(path, lambda _, kept=kept: bool(kept), option="--out")
             token = index.pending_token(one, job) or generator.post(job, what=one.what)
             index.expect(one, job, token)  # so that a paid job survives a crash
             finished = generator.wait(token, what=one.what)
@@ -168,20 +170,14 @@ def render_references(
         yield one
 
 
-def _read_index(path: Path) -> dict[str, Any]:
-    data = read_json(path)
-    parts = [data] + [data.get(key, {}) for key in ("references", "pending")] if data else [data]
-    if not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{path.name} is not an index of pictures: correct it, or move it away")
-    return data
-
-
 class _Index:
     """Requested and finished pictures, in one JSON file that is written after every step."""
 
     def __init__(self, out: Path) -> None:
         self._path = out / INDEX
-        data = _read_index(self._path) if self._path.is_file() else {}
+        data = read_json(self._path) if self._path.is_file() else {}
+        if data and not (isinstance(data, dict) and {"references", "pending"} <= data.keys()):
+            raise UserError(f"{shown_path(self._path)} has other content: choose another --out")
         self.records: dict[str, Any] = data.get("references", {})
         self._pending: dict[str, Any] = data.get("pending", {})
 

@@ -42,7 +42,11 @@ def gate(
     inconclusive, or images are missing.
     """
     from bench.gate import compare, load_policy
+    from plugins_manifest.folders import refuse_foreign
 
+    for path, option in ((junit, "--junit"), (markdown, "--markdown")):
+        if path is not None:
+            refuse_foreign(path, lambda head: b"xbench gate" in head, option=option)
     found = compare(baseline, candidate, load_policy(policy))
     show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
 

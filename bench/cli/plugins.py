@@ -203,7 +203,7 @@ def convert_command(file: Path, new: Path) -> None:
 
     if not file.is_file():
         raise UserError(f"{str(file)!r} is not a file: give a pickled plugin's file")
-    if new.exists() or not new.absolute().parent.is_dir():
+    if new.is_symlink() or new.exists() or not new.absolute().parent.is_dir():
         raise UserError(f"{shown_path(new)} exists, or its folder does not: name a new file")
     header = convert_pickle(file, new)
     click.echo(f"{len(header.tensors)} tensors in {shown_path(new)}")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.words import MAX_SEED
+
+if TYPE_CHECKING:
+    from bench.plan.photo_folder import Converted
+
+# what the names of files in a training folder begin with
+_TRAINED = ("checkpoint", "data", "mapper", "metrics.jsonl")
 
 
 @click.command()
@@ -26,13 +34,13 @@ from plugins_manifest.schema.words import MAX_SEED
 def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
     """Make condition images from a folder of photos, NAME.png for each.
 
-    A photo is scaled to fill the size and cropped to its middle. A manifest reads the images from
-    condition_images/DETECTOR.
+    A photo is scaled to fill the size and cropped to its middle. A manifest reads OUT as
+    condition_images. Exit code 1: some photos could not be used, the others were.
     """
     from tqdm import tqdm
 
     from bench.cli.output import bar_disabled
-    from bench.plan.conditions import convert_folder, parse_size
+    from bench.plan.photo_folder import convert_folder, parse_size
 
     made = list(
         tqdm(
@@ -41,7 +49,29 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
             disable=bar_disabled(),
         )
     )
-    click.echo(f"{len(made)} condition images in {out}")
+    problems = list(dict.fromkeys(one.problem for one in made if one.problem is not None))
+    n_made = sum(one.image is not None for one in made)
+    if not n_made:
+        raise UserError.collect(problems)
+    for line in _remarks(made):
+        click.echo(line, err=True)
+    click.echo(f"{n_made} condition images in {out}")
+    if problems:
+        click.echo(f"{len(made) - n_made} photos were skipped:", err=True)
+        for problem in problems:
+            click.echo(f"  - {problem}", err=True)
+        sys.exit(1)
+
+
+def _remarks(made: Sequence[Converted]) -> list[str]:
+    """Return the remarks about photos, each once, with the first of its photos."""
+    from plugins_manifest.text import shortened
+
+    found: dict[str, list[str]] = {}
+    for one in made:
+        for remark in one.remarks:
+            found.setdefault(remark, []).append(one.photo.name)
+    return [f"{shortened(names, 3)}: {remark}" for remark, names in found.items()]
 
 
 @click.command()
@@ -52,6 +82,9 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
 def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
     from bench.cli.output import is_quiet
+    from plugins_manifest.folders import refuse_others
+
+    refuse_others(out, _TRAINED)
     from bench.train import train_pocket_mapper
 
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.cases import Case, coco_cases, file_cases, inline_cases
+from plugins_manifest.cases.finished import with_finished_conditions
 from plugins_manifest.schema import Manifest, PluginSet, plugin_sets
 from plugins_manifest.schema.manifest import CocoCases, FileCases, InlineCase, PocketCases
 from plugins_manifest.schema.stacks import PluginArrangement, arrange_sets
@@ -50,12 +51,19 @@ def pocket_cases(spec: PocketCases) -> list[Case]:
 def own_cases(plugin_set: PluginSet, manifest: Manifest) -> list[Case]:
     """Return the cases of a plugin or stack that lists its own prompts; empty if it does not."""
     items = [InlineCase(prompt=prompt) for prompt in plugin_set.prompts or ()]
-    return inline_cases(
+    cases = inline_cases(
         items,
         folder=manifest.folder,
         negative_prompt=manifest.settings.negative_prompt,
         prefix=plugin_set.id,
     )
+    return with_finished_conditions(cases, named_conditions(manifest), folder=manifest.folder)
+
+
+def named_conditions(manifest: Manifest) -> str | None:
+    """Return the folder of finished condition images that a manifest names, None without one."""
+    spec = manifest.cases
+    return spec.condition_images if isinstance(spec, CocoCases | FileCases) else None
 
 
 def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import UserError, shown_path
-from bench.plan.cases import prompts_of, rendered_sets
+from bench.plan.cases import named_conditions, prompts_of, rendered_sets
 from bench.plan.conditions import why_not_made
 from bench.plan.job import Job, MissingItem
 from bench.plan.missing import (
     N_SHOWN,
+    lost_conditions,
     members_with_cases,
     missing_conditions,
     missing_mapper,
     needed_conditions,
     quoted,
 )
+from bench.plan.pictures import image_problems
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
+from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
 from plugins_manifest.schema import plugin_sets
 from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets
+from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
 from runners.base import PluginFile
 from runners.families import family_traits
 from runners.families.traits import Channels
@@ -34,10 +39,11 @@ from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
 
 
 def preflight(job: Job, *, allow_missing: bool = False) -> None:
-    """Raise one `UserError` with every problem of the job's names, files and prompts.
+    """Raise one `UserError` with every problem of the job's names, files, prompts and images.
 
     A check is left out if its input is missing. With `allow_missing`, files
-    that can be downloaded or provided later are not a problem.
+    that can be downloaded or provided later are not a problem. What a user should know about an
+    image is logged as a warning, once.
     """
     problems = [
         *job.problems,
@@ -45,6 +51,7 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
         *_reference_problems(job),
         *_twin_problems(job),
         *_picture_problems(job),
+        *image_problems(job),
         *_prompt_problems(job),
         *_mapper_problems(job),
     ]
@@ -123,7 +130,16 @@ def _pixel_facts(file: PluginFile, member: PluginInSet) -> tuple[object, ...]:
 
 def _picture_problems(job: Job) -> Iterator[str]:
     """Find cases without a picture to make a condition from, and without an image prompt."""
+    lost = list(lost_conditions(job))
+    yield from lost
     for condition, needed in needed_conditions(job).items():
+        if condition in UNSTORABLE_CONDITIONS:
+            yield (
+                f"{needed.plugin_names}: masked pixels of the condition {condition!r} are -1, "
+                f"which no image file holds: remove the {needed.noun}"
+            )
+        if lost:
+            continue
         blank = [case_id for case_id, case in needed.bare.items() if not case.has_picture]
         if blank and why_not_made(condition) is None:
             verb = "needs" if len(needed.plugins) == 1 else "need"
@@ -196,6 +212,24 @@ def mapper_channels(path: Path) -> Channels | None:
 
 
 # --- the output folder
+
+
+def output_problems(folder: Path, job: Job) -> Iterator[str]:
+    """Yield why a run directory meets what the run reads: plugins, mapper, images."""
+    named = named_conditions(job.manifest)
+    plugins = (file.path for file in job.files.values())
+    images = {
+        Path(path)
+        for cases in job.cases_by_set.values()
+        for case in cases
+        for path in (case.image_path, case.reference_path, *dict(case.condition_paths).values())
+        if path is not None
+    }
+    inputs = dict.fromkeys((*plugins, *sorted(images)))
+    for path in (job.selection.adapter, job.manifest.folder / named if named else None):
+        if path is not None:
+            inputs[path] = None
+    yield from itertools.islice(overlaps(folder, inputs), N_SHOWN)
 
 
 def check_room(folder: Path, needed_mib: float) -> list[str]:

@@ -6,7 +6,6 @@ without an installed detector come with the cases.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,12 +17,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.errors import UserError, shown_path
+from bench.errors import UserError
 from bench.plan.cases import rendered_sets
 from bench.plan.job import Job
 from bench.registry import installed, load_entry
 from bench.store import ImageCache, read_image
-from bench.store.files import png_bytes, sha256_of, write_bytes, write_json
+from bench.store.files import decode_image, png_bytes, sha256_of, write_bytes, write_json
 from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
@@ -32,7 +31,6 @@ from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _INDEX = "conditions/index.json"
 
 
@@ -187,7 +185,7 @@ class ConditionSet:
         key = detection_key(detector, picture, family=self.family)
         kept = self.cache.get(key)
         if kept is not None:
-            return np.asarray(Image.open(io.BytesIO(kept.png)).convert("RGB"))
+            return decode_image(kept.png, name=f"the cached {detector} image")
         found = find(picture)
         self.cache.put(key, png_bytes(found), dict.fromkeys(CACHED_FACTS))
         return found
@@ -258,30 +256,3 @@ def needs_finished(cases: str, condition: str, why: str) -> str:
         f"there are no {condition} images of {cases}: {why}; or provide finished images: "
         f"'conditions: {{{condition}: PATH}}' in the cases, or condition_images in their source"
     )
-
-
-def convert_folder(
-    photos: Path, out: Path, *, detector: str, size_px: tuple[int, int]
-) -> Iterator[Path]:
-    """Make a condition image of every photo in a folder; yield each file written.
-
-    Raises `UserError` for an unknown detector and for a folder without photos.
-    """
-    detect = find_detector(detector, family="photos")
-    if not photos.is_dir():
-        raise UserError(f"there is no folder {shown_path(photos)}: check the path")
-    found = sorted(p for p in photos.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-    if not found:
-        raise UserError(f"{shown_path(photos)} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
-    for photo in found:
-        path = out / f"{photo.stem}.png"
-        write_bytes(path, png_bytes(detect(cover(read_image(photo), size_px))))
-        yield path
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse (width, height) in px from a text like 512x512; `UserError` for anything else."""
-    sides = text.lower().split("x")
-    if len(sides) == 2 and all(side.isdigit() and int(side) > 0 for side in sides):
-        return int(sides[0]), int(sides[1])
-    raise UserError(f"--size is {text!r}: write it as WIDTHxHEIGHT, e.g. 512x512")

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.plan.cases import own_cases, rendered_sets
+from bench.plan.cases import named_conditions, own_cases, rendered_sets
 from bench.plan.conditions import needs_finished, why_not_made
 from bench.plan.job import CasesBySet, Job, MissingItem
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.plugin_files import plugin_file
 from bench.registry import find_method, find_metric, installed, load_entry
 from plugins_manifest.cases import Case
+from plugins_manifest.cases.finished import looked_for
+from plugins_manifest.images import SUFFIXES
 from plugins_manifest.schema import Manifest, plugin_sets
 from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.text import shortened
@@ -115,8 +117,27 @@ def needed_conditions(job: Job) -> dict[str, NeededCondition]:
     return found
 
 
+def lost_conditions(job: Job) -> Iterator[str]:
+    """Yield the images that are missing in a folder that the manifest names in condition_images.
+
+    They are never made from the photos instead.
+    """
+    folder = named_conditions(job.manifest)
+    if folder is None:
+        return
+    for condition, needed in needed_conditions(job).items():
+        if lost := [looked_for(case, condition, folder) for case in needed.bare.values()]:
+            yield (
+                f"{needed.plugin_names}: condition_images has no {condition} image for "
+                f"{len(lost)} cases: there is no {shortened(lost, N_SHOWN)} (nor one that ends in "
+                f"{', '.join(SUFFIXES)}): add it, or remove condition_images"
+            )
+
+
 def missing_conditions(job: Job) -> Iterator[MissingItem]:
     """Yield what the conditions need: finished images, or the weights of their detectors."""
+    if named_conditions(job.manifest):
+        return  # each missing image is a problem
     for condition, needed in needed_conditions(job).items():
         why = why_not_made(condition) if needed.bare else None
         if why is None:

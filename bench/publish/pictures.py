@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.errors import UserError
 from bench.publish.format import MAX_OBJECT_BYTES, THUMBNAIL_SIDE_PX, Ending, object_name
-from bench.store.files import write_bytes
+from bench.store.files import decode_image, write_bytes
 
 _QUALITY, _EFFORT = 85, 4  # of 100, of 6
 # everything that changes a thumbnail's bytes: those of another recipe are made again
@@ -74,11 +74,9 @@ class Published:
 def publish_picture(content: bytes, queue: UploadQueue, *, with_original: bool) -> Published:
     """Queue a PNG file's objects; raise `UserError` if it is not a readable picture."""
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            pixels = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"it is not a readable picture ({type(error).__name__})") from error
-    pixels.info.clear()
+        pixels = Image.fromarray(decode_image(content, name="it"))
+    except UserError as error:
+        raise UserError(f"it is not a readable picture: {error}") from error
     thumbnail = queue.add(_webp(pixels), "webp")
     image = queue.add(_plain_png(content, pixels), "png") if with_original else None
     return Published(image, thumbnail)

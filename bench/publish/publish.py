@@ -32,7 +32,7 @@ from bench.publish.format import (
     is_key,
     is_object,
 )
-from bench.publish.locations import open_location
+from bench.publish.locations import is_remote, local_folder, open_location
 from bench.publish.pictures import THUMBNAIL_RECIPE, Published, UploadQueue
 from bench.publish.redaction import Privacy
 from bench.publish.select import (
@@ -45,6 +45,7 @@ from bench.publish.select import (
 from bench.publish.tables import public_results, public_table, public_trials, queue_table
 from bench.store import RunStore
 from plugins_manifest.documents import parse_json
+from plugins_manifest.folders import refuse_overlap
 
 Progress = Callable[[str], None]
 _PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
@@ -88,6 +89,8 @@ def publish_run(
     keeps plugins that are marked so. `report` is called with a line before the upload.
     """
     store, place = RunStore.open(run_dir), open_location(address)
+    if not is_remote(address):
+        refuse_overlap(local_folder(address), [store.folder], option="--to")
     key = key or store.folder.resolve().name
     if not is_key(key):
         raise UserError(f"{key!r} cannot be a key: choose letters, digits, . _ - with --key")

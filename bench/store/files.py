@@ -17,7 +17,21 @@ from PIL import Image
 
 from bench.errors import UserError, disk_error, shown_path
 from plugins_manifest.files import atomic_write
+from plugins_manifest.images import decode_image, image_size, read_image
 from plugins_manifest.text import first_line
+
+__all__ = [
+    "decode_image",
+    "empty_table",
+    "image_size",
+    "png_bytes",
+    "read_image",
+    "read_table",
+    "sha256_of",
+    "write_bytes",
+    "write_json",
+    "write_table",
+]
 
 _LOG = logging.getLogger(__name__)
 _PNG_COMPRESSION = 3  # of 9: a third of the default's time, a few percent larger
@@ -77,17 +91,6 @@ def png_bytes(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
     return buffer.getvalue()
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Return an image file as uint8 RGB [height, width, 3]; raise `UserError` if it is not one."""
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise UserError(
-            f"{shown_path(path)} is not a readable image ({error}): replace it"
-        ) from error
 
 
 def sha256_of(content: bytes) -> str:

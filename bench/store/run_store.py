@@ -29,7 +29,7 @@ from bench.store.files import (
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
 from plugins_manifest.documents import read_json
-from plugins_manifest.files import TEMPORARY_PREFIX
+from plugins_manifest.files import TEMPORARY_PREFIX, is_temporary
 from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
 
@@ -97,9 +97,10 @@ class RunStore:
             lock.release()
 
     def _sweep(self) -> None:
-        """Remove temporary files of a killed run."""
+        """Remove temporary files of a killed run, and nothing else."""
         for path in self.folder.rglob(f"{TEMPORARY_PREFIX}*"):
-            path.unlink(missing_ok=True)
+            if is_temporary(path):
+                path.unlink(missing_ok=True)
 
     # --- facts and plan
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from typing import get_args
 
-from bench.publish.format import file_inside, is_content
+from bench.publish.format import Ending, file_inside, is_content, is_object
 from bench.store.files import write_bytes
 
 MAX_CACHE_BYTES = 8 << 30
@@ -60,7 +61,7 @@ class TableCache:
     def _prune(self) -> None:
         """Remove the least recently used files until the folder fits into `max_bytes`."""
         with self._lock:
-            files = [path for path in self._folder.rglob("*") if path.is_file()]
+            files = [path for path in self._folder.rglob("*") if self._is_own(path)]
             states = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in files)
             excess = sum(size for _, size, _ in states) - self._max_bytes
             for used, size, path in states:
@@ -68,6 +69,11 @@ class TableCache:
                     break
                 path.unlink(missing_ok=True)
                 excess -= size
+
+    def _is_own(self, path: Path) -> bool:
+        """Return whether a file has the name of an object; others are never deleted."""
+        name = path.relative_to(self._folder).as_posix()
+        return is_object(name, *get_args(Ending)) and path.is_file()
 
 
 def _state(path: Path) -> tuple[int, int] | None:

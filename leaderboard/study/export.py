@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from sqlalchemy import Row, Select, select
 
+from bench.errors import UserError, shown_path
 from bench.store.files import write_table
 from leaderboard.study.database import reading
 from leaderboard.study.schema import PAIRS, PICTURES, RATINGS, STUDIES, VOTES
@@ -95,9 +97,25 @@ def export_votes(
         "votes": (vote_table(database, study_id=study_id), VOTE_COLUMNS),
         "ratings": (rating_table(database, study_id=study_id), RATING_COLUMNS),
     }
+    for name, (_, columns) in tables.items():
+        _refuse_other_table(folder / f"{name}.parquet", columns)
     for name, (frame, columns) in tables.items():
         write_table(folder / f"{name}.parquet", frame, columns)
     return {name: len(frame) for name, (frame, _) in tables.items()}
+
+
+def _refuse_other_table(path: Path, columns: pa.Schema) -> None:
+    """Raise `UserError` for a file that is not an earlier export."""
+    if not (path.is_symlink() or path.exists()):
+        return
+    try:
+        is_own = path.is_file() and pq.read_schema(path).names == columns.names
+    except (pa.ArrowException, OSError, ValueError):
+        is_own = False
+    if not is_own:
+        raise UserError(
+            f"{shown_path(path)} exists and is not an export of votes: choose another --out"
+        )
 
 
 def _frame(

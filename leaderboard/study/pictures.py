@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from bench.errors import UserError
+from bench.store.files import decode_image, image_size
 from leaderboard.data.run_files import RunFiles
 from leaderboard.study.tasks import example_pictures
 from leaderboard.study.votes import VotesDatabase
@@ -54,9 +56,8 @@ def _common_size(files: RunFiles, row: Any, pictures: Sequence[Any]) -> tuple[in
 
 def _size(files: RunFiles, name: str) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(files.read(name) or b"")) as picture:
-            return picture.size
-    except (OSError, Image.DecompressionBombError):
+        return image_size(files.read(name) or b"", name="picture")
+    except UserError:
         return 0, 0
 
 
@@ -65,15 +66,11 @@ def _png(files: RunFiles, name: str | None, size_px: tuple[int, int] | None) -> 
     if content is None:
         return None
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                return None
-            pixels = picture.convert("RGB")
-    except (OSError, Image.DecompressionBombError):
+        pixels = Image.fromarray(decode_image(content, name="picture", max_pixels=_MAX_PIXELS))
+    except UserError:
         return None
     if size_px is not None and pixels.size != size_px:
         pixels = pixels.resize(size_px, Image.Resampling.LANCZOS)
-    pixels.info.clear()
     buffer = io.BytesIO()
     pixels.save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
     return buffer.getvalue()

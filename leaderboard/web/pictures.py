@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bench.errors import UserError
+from bench.store.files import decode_image
 from leaderboard.data import Run, current_runs, open_tables
 from leaderboard.data.run_files import RunFiles
 from leaderboard.ui import site_address
@@ -98,11 +100,6 @@ def _whole(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
 
 def _decoded(content: bytes) -> Image.Image | None:
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "WEBP", "JPEG"]) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                return None
-            pixels = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.fromarray(decode_image(content, name="picture", max_pixels=_MAX_PIXELS))
+    except UserError:
         return None
-    pixels.info.clear()
-    return pixels

@@ -23,11 +23,13 @@ from metrics.base import MetricUnavailableError, References, ScoredImage
 from metrics.encoders import RowSource
 from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
+from plugins_manifest.errors import UserError
 from plugins_manifest.files import atomic_write, file_sha256, temporary_beside
+from plugins_manifest.images import SUFFIXES, read_image
 
 FOLDER_VARIABLE = "XBENCH_REFERENCE_IMAGES"
 STATISTICS_VARIABLE = "XBENCH_METRIC_STATISTICS"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_DECODER = "2"  # increased when decoded pixels change: kept features are computed again
 
 
 class Reference(Protocol):
@@ -135,7 +137,9 @@ def _folder() -> Path | None:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    # names that begin with a dot are notes of a file system, as ._photo.jpg
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in found if not p.name.startswith(".") and p.is_file())
     if len(paths) < 2:
         raise MetricUnavailableError(
             f"{FOLDER_VARIABLE} is {folder}, which holds {len(paths)} pictures: name a folder with "
@@ -163,14 +167,17 @@ def _content_sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def _folder_rows(paths: Sequence[Path], encoder: RowSource) -> np.ndarray:
-    from PIL import Image
     from safetensors.numpy import load_file, save_file
 
-    key = hashlib.sha256(f"{encoder.recipe()} {_sha256(paths)}".encode()).hexdigest()[:32]
+    facts = f"{encoder.recipe()} {_sha256(paths)} {_DECODER}"
+    key = hashlib.sha256(facts.encode()).hexdigest()[:32]
     path = statistics_folder() / f"{key}.safetensors"
     if path.is_file():
         return load_file(path)["features"]
-    rows = encoder.encode([np.asarray(Image.open(p).convert("RGB")) for p in paths])
+    try:
+        rows = encoder.encode([read_image(path) for path in paths])
+    except UserError as error:
+        raise MetricUnavailableError(f"{FOLDER_VARIABLE}: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = temporary_beside(path)
     save_file({"features": rows}, draft, {"recipe": encoder.recipe(), "pictures": _sha256(paths)})

@@ -50,6 +50,8 @@ def fetch_weights(
     for file in weights.files:
         path = weights.folder / file.name
         if not path.is_file():
+            if path.is_symlink() or path.exists():
+                raise UserError(f"{path} is in the way of {file.name}, and not a file: move it")
             announce(file.name)
             what = f"{weights.name}: {file.name}"
             if file.source.startswith("hf://"):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from plugins_manifest.cases.cases import Case as Case
+    from plugins_manifest.cases.case import Case as Case
     from plugins_manifest.cases.cases import file_cases as file_cases
     from plugins_manifest.cases.cases import inline_cases as inline_cases
     from plugins_manifest.cases.coco import CasesNotFetchedError as CasesNotFetchedError
@@ -16,7 +16,7 @@ __all__ = ["Case", "CasesNotFetchedError", "coco_cases", "fetch_coco", "file_cas
 __getattr__ = lazy_names(
     __name__,
     {
-        "Case": "plugins_manifest.cases.cases",
+        "Case": "plugins_manifest.cases.case",
         "CasesNotFetchedError": "plugins_manifest.cases.coco",
         "coco_cases": "plugins_manifest.cases.coco",
         "fetch_coco": "plugins_manifest.cases.coco_fetch",

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from plugins_manifest.cases.case import Case
+from plugins_manifest.cases.finished import with_finished_conditions
 from plugins_manifest.cases.rows import read_rows
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.manifest import FileCases, InlineCase
 
 _LONGEST_PLACE = 80
-
-
-@dataclass(frozen=True)
-class Case:
-    """A prompt with an optional source picture: a file, or a scene (seed, index) of pocket.
-
-    `condition_paths` are finished condition images, (condition name, path); `reference_path` is
-    the picture for image prompts, if it is not the source picture.
-    """
-
-    case_id: str
-    prompt: str
-    negative_prompt: str = ""
-    image_path: str | None = None
-    scene: tuple[int, int] | None = None
-    condition_paths: tuple[tuple[str, str], ...] = ()
-    reference_path: str | None = None
-
-    def condition_path(self, condition: str) -> str | None:
-        """Return the finished image of a condition; None if it is made from the picture."""
-        return dict(self.condition_paths).get(condition)
-
-    @property
-    def has_picture(self) -> bool:
-        """Whether conditions can be made from a picture."""
-        return self.image_path is not None or self.scene is not None
 
 
 def inline_cases(
@@ -74,33 +49,6 @@ def inline_cases(
 
 def _joined(folder: Path, name: str | None) -> str | None:
     return None if name is None else str(folder / name)
-
-
-def with_finished_conditions(
-    cases: Sequence[Case], condition_images: str | None, *, folder: Path
-) -> list[Case]:
-    """Return the cases with the images of CONDITION/CASE.png (or CONDITION/PHOTO.png) in a folder.
-
-    A case's own condition images take precedence. Raises `UserError` for a missing folder.
-    """
-    if condition_images is None:
-        return list(cases)
-    root = folder / condition_images
-    if not root.is_dir():
-        raise UserError(f"there is no folder {condition_images!r}: correct condition_images")
-    there = {
-        (kind.name, file.stem): str(file)
-        for kind in sorted(root.iterdir())
-        for file in sorted(kind.glob("*.png"))
-    }
-    kinds = list(dict.fromkeys(kind for kind, _ in there))
-    return [_with_found(case, kinds, there) for case in cases]
-
-
-def _with_found(case: Case, kinds: Sequence[str], there: Mapping[tuple[str, str], str]) -> Case:
-    stems = [case.case_id, *([Path(case.image_path).stem] if case.image_path else [])]
-    found = {kind: there[kind, s] for kind in kinds for s in stems[::-1] if (kind, s) in there}
-    return replace(case, condition_paths=tuple({**found, **dict(case.condition_paths)}.items()))
 
 
 def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> list[Case]:

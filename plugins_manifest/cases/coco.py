@@ -14,7 +14,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from plugins_manifest.cases.cases import Case, with_finished_conditions
+from plugins_manifest.cases.case import Case
+from plugins_manifest.cases.finished import with_finished_conditions
 from plugins_manifest.documents import parse_json, read_content
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import file_sha256

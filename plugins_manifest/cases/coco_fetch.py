@@ -38,6 +38,7 @@ from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.files import atomic_write, file_sha256
 from plugins_manifest.http import Mirror
 from plugins_manifest.http.ranged import FileVersion, RangedFile, is_offline
+from plugins_manifest.images import decode_image, image_size
 from plugins_manifest.schema.manifest import CocoCases
 from plugins_manifest.store import Partial
 
@@ -208,17 +209,14 @@ def read_sums(home: Path) -> dict[str, str]:
 
 def fetch_photo(mirror: Mirror, photo: Photo) -> bytes:
     """Download a photo that decodes and has the stated size; `FetchError` otherwise."""
-    from PIL import Image
-
     name = f"{PHOTOS}/{photo.file_name}"
     content = mirror.get(name, most_bytes=MOST_PHOTO_BYTES)
     try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
-            size_px = picture.size
-            if photo.size_px in (None, size_px):
-                picture.load()
-                return content
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        size_px = image_size(content, name="it")
+        if photo.size_px in (None, size_px):
+            decode_image(content, name="it")
+            return content
+    except UserError as error:
         raise FetchError(
             f"{mirror.display_url(name)} is not a complete JPEG ({error}): run the same command "
             "again",

@@ -141,8 +141,9 @@ class CocoCases(Section):
 
     Without `path` it is $XBENCH_COCO, else the user's cache that `xbench cases fetch` fills;
     photos are in val2017/ beside the captions, else in that cache. `condition_images` is a folder
-    of finished condition images, CONDITION/PHOTO.png (or the case's id); by default `conditions`
-    beside the photos. `captions_sha256` is the required hash of the captions file.
+    of finished condition images, CONDITION/PHOTO.png (or the case's id), one for every case; by
+    default `conditions` beside the photos, where images may be missing. `captions_sha256` is the
+    required hash of the captions file.
     """
 
     source: Literal["coco-val2017"]
@@ -162,7 +163,8 @@ class CocoCases(Section):
 class FileCases(Section):
     """Cases in a JSON, CSV or YAML file with the keys of inline cases.
 
-    `condition_images` is a folder of finished condition images, CONDITION/CASE.png.
+    `condition_images` is a folder of finished condition images, CONDITION/CASE.png, one for every
+    case.
     """
 
     source: Literal["file"]

@@ -23,3 +23,9 @@ FINISHED_CONDITIONS = (
     *("color", "face", "inpaint", "keypose", "lineart-anime", "mlsd", "normal", "normalbae"),
     *("qrcode", "scribble", "shuffle", "sketch", "zoedepth"),
 )
+# Conditions whose networks are trained on light lines on a dark ground
+LINE_CONDITIONS = (
+    *("canny", "hed", "lineart", "lineart-anime", "mlsd", "scribble", "sketch", "softedge"),
+)
+# Conditions that no image file can hold: masked pixels are -1
+UNSTORABLE_CONDITIONS = ("inpaint",)

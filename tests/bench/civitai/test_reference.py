@@ -126,6 +126,20 @@ def test_a_job_says_what_the_base_method_renders(manifest: Manifest) -> None:
     }
 
 
+def test_a_picture_of_the_user_is_never_overwritten_nor_paid_for(
+    manifest: Manifest, server: GeneratorServer, tmp_path: Path
+) -> None:
+    mine = tmp_path / "references" / "moxin" / "cat-7.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"cat-7\.png exists and was not written by this command"):
+        render(manifest, server, tmp_path / "references")
+    assert mine.read_bytes() == b"mine" and server.jobs == []
+    (tmp_path / "references" / INDEX).write_text('{"title": "my references"}')
+    with pytest.raises(UserError, match="has other content"):
+        render(manifest, server, tmp_path / "references")
+
+
 def test_pictures_are_asked_for_waited_for_kept_and_never_bought_twice(
     manifest: Manifest, server: GeneratorServer, tmp_path: Path
 ) -> None:
@@ -180,7 +194,7 @@ def test_an_answer_that_is_no_picture_is_not_kept(
     manifest: Manifest, server: GeneratorServer, tmp_path: Path
 ) -> None:
     server.picture = b"<!DOCTYPE html><p>expired</p>"
-    with pytest.raises(UserError, match="not an image"):
+    with pytest.raises(UserError, match="not a readable image"):
         render(manifest, server, tmp_path)
     assert not list(tmp_path.rglob("moxin/*"))
 

@@ -16,7 +16,7 @@ from bench.store import schema
 from bench.store.files import png_bytes, read_image, write_bytes, write_table
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.files import TEMPORARY_PREFIX
+from plugins_manifest.files import TEMPORARY_PREFIX, temporary_beside
 
 ROOT = Path(__file__).parents[3]
 ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
@@ -81,9 +81,10 @@ def test_second_writer_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None
 
 def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / f"{TEMPORARY_PREFIX}1-x.png").write_bytes(b"half")
+    temporary_beside(tmp_path / "images" / "x.png").write_bytes(b"half")
+    (tmp_path / "images" / f"{TEMPORARY_PREFIX}notes").write_bytes(b"of the user")
     with RunStore(tmp_path).lock():
-        assert not list((tmp_path / "images").iterdir())
+        assert [p.name for p in (tmp_path / "images").iterdir()] == [f"{TEMPORARY_PREFIX}notes"]
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_held_out_pictures_are_encoded_once_and_kept_with_their_hash(
     assert metric.score(FLOORS, GivenReferences()).value is not None  # floor is no reference now
     Image.fromarray(picture(300)).save(held_out / "0.png")
     assert metric.recipe() != recipe
+
+
+def test_sidecar_files_are_no_pictures_and_a_broken_one_is_named(
+    metric, monkeypatch, tmp_path: Path
+):
+    held_out = tmp_path / "held-out"
+    held_out.mkdir()
+    for i in range(3):
+        Image.fromarray(picture(200 + i)).save(held_out / f"{i}.TIF")
+    (held_out / "._0.png").write_bytes(b"\0\5\x16\7")
+    (held_out / "folder.png").mkdir()
+    os.mkfifo(held_out / "fifo.png")
+    monkeypatch.setenv("XBENCH_REFERENCE_IMAGES", str(held_out))
+    monkeypatch.setenv("XBENCH_METRIC_STATISTICS", str(tmp_path / "statistics"))
+    assert "3 held-out pictures" in metric.recipe()
+    (held_out / "3.png").write_bytes(b"junk")
+    with pytest.raises(MetricUnavailableError, match=r"3\.png is not a readable image"):
+        metric.score(images(), GivenReferences())
 
 
 def test_an_empty_folder_of_references_is_told(metric, monkeypatch, tmp_path: Path):
