@@ -117,6 +117,8 @@ class RunStore:
                 f"{shown_path(path)} is damaged ({error}): delete this run directory and run the "
                 "same command again; finished images are read from the cache"
             ) from error
+        if not isinstance(facts, dict):
+            raise UserError(f"{shown_path(path)} is damaged: it is not a mapping")
         if facts.get("format") != RUN_FORMAT:
             raise UserError(
                 f"{shown_path(path)} has format {facts.get('format')!r}, this version reads "

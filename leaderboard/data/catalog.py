@@ -1,14 +1,16 @@
 """Find the runs of a results folder and read their facts, manifest and gate outcome.
 
-All files are untrusted: what cannot be read becomes a `problem` that the pages display.
+All files are untrusted: what cannot be read becomes a `problem` that the pages display, and no
+run prevents another one from being listed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import Any, NamedTuple
 from bench.errors import UserError
 from bench.store import PUBLISHED, TABLES, RunStore, is_run
 from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, run_folders
+from leaderboard.data.isolation import isolated, reason_of
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
 _PATTERNS = {name: TABLES[name].pattern for name in PUBLISHED}
 _SINGLES = {name: name for name in (RUN_FILE, MANIFEST_FILE, GATE_FILE)}
 _LIMIT_BYTES = 16 << 20
+MAX_RUNS = 1000
 
 
 class _File(NamedTuple):
@@ -55,6 +59,11 @@ class Run:
     store: ObjectStore | None = None
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def with_problem(self, problem: str) -> Run:
+        """Return the run with one more problem, and another stamp."""
+        problems = (*self.problems, problem)
+        return replace(self, problems=problems, stamp=hash((self.stamp, problems)))
+
     @property
     def files(self) -> RunFiles:
         """The pictures of the run."""
@@ -87,29 +96,40 @@ def find_runs(results: Path) -> dict[str, Run]:
     """All runs of a folder by key, the newest first; the folder may itself be a run."""
     if is_run(results):
         own = Path(os.path.abspath(results))  # "." has no name
-        return {own.name: read_run(own)}
-    if not results.is_dir():
-        return {}
-    runs = [read_run(folder) for folder in run_folders(results)]
+        return {run_key(own): read_run(own)}
+    runs = [read_run(folder) for folder in listed_folders(results)[:MAX_RUNS]]
     runs.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
     return {run.key: run for run in runs}
 
 
+def listed_folders(results: Path) -> list[Path]:
+    """Return the run directories of a folder; none if the folder cannot be read."""
+    try:
+        return run_folders(results) if results.is_dir() else []
+    except OSError:
+        return []
+
+
+def run_key(folder: Path) -> str:
+    """Return a run's name, which can be encoded also where the folder's name cannot."""
+    return folder.name.encode(errors="backslashreplace").decode()
+
+
 def read_run(folder: Path) -> Run:
     """Read a run directory without its tables; cached until a file changes."""
-    return _read(folder, _listing(folder))
+    listing = _listing(folder)
+    empty = Run(
+        key=run_key(folder), folder=folder, facts={}, tables={}, stamp=hash((str(folder), listing))
+    )
+    return isolated(lambda: _read(folder, listing), empty.with_problem, run=empty.key)
 
 
 @lru_cache(maxsize=256)
 def _read(folder: Path, listing: _Listing) -> Run:
     problems: list[str] = []
-    try:
-        facts = RunStore(folder).run_facts()
-    except (UserError, OSError) as error:
-        facts = {}
-        problems.append(str(error))
+    facts = _facts(folder, problems)
     return Run(
-        key=folder.name,
+        key=run_key(folder),
         folder=folder,
         facts=facts,
         tables={n: tuple(Path(f.path) for f in files) for n, files in listing if n in _PATTERNS},
@@ -118,6 +138,16 @@ def _read(folder: Path, listing: _Listing) -> Run:
         gate=_json(folder / GATE_FILE, problems),
         problems=(*problems, *state_problems(facts)),
     )
+
+
+def _facts(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+    try:
+        if _is_present(folder / RUN_FILE):
+            _refuse_large(folder / RUN_FILE)
+        return RunStore(folder).run_facts()
+    except (UserError, OSError, ValueError, RecursionError) as error:
+        problems.append(f"{RUN_FILE} cannot be read: {error}")
+        return {}
 
 
 def state_problems(facts: Mapping[str, Any]) -> list[str]:
@@ -147,39 +177,63 @@ def _files(pattern: Path) -> tuple[_File, ...]:
         with os.scandir(pattern.parent) as entries:
             for entry in entries:
                 if fnmatchcase(entry.name, pattern.name) and entry.name[0] != ".":
-                    state = entry.stat()
-                    found.append(_File(state.st_mtime_ns, entry.path, state.st_size))
+                    found.append(_file(entry))
     except OSError:  # the folder is missing or was just removed
         return ()
     return tuple(sorted(found))
+
+
+def _file(entry: os.DirEntry[str]) -> _File:
+    try:
+        state = entry.stat()
+    except OSError:  # removed, or a link that leads nowhere: named when it is opened
+        return _File(0, entry.path, 0)
+    return _File(state.st_mtime_ns, entry.path, state.st_size)
 
 
 def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
     import yaml
 
     try:
-        if not path.is_file():
+        if not _is_present(path):
             return {}
         _refuse_large(path)
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        problems.append(f"{path.name} is damaged: {type(error).__name__}")
+    except (UserError, yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name} is damaged: {reason_of(error)}")
         return {}
-    return data if isinstance(data, dict) else {}
+    return _mapping(data, path.name, problems) or {}
 
 
 def _json(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
-    if not path.is_file():
-        return None
     try:
+        if not _is_present(path):
+            return None
         _refuse_large(path)
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        problems.append(f"{path.name} is damaged: {error}")
+    except (UserError, ValueError, OSError, RecursionError) as error:
+        problems.append(f"{path.name} is damaged: {reason_of(error)}")
         return None
-    return data if isinstance(data, dict) else None
+    return _mapping(data, path.name, problems)
+
+
+def _mapping(data: Any, name: str, problems: list[str]) -> Mapping[str, Any] | None:
+    if isinstance(data, dict):
+        return data
+    if data is not None:
+        problems.append(f"{name} is damaged: it is not a mapping")
+    return None
+
+
+def _is_present(path: Path) -> bool:
+    """Return whether a file exists; `UserError` or `OSError` if it is not a regular one."""
+    if not os.path.lexists(path):
+        return False
+    if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for ever
+        raise UserError("it is not a file")
+    return True
 
 
 def _refuse_large(path: Path) -> None:
     if path.stat().st_size > _LIMIT_BYTES:
-        raise ValueError("it is too large")
+        raise UserError("it is too large")
