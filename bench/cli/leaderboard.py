@@ -13,18 +13,30 @@ import click
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 
+_ALLOW_HOST = click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="XBENCH_ALLOW_HOST",
+    help="Host name of this site, as browsers know it, besides localhost [repeatable].",
+)
+
 
 @click.command()
 @click.argument("results", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
 @_HOST
-def leaderboard(*, results: str | None, port: int, host: str) -> None:
+@_ALLOW_HOST
+def leaderboard(
+    *, results: str | None, port: int, host: str, allowed_hosts: tuple[str, ...]
+) -> None:
     """Serve results as web pages.
 
     RESULTS is a folder of runs, one run, or a URL of `xbench publish` [runs]. Without RESULTS and
     without any run in runs/, the results shipped with xbench are displayed.
     """
-    _app("leaderboard")(results, port=port, host=host)
+    _app("leaderboard")(results, port=port, host=host, allowed_hosts=allowed_hosts)
 
 
 @click.group()
@@ -42,9 +54,10 @@ _VOTES = click.option("--votes", "place", metavar="FILE|URL", help="Other votes.
 @click.argument("results", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), default=8502, show_default=True)
 @_HOST
-def collect(*, results: str | None, port: int, host: str) -> None:
+@_ALLOW_HOST
+def collect(*, results: str | None, port: int, host: str, allowed_hosts: tuple[str, ...]) -> None:
     """Serve the study of RESULTS [runs] to raters, as a site of its own."""
-    _app("study")(results, port=port, host=host)
+    _app("study")(results, port=port, host=host, allowed_hosts=allowed_hosts)
 
 
 @votes.command("export")
