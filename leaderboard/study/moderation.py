@@ -131,7 +131,8 @@ def _subjects(connection: Connection, study_id: str) -> dict[Who, str]:
     known = select(RATERS.c.network).where(RATERS.c.study_id == study_id)
     networks = {network for network in connection.execute(known).scalars() if network}
     found: dict[Who, str] = {("rater", code_of(rater)): rater for rater in raters}
-    return found | {("network", code_of(network)): network for network in networks}
+    found.update({("network", code_of(network)): network for network in networks})
+    return found
 
 
 def _in_force(connection: Connection, study_id: str) -> dict[Who, str]:

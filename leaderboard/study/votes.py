@@ -257,7 +257,8 @@ class VotesDatabase:
         """Store a rater's network with the first answer; `TooFastError` for too many raters."""
         values = {"study_id": study_id, "rater_id": rater_id, "network": network}
         row = insert_into(connection, RATERS).values(**values, first_answer=self._now())
-        if connection.execute(row.on_conflict_do_nothing()).rowcount:
+        added = row.on_conflict_do_nothing().returning(RATERS.c.rater_id)
+        if connection.execute(added).first() is not None:
             limit = self._limit.new_raters
             count_new_rater(connection, network, limit=limit, now=self._clock())
 

@@ -75,6 +75,6 @@ class TimedConnection(H11Protocol):
         self._deadline = None
         if self.transport.is_closing():
             return
-        if self.conn.our_state is h11.IDLE:  # nothing of an answer was sent
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # nothing of an answer was sent
             self.transport.write(_ANSWER)
         self.transport.close()
