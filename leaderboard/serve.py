@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from bench.errors import UserError
 from leaderboard.data.sources import RESULTS_VARIABLE
+from leaderboard.escape import quoted
 from leaderboard.pictures import PictureQueue
 
 _SCRIPT = "app.py"
@@ -142,7 +143,7 @@ def _checked(names: Sequence[str]) -> list[str]:
             host_name(name)
         except ValueError as error:
             raise UserError(
-                f"--allow-host {name!r} is not a host name: give it without scheme, port and path, "
+                f"--allow-host {quoted(name)} is not a host name: give it without scheme, port and path, "
                 "such as bench.example.org"
             ) from error
     return list(names)

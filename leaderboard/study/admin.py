@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.errors import UserError, shown_path
 from bench.store import Row
+from leaderboard.escape import quoted
 from leaderboard.study.config import votes_place
 from leaderboard.study.export import export_votes
 from leaderboard.study.moderation import Change, Kind, forget_networks, moderate, origins
@@ -32,7 +33,7 @@ class VotesAdmin:
         """Delete all votes and ratings of a rater; return their number."""
         if not is_id(rater_id):
             raise UserError(
-                f"{rater_id!r} is not a rater id: the study page shows each rater's own"
+                f"{quoted(rater_id)} is not a rater id: the study page shows each rater's own"
             )
         with VotesDatabase.open(self.place) as database:
             return database.forget(rater_id)
@@ -67,7 +68,7 @@ class VotesAdmin:
 def _check_study(database: VotesDatabase, study_id: str) -> None:
     if database.study(study_id) is None:
         known = ", ".join(database.study_ids()) or "none"
-        raise UserError(f"there is no study {study_id!r}: known are {known}")
+        raise UserError(f"there is no study {quoted(study_id)}: known are {known}")
 
 
 def open_admin(place: str | None) -> VotesAdmin:

@@ -13,6 +13,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from bench.errors import UserError
+from leaderboard.escape import quoted
 from leaderboard.study.limits import RateLimit
 from leaderboard.study.tokens import SECRET_VARIABLE, Blinding, load_blinding
 from leaderboard.study.votes import VotesDatabase
@@ -70,7 +71,7 @@ def _limit() -> RateLimit:
     if given is None:
         return RateLimit()
     if not re.fullmatch(r"[1-9][0-9]{0,5}", given):
-        raise UserError(f"{NEW_RATERS_VARIABLE} is {given!r}: give a number from 1 to 999999")
+        raise UserError(f"{NEW_RATERS_VARIABLE} is {quoted(given)}: give a number from 1 to 999999")
     return RateLimit(new_raters=int(given))
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Select, select, update
 
 from bench.errors import UserError
 from bench.store import Row, grouped, records
+from leaderboard.escape import quoted
 from leaderboard.study.database import reading, writing
 from leaderboard.study.export import code_of, vote_table
 from leaderboard.study.results import question_result, ranking_rows, robust_votes
@@ -161,7 +162,7 @@ def _resolve(change: Change, subjects: Mapping[Who, str]) -> Who:
     if len(found) != 1:
         several = "several have" if found else "none has"
         raise UserError(
-            f"{change.code!r} is not the code of one {change.kind} of this study ({several} it): "
+            f"{quoted(change.code)} is not the code of one {change.kind} of this study ({several} it): "
             "the command without options and the export list the codes"
         )
     return found[0]

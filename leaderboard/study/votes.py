@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from bench.errors import UserError
+from leaderboard.escape import quoted
 from leaderboard.study.database import insert_into, open_engine, reading, writing
 from leaderboard.study.design import Study
 from leaderboard.study.limits import RateLimit, count_new_rater, count_vote
@@ -176,7 +177,7 @@ class VotesDatabase:
         """
         _check(vote.rater_id, vote.question, vote.seconds)
         if vote.answer not in ANSWERS or vote.shown_left not in ("first", "second"):
-            raise VoteError(f"{vote.answer!r} is not an answer: use {', '.join(ANSWERS)}")
+            raise VoteError(f"{quoted(vote.answer)} is not an answer: use {', '.join(ANSWERS)}")
         values = {**vars(vote), "voted_at": self._now()}
         found = select(PAIRS.c.study_id).where(PAIRS.c.pair_id == vote.pair_id)
         self._store(VOTES, values, found, address_code=address_code, network=network)
@@ -187,7 +188,7 @@ class VotesDatabase:
         """Store a rating durably, by the rules of `cast`."""
         _check(rating.rater_id, rating.question, rating.seconds)
         if rating.rating is not None and rating.rating not in SCALE:
-            raise VoteError(f"{rating.rating!r} is not a rating: use 1 to 5")
+            raise VoteError(f"{quoted(rating.rating)} is not a rating: use 1 to 5")
         values = {**vars(rating), "rated_at": self._now()}
         found = select(PICTURES.c.study_id).where(PICTURES.c.picture_key == rating.picture_key)
         self._store(RATINGS, values, found, address_code=address_code, network=network)
@@ -277,9 +278,9 @@ def _check(rater_id: str, question: str, seconds: float) -> None:
     if not is_id(rater_id):
         raise VoteError("the rater is unknown: reload the page")
     if question not in QUESTIONS:
-        raise VoteError(f"{question!r} is not a question: use {', '.join(QUESTIONS)}")
+        raise VoteError(f"{quoted(question)} is not a question: use {', '.join(QUESTIONS)}")
     if not (math.isfinite(seconds) and 0 <= seconds <= _MAX_SECONDS):
-        raise VoteError(f"{seconds!r} is not a valid number of seconds: reload the page")
+        raise VoteError(f"{quoted(seconds)} is not a valid number of seconds: reload the page")
 
 
 def _picture_rows(study: Study, keys: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:
