@@ -16,7 +16,7 @@ TAGS = (
 st.html(TAGS)
 page = st.navigation(
     [
-        st.Page(page.show, title=page.title, url_path=page.path, default=i == 0)
+        st.Page(page.draw, title=page.title, url_path=page.path, default=i == 0)
         for i, page in enumerate(pages())
     ],
     position="top",

@@ -10,6 +10,7 @@ _ESCAPED = str.maketrans({c: f"\\{c}" for c in string.punctuation})
 # ":smile:", "www.x.org" and "a@x.org" are replaced after parsing, escaped or not
 _REPLACED_LATER = re.compile(r"(?i)\\[:@]|www(?=\\\.)")
 MAX_LENGTH = 2000
+MAX_QUOTED = 200
 
 
 def one_line(text: object) -> str:
@@ -17,6 +18,12 @@ def one_line(text: object) -> str:
     cut = "" if text is None else str(text)[:MAX_LENGTH]
     plain = "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in cut)
     return " ".join(plain.split())
+
+
+def quoted(value: object) -> str:
+    """Return a given value for an error message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def literal(text: object) -> str:

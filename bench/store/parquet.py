@@ -26,14 +26,20 @@ def open_parquet(content: bytes, *, name: str) -> pq.ParquetFile:
         file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{name} is damaged ({first_line(error)})") from error
-    metadata = file.metadata
-    unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    if metadata.num_rows > MAX_ROWS or not 0 <= unpacked <= MAX_UNPACKED_BYTES:
+    check_footer(file.metadata, name=name)
+    return file
+
+
+def check_footer(metadata: pq.FileMetaData, *, name: str) -> None:
+    """Raise `UserError` if a footer states more than `MAX_ROWS` rows or `MAX_UNPACKED_BYTES`."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    n_rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    unpacked = sum(group.total_byte_size for group in groups)
+    if not 0 <= n_rows <= MAX_ROWS or not 0 <= unpacked <= MAX_UNPACKED_BYTES:
         raise UserError(
-            f"{name} has {metadata.num_rows:,} rows of {unpacked:,} bytes; at most {MAX_ROWS:,} "
+            f"{name} has {n_rows:,} rows of {unpacked:,} bytes; at most {MAX_ROWS:,} "
             f"rows and {MAX_UNPACKED_BYTES:,} bytes are read"
         )
-    return file
 
 
 def read_bytes(path: Path, *, name: str) -> bytes:

@@ -1,13 +1,14 @@
 """Find the runs of a results folder and read their facts, manifest and gate outcome.
 
-All files are untrusted: what cannot be read becomes a `problem` that the pages display.
+All files are untrusted: what cannot be read becomes a `problem` that the pages display, and no
+run prevents another one from being listed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +18,12 @@ from bench.errors import UserError
 from bench.store import PUBLISHED, TABLES, RunStore, is_run
 from bench.store.documents import read_json, read_yaml
 from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, run_folders
+from leaderboard.data.isolation import isolated
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
 _PATTERNS = {name: TABLES[name].pattern for name in PUBLISHED}
 _SINGLES = {name: name for name in (RUN_FILE, MANIFEST_FILE, GATE_FILE)}
+MAX_RUNS = 1000
 
 
 class _File(NamedTuple):
@@ -54,6 +57,11 @@ class Run:
     store: ObjectStore | None = None
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def with_problem(self, problem: str) -> Run:
+        """Return the run with one more problem, and another stamp."""
+        problems = (*self.problems, problem)
+        return replace(self, problems=problems, stamp=hash((self.stamp, problems)))
+
     @property
     def files(self) -> RunFiles:
         """The pictures of the run."""
@@ -86,29 +94,40 @@ def find_runs(results: Path) -> dict[str, Run]:
     """All runs of a folder by key, the newest first; the folder may itself be a run."""
     if is_run(results):
         own = Path(os.path.abspath(results))  # "." has no name
-        return {own.name: read_run(own)}
-    if not results.is_dir():
-        return {}
-    runs = [read_run(folder) for folder in run_folders(results)]
+        return {run_key(own): read_run(own)}
+    runs = [read_run(folder) for folder in listed_folders(results)[:MAX_RUNS]]
     runs.sort(key=lambda run: text_of(run.facts.get("created")), reverse=True)
     return {run.key: run for run in runs}
 
 
+def listed_folders(results: Path) -> list[Path]:
+    """Return the run directories of a folder; none if the folder cannot be read."""
+    try:
+        return run_folders(results) if results.is_dir() else []
+    except OSError:
+        return []
+
+
+def run_key(folder: Path) -> str:
+    """Return a run's name, which can be encoded also where the folder's name cannot."""
+    return folder.name.encode(errors="backslashreplace").decode()
+
+
 def read_run(folder: Path) -> Run:
     """Read a run directory without its tables; cached until a file changes."""
-    return _read(folder, _listing(folder))
+    listing = _listing(folder)
+    empty = Run(
+        key=run_key(folder), folder=folder, facts={}, tables={}, stamp=hash((str(folder), listing))
+    )
+    return isolated(lambda: _read(folder, listing), empty.with_problem, run=empty.key)
 
 
 @lru_cache(maxsize=256)
 def _read(folder: Path, listing: _Listing) -> Run:
     problems: list[str] = []
-    try:
-        facts = RunStore(folder).run_facts()
-    except (UserError, OSError) as error:
-        facts = {}
-        problems.append(str(error))
+    facts = _facts(folder, problems)
     return Run(
-        key=folder.name,
+        key=run_key(folder),
         folder=folder,
         facts=facts,
         tables={n: tuple(Path(f.path) for f in files) for n, files in listing if n in _PATTERNS},
@@ -117,6 +136,14 @@ def _read(folder: Path, listing: _Listing) -> Run:
         gate=_json(folder / GATE_FILE, problems),
         problems=(*problems, *state_problems(facts)),
     )
+
+
+def _facts(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+    try:
+        return RunStore(folder).run_facts()
+    except UserError as error:
+        problems.append(f"{RUN_FILE} cannot be read: {error}")
+        return {}
 
 
 def state_problems(facts: Mapping[str, Any]) -> list[str]:
@@ -146,30 +173,40 @@ def _files(pattern: Path) -> tuple[_File, ...]:
         with os.scandir(pattern.parent) as entries:
             for entry in entries:
                 if fnmatchcase(entry.name, pattern.name) and entry.name[0] != ".":
-                    state = entry.stat()
-                    found.append(_File(state.st_mtime_ns, entry.path, state.st_size))
+                    found.append(_file(entry))
     except OSError:  # the folder is missing or was just removed
         return ()
     return tuple(sorted(found))
 
 
-def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
+def _file(entry: os.DirEntry[str]) -> _File:
     try:
-        data = read_yaml(path)
-    except UserError as error:
-        problems.append(f"{path.name} is damaged: {error}")
-        return {}
-    return data if isinstance(data, dict) else {}
+        state = entry.stat()
+    except OSError:  # removed, or a link that leads nowhere: named when it is opened
+        return _File(0, entry.path, 0)
+    return _File(state.st_mtime_ns, entry.path, state.st_size)
+
+
+def _yaml(path: Path, problems: list[str]) -> Mapping[str, Any]:
+    return _mapping(path, read_yaml, problems) or {}
 
 
 def _json(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
-    if not path.is_file():
+    return _mapping(path, read_json, problems)
+
+
+def _mapping(
+    path: Path, read: Callable[[Path], Any], problems: list[str]
+) -> Mapping[str, Any] | None:
+    if not os.path.lexists(path):
         return None
     try:
-        data = read_json(path)
+        data = read(path)
     except UserError as error:
         problems.append(f"{path.name} is damaged: {error}")
         return None
-    return data if isinstance(data, dict) else None
+    if isinstance(data, dict):
+        return data
+    if data is not None:
+        problems.append(f"{path.name} is damaged: it is not a mapping")
+    return None

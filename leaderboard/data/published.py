@@ -35,6 +35,7 @@ from bench.store.documents import parse_json
 from bench.store.recent import RecentItems
 from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, state_problems, text_of
+from leaderboard.data.isolation import isolated, reason_of
 
 REFRESH_SECONDS, LOCAL_REFRESH_SECONDS = 30.0, 1.0
 MAX_RUNS = 1000
@@ -126,6 +127,17 @@ class PublishedStore:
         self.problems = tuple(problems)
 
     def _read_index(self, key: str, stamp: str) -> _Known:
+        """Build the run of an index file, without facts and tables if it cannot be read."""
+        identity = hash((self._place.address, key, stamp))
+        folder = Path(self._place.address) / key
+        empty = Run(key=key, folder=folder, facts={}, tables={}, stamp=identity, store=self)
+        return isolated(
+            lambda: self._parse_index(key, stamp),
+            lambda line: _Known(stamp, empty.with_problem(line), is_whole=False),
+            run=key,
+        )
+
+    def _parse_index(self, key: str, stamp: str) -> _Known:
         """Build the run of an index file; invalid content becomes problems."""
         problems: list[str] = []
         data, is_reached = self._index(index_name(key), problems)
@@ -175,7 +187,7 @@ class PublishedStore:
             path = self._cache.path(name, lambda: self._content(name, MAX_JSON_BYTES))
             return _parsed(path.read_bytes(), title, problems), True
         except (UserError, OSError) as error:
-            problems.append(f"{title} cannot be read: {error}")
+            problems.append(f"{title} cannot be read: {reason_of(error)}")
             return None, False
 
     # --- reading from the location

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -13,9 +13,9 @@ from bench.publish import is_remote, local_folder, open_location
 from bench.publish.format import INDEX
 from bench.store import cache_folder, is_run
 from bench.store.recent import RecentItems
-from bench.store.run_store import run_folders
 from leaderboard.data.cache import TableCache
-from leaderboard.data.catalog import Run, find_runs
+from leaderboard.data.catalog import Run, find_runs, listed_folders
+from leaderboard.data.isolation import isolated
 from leaderboard.data.published import PublishedStore, with_tables
 from leaderboard.data.tables import RunTables
 
@@ -45,7 +45,7 @@ def shown_results() -> tuple[str, bool]:
     if named:
         return named, False
     own = Path(_OWN)
-    if is_run(own) or run_folders(own) or not _is_store(SHIPPED):
+    if is_run(own) or listed_folders(own) or not _is_store(SHIPPED):
         return _OWN, False
     return str(SHIPPED), True
 
@@ -81,13 +81,21 @@ def open_tables(run: Run) -> RunTables:
 
     Loading one run does not block requests for another.
     """
-    run = with_tables(run)
+    run = isolated(lambda: with_tables(run), run.with_problem, run=run.key)
     place = (str(run.folder), run.stamp)
     opening = _OPEN.get(place, _Opening)
     with opening.lock:
         if opening.tables is None:
-            opening.tables = RunTables(run)
+            opening.tables = _tables_of(run)
         return opening.tables
+
+
+def _tables_of(run: Run) -> RunTables:
+    """Return a run's tables; empty ones, with the reason, if they cannot be read at all."""
+    without = replace(run, tables={})
+    return isolated(
+        lambda: RunTables(run), lambda line: RunTables(without.with_problem(line)), run=run.key
+    )
 
 
 def _store() -> PublishedStore | None:

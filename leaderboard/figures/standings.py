@@ -15,6 +15,7 @@ import pandas as pd
 from bench.store.recent import RecentItems
 from leaderboard.data import Run, RunTables, open_tables
 from leaderboard.data.catalog import text_of
+from leaderboard.data.isolation import isolated
 
 PLUGIN_COLUMNS = (
     *("rank", "rank_low", "rank_high", "run", "family", "adapter", "plugin", "kind", "condition"),
@@ -22,6 +23,7 @@ PLUGIN_COLUMNS = (
     *("retention_high", "gain", "gain_low", "gain_high", "gain_reference", "recommended", "status"),
     *("reason", "score_reason", "n_prompts", "seconds"),
 )
+_RUN_COLUMNS = [name for name in PLUGIN_COLUMNS if not name.startswith("rank")]
 _MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KEYS = ["run", "family", "adapter", "method"]
@@ -39,7 +41,11 @@ def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if known is not None:
         return known
     tables = open_tables(run)
-    found = plugin_rows(run, tables), tuple(tables.problems)
+    found = isolated(
+        lambda: (plugin_rows(run, tables), tuple(tables.problems)),
+        lambda line: (pd.DataFrame(columns=_RUN_COLUMNS), (*tables.problems, line)),
+        run=run.key,
+    )
     # a table that cannot be read may be readable the next time
     return _STANDINGS.add(place, found) if found[1] == run.problems else found
 
@@ -56,7 +62,7 @@ def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
     for column in ("condition", "license"):
         rows[column] = [text_of(entries.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
     rows["run"], rows["family"], rows["adapter"] = run.key, run.family, run.adapter
-    return rows.reindex(columns=[c for c in PLUGIN_COLUMNS if not c.startswith("rank")])
+    return rows.reindex(columns=_RUN_COLUMNS)
 
 
 def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,10 +13,13 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from bench.errors import UserError
+from leaderboard.escape import quoted
+from leaderboard.study.limits import RateLimit
 from leaderboard.study.tokens import SECRET_VARIABLE, Blinding, load_blinding
 from leaderboard.study.votes import VotesDatabase
 
 VOTES_VARIABLE = "XBENCH_VOTES"
+NEW_RATERS_VARIABLE = "XBENCH_STUDY_NEW_RATERS"
 COOKIE = "xbench_rater"
 RETRY_SECONDS = 5
 _LOG = logging.getLogger(__name__)
@@ -58,7 +62,17 @@ def voting() -> Voting:
 @lru_cache(maxsize=2)
 def _open(place: str, _secret: str | None) -> Voting:
     blinding = load_blinding(_secret_path(place))
-    return Voting(VotesDatabase.open(place), blinding)
+    return Voting(VotesDatabase.open(place, limit=_limit()), blinding)
+
+
+def _limit() -> RateLimit:
+    """Return the limits, the new raters per hour of a network from the environment."""
+    given = os.environ.get(NEW_RATERS_VARIABLE)
+    if given is None:
+        return RateLimit()
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", given):
+        raise UserError(f"{NEW_RATERS_VARIABLE} is {quoted(given)}: give a number from 1 to 999999")
+    return RateLimit(new_raters=int(given))
 
 
 def _secret_path(place: str) -> Path:

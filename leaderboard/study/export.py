@@ -1,20 +1,29 @@
-"""Export votes and ratings as tables of compared arms; raters stay pseudonymous."""
+"""Export votes and ratings as tables of compared arms; raters and networks stay pseudonymous."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select
 
 from bench.errors import UserError, shown_path
 from bench.store.files import write_table
 from leaderboard.study.database import reading
-from leaderboard.study.schema import PAIRS, PICTURES, RATINGS, STUDIES, VOTES
+from leaderboard.study.schema import (
+    EXCLUSIONS,
+    PAIRS,
+    PICTURES,
+    RATERS,
+    RATINGS,
+    STUDIES,
+    VOTES,
+)
 from leaderboard.study.votes import VotesDatabase
 
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
@@ -33,6 +42,10 @@ _COMMON = [
     ("question", _TEXT),  # quality | fidelity
     ("seconds", _REAL),  # from display to answer
 ]
+_ORIGIN = [
+    ("network", _TEXT),  # a hash of the network's pseudonym; null: unknown, a network of its own
+    ("excluded", _TEXT),  # reason of the operator; null: not excluded
+]
 VOTE_COLUMNS = pa.schema(
     [
         *_COMMON,
@@ -44,6 +57,7 @@ VOTE_COLUMNS = pa.schema(
             for side in ("first", "second")
             for name in _ARM
         ),
+        *_ORIGIN,
     ]
 )
 RATING_COLUMNS = pa.schema(
@@ -52,6 +66,7 @@ RATING_COLUMNS = pa.schema(
         ("rating", _WHOLE),  # 1 to 5; null: skipped
         ("rated_at", _TIME),
         *((name, _TYPES.get(name, _TEXT)) for name in _ARM),
+        *_ORIGIN,
     ]
 )
 
@@ -65,12 +80,13 @@ def vote_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.Da
         for name in _ARM
     ]
     query = (
-        select(STUDIES, *(first.c[name] for name in _SCENE), VOTES, *sides)
+        select(STUDIES, *(first.c[name] for name in _SCENE), VOTES, *sides, RATERS.c.network)
         .select_from(VOTES)
         .join(PAIRS, VOTES.c.pair_id == PAIRS.c.pair_id)
         .join(STUDIES, PAIRS.c.study_id == STUDIES.c.study_id)
         .join(first, PAIRS.c.first_key == first.c.picture_key)
         .join(second, PAIRS.c.second_key == second.c.picture_key)
+        .outerjoin(RATERS, _same_rater(VOTES))
         .order_by(VOTES.c.vote_id)
     )
     return _frame(database, query, VOTE_COLUMNS, study_id)
@@ -80,10 +96,11 @@ def rating_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.
     """Return all ratings (of one study) with `RATING_COLUMNS`."""
     pictures = [PICTURES.c[name] for name in (*_SCENE, *_ARM)]
     query = (
-        select(STUDIES, *pictures, RATINGS)
+        select(STUDIES, *pictures, RATINGS, RATERS.c.network)
         .select_from(RATINGS)
         .join(PICTURES, RATINGS.c.picture_key == PICTURES.c.picture_key)
         .join(STUDIES, PICTURES.c.study_id == STUDIES.c.study_id)
+        .outerjoin(RATERS, _same_rater(RATINGS))
         .order_by(RATINGS.c.rating_id)
     )
     return _frame(database, query, RATING_COLUMNS, study_id)
@@ -118,13 +135,23 @@ def _refuse_other_table(path: Path, columns: pa.Schema) -> None:
         )
 
 
+def code_of(identity: str) -> str:
+    """Return the code of a rater or network in tables: a hash, 12 hexadecimal digits."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def _same_rater(table: Table) -> ColumnElement[bool]:
+    return (RATERS.c.rater_id == table.c.rater_id) & (RATERS.c.study_id == STUDIES.c.study_id)
+
+
 def _frame(
     database: VotesDatabase, query: Select[Any], columns: pa.Schema, study_id: str | None
 ) -> pd.DataFrame:
     if study_id is not None:
         query = query.where(STUDIES.c.study_id == study_id)
     with reading(database.engine) as connection:
-        rows = [_pseudonymous(row) for row in connection.execute(query)]
+        reasons = _exclusions(connection)
+        rows = [_pseudonymous(row, reasons) for row in connection.execute(query)]
     frame = pd.DataFrame(rows, columns=pd.Index(columns.names))
     for name in ("voted_at", "rated_at"):
         if name in frame:
@@ -132,7 +159,19 @@ def _frame(
     return frame
 
 
-def _pseudonymous(row: Row[Any]) -> dict[str, Any]:
+def _exclusions(connection: Connection) -> dict[tuple[str, str], str]:
+    """Return the reason of each exclusion in force by study and subject."""
+    in_force = select(EXCLUSIONS).where(EXCLUSIONS.c.lifted_at.is_(None))
+    return {(row.study_id, row.subject): row.reason for row in connection.execute(in_force)}
+
+
+def _pseudonymous(row: Row[Any], reasons: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     facts = row._asdict()
-    rater = hashlib.sha256(facts.pop("rater_id").encode()).hexdigest()[:12]
-    return {**facts, "rater": rater}
+    rater, network = facts.pop("rater_id"), facts.pop("network")
+    found = [reasons.get((facts["study_id"], who)) for who in (rater, network) if who is not None]
+    return {
+        **facts,
+        "rater": code_of(rater),
+        "network": None if network is None else code_of(network),
+        "excluded": next((reason for reason in found if reason is not None), None),
+    }

@@ -135,9 +135,33 @@ RATE_WINDOWS = Table(
     Column("n", Integer, nullable=False),
 )
 
+# tables that were added to version 1: programs that lack them ignore them
+RATERS = Table(
+    "study_raters",
+    _metadata,
+    Column("study_id", ForeignKey("studies.study_id"), primary_key=True),
+    Column("rater_id", String(ID_LENGTH), primary_key=True),
+    Column("network", String(ID_LENGTH)),  # pseudonym, of this study only; null: deleted
+    Column("first_answer", DateTime(timezone=True), nullable=False),
+    Index("raters_of_network", "network"),
+)
+
+EXCLUSIONS = Table(
+    "exclusions",
+    _metadata,
+    Column("exclusion_id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.study_id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(ID_LENGTH), nullable=False),  # a rater's id, a network's pseudonym
+    Column("reason", Text, nullable=False),
+    Column("excluded_at", DateTime(timezone=True), nullable=False),
+    Column("lifted_at", DateTime(timezone=True)),  # null: in force
+    _one_of("kind", ("rater", "network")),
+)
+
 
 def prepare(connection: Connection) -> None:
-    """Create the tables if missing; `UserError` for tables of another version.
+    """Create the tables that are missing; `UserError` for tables of another version.
 
     Runs in the caller's write transaction, so that replicas starting together create them once.
     """
@@ -153,3 +177,5 @@ def prepare(connection: Connection) -> None:
             f"the votes database has schema version {found}, this program reads "
             f"{SCHEMA_VERSION}: use the program version that wrote it, or another database"
         )
+    for added in (RATERS, EXCLUSIONS):
+        added.create(connection, checkfirst=True)

@@ -69,7 +69,15 @@ class Blinding:
 
         Only the first 64 bits of IPv6 count: one visitor owns all addresses with this prefix.
         """
-        return self._digest("address", _network_of(address))
+        return self._digest("address", _prefix_of(address, ipv4=32, ipv6=64))
+
+    def network_code(self, study_id: str, address: str) -> str:
+        """Return the pseudonym of an address's network (IPv4 /24, IPv6 /56) in one study.
+
+        The key of each study is another one, so pseudonyms of two studies cannot be compared.
+        """
+        key = Blinding(self._digest("study-network", study_id).encode())
+        return key._digest("network", _prefix_of(address, ipv4=24, ipv6=56))
 
     def _signer(self) -> TimestampSigner:
         return TimestampSigner(self.secret, salt="xbench-rater", digest_method=hashlib.sha256)
@@ -79,13 +87,15 @@ class Blinding:
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:ID_LENGTH]
 
 
-def _network_of(address: str) -> str:
+def _prefix_of(address: str, *, ipv4: int, ipv6: int) -> str:
+    """Return the network of an address with prefixes of these lengths in bits."""
     try:
         known = ip_address(address)
     except ValueError:  # a proxy's name for a client
         return address
     known = getattr(known, "ipv4_mapped", None) or known
-    return str(known) if known.version == 4 else str(ip_network((known.packed, 64), strict=False))
+    length = ipv4 if known.version == 4 else ipv6
+    return str(ip_network((known.packed, length), strict=False)).removesuffix("/32")
 
 
 def load_blinding(path: Path) -> Blinding:

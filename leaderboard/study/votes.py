@@ -19,14 +19,17 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from bench.errors import UserError
+from leaderboard.escape import quoted
 from leaderboard.study.database import insert_into, open_engine, reading, writing
 from leaderboard.study.design import Study
-from leaderboard.study.limits import RateLimit, count_vote
+from leaderboard.study.limits import RateLimit, count_new_rater, count_vote
 from leaderboard.study.schema import (
     ANSWERS,
+    EXCLUSIONS,
     PAIRS,
     PICTURES,
     QUESTIONS,
+    RATERS,
     RATINGS,
     SCALE,
     STUDIES,
@@ -163,25 +166,32 @@ class VotesDatabase:
 
     # --- votes
 
-    def cast(self, vote: Vote, *, address_code: str | None = None) -> None:
+    def cast(
+        self, vote: Vote, *, address_code: str | None = None, network: str | None = None
+    ) -> None:
         """Store a vote durably, replacing an earlier one on the same question.
 
-        Raises `VoteError` for an invalid vote or an unreachable database, `TooFastError` beyond
-        the rate limit; then nothing is stored.
+        `network` is the pseudonym of the rater's network. Raises `VoteError` for an invalid vote or
+        an unreachable database, `TooFastError` beyond the limits of votes and of new raters; then
+        nothing is stored.
         """
         _check(vote.rater_id, vote.question, vote.seconds)
         if vote.answer not in ANSWERS or vote.shown_left not in ("first", "second"):
-            raise VoteError(f"{vote.answer!r} is not an answer: use {', '.join(ANSWERS)}")
+            raise VoteError(f"{quoted(vote.answer)} is not an answer: use {', '.join(ANSWERS)}")
         values = {**vars(vote), "voted_at": self._now()}
-        self._store(VOTES, values, target="pair_id", address_code=address_code)
+        found = select(PAIRS.c.study_id).where(PAIRS.c.pair_id == vote.pair_id)
+        self._store(VOTES, values, found, address_code=address_code, network=network)
 
-    def rate(self, rating: Rating, *, address_code: str | None = None) -> None:
+    def rate(
+        self, rating: Rating, *, address_code: str | None = None, network: str | None = None
+    ) -> None:
         """Store a rating durably, by the rules of `cast`."""
         _check(rating.rater_id, rating.question, rating.seconds)
         if rating.rating is not None and rating.rating not in SCALE:
-            raise VoteError(f"{rating.rating!r} is not a rating: use 1 to 5")
+            raise VoteError(f"{quoted(rating.rating)} is not a rating: use 1 to 5")
         values = {**vars(rating), "rated_at": self._now()}
-        self._store(RATINGS, values, target="picture_key", address_code=address_code)
+        found = select(PICTURES.c.study_id).where(PICTURES.c.picture_key == rating.picture_key)
+        self._store(RATINGS, values, found, address_code=address_code, network=network)
 
     def voted(self, rater_id: str, study_id: str) -> set[tuple[str, str]]:
         """Return the (pair id, question) that a rater has answered."""
@@ -201,8 +211,11 @@ class VotesDatabase:
             return connection.execute(found).scalar_one()
 
     def forget(self, rater_id: str) -> int:
-        """Delete all votes and ratings of a rater; return their number."""
+        """Delete all data of a rater; return the number of votes and ratings."""
         with writing(self.engine) as connection:
+            connection.execute(RATERS.delete().where(RATERS.c.rater_id == rater_id))
+            about = (EXCLUSIONS.c.kind == "rater") & (EXCLUSIONS.c.subject == rater_id)
+            connection.execute(EXCLUSIONS.delete().where(about))
             return sum(
                 connection.execute(table.delete().where(table.c.rater_id == rater_id)).rowcount
                 for table in (VOTES, RATINGS)
@@ -214,8 +227,16 @@ class VotesDatabase:
         return {tuple(row) for row in rows}
 
     def _store(
-        self, table: Any, values: Mapping[str, Any], *, target: str, address_code: str | None
+        self,
+        table: Any,
+        values: Mapping[str, Any],
+        study: Any,
+        *,
+        address_code: str | None,
+        network: str | None,
     ) -> None:
+        """Store an answer about an item; `study` is the query of the item's study."""
+        target = "pair_id" if table is VOTES else "picture_key"
         if not is_id(values[target]):
             raise VoteError(_UNKNOWN_ITEM)
         key = ["rater_id", target, "question"]
@@ -225,10 +246,22 @@ class VotesDatabase:
                 self._count(connection, values["rater_id"], address_code)
                 row = insert_into(connection, table).values(**values)
                 connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed))
+                if network is not None:
+                    study_id = connection.execute(study).scalar_one()
+                    self._register(connection, study_id, values["rater_id"], network)
         except IntegrityError as error:
             raise VoteError(_UNKNOWN_ITEM) from error
         except OperationalError as error:
             raise VoteError("the vote was not counted: the database did not respond") from error
+
+    def _register(self, connection: Connection, study_id: str, rater_id: str, network: str) -> None:
+        """Store a rater's network with the first answer; `TooFastError` for too many raters."""
+        values = {"study_id": study_id, "rater_id": rater_id, "network": network}
+        row = insert_into(connection, RATERS).values(**values, first_answer=self._now())
+        added = row.on_conflict_do_nothing().returning(RATERS.c.rater_id)
+        if connection.execute(added).first() is not None:
+            limit = self._limit.new_raters
+            count_new_rater(connection, network, limit=limit, now=self._clock())
 
     def _count(self, connection: Connection, rater_id: str, address_code: str | None) -> None:
         now = self._clock()
@@ -245,9 +278,9 @@ def _check(rater_id: str, question: str, seconds: float) -> None:
     if not is_id(rater_id):
         raise VoteError("the rater is unknown: reload the page")
     if question not in QUESTIONS:
-        raise VoteError(f"{question!r} is not a question: use {', '.join(QUESTIONS)}")
+        raise VoteError(f"{quoted(question)} is not a question: use {', '.join(QUESTIONS)}")
     if not (math.isfinite(seconds) and 0 <= seconds <= _MAX_SECONDS):
-        raise VoteError(f"{seconds!r} is not a valid number of seconds: reload the page")
+        raise VoteError(f"{quoted(seconds)} is not a valid number of seconds: reload the page")
 
 
 def _picture_rows(study: Study, keys: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:

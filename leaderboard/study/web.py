@@ -7,11 +7,11 @@ from http.cookies import SimpleCookie
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bench.errors import UserError
+from leaderboard.pictures import Picture, PictureQueue
 from leaderboard.study.config import COOKIE, Voting, voting
 from leaderboard.study.pictures import study_picture
 from leaderboard.study.runs import files_of_run
@@ -26,23 +26,23 @@ _HEADERS = {
 }
 
 
-def study_routes() -> list[Route]:
+def study_routes(queue: PictureQueue | None = None) -> list[Route]:
     """Return the route GET /study-image/WHAT/KEY of pictures by their opaque key."""
+    queue = queue or PictureQueue()
 
-    async def image(request: Request) -> Response:
-        found = await run_in_threadpool(_image, **request.path_params)
-        if found is None:
-            return Response("no such picture", status_code=404, media_type="text/plain")
-        return Response(found, media_type="image/png", headers=_HEADERS)
+    async def image(request: Request) -> ASGIApp:
+        given = request.path_params
+        return queue.answer(lambda: _image(**given), _HEADERS, is_large=True)
 
     return [Route(IMAGE_ROUTE + "/{what}/{key}", image, methods=["GET"])]
 
 
-def _image(*, what: str, key: str) -> bytes | None:
+def _image(*, what: str, key: str) -> Picture | None:
     try:
-        return study_picture(voting().database, files_of_run, what=what, key=key)
+        found = study_picture(voting().database, files_of_run, what=what, key=key)
     except UserError:
         return None
+    return Picture(found, "image/png") if found is not None else None
 
 
 class RaterCookie:

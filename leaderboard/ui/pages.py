@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
+import streamlit as st
+
+from bench.errors import UserError
+from leaderboard.escape import literal
+
 GROUP = "xbench.pages"
 _LOG = logging.getLogger(__name__)
 
@@ -26,6 +31,13 @@ class Page:
     path: str
     show: Callable[[], None]
     order: float = 100
+
+    def draw(self) -> None:
+        """Draw the page; a user error, such as a run that was just removed, becomes one line."""
+        try:
+            self.show()
+        except UserError as error:
+            st.error(literal(error), icon=":material/warning:")
 
 
 @cache

@@ -45,8 +45,9 @@ _STARS: tuple[tuple[int | None, str, str], ...] = (
 _SMALL_PX = 140
 _PRIVACY = (
     "Stored about you: a random number from a cookie of this site, your answers, when you gave "
-    "them and how long you took. No name and no address. To have your answers deleted, give this "
-    "number to the operator of this site: {rater}"
+    "them and how long you took, and a code of your network (a keyed hash of the first part of "
+    "the address, for this study only). No name and no address. To have your answers deleted, "
+    "give this number to the operator of this site: {rater}"
 )
 
 
@@ -134,7 +135,7 @@ def _cast(seat: Seat, task: PairTask, choice: Choice, seconds: float) -> None:
         shown_left=task.shown_left,
         seconds=seconds,
     )
-    seat.home.database.cast(vote, address_code=_address_code(seat))
+    seat.home.database.cast(vote, **_origin(seat))
 
 
 # --- rating
@@ -166,7 +167,7 @@ def _store_rating(seat: Seat, task: PictureTask, stars: int | None, seconds: flo
         rating=stars,
         seconds=seconds,
     )
-    seat.home.database.rate(rating, address_code=_address_code(seat))
+    seat.home.database.rate(rating, **_origin(seat))
 
 
 # --- shared parts
@@ -252,10 +253,15 @@ def _url(what: str, key: str) -> str:
     return site_address(f"study-image/{what}/{key}")
 
 
-def _address_code(seat: Seat) -> str | None:
+def _origin(seat: Seat) -> dict[str, str | None]:
+    """Return the codes of the visitor's address and network; browsers on this machine are one."""
     address = st.context.ip_address
-    known = isinstance(address, str)  # None for a local browser
-    return seat.home.blinding.address_code(address) if known else None
+    known = address if isinstance(address, str) else None  # None for a local browser
+    blinding = seat.home.blinding
+    return {
+        "address_code": blinding.address_code(known) if known else None,
+        "network": blinding.network_code(seat.study.study_id, known or "127.0.0.1"),
+    }
 
 
 def _results(seat: Seat) -> None:

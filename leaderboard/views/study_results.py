@@ -1,4 +1,4 @@
-"""Results of a study: rankings with intervals, agreement, ratings next to the paper's."""
+"""Results of a study: robust and raw rankings, agreement, ratings next to the paper's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from leaderboard.study.export import rating_table, vote_table
 from leaderboard.study.results import (
     PAPER_FAMILY,
     QuestionResult,
+    Robust,
     question_result,
     ranking_rows,
     rating_agreement,
     rating_rows,
+    robust_ratings,
+    robust_votes,
 )
 from leaderboard.study.schema import QUESTIONS, Question
 from metrics.stats import Estimate
@@ -33,16 +36,17 @@ _BLUE = "#0072B2"  # from the Okabe-Ito palette
 
 
 def show_results(database: VotesDatabase, study: Study) -> None:
-    """Show rankings, agreement and ratings of a study."""
+    """Show rankings, agreement and ratings of a study, robust and raw."""
     frame = vote_table(database, study_id=study.study_id)
     votes, ratings = records(frame), records(rating_table(database, study_id=study.study_id))
     kinds = sorted({row["kind"] for row in (*votes, *ratings)})
+    kind = _ALL
     if len(kinds) > 1:
         kind = st.selectbox("Plugin kind", [_ALL, *kinds], key="kind", bind="query-params")
-        votes = [row for row in votes if kind in (_ALL, row["kind"])]
         ratings = [row for row in ratings if kind in (_ALL, row["kind"])]
     for question in QUESTIONS:
-        _question(question, question_result(votes, question))
+        # the weights are those of the whole study, whatever part of it is shown
+        _question(question, votes, robust_votes(votes, question), kind)
     _ratings(ratings, study.family)
     if len(frame):
         parquet = io.BytesIO()
@@ -50,14 +54,41 @@ def show_results(database: VotesDatabase, study: Study) -> None:
         st.download_button("Download the votes (Parquet)", parquet.getvalue(), "votes.parquet")
 
 
-def _question(question: Question, result: QuestionResult) -> None:
+def _question(question: Question, votes: list[Row], robust: Robust, kind: str) -> None:
     st.subheader(_TITLES[question], anchor=False)
-    rows = ranking_rows(result.ranking)
-    if not rows:
+    raw = question_result([row for row in votes if kind in (_ALL, row["kind"])], question)
+    if not ranking_rows(raw.ranking):
         st.info("No votes yet.")
         return
-    st.altair_chart(_chart(rows), alt=f"Chance to win of each method: {_TITLES[question]}")
-    st.dataframe(_ranking_table(rows), hide_index=True, alt=f"Ranking: {_TITLES[question]}")
+    if robust.is_raw:
+        _result(question, raw, "")
+        return
+    pairs = zip(robust.votes, robust.weights, strict=True)
+    kept = [(vote, weight) for vote, weight in pairs if kind in (_ALL, vote["kind"])]
+    _result(
+        question, question_result([v for v, _ in kept], question, [w for _, w in kept]), ", robust"
+    )
+    st.caption(literal(_rules(robust)))
+    with st.expander("Raw: every vote as it was given", icon=":material/raw_on:"):
+        _result(question, raw, ", raw")
+
+
+def _rules(robust: Robust) -> str:
+    return (
+        f"Robust: without {robust.n_excluded} raters that the operator excluded and "
+        f"{robust.n_left_out} that disagree with most others; no rater counts for more than two "
+        f"typical raters and no network for more than three ({robust.n_capped} networks count less)"
+    )
+
+
+def _result(question: Question, result: QuestionResult, which: str) -> None:
+    """Show one ranking with its facts."""
+    rows = ranking_rows(result.ranking)
+    if not rows:
+        st.info("No vote is left.")
+        return
+    st.altair_chart(_chart(rows), alt=f"Chance to win of each method: {_TITLES[question]}{which}")
+    st.dataframe(_ranking_table(rows), hide_index=True, alt=f"Ranking: {_TITLES[question]}{which}")
     facts = [
         f"votes {result.n_votes}, raters {result.ranking.n_raters}, "
         f"prompts {result.ranking.n_prompts}, skipped {result.n_skipped}",
@@ -77,7 +108,8 @@ def _question(question: Question, result: QuestionResult) -> None:
 
 def _ratings(ratings: list[Row], family: str) -> None:
     st.subheader("Ratings from 1 to 5", anchor=False)
-    rows = rating_rows(ratings, family=family)
+    kept, weights = robust_ratings(ratings)
+    rows = rating_rows(kept, family=family, weights=weights)
     if not rows:
         st.info("No ratings yet.")
         return

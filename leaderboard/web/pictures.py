@@ -11,15 +11,15 @@ from typing import Literal
 from urllib.parse import quote
 
 from PIL import Image
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from bench.errors import UserError
 from bench.store.files import decode_image
 from leaderboard.data import Run, current_runs, open_tables
 from leaderboard.data.run_files import RunFiles
+from leaderboard.pictures import Picture, PictureQueue, remembered
 from leaderboard.ui import site_address
 
 What = Literal["small", "full", "condition"]
@@ -43,21 +43,27 @@ def picture_address(run: Run, what: What, trial_id: str, *, version: str | None 
     return site_address("/".join(parts), v=version[:12] if version else f"{run.stamp:x}"[-12:])
 
 
-def picture_routes() -> list[Route]:
-    """Return the route of the pictures."""
+def picture_routes(queue: PictureQueue | None = None) -> list[Route]:
+    """Return the route of the pictures; servers with several routes share a queue."""
+    queue = queue or PictureQueue()
 
-    async def picture(request: Request) -> Response:
-        found = await run_in_threadpool(read_picture, **request.path_params)
-        if found is None:
-            return Response("no such picture", status_code=404, media_type="text/plain")
-        content, kind = found
-        return Response(content, media_type=kind, headers=_HEADERS)
+    async def picture(request: Request) -> ASGIApp:
+        given = request.path_params
+        is_large = given["what"] == "full"
+        return queue.answer(lambda: read_picture(**given), _HEADERS, is_large=is_large)
 
     return [Route(IMAGE_ROUTE + "/{run}/{what}/{trial}", picture, methods=["GET"])]
 
 
-def read_picture(run: str, what: str, trial: str) -> tuple[bytes, str] | None:
+def read_picture(run: str, what: str, trial: str) -> Picture | None:
     """Return a picture's content and media type; None if there is no such picture."""
+    try:
+        return _read_picture(run, what, trial)
+    except UserError:  # the run was removed or changed since it was listed
+        return None
+
+
+def _read_picture(run: str, what: str, trial: str) -> Picture | None:
     home = current_runs().get(run)
     if home is None or what not in ("small", "full", "condition"):
         return None
@@ -74,28 +80,36 @@ def read_picture(run: str, what: str, trial: str) -> tuple[bytes, str] | None:
     return _whole(home.files, image or thumbnail)
 
 
-def _small(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
+def _small(files: RunFiles, name: str | None) -> Picture | None:
     """Re-encode a picture as WebP of at most `SMALL_PX`; the original bytes are never sent."""
     content = files.read(name) if name else None
-    picture = _decoded(content) if content else None
+    return remembered(content, "small", lambda: _webp(content)) if content else None
+
+
+def _whole(files: RunFiles, name: str | None) -> Picture | None:
+    """Re-encode a picture as PNG of the same size, without metadata."""
+    content = files.read(name) if name else None
+    return remembered(content, "full", lambda: _png(content)) if content else None
+
+
+def _webp(content: bytes) -> Picture | None:
+    picture = _decoded(content)
     if picture is None:
         return None
     picture.thumbnail((SMALL_PX, SMALL_PX))
     buffer = io.BytesIO()
     lossless = picture.width * picture.height <= _LOSSLESS_PIXELS
     picture.save(buffer, format="WEBP", quality=85, method=0, lossless=lossless)
-    return buffer.getvalue(), "image/webp"
+    return Picture(buffer.getvalue(), "image/webp")
 
 
-def _whole(files: RunFiles, name: str | None) -> tuple[bytes, str] | None:
-    """Re-encode a picture as PNG of the same size, without metadata."""
-    content = files.read(name) if name else None
-    picture = _decoded(content) if content else None
+def _png(content: bytes) -> Picture | None:
+    picture = _decoded(content)
     if picture is None:
         return None
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue(), "image/png"
+    return Picture(buffer.getvalue(), "image/png")
 
 
 def _decoded(content: bytes) -> Image.Image | None:

@@ -33,13 +33,17 @@ _TOLERANCE = 1e-9  # of the largest gradient, a vote
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Votes on pairs of methods, one entry each; `outcome` is 1 first, 0.5 tie, 0 second."""
+    """Votes on pairs of methods, one entry each; `outcome` is 1 first, 0.5 tie, 0 second.
+
+    Weights count in the model and its intervals; wins, ties and losses are numbers of votes.
+    """
 
     first: Sequence[str]
     second: Sequence[str]
     outcome: Sequence[float]
     raters: Sequence[str]
     prompts: Sequence[str]
+    weights: Sequence[float] | None = None  # of the votes, above 0; None: each counts once
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -85,7 +89,7 @@ def rank_methods(
     if not len(votes):
         return Ranking([], 1.0, 0, 0, reason)
     table = _CellTable(votes)
-    point = table.counts(np.ones((1, len(votes))))
+    point = table.counts(np.ones((1, len(votes))))  # [1, P, 3]
     strengths, log_ties = fit_davidson(point, len(votes.names))
     draws = None
     if reason is None:
@@ -187,10 +191,12 @@ class _CellTable:
             won = 2 if outcome == 0.5 else int((outcome == 1) == (i > j))
             cells.append(3 * pairs[min(i, j), max(i, j)] + won)
         self._one_hot = np.zeros((len(cells), self._n_cells))
-        self._one_hot[np.arange(len(cells)), cells] = 1.0
+        self._one_hot[np.arange(len(cells)), cells] = (
+            1.0 if votes.weights is None else votes.weights
+        )
 
     def counts(self, weights: np.ndarray) -> np.ndarray:
-        """Return weighted counts [R, P, 3] of votes with weights [R, N]."""
+        """Return counts [R, P, 3] of votes drawn [R, N] times, each with its weight."""
         return (weights @ self._one_hot).reshape(len(weights), -1, 3)
 
     def pigeonhole_counts(self, votes: Comparisons, *, n_draws: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from leaderboard.study.votes import Rating, Vote, VotesDatabase
 from tests.leaderboard.studies import BLINDING
 
 TASTE = {"floor": -1.2, "base": -0.4, "sdedit": 0.2, "xadapter": 1.4}
-NO_LIMIT = RateLimit(per_rater=10**6, per_address=10**6)
+NO_LIMIT = RateLimit(per_rater=10**6, per_address=10**6, new_raters=10**6)
 
 
 def rater(number: int) -> str:

@@ -60,7 +60,7 @@ def test_a_truncated_file_is_named_and_the_rest_still_opens(tmp_path: Path) -> N
     broken = store.folder / "scores" / "edge-f1.parquet"
     broken.write_bytes(broken.read_bytes()[:-40])
     tables = RunTables(read_run(store.folder))
-    assert tables.problems == ["Scores: edge-f1.parquet is damaged and left out."]
+    assert tables.problems == ["Scores: edge-f1.parquet cannot be read and is left out (damaged)"]
     assert set(tables.query("SELECT metric FROM scores")["metric"]) == {"style-clip-i"}
 
 
