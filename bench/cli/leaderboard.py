@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from bench.cli.output import echo
+
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 
 
@@ -54,7 +56,7 @@ def collect(*, results: str | None, port: int, host: str) -> None:
 def export(place: str | None, study_id: str | None, out: Path) -> None:
     """Write votes.parquet and ratings.parquet."""
     counts = _app("votes")(place).export(out, study_id=study_id)
-    click.echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}")
+    echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}")
 
 
 @votes.command("forget")
@@ -62,7 +64,7 @@ def export(place: str | None, study_id: str | None, out: Path) -> None:
 @click.argument("rater")
 def forget(place: str | None, rater: str) -> None:
     """Delete all data of RATER, the number that the study page shows a rater."""
-    click.echo(f"{_app('votes')(place).forget(rater)} votes and ratings deleted")
+    echo(f"{_app('votes')(place).forget(rater)} votes and ratings deleted")
 
 
 def _app(name: str) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
+from bench.cli.exits import NEGATIVE, finish
+from bench.cli.output import echo, echo_lines
 from plugins_manifest.errors import UserError
 
 
@@ -40,7 +41,7 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
             disable=bar_disabled(),
         )
     )
-    click.echo(f"{len(made)} condition images in {out}")
+    echo(f"{len(made)} condition images in {out}")
 
 
 @click.command()
@@ -57,7 +58,7 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
         result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
     except ValueError as error:
         raise UserError(str(error)) from error
-    click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
+    echo(f"mapper in {result.mapper_path} after {result.steps} steps")
 
 
 @click.group()
@@ -74,9 +75,9 @@ def show_cache(as_json: bool) -> None:
     info = cache_info()
     if as_json:
         facts = {"folder": str(info.folder), "images": info.n_images, "bytes": info.n_bytes}
-        click.echo(json.dumps(facts))
+        echo_lines(json.dumps(facts))
         return
-    click.echo(f"{info.folder}: {info.n_images} images, {info.n_bytes / 2**20:.1f} MiB")
+    echo(f"{info.folder}: {info.n_images} images, {info.n_bytes / 2**20:.1f} MiB")
 
 
 @cache.command("clean")
@@ -86,7 +87,7 @@ def clean(unused_days: float | None) -> None:
     from bench.store.image_cache import clean_cache
 
     removed = clean_cache(unused_days=unused_days)
-    click.echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
+    echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
 
 
 @click.command()
@@ -97,7 +98,7 @@ def doctor() -> None:
     n_problems = 0
     for finding in examine():
         fix = f" -> {finding.fix}" if finding.fix else ""
-        click.echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
+        echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
         n_problems += finding.state != "ok"
     if n_problems:
-        sys.exit(1)
+        finish(NEGATIVE)
