@@ -14,7 +14,6 @@ from typing import Any
 
 from bench import provenance
 from bench.errors import UserError
-from bench.interrupts import Interrupts, watched_interrupts
 from bench.plan import (
     ConditionSet,
     Job,
@@ -35,6 +34,7 @@ from bench.registry import find_method, installed, known_names
 from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
+from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.schema import load_manifest
 
 _REPORTING = (

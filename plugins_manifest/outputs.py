@@ -6,7 +6,6 @@ JSON needs none of them: its encoder escapes every character that is not printab
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 import string
 import unicodedata
@@ -65,13 +64,8 @@ def markdown(text: object, *, longest: int = LONGEST_TEXT) -> str:
 
 
 def html_text(text: object) -> str:
-    """Return text for HTML, as content or as a quoted attribute."""
-    return html.escape(printable(text))
-
-
-def printable(text: object) -> str:
-    """Return text with spaces for controls and directions: for a template that escapes HTML."""
-    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
+    """Return text for an HTML template, which escapes the markup; controls are spaces."""
+    return "".join(c if _is_visible(c) else " " for c in str(text))
 
 
 def xml_text(text: object) -> str:

@@ -18,8 +18,8 @@ import click
 
 from bench.cli.crash import report_crash
 from bench.cli.output import echo_lines
-from bench.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.errors import UserError
+from plugins_manifest.interrupts import Interrupts, watched_interrupts
 
 OK, NEGATIVE, USER_ERROR, INCONCLUSIVE, CRASH, BROKEN_PIPE = 0, 1, 2, 3, 70, 141
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

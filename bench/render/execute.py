@@ -17,7 +17,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.interrupts import Interrupts
 from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
 from bench.plan.plan import Group
@@ -25,6 +24,7 @@ from bench.store import ImageCache, Row, RunStore
 from bench.store.files import png_bytes
 from bench.store.image_cache import CACHED_FACTS
 from plugins_manifest.errors import UserError
+from plugins_manifest.interrupts import Interrupts
 from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report.blocks import Block, Bullets, Heading, Paragraph, Picture, Span, Strong, Table
-from plugins_manifest.outputs import markdown, printable
+from plugins_manifest.outputs import html_text, markdown
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -74,7 +74,7 @@ def to_html(blocks: Iterable[Block], title: str) -> str:
     sections = [fact for fact in facts if fact["is"] == "heading" and fact["level"] == 2]
     for number, fact in enumerate(sections):
         fact["anchor"] = f"part-{number}"
-    return _template().render(title=printable(title), blocks=facts, sections=sections)
+    return _template().render(title=html_text(title), blocks=facts, sections=sections)
 
 
 @cache
@@ -102,24 +102,24 @@ def _with_galleries(blocks: Iterable[Block]) -> list[Block | list[Picture]]:
 def _html_facts(block: Block | Sequence[Picture]) -> dict[str, Any]:
     """Return the template's view of a block."""
     if isinstance(block, Heading):
-        return {"is": "heading", "level": block.level, "text": printable(block.text)}
+        return {"is": "heading", "level": block.level, "text": html_text(block.text)}
     if isinstance(block, Paragraph):
         return {"is": "paragraph", "spans": _html_spans(block.spans)}
     if isinstance(block, Bullets):
         return {"is": "bullets", "items": [_html_spans(item) for item in block.items]}
     if isinstance(block, Table):
-        header, *rows = [[printable(cell) for cell in row] for row in (block.header, *block.rows)]
+        header, *rows = [[html_text(cell) for cell in row] for row in (block.header, *block.rows)]
         return {"is": "table", "header": header, "rows": rows}
     if isinstance(block, Picture):
-        return {"is": "picture", "alt": printable(block.alt), "source": _data_url(block.path)}
-    plots = [{"alt": printable(plot.alt), "svg": plot.svg} for plot in block]
+        return {"is": "picture", "alt": html_text(block.alt), "source": _data_url(block.path)}
+    plots = [{"alt": html_text(plot.alt), "svg": plot.svg} for plot in block]
     return {"is": "plots", "plots": plots}
 
 
 def _html_spans(spans: Sequence[Span]) -> list[tuple[bool, str]]:
     """Return (is bold, text) of each span."""
     return [
-        (True, printable(span.text)) if isinstance(span, Strong) else (False, printable(span))
+        (True, html_text(span.text)) if isinstance(span, Strong) else (False, html_text(span))
         for span in spans
     ]
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from bench.interrupts import Interrupts, watched_interrupts
+from plugins_manifest.interrupts import Interrupts, watched_interrupts
 
 
 def _press_ctrl_c(*, hidden_as: Exception | None) -> None:
