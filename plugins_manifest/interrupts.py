@@ -27,6 +27,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._arrived = 0.0
+        self._is_held = False
 
     @property
     def received(self) -> bool:
@@ -43,13 +44,23 @@ class Interrupts:
         if self.received:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Record a first signal without raising: for work that must not stop halfway."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+
     def receive(self, signum: int, frame: FrameType | None) -> None:
         """Record the signal and raise KeyboardInterrupt; end the process at the second signal."""
         now = time.monotonic()
         if self.signum is None:
             self.signum, self._arrived = signum, now
-            raise KeyboardInterrupt
-        if now - self._arrived > _SAME_SIGNAL_SECONDS:
+            if not self._is_held:
+                raise KeyboardInterrupt
+        elif now - self._arrived > _SAME_SIGNAL_SECONDS:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
