@@ -81,11 +81,16 @@ def test_a_watch_inside_another_is_the_same_and_keeps_its_handlers() -> None:
 
 def test_held_work_ends_before_the_interruption() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), watched_interrupts() as interrupts:
-        with interrupts.held():
-            os.kill(os.getpid(), signal.SIGINT)
-            done.append("step")
-        interrupts.check()
+
+    def work() -> None:
+        with watched_interrupts() as interrupts:
+            with interrupts.held():
+                os.kill(os.getpid(), signal.SIGINT)
+                done.append("step")
+            interrupts.check()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["step"]
 
 
