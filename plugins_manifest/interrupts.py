@@ -90,3 +90,18 @@ def watched_interrupts() -> Iterator[Interrupts]:
         if is_main and interrupts is not outer:
             for signum in watched:
                 signal.signal(signum, before[signum])
+
+
+@contextmanager
+def hangup_as_termination() -> Iterator[None]:
+    """Deliver SIGHUP as SIGTERM: a web server ends in order on that one alone."""
+    signum = getattr(signal, "SIGHUP", None)
+    is_main = threading.current_thread() is threading.main_thread()
+    if signum is None or not is_main or signal.getsignal(signum) in (signal.SIG_IGN, None):
+        yield
+        return
+    before = signal.signal(signum, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bench.cli.output import echo
+from plugins_manifest.interrupts import hangup_as_termination
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 
@@ -26,7 +27,8 @@ def leaderboard(*, results: str | None, port: int, host: str) -> None:
     RESULTS is a folder of runs, one run, or a URL of `xbench publish` [runs]. Without RESULTS and
     without any run in runs/, the results shipped with xbench are displayed.
     """
-    _app("leaderboard")(results, port=port, host=host)
+    with hangup_as_termination():
+        _app("leaderboard")(results, port=port, host=host)
 
 
 @click.group()
@@ -46,7 +48,8 @@ _VOTES = click.option("--votes", "place", metavar="FILE|URL", help="Other votes.
 @_HOST
 def collect(*, results: str | None, port: int, host: str) -> None:
     """Serve the study of RESULTS [runs] to raters, as a site of its own."""
-    _app("study")(results, port=port, host=host)
+    with hangup_as_termination():
+        _app("study")(results, port=port, host=host)
 
 
 @votes.command("export")

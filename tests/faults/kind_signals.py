@@ -19,7 +19,7 @@ from tests.faults.base import Fault, Kind
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-_WAIT_S = 90
+_WAIT_S = 240  # also on a machine with much other work
 _PROGRAM = """
 import sys
 from bench.cli.start import main
@@ -42,7 +42,7 @@ def _start(folder: Path, *words: str, ignored: str = "") -> subprocess.Popen[str
     return subprocess.Popen(
         ["bash", "-c", f'{trap}exec "{sys.executable}" -c "$0" "$@"', _PROGRAM, *words],
         cwd=folder,
-        env={**env, "HOME": str(folder), "HF_HUB_OFFLINE": "1"},
+        env={**env, "HOME": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,7 +97,8 @@ def _of_leaderboard(folder: Path, *, signum: int) -> None:
     process = _start(folder, "leaderboard", "--port", str(port))
     _wait(process, lambda: _answers(f"http://127.0.0.1:{port}/_stcore/health"))
     code, text = _end(process, signum)
-    assert code == 128 + signum and "Traceback" not in text, text
+    expected = signal.SIGTERM if signum == signal.SIGHUP else signum
+    assert code == 128 + expected and "Traceback" not in text, text
 
 
 def _of_nohup(folder: Path, *, signum: int) -> None:
@@ -164,4 +165,4 @@ def _faults(rng: Random) -> Iterator[Fault]:
             yield Fault(f"{name}, {signum.name}", partial(provoke, signum=signum))
 
 
-KIND = Kind("signals", "C messages", "a signal ends as Ctrl-C does", _faults, 12, 1, 180)
+KIND = Kind("signals", "C messages", "a signal ends as Ctrl-C does", _faults, 12, 1, 600)
