@@ -1,7 +1,10 @@
 # The leaderboard and the human study, without what renders images (torch and the models' libraries).
 # docs/deploy.md says how to run it.
-FROM python:3.11-slim AS build
-RUN pip install --no-cache-dir uv
+# The image is pinned by the digest of its index, for all platforms: scripts/pin writes it.
+ARG PYTHON_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+FROM ${PYTHON_IMAGE} AS build
+COPY docker/constraints.txt /constraints.txt
+RUN pip install --no-cache-dir --constraint /constraints.txt uv
 COPY . /src
 # a requirement whose marker never holds is left out, with all that it would bring along
 RUN for name in accelerate clean-fid controlnet_aux diffusers lpips open_clip_torch \
@@ -9,10 +12,12 @@ RUN for name in accelerate clean-fid controlnet_aux diffusers lpips open_clip_to
     do echo "$name ; sys_platform == 'none'"; done > /left-out.txt \
     && uv venv /opt/xbench \
     && uv pip install --no-cache --compile-bytecode --python /opt/xbench/bin/python \
-        --overrides /left-out.txt /src
+        --constraints /constraints.txt --overrides /left-out.txt /src
 
-FROM python:3.11-slim
-RUN useradd --uid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin xbench \
+FROM ${PYTHON_IMAGE}
+RUN groupadd --gid 10001 xbench \
+    && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home \
+        --shell /usr/sbin/nologin xbench \
     && install -d -o xbench -g xbench -m 700 /data && install -d /srv/runs
 COPY --from=build /opt/xbench /opt/xbench
 ENV PATH=/opt/xbench/bin:$PATH \
@@ -21,7 +26,8 @@ ENV PATH=/opt/xbench/bin:$PATH \
     XBENCH_CACHE=/data/cache \
     XBENCH_VOTES=/data/votes.sqlite
 WORKDIR /srv
-USER xbench
+# a number, so that a cluster can check that it is not root
+USER 10001:10001
 VOLUME /data
 EXPOSE 8501
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", \

@@ -31,10 +31,10 @@ from bench.plan.metrics import Mode, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
 from bench.registry import find_method, installed, known_names
-from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch, watched_interrupts
-from bench.render.interrupts import Interrupts
+from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
+from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.schema import load_manifest
 
 _REPORTING = (
@@ -206,8 +206,8 @@ class _Run:
             self._write_facts(status="interrupted")
             n_done, n_trials = len(self.store.finished_trials()), len(self.store.trials())
             raise KeyboardInterrupt(f"{n_done} of {n_trials} images are done.") from error
-        except UserError:
-            with suppress(UserError):  # on a full disk the status cannot be written
+        except Exception:
+            with suppress(UserError, OSError):  # on a full disk the status cannot be written
                 self._write_facts(status="stopped")
             raise
         self._write_facts(

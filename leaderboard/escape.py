@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import string
-import unicodedata
+
+from plugins_manifest import outputs
+from plugins_manifest.outputs import csv_cell
+
+__all__ = ["MAX_LENGTH", "csv_cell", "literal", "one_line"]
 
 _ESCAPED = str.maketrans({c: f"\\{c}" for c in string.punctuation})
 # ":smile:", "www.x.org" and "a@x.org" are replaced after parsing, escaped or not
@@ -15,9 +19,7 @@ MAX_QUOTED = 200
 
 def one_line(text: object) -> str:
     """Return text on one line without control characters, cut to `MAX_LENGTH`."""
-    cut = "" if text is None else str(text)[:MAX_LENGTH]
-    plain = "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in cut)
-    return " ".join(plain.split())
+    return "" if text is None else outputs.one_line(text, longest=MAX_LENGTH)
 
 
 def quoted(value: object) -> str:

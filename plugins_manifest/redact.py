@@ -32,12 +32,6 @@ def redact_text(text: str) -> str:
     return _BEARER.sub(r"\1...", text)
 
 
-def one_line(text: object, *, longest: int = 200) -> str:
-    """Return untrusted text without control characters, on one line, truncated to `longest`."""
-    printable = "".join(c if c.isprintable() else " " for c in str(text))
-    return " ".join(printable.split())[:longest]
-
-
 class RedactingFilter(logging.Filter):
     """Redacts records of the HTTP libraries, which log every URL with its query."""
 

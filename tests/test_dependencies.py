@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[\w+\])?>=(\d[\d.]*)(?:,<\d[\d.]*)?")
+
+
+_PIN = re.compile(r"([\w.-]+)==([^\s;]+)(?: ; .+)?")
+
+
+def plain(name: str) -> str:
+    """Return a distribution's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def needed() -> list[str]:
@@ -63,15 +72,65 @@ def test_every_module_can_be_imported() -> None:
                 importlib.import_module(name)
 
 
+def test_the_image_is_built_with_exact_versions_within_the_bounds() -> None:
+    """The file names no package index: the builder's own is used."""
+    lines = (ROOT / "docker" / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not _PIN.fullmatch(line)] == []
+    assert [line for line in pins if re.search(r"://|@|--", line)] == []
+    versions: dict[str, list[str]] = {}
+    for name, release in (found.groups() for line in pins if (found := _PIN.match(line))):
+        versions.setdefault(plain(name), []).append(release)
+    assert "uv" in versions
+    for requirement in PROJECT["project"]["dependencies"]:
+        found = _REQUIREMENT.fullmatch(requirement)
+        assert found is not None
+        below = requirement.partition("<")[2]
+        for release in versions[plain(found[1])]:
+            assert numbers(release) >= numbers(found[2]), requirement
+            assert not below or numbers(release) < numbers(below), requirement
+
+
+def test_bounds_that_keep_loading_safe_hold() -> None:
+    """From torch 2.10 on `weights_only` is safe; the next diffusers may change its pipelines."""
+    bounds = PROJECT["project"]["dependencies"]
+    (torch,) = (b for b in bounds if b.startswith("torch>="))
+    assert numbers(torch) >= [2, 10]
+    assert [b for b in bounds if b.startswith("diffusers>=") and b.endswith(",<1")]
+
+
+def test_the_image_is_pinned_and_its_user_is_a_number() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    (image,) = re.findall(r"^ARG PYTHON_IMAGE=(.*)$", text, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11-slim@sha256:[0-9a-f]{64}", image)
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
+    assert text.count("--constraint") == 2
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, ROOT / "action.yml"], ids=lambda path: path.name)
+def test_every_action_is_pinned_by_its_commit_with_its_version(path: Path) -> None:
+    used = re.findall(r"uses: (.*)$", path.read_text(), re.MULTILINE)
+    assert used != []
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+
+
+@pytest.mark.network
+def test_pins_are_what_their_names_mean_today() -> None:
+    """A release pins again: `scripts/pin`."""
+    subprocess.run([sys.executable, ROOT / "scripts" / "pin", "--check"], check=True)
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_run_scripts_that_exist_and_pin_their_actions(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
-        assert job["timeout-minutes"] > 0
+        assert job["timeout-minutes"] > 0 and "permissions" not in job
         steps = job["steps"]
         for action in (step["uses"] for step in steps if "uses" in step):
-            assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", action)
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action)
         named = re.findall(r"\.ci/\w+|scripts/[\w-]+", "\n".join(s.get("run", "") for s in steps))
         assert named != []
         assert [name for name in named if not os.access(ROOT / name, os.X_OK)] == []

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from plugins_manifest.documents import parse_json
+from plugins_manifest.interrupts import watched_interrupts
 from xadapter.checkpoint import load_checkpoint, save_checkpoint
 from xadapter.data import (
     STEP_STREAM,
@@ -190,7 +191,10 @@ class _Run:
         return typical_losses(self.models, latents, generator=generator)
 
     def train(self, *, stop_after: int | None, progress: bool) -> None:
-        """Take the remaining steps, with a row of metrics and a checkpoint now and then."""
+        """Take the remaining steps, with a row of metrics and a checkpoint now and then.
+
+        A signal ends it after the step, with a checkpoint.
+        """
         settings = self.settings
         last = settings.steps if stop_after is None else min(stop_after, settings.steps)
         per_step = settings.accumulation_steps
@@ -209,15 +213,18 @@ class _Run:
             disable=None if progress else True,
         )
         started = time.monotonic()
-        with bar:
+        with watched_interrupts() as interrupts, bar:
             while self.step < last:
-                self._take_step(batches)
-                bar.update()
-                if self.step % settings.log_every_steps == 0 or self.step == settings.steps:
-                    self._log(time.monotonic() - started)
-                    bar.set_postfix(loss=f"{self.last_loss:.4f}")
-                if self.step % settings.checkpoint_every_steps == 0 or self.step == last:
-                    self._save()
+                with interrupts.held():  # a step that stopped halfway could not be resumed
+                    self._take_step(batches)
+                    bar.update()
+                    if self.step % settings.log_every_steps == 0 or self.step == settings.steps:
+                        self._log(time.monotonic() - started)
+                        bar.set_postfix(loss=f"{self.last_loss:.4f}")
+                    is_due = self.step % settings.checkpoint_every_steps == 0
+                    if is_due or self.step == last or interrupts.received:
+                        self._save()
+                interrupts.check()
 
     def _take_step(self, batches: Iterator[Tensor]) -> None:
         settings = self.settings

@@ -20,7 +20,8 @@ import httpx
 from bench.errors import UserError
 from bench.store.files import decode_image, png_bytes
 from plugins_manifest.http import AllowList, Client, Token
-from plugins_manifest.redact import one_line, redact_text
+from plugins_manifest.outputs import one_line
+from plugins_manifest.redact import redact_text
 from plugins_manifest.sources.civitai import HOSTS
 
 TOKEN_NAME = "CIVITAI_API_TOKEN"

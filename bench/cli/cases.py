@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.output import echo, echo_lines
+
 if TYPE_CHECKING:
     from plugins_manifest.schema import Manifest
 
@@ -34,14 +36,14 @@ def list_cases(manifest: str, limit: int | None, as_json: bool) -> None:
     if as_json:
         from dataclasses import asdict
 
-        click.echo(json.dumps([asdict(case) for case in found.values()], indent=2))
+        echo_lines(json.dumps([asdict(case) for case in found.values()], indent=2))
         return
     from pathlib import Path
 
     for case in found.values():
         picture = shown_path(Path(case.image_path)) if case.image_path else ""
         picture = picture or (f"pocket scene {case.scene}" if case.scene else "no picture")
-        click.echo(f"{case.case_id:<20} {picture}  {case.prompt}")
+        echo(f"{case.case_id:<20} {picture}  {case.prompt}")
 
 
 @cases.command("fetch")
@@ -57,13 +59,11 @@ def fetch_command(manifest: str, limit: int | None) -> None:
 
     done = fetch_cases(_load(manifest), limit=limit)
     if done is None:
-        click.echo("nothing to fetch: these cases are not photos of COCO")
+        echo("nothing to fetch: these cases are not photos of COCO")
         return
-    click.echo(
-        f"{done.n_fetched} photos fetched, {done.n_there} existed, in {shown_path(done.folder)}"
-    )
+    echo(f"{done.n_fetched} photos fetched, {done.n_there} existed, in {shown_path(done.folder)}")
     if done.captions_sha256:
-        click.echo(f"captions_sha256: {done.captions_sha256}  # for the manifest, pins them")
+        echo(f"captions_sha256: {done.captions_sha256}  # for the manifest, pins them")
 
 
 def fetch_cases(manifest: Manifest, *, limit: int | None) -> Any:

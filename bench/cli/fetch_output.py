@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from bench.cli.exits import NEGATIVE, finish
+from bench.cli.output import echo, echo_lines
 from bench.errors import shown_path
 from bench.report import aligned
 from plugins_manifest.errors import UserError
+from plugins_manifest.outputs import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
             spec.model_dump(mode="json") | {"locked_sha256": pin}
             for spec, pin in zip(files.manifest.plugins, pins, strict=True)
         ]
-        click.echo(json.dumps(rows, indent=2))
+        echo_lines(json.dumps(rows, indent=2))
         return
     marked = nsfw_plugins(files.manifest)
     lines = [
@@ -50,7 +51,7 @@ def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
 def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
     """Print aligned columns."""
     for line in aligned(lines):
-        click.echo(line)
+        echo(line)
 
 
 def _notes(spec: PluginSpec, pin: str | None, *, is_nsfw: bool) -> str:
@@ -77,15 +78,15 @@ def show_outcome(outcome: Outcome, lock_file: Path, *, as_json: bool) -> None:
     if as_json:
         rows = [{"id": d.id, "state": d.state, "reason": d.reason} for d in outcome.done]
         facts = {"lock": written, "plugins": rows, "problems": outcome.problems}
-        click.echo(json.dumps(facts, indent=2))
+        echo_lines(json.dumps(facts, indent=2))
     else:
         show_lines([(d.id, d.state, _why(d) or _facts(d.entry)) for d in outcome.done])
         if written:
-            click.echo(f"lock file: {written}")
+            echo(f"lock file: {written}")
     if outcome.problems:
         raise UserError.collect(outcome.problems)
     if skipped:
-        sys.exit(1)
+        finish(NEGATIVE)
 
 
 def _why(done: Done) -> str:
@@ -116,7 +117,7 @@ def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) ->
     )
     rows = [_order_row(entry, supply) for entry in outcome.lock.plugins]
     if as_json:
-        click.echo(json.dumps({"plugins": rows, "problems": outcome.problems}, indent=2))
+        echo_lines(json.dumps({"plugins": rows, "problems": outcome.problems}, indent=2))
     else:
         lines: list[tuple[str, ...]] = []
         for row in rows:
@@ -129,13 +130,12 @@ def show_order(files: ManifestFiles, supply: PluginFetcher, *, as_json: bool) ->
         failed = len(outcome.problems)
         size = f", {_size(sum(known))}" if known else ""
         more = f"; {failed} could not be looked up (below)" if failed else ""
-        click.echo(f"{len(known)} to fetch{size}{more}")
+        echo(f"{len(known)} to fetch{size}{more}")
     if outcome.problems:
         raise UserError.collect(outcome.problems)
 
 
 def _order_row(entry: LockedPlugin, supply: PluginFetcher) -> dict[str, Any]:
-    from plugins_manifest.redact import one_line
     from plugins_manifest.sources import License
 
     origin = entry.origin
@@ -171,7 +171,7 @@ def show_progress(name: str, total: int | None, done: int) -> Iterator[Callable[
     with tqdm(
         total=total,
         initial=done,
-        desc=name,
+        desc=one_line(name, longest=60),
         unit="B",
         unit_scale=True,
         unit_divisor=1024,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from bench.cli.output import note
+from bench.cli.exits import finish
+from bench.cli.output import echo_lines, note
 
 if TYPE_CHECKING:
     from bench.gate import Gate
@@ -39,7 +39,7 @@ def gate(
     """Compare run CANDIDATE with run BASELINE: is anything worse?
 
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
-    inconclusive, or images are missing.
+    inconclusive, or images are missing; 70: unexpected failure.
     """
     from bench.gate import compare, load_policy
     from plugins_manifest.folders import refuse_foreign
@@ -83,5 +83,5 @@ def show_gate(
     for path, write in ((junit, as_junit), (markdown, as_markdown)):
         if path is not None:
             write_bytes(path, write(found.facts).encode())
-    click.echo(json.dumps(found.facts, indent=2) if as_json else as_text(found.facts))
-    sys.exit(found.exit_code)
+    echo_lines(json.dumps(found.facts, indent=2) if as_json else as_text(found.facts))
+    finish(found.exit_code)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from bench.cli.exits import NEGATIVE, finish
+from bench.cli.output import echo_lines
 
 if TYPE_CHECKING:
     from plugins_manifest.formats import ModuleTable
@@ -42,11 +44,11 @@ def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -
         raise UserError(f"{str(file)!r} is not a file: give a plugin's file")
     found = facts(inspect_file(file, table=_table(family), allow_pickle=allow_pickle))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        echo_lines(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join(_lines(found)))
+        echo_lines("\n".join(_lines(found)))
     if found["verdict"] != "ok":
-        sys.exit(1)
+        finish(NEGATIVE)
 
 
 def _table(family: str) -> ModuleTable:

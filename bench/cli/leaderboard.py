@@ -12,6 +12,9 @@ from typing import Any
 
 import click
 
+from bench.cli.output import echo
+from plugins_manifest.interrupts import hangup_as_termination
+
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 
 _FEW_RATERS = 4
@@ -38,7 +41,8 @@ def leaderboard(
     RESULTS is a folder of runs, one run, or a URL of `xbench publish` [runs]. Without RESULTS and
     without any run in runs/, the results shipped with xbench are displayed.
     """
-    _app("leaderboard")(results, port=port, host=host, allowed_hosts=allowed_hosts)
+    with hangup_as_termination():
+        _app("leaderboard")(results, port=port, host=host, allowed_hosts=allowed_hosts)
 
 
 @click.group()
@@ -59,7 +63,8 @@ _VOTES = click.option("--votes", "place", metavar="FILE|URL", help="Other votes.
 @_ALLOW_HOST
 def collect(*, results: str | None, port: int, host: str, allowed_hosts: tuple[str, ...]) -> None:
     """Serve the study of RESULTS [runs] to raters, as a site of its own."""
-    _app("study")(results, port=port, host=host, allowed_hosts=allowed_hosts)
+    with hangup_as_termination():
+        _app("study")(results, port=port, host=host, allowed_hosts=allowed_hosts)
 
 
 @votes.command("export")
@@ -69,7 +74,7 @@ def collect(*, results: str | None, port: int, host: str, allowed_hosts: tuple[s
 def export(place: str | None, study_id: str | None, out: Path) -> None:
     """Write votes.parquet and ratings.parquet."""
     counts = _app("votes")(place).export(out, study_id=study_id)
-    click.echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}")
+    echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}")
 
 
 @votes.command("forget")
@@ -77,7 +82,7 @@ def export(place: str | None, study_id: str | None, out: Path) -> None:
 @click.argument("rater")
 def forget(place: str | None, rater: str) -> None:
     """Delete all data of RATER, the number that the study page shows a rater."""
-    click.echo(f"{_app('votes')(place).forget(rater)} votes and ratings deleted")
+    echo(f"{_app('votes')(place).forget(rater)} votes and ratings deleted")
 
 
 @votes.command("moderate")
@@ -123,44 +128,39 @@ def moderate(
     if (networks or raters) and not (reason or "").strip():
         raise click.UsageError("an exclusion needs a --reason")
     if forget_networks:
-        click.echo(f"the networks of {admin.forget_networks(study)} raters are deleted")
+        echo(f"the networks of {admin.forget_networks(study)} raters are deleted")
     elif changes:
         _show_ranks(admin.moderate(study, changes, reason=reason or "", dry_run=dry_run))
-        click.echo("nothing was changed (dry run)" if dry_run else "stored")
+        echo("nothing was changed (dry run)" if dry_run else "stored")
     else:
         _show_origins(admin.origins(study))
 
 
 def _show_origins(rows: Sequence[Mapping[str, Any]]) -> None:
-    click.echo("network       raters  votes  agree on gold  first to last answer")
+    echo("network       raters  votes  agree on gold  first to last answer")
     for row in rows:
         times = f"{row['first']:%Y-%m-%d %H:%M} to {row['last']:%Y-%m-%d %H:%M}"
         gold = f"{row['gold_right']} of {row['gold']}"
         line = f"{row['network'] or 'unknown':12}  {len(row['raters']):6}  {row['votes']:5}  "
-        note = f"  excluded: {_plain(row['excluded'])}" if row["excluded"] else ""
-        click.echo(f"{line}{gold:>13}  {times}{note}")
+        note = f"  excluded: {row['excluded']}" if row["excluded"] else ""
+        echo(f"{line}{gold:>13}  {times}{note}")
         if row["network"] is None or len(row["raters"]) <= _FEW_RATERS:
-            click.echo(f"    raters {' '.join(row['raters'])}")
+            echo(f"    raters {' '.join(row['raters'])}")
 
 
 def _show_ranks(rows: Sequence[Mapping[str, Any]]) -> None:
-    click.echo("question  raw  robust before  robust after  method")
+    echo("question  raw  robust before  robust after  method")
     for row in rows:
         before, after = (
             "-" if row[f"rank_{when}"] is None else f"{row[f'rank_{when}']} ({_score(row, when)})"
             for when in ("before", "after")
         )
-        method = _plain(row["method"])
-        click.echo(f"{row['question']:8}  {row['raw']:3}  {before:>13}  {after:>12}  {method}")
+        method = row["method"]
+        echo(f"{row['question']:8}  {row['raw']:3}  {before:>13}  {after:>12}  {method}")
 
 
 def _score(row: Mapping[str, Any], when: str) -> str:
     return f"{row[f'score_{when}']:.2f}"
-
-
-def _plain(text: str) -> str:
-    """Return text on one line, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _app(name: str) -> Any:

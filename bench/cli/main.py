@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -12,27 +11,26 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from bench.cli.cases import cases
+from bench.cli.exits import NEGATIVE, finish, guarded
 from bench.cli.gate import gate
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
-from bench.cli.output import apply_options, is_quiet, note
+from bench.cli.output import accept_all_text, apply_options, echo_lines, is_quiet, note
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.tools import cache, conditions, doctor, train
-from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
     from bench.run import RunOutcome, RunRequest
 
-USER_ERROR, INTERRUPTED = 2, 130
 P = ParamSpec("P")
 
 
 class Commands(click.Group):
-    """The commands in sections; user errors and interruptions are one clear message."""
+    """The commands in sections; failures and interruptions are one clear message."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,20 +56,16 @@ class Commands(click.Group):
             with formatter.section(title):
                 formatter.write_dl(lines)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line of `xbench` itself."""
+        accept_all_text()
+        with guarded():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; exit code 2 for user errors, 130 when interrupted."""
-        try:
+        """Run a command; whatever ends it early is one message and an exit code."""
+        with guarded():
             return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(USER_ERROR)
-        except KeyboardInterrupt as error:
-            click.echo(
-                f"\nInterrupted. {error} Everything finished is kept: run the same command again "
-                "to go on.",
-                err=True,
-            )
-            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -153,8 +147,8 @@ def run(
 ) -> None:
     """Render, score and compare; the same command resumes a run.
 
-    Exit code 0: success; 1: some trials failed; 2: something to fix; 130: interrupted. With
-    --baseline the codes are those of `xbench gate`.
+    Exit code 0: success; 1: some trials failed; 2: something to fix; 70: unexpected failure; 130:
+    interrupted. With --baseline the codes are those of `xbench gate`.
     """
     if baseline is not None and given["manifest"] is None:
         from bench.store import RunStore
@@ -181,7 +175,7 @@ def run(
     outcome = run_benchmark(request)
     _show_outcome(outcome, as_json=as_json)
     if outcome.n_failed:
-        sys.exit(1)
+        finish(NEGATIVE)
 
 
 @click.command()
@@ -250,7 +244,7 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     report = RunStore(outcome.folder).report_path()
     if as_json:
         facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
-        click.echo(json.dumps({**facts, "report": shown_path(report)}, indent=2))
+        echo_lines(json.dumps({**facts, "report": shown_path(report)}, indent=2))
         return
     _show_table(outcome.folder)
     done = outcome.n_trials - outcome.n_failed
@@ -272,9 +266,9 @@ def _show_table(folder: Path) -> None:
     from bench.store import RunStore
 
     store = RunStore.open(folder)
-    click.echo(format_summary(store.summary(), remarks(store)))
+    echo_lines(format_summary(store.summary(), remarks(store)))
     if text := format_compatibility(store.compatibility()):
-        click.echo(f"\n{text}")
+        echo_lines(f"\n{text}")
 
 
 @click.command()
@@ -291,7 +285,7 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
     is_shown = not (as_json or is_quiet())
     seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=is_shown)
     if as_json:
-        click.echo(json.dumps({"seconds_in_metrics": seconds}))
+        echo_lines(json.dumps({"seconds_in_metrics": seconds}))
     else:
         _show_table(run_dir)
 
@@ -318,7 +312,7 @@ def explain(run_dir: Path, trial: str) -> None:
     from bench.cli.explain import explain_trial
     from bench.store import RunStore
 
-    click.echo(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
+    echo_lines(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
 
 
 plugins.add_command(inspect_plugin)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
-from bench.cli.output import note
+from bench.cli.exits import NEGATIVE, finish
+from bench.cli.output import echo, echo_lines, note
 from plugins_manifest.errors import UserError
 
 _LEVELS = {"image": "A number for each image", "group": "A number for each set of images"}
@@ -31,14 +31,14 @@ def list_metrics(as_json: bool) -> None:
 
     facts = [describe(find_metric(name)) for name in sorted(installed("metrics"))]
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        echo_lines(json.dumps(facts, indent=2))
         return
     for level, title in _LEVELS.items():
         available = [f for f in facts if f["level"] == level and not f["unavailable"]]
         if available:
-            click.echo(f"{title}:")
+            echo(f"{title}:")
         for fact in available:
-            click.echo(_line(fact))
+            echo(_line(fact))
     _show_needy([fact for fact in facts if fact["unavailable"]])
     note(_HINT)
 
@@ -53,16 +53,16 @@ def _show_needy(facts: Sequence[dict[str, Any]]) -> None:
     from metrics.weights import CATALOG
 
     if facts:
-        click.echo(f"{_NEEDY}:")
+        echo(f"{_NEEDY}:")
     for name, weights in CATALOG.items():
         users = [fact for fact in facts if name in fact["needs"]]
         if users and not weights.is_here:
-            click.echo(f"  xbench metrics fetch {name}  ({_about(weights)})")
+            echo(f"  xbench metrics fetch {name}  ({_about(weights)})")
             for fact in users:
-                click.echo(f"  {_line(fact)}")
+                echo(f"  {_line(fact)}")
     for fact in facts:
         if not set(fact["needs"]) & set(CATALOG):
-            click.echo(f"{_line(fact)}: {fact['unavailable']}")
+            echo(f"{_line(fact)}: {fact['unavailable']}")
 
 
 def _about(weights: Any) -> str:
@@ -86,15 +86,15 @@ def selftest_metrics(names: Sequence[str]) -> None:
             weights = _missing_weights(name)
             wanted |= dict.fromkeys(weights)
             text = f"not tested, needs {', '.join(weights)}" if weights else problem
-        click.echo(f"{name:<19} {text or 'ok'}")
+        echo(f"{name:<19} {text or 'ok'}")
         n_ok += state == "ok"
         n_wrong += state == "wrong" or (state == "unavailable" and bool(names))
     if not names:
-        click.echo(f"{n_ok} ok, {n_wrong} wrong")
+        echo(f"{n_ok} ok, {n_wrong} wrong")
     if wanted:
         note(f"the others need weights: xbench metrics fetch {' '.join(wanted)}")
     if n_wrong:
-        sys.exit(1)
+        finish(NEGATIVE)
 
 
 def _missing_weights(metric: str) -> list[str]:
@@ -131,7 +131,7 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
             )
         except MetricUnavailableError as error:
             raise UserError(str(error)) from error
-        click.echo(f"{weights.name}: {', '.join(p.name for p in placed)} in {weights.folder}")
+        echo(f"{weights.name}: {', '.join(p.name for p in placed)} in {weights.folder}")
 
 
 def _show_weights(catalog: Iterable[Any]) -> None:
@@ -139,5 +139,5 @@ def _show_weights(catalog: Iterable[Any]) -> None:
 
     for weights in catalog:
         state = "here" if weights.is_here else "-"
-        click.echo(f"{weights.name:<22} {state:<5} {_about(weights)}")
-    click.echo(f"folder: {weights_folder()}")
+        echo(f"{weights.name:<22} {state:<5} {_about(weights)}")
+    echo(f"folder: {weights_folder()}")

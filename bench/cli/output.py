@@ -6,10 +6,15 @@ log of this project's packages on the standard error stream.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 
 import click
+
+from plugins_manifest.outputs import terminal, terminal_line
+from plugins_manifest.redact import RedactingFilter, redact_text
 
 LOGGERS = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
@@ -21,10 +26,27 @@ def is_quiet() -> bool:
     return context is not None and bool(context.find_root().params.get("quiet"))
 
 
+def accept_all_text() -> None:
+    """Print characters that the terminal's encoding lacks as escapes instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def echo(line: object, *, err: bool = False) -> None:
+    """Print one line; controls, line ends and terminal codes in it are printed as escapes."""
+    click.echo(terminal_line(line), err=err)
+
+
+def echo_lines(text: str, *, err: bool = False) -> None:
+    """Print lines, such as a table or JSON; controls and terminal codes are printed as escapes."""
+    click.echo(terminal(text), err=err)
+
+
 def note(text: str, *, err: bool = False) -> None:
-    """Print a line that informs people and that no script reads; nothing with -q."""
+    """Print lines that inform people and that no script reads; nothing with -q."""
     if not is_quiet():
-        click.echo(text, err=err)
+        echo_lines(text, err=err)
 
 
 def bar_disabled() -> bool | None:
@@ -38,16 +60,21 @@ def apply_options(context: click.Context, *, verbose: int, quiet: bool) -> None:
         raise click.UsageError("--verbose and --quiet exclude each other: give one of them")
     if os.environ.get("NO_COLOR"):
         context.color = False
-    if verbose:
-        _show_log(context, logging.INFO if verbose == 1 else logging.DEBUG)
+    _show_log(context, (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+
+
+class LogFormatter(logging.Formatter):
+    """Formats records without secrets and terminal codes, their tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines."""
+        return terminal(redact_text(super().format(record)))
 
 
 def _show_log(context: click.Context, level: int) -> None:
     """Write the log lines of this project's packages to stderr until the command ends."""
-    from plugins_manifest.redact import RedactingFilter
-
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(LogFormatter(_FORMAT))
     handler.addFilter(RedactingFilter())
     for name in LOGGERS:
         logger = logging.getLogger(name)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
+from bench.cli.output import echo, echo_lines
 
 if TYPE_CHECKING:
     from bench.plan import MissingItem
@@ -27,21 +27,21 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     if as_json:
         listed = [item.as_data() for item in missing]
         facts |= {"downloads_mib": round(megabytes * 1e6 / 2**20, 2), "missing": listed}
-        click.echo(json.dumps(facts, indent=2))
+        echo_lines(json.dumps(facts, indent=2))
         return
-    click.echo(f"{plan.manifest.name}: {facts['trials']:,} images in {facts['batches']:,} batches")
+    echo(f"{plan.manifest.name}: {facts['trials']:,} images in {facts['batches']:,} batches")
     for method, count in facts["methods"].items():
-        click.echo(f"  {method:<10} {count:,}")
+        echo(f"  {method:<10} {count:,}")
     cost = estimate(plan)
-    click.echo(f"time       {_time(cost.seconds, cost.gpu_hours)}")
-    click.echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
+    echo(f"time       {_time(cost.seconds, cost.gpu_hours)}")
+    echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
     unknown = sum(item.megabytes is None and not item.is_own for item in missing)
     more = f", and {unknown} of unknown size" if unknown else ""
-    click.echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
+    echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
     if missing:
-        click.echo("\nMissing on this machine:")
+        echo_lines("\nMissing on this machine:")
         for line in _lines(missing):
-            click.echo(line)
+            echo(line)
 
 
 def _lines(missing: Sequence[MissingItem]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.exits import NEGATIVE, finish
+from bench.cli.output import echo, echo_lines
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def show_plugin(plugin: str, manifest: str) -> None:
         if not is_network(spec.source):
             raise
         facts |= {"file": None, "note": str(error)}
-    click.echo(json.dumps(facts, indent=2))
+    echo_lines(json.dumps(facts, indent=2))
 
 
 @plugins.command("lock")
@@ -180,13 +181,13 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
     files = ManifestFiles.open(manifest, lock_file=lock_file)
     verdicts = verify_manifest(files.manifest, files.lock(), Store(), files.locate)
     if as_json:
-        click.echo(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
+        echo_lines(json.dumps([vars(verdict) for verdict in verdicts], indent=2))
     else:
         fixes = [f" -> {verdict.fix}" if verdict.fix else "" for verdict in verdicts]
         lines = [(v.id, f"{v.words}: {v.detail}{f}") for v, f in zip(verdicts, fixes, strict=True)]
         show_lines(lines)
     if any(verdict.state != "ok" for verdict in verdicts):
-        sys.exit(1)
+        finish(NEGATIVE)
 
 
 @plugins.command("convert")
@@ -206,7 +207,7 @@ def convert_command(file: Path, new: Path) -> None:
     if new.is_symlink() or new.exists() or not new.absolute().parent.is_dir():
         raise UserError(f"{shown_path(new)} exists, or its folder does not: name a new file")
     header = convert_pickle(file, new)
-    click.echo(f"{len(header.tensors)} tensors in {shown_path(new)}")
+    echo(f"{len(header.tensors)} tensors in {shown_path(new)}")
 
 
 class _Open:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.output import is_quiet, note
+from bench.cli.output import echo, echo_lines, is_quiet, note
 
 if TYPE_CHECKING:
     from bench.publish import Publication
@@ -47,10 +47,10 @@ def publish(
         report=lambda line: note(line, err=True),
     )
     if as_json:
-        click.echo(json.dumps(done.as_data(), indent=2))
+        echo_lines(json.dumps(done.as_data(), indent=2))
         return
     first, *rest = _lines(done, address)
-    click.echo(first)
+    echo(first)
     for line in rest:
         note(line)
 

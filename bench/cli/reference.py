@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.output import echo, echo_lines
 from plugins_manifest.errors import UserError
 
 
@@ -44,7 +45,7 @@ def reference(
     air = check_request(model, loaded.settings, wanted)
     if dry_run:
         jobs = {one.file_name: job_of(one, air, loaded.settings) for one in wanted}
-        click.echo(json.dumps(jobs, indent=2))
+        echo_lines(json.dumps(jobs, indent=2))
         return
     from bench.civitai import Generator, connect, fetch_picture
     from bench.civitai.client import TOKEN_NAME
@@ -60,4 +61,4 @@ def reference(
     for done in render_references(
         wanted, folder, generator=generator, model=air, settings=loaded.settings
     ):
-        click.echo(folder / done.file_name)
+        echo(folder / done.file_name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.exits import NEGATIVE, finish
+from bench.cli.output import echo, echo_lines
 from plugins_manifest.errors import UserError
 from plugins_manifest.schema.words import MAX_SEED
 
@@ -54,13 +55,13 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
     if not n_made:
         raise UserError.collect(problems)
     for line in _remarks(made):
-        click.echo(line, err=True)
-    click.echo(f"{n_made} condition images in {out}")
+        echo(line, err=True)
+    echo(f"{n_made} condition images in {out}")
     if problems:
-        click.echo(f"{len(made) - n_made} photos were skipped:", err=True)
+        echo(f"{len(made) - n_made} photos were skipped:", err=True)
         for problem in problems:
-            click.echo(f"  - {problem}", err=True)
-        sys.exit(1)
+            echo(f"  - {problem}", err=True)
+        finish(NEGATIVE)
 
 
 def _remarks(made: Sequence[Converted]) -> list[str]:
@@ -91,7 +92,7 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
         result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
     except ValueError as error:
         raise UserError(str(error)) from error
-    click.echo(f"mapper in {result.mapper_path} after {result.steps} steps")
+    echo(f"mapper in {result.mapper_path} after {result.steps} steps")
 
 
 @click.group()
@@ -108,9 +109,9 @@ def show_cache(as_json: bool) -> None:
     info = cache_info()
     if as_json:
         facts = {"folder": str(info.folder), "images": info.n_images, "bytes": info.n_bytes}
-        click.echo(json.dumps(facts))
+        echo_lines(json.dumps(facts))
         return
-    click.echo(f"{info.folder}: {info.n_images} images, {info.n_bytes / 2**20:.1f} MiB")
+    echo(f"{info.folder}: {info.n_images} images, {info.n_bytes / 2**20:.1f} MiB")
 
 
 @cache.command("clean")
@@ -120,7 +121,7 @@ def clean(unused_days: float | None) -> None:
     from bench.store.image_cache import clean_cache
 
     removed = clean_cache(unused_days=unused_days)
-    click.echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
+    echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
 
 
 @click.command()
@@ -131,7 +132,7 @@ def doctor() -> None:
     n_problems = 0
     for finding in examine():
         fix = f" -> {finding.fix}" if finding.fix else ""
-        click.echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
+        echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
         n_problems += finding.state != "ok"
     if n_problems:
-        sys.exit(1)
+        finish(NEGATIVE)

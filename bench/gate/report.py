@@ -7,8 +7,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bench.report import aligned, number, with_ends
+from plugins_manifest.outputs import markdown, one_line, xml_text
 
 Facts = Mapping[str, Any]
+_LONGEST = 500  # characters of a cell or line of a comment, which hosts bound as a whole
 _HEADER = ("plugin", "metric", "verdict", "difference", "margin", "prompts", "to decide")
 _MARKS = {"pass": "✅", "regression": "❌", "inconclusive": "❔"}
 _SUMMARY = {
@@ -21,7 +23,8 @@ _SUMMARY = {
 def as_text(facts: Facts) -> str:
     """Return an aligned table with the verdict below."""
     lines = aligned([_HEADER, *(_cells(test) for test in facts["tests"])])
-    return "\n".join([*lines, "", *_ending(facts)])
+    ending = [one_line(line, longest=_LONGEST) for line in _ending(facts)]
+    return "\n".join([*lines, "", *ending])
 
 
 def as_markdown(facts: Facts) -> str:
@@ -36,9 +39,10 @@ def as_markdown(facts: Facts) -> str:
         "|---" * (len(_HEADER) + 1) + "|",
     ]
     for test in facts["tests"]:
-        cells = [cell.replace("|", "\\|") for cell in _cells(test)]
+        cells = [markdown(cell, longest=_LONGEST) for cell in _cells(test)]
         lines.append(f"| {_MARKS[test['verdict']]} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"- {line}" for line in _ending(facts)), "", _NOTE, ""])
+    ending = [f"- {markdown(line, longest=_LONGEST)}" for line in _ending(facts)]
+    return "\n".join([*lines, "", *ending, "", _NOTE, ""])
 
 
 def as_junit(facts: Facts) -> str:
@@ -55,15 +59,15 @@ def as_junit(facts: Facts) -> str:
     )
     for test in tests:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=test["plugin"], name=test["metric"]
+            suite, "testcase", classname=one_line(test["plugin"]), name=one_line(test["metric"])
         )
         text = "; ".join(f"{k}: {v}" for k, v in zip(_HEADER[2:], _cells(test)[2:], strict=True))
         if test["verdict"] != "pass":
             kind = "failure" if test["verdict"] == "regression" else "error"
-            node = ElementTree.SubElement(case, kind, type=test["verdict"], message=text)
-            node.text = test["reason"]
+            node = ElementTree.SubElement(case, kind, type=test["verdict"], message=one_line(text))
+            node.text = None if test["reason"] is None else xml_text(test["reason"])
         else:
-            ElementTree.SubElement(case, "system-out").text = text
+            ElementTree.SubElement(case, "system-out").text = xml_text(text)
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)

@@ -3,7 +3,6 @@
 from bench.render.audit import LoadAudit, read_audits, remarks
 from bench.render.execute import Execution, Stopwatch
 from bench.render.family import FamilyRenderer
-from bench.render.interrupts import watched_interrupts
 
 __all__ = [
     "Execution",
@@ -12,5 +11,4 @@ __all__ = [
     "Stopwatch",
     "read_audits",
     "remarks",
-    "watched_interrupts",
 ]

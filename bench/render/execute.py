@@ -20,16 +20,18 @@ from tqdm import tqdm
 from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
 from bench.plan.plan import Group
-from bench.render.interrupts import Interrupts
 from bench.store import ImageCache, Row, RunStore
 from bench.store.files import png_bytes
 from bench.store.image_cache import CACHED_FACTS
 from plugins_manifest.errors import UserError
+from plugins_manifest.interrupts import Interrupts
+from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 
 _LOG = logging.getLogger(__name__)
+_LONGEST_NAME = 40  # characters of a progress bar's title
 # Errors of one batch that do not end the run: files, shapes, memory.
 GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
 
@@ -82,7 +84,7 @@ class Execution:
             total=len(self.plan.trials),
             initial=len(self.plan.trials) - len(todo),
             unit="image",
-            desc=self.plan.manifest.name,
+            desc=one_line(self.plan.manifest.name, longest=_LONGEST_NAME),
             disable=None if self.show_progress else True,
         )
         with bar:

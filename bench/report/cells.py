@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plugins_manifest.outputs import terminal_line
+
 
 def number(
     value: float | None,
@@ -49,6 +51,7 @@ def aligned(
     lines: Sequence[Sequence[str]], *, n_left: int | None = None, indent: str = ""
 ) -> list[str]:
     """Align columns two spaces apart: `n_left` (all by default) to the left, the others right."""
+    lines = [[terminal_line(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     n_left = len(widths) if n_left is None else n_left
     padded = [

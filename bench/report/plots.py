@@ -17,6 +17,7 @@ from bench.report.styles import GRAY, method_order, method_style
 from bench.store import Row, grouped
 from bench.store.files import write_bytes
 from metrics.stats import pareto_front
+from plugins_manifest.outputs import file_name, one_line
 from runners.base import Marker
 
 if TYPE_CHECKING:
@@ -105,18 +106,19 @@ def _overview(methods: Sequence[Row]) -> Iterator[_Sketch]:
 
 
 def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[_Sketch]:
+    name, title = file_name(plugin), one_line(plugin)
     if any(row["function"] is not None for row in rows):
         metric = rows[0]["function_metric"]
         alt = f"{plugin}: {metric} over t0 by method, with 95 % bands; base and floor as lines"
-        draw = partial(_curves, rows=rows, name="function", label=metric)
-        yield _Sketch(f"t0-function-{plugin}", alt, plugin, draw)
+        draw = partial(_curves, rows=rows, name="function", label=one_line(metric))
+        yield _Sketch(f"t0-function-{name}", alt, title, draw)
     if any(row["gain"] is not None for row in rows):
         alt = f"{plugin}: quality gain over t0 by method, with 95 % bands"
         draw = partial(_curves, rows=rows, name="gain", label="quality gain")
-        yield _Sketch(f"t0-gain-{plugin}", alt, plugin, draw)
+        yield _Sketch(f"t0-gain-{name}", alt, title, draw)
     if any(row["gain"] is not None and row["retention"] is not None for row in rows):
         alt = f"{plugin}: retention against quality gain of every setting, with the Pareto front"
-        yield _Sketch(f"plane-{plugin}", alt, plugin, partial(_plane, rows=rows))
+        yield _Sketch(f"plane-{name}", alt, title, partial(_plane, rows=rows))
 
 
 def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
@@ -162,7 +164,7 @@ def _plane(figure: Figure, rows: Sequence[Row]) -> None:
             color=color,
             elinewidth=0.7,
             alpha=0.9,
-            label=method,
+            label=one_line(method),
         )
         for row in group:
             if row["t0"] is not None:
@@ -200,12 +202,12 @@ def _bars(figure: Figure, rows: Sequence[Row]) -> None:
                 lw=0,
                 xerr=_whiskers([row], "score"),
                 error_kw={"ecolor": _INK, "elinewidth": 1, "capsize": 2},
-                label=None if method in named else method,
+                label=None if method in named else one_line(method),
             )
             named.add(method)
             place += 1
         place += 0.7
-    axes.set_yticks([at for at, _ in ticks], [plugin for _, plugin in ticks])
+    axes.set_yticks([at for at, _ in ticks], [one_line(plugin) for _, plugin in ticks])
     axes.set(xlim=(0, 1.02), xlabel="compatibility score")
     axes.invert_yaxis()
     _finish(axes)
@@ -294,4 +296,4 @@ def _whiskers(rows: Sequence[Row], name: str) -> Any:
 
 def _titled(method: str, scales: Sequence[float | None]) -> str:
     marks = [f"{m}{s:g}" for m, s in zip("pa", scales, strict=True) if s not in (None, 1.0)]
-    return " ".join([method, *marks])
+    return " ".join([one_line(method), *marks])

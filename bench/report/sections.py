@@ -20,8 +20,10 @@ from bench.report.text import (
 )
 from bench.scoring import RunImages
 from bench.store import Row, RunStore, grouped, records
+from plugins_manifest.outputs import one_line
 
 MAX_FAILURES = 20
+_LONGEST_ERROR = 500  # characters
 _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
     ("A larger t0 repaints more of the image of stage 1.",),
     (
@@ -142,7 +144,7 @@ def failures(store: RunStore) -> Iterator[Block]:
             number(row["t0"]),
             row["case_id"],
             str(row["seed"]),
-            row["error"] or "",
+            one_line(row["error"] or "", longest=_LONGEST_ERROR),
         )
         for row in failed[:MAX_FAILURES]
     ]

@@ -12,12 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 from bench.analysis import Arm, arm_order
 from bench.scoring import ImageToScore, RunImages
 from bench.store.files import write_bytes
+from plugins_manifest.outputs import file_name, one_line
 
 MAX_ROWS = 8
 TILE_PX = 192
 _LABEL_PX, _HEADER_PX, _GAP_PX, _METHOD_GAP_PX, _MARGIN_PX = 264, 76, 6, 14, 16
 _QUALITY, _EFFORT = 84, 1  # of WebP: 0.1 seconds and 0.2 MB for a sheet of 96 pocket images
 _FONT_PX, _HEADER_FONT_PX = 21, 24
+_LONGEST_LABEL = 600  # characters; cutting a line measures it again for every one
 _PAPER, _INK, _FAINT, _EMPTY = (255, 255, 255), (25, 25, 25), (95, 95, 95), (232, 232, 232)
 
 
@@ -37,7 +39,7 @@ def write_sheets(gallery: RunImages, folder: Path) -> dict[str, Path]:
     written = {}
     for plugin in sorted({subject.image.plugin for subject in gallery.subjects}):
         group = [subject for subject in gallery.subjects if subject.image.plugin == plugin]
-        path = folder / f"sheet-{plugin}.webp"
+        path = folder / f"sheet-{file_name(plugin)}.webp"
         buffer = BytesIO()
         draw_plugin(group).save(buffer, format="WEBP", quality=_QUALITY, method=_EFFORT)
         write_bytes(path, buffer.getvalue())
@@ -146,7 +148,9 @@ def _draw_heading(draw: ImageDraw.ImageDraw, heading: tuple[str, str], *, left: 
     for line, (text, color) in enumerate(zip(heading, (_INK, _FAINT), strict=True)):
         font = ImageFont.load_default(_HEADER_FONT_PX - 2 * line)
         center = left + TILE_PX // 2
-        draw.text((center, _MARGIN_PX + line * 32), text, fill=color, font=font, anchor="ma")
+        draw.text(
+            (center, _MARGIN_PX + line * 32), one_line(text), fill=color, font=font, anchor="ma"
+        )
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, label: str, *, top: int) -> None:
@@ -166,9 +170,8 @@ def _wrapped(
     max_lines: int,
 ) -> list[str]:
     """Return lines that fit the width; the last one ends in an ellipsis if text is left over."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
     lines = [""]
-    for word in printable.split():
+    for word in one_line(text, longest=_LONGEST_LABEL).split():
         longer = f"{lines[-1]} {word}".strip()
         if draw.textlength(longer, font=font) <= width_px:
             lines[-1] = longer

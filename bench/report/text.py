@@ -14,6 +14,7 @@ from bench.report.cells import aligned, number, with_ends
 from bench.store import Row, grouped, records
 from metrics.base import Role
 from metrics.stats import Estimate
+from plugins_manifest.outputs import terminal_line
 
 WIDTH = 100
 TITLE = "compatibility after the upgrade (t0 chosen on half of the prompts, measured on the rest)"
@@ -82,7 +83,7 @@ def _title(plugin: str, rows: Sequence[Row], names: _Names) -> list[str]:
         directions.setdefault(better_of(rows, name), []).append(name)
     text = "; ".join(f"{better} is better: {', '.join(n)}" for better, n in directions.items())
     title = f"{plugin}: {text or 'no scores'}"
-    return [title] if len(title) <= WIDTH else [clip(plugin), clip(f"  {text}")]
+    return [clip(title)] if len(title) <= WIDTH else [clip(plugin), clip(f"  {text}")]
 
 
 def _body(rows: Sequence[Row], names: _Names) -> list[str]:
@@ -173,4 +174,5 @@ def _method_line(row: Row) -> tuple[str, ...]:
 
 def clip(line: str) -> str:
     """Cut a line that is wider than the table may be, with an ellipsis."""
+    line = terminal_line(line)
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."

@@ -8,9 +8,6 @@ everything else.
 from __future__ import annotations
 
 import base64
-import re
-import string
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -18,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report.blocks import Block, Bullets, Heading, Paragraph, Picture, Span, Strong, Table
+from plugins_manifest.outputs import html_text, markdown
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _MEDIA_TYPES = {".webp": "image/webp", ".png": "image/png"}
-_NUMBERS = re.compile(r"[-+]?[\d.]*( ?\[[-+\d., ]*\])?")  # a number with its interval
-_PUNCTUATION = str.maketrans({c: f"\\{c}" for c in string.punctuation if c not in ",'.:-;%+=()/"})
 
 
 # --- Markdown
@@ -35,33 +31,23 @@ def to_markdown(blocks: Iterable[Block], folder: Path) -> str:
     return "\n".join(_markdown(block, folder) for block in blocks)
 
 
-def escape(text: str) -> str:
-    """Escape a text so that Markdown displays it literally, on one line."""
-    if _NUMBERS.fullmatch(text):
-        return text
-    plain = "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in text)
-    literal = " ".join(plain.split()).translate(_PUNCTUATION)
-    # both would become links without any brackets
-    return literal.replace("://", ":\\/\\/").replace("www.", "www\\.")
-
-
 def _markdown(block: Block, folder: Path) -> str:
     if isinstance(block, Heading):
-        return f"{'#' * block.level} {escape(block.text)}\n"
+        return f"{'#' * block.level} {markdown(block.text)}\n"
     if isinstance(block, Paragraph):
         return f"{_markdown_spans(block.spans)}\n"
     if isinstance(block, Bullets):
         return "".join(f"- {_markdown_spans(item)}\n" for item in block.items)
     if isinstance(block, Table):
         return _markdown_table(block)
-    return f"![{escape(block.alt)}]({block.path.relative_to(folder).as_posix()})\n"
+    return f"![{markdown(block.alt)}]({block.path.relative_to(folder).as_posix()})\n"
 
 
 def _markdown_spans(spans: Sequence[Span]) -> str:
     joined = ""
     for span in spans:
         text = span.text if isinstance(span, Strong) else span
-        inner = escape(text)
+        inner = markdown(text)
         if not inner:
             joined += " " if text else ""
             continue
@@ -72,7 +58,7 @@ def _markdown_spans(spans: Sequence[Span]) -> str:
 
 def _markdown_table(table: Table) -> str:
     lines = [
-        "| " + " | ".join(escape(cell) for cell in row) + " |"
+        "| " + " | ".join(markdown(cell) for cell in row) + " |"
         for row in (table.header, *table.rows)
     ]
     lines.insert(1, "| " + " | ".join("---" for _ in table.header) + " |")
@@ -88,7 +74,7 @@ def to_html(blocks: Iterable[Block], title: str) -> str:
     sections = [fact for fact in facts if fact["is"] == "heading" and fact["level"] == 2]
     for number, fact in enumerate(sections):
         fact["anchor"] = f"part-{number}"
-    return _template().render(title=_printable(title), blocks=facts, sections=sections)
+    return _template().render(title=html_text(title), blocks=facts, sections=sections)
 
 
 @cache
@@ -116,31 +102,26 @@ def _with_galleries(blocks: Iterable[Block]) -> list[Block | list[Picture]]:
 def _html_facts(block: Block | Sequence[Picture]) -> dict[str, Any]:
     """Return the template's view of a block."""
     if isinstance(block, Heading):
-        return {"is": "heading", "level": block.level, "text": _printable(block.text)}
+        return {"is": "heading", "level": block.level, "text": html_text(block.text)}
     if isinstance(block, Paragraph):
         return {"is": "paragraph", "spans": _html_spans(block.spans)}
     if isinstance(block, Bullets):
         return {"is": "bullets", "items": [_html_spans(item) for item in block.items]}
     if isinstance(block, Table):
-        header, *rows = [[_printable(cell) for cell in row] for row in (block.header, *block.rows)]
+        header, *rows = [[html_text(cell) for cell in row] for row in (block.header, *block.rows)]
         return {"is": "table", "header": header, "rows": rows}
     if isinstance(block, Picture):
-        return {"is": "picture", "alt": _printable(block.alt), "source": _data_url(block.path)}
-    plots = [{"alt": _printable(plot.alt), "svg": plot.svg} for plot in block]
+        return {"is": "picture", "alt": html_text(block.alt), "source": _data_url(block.path)}
+    plots = [{"alt": html_text(plot.alt), "svg": plot.svg} for plot in block]
     return {"is": "plots", "plots": plots}
 
 
 def _html_spans(spans: Sequence[Span]) -> list[tuple[bool, str]]:
     """Return (is bold, text) of each span."""
     return [
-        (True, _printable(span.text)) if isinstance(span, Strong) else (False, _printable(span))
+        (True, html_text(span.text)) if isinstance(span, Strong) else (False, html_text(span))
         for span in spans
     ]
-
-
-def _printable(text: str) -> str:
-    """Replace control characters and marks of text direction by spaces."""
-    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in text)
 
 
 def _data_url(path: Path) -> str:

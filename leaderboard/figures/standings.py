@@ -16,6 +16,7 @@ from bench.store.recent import RecentItems
 from leaderboard.data import Run, RunTables, open_tables
 from leaderboard.data.catalog import text_of
 from leaderboard.data.isolation import isolated
+from leaderboard.escape import csv_cell
 
 PLUGIN_COLUMNS = (
     *("rank", "rank_low", "rank_high", "run", "family", "adapter", "plugin", "kind", "condition"),
@@ -25,7 +26,6 @@ PLUGIN_COLUMNS = (
 )
 _RUN_COLUMNS = [name for name in PLUGIN_COLUMNS if not name.startswith("rank")]
 _MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KEYS = ["run", "family", "adapter", "method"]
 _Standings = tuple[pd.DataFrame, tuple[str, ...]]  # rows, problems
 _STANDINGS = RecentItems[tuple[str, int], _Standings](1000)  # by folder and stamp
@@ -113,9 +113,7 @@ def as_csv(rows: pd.DataFrame) -> str:
     """Return rows as CSV; text that a spreadsheet would run as a formula is prefixed with '."""
     safe = rows.copy()
     for name in safe.select_dtypes(exclude="number").columns:
-        safe[name] = [
-            f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in safe[name]
-        ]
+        safe[name] = [csv_cell(value) for value in safe[name]]
     return safe.to_csv(index=False)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from plugins_manifest.errors import FetchCode, FetchError
-from plugins_manifest.redact import one_line, redact_text
+from plugins_manifest.outputs import one_line
+from plugins_manifest.redact import redact_text
 
 _OFFLINE = (
     " is not in the local cache, and offline mode is on: unset HF_HUB_OFFLINE, or fetch it on a "

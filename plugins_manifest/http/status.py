@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.redact import one_line, redact_text
+from plugins_manifest.outputs import one_line
+from plugins_manifest.redact import redact_text
 
 LONGEST_WAIT_SECONDS = 30.0
 _LONGEST_MESSAGE = 160

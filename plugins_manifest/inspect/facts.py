@@ -11,21 +11,15 @@ from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.parse import LAYOUTS
 from plugins_manifest.formats.reasons import REASONS
 from plugins_manifest.inspect.inspect import Inspection
+from plugins_manifest.outputs import escaped_line
 
-MAX_TEXT, MAX_ENTRIES, MAX_PROBLEMS, MAX_NAMES = 200, 40, 4, 20  # problems of one reason
-
-
-def safe_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Escape control characters, terminal codes and HTML brackets; cut the text at `limit`."""
-    cut = text[:limit]
-    escaped = "".join(_safe_character(character) for character in cut)
-    return escaped if len(cut) == len(text) else f"{escaped}... ({len(text)} characters)"
+MAX_ENTRIES, MAX_PROBLEMS, MAX_NAMES = 40, 4, 20  # problems of one reason
 
 
 def facts(inspection: Inspection) -> dict[str, Any]:
     """Return all findings as JSON types; all names and texts are safe to print anywhere."""
     found: dict[str, Any] = {
-        "file": safe_text(inspection.name),
+        "file": escaped_line(inspection.name),
         "bytes": inspection.n_bytes,
         "safety": inspection.safety,
         "verdict": inspection.verdict,
@@ -50,7 +44,7 @@ def facts(inspection: Inspection) -> dict[str, Any]:
         "n_changes": len(parsed.changes),
         "keys_used": inspection.n_used,
         "keys_unused": inspection.n_unused,
-        "unused": [safe_text(key) for key in parsed.unknown_keys[:MAX_NAMES]],
+        "unused": [escaped_line(key) for key in parsed.unknown_keys[:MAX_NAMES]],
         "embeddings": _embeddings(inspection),
         "metadata": safe_metadata(header.metadata),
         "n_metadata": len(header.metadata),
@@ -60,7 +54,7 @@ def facts(inspection: Inspection) -> dict[str, Any]:
 def safe_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the first entries, sorted by name, escaped and cut."""
     names = sorted(metadata)[:MAX_ENTRIES]
-    return {safe_text(name, 80): safe_text(metadata[name]) for name in names}
+    return {escaped_line(name, longest=80): escaped_line(metadata[name]) for name in names}
 
 
 def targets(changes: tuple[ModuleChange, ...]) -> dict[str, int]:
@@ -80,7 +74,7 @@ def _problems(inspection: Inspection) -> list[dict[str, str]]:
     for p in inspection.problems:
         n_listed[p.reason] += 1
         if n_listed[p.reason] <= MAX_PROBLEMS:
-            message = safe_text(p.message, 400)
+            message = escaped_line(p.message, longest=400)
             found.append({"reason": p.reason, "meaning": REASONS[p.reason], "message": message})
     return found
 
@@ -102,17 +96,10 @@ def _embeddings(inspection: Inspection) -> dict[str, int]:
     tensors = inspection.header.tensors
     found = list(inspection.parsed.embeddings.items())[:MAX_NAMES]
     return {
-        safe_text(token): sum(_n_vectors(tensors[k].shape) for k in keys) for token, keys in found
+        escaped_line(token): sum(_n_vectors(tensors[k].shape) for k in keys)
+        for token, keys in found
     }
 
 
 def _n_vectors(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 2 else 1
-
-
-def _safe_character(character: str) -> str:
-    if character in "<>&":
-        return {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}[character]
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")

@@ -19,7 +19,7 @@ from plugins_manifest.errors import FetchError, UserError
 from plugins_manifest.http import HostRule, Token
 from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
 from plugins_manifest.lock.lock import LockedLicense
-from plugins_manifest.redact import one_line
+from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import PluginSpec
 from plugins_manifest.schema.air import Air, parse_air, pinned_air
 from plugins_manifest.schema.references import Reference

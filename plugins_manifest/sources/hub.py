@@ -18,7 +18,7 @@ from plugins_manifest.files import file_sha256
 from plugins_manifest.http import HostRule, hub_errors_explained
 from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
 from plugins_manifest.lock.lock import LockedLicense
-from plugins_manifest.redact import one_line
+from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import PluginSpec
 from plugins_manifest.sources.base import SINGLE, Session, draft_entry
 from plugins_manifest.sources.licenses import License

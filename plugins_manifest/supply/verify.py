@@ -10,7 +10,7 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.lock import Lock, LockedFile, LockedPlugin, fingerprint
 from plugins_manifest.lock.file_facts import same_weights
 from plugins_manifest.lock.lock import LOCAL
-from plugins_manifest.redact import one_line
+from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.store import Store

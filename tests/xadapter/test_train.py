@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from safetensors import safe_open
 
 from tests.xadapter.conftest import (
     BASE_TEXT_WIDTH,
@@ -49,14 +52,19 @@ def null_text() -> UpgradedText:
 
 
 def train(
-    out_dir: Path, base_unet: Any, upgraded_unet: Any, settings: TrainSettings, **kwargs: Any
+    out_dir: Path,
+    base_unet: Any,
+    upgraded_unet: Any,
+    settings: TrainSettings,
+    data: TensorDataset | None = None,
+    **kwargs: Any,
 ) -> Any:
     return train_mapper(
         new_mapper(zero=True),
         base_unet=base_unet,
         upgraded_unet=upgraded_unet,
         upgraded_null=null_text(),
-        data=tiny_data(),
+        data=data or tiny_data(),
         alphas_cumprod=ABAR,
         settings=settings,
         out_dir=out_dir,
@@ -76,6 +84,34 @@ def test_resumed_run_equals_uninterrupted_run(
     for name, weight in whole.mapper.state_dict().items():
         assert torch.equal(weight, cut.mapper.state_dict()[name]), name
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
+    first = (tmp_path / "whole" / "checkpoint.safetensors").read_bytes()
+    assert first == (tmp_path / "cut" / "checkpoint.safetensors").read_bytes()
+
+
+class SignalingDataset(TensorDataset):
+    """Sends a signal to this process in the middle of a step."""
+
+    def batch(self, indices: torch.Tensor) -> Any:
+        """Return a batch; the fifth one comes with the signal."""
+        self.n_batches = getattr(self, "n_batches", 0) + 1
+        if self.n_batches == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().batch(indices)
+
+
+def test_a_signal_ends_training_with_a_checkpoint_that_resumes_exactly(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    settings = replace(SETTINGS, weighting="paper")
+    train(tmp_path / "whole", base_unet, upgraded_unet, settings)
+    data = tiny_data()
+    data = SignalingDataset(data.base_latents, data.upgraded_latents, data.base_text)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", base_unet, upgraded_unet, settings, data=data)
+    with safe_open(tmp_path / "cut" / "checkpoint.safetensors", "pt") as file:
+        facts = " ".join(file.metadata().values())
+    assert '"step": 5' in facts or '"step":5' in facts
+    train(tmp_path / "cut", base_unet, upgraded_unet, settings)
     first = (tmp_path / "whole" / "checkpoint.safetensors").read_bytes()
     assert first == (tmp_path / "cut" / "checkpoint.safetensors").read_bytes()
 

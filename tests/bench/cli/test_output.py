@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from bench.cli.main import main
-from bench.cli.output import LOGGERS, is_quiet, note
+from bench.cli.output import LOGGERS, echo, is_quiet, note
 
 ROOT = Path(__file__).parents[3]
 
@@ -130,6 +131,41 @@ def test_no_color_switches_colors_off(probe: str) -> None:
 
     assert color({"NO_COLOR": None}) and color({"NO_COLOR": ""})
     assert not color({"NO_COLOR": "1"})
+
+
+def test_commands_print_through_one_module() -> None:
+    for path in (ROOT / "bench").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        is_home = path.name in ("output.py", "start.py")
+        assert is_home or not re.search(r"click\.s?echo|\bprint\(|std(out|err)\.write", text), path
+
+
+@pytest.mark.parametrize("err", [False, True])
+def test_text_of_others_reaches_the_terminal_without_codes_or_lines(err: bool) -> None:
+    @main.command("probe")
+    def command() -> None:
+        echo("name \x1b[2J\nverdict: pass \u202e\ud800", err=err)
+
+    result = call("probe")
+    del main.commands["probe"]
+    printed = result.stderr if err else result.stdout
+    assert printed == "name \\x1b[2J\\nverdict: pass \\u202e\\ud800\n"
+
+
+def test_log_lines_and_their_tracebacks_have_no_codes(probe: str) -> None:
+    import logging
+
+    @main.command("probe-log")
+    def command() -> None:
+        try:
+            raise ValueError("\x1b]0;title\x07 token=abcdefgh")
+        except ValueError:
+            logging.getLogger("bench.probe").exception("failed \x9b31m")
+
+    text = call("probe-log").stderr
+    del main.commands["probe-log"]
+    assert "Traceback" in text and "\\x1b]0;title\\x07 token=..." in text
+    assert all(c.isprintable() or c == "\n" for c in text)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,6 +1,7 @@
 """The GitHub Action's own script, run by bash over drawn runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call = f'exec "{sys.executable}" -m bench.cli.main "$@"'
     uv.write_text(f'#!/bin/sh\nwhile [ "$1" != xbench ]; do shift; done\nshift\n{call}\n')
     uv.chmod(0o755)
+    (uv.parent / "python").symlink_to(sys.executable)
     return root
 
 
@@ -34,9 +36,18 @@ def gate_step() -> dict:
     return next(step for step in ACTION["runs"]["steps"] if step.get("id") == "gate")
 
 
-def run_step(folder: Path, tmp_path: Path, **inputs: str) -> tuple[int, dict[str, str], str]:
-    """Exit code, outputs and step summary of the gate step."""
-    given = {"out": "unused", "adapter": "", "manifest": "", "policy": "", **inputs}
+def run_step(
+    folder: Path, tmp_path: Path, *, program: str = "bin", **inputs: str
+) -> tuple[int, dict[str, str], str]:
+    """Exit code, outputs and step summary of the gate step; `program` is the folder of `uv`."""
+    given = {
+        "out": "unused",
+        "adapter": "",
+        "manifest": "",
+        "policy": "",
+        "candidate": "",
+        **inputs,
+    }
     env = {
         name: given.get(name.lower().replace("_", "-"), "false")
         for name, value in gate_step()["env"].items()
@@ -45,15 +56,25 @@ def run_step(folder: Path, tmp_path: Path, **inputs: str) -> tuple[int, dict[str
     files = {"GITHUB_OUTPUT": tmp_path / "output", "GITHUB_STEP_SUMMARY": tmp_path / "summary"}
     for path in files.values():
         path.touch()
-    search = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    search = os.pathsep.join([str(folder / program), str(folder / "bin"), os.environ["PATH"]])
     env |= {**os.environ, **env, **{k: str(v) for k, v in files.items()}, "PATH": search}
     env |= {"GITHUB_ACTION_PATH": str(ROOT), "PYTHONPATH": str(ROOT)}
+    env |= {"XBENCH_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         ["bash", "-e", "-c", gate_step()["run"]], cwd=tmp_path, env=env, check=False
     )
     lines = files["GITHUB_OUTPUT"].read_text().splitlines()
     outputs = dict(line.split("=", 1) for line in lines)
     return done.returncode, outputs, files["GITHUB_STEP_SUMMARY"].read_text()
+
+
+def replaced_program(folder: Path, name: str, script: str) -> str:
+    """Write another `uv` into a folder; return the folder's name."""
+    uv = folder / name / "uv"
+    uv.parent.mkdir(exist_ok=True)
+    uv.write_text(f"#!/bin/sh\n{script}\n")
+    uv.chmod(0o755)
+    return name
 
 
 @pytest.mark.parametrize(
@@ -92,6 +113,60 @@ def test_a_user_error_fails_the_job_with_2(folder: Path, tmp_path: Path):
     missing = str(folder / "nowhere")
     code, outputs, _ = run_step(folder, tmp_path, baseline=missing, candidate=str(folder / "equal"))
     assert code == 2 and outputs == {}
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 70, 137])
+@pytest.mark.parametrize("has_old_verdict", [False, True])
+def test_a_program_that_does_not_run_is_no_verdict(
+    folder: Path, tmp_path: Path, code: int, has_old_verdict: bool
+):
+    candidate = tmp_path / "candidate"
+    candidate.mkdir()
+    if has_old_verdict:
+        verdict = {0: "pass", 1: "regression", 3: "inconclusive"}.get(code, "pass")
+        (candidate / "gate.json").write_text(f'{{"verdict": "{verdict}"}}')
+    for inputs in ({"candidate": str(candidate)}, {"out": str(candidate)}):
+        program = replaced_program(folder, f"ends-{code}", f"exit {code}")
+        found, outputs, summary = run_step(
+            folder, tmp_path, program=program, baseline="b", **inputs
+        )
+        assert found == (70 if code in (0, 1, 3) else code)
+        assert outputs == {} and summary == ""
+
+
+def test_a_verdict_that_contradicts_the_exit_code_is_none(folder: Path, tmp_path: Path):
+    (tmp_path / "candidate").mkdir()
+    script = 'echo \'{"verdict": "pass"}\' > candidate/gate.json; exit 1'
+    program = replaced_program(folder, "contradicts", script)
+    code, outputs, _ = run_step(
+        folder, tmp_path, program=program, baseline="b", candidate="candidate"
+    )
+    assert code == 70 and outputs == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("baseline", "--help"), ("candidate", "--version"), ("policy", "-h")),
+        *(("adapter", "--dry-run"), ("manifest", "x; exit 0"), ("out", "--help")),
+    ],
+)
+def test_an_input_is_never_an_option_or_code(folder: Path, tmp_path: Path, name: str, value: str):
+    inputs = {"baseline": str(folder / "baseline"), "candidate": str(folder / "equal")}
+    if name in ("adapter", "manifest", "out"):
+        inputs["candidate"] = ""
+    code, outputs, _ = run_step(folder, tmp_path, **{**inputs, name: value})
+    assert code == 2 and outputs == {}
+
+
+def test_names_that_begin_with_a_dash_are_compared(folder: Path, tmp_path: Path):
+    for new, old in (("-baseline", "baseline"), ("--candidate", "worse")):
+        shutil.copytree(folder / old, tmp_path / new)
+    shutil.copy(folder / "policy.yaml", tmp_path / "-policy.yaml")
+    code, outputs, _ = run_step(
+        folder, tmp_path, baseline="-baseline", candidate="--candidate", policy="-policy.yaml"
+    )
+    assert code == 1 and outputs["verdict"] == "regression"
 
 
 def test_inputs_never_become_part_of_a_script():

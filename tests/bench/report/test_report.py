@@ -10,10 +10,10 @@ from bench.report.cells import number
 from bench.report.sheets import Column, draw_sheet
 from bench.report.text import format_summary, with_interval
 from bench.report.write import write_report
-from bench.report.writers import escape
 from bench.scoring.score import score_run
 from bench.store.run_store import RunStore
 from metrics.stats.intervals import Estimate
+from plugins_manifest.outputs import markdown
 from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
 
 HOSTILE = [
@@ -80,7 +80,7 @@ def test_writing_the_report_again_gives_the_same_bytes(store: RunStore):
 
 @pytest.mark.parametrize("prompt", HOSTILE)
 def test_hostile_text_is_shown_literally(prompt: str):
-    html = rendered(f"| a | b |\n| --- | --- |\n| {escape(prompt)} | end |\n")
+    html = rendered(f"| a | b |\n| --- | --- |\n| {markdown(prompt)} | end |\n")
     assert html.count("<td>") == 2
     for tag in ("<script", "<a ", "<img", "<code", "<h1", "<em>", "<strong>", "<s>", "\u202e"):
         assert tag not in html
@@ -88,7 +88,7 @@ def test_hostile_text_is_shown_literally(prompt: str):
 
 @pytest.mark.parametrize("prompt", HOSTILE)
 def test_hostile_text_makes_no_bare_links(prompt: str):
-    text = escape(prompt)
+    text = markdown(prompt)
     assert "://" not in text
     assert "www." not in text
     assert "@" not in text.replace("\\@", "")

@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.cli.main import main
-from plugins_manifest.inspect.facts import safe_text
 from tests.plugins_manifest.zoo import ZOO
 
 
@@ -74,8 +73,3 @@ def test_a_stranger_s_text_reaches_neither_terminal_nor_page(
     assert all(sign.isprintable() for line in output.splitlines() for sign in line)
     assert "<" not in output
     assert "\\u003cscript" in output.replace("\\\\", "\\")
-
-
-def test_long_text_is_cut_and_its_length_told() -> None:
-    assert safe_text("x" * 500, 10) == "x" * 10 + "... (500 characters)"
-    assert safe_text("a\x1b[31mb\u202ec\ud800") == "a\\x1b[31mb\\u202ec\\ud800"
