@@ -34,6 +34,7 @@ from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
+_MOST_CASES_BYTES = 256 << 20
 _CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _LOG = logging.getLogger(__name__)
