@@ -26,8 +26,8 @@ from plugins_manifest.text import first_line
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 64
-MAX_JSON_VALUES = 2_000_000
-MAX_YAML_VALUES = 200_000  # aliases expanded
+MAX_JSON_VALUES = 4_000_000
+MAX_YAML_VALUES = 400_000  # aliases expanded
 MAX_ALIASES = 1_000
 _LARGEST = 2**64 - 1
 _LONGEST_INTEGER = len(str(_LARGEST)) + 1
@@ -80,7 +80,8 @@ def read_content(path: Path, *, name: str, most_bytes: int = MAX_BYTES) -> bytes
     """Return the bytes of a regular file of at most `most_bytes`; `UserError` otherwise."""
     try:
         # a FIFO without a writer would wait for ever
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(path, os.O_RDONLY | flags)
         with os.fdopen(handle, "rb") as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UserError(f"{name} cannot be read: it is not a file: check the path")

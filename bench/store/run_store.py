@@ -28,12 +28,13 @@ from bench.store.files import (
 )
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
-from plugins_manifest.documents import read_json
+from plugins_manifest.documents import MAX_BYTES, read_json
 from plugins_manifest.files import TEMPORARY_PREFIX, is_temporary
 from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
+_MOST_CASES_BYTES = 256 << 20
 _CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _LOG = logging.getLogger(__name__)
@@ -140,15 +141,15 @@ class RunStore:
     def cases(self) -> dict[str, Case]:
         """Return every case of the run by its id."""
         path = self.folder / _CASES_FILE
-        rows: Any = self._read_json(path).get("cases")
+        rows: Any = self._read_json(path, most_bytes=_MOST_CASES_BYTES).get("cases")
         try:
             return {row["case_id"]: _case(row) for row in rows}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise self._damaged(path, "its rows are not cases") from error
 
-    def _read_json(self, path: Path) -> dict[str, Any]:
+    def _read_json(self, path: Path, *, most_bytes: int = MAX_BYTES) -> dict[str, Any]:
         try:
-            data = read_json(path)
+            data = read_json(path, most_bytes=most_bytes)
         except UserError as error:
             raise self._damaged(path, str(error)) from error
         if not isinstance(data, dict):

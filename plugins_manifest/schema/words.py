@@ -12,7 +12,7 @@ PresetName = Literal["sound", "released"]
 Stage1Mode = Literal["full", "truncated"]
 
 MAX_SEED = 2**63 - 1  # torch's generators take 63 bits
-MAX_CASES = 1_000_000
+MAX_CASES = 100_000
 MAX_SIDE_PX = 8192
 MAX_STRENGTH = 1e6  # beyond it float16 and float32 overflow in the first layers
 MAX_ENTRIES = 1_000  # plugins, stacks, methods, values of a setting
