@@ -7,7 +7,6 @@ network. Nothing is downloaded here; `xbench metrics fetch NAME` does that.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +104,7 @@ def file_sha256(path: Path) -> str:
     key, stamp = path.name, [stat.st_size, stat.st_mtime_ns]
     book = path.parent / HASHES
     known = _read_book(book)
-    if known.get(key, [None])[:-1] == stamp:
+    if known.get(key, [])[:-1] == stamp:
         return known[key][-1]
     found = files.file_sha256(path)
     _write_book(book, {**known, key: [*stamp, found]})
@@ -113,15 +112,13 @@ def file_sha256(path: Path) -> str:
 
 
 def _read_book(book: Path) -> dict[str, list]:
-    try:
-        return json.loads(book.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # only a shortcut: hashed again
+    data = files.read_sealed(book)
+    return data if isinstance(data, dict) else {}  # only a shortcut: hashed again
 
 
 def _write_book(book: Path, hashes: dict[str, list]) -> None:
     try:
-        files.atomic_write(book, json.dumps(hashes))
+        files.write_sealed(book, hashes, durable=False)
     except OSError:
         return  # a read-only folder: hashed again next time
 
