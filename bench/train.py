@@ -14,6 +14,7 @@ from pocket.models import BASE_SIZE_PX, alphas_cumprod
 from pocket.train_unet import UpgradedModel, tokenize, upgraded_time_ids
 from pocket.train_vae import encode
 from pocket.weights import part_path, part_sha256
+from xadapter.checkpoint import locked
 from xadapter.data import TensorDataset, UpgradedText
 from xadapter.mapper import Mapper
 from xadapter.train import TrainResult, TrainSettings, train_mapper
@@ -40,7 +41,8 @@ def train_pocket_mapper(
     chosen = replace(settings, steps=steps or settings.steps, seed=seed)
     base = StableDiffusionPipeline.from_pretrained(part_path("base"), dtype=torch.float32)
     upgraded = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
-    data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
+    with locked(out_dir):
+        data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
     torch.manual_seed(seed)
     return train_mapper(
         build_pocket_mapper(base.unet, upgraded.unet),

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from plugins_manifest.files import replacing, sweep_temporary
+from plugins_manifest.text import first_line
 from xadapter.errors import SettingError, TrainingFolderError
 from xadapter.mapper import Mapper
 
@@ -36,13 +37,17 @@ Stored = tuple[dict[str, Any], dict[str, Tensor]]  # facts, tensors
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock a training folder for this process; raise `TrainingFolderError` if another has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK_NAME, timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / _LOCK_NAME, timeout=0)
         lock.acquire()
     except Timeout as error:
         raise TrainingFolderError(
             f"another training writes into {folder}: wait for it, stop it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise TrainingFolderError(
+            f"{folder} cannot be used ({error.strerror}): choose another folder"
         ) from error
     try:
         sweep_temporary(folder)
@@ -74,10 +79,16 @@ def save_checkpoint(
     metadata = {"facts": json.dumps(sealed)}
     path = folder / FILE_NAME
     # a run killed in between continues from the previous checkpoint
-    with replacing(path) as draft:
-        save_file(contiguous, draft, metadata=metadata)
-        if path.is_file():
-            path.replace(folder / PREVIOUS_NAME)
+    try:
+        with replacing(path) as draft:
+            save_file(contiguous, draft, metadata=metadata)
+            if path.is_file():
+                path.replace(folder / PREVIOUS_NAME)
+    except (SafetensorError, OSError) as error:
+        raise TrainingFolderError(
+            f"{path} cannot be written ({first_line(error)}): free some space or check the folder, "
+            "then run the same command again; the checkpoint before is kept"
+        ) from error
 
 
 def load_checkpoint(

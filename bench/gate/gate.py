@@ -21,7 +21,7 @@ from bench.provenance import utc_now
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
 from bench.scoring import score_by_names
 from bench.store import RunStore, records
-from bench.store.files import write_json
+from bench.store.files import json_bytes
 
 GATE_FORMAT = 1
 
@@ -51,7 +51,8 @@ def compare(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
     samples = _samples(baseline, candidate, policy)
     judgment = decide_gate(samples, _rules(policy))
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
-    write_json(candidate.gate_path, facts)
+    with candidate.lock():
+        candidate.write_file(candidate.gate_path, json_bytes(facts))
     return Gate(judgment, facts)
 
 

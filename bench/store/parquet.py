@@ -24,7 +24,7 @@ def open_parquet(content: bytes, *, name: str) -> pq.ParquetFile:
     """
     try:
         file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError, MemoryError) as error:
         raise UserError(f"{name} is damaged ({first_line(error)})") from error
     metadata = file.metadata
     unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))

@@ -1,7 +1,8 @@
 """The run directory: plan, results, images, scores, tables. Written atomically, resumable.
 
 This module alone knows where the files of a run are. Reading needs no lock. Writers hold one, so
-that two runs cannot write into one directory at the same time.
+that two runs cannot write into one directory at the same time. Hashes of all files are recorded
+(bench/store/checksums.py); bench/store/verify.py compares them.
 """
 
 from __future__ import annotations
@@ -12,29 +13,41 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import UserError, disk_error, shown_path
+from bench.store.checksums import (
+    CHECKSUMS_FORMAT,
+    Checksums,
+    read_checksums,
+    write_checksums,
+)
 from bench.store.files import (
     empty_table,
+    json_bytes,
     read_table,
     sha256_of,
+    table_bytes,
     write_bytes,
-    write_json,
-    write_table,
 )
+from bench.store.rows import records
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
-from plugins_manifest.files import TEMPORARY_PREFIX
+from plugins_manifest.files import file_sha256, sweep_temporary
 from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
+from plugins_manifest.text import first_line
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
 _CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
+_CONDITION_INDEX = "index.json"
+_WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +57,9 @@ class RunStore:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self._home: tuple[int, int] | None = None  # of the locked directory
+        self._image_hashes: dict[str, str] | None = None
+        self._writing = Lock()
 
     @classmethod
     def open(cls, folder: Path | str) -> RunStore:
@@ -91,15 +107,51 @@ class RunStore:
             raise disk_error(error, self.folder) from error
         try:
             _LOG.info("writing into %s", shown_path(self.folder))
-            self._sweep()
+            sweep_temporary(self.folder)
+            self._home = _identity(self.folder)
             yield
         finally:
+            self._home = self._image_hashes = None
             lock.release()
 
-    def _sweep(self) -> None:
-        """Remove temporary files of a killed run."""
-        for path in self.folder.rglob(f"{TEMPORARY_PREFIX}*"):
-            path.unlink(missing_ok=True)
+    # --- writing
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a file of the run and record its hash; see `write_bytes` for errors."""
+        name = path.relative_to(self.folder).as_posix()
+        with self._changed_checksums() as sums:
+            sums.expect(name, content, with_copy=name in _WITH_COPY)
+        self._write(path, content)
+
+    def checksums(self) -> Checksums:
+        """Return the recorded hashes; raise `UserError` if they are damaged."""
+        return read_checksums(self.folder)
+
+    def stale_scores(self) -> list[str]:
+        """Return the metrics whose scored images have changed since."""
+        return [Path(name).stem for name in self.checksums().stale]
+
+    @contextmanager
+    def _changed_checksums(self) -> Iterator[Checksums]:
+        with self._writing:
+            below = self._require_folder()
+            sums = self.checksums()
+            yield sums
+            write_checksums(self.folder, sums, below=below)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        write_bytes(path, content, below=self._require_folder())
+
+    def _require_folder(self) -> Path | None:
+        """Return the locked directory; raise `UserError` if it is not in its place any more."""
+        if self._home is None:
+            return None
+        if _identity(self.folder) != self._home:
+            raise UserError(
+                f"{shown_path(self.folder)} was renamed or deleted while it was written: nothing "
+                "was written elsewhere; run the same command again with --out naming its new place"
+            )
+        return self.folder
 
     # --- facts and plan
 
@@ -114,9 +166,14 @@ class RunStore:
             ) from error
         except ValueError as error:
             raise UserError(
-                f"{shown_path(path)} is damaged ({error}): delete this run directory and run the "
-                "same command again; finished images are read from the cache"
+                f"{shown_path(path)} is damaged ({error}): xbench repair "
+                f"{shown_path(self.folder)}, or delete this run directory and run the same command "
+                "again; finished images are read from the cache"
             ) from error
+        if not isinstance(facts, dict):
+            raise UserError(
+                f"{shown_path(path)} is damaged: xbench repair {shown_path(self.folder)}"
+            )
         if facts.get("format") != RUN_FORMAT:
             raise UserError(
                 f"{shown_path(path)} has format {facts.get('format')!r}, this version reads "
@@ -126,7 +183,8 @@ class RunStore:
 
     def write_run_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_json(self.folder / RUN_FILE, {"format": RUN_FORMAT, **facts})
+        data = {"format": RUN_FORMAT, **facts, "checksums": CHECKSUMS_FORMAT}
+        self.write_file(self.folder / RUN_FILE, json_bytes(data))
 
     @property
     def manifest_path(self) -> Path:
@@ -140,16 +198,24 @@ class RunStore:
     def write_manifest(self, data: Mapping[str, Any]) -> None:
         """Write the resolved manifest."""
         text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
-        write_bytes(self.manifest_path, text.encode())
+        self.write_file(self.manifest_path, text.encode())
 
     def cases(self) -> dict[str, Case]:
         """Return every case of the run by its id."""
-        rows = json.loads((self.folder / _CASES_FILE).read_text(encoding="utf-8"))["cases"]
-        return {row["case_id"]: _case(row) for row in rows}
+        path = self.folder / _CASES_FILE
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
+            return {row["case_id"]: _case(row) for row in rows}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{shown_path(path)} is damaged ({first_line(error)}): xbench repair "
+                f"{shown_path(self.folder)}"
+            ) from error
 
     def write_cases(self, cases: Iterable[Case]) -> None:
         """Write cases.json, with the paths of source pictures on this machine."""
-        write_json(self.folder / _CASES_FILE, {"cases": [asdict(case) for case in cases]})
+        content = json_bytes({"cases": [asdict(case) for case in cases]})
+        self.write_file(self.folder / _CASES_FILE, content)
 
     # --- tables: any of `TABLES` by name
 
@@ -165,7 +231,7 @@ class RunStore:
     def read_parts(self, name: str) -> list[pd.DataFrame]:
         """Return the content of each file of a table, without files that have no rows."""
         columns = TABLES[name].columns
-        frames = [read_table(path, columns) for path in self.table_paths(name)]
+        frames = [self._read(path, columns) for path in self.table_paths(name)]
         return [frame for frame in frames if not frame.empty]
 
     def read_table(self, name: str) -> pd.DataFrame:
@@ -175,7 +241,19 @@ class RunStore:
 
     def write_table(self, name: str, frame: pd.DataFrame, part: str = "") -> None:
         """Replace a table, or a part of it; columns that the frame lacks are null."""
-        write_table(self.table_path(name, part), frame, TABLES[name].columns)
+        content = table_bytes(frame, TABLES[name].columns)
+        self.write_file(self.table_path(name, part), content)
+
+    def read_part(self, name: str, part: str) -> pd.DataFrame:
+        """Return one file of a table; without rows if it does not exist."""
+        path, columns = self.table_path(name, part), TABLES[name].columns
+        return self._read(path, columns) if path.exists() else empty_table(columns)
+
+    def _read(self, path: Path, columns: pa.Schema) -> pd.DataFrame:
+        try:
+            return read_table(path, columns)
+        except UserError as error:
+            raise UserError(f"{error}: xbench repair {shown_path(self.folder)}") from error
 
     def trials(self) -> pd.DataFrame:
         """Return the plan, one row a trial: `schema.TRIALS`."""
@@ -188,21 +266,59 @@ class RunStore:
     def results(self) -> pd.DataFrame:
         """Return all results, the newest of each trial: `schema.RESULTS`."""
         columns = TABLES["results"].columns
-        paths = sorted(self.table_paths("results"), key=_written)
-        frames = [frame for p in paths if not (frame := read_table(p, columns)).empty]
+        order = {name: place for place, name in enumerate(self.checksums().files)}
+        paths = sorted(self.table_paths("results"), key=lambda path: self._age(path, order))
+        frames = [frame for p in paths if not (frame := self._read(p, columns)).empty]
         if not frames:
             return empty_table(columns)
-        newest = _joined(frames).drop_duplicates("trial_id", keep="last")
+        rows = _joined(frames)
+        doubled: Any = rows[rows["trial_id"].duplicated(keep=False)]
+        pairs = zip(doubled.index, records(doubled), strict=True)
+        true = [i for i, row in pairs if self._is_true(row)]
+        ordered = pd.concat([rows.drop(index=true), rows.loc[true]])
+        newest = ordered.drop_duplicates("trial_id", keep="last")
         return newest.sort_values("trial_id", ignore_index=True)
+
+    def _age(self, path: Path, order: Mapping[str, int]) -> tuple[int, int, str]:
+        """Sort key, oldest first: the order of writing, which does not depend on a clock.
+
+        Only files of earlier versions, which are not listed, are sorted by their times.
+        """
+        place = order.get(path.relative_to(self.folder).as_posix(), -1)
+        return place, path.stat().st_mtime_ns if place < 0 else 0, path.name
+
+    def _is_true(self, row: Mapping[str, Any]) -> bool:
+        """Return whether an image fits a row: of several rows of a trial, such a one counts."""
+        if row["status"] != "ok" or not row["image"]:
+            return False
+        path = self.folder / row["image"]
+        return path.is_file() and file_sha256(path) == row["image_sha256"]
 
     def write_results(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the results of one batch as results/<part>.parquet; its other rows are kept."""
-        path = self.table_path("results", part)
         frame = pd.DataFrame(list(rows))
-        if path.exists():
-            both = _joined([read_table(path, TABLES["results"].columns), frame])
-            frame = both.drop_duplicates("trial_id", keep="last")
+        if not (old := self.read_part("results", part)).empty:
+            frame = _joined([old, frame]).drop_duplicates("trial_id", keep="last")
+        if self._changes_images(rows):
+            scored = [
+                path.relative_to(self.folder).as_posix() for path in self.table_paths("scores")
+            ]
+            with self._changed_checksums() as sums:
+                sums.mark_stale(scored)
         self.write_table("results", frame, part)
+
+    def _changes_images(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether a trial's image differs from the one before, and there are scores."""
+        if not self.table_paths("scores"):
+            return False
+        if self._image_hashes is None:
+            known = self.results()
+            known = known[known["status"] == "ok"]
+            self._image_hashes = dict(zip(known["trial_id"], known["image_sha256"], strict=True))
+        new = {row["trial_id"]: sha for row in rows if (sha := row.get("image_sha256"))}
+        changed = any(self._image_hashes.get(trial, sha) != sha for trial, sha in new.items())
+        self._image_hashes |= new
+        return changed
 
     def scores(self) -> pd.DataFrame:
         """Return all scores: `schema.SCORES`."""
@@ -210,8 +326,7 @@ class RunStore:
 
     def scores_of(self, metric: str) -> pd.DataFrame:
         """Return a metric's scores: `schema.SCORES`, without rows if it has not been scored."""
-        path, columns = self.table_path("scores", metric), TABLES["scores"].columns
-        return read_table(path, columns) if path.exists() else empty_table(columns)
+        return self.read_part("scores", metric)
 
     def write_scores(self, metric: str, frame: pd.DataFrame) -> None:
         """Replace a metric's scores by rows of `schema.SCORES`; delete the file if there are none.
@@ -219,7 +334,10 @@ class RunStore:
         One file a metric: scores/<metric>.parquet.
         """
         if frame.empty:
-            self.table_path("scores", metric).unlink(missing_ok=True)
+            path = self.table_path("scores", metric)
+            path.unlink(missing_ok=True)
+            with self._changed_checksums() as sums:
+                sums.forget(path.relative_to(self.folder).as_posix())
         else:
             self.write_table("scores", frame, metric)
 
@@ -235,7 +353,7 @@ class RunStore:
 
     def image_path(self, trial_id: str) -> Path:
         """Return the path of a trial's image, whether it exists or not."""
-        return self.folder / _image_name(trial_id)
+        return self.folder / image_name(trial_id)
 
     def finished_trials(self) -> set[str]:
         """Return ids of the trials whose image exists; failed ones are not among them."""
@@ -249,8 +367,8 @@ class RunStore:
 
     def write_image_file(self, trial_id: str, png: bytes) -> tuple[str, str]:
         """Store a finished PNG file; return its relative path and sha256."""
-        write_bytes(self.image_path(trial_id), png)
-        return _image_name(trial_id), sha256_of(png)
+        self._write(self.image_path(trial_id), png)
+        return image_name(trial_id), sha256_of(png)
 
     @property
     def conditions_dir(self) -> Path:
@@ -260,6 +378,25 @@ class RunStore:
     def condition_path(self, case_id: str, detector: str) -> Path:
         """Return the path of a case's condition image, whether it exists or not."""
         return self.folder / condition_name(case_id, detector)
+
+    @property
+    def condition_index_path(self) -> Path:
+        """The hashes of the condition images."""
+        return self.conditions_dir / _CONDITION_INDEX
+
+    def condition_hashes(self) -> dict[str, str]:
+        """Return path -> sha256 of the pixels of the condition images; empty if not recorded."""
+        try:
+            data = json.loads(self.condition_index_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def write_condition_hashes(self, hashes: Mapping[str, str]) -> None:
+        """Record the hashes of the condition images, if they have changed."""
+        if hashes and hashes != self.condition_hashes():
+            content = json_bytes(dict(sorted(hashes.items())))
+            self.write_file(self.condition_index_path, content)
 
     @property
     def tables_dir(self) -> Path:
@@ -303,7 +440,8 @@ def _case(row: Mapping[str, Any]) -> Case:
     return Case(**{**row, "scene": scene, "condition_paths": pairs})
 
 
-def _image_name(trial_id: str) -> str:
+def image_name(trial_id: str) -> str:
+    """Return the path of a trial's image, relative to the run directory."""
     return f"{_IMAGES}/{trial_id[:2]}/{trial_id}.png"
 
 
@@ -311,5 +449,10 @@ def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _written(path: Path) -> tuple[int, str]:
-    return path.stat().st_mtime_ns, path.name
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what identifies a directory whatever its name; None if it does not exist."""
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino

@@ -1,0 +1,320 @@
+"""Find what is damaged in a run directory: files against hashes, and rows against each other."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from bench.errors import UserError, shown_path
+from bench.store.checksums import CHECKSUMS_FILE, Checksums
+from bench.store.files import pixels_sha256, read_image, table_frame
+from bench.store.parquet import read_bytes
+from bench.store.rows import Row, records
+from bench.store.run_store import RUN_FILE, RunStore, image_name
+from bench.store.schema import TABLES
+from plugins_manifest.files import file_sha256
+from plugins_manifest.text import first_line
+
+Part = Literal["run", "plan", "results", "conditions", "scores", "audit", "tables", "gate"]
+PARTS: tuple[Part, ...] = get_args(Part)
+# what scoring reads; reports and gates read the scores too and write the tables anew
+TO_SCORE: tuple[Part, ...] = ("run", "plan", "results", "conditions")
+TO_REPORT: tuple[Part, ...] = (*TO_SCORE, "scores", "audit")
+_FOLDERS: dict[str, Part] = {
+    "results": "results",
+    "images": "results",
+    "conditions": "conditions",
+    "scores": "scores",
+    "tables": "tables",
+    "audit.parquet": "audit",
+    "gate.json": "gate",
+    RUN_FILE: "run",
+    CHECKSUMS_FILE: "run",
+}
+_STATUSES = ("ok", "failed", "skipped")
+_FINISHED = ("complete", "failed trials")
+_SETTINGS = ("method", "t0", "plugin_scale", "adapter_scale", "case_id", "seed")
+_N_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged file of a run, relative to its directory; `trial_id` is that of an image."""
+
+    file: str
+    problem: str
+    is_missing: bool = False
+    trial_id: str | None = None
+
+    @property
+    def part(self) -> Part:
+        """The part of the run that the file belongs to."""
+        return _FOLDERS.get(self.file.split("/")[0], "plan")
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+
+def require_sound(
+    store: RunStore, parts: Collection[Part] = PARTS, *, may_miss: Collection[Part] = ()
+) -> None:
+    """Raise one `UserError` that lists what is damaged in some parts of a run, with the command.
+
+    Files of the parts `may_miss` are made anew, so they may be missing.
+    """
+    found = [
+        damage
+        for damage in find_damage(store, parts)
+        if not (damage.is_missing and damage.part in may_miss)
+    ]
+    if not found:
+        return
+    lines = [f"  - {damage}" for damage in found[:_N_NAMED]]
+    if len(found) > _N_NAMED:
+        lines.append(f"  - ... and {len(found) - _N_NAMED} more")
+    where = shown_path(store.folder)
+    text = "\n".join([f"{where} is damaged, {len(found)} files or rows:", *lines])
+    raise UserError(f"{text}\nxbench repair {where} repairs what it can")
+
+
+def find_damage(store: RunStore, parts: Collection[Part] = PARTS) -> list[Damage]:
+    """Return everything in some parts of a run that is damaged, each file once."""
+    found: dict[tuple[str, str | None], Damage] = {}
+    for damage in _all(store, parts):
+        if damage.part in parts:
+            found.setdefault((damage.file, damage.trial_id), damage)
+    return list(found.values())
+
+
+def n_unplanned(store: RunStore) -> int:
+    """Count results of trials that the plan does not have; they are left over and not counted."""
+    return len(set(store.results()["trial_id"]) - set(store.trials()["trial_id"]))
+
+
+def _all(store: RunStore, parts: Collection[Part]) -> Iterator[Damage]:
+    sums, facts = Checksums(), {}
+    try:
+        sums = store.checksums()
+    except UserError:
+        yield Damage(CHECKSUMS_FILE, "its content does not fit its hash")
+    recorded = list(_recorded(store.folder, sums))
+    yield from recorded
+    broken = {damage.file for damage in recorded}
+    try:
+        facts = store.run_facts()
+        has_sums = (store.folder / CHECKSUMS_FILE).exists()
+        if facts.get("checksums") and not has_sums:
+            yield Damage(CHECKSUMS_FILE, "is missing", is_missing=True)
+    except UserError as error:
+        yield Damage(RUN_FILE, str(error).partition(": xbench repair")[0])
+    tables = _Tables(store, broken)
+    yield from _plan(store, tables)
+    if "results" in parts:
+        yield from _results(store, tables, is_finished=facts.get("status") in _FINISHED)
+    if "conditions" in parts:
+        yield from _conditions(store)
+    if "scores" in parts:
+        yield from _scores(tables, sums)
+    for name in ("ceilings", "audit", "summary", "compatibility"):
+        tables.parts(name)
+    yield from tables.damaged
+
+
+# --- files
+
+
+def _recorded(folder: Path, sums: Checksums) -> Iterator[Damage]:
+    for name in sums.files:
+        yield from _file(folder / name, name, sums.accepted(name))
+
+
+def _file(
+    path: Path, name: str, accepted: Collection[str], trial_id: str | None = None
+) -> Iterator[Damage]:
+    """Yield what is wrong with a file that has to have one of some hashes."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for ever
+            yield Damage(name, "is not a file", trial_id=trial_id)
+        elif file_sha256(path) not in accepted:
+            yield Damage(name, "its sha256 is not the recorded one", trial_id=trial_id)
+    except (FileNotFoundError, NotADirectoryError):
+        yield Damage(name, "is missing", is_missing=True, trial_id=trial_id)
+    except OSError as error:
+        yield Damage(name, f"cannot be read ({error.strerror})", trial_id=trial_id)
+
+
+def _in_parallel(check: Callable[..., Iterator[Damage]], jobs: Sequence[tuple]) -> Iterator[Damage]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(lambda job: list(check(*job)), jobs):
+            yield from found
+
+
+class _Tables:
+    """The tables of a run, each file read once; unreadable ones are collected in `damaged`."""
+
+    def __init__(self, store: RunStore, broken: Collection[str]) -> None:
+        self._store, self._broken = store, broken
+        self._read: dict[str, dict[str, pd.DataFrame]] = {}
+        self.damaged: list[Damage] = []
+
+    def parts(self, table: str) -> dict[str, pd.DataFrame]:
+        """Return path -> content of the readable files of a table."""
+        if table not in self._read:
+            found = {}
+            for path in self._store.table_paths(table):
+                name = path.relative_to(self._store.folder).as_posix()
+                if name in self._broken:
+                    continue
+                try:
+                    content = read_bytes(path, name="it")
+                    found[name] = table_frame(content, TABLES[table].columns, name="it")
+                except UserError as error:
+                    self.damaged.append(Damage(name, str(error)))
+            self._read[table] = found
+        return self._read[table]
+
+    def whole(self, table: str) -> pd.DataFrame | None:
+        """Return all rows; None if a file of the table is damaged."""
+        parts = [frame for frame in self.parts(table).values() if not frame.empty]
+        prefix = TABLES[table].pattern.partition("*")[0]
+        names = {*self._broken, *(damage.file for damage in self.damaged)}
+        if not parts or any(name.startswith(prefix) for name in names):
+            return None
+        return pd.concat(parts, ignore_index=True)
+
+
+# --- rows
+
+
+def _plan(store: RunStore, tables: _Tables) -> Iterator[Damage]:
+    for name, read in (("manifest.yaml", store.manifest), ("cases.json", store.cases)):
+        try:
+            read()
+        except (UserError, OSError) as error:
+            is_missing = not (store.folder / name).exists()
+            problem = "is missing" if is_missing else first_line(error)
+            yield Damage(name, problem.partition(": xbench repair")[0], is_missing=is_missing)
+    for name, frame in tables.parts("trials").items():
+        if not _are_unique(frame["trial_id"].tolist()):
+            yield Damage(name, "trial ids are missing or doubled")
+
+
+def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator[Damage]:
+    for name, frame in tables.parts("results").items():
+        for problem in _result_problems(frame):
+            yield Damage(name, problem)
+    if (results := _newest(store, tables)) is None:
+        return
+    jobs = [
+        (store.folder / image_name(row["trial_id"]), image_name(row["trial_id"]), sha, trial_id)
+        for row in records(results)
+        if row["status"] == "ok" and (trial_id := row["trial_id"])
+        for sha in [{row["image_sha256"]}]
+    ]
+    yield from _in_parallel(_file, jobs)
+    trials = tables.whole("trials")
+    if is_finished and trials is not None:
+        lost = set(trials["trial_id"]) - set(results["trial_id"])
+        if lost:
+            yield Damage("results", f"{len(lost)} trials have no result", is_missing=True)
+
+
+def _newest(store: RunStore, tables: _Tables) -> pd.DataFrame | None:
+    try:
+        return store.results()
+    except UserError:
+        return tables.whole("results")
+
+
+def _result_problems(frame: pd.DataFrame) -> Iterator[str]:
+    if not _are_unique(frame["trial_id"].tolist()):
+        yield "trial ids are missing or doubled"
+    if not set(frame["status"]) <= set(_STATUSES):
+        yield f"a status is none of {', '.join(_STATUSES)}"
+    for row in records(frame):
+        if row["status"] == "ok" and not (row["image"] and row["image_sha256"]):
+            yield f"trial {row['trial_id']} is ok and has no image"
+        elif row["status"] == "ok" and row["image"] != image_name(str(row["trial_id"])):
+            yield f"trial {row['trial_id']} has the image of another one ({row['image']})"
+
+
+def _conditions(store: RunStore) -> Iterator[Damage]:
+    root = store.conditions_dir.resolve()
+    hashes = store.condition_hashes()
+    jobs = [(store.folder / name, name, sha) for name, sha in hashes.items()]
+    yield from _in_parallel(_condition, [job for job in jobs if _is_below(job[0], root)])
+    outside = [name for path, name, _ in jobs if not _is_below(path, root)]
+    if outside or (not hashes and any(root.glob("*/*.png"))):
+        yield Damage(_index_name(store), "is damaged: it has no paths of condition images")
+
+
+def _is_below(path: Path, root: Path) -> bool:
+    return Path(os.path.normpath(path)).resolve().is_relative_to(root)
+
+
+def _index_name(store: RunStore) -> str:
+    return store.condition_index_path.relative_to(store.folder).as_posix()
+
+
+def _condition(path: Path, name: str, sha256: str) -> Iterator[Damage]:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            yield Damage(name, "is not a file")
+        elif pixels_sha256(read_image(path)) != sha256:
+            yield Damage(name, "its pixels are not those that trials were planned with")
+    except (FileNotFoundError, NotADirectoryError):
+        yield Damage(name, "is missing", is_missing=True)
+    except (UserError, OSError, ValueError, SyntaxError) as error:
+        yield Damage(name, f"is not readable ({type(error).__name__})")
+
+
+def _scores(tables: _Tables, sums: Checksums) -> Iterator[Damage]:
+    for name in sums.stale:
+        yield Damage(name, "an image that it scores has changed since")
+    trials, results = tables.whole("trials"), tables.whole("results")
+    for name, frame in tables.parts("scores").items():
+        for problem in _score_problems(frame, Path(name).stem, trials, results):
+            yield Damage(name, problem)
+
+
+def _score_problems(
+    frame: pd.DataFrame,
+    metric: str,
+    trials: pd.DataFrame | None,
+    results: pd.DataFrame | None,
+) -> Iterator[str]:
+    if set(frame["metric"]) - {metric}:
+        yield "it has scores of another metric"
+    images: Any = frame[frame["level"] == "image"]
+    if not set(frame["level"]) <= {"image", "group"}:
+        yield "a level is neither image nor group"
+    pairs = zip(images["trial_id"], images["plugin"], strict=True)
+    if not _are_unique([None if pd.isna(trial) else (trial, plugin) for trial, plugin in pairs]):
+        yield "trial ids are missing or doubled"
+    if trials is None or results is None:
+        return
+    both: Any = images.merge(trials, on="trial_id", suffixes=("", "_planned"))
+    for setting in _SETTINGS:
+        left, right = (records(both[[name]]) for name in (setting, f"{setting}_planned"))
+        if [*map(_value, left)] != [*map(_value, right)]:
+            yield f"a trial id belongs to another {setting}"
+            return
+    done = set(results.loc[results["status"] == "ok", "trial_id"])
+    scored = set(both.loc[both["value"].notna(), "trial_id"])
+    if scored - done:
+        yield f"{len(scored - done)} scores are of images that do not exist"
+
+
+def _are_unique(ids: Sequence[object]) -> bool:
+    return len({one for one in ids if isinstance(one, str | tuple)}) == len(ids)
+
+
+def _value(row: Row) -> object:
+    return next(iter(row.values()))
