@@ -303,9 +303,11 @@ def report(run_dir: Path, mode: Mode | None) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
     from bench.store import RunStore
+    from bench.store.verify import TO_REPORT, require_sound
 
     store = RunStore.open(run_dir)
     with store.lock():
+        require_sound(store, TO_REPORT)
         write_tables(store, mode=mode)
     _show_table(run_dir)
 

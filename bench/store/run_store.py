@@ -200,9 +200,14 @@ class RunStore:
         text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
         self.write_file(self.manifest_path, text.encode())
 
+    @property
+    def cases_path(self) -> Path:
+        """The cases, with the paths of source pictures on this machine."""
+        return self.folder / _CASES_FILE
+
     def cases(self) -> dict[str, Case]:
         """Return every case of the run by its id."""
-        path = self.folder / _CASES_FILE
+        path = self.cases_path
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
             return {row["case_id"]: _case(row) for row in rows}
@@ -215,7 +220,7 @@ class RunStore:
     def write_cases(self, cases: Iterable[Case]) -> None:
         """Write cases.json, with the paths of source pictures on this machine."""
         content = json_bytes({"cases": [asdict(case) for case in cases]})
-        self.write_file(self.folder / _CASES_FILE, content)
+        self.write_file(self.cases_path, content)
 
     # --- tables: any of `TABLES` by name
 

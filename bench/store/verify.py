@@ -17,19 +17,21 @@ from bench.store.checksums import CHECKSUMS_FILE, Checksums
 from bench.store.files import pixels_sha256, read_image, table_frame
 from bench.store.parquet import read_bytes
 from bench.store.rows import Row, records
-from bench.store.run_store import RUN_FILE, RunStore, image_name
+from bench.store.run_store import RUN_FILE, RunStore
 from bench.store.schema import TABLES
 from plugins_manifest.files import file_sha256
 from plugins_manifest.text import first_line
 
-Part = Literal["run", "plan", "results", "conditions", "scores", "audit", "tables", "gate"]
+Part = Literal[
+    "run", "plan", "results", "images", "conditions", "scores", "audit", "tables", "gate"
+]
 PARTS: tuple[Part, ...] = get_args(Part)
 # what scoring reads; reports and gates read the scores too and write the tables anew
-TO_SCORE: tuple[Part, ...] = ("run", "plan", "results", "conditions")
+TO_SCORE: tuple[Part, ...] = ("run", "plan", "results", "images", "conditions")
 TO_REPORT: tuple[Part, ...] = (*TO_SCORE, "scores", "audit")
 _FOLDERS: dict[str, Part] = {
     "results": "results",
-    "images": "results",
+    "images": "images",
     "conditions": "conditions",
     "scores": "scores",
     "tables": "tables",
@@ -74,14 +76,19 @@ def require_sound(
         for damage in find_damage(store, parts)
         if not (damage.is_missing and damage.part in may_miss)
     ]
+    if found:
+        text = f"{shown_path(store.folder)} is damaged, {len(found)} files or rows:"
+        lines = damage_lines(store, found)
+        raise UserError("\n".join([text, *(f"  - {line}" for line in lines)]), [text, *lines])
+
+
+def damage_lines(store: RunStore, found: Sequence[Damage]) -> list[str]:
+    """Return a line for each damaged file, the first ones if there are many, and the command."""
     if not found:
-        return
-    lines = [f"  - {damage}" for damage in found[:_N_NAMED]]
-    if len(found) > _N_NAMED:
-        lines.append(f"  - ... and {len(found) - _N_NAMED} more")
-    where = shown_path(store.folder)
-    text = "\n".join([f"{where} is damaged, {len(found)} files or rows:", *lines])
-    raise UserError(f"{text}\nxbench repair {where} repairs what it can")
+        return []
+    lines = [str(damage) for damage in found[:_N_NAMED]]
+    more = [f"... and {len(found) - _N_NAMED} more"] if len(found) > _N_NAMED else []
+    return [*lines, *more, f"xbench repair {shown_path(store.folder)} repairs what it can"]
 
 
 def find_damage(store: RunStore, parts: Collection[Part] = PARTS) -> list[Damage]:
@@ -115,8 +122,8 @@ def _all(store: RunStore, parts: Collection[Part]) -> Iterator[Damage]:
     except UserError as error:
         yield Damage(RUN_FILE, str(error).partition(": xbench repair")[0])
     tables = _Tables(store, broken)
-    yield from _plan(store, tables)
-    if "results" in parts:
+    yield from _plan(store, tables, sums)
+    if "results" in parts or "images" in parts:
         yield from _results(store, tables, is_finished=facts.get("status") in _FINISHED)
     if "conditions" in parts:
         yield from _conditions(store)
@@ -193,30 +200,40 @@ class _Tables:
 # --- rows
 
 
-def _plan(store: RunStore, tables: _Tables) -> Iterator[Damage]:
-    for name, read in (("manifest.yaml", store.manifest), ("cases.json", store.cases)):
+def _plan(store: RunStore, tables: _Tables, sums: Checksums) -> Iterator[Damage]:
+    checks = {store.manifest_path: store.manifest, store.cases_path: store.cases}
+    for path, read in checks.items():
+        if path.name in sums.files:
+            continue
         try:
-            read()
+            if not stat.S_ISREG(path.stat().st_mode):
+                yield Damage(path.name, "is not a file")
+            else:
+                read()
+        except FileNotFoundError:
+            yield Damage(path.name, "is missing", is_missing=True)
         except (UserError, OSError) as error:
-            is_missing = not (store.folder / name).exists()
-            problem = "is missing" if is_missing else first_line(error)
-            yield Damage(name, problem.partition(": xbench repair")[0], is_missing=is_missing)
+            yield Damage(path.name, first_line(error).partition(": xbench repair")[0])
+    if not store.table_paths("trials"):
+        yield Damage("trials.parquet", "is missing", is_missing=True)
     for name, frame in tables.parts("trials").items():
         if not _are_unique(frame["trial_id"].tolist()):
             yield Damage(name, "trial ids are missing or doubled")
 
 
 def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator[Damage]:
+    known = {
+        str(trial) for trials in tables.parts("trials").values() for trial in trials["trial_id"]
+    }
     for name, frame in tables.parts("results").items():
-        for problem in _result_problems(frame):
+        for problem in _result_problems(frame, known):
             yield Damage(name, problem)
     if (results := _newest(store, tables)) is None:
         return
     jobs = [
-        (store.folder / image_name(row["trial_id"]), image_name(row["trial_id"]), sha, trial_id)
+        (store.folder / row["image"], row["image"], {row["image_sha256"]}, row["trial_id"])
         for row in records(results)
-        if row["status"] == "ok" and (trial_id := row["trial_id"])
-        for sha in [{row["image_sha256"]}]
+        if row["status"] == "ok" and row["image"] and _is_inside(row["image"])
     ]
     yield from _in_parallel(_file, jobs)
     trials = tables.whole("trials")
@@ -233,16 +250,25 @@ def _newest(store: RunStore, tables: _Tables) -> pd.DataFrame | None:
         return tables.whole("results")
 
 
-def _result_problems(frame: pd.DataFrame) -> Iterator[str]:
+def _is_inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _result_problems(frame: pd.DataFrame, known: Collection[str]) -> Iterator[str]:
     if not _are_unique(frame["trial_id"].tolist()):
         yield "trial ids are missing or doubled"
     if not set(frame["status"]) <= set(_STATUSES):
         yield f"a status is none of {', '.join(_STATUSES)}"
     for row in records(frame):
-        if row["status"] == "ok" and not (row["image"] and row["image_sha256"]):
-            yield f"trial {row['trial_id']} is ok and has no image"
-        elif row["status"] == "ok" and row["image"] != image_name(str(row["trial_id"])):
-            yield f"trial {row['trial_id']} has the image of another one ({row['image']})"
+        if row["status"] != "ok":
+            continue
+        trial, image = row["trial_id"], row["image"]
+        if not (image and row["image_sha256"]):
+            yield f"trial {trial} is ok and has no image"
+        elif not _is_inside(image):
+            yield f"the image of trial {trial} is outside of the run directory"
+        elif Path(image).stem != trial and Path(image).stem in known:
+            yield f"trial {trial} has the image of another one ({image})"
 
 
 def _conditions(store: RunStore) -> Iterator[Damage]:
@@ -251,7 +277,7 @@ def _conditions(store: RunStore) -> Iterator[Damage]:
     jobs = [(store.folder / name, name, sha) for name, sha in hashes.items()]
     yield from _in_parallel(_condition, [job for job in jobs if _is_below(job[0], root)])
     outside = [name for path, name, _ in jobs if not _is_below(path, root)]
-    if outside or (not hashes and any(root.glob("*/*.png"))):
+    if outside or (not hashes and store.condition_index_path.exists()):
         yield Damage(_index_name(store), "is damaged: it has no paths of condition images")
 
 

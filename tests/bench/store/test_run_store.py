@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.store import schema
 from bench.store.files import png_bytes, read_image, write_bytes, write_table
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.files import TEMPORARY_PREFIX
+from plugins_manifest.files import ABANDONED_SECONDS, TEMPORARY_PREFIX, temporary_beside
 
 ROOT = Path(__file__).parents[3]
 ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
@@ -81,9 +82,23 @@ def test_second_writer_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None
 
 def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / f"{TEMPORARY_PREFIX}1-x.png").write_bytes(b"half")
+    code = "from pathlib import Path\nfrom plugins_manifest.files import temporary_beside\n"
+    code += f"temporary_beside(Path({str(tmp_path)!r}) / 'images' / 'x.png').write_bytes(b'half')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    old = tmp_path / "images" / f"{TEMPORARY_PREFIX}1-x.png"  # of an earlier version
+    old.write_bytes(b"half")
+    os.utime(old, (time.time() - ABANDONED_SECONDS - 60,) * 2)
     with RunStore(tmp_path).lock():
         assert not list((tmp_path / "images").iterdir())
+
+
+def test_files_of_a_live_writer_of_another_host_are_kept(tmp_path: Path) -> None:
+    here = temporary_beside(tmp_path / "x.png")
+    elsewhere = tmp_path / f"{TEMPORARY_PREFIX}{'0' * 12}-{os.getpid()}-{'a' * 12}.png"
+    for path in (here, elsewhere):
+        path.write_bytes(b"half")
+    with RunStore(tmp_path).lock():
+        assert here.exists() and elsewhere.exists()
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
