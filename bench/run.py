@@ -167,6 +167,15 @@ def score_and_tabulate(
     return seconds
 
 
+def load_audit(plan: Plan, store: RunStore, context: str, cache: ImageCache | None) -> LoadAudit:
+    """Return the audits of a run, with those kept beside the cached images of a context."""
+    return LoadAudit(
+        store,
+        model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
+        kept=None if cache is None else cache.audits,
+    )
+
+
 def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True) -> None:
     """Write summary.parquet, compatibility.parquet and the report with its image sheets.
 
@@ -300,11 +309,7 @@ class _Run:
         context = render_context(dtype=dtype, device_kind=device)
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
-        audits = LoadAudit(
-            self.store,
-            model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
-            kept=None if cache is None else cache.audits,
-        )
+        audits = load_audit(plan, self.store, context, cache)
         renderer = FamilyRenderer(plan, device, audits)
         Execution(
             plan=plan,

@@ -126,7 +126,8 @@ def render_pictures(
 
 
 def _is_unpublished(damage: Damage) -> bool:
-    return damage.is_missing and damage.part in ("plan", "conditions")
+    is_case = damage.part == "plan" and damage.file.startswith("cases")
+    return is_case or (damage.is_missing and damage.part in ("plan", "conditions"))
 
 
 def _manifest(store: RunStore, problems: list[str]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -126,6 +126,18 @@ class RunStore:
     def checksums(self) -> Checksums:
         """Return the recorded hashes; raise `UserError` if they are damaged."""
         return read_checksums(self.folder)
+
+    def record_files(self, *, skip: Collection[str] = ()) -> None:
+        """Record the hashes of files that are not recorded yet: those of earlier versions."""
+        tables = [path for name in TABLES for path in self.table_paths(name)]
+        texts = [self.folder / RUN_FILE, self.manifest_path, self.cases_path]
+        more = [self.condition_index_path, *self.tables_dir.rglob("*")]
+        names = {p.relative_to(self.folder).as_posix(): p for p in (*tables, *texts, *more)}
+        with self._changed_checksums() as sums:
+            for name in sorted(names.keys() - sums.files.keys() - {*skip}):
+                if (path := names[name]).is_file():
+                    sums.expect(name, path.read_bytes(), with_copy=name in _WITH_COPY)
+            sums.before = {}
 
     def stale_scores(self) -> list[str]:
         """Return the metrics whose scored images have changed since."""
@@ -279,7 +291,7 @@ class RunStore:
         rows = _joined(frames)
         doubled: Any = rows[rows["trial_id"].duplicated(keep=False)]
         pairs = zip(doubled.index, records(doubled), strict=True)
-        true = [i for i, row in pairs if self._is_true(row)]
+        true = [i for i, row in pairs if self.has_image(row)]
         ordered = pd.concat([rows.drop(index=true), rows.loc[true]])
         newest = ordered.drop_duplicates("trial_id", keep="last")
         return newest.sort_values("trial_id", ignore_index=True)
@@ -292,8 +304,8 @@ class RunStore:
         place = order.get(path.relative_to(self.folder).as_posix(), -1)
         return place, path.stat().st_mtime_ns if place < 0 else 0, path.name
 
-    def _is_true(self, row: Mapping[str, Any]) -> bool:
-        """Return whether an image fits a row: of several rows of a trial, such a one counts."""
+    def has_image(self, row: Mapping[str, Any]) -> bool:
+        """Return whether an image fits a row of results: of several rows of a trial, it counts."""
         if row["status"] != "ok" or not row["image"]:
             return False
         path = self.folder / row["image"]
@@ -320,9 +332,9 @@ class RunStore:
             known = self.results()
             known = known[known["status"] == "ok"]
             self._image_hashes = dict(zip(known["trial_id"], known["image_sha256"], strict=True))
-        new = {row["trial_id"]: sha for row in rows if (sha := row.get("image_sha256"))}
+        new = {row["trial_id"]: row.get("image_sha256") for row in rows}
         changed = any(self._image_hashes.get(trial, sha) != sha for trial, sha in new.items())
-        self._image_hashes |= new
+        self._image_hashes |= {trial: sha for trial, sha in new.items() if sha}
         return changed
 
     def scores(self) -> pd.DataFrame:

@@ -222,9 +222,8 @@ def _plan(store: RunStore, tables: _Tables, sums: Checksums) -> Iterator[Damage]
 
 
 def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator[Damage]:
-    known = {
-        str(trial) for trials in tables.parts("trials").values() for trial in trials["trial_id"]
-    }
+    trials = tables.whole("trials")
+    known = set() if trials is None else set(trials["trial_id"])
     for name, frame in tables.parts("results").items():
         for problem in _result_problems(frame, known):
             yield Damage(name, problem)
@@ -236,7 +235,6 @@ def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator
         if row["status"] == "ok" and row["image"] and _is_inside(row["image"])
     ]
     yield from _in_parallel(_file, jobs)
-    trials = tables.whole("trials")
     if is_finished and trials is not None:
         lost = set(trials["trial_id"]) - set(results["trial_id"])
         if lost:
