@@ -73,6 +73,7 @@ def repair_run(folder: Path, *, show_progress: bool = True) -> Repair:
         reasons = _Work(store, found, show_progress=show_progress).go() if found else {}
         left = find_damage(store)
         store.record_files(skip={damage.file for damage in left})
+        left = find_damage(store) if left else []
         why = {damage.file: reasons.get(damage.part, damage.problem) for damage in left}
         return Repair(found, why, _unplanned(store))
 
@@ -105,6 +106,7 @@ class _Work:
         """Repair each part after those that it depends on; return why a part was not repaired."""
         self._restore_texts()
         self._try(("images",), self._restore_images)
+        self.found = find_damage(self.store)
         sound = {path: path.read_bytes() for path in self._sound_results()}
         self._set_aside("plan", "results", "images", "conditions", "audit", "scores", "tables")
         if self._has("plan", "results", "images", "conditions", "audit"):
@@ -189,8 +191,8 @@ class _Work:
             wanted |= planned - known.keys()
         if lost := wanted - planned:
             raise UserError(
-                f"{len(lost)} trials are not in the plan that the run's manifest gives here: a prompt, "
-                "a picture or a plugin has changed since"
+                f"{len(lost)} trials are not in the plan that its manifest gives here: a prompt, a "
+                "picture or a plugin has changed since"
             )
         self._write_plan(conditions, plan)
         context = self._context(plan)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.errors import UserError
 from bench.store import Row, RunStore, grouped, records
-from bench.store.files import write_bytes
+from plugins_manifest.files import read_sealed, write_sealed
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile, Rendered, Stack, stack_of
 
@@ -65,10 +64,10 @@ class LoadAudit:
         if self._audits.get(file.plugin_id) != audit:
             self._audits[file.plugin_id] = audit
             self._write()
-        if self._kept is not None and not (path := self._path(file, self._kept)).exists():
+        if self._kept is not None and read_sealed(path := self._path(file, self._kept)) is None:
             try:
-                write_bytes(path, json.dumps([asdict(row) for row in audit.rows]).encode())
-            except UserError as error:
+                write_sealed(path, [asdict(row) for row in audit.rows], durable=False)
+            except OSError as error:
                 _LOG.warning("the audit is not cached: %s", error)
 
     def complete(self, plugins: Iterable[PluginFile]) -> None:
@@ -84,9 +83,9 @@ class LoadAudit:
         if self._kept is None:
             return None
         try:
-            rows = json.loads(self._path(file, self._kept).read_text(encoding="utf-8"))
-            return Audit(tuple(AuditRow(**row) for row in rows))
-        except (OSError, ValueError, TypeError):
+            rows = read_sealed(self._path(file, self._kept))
+            return None if rows is None else Audit(tuple(AuditRow(**row) for row in rows))
+        except TypeError:
             return None
 
     def _write(self) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +20,16 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from bench.errors import UserError, disk_error
-from bench.store.files import sha256_of, write_bytes, write_json
+from bench.store.files import json_bytes, sha256_of, write_bytes
+from bench.store.parquet import read_bytes
 
 # Increase by one whenever a change of the code changes any pixel.
 RENDERER_REVISION = 1
 CACHED_FACTS = ("seconds", "peak_memory_mib", "effective_t0")
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 24 * 3600
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+_MAX_FACT = 1e12  # seconds, MiB
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,17 @@ class ImageCache:
         """Return the cached image; None if it is missing or damaged."""
         image, facts_path = self._paths(trial_id)
         try:
-            facts = json.loads(facts_path.read_text(encoding="utf-8"))
-            png = image.read_bytes()
-            if sha256_of(png) != facts["sha256"]:
+            facts = json.loads(read_bytes(facts_path, name=facts_path.name))
+            png = read_bytes(image, name=image.name)
+            if sha256_of(png) != facts["sha256"] or not png.startswith(_PNG_HEAD):
                 return None
-            cached = CachedImage(png, **{key: facts[key] for key in CACHED_FACTS})
-            os.utime(facts_path)
-        except (OSError, ValueError, KeyError, TypeError):
+            if facts.get("trial_id", trial_id) != trial_id:  # entries of earlier versions lack it
+                return None
+            cached = CachedImage(png, **{key: _number(facts[key]) for key in CACHED_FACTS})
+        except (UserError, OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
+        with suppress(OSError):  # a read-only cache is used too
+            os.utime(facts_path)
         return cached
 
     def put(self, trial_id: str, png: bytes, facts: Mapping[str, float | None]) -> None:
@@ -91,8 +98,9 @@ class ImageCache:
             return
         image, facts_path = self._paths(trial_id)
         try:
-            write_bytes(image, png)
-            write_json(facts_path, {"sha256": sha256_of(png), **facts})
+            write_bytes(image, png, durable=False)
+            entry = {"trial_id": trial_id, "sha256": sha256_of(png), **facts}
+            write_bytes(facts_path, json_bytes(entry), durable=False)
         except UserError as error:
             self._can_write = False
             _LOG.warning("the image cache is not writable: %s", error)
@@ -100,6 +108,12 @@ class ImageCache:
     def _paths(self, trial_id: str) -> tuple[Path, Path]:
         stem = self._root / trial_id[:2] / trial_id
         return stem.with_suffix(".png"), stem.with_suffix(".json")
+
+
+def _number(value: object) -> float | None:
+    if value is None or (isinstance(value, int | float) and 0 <= value < _MAX_FACT):
+        return value
+    raise ValueError(f"{value!r} is not a number")
 
 
 def cache_info() -> CacheInfo:

@@ -131,7 +131,7 @@ class RunStore:
         """Record the hashes of files that are not recorded yet: those of earlier versions."""
         tables = [path for name in TABLES for path in self.table_paths(name)]
         texts = [self.folder / RUN_FILE, self.manifest_path, self.cases_path]
-        more = [self.condition_index_path, *self.tables_dir.rglob("*")]
+        more = [*self.conditions_dir.rglob("*"), *self.tables_dir.rglob("*")]
         names = {p.relative_to(self.folder).as_posix(): p for p in (*tables, *texts, *more)}
         with self._changed_checksums() as sums:
             for name in sorted(names.keys() - sums.files.keys() - {*skip}):
@@ -411,9 +411,15 @@ class RunStore:
 
     def write_condition_hashes(self, hashes: Mapping[str, str]) -> None:
         """Record the hashes of the condition images, if they have changed."""
-        if hashes and hashes != self.condition_hashes():
-            content = json_bytes(dict(sorted(hashes.items())))
-            self.write_file(self.condition_index_path, content)
+        old = self.condition_hashes()
+        if not hashes or hashes == old:
+            return
+        changed = sorted(name for name, sha256 in hashes.items() if old.get(name) != sha256)
+        with self._changed_checksums() as sums:
+            for name in changed:
+                if (path := self.folder / name).is_file():
+                    sums.expect(name, path.read_bytes())
+        self.write_file(self.condition_index_path, json_bytes(dict(sorted(hashes.items()))))
 
     @property
     def tables_dir(self) -> Path:

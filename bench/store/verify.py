@@ -126,7 +126,7 @@ def _all(store: RunStore, parts: Collection[Part]) -> Iterator[Damage]:
     if "results" in parts or "images" in parts:
         yield from _results(store, tables, is_finished=facts.get("status") in _FINISHED)
     if "conditions" in parts:
-        yield from _conditions(store)
+        yield from _conditions(store, sums)
     if "scores" in parts:
         yield from _scores(tables, sums)
     for name in ("ceilings", "audit", "summary", "compatibility"):
@@ -269,10 +269,10 @@ def _result_problems(frame: pd.DataFrame, known: Collection[str]) -> Iterator[st
             yield f"trial {trial} has the image of another one ({image})"
 
 
-def _conditions(store: RunStore) -> Iterator[Damage]:
+def _conditions(store: RunStore, sums: Checksums) -> Iterator[Damage]:
     root = store.conditions_dir.resolve()
     hashes = store.condition_hashes()
-    jobs = [(store.folder / name, name, sha) for name, sha in hashes.items()]
+    jobs = [(store.folder / n, n, sha) for n, sha in hashes.items() if n not in sums.files]
     yield from _in_parallel(_condition, [job for job in jobs if _is_below(job[0], root)])
     outside = [name for path, name, _ in jobs if not _is_below(path, root)]
     if outside or (not hashes and store.condition_index_path.exists()):
