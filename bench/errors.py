@@ -42,9 +42,9 @@ def disk_error(error: OSError, path: Path) -> UserError:
 
 def shown_path(path: Path) -> str:
     """Shorten a path for display: relative to the working folder or to ~ where it is below them."""
-    for anchor, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+    for find_anchor, prefix in ((Path.cwd, ""), (Path.home, "~/")):
         try:
-            return prefix + str(path.resolve().relative_to(anchor))
-        except ValueError:
+            return prefix + str(path.resolve().relative_to(find_anchor()))
+        except (ValueError, OSError, RuntimeError):  # deleted folders, loops of links, no home
             continue
     return str(path)

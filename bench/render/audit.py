@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.errors import UserError
 from bench.store import Row, RunStore, grouped, records
+from bench.store.parquet import read_bytes
 from plugins_manifest.files import read_sealed, write_sealed
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile, Rendered, Stack, stack_of
@@ -83,7 +85,8 @@ class LoadAudit:
         if self._kept is None:
             return None
         try:
-            rows = read_sealed(self._path(file, self._kept))
+            path = self._path(file, self._kept)
+            rows = read_sealed(path) or _of_earlier_version(path)
             return None if rows is None else Audit(tuple(AuditRow(**row) for row in rows))
         except TypeError:
             return None
@@ -107,6 +110,15 @@ class LoadAudit:
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return folder / f"{digest[:20]}.audit"
+
+
+def _of_earlier_version(path: Path) -> list[Any] | None:
+    """Return the rows of a cached audit that has no hash."""
+    try:
+        rows = json.loads(read_bytes(path, name=path.name))
+    except (UserError, ValueError, RecursionError):
+        return None
+    return rows if isinstance(rows, list) else None
 
 
 def read_audits(store: RunStore) -> dict[str, Audit]:
