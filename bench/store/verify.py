@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,42 +304,43 @@ def _scores(tables: _Tables, sums: Checksums) -> Iterator[Damage]:
     for name in sums.stale:
         yield Damage(name, "an image that it scores has changed since")
     trials, results = tables.whole("trials"), tables.whole("results")
+    planned, done = {}, set()
+    if trials is not None and results is not None:
+        planned = {row["trial_id"]: _settings(row) for row in records(trials)}
+        done = set(results.loc[results["status"] == "ok", "trial_id"])
     for name, frame in tables.parts("scores").items():
-        for problem in _score_problems(frame, Path(name).stem, trials, results):
+        for problem in _score_problems(records(frame), Path(name).stem, planned, done):
             yield Damage(name, problem)
 
 
 def _score_problems(
-    frame: pd.DataFrame,
+    rows: Sequence[Row],
     metric: str,
-    trials: pd.DataFrame | None,
-    results: pd.DataFrame | None,
+    planned: Mapping[str, tuple[Any, ...]],
+    done: Collection[str],
 ) -> Iterator[str]:
-    if set(frame["metric"]) - {metric}:
+    """Yield how scores contradict the plan and the results; rows of other plans are left out."""
+    if {row["metric"] for row in rows} - {metric}:
         yield "it has scores of another metric"
-    images: Any = frame[frame["level"] == "image"]
-    if not set(frame["level"]) <= {"image", "group"}:
+    if not {row["level"] for row in rows} <= {"image", "group"}:
         yield "a level is neither image nor group"
-    pairs = zip(images["trial_id"], images["plugin"], strict=True)
-    if not _are_unique([None if pd.isna(trial) else (trial, plugin) for trial, plugin in pairs]):
+    if any(row["value"] is not None and not math.isfinite(row["value"]) for row in rows):
+        yield "a score is not finite"
+    images = [row for row in rows if row["level"] == "image"]
+    if not _are_unique([row["trial_id"] and (row["trial_id"], row["plugin"]) for row in images]):
         yield "trial ids are missing or doubled"
-    if trials is None or results is None:
-        return
-    both: Any = images.merge(trials, on="trial_id", suffixes=("", "_planned"))
-    for setting in _SETTINGS:
-        left, right = (records(both[[name]]) for name in (setting, f"{setting}_planned"))
-        if [*map(_value, left)] != [*map(_value, right)]:
-            yield f"a trial id belongs to another {setting}"
-            return
-    done = set(results.loc[results["status"] == "ok", "trial_id"])
-    scored = set(both.loc[both["value"].notna(), "trial_id"])
-    if scored - done:
-        yield f"{len(scored - done)} scores are of images that do not exist"
+    for row in images:
+        if (settings := planned.get(row["trial_id"])) is None:
+            continue
+        if settings != _settings(row):
+            yield f"the scores of trial {row['trial_id']} are those of another one"
+        elif row["value"] is not None and row["trial_id"] not in done:
+            yield f"trial {row['trial_id']} has a score and no image"
+
+
+def _settings(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _SETTINGS)
 
 
 def _are_unique(ids: Sequence[object]) -> bool:
     return len({one for one in ids if isinstance(one, str | tuple)}) == len(ids)
-
-
-def _value(row: Row) -> object:
-    return next(iter(row.values()))

@@ -61,3 +61,12 @@ def test_clean_removes_images_and_nothing_else(own_cache: Path) -> None:
     assert clean_cache().n_images == 1
     assert (own_cache / "other").exists()
     assert cache_info().n_images == 0
+
+
+def test_an_entry_under_the_name_of_another_trial_is_not_served(own_cache: Path) -> None:
+    cache = ImageCache("here")
+    cache.put("abcd", b"png", FACTS)
+    home = own_cache / "images" / "here" / "ab"
+    for suffix in (".png", ".json"):
+        (home / f"abcd{suffix}").rename(home / f"abef{suffix}")
+    assert cache.get("abef") is None
