@@ -29,4 +29,13 @@ def disk_error(error: OSError, path: Path) -> UserError:
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return UserError(f"{where} is in the way of a folder: choose another --out")
+    if error.errno == errno.EISDIR:
+        return UserError(f"{where} is a folder where a file belongs: move it away")
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return UserError(
+            f"{where} cannot be written: its folder was renamed or deleted; what was written "
+            "before is in the folder's new place"
+        )
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EIO):
+        return UserError(f"{where} cannot be written ({error.strerror}): choose another --out")
     raise error

@@ -34,6 +34,7 @@ from bench.registry import find_method, installed, known_names
 from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
+from bench.store.verify import PARTS, TO_REPORT, require_sound
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.schema import load_manifest
 
@@ -106,7 +107,7 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
 
     Raises `UserError`; finished images are kept in every case.
     """
-    started = time.time() if request.started is None else request.started
+    started = time.monotonic() - _age(request.started)
     job, clock = open_job(request), Stopwatch()
     store = RunStore(request.out or Path("runs") / job.manifest.name)
     is_resumed = store.exists()
@@ -114,10 +115,16 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
         check_job(job, store, clock)
     with store.lock():
         if is_resumed:
+            require_sound(store, may_miss=PARTS)
             if (n_trials := find_finished(store, job, plan_key(job))) is not None:
                 return RunOutcome(store.folder, n_trials, was_finished=True)
             check_job(job, store, clock)
         return _Run(request, job, store, started, clock).go(is_resumed=is_resumed)
+
+
+def _age(started: float | None) -> float:
+    """Return the seconds since a time, 0 if the clock was set back meanwhile."""
+    return 0.0 if started is None else max(0.0, time.time() - started)
 
 
 def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
@@ -152,10 +159,21 @@ def score_and_tabulate(
 
     store = RunStore.open(run_dir)
     with store.lock():
+        require_sound(store, TO_REPORT, may_miss=("scores", "audit"))
         names = selected_metrics(store.manifest(), mode) if metrics is None else metrics
         seconds = score_by_names(store, names, show_progress=show_progress)
+        require_sound(store, ("scores",))
         write_tables(store, mode=mode)
     return seconds
+
+
+def load_audit(plan: Plan, store: RunStore, context: str, cache: ImageCache | None) -> LoadAudit:
+    """Return the audits of a run, with those kept beside the cached images of a context."""
+    return LoadAudit(
+        store,
+        model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
+        kept=None if cache is None else cache.audits,
+    )
 
 
 def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True) -> None:
@@ -192,7 +210,7 @@ class _Run:
     request: RunRequest
     job: Job
     store: RunStore
-    started: float
+    started: float  # time.monotonic()
     clock: Stopwatch
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -204,8 +222,9 @@ class _Run:
                 outcome = self._work(interrupts)
         except KeyboardInterrupt as error:
             self._write_facts(status="interrupted")
-            n_done, n_trials = len(self.store.finished_trials()), len(self.store.trials())
-            raise KeyboardInterrupt(f"{n_done} of {n_trials} images are done.") from error
+            planned = set(self.store.trials()["trial_id"])
+            n_done = len(planned & self.store.finished_trials())
+            raise KeyboardInterrupt(f"{n_done} of {len(planned)} images are done.") from error
         except Exception:
             with suppress(UserError, OSError):  # on a full disk the status cannot be written
                 self._write_facts(status="stopped")
@@ -290,11 +309,7 @@ class _Run:
         context = render_context(dtype=dtype, device_kind=device)
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
-        audits = LoadAudit(
-            self.store,
-            model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
-            kept=None if cache is None else cache.audits,
-        )
+        audits = load_audit(plan, self.store, context, cache)
         renderer = FamilyRenderer(plan, device, audits)
         Execution(
             plan=plan,
@@ -315,9 +330,11 @@ class _Run:
         from bench.scoring import score_by_names
 
         self.clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
+        require_sound(self.store, ("results", "images", "conditions"))
         mode, show_progress = self.job.manifest.mode, self.request.show_progress
         preload(*_REPORTING)
-        names = selected_metrics(self.job.manifest)
+        stale = set(self.store.stale_scores()) & installed("metrics").keys()
+        names = [*dict.fromkeys([*selected_metrics(self.job.manifest), *sorted(stale)])]
         self.clock.metrics += score_by_names(self.store, names, show_progress=show_progress)
         write_tables(self.store, mode=mode, png=False)  # `xbench report` draws them too
 
@@ -325,7 +342,7 @@ class _Run:
         planned = {trial.trial_id for trial in plan.trials}
         rows = [row for row in records(self.store.results()) if row["trial_id"] in planned]
         fresh = [row for row in rows if row["trial_id"] not in before]
-        wall_seconds = time.time() - self.started
+        wall_seconds = time.monotonic() - self.started
         inside = self.clock.models + self.clock.metrics
         return RunOutcome(
             folder=self.store.folder,
@@ -334,5 +351,5 @@ class _Run:
             n_rendered=sum(row["origin"] == "rendered" for row in fresh),
             n_cached=sum(row["origin"] == "cache" for row in rows),
             wall_seconds=wall_seconds,
-            overhead=max(0.0, 1 - inside / wall_seconds),
+            overhead=1 - inside / max(wall_seconds, inside, 1e-9),
         )

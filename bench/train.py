@@ -8,11 +8,13 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
+from pocket.cached import Arrays, cached_arrays
 from pocket.data import UPGRADED_SET, draw_set
 from pocket.models import BASE_SIZE_PX, alphas_cumprod
 from pocket.train_unet import UpgradedModel, tokenize, upgraded_time_ids
 from pocket.train_vae import encode
 from pocket.weights import part_path, part_sha256
+from xadapter.checkpoint import locked
 from xadapter.data import TensorDataset, UpgradedText
 from xadapter.mapper import Mapper
 from xadapter.train import TrainResult, TrainSettings, train_mapper
@@ -39,7 +41,8 @@ def train_pocket_mapper(
     chosen = replace(settings, steps=steps or settings.steps, seed=seed)
     base = StableDiffusionPipeline.from_pretrained(part_path("base"), dtype=torch.float32)
     upgraded = StableDiffusionXLPipeline.from_pretrained(part_path("upgraded"), dtype=torch.float32)
-    data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
+    with locked(out_dir):
+        data = _pocket_pairs(base, upgraded, n_images, data_dir or out_dir / "data")
     torch.manual_seed(seed)
     return train_mapper(
         build_pocket_mapper(base.unet, upgraded.unet),
@@ -75,14 +78,19 @@ def _pocket_pairs(
     recipe = replace(UPGRADED_SET, n_images=n_images, style_words=1.0)
     pictures = draw_set(recipe, data_dir)
     key = f"{part_sha256('base')[:8]}-{part_sha256('upgraded')[:8]}-{n_images}"
-    cache = data_dir / f"latents-{key}.pt"
-    if not cache.exists():
-        small = encode(base.vae, pictures.downscaled(BASE_SIZE_PX))
-        torch.save([small, encode(upgraded.vae, pictures.images)], cache)
-    base_latents, upgraded_latents = torch.load(cache, weights_only=True)
+
+    def encode_both() -> Arrays:
+        small = pictures.downscaled(BASE_SIZE_PX)
+        return {
+            "base": encode(base.vae, small).numpy(),
+            "upgraded": encode(upgraded.vae, pictures.images).numpy(),
+        }
+
+    latents = cached_arrays(data_dir / f"latents-{key}.safetensors", encode_both)
     ids = tokenize(pictures.captions)
     texts = [base.text_encoder(part).last_hidden_state for part in ids.split(_TEXT_BATCH)]
-    return TensorDataset(base_latents, upgraded_latents, torch.cat(texts))
+    small, large = (torch.from_numpy(latents[name]) for name in ("base", "upgraded"))
+    return TensorDataset(small, large, torch.cat(texts))
 
 
 @torch.no_grad()

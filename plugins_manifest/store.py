@@ -24,7 +24,13 @@ from platformdirs import user_data_path
 
 from plugins_manifest.documents import read_json
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.files import atomic_write
+from plugins_manifest.files import (
+    atomic_write,
+    move_into_place,
+    sync,
+    sync_folder,
+    temporary_beside,
+)
 
 SETTING = "XBENCH_STORE"
 _SPARE_BYTES = 32 << 20
@@ -106,9 +112,7 @@ class Store:
         """Move a checked file of the same disk into its place, atomically."""
         path = self._home(sha256) / f"file{suffix}"
         with self._explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sync(file)
-            file.replace(path)
+            move_into_place(file, path)
         return path
 
     def copy_in(self, file: Path, sha256: str, *, suffix: str) -> Path:
@@ -119,7 +123,6 @@ class Store:
         temporary = self._temporary(sha256)
         with self._explained(temporary):
             temporary.parent.mkdir(parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
             self.need_room(file.stat().st_size, what=file.name)
             _link_or_copy(file.resolve(), temporary)
         return self.adopt(temporary, sha256, suffix=suffix)
@@ -135,23 +138,26 @@ class Store:
             return path, sha256
         temporary = self._temporary(sha256)
         with self._explained(temporary):
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            for name, content in files.items():
-                stored = self.find(content)
-                if stored is None:
-                    raise UserError(
-                        f"{content} is missing in the store: run the same command again"
-                    )
-                _link_or_copy(stored, temporary / name)
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                self._fill(temporary, files)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 temporary.rename(path)
+                sync_folder(path.parent)
             except OSError as error:  # another process was first: its folder has the same content
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                shutil.rmtree(temporary)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return path, sha256
+
+    def _fill(self, folder: Path, files: Mapping[str, str]) -> None:
+        for name, content in files.items():
+            stored = self.find(content)
+            if stored is None:
+                raise UserError(f"{content} is missing in the store: run the same command again")
+            _link_or_copy(stored, folder / name)
+        sync(folder)
 
     def remove(self, sha256: str) -> None:
         """Delete a damaged entry."""
@@ -190,7 +196,7 @@ class Store:
         return self.folder / "sha256" / sha256[:2] / sha256
 
     def _temporary(self, sha256: str) -> Path:
-        return self.folder / "partial" / f"{sha256}.{os.getpid()}.tmp"
+        return temporary_beside(self.folder / "partial" / f"{sha256}.tmp")
 
     @contextmanager
     def _explained(self, path: Path) -> Iterator[None]:
@@ -217,9 +223,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another disk, or one without links
         shutil.copyfile(source, target)
-        _sync(target)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())

@@ -15,6 +15,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from plugins_manifest.files import replacing
 from pocket import weights
 from pocket.models import noise_schedule
 from pocket.tokenizer import build_tokenizer
@@ -67,19 +68,18 @@ def assemble(work: Path) -> dict[str, str]:
     for name in CONTROLNETS:
         if (source := work / name / "final").exists():
             network = ControlNetModel.from_pretrained(source).half()
-            network.save_pretrained(_fresh(weights.FOLDER / name))
+            with replacing(weights.FOLDER / name) as folder:
+                network.save_pretrained(folder)
     for name in LORAS:
         if (source := work / name / "final.safetensors").exists():
-            shutil.copyfile(source, weights.FOLDER / f"{name}.safetensors")
+            with replacing(weights.FOLDER / f"{name}.safetensors") as draft:
+                shutil.copyfile(source, draft)
     if (work / "scorer" / "final").exists():
-        shutil.copytree(work / "scorer" / "final", _fresh(weights.FOLDER / "scorer"))
+        with replacing(weights.FOLDER / "scorer") as folder:
+            shutil.copytree(work / "scorer" / "final", folder)
     return weights.record_hashes()
 
 
 def _save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
-    pipeline.to(dtype=torch.float16).save_pretrained(_fresh(folder))
-
-
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
+    with replacing(folder) as draft:
+        pipeline.to(dtype=torch.float16).save_pretrained(draft)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pocket.cached import Arrays, cached_arrays
 from pocket.scenes import Style, caption, downscale, render, scene_at
 
 STYLE_WORD_SHARE = 0.25
@@ -78,17 +79,16 @@ def style_at(recipe: SetRecipe, index: int) -> tuple[Style, bool]:
 
 def draw_set(recipe: SetRecipe, cache_dir: Path, *, n_workers: int = 2) -> PictureSet:
     """Draw a training set, or load it from `cache_dir`."""
-    path = cache_dir / f"{recipe.name}-{recipe.n_images}x{recipe.size_px}.npy"
+    path = cache_dir / f"{recipe.name}-{recipe.n_images}x{recipe.size_px}.safetensors"
     indices = range(recipe.n_images)
     labels = [style_at(recipe, i) for i in indices]
-    if path.exists():
-        images = np.load(path)
-    else:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+
+    def draw() -> Arrays:
         with ProcessPoolExecutor(n_workers) as pool:
             pictures = pool.map(partial(_draw, recipe), indices, chunksize=200)
-            images = np.stack(list(pictures))
-        np.save(path, images)
+            return {"images": np.stack(list(pictures))}
+
+    images = cached_arrays(path, draw)["images"]
     captions = [
         caption(scene_at(recipe.seed, i), style if named else None)
         for i, (style, named) in zip(indices, labels, strict=True)

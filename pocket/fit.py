@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from plugins_manifest.files import append_line, replacing
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -121,8 +123,7 @@ def fit(module: nn.Module, loss_at: LossFunction, *, settings: FitSettings, out_
 
 def _log(out_dir: Path, step: int, losses: list[float], seconds: float) -> None:
     row = {"step": step, "loss": round(sum(losses) / len(losses), 6), "seconds": round(seconds, 1)}
-    with (out_dir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_line(out_dir / "metrics.jsonl", json.dumps(row))
 
 
 def _checkpoint(
@@ -141,8 +142,8 @@ def _checkpoint(
         "optimizer": optimizer.state_dict(),
         "ema": ema.values,
     }
-    torch.save(state, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    with replacing(path) as draft:
+        torch.save(state, draft)
 
 
 def _resume(

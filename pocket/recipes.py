@@ -12,7 +12,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from plugins_manifest.files import replacing
 from plugins_manifest.schema.words import Side
+from pocket.cached import cached_arrays
 from pocket.conditions import canny, mask
 from pocket.data import (
     BASE_SET,
@@ -76,8 +78,14 @@ def train_vae(side: Side, work: Path) -> float:
     loss = fit(vae, vae_loss(vae, images), settings=VAE[side], out_dir=out_dir)
     fix_posterior(vae)
     set_scaling_factor(vae, images[-512:])
-    vae.save_pretrained(out_dir / "final")
+    _save(vae, out_dir / "final")
     return loss
+
+
+def _save(model: Any, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder) as draft:
+        model.save_pretrained(draft)
 
 
 def train_base(work: Path) -> float:
@@ -94,8 +102,8 @@ def train_base(work: Path) -> float:
     named = Latents(data.z_nchw, tokenize(draw_set(NAMED_BASE_SET, work / "data").captions))
     loss_at = noise_loss(model, named, null_share=NULL_SHARE)
     loss = fit(model, loss_at, settings=BASE_WORDS, out_dir=work / "base-words")
-    model.unet.save_pretrained(work / "base" / "final" / "unet")
-    model.text_encoder.save_pretrained(work / "base" / "final" / "text_encoder")
+    _save(model.unet, work / "base" / "final" / "unet")
+    _save(model.text_encoder, work / "base" / "final" / "text_encoder")
     return loss
 
 
@@ -108,9 +116,8 @@ def train_upgraded(work: Path) -> float:
     loss_at = noise_loss(model, data, null_share=NULL_SHARE)
     loss = fit(model, loss_at, settings=UPGRADED, out_dir=work / "upgraded")
     final = work / "upgraded" / "final"
-    model.unet.save_pretrained(final / "unet")
-    model.text_encoder.save_pretrained(final / "text_encoder")
-    model.text_encoder_2.save_pretrained(final / "text_encoder_2")
+    for name, part in model.named_children():
+        _save(part, final / name)
     return loss
 
 
@@ -128,7 +135,7 @@ def train_controlnet(kind: str, work: Path, *, side: Side = "base") -> float:
     loss_at = noise_loss(model, data, null_share=NULL_SHARE)
     out_dir = work / (f"controlnet-{kind}" if side == "base" else f"upgraded-controlnet-{kind}")
     loss = fit(model.controlnet, loss_at, settings=CONTROLNET_OF[side], out_dir=out_dir)
-    model.controlnet.save_pretrained(out_dir / "final")
+    _save(model.controlnet, out_dir / "final")
     return loss
 
 
@@ -204,7 +211,6 @@ def upgraded_latents(work: Path) -> Latents:
 def _latents(set_name: str, side: str, work: Path) -> tuple[Latents, PictureSet]:
     """Encode a training set once per work folder."""
     pictures = draw_set(SETS[set_name], work / "data")
-    path = work / "data" / f"z-{set_name}.pt"
-    if not path.exists():
-        torch.save(encode(load_vae(side, work), pictures.images), path)
-    return Latents(torch.load(path, weights_only=True), tokenize(pictures.captions)), pictures
+    path = work / "data" / f"z-{set_name}.safetensors"
+    made = cached_arrays(path, lambda: {"z": encode(load_vae(side, work), pictures.images).numpy()})
+    return Latents(torch.from_numpy(made["z"]), tokenize(pictures.captions)), pictures

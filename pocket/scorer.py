@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from plugins_manifest.documents import read_json
+from plugins_manifest.files import atomic_write, replacing
 from pocket import weights
 from pocket.tokenizer import MAX_TOKENS, build_tokenizer
 
@@ -117,13 +118,13 @@ def load_scorer(folder: Path | None = None) -> Scorer:
 
 def save_scorer(model: CLIP, config: ScorerConfig, folder: Path) -> None:
     """Write the network as float16 safetensors with its config."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    atomic_write(folder / "config.json", json.dumps(asdict(config), indent=2) + "\n")
     state = {
         k: (v.half() if v.is_floating_point() else v).contiguous()
         for k, v in model.state_dict().items()
     }
-    save_file(state, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as draft:
+        save_file(state, draft)
 
 
 def _resized(image: np.ndarray) -> Tensor:

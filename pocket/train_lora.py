@@ -8,6 +8,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from plugins_manifest.files import replacing
 from pocket.train_unet import FrozenModel
 
 RANK = 16
@@ -54,4 +55,5 @@ def save_kohya(model: FrozenModel, path: Path, *, trigger: str, base_version: st
         "modelspec.trigger_phrase": trigger,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(kohya_state(model), path, metadata=metadata)
+    with replacing(path) as draft:
+        save_file(kohya_state(model), draft, metadata=metadata)

@@ -1,28 +1,61 @@
-"""The trainer's checkpoint: one safetensors file that resumes a run bit by bit.
+"""The trainer's checkpoints: safetensors files that resume a run bit by bit.
 
 Randomness and data order depend on (seed, step) alone, so weights, averages, optimizer moments and
-counters are the complete state.
+counters are the complete state. The last two are kept: `checkpoint.safetensors` and, before it,
+`checkpoint-previous.safetensors`. Each carries the sha256 of its content.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from plugins_manifest.documents import parse_json
-from xadapter.errors import SettingError
+from plugins_manifest.errors import UserError
+from plugins_manifest.files import replacing, sweep_temporary
+from plugins_manifest.text import first_line
+from xadapter.errors import SettingError, TrainingFolderError
 from xadapter.mapper import Mapper
 
 FILE_NAME = "checkpoint.safetensors"
+PREVIOUS_NAME = "checkpoint-previous.safetensors"
+_LOCK_NAME = ".lock"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_LOG = logging.getLogger(__name__)
+Stored = tuple[dict[str, Any], dict[str, Tensor]]  # facts, tensors
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a training folder for this process; raise `TrainingFolderError` if another has it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / _LOCK_NAME, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise TrainingFolderError(
+            f"another training writes into {folder}: wait for it, stop it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise TrainingFolderError(
+            f"{folder} cannot be used ({error.strerror}): choose another folder"
+        ) from error
+    try:
+        sweep_temporary(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def save_checkpoint(
@@ -43,11 +76,21 @@ def save_checkpoint(
         for moment in _MOMENTS:
             tensors[f"{moment}.{name}"] = optimizer.state[weight][moment]
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    # a run killed while writing keeps its previous checkpoint
-    partial = folder / f"{FILE_NAME}.partial"
-    save_file(contiguous, partial, metadata={"facts": json.dumps(dict(facts))})
-    os.replace(partial, folder / FILE_NAME)
+    # one entry: safetensors writes several in no fixed order
+    sealed = {**facts, "sha256": _sha256(facts, contiguous)}
+    metadata = {"facts": json.dumps(sealed)}
+    path = folder / FILE_NAME
+    # a run killed in between continues from the previous checkpoint
+    try:
+        with replacing(path) as draft:
+            save_file(contiguous, draft, metadata=metadata)
+            if path.is_file():
+                path.replace(folder / PREVIOUS_NAME)
+    except (SafetensorError, OSError) as error:
+        raise TrainingFolderError(
+            f"{path} cannot be written ({first_line(error)}): free some space or check the folder, "
+            "then run the same command again; the checkpoint before is kept"
+        ) from error
 
 
 def load_checkpoint(
@@ -59,24 +102,23 @@ def load_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Restore everything in place; return (facts, extra), or None if there is no checkpoint.
 
-    Raises `SettingError` for a checkpoint of a mapper of other shapes.
+    A damaged one is named in a warning, and the one before it is used. Raises `SettingError` for
+    a checkpoint of a mapper of other shapes, `TrainingFolderError` if all are damaged.
     """
-    path = folder / FILE_NAME
-    if not path.exists():
+    found = _last_good(folder)
+    if found is None:
         return None
-    with safe_open(path, framework="pt") as file:
-        facts = parse_json(file.metadata()["facts"], name=FILE_NAME)
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    path, (facts, stored) = found
     for name, weight in mapper.named_parameters():
-        found = stored.get(f"mapper.{name}")
-        if found is None or found.shape != weight.shape:
-            shape = None if found is None else tuple(found.shape)
+        saved = stored.get(f"mapper.{name}")
+        if saved is None or saved.shape != weight.shape:
+            shape = None if saved is None else tuple(saved.shape)
             raise SettingError(
                 f"{path} belongs to another mapper: {name} is {shape} there, "
                 f"{tuple(weight.shape)} here; choose another out_dir"
             )
         with torch.no_grad():
-            weight.copy_(found)
+            weight.copy_(saved)
             averages[name].copy_(stored[f"average.{name}"])
         optimizer.state[weight] = {
             "exp_avg": torch.empty_like(weight).copy_(stored[f"exp_avg.{name}"]),
@@ -86,3 +128,48 @@ def load_checkpoint(
     prefix = "extra."
     extra = {k[len(prefix) :]: v for k, v in stored.items() if k.startswith(prefix)}
     return facts, extra
+
+
+def _last_good(folder: Path) -> tuple[Path, Stored] | None:
+    """Return the newest checkpoint that is not damaged; None if there never was one."""
+    paths = [folder / FILE_NAME, folder / PREVIOUS_NAME]
+    damaged = []
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            continue
+        if (stored := _read(path)) is not None:
+            if damaged:
+                _LOG.warning("%s is damaged: training goes on from %s", damaged[0], path.name)
+            return path, stored
+        damaged.append(path)
+    if damaged:
+        names = " and ".join(str(path) for path in damaged)
+        raise TrainingFolderError(
+            f"{names}: damaged, and no older checkpoint is left: delete them to train from the "
+            "beginning, or choose another folder"
+        )
+    return None
+
+
+def _read(path: Path) -> Stored | None:
+    """Return facts and tensors of a checkpoint; None if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = parse_json((file.metadata() or {})["facts"], name=path.name)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        expected = facts.pop("sha256", None)
+        is_sound = expected in (None, _sha256(facts, tensors))  # None: of an earlier version
+    except (SafetensorError, UserError, OSError, ValueError, KeyError, AttributeError):
+        return None
+    return (facts, tensors) if is_sound else None
+
+
+def _sha256(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -19,5 +19,9 @@ class SiteError(XAdapterError):
     """A module to tap or inject is missing, or did not run."""
 
 
+class TrainingFolderError(XAdapterError):
+    """A training folder that another process uses, or whose checkpoints are all damaged."""
+
+
 class SettingError(XAdapterError):
     """A sampling or training setting outside its range."""

@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from plugins_manifest.files import replacing
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
 
@@ -168,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         size_px=tuple(given.size),
         seed=given.seed,
     )
-    image.save(given.out)
+    with replacing(Path(given.out)) as draft:
+        image.save(draft)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from plugins_manifest.documents import parse_json
+from plugins_manifest.errors import UserError
+from plugins_manifest.files import append_line, atomic_write, replacing
 from plugins_manifest.interrupts import watched_interrupts
-from xadapter.checkpoint import load_checkpoint, save_checkpoint
+from xadapter.checkpoint import load_checkpoint, locked, save_checkpoint
 from xadapter.data import (
     STEP_STREAM,
     TABLE_STREAM,
@@ -86,24 +88,26 @@ def train_mapper(
     `alphas_cumprod` [T] is the schedule of both models, `prediction` the upgraded model's kind,
     `base_null` [1, l, d] the base model's null text (needed for `null_prompt_share`). Both UNets
     are frozen and moved to `device`. Writes `mapper/` (diffusers folder of the average),
-    `metrics.jsonl` and `checkpoint.safetensors`. `stop_after` ends early at a step, with a
-    checkpoint. Raises `SettingError` if the checkpoint in `out_dir` has other settings.
+    `metrics.jsonl` and the last two checkpoints. `stop_after` ends early at a step, with a
+    checkpoint. Raises `SettingError` if the checkpoint in `out_dir` has other settings,
+    `TrainingFolderError` if another process trains there or all checkpoints are damaged.
     """
     if settings.null_prompt_share > 0 and base_null is None:
         raise SettingError("null_prompt_share > 0 needs base_null, the base model's null text")
     given = FrozenModels(base_unet, upgraded_unet, upgraded_null, alphas_cumprod, prediction)
-    run = _Run(
-        mapper,
-        _frozen_on(device, given),
-        data=data,
-        settings=settings,
-        out_dir=Path(out_dir),
-        device=torch.device(device),
-        base_null=base_null,
-    )
-    run.resume()
-    run.train(stop_after=stop_after, progress=progress)
-    return run.result()
+    with locked(Path(out_dir)):
+        run = _Run(
+            mapper,
+            _frozen_on(device, given),
+            data=data,
+            settings=settings,
+            out_dir=Path(out_dir),
+            device=torch.device(device),
+            base_null=base_null,
+        )
+        run.resume()
+        run.train(stop_after=stop_after, progress=progress)
+        return run.result()
 
 
 def _frozen_on(device: torch.device | str, models: FrozenModels) -> FrozenModels:
@@ -296,9 +300,7 @@ class _Run:
             "seconds": round(seconds, 3),
         }
         self.sums = dict.fromkeys(self.sums, 0.0)
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        with (self.out_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.out_dir / "metrics.jsonl", json.dumps(row))
 
     def _trim_metrics(self) -> None:
         """Drop the rows of steps after the checkpoint, which are taken again."""
@@ -306,13 +308,9 @@ class _Run:
         if not path.exists():
             return
         # a killed run may leave half a row
-        rows = path.read_text(encoding="utf-8").splitlines()
-        kept = [
-            row
-            for row in rows
-            if row.endswith("}") and parse_json(row, name=path.name)["step"] <= self.step
-        ]
-        path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [row for row in rows if 0 < _step_of(row) <= self.step]
+        atomic_write(path, "".join(f"{row}\n" for row in kept))
 
     def _save(self) -> None:
         extra = {}
@@ -339,5 +337,15 @@ class _Run:
         averaged.load_state_dict(self.averages)
         averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         path = self.out_dir / "mapper"
-        averaged.save_pretrained(path)
+        with replacing(path) as draft:
+            averaged.save_pretrained(draft)
         return TrainResult(averaged, path, self.step, self.last_loss)
+
+
+def _step_of(row: str) -> int:
+    """Return the step of a row of metrics.jsonl, 0 for a row that is damaged."""
+    try:
+        step = parse_json(row, name="metrics.jsonl")["step"]
+    except (UserError, KeyError, TypeError):
+        return 0
+    return step if isinstance(step, int) else 0

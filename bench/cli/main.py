@@ -297,9 +297,11 @@ def report(run_dir: Path, mode: Mode | None) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
     from bench.store import RunStore
+    from bench.store.verify import TO_REPORT, require_sound
 
     store = RunStore.open(run_dir)
     with store.lock():
+        require_sound(store, TO_REPORT)
         write_tables(store, mode=mode)
     _show_table(run_dir)
 
@@ -315,10 +317,29 @@ def explain(run_dir: Path, trial: str) -> None:
     echo_lines(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
 
 
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only verify; exit with 1 if anything is damaged.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def repair(run_dir: Path, check: bool, as_json: bool) -> None:
+    """Verify every file of a run and repair what is damaged.
+
+    Exit code 0: everything is sound; 1: something is damaged and was not repaired.
+    """
+    from bench.cli.repair import print_repair
+    from bench.repair import check_run, repair_run
+
+    is_shown = not (as_json or is_quiet())
+    found = check_run(run_dir) if check else repair_run(run_dir, show_progress=is_shown)
+    print_repair(found, run_dir, is_checked=check, as_json=as_json)
+    if found.not_repaired:
+        finish(NEGATIVE)
+
+
 plugins.add_command(inspect_plugin)
 main.add_sections(
     {
-        "Run": (plan, run, score, report, explain, gate),
+        "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (publish, leaderboard, votes),
         "Tools": (metrics, train, cache, doctor),

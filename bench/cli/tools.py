@@ -92,6 +92,10 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
         result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
     except ValueError as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        from bench.errors import disk_error
+
+        raise disk_error(error, out) from error
     echo(f"mapper in {result.mapper_path} after {result.steps} steps")
 
 

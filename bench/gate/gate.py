@@ -21,9 +21,11 @@ from bench.provenance import utc_now
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
 from bench.scoring import score_by_names
 from bench.store import RunStore, records
-from bench.store.files import write_json
+from bench.store.files import json_bytes
+from bench.store.verify import TO_REPORT, Part, require_sound
 
 GATE_FORMAT = 1
+_NOT_COMPARED: tuple[Part, ...] = ("images", "conditions")  # an archived baseline may lack them
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,14 @@ def compare(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
     baseline, candidate = RunStore.open(baseline_dir), RunStore.open(candidate_dir)
     if baseline.folder.resolve() == candidate.folder.resolve():
         raise UserError(f"{shown_path(candidate_dir)} is given twice: compare two different runs")
+    for store in (baseline, candidate):
+        require_sound(store, TO_REPORT, may_miss=_NOT_COMPARED)
     check_pair(baseline, candidate, policy)
     samples = _samples(baseline, candidate, policy)
     judgment = decide_gate(samples, _rules(policy))
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
-    write_json(candidate.gate_path, facts)
+    with candidate.lock():
+        candidate.write_file(candidate.gate_path, json_bytes(facts))
     return Gate(judgment, facts)
 
 
@@ -63,6 +68,7 @@ def gated_request(
     Raises `UserError` before anything is rendered if its settings differ from the baseline's.
     """
     baseline = RunStore.open(baseline_dir)
+    require_sound(baseline, TO_REPORT, may_miss=_NOT_COMPARED)
     side = read_side("baseline", baseline, policy)
     n_cases = n_cases_of(side)
     if n_cases == 0:

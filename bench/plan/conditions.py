@@ -17,21 +17,19 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.errors import UserError
+from bench.errors import UserError, shown_path
 from bench.plan.cases import rendered_sets
 from bench.plan.job import Job
 from bench.registry import installed, load_entry
-from bench.store import ImageCache, read_image
-from bench.store.files import decode_image, png_bytes, sha256_of, write_bytes, write_json
+from bench.store import ImageCache, RunStore, read_image
+from bench.store.files import decode_image, pixels_sha256, png_bytes, sha256_of, write_bytes
 from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
-from plugins_manifest.documents import read_json
 from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
-_INDEX = "conditions/index.json"
 
 
 def find_detector(name: str, *, family: str) -> Detector:
@@ -108,18 +106,13 @@ def source_picture(case: Case, size_px: tuple[int, int]) -> np.ndarray:
     return cover(read_image(Path(case.image_path)), size_px)
 
 
-def pixels_sha256(image: np.ndarray) -> str:
-    """Hash an image's shape and pixels; independent of the file format."""
-    return sha256_of(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
-
-
 @dataclass
 class ConditionSet:
     """Condition images of one run, made on demand; kept in `folder` (a run directory) if given.
 
-    Finished images are read back, so that a resumed run uses the same ones. `size_px` is the base
-    side's, `upgraded_size_px` that of plugins of the upgraded model. Images detected in photos are
-    kept in `cache`, if given, for all runs.
+    Finished images are read back and verified, so that a resumed run uses the same ones. `size_px`
+    is the base side's, `upgraded_size_px` that of plugins of the upgraded model. Images detected
+    in photos are kept in `cache`, if given, for all runs.
     """
 
     family: str
@@ -144,13 +137,8 @@ class ConditionSet:
         )
 
     def __post_init__(self) -> None:
-        if self.folder is not None and (path := self.folder / _INDEX).is_file():
-            try:
-                found = read_json(path)
-            except UserError:
-                found = {}  # the index is only a shortcut: it is rebuilt
-            is_index = isinstance(found, dict) and all(isinstance(v, str) for v in found.values())
-            self._hashes = found if is_index else {}
+        if self.folder is not None:
+            self._hashes = RunStore(self.folder).condition_hashes()
 
     def image(self, case: Case, detector: str, *, side: Side = "base") -> np.ndarray:
         """Return the condition image, uint8 RGB [H, W, 3] at the side's size.
@@ -159,11 +147,20 @@ class ConditionSet:
         """
         path = self._path(case, detector, side)
         if path is not None and path.is_file():
-            return read_image(path)
+            return self._verified(path, condition_name(case.case_id, detector, side=side))
         made = self._made(case, detector, side)
         if path is not None:
-            write_bytes(path, png_bytes(made))
+            write_bytes(path, png_bytes(made), below=self.folder)
         return made
+
+    def _verified(self, path: Path, name: str) -> np.ndarray:
+        found = read_image(path)
+        if self._hashes.get(name, pixels := pixels_sha256(found)) != pixels:
+            raise UserError(
+                f"{shown_path(path)} is damaged: its pixels are not those that trials were planned "
+                f"with: xbench repair {shown_path(self.folder or path.parent)}"
+            )
+        return found
 
     def _made(self, case: Case, detector: str, side: Side) -> np.ndarray:
         size_px = self.size_px if side == "base" else self.upgraded_size_px
@@ -205,8 +202,8 @@ class ConditionSet:
 
     def save_index(self) -> None:
         """Write the hashes, so that planning again reads no image."""
-        if self.folder is not None and self._hashes:
-            write_json(self.folder / _INDEX, dict(sorted(self._hashes.items())))
+        if self.folder is not None:
+            RunStore(self.folder).write_condition_hashes(self._hashes)
 
     def _path(self, case: Case, detector: str, side: Side) -> Path | None:
         name = condition_name(case.case_id, detector, side=side)

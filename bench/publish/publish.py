@@ -6,7 +6,6 @@ one is completed by the same command. Readers see the old state until the index 
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bench.errors import UserError, shown_path
 from bench.publish.base import StoreLocation
@@ -44,6 +42,7 @@ from bench.publish.select import (
 )
 from bench.publish.tables import public_results, public_table, public_trials, queue_table
 from bench.store import RunStore
+from bench.store.parquet import open_parquet
 from plugins_manifest.documents import parse_json
 from plugins_manifest.folders import refuse_overlap
 
@@ -164,8 +163,8 @@ def _published_pictures(place: StoreLocation, index: bytes | None) -> KnownPictu
         if content is None or not is_content(name, content):
             return {}
         try:
-            rows = pq.read_table(io.BytesIO(content), columns=_PICTURE_COLUMNS).to_pylist()
-        except (pa.ArrowInvalid, OSError):
+            rows = open_parquet(content, name=name).read(columns=_PICTURE_COLUMNS).to_pylist()
+        except (UserError, pa.ArrowException, OSError, ValueError):
             return {}
         for row in rows:
             trial, sha256, image, thumbnail = (row.get(column) for column in _PICTURE_COLUMNS)

@@ -18,11 +18,10 @@ from bench.publish.redaction import Privacy
 from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
 from bench.store import RunStore
 from bench.store.documents import paths_of, read_json, read_yaml
-from plugins_manifest.files import file_sha256
+from bench.store.verify import Damage, damage_lines, find_damage
 
 KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
 _FINISHED = ("complete", "failed trials")
-_N_NAMED = 10  # damaged images in a message
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,10 @@ class Pictures:
 def select_public(store: RunStore, *, nsfw: bool) -> PublicRun:
     """Return the public part of a finished run; raise one `UserError` with all its problems.
 
-    Every image is compared with its sha256.
+    Every file is compared with its hash.
     """
-    problems: list[str] = []
+    found = find_damage(store)
+    problems = damage_lines(store, [one for one in found if not _is_unpublished(one)])
     facts, manifest = store.run_facts(), _manifest(store, problems)
     if facts.get("status") not in _FINISHED:
         problems.append(
@@ -73,7 +73,6 @@ def select_public(store: RunStore, *, nsfw: bool) -> PublicRun:
     gate = _gate(store, problems)
     left_out = frozenset() if nsfw else _marked(manifest)
     kept = _without(tables, left_out)
-    problems += _image_problems(store, kept)
     if problems:
         raise UserError.collect([f"{shown_path(store.folder)}: {text}" for text in problems])
     if kept["trials"].num_rows == 0:
@@ -125,35 +124,9 @@ def render_pictures(
     return Pictures(pictures, conditions, len(paths) - len(existing))
 
 
-def _image_problems(store: RunStore, tables: Tables) -> list[str]:
-    """List the images of the results that are missing, outside the run directory, or damaged."""
-    columns = ["trial_id", "status", "image", "image_sha256"]
-
-    def problem(row: Mapping[str, Any]) -> str | None:
-        if row["status"] != "ok" and not row["image"]:
-            return None
-        path = file_inside(store.folder, row["image"]) if row["image"] else None
-        if path is None:
-            return f"trial {row['trial_id']}: its image is missing"
-        try:
-            is_same = file_sha256(path) == row["image_sha256"]
-        except OSError as error:
-            return f"{row['image']} cannot be read: {error.strerror}"
-        if not is_same:
-            return f"{row['image']} is damaged: its sha256 is not that of the results"
-        return None
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = tables["results"].select(columns).to_pylist()
-        found = [text for text in pool.map(problem, rows) if text]
-    if not found:
-        return []
-    more = [f"... and {len(found) - _N_NAMED} more images"] if len(found) > _N_NAMED else []
-    return [
-        *found[:_N_NAMED],
-        *more,
-        "delete damaged images and run the same command again: only they are rendered again",
-    ]
+def _is_unpublished(damage: Damage) -> bool:
+    is_case = damage.part == "plan" and damage.file.startswith("cases")
+    return is_case or (damage.is_missing and damage.part in ("plan", "conditions"))
 
 
 def _manifest(store: RunStore, problems: list[str]) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from bench.publish.pictures import Published, UploadQueue
 from bench.publish.redaction import Privacy
 from bench.store import PUBLISHED, TABLES, RunStore
 from bench.store.documents import paths_of
+from bench.store.parquet import open_parquet, read_bytes
 from plugins_manifest.text import first_line
 
 Tables = Mapping[str, pa.Table]  # by the names of `PUBLISHED`
@@ -39,7 +40,7 @@ def read_tables(store: RunStore, problems: list[str]) -> Tables:
     columns = TABLES["results"].columns  # the thumbnails are made when they are published
     try:
         results = pa.Table.from_pandas(store.results(), schema=columns, preserve_index=False)
-    except (UserError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (UserError, pa.ArrowException) as error:
         problems.append(f"results: {error}")
         results = columns.empty_table()
     return {name: found.get(name, results) for name in PUBLISHED}
@@ -54,14 +55,14 @@ def _read_table(store: RunStore, name: str, problems: list[str]) -> pa.Table:
     for path in paths:
         try:
             parts.append(_read(path, columns))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        except (UserError, pa.ArrowException, OSError, OverflowError, ValueError) as error:
             where = path.relative_to(store.folder).as_posix()
             problems.append(f"{where} cannot be read: {first_line(error)}")
     return pa.concat_tables(parts)
 
 
 def _read(path: Path, columns: pa.Schema) -> pa.Table:
-    table = pq.ParquetFile(path).read()
+    table = open_parquet(read_bytes(path, name=path.name), name=path.name).read()
     return pa.table(
         [
             table[field.name].cast(field.type)

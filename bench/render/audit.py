@@ -18,8 +18,9 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.store import Row, RunStore, grouped, records
-from bench.store.documents import members_of, read_json
-from bench.store.files import write_bytes
+from bench.store.documents import members_of
+from plugins_manifest.documents import read_json
+from plugins_manifest.sealed import read_sealed, write_sealed
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile, Rendered, Stack, stack_of
 
@@ -66,10 +67,10 @@ class LoadAudit:
         if self._audits.get(file.plugin_id) != audit:
             self._audits[file.plugin_id] = audit
             self._write()
-        if self._kept is not None and not (path := self._path(file, self._kept)).exists():
+        if self._kept is not None and read_sealed(path := self._path(file, self._kept)) is None:
             try:
-                write_bytes(path, json.dumps([asdict(row) for row in audit.rows]).encode())
-            except UserError as error:
+                write_sealed(path, [asdict(row) for row in audit.rows], durable=False)
+            except OSError as error:
                 _LOG.warning("the audit is not cached: %s", error)
 
     def complete(self, plugins: Iterable[PluginFile]) -> None:
@@ -85,9 +86,10 @@ class LoadAudit:
         if self._kept is None:
             return None
         try:
-            rows = read_json(self._path(file, self._kept))
-            return Audit(tuple(AuditRow(**row) for row in rows))
-        except (UserError, TypeError):
+            path = self._path(file, self._kept)
+            rows = read_sealed(path) or _of_earlier_version(path)
+            return None if rows is None else Audit(tuple(AuditRow(**row) for row in rows))
+        except TypeError:
             return None
 
     def _write(self) -> None:
@@ -109,6 +111,15 @@ class LoadAudit:
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return folder / f"{digest[:20]}.audit"
+
+
+def _of_earlier_version(path: Path) -> list[Any] | None:
+    """Return the rows of a cached audit that has no hash."""
+    try:
+        rows = read_json(path)
+    except UserError:
+        return None
+    return rows if isinstance(rows, list) else None
 
 
 def read_audits(store: RunStore) -> dict[str, Audit]:

@@ -63,7 +63,8 @@ class Execution:
     """Everything that rendering batches needs.
 
     `render` is `runners.group.run_group` with its family; `prepare` loads that family and is called
-    before every batch that has something to render. Its errors end the run.
+    before every batch that has something to render. Its errors end the run. With `only`, just
+    these trials are made, with their whole batch, so that their pixels are those of a whole run.
     """
 
     plan: Plan
@@ -75,10 +76,13 @@ class Execution:
     show_progress: bool = True
     clock: Stopwatch = field(default_factory=Stopwatch)
     interrupts: Interrupts = field(default_factory=Interrupts)
+    only: frozenset[str] | None = None
 
     def run(self) -> None:
         """Render every trial that is not finished; failed ones are tried again."""
         finished = self.store.finished_trials()
+        if self.only is not None:
+            finished |= {trial.trial_id for trial in self.plan.trials} - self.only
         todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
         bar = tqdm(
             total=len(self.plan.trials),
@@ -168,7 +172,8 @@ class Execution:
         if trials and self.prepare is not None:
             with self.clock.in_models():
                 self.prepare()
-        for members, variants in _rectangles(group, {t.trial_id for t in trials}):
+        wanted = {trial.trial_id for trial in trials}
+        for members, variants in _rectangles(group, wanted, whole=self.only is not None):
             cases = [self._case(group, index) for index in members]
             trial_of = {
                 (variant, i): group.trials[group.variants.index(variant) * len(group.members) + m]
@@ -178,7 +183,8 @@ class Execution:
             settings = render_settings(plan.manifest.settings)
             for rendered in self._guarded(plan.stack(group), cases, variants, settings):
                 trial = trial_of.pop((rendered.variant, rendered.index))
-                yield trial, rendered
+                if trial.trial_id in wanted:
+                    yield trial, rendered
 
     def _guarded(
         self,
@@ -252,16 +258,19 @@ def render_settings(settings: Settings) -> RenderSettings:
 
 
 def _rectangles(
-    group: Group, trial_ids: set[str]
+    group: Group, trial_ids: set[str], *, whole: bool = False
 ) -> Iterator[tuple[tuple[int, ...], tuple[Variant, ...]]]:
-    """Split trials into rectangles (members x variants), one for each set of members."""
+    """Split trials into rectangles (members x variants), one for each set of members.
+
+    With `whole`, a variant with one of the trials has all members.
+    """
     n = len(group.members)
     by_members: dict[tuple[int, ...], list[Variant]] = {}
     for i, variant in enumerate(group.variants):
         row = group.trials[i * n : (i + 1) * n]
         members = tuple(m for m, trial in enumerate(row) if trial.trial_id in trial_ids)
         if members:
-            by_members.setdefault(members, []).append(variant)
+            by_members.setdefault(tuple(range(n)) if whole else members, []).append(variant)
     for members, variants in by_members.items():
         yield members, tuple(variants)
 

@@ -10,12 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report.styles import GRAY, method_order, method_style
-from bench.store import Row, grouped
-from bench.store.files import write_bytes
+from bench.store import Row, RunStore, grouped
 from metrics.stats import pareto_front
 from plugins_manifest.outputs import file_name, one_line
 from runners.base import Marker
@@ -80,8 +78,8 @@ class _Sketch:
     height_inches: float = _SIZE_INCHES[1]
 
 
-def write_plots(rows: Sequence[Row], folder: Path, *, png: bool = True) -> dict[str, list[Plot]]:
-    """Draw rows of `schema.COMPATIBILITY` into a folder; return plugin ("" for all) -> its plots.
+def write_plots(rows: Sequence[Row], store: RunStore, *, png: bool = True) -> dict[str, list[Plot]]:
+    """Draw rows of `schema.COMPATIBILITY` into the run; return plugin ("" for all) -> its plots.
 
     SVG files, and PNG files too if `png`.
     """
@@ -91,7 +89,7 @@ def write_plots(rows: Sequence[Row], folder: Path, *, png: bool = True) -> dict[
     for (plugin,), group in grouped(settings, "plugin").items():
         sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, group)]
     for plugin, sketch in sketches:
-        found.setdefault(plugin, []).append(_write(sketch, folder, png=png))
+        found.setdefault(plugin, []).append(_write(sketch, store, png=png))
     return found
 
 
@@ -230,7 +228,7 @@ def page_svg(svg: str) -> str:
     return f"{head}>{rest}".replace(_INK, "currentColor")
 
 
-def _write(sketch: _Sketch, folder: Path, *, png: bool) -> Plot:
+def _write(sketch: _Sketch, store: RunStore, *, png: bool) -> Plot:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -250,8 +248,8 @@ def _write(sketch: _Sketch, folder: Path, *, png: bool) -> Plot:
             )
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
     if png:
-        write_bytes(folder / f"{sketch.name}.png", pixels.getvalue())
-    write_bytes(folder / f"{sketch.name}.svg", svg.getvalue())
+        store.write_file(store.plots_dir / f"{sketch.name}.png", pixels.getvalue())
+    store.write_file(store.plots_dir / f"{sketch.name}.svg", svg.getvalue())
     return Plot(sketch.name, sketch.alt, page_svg(svg.getvalue().decode()))
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bench.analysis import Arm, arm_order
 from bench.scoring import ImageToScore, RunImages
-from bench.store.files import write_bytes
+from bench.store import RunStore
 from plugins_manifest.outputs import file_name, one_line
 
 MAX_ROWS = 8
@@ -31,18 +31,18 @@ class Column:
     cells: tuple[Image.Image | str, ...]
 
 
-def write_sheets(gallery: RunImages, folder: Path) -> dict[str, Path]:
-    """Write sheet-<plugin>.webp for every plugin; return plugin -> path.
+def write_sheets(gallery: RunImages, store: RunStore) -> dict[str, Path]:
+    """Write sheet-<plugin>.webp for every plugin into the run; return plugin -> path.
 
     Rows are the first cases at their first seed.
     """
     written = {}
     for plugin in sorted({subject.image.plugin for subject in gallery.subjects}):
         group = [subject for subject in gallery.subjects if subject.image.plugin == plugin]
-        path = folder / f"sheet-{file_name(plugin)}.webp"
+        path = store.tables_dir / f"sheet-{file_name(plugin)}.webp"
         buffer = BytesIO()
         draw_plugin(group).save(buffer, format="WEBP", quality=_QUALITY, method=_EFFORT)
-        write_bytes(path, buffer.getvalue())
+        store.write_file(path, buffer.getvalue())
         written[plugin] = path
     return written
 

@@ -18,7 +18,6 @@ from bench.report.sheets import MAX_ROWS, write_sheets
 from bench.report.writers import to_html, to_markdown
 from bench.scoring import read_images
 from bench.store import RunStore, records
-from bench.store.files import write_bytes
 
 
 def write_report(
@@ -36,9 +35,9 @@ def write_report(
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
     blocks = list(_blocks(store, scores, mode or store.manifest().mode, png=png))
-    write_bytes(store.report_path("html"), to_html(blocks, store.manifest().name).encode())
+    store.write_file(store.report_path("html"), to_html(blocks, store.manifest().name).encode())
     path = store.report_path("md")
-    write_bytes(path, to_markdown(blocks, path.parent).encode())
+    store.write_file(path, to_markdown(blocks, path.parent).encode())
     return path
 
 
@@ -48,8 +47,8 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterat
     gallery, partial = read_images(store), remarks(store)
     folder = store.plots_dir
     with ThreadPoolExecutor(1) as pool:  # Pillow works outside Python's lock, matplotlib inside
-        drawing = pool.submit(write_sheets, gallery, store.tables_dir)
-        plots = _pictures(write_plots(found, folder, png=png), folder, "png" if png else "svg")
+        drawing = pool.submit(write_sheets, gallery, store)
+        plots = _pictures(write_plots(found, store, png=png), folder, "png" if png else "svg")
         sheets = drawing.result()
     yield from parts.heading(store, gallery)
     if mode == "paper":

@@ -21,8 +21,7 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 from bench.scoring.images import ImageToScore, RunImages, read_images
-from bench.store import Row, RunStore, records, schema
-from bench.store.files import read_table
+from bench.store import Row, RunStore, records
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 
 Progress = Callable[[int, int, str], None]
@@ -65,7 +64,12 @@ def score_run(
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     run_images = read_images(store)
     tasks = [_task(metric, run_images) for metric in metrics]
-    due = [task for task in tasks if task.inputs != _scored_inputs(store, task.metric.name)]
+    stale = store.stale_scores()
+    due = [
+        task
+        for task in tasks
+        if task.metric.name in stale or task.inputs != _scored_inputs(store, task.metric.name)
+    ]
     names_due = [task.metric.name for task in due]
     seconds = dict.fromkeys(names_due, 0.0)
     advance = _counter(sum(len(task.subjects) for task in due), progress)
@@ -271,8 +275,5 @@ def _ceiling_inputs(recipe: str, keys: Sequence[tuple[str, str]]) -> str:
 
 
 def _stored_inputs(store: RunStore, metric: str) -> str | None:
-    path = store.table_path("ceilings", metric)
-    if not path.exists():
-        return None
-    frame = read_table(path, schema.CEILINGS)
+    frame = store.read_part("ceilings", metric)
     return None if frame.empty else str(frame["inputs"].tolist()[0])

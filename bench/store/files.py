@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from bench.errors import UserError, disk_error, shown_path
+from bench.store.parquet import open_parquet, read_bytes
 from plugins_manifest.files import atomic_write
 from plugins_manifest.images import decode_image, image_size, read_image
 from plugins_manifest.text import first_line
@@ -37,13 +38,15 @@ _LOG = logging.getLogger(__name__)
 _PNG_COMPRESSION = 3  # of 9: a third of the default's time, a few percent larger
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(
+    path: Path, content: bytes, *, durable: bool = True, below: Path | None = None
+) -> None:
     """Write a file atomically: readers see the old content or the new one.
 
-    Raises `UserError` for a full disk or a folder that is not writable.
+    See `atomic_write`. Raises `UserError` for a full disk or a folder that is not writable.
     """
     try:
-        atomic_write(path, content)
+        atomic_write(path, content, durable=durable, below=below)
     except OSError as error:
         raise disk_error(error, path) from error
     _LOG.debug("wrote %s, %d bytes", path, len(content))
@@ -51,16 +54,26 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write readable JSON atomically."""
-    write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(data))
+
+
+def json_bytes(data: dict[str, Any]) -> bytes:
+    """Return readable JSON."""
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
     """Write a Parquet file with exactly the schema's columns; missing numbers become null."""
+    write_bytes(path, table_bytes(frame, schema))
+
+
+def table_bytes(frame: pd.DataFrame, schema: pa.Schema) -> bytes:
+    """Return a Parquet file with exactly the schema's columns, and a checksum in each page."""
     complete = frame.reindex(columns=schema.names)
     table = pa.Table.from_pandas(complete, schema=schema, preserve_index=False)
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), buffer)
-    write_bytes(path, buffer.getvalue())
+    pq.write_table(table.replace_schema_metadata(None), buffer, write_page_checksum=True)
+    return buffer.getvalue()
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
@@ -68,17 +81,19 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
 
     Columns that the file lacks are null, columns that the schema lacks are dropped.
     """
+    return table_frame(read_bytes(path, name=shown_path(path)), schema, name=shown_path(path))
+
+
+def table_frame(content: bytes, schema: pa.Schema, *, name: str) -> pd.DataFrame:
+    """Return the content of a Parquet file with the schema's columns; see `read_table`."""
     try:
-        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{shown_path(path)} is damaged ({first_line(error)}): delete it and run the same "
-            "command again; only its content is computed again"
-        ) from error
-    for field in schema:
-        if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    return table.select(schema.names).to_pandas()
+        table = open_parquet(content, name=name).read()
+        for field in schema:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table.select(schema.names).cast(schema).to_pandas()
+    except (pa.ArrowException, OSError, OverflowError, ValueError, MemoryError) as error:
+        raise UserError(f"{name} is damaged ({first_line(error)})") from error
 
 
 def empty_table(schema: pa.Schema) -> pd.DataFrame:
@@ -91,6 +106,11 @@ def png_bytes(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
     return buffer.getvalue()
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """Hash an image's shape and pixels; independent of the file format."""
+    return sha256_of(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
 
 
 def sha256_of(content: bytes) -> str:

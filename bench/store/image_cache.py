@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from bench.errors import UserError, disk_error
-from bench.store.files import sha256_of, write_bytes, write_json
+from bench.store.files import json_bytes, sha256_of, write_bytes
+from bench.store.parquet import read_bytes
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import TEMPORARY_PREFIX
 
@@ -33,6 +35,7 @@ TAG_FILE = "CACHEDIR.TAG"  # https://bford.info/cachedir/
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Images cached by xbench.\n"
 _BUCKET, _ENTRY = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{20,64}\.(png|json)")
 _IMAGES, _AUDITS = "images", "audits"
+_MAX_FACT = 1e12  # seconds, MiB
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,16 @@ class ImageCache:
         image, facts_path = self._paths(trial_id)
         try:
             facts = read_json(facts_path)
-            png = image.read_bytes()
+            png = read_bytes(image, name=image.name)
             if sha256_of(png) != facts["sha256"]:
                 return None
-            cached = CachedImage(png, **{key: facts[key] for key in CACHED_FACTS})
-            os.utime(facts_path)
-        except (UserError, OSError, KeyError, TypeError):
+            if facts.get("trial_id", trial_id) != trial_id:  # entries of earlier versions lack it
+                return None
+            cached = CachedImage(png, **{key: _number(facts[key]) for key in CACHED_FACTS})
+        except (UserError, OSError, ValueError, LookupError, TypeError):
             return None
+        with suppress(OSError):  # a read-only cache is used too
+            os.utime(facts_path)
         return cached
 
     def put(self, trial_id: str, png: bytes, facts: Mapping[str, float | None]) -> None:
@@ -99,9 +105,10 @@ class ImageCache:
         image, facts_path = self._paths(trial_id)
         try:
             _claim(self._root)
-            write_bytes(image, png)
-            write_json(facts_path, {"sha256": sha256_of(png), **facts})
-        except UserError as error:
+            write_bytes(image, png, durable=False)
+            entry = {"trial_id": trial_id, "sha256": sha256_of(png), **facts}
+            write_bytes(facts_path, json_bytes(entry), durable=False)
+        except (UserError, OSError) as error:
             self._can_write = False
             _LOG.warning("the image cache is not writable: %s", error)
 
@@ -158,6 +165,12 @@ def _entries(root: Path) -> Iterator[Path]:
                 is_here = bucket.name in (_AUDITS, path.name[:2])
                 if is_here and _ENTRY.fullmatch(path.name) and not path.is_dir():
                     yield path
+
+
+def _number(value: object) -> float | None:
+    if value is None or (isinstance(value, int | float) and 0 <= value < _MAX_FACT):
+        return value
+    raise ValueError(f"{value!r} is not a number")
 
 
 def cache_info() -> CacheInfo:

@@ -24,7 +24,7 @@ def open_parquet(content: bytes, *, name: str) -> pq.ParquetFile:
     """
     try:
         file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError, MemoryError) as error:
         raise UserError(f"{name} is damaged ({first_line(error)})") from error
     check_footer(file.metadata, name=name)
     return file

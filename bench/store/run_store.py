@@ -1,41 +1,53 @@
 """The run directory: plan, results, images, scores, tables. Written atomically, resumable.
 
 This module alone knows where the files of a run are. Reading needs no lock. Writers hold one, so
-that two runs cannot write into one directory at the same time.
+that two runs cannot write into one directory at the same time. Hashes of all files are recorded
+(bench/store/checksums.py); bench/store/verify.py compares them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import UserError, disk_error, shown_path
+from bench.store.checksums import (
+    CHECKSUMS_FORMAT,
+    Checksums,
+    read_checksums,
+    write_checksums,
+)
 from bench.store.files import (
     empty_table,
+    json_bytes,
     read_table,
     sha256_of,
+    table_bytes,
     write_bytes,
-    write_json,
-    write_table,
 )
+from bench.store.rows import records
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
 from plugins_manifest.documents import MAX_BYTES, read_json
-from plugins_manifest.files import TEMPORARY_PREFIX, is_temporary
+from plugins_manifest.files import file_sha256, sweep_temporary
 from plugins_manifest.schema import Manifest, load_manifest
 from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
 _MOST_CASES_BYTES = 256 << 20
 _CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
+_CONDITION_INDEX = "index.json"
+_WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _LOG = logging.getLogger(__name__)
 
@@ -45,6 +57,9 @@ class RunStore:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self._home: tuple[int, int] | None = None  # of the locked directory
+        self._image_hashes: dict[str, str] | None = None
+        self._writing = Lock()
 
     @classmethod
     def open(cls, folder: Path | str) -> RunStore:
@@ -92,16 +107,63 @@ class RunStore:
             raise disk_error(error, self.folder) from error
         try:
             _LOG.info("writing into %s", shown_path(self.folder))
-            self._sweep()
+            sweep_temporary(self.folder)
+            self._home = _identity(self.folder)
             yield
         finally:
+            self._home = self._image_hashes = None
             lock.release()
 
-    def _sweep(self) -> None:
-        """Remove temporary files of a killed run, and nothing else."""
-        for path in self.folder.rglob(f"{TEMPORARY_PREFIX}*"):
-            if is_temporary(path):
-                path.unlink(missing_ok=True)
+    # --- writing
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a file of the run and record its hash; see `write_bytes` for errors."""
+        name = path.relative_to(self.folder).as_posix()
+        with self._changed_checksums() as sums:
+            sums.expect(name, content, with_copy=name in _WITH_COPY)
+        self._write(path, content)
+
+    def checksums(self) -> Checksums:
+        """Return the recorded hashes; raise `UserError` if they are damaged."""
+        return read_checksums(self.folder)
+
+    def record_files(self, *, skip: Collection[str] = ()) -> None:
+        """Record the hashes of files that are not recorded yet: those of earlier versions."""
+        tables = [path for name in TABLES for path in self.table_paths(name)]
+        texts = [self.folder / RUN_FILE, self.manifest_path, self.cases_path]
+        more = [*self.conditions_dir.rglob("*"), *self.tables_dir.rglob("*")]
+        names = {p.relative_to(self.folder).as_posix(): p for p in (*tables, *texts, *more)}
+        with self._changed_checksums() as sums:
+            for name in sorted(names.keys() - sums.files.keys() - {*skip}):
+                if (path := names[name]).is_file():
+                    sums.expect(name, path.read_bytes(), with_copy=name in _WITH_COPY)
+            sums.before = {}
+
+    def stale_scores(self) -> list[str]:
+        """Return the metrics whose scored images have changed since."""
+        return [Path(name).stem for name in self.checksums().stale]
+
+    @contextmanager
+    def _changed_checksums(self) -> Iterator[Checksums]:
+        with self._writing:
+            below = self._require_folder()
+            sums = self.checksums()
+            yield sums
+            write_checksums(self.folder, sums, below=below)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        write_bytes(path, content, below=self._require_folder())
+
+    def _require_folder(self) -> Path | None:
+        """Return the locked directory; raise `UserError` if it is not in its place any more."""
+        if self._home is None:
+            return None
+        if _identity(self.folder) != self._home:
+            raise UserError(
+                f"{shown_path(self.folder)} was renamed or deleted while it was written: nothing "
+                "was written elsewhere; run the same command again with --out naming its new place"
+            )
+        return self.folder
 
     # --- facts and plan
 
@@ -122,7 +184,8 @@ class RunStore:
 
     def write_run_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_json(self.folder / RUN_FILE, {"format": RUN_FORMAT, **facts})
+        data = {"format": RUN_FORMAT, **facts, "checksums": CHECKSUMS_FORMAT}
+        self.write_file(self.folder / RUN_FILE, json_bytes(data))
 
     @property
     def manifest_path(self) -> Path:
@@ -136,11 +199,16 @@ class RunStore:
     def write_manifest(self, data: Mapping[str, Any]) -> None:
         """Write the resolved manifest."""
         text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
-        write_bytes(self.manifest_path, text.encode())
+        self.write_file(self.manifest_path, text.encode())
+
+    @property
+    def cases_path(self) -> Path:
+        """The cases, with the paths of source pictures on this machine."""
+        return self.folder / _CASES_FILE
 
     def cases(self) -> dict[str, Case]:
         """Return every case of the run by its id."""
-        path = self.folder / _CASES_FILE
+        path = self.cases_path
         rows: Any = self._read_json(path, most_bytes=_MOST_CASES_BYTES).get("cases")
         try:
             return {row["case_id"]: _case(row) for row in rows}
@@ -158,13 +226,15 @@ class RunStore:
 
     def _damaged(self, path: Path, reason: str) -> UserError:
         return UserError(
-            f"{shown_path(path)} is damaged ({reason}): delete this run directory and run the "
-            "same command again; finished images are read from the cache"
+            f"{shown_path(path)} is damaged ({reason}): xbench repair {shown_path(self.folder)}, "
+            "or delete this run directory and run the same command again; finished images are "
+            "read from the cache"
         )
 
     def write_cases(self, cases: Iterable[Case]) -> None:
         """Write cases.json, with the paths of source pictures on this machine."""
-        write_json(self.folder / _CASES_FILE, {"cases": [asdict(case) for case in cases]})
+        content = json_bytes({"cases": [asdict(case) for case in cases]})
+        self.write_file(self.cases_path, content)
 
     # --- tables: any of `TABLES` by name
 
@@ -180,7 +250,7 @@ class RunStore:
     def read_parts(self, name: str) -> list[pd.DataFrame]:
         """Return the content of each file of a table, without files that have no rows."""
         columns = TABLES[name].columns
-        frames = [read_table(path, columns) for path in self.table_paths(name)]
+        frames = [self._read(path, columns) for path in self.table_paths(name)]
         return [frame for frame in frames if not frame.empty]
 
     def read_table(self, name: str) -> pd.DataFrame:
@@ -190,7 +260,19 @@ class RunStore:
 
     def write_table(self, name: str, frame: pd.DataFrame, part: str = "") -> None:
         """Replace a table, or a part of it; columns that the frame lacks are null."""
-        write_table(self.table_path(name, part), frame, TABLES[name].columns)
+        content = table_bytes(frame, TABLES[name].columns)
+        self.write_file(self.table_path(name, part), content)
+
+    def read_part(self, name: str, part: str) -> pd.DataFrame:
+        """Return one file of a table; without rows if it does not exist."""
+        path, columns = self.table_path(name, part), TABLES[name].columns
+        return self._read(path, columns) if path.exists() else empty_table(columns)
+
+    def _read(self, path: Path, columns: pa.Schema) -> pd.DataFrame:
+        try:
+            return read_table(path, columns)
+        except UserError as error:
+            raise UserError(f"{error}: xbench repair {shown_path(self.folder)}") from error
 
     def trials(self) -> pd.DataFrame:
         """Return the plan, one row a trial: `schema.TRIALS`."""
@@ -203,21 +285,59 @@ class RunStore:
     def results(self) -> pd.DataFrame:
         """Return all results, the newest of each trial: `schema.RESULTS`."""
         columns = TABLES["results"].columns
-        paths = sorted(self.table_paths("results"), key=_written)
-        frames = [frame for p in paths if not (frame := read_table(p, columns)).empty]
+        order = {name: place for place, name in enumerate(self.checksums().files)}
+        paths = sorted(self.table_paths("results"), key=lambda path: self._age(path, order))
+        frames = [frame for p in paths if not (frame := self._read(p, columns)).empty]
         if not frames:
             return empty_table(columns)
-        newest = _joined(frames).drop_duplicates("trial_id", keep="last")
+        rows = _joined(frames)
+        doubled: Any = rows[rows["trial_id"].duplicated(keep=False)]
+        pairs = zip(doubled.index, records(doubled), strict=True)
+        true = [i for i, row in pairs if self.has_image(row)]
+        ordered = pd.concat([rows.drop(index=true), rows.loc[true]])
+        newest = ordered.drop_duplicates("trial_id", keep="last")
         return newest.sort_values("trial_id", ignore_index=True)
+
+    def _age(self, path: Path, order: Mapping[str, int]) -> tuple[int, int, str]:
+        """Sort key, oldest first: the order of writing, which does not depend on a clock.
+
+        Only files of earlier versions, which are not listed, are sorted by their times.
+        """
+        place = order.get(path.relative_to(self.folder).as_posix(), -1)
+        return place, path.stat().st_mtime_ns if place < 0 else 0, path.name
+
+    def has_image(self, row: Mapping[str, Any]) -> bool:
+        """Return whether an image fits a row of results: of several rows of a trial, it counts."""
+        if row["status"] != "ok" or not row["image"]:
+            return False
+        path = self.folder / row["image"]
+        return path.is_file() and file_sha256(path) == row["image_sha256"]
 
     def write_results(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the results of one batch as results/<part>.parquet; its other rows are kept."""
-        path = self.table_path("results", part)
         frame = pd.DataFrame(list(rows))
-        if path.exists():
-            both = _joined([read_table(path, TABLES["results"].columns), frame])
-            frame = both.drop_duplicates("trial_id", keep="last")
+        if not (old := self.read_part("results", part)).empty:
+            frame = _joined([old, frame]).drop_duplicates("trial_id", keep="last")
+        if self._changes_images(rows):
+            scored = [
+                path.relative_to(self.folder).as_posix() for path in self.table_paths("scores")
+            ]
+            with self._changed_checksums() as sums:
+                sums.mark_stale(scored)
         self.write_table("results", frame, part)
+
+    def _changes_images(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether a trial's image differs from the one before, and there are scores."""
+        if not self.table_paths("scores"):
+            return False
+        if self._image_hashes is None:
+            known = self.results()
+            known = known[known["status"] == "ok"]
+            self._image_hashes = dict(zip(known["trial_id"], known["image_sha256"], strict=True))
+        new = {row["trial_id"]: row.get("image_sha256") for row in rows}
+        changed = any(self._image_hashes.get(trial, sha) != sha for trial, sha in new.items())
+        self._image_hashes |= {trial: sha for trial, sha in new.items() if sha}
+        return changed
 
     def scores(self) -> pd.DataFrame:
         """Return all scores: `schema.SCORES`."""
@@ -225,8 +345,7 @@ class RunStore:
 
     def scores_of(self, metric: str) -> pd.DataFrame:
         """Return a metric's scores: `schema.SCORES`, without rows if it has not been scored."""
-        path, columns = self.table_path("scores", metric), TABLES["scores"].columns
-        return read_table(path, columns) if path.exists() else empty_table(columns)
+        return self.read_part("scores", metric)
 
     def write_scores(self, metric: str, frame: pd.DataFrame) -> None:
         """Replace a metric's scores by rows of `schema.SCORES`; delete the file if there are none.
@@ -234,7 +353,10 @@ class RunStore:
         One file a metric: scores/<metric>.parquet.
         """
         if frame.empty:
-            self.table_path("scores", metric).unlink(missing_ok=True)
+            path = self.table_path("scores", metric)
+            path.unlink(missing_ok=True)
+            with self._changed_checksums() as sums:
+                sums.forget(path.relative_to(self.folder).as_posix())
         else:
             self.write_table("scores", frame, metric)
 
@@ -250,7 +372,7 @@ class RunStore:
 
     def image_path(self, trial_id: str) -> Path:
         """Return the path of a trial's image, whether it exists or not."""
-        return self.folder / _image_name(trial_id)
+        return self.folder / image_name(trial_id)
 
     def finished_trials(self) -> set[str]:
         """Return ids of the trials whose image exists; failed ones are not among them."""
@@ -264,8 +386,8 @@ class RunStore:
 
     def write_image_file(self, trial_id: str, png: bytes) -> tuple[str, str]:
         """Store a finished PNG file; return its relative path and sha256."""
-        write_bytes(self.image_path(trial_id), png)
-        return _image_name(trial_id), sha256_of(png)
+        self._write(self.image_path(trial_id), png)
+        return image_name(trial_id), sha256_of(png)
 
     @property
     def conditions_dir(self) -> Path:
@@ -275,6 +397,32 @@ class RunStore:
     def condition_path(self, case_id: str, detector: str) -> Path:
         """Return the path of a case's condition image, whether it exists or not."""
         return self.folder / condition_name(case_id, detector)
+
+    @property
+    def condition_index_path(self) -> Path:
+        """The hashes of the condition images."""
+        return self.conditions_dir / _CONDITION_INDEX
+
+    def condition_hashes(self) -> dict[str, str]:
+        """Return path -> sha256 of the pixels of the condition images; empty if not recorded."""
+        try:
+            data = read_json(self.condition_index_path, most_bytes=_MOST_CASES_BYTES)
+        except UserError:
+            return {}  # the index is only a shortcut: it is rebuilt
+        is_index = isinstance(data, dict) and all(isinstance(v, str) for v in data.values())
+        return data if is_index else {}
+
+    def write_condition_hashes(self, hashes: Mapping[str, str]) -> None:
+        """Record the hashes of the condition images, if they have changed."""
+        old = self.condition_hashes()
+        if not hashes or hashes == old:
+            return
+        changed = sorted(name for name, sha256 in hashes.items() if old.get(name) != sha256)
+        with self._changed_checksums() as sums:
+            for name in changed:
+                if (path := self.folder / name).is_file():
+                    sums.expect(name, path.read_bytes())
+        self.write_file(self.condition_index_path, json_bytes(dict(sorted(hashes.items()))))
 
     @property
     def tables_dir(self) -> Path:
@@ -318,7 +466,8 @@ def _case(row: Mapping[str, Any]) -> Case:
     return Case(**{**row, "scene": scene, "condition_paths": pairs})
 
 
-def _image_name(trial_id: str) -> str:
+def image_name(trial_id: str) -> str:
+    """Return the path of a trial's image, relative to the run directory."""
     return f"{_IMAGES}/{trial_id[:2]}/{trial_id}.png"
 
 
@@ -326,5 +475,10 @@ def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _written(path: Path) -> tuple[int, str]:
-    return path.stat().st_mtime_ns, path.name
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what identifies a directory whatever its name; None if it does not exist."""
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino

@@ -9,8 +9,10 @@ family has shipped features of held-out images.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,11 +26,13 @@ from metrics.encoders import RowSource
 from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
 from plugins_manifest.errors import UserError
-from plugins_manifest.files import atomic_write, file_sha256, temporary_beside
+from plugins_manifest.files import file_sha256, replacing
 from plugins_manifest.images import SUFFIXES, read_image
+from plugins_manifest.sealed import read_sealed, write_sealed
 
 FOLDER_VARIABLE = "XBENCH_REFERENCE_IMAGES"
 STATISTICS_VARIABLE = "XBENCH_METRIC_STATISTICS"
+_LOG = logging.getLogger(__name__)
 _DECODER = "2"  # increased when decoded pixels change: kept features are computed again
 
 
@@ -158,28 +162,57 @@ def _sha256(paths: Sequence[Path]) -> str:
 def _content_sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
     key = hashlib.sha256(repr(stamps).encode()).hexdigest()[:32]
     note = statistics_folder() / f"{key}.sha256"
-    if note.is_file():
-        return note.read_text(encoding="ascii")
+    if isinstance(known := read_sealed(note), str):
+        return known
     hashes = sorted(file_sha256(Path(path)) for path, _, _ in stamps)
     found = hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
-    atomic_write(note, found)
+    with _kept():
+        write_sealed(note, found, durable=False)
     return found
 
 
 def _folder_rows(paths: Sequence[Path], encoder: RowSource) -> np.ndarray:
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import save_file
 
-    facts = f"{encoder.recipe()} {_sha256(paths)} {_DECODER}"
-    key = hashlib.sha256(facts.encode()).hexdigest()[:32]
+    named = f"{encoder.recipe()} {_sha256(paths)} {_DECODER}"
+    key = hashlib.sha256(named.encode()).hexdigest()[:32]
     path = statistics_folder() / f"{key}.safetensors"
-    if path.is_file():
-        return load_file(path)["features"]
+    facts = {"recipe": encoder.recipe(), "pictures": _sha256(paths)}
+    if (known := _read_rows(path, facts)) is not None:
+        return known
     try:
         rows = encoder.encode([read_image(path) for path in paths])
     except UserError as error:
         raise MetricUnavailableError(f"{FOLDER_VARIABLE}: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = temporary_beside(path)
-    save_file({"features": rows}, draft, {"recipe": encoder.recipe(), "pictures": _sha256(paths)})
-    draft.replace(path)
+    with _kept():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, durable=False) as draft:
+            save_file({"features": rows}, draft, {**facts, "sha256": _rows_sha256(rows)})
     return rows
+
+
+def _read_rows(path: Path, facts: Mapping[str, str]) -> np.ndarray | None:
+    """Return cached features; None if they are missing, damaged or of other pictures."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            known, rows = file.metadata() or {}, file.get_tensor("features")
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return rows if known == {**facts, "sha256": _rows_sha256(rows)} else None
+
+
+def _rows_sha256(rows: np.ndarray) -> str:
+    return hashlib.sha256(f"{rows.dtype} {rows.shape}".encode() + rows.tobytes()).hexdigest()
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Go on with a warning where the folder of statistics cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        _LOG.warning("features of reference images are not cached: %s", error)

@@ -7,7 +7,6 @@ is complete and has the published hash.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from metrics.weights.files import FOLDER_VARIABLE, RemoteFile, Weights, weights_folder
 from plugins_manifest.errors import FetchError, UserError, unknown_name
-from plugins_manifest.files import file_sha256
+from plugins_manifest.files import file_sha256, move_into_place, replacing
 from plugins_manifest.http import Client, Progress, Wanted, hub_errors_explained
 from plugins_manifest.http.download import download, no_progress
 from plugins_manifest.redact import redact_url
@@ -69,12 +68,9 @@ def _fetch_from_hub(file: RemoteFile, path: Path, what: str) -> None:
     owner, repository, name = file.source.removeprefix("hf://").split("/", 2)
     with hub_errors_explained(f"{what}: {owner}/{repository}"):
         cached = hf_hub_download(f"{owner}/{repository}", name, etag_timeout=_TIMEOUT_SECONDS)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as draft:
         shutil.copyfile(cached, draft)
-        _accept(draft, path, file, what)
-    finally:
-        draft.unlink(missing_ok=True)
+        _check(draft, file, what)
 
 
 def _fetch_from_web(
@@ -103,7 +99,13 @@ def _fetch_from_web(
 
 
 def _accept(part: Path, path: Path, file: RemoteFile, what: str) -> None:
-    """Check a complete file against the published hash, then give it its name."""
+    """Check a complete file, then give it its name."""
+    _check(part, file, what)
+    move_into_place(part, path)
+
+
+def _check(part: Path, file: RemoteFile, what: str) -> None:
+    """Raise `FetchError` unless a file has the published hash."""
     sha256 = file_sha256(part)
     if not sha256.startswith(file.sha256):
         raise FetchError(
@@ -111,4 +113,3 @@ def _accept(part: Path, path: Path, file: RemoteFile, what: str) -> None:
             "another file now; nothing was kept",
             code="wrong-hash",
         )
-    part.replace(path)

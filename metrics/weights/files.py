@@ -7,7 +7,6 @@ network. Nothing is downloaded here; `xbench metrics fetch NAME` does that.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ from platformdirs import user_cache_path
 
 from metrics.base import MetricUnavailableError
 from plugins_manifest import files
-from plugins_manifest.documents import read_json
-from plugins_manifest.errors import UserError
+from plugins_manifest.sealed import read_sealed, write_sealed
 
 FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
 DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
@@ -107,7 +105,7 @@ def file_sha256(path: Path) -> str:
     key, stamp = path.name, [stat.st_size, stat.st_mtime_ns]
     book = path.parent / HASHES
     known = _read_book(book)
-    if known.get(key, [None])[:-1] == stamp:
+    if known.get(key, [])[:-1] == stamp:
         return known[key][-1]
     found = files.file_sha256(path)
     _write_book(book, {**known, key: [*stamp, found]})
@@ -115,20 +113,13 @@ def file_sha256(path: Path) -> str:
 
 
 def _read_book(book: Path) -> dict[str, list]:
-    try:
-        found = read_json(book)
-    except UserError:
-        found = {}  # only a shortcut: hashed again
-    is_book = isinstance(found, dict) and all(
-        isinstance(row, list) and len(row) == 3 and isinstance(row[-1], str)
-        for row in found.values()
-    )
-    return found if is_book else {}
+    data = read_sealed(book)
+    return data if isinstance(data, dict) else {}  # only a shortcut: hashed again
 
 
 def _write_book(book: Path, hashes: dict[str, list]) -> None:
     try:
-        files.atomic_write(book, json.dumps(hashes))
+        write_sealed(book, hashes, durable=False)
     except OSError:
         return  # a read-only folder: hashed again next time
 

@@ -35,7 +35,7 @@ from plugins_manifest.cases.coco import (
     parse_captions,
 )
 from plugins_manifest.errors import FetchError, UserError
-from plugins_manifest.files import atomic_write, file_sha256
+from plugins_manifest.files import append_line, atomic_write, file_sha256
 from plugins_manifest.http import Mirror
 from plugins_manifest.http.ranged import FileVersion, RangedFile, is_offline
 from plugins_manifest.images import decode_image, image_size
@@ -155,9 +155,11 @@ class _Job:
         atomic_write(self.home / name, content)
         is_new = name not in self.sums
         self.sums[name] = hashlib.sha256(content).hexdigest()
-        lines = [f"{sha256}  {known}\n" for known, sha256 in self.sums.items()]
-        with (self.home / SUMS).open("a" if is_new else "w", encoding="utf-8") as book:
-            book.writelines(lines[-1:] if is_new else lines)
+        lines = [f"{sha256}  {known}" for known, sha256 in self.sums.items()]
+        if is_new:
+            append_line(self.home / SUMS, lines[-1])
+        else:
+            atomic_write(self.home / SUMS, "\n".join([*lines, ""]))
         return self.sums[name]
 
     def captions(self) -> str:

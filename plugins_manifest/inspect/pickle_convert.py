@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from plugins_manifest.files import move_into_place
 from plugins_manifest.formats import Header, UnsafeFile, read_header
 from plugins_manifest.formats.magic import PICKLED, sniff
 
@@ -41,7 +42,7 @@ def convert_pickle(source: Path, target: Path, *, seconds: float = SECONDS) -> H
         output = Path(folder) / "made.safetensors"
         _run(source, output, home=Path(folder), seconds=seconds)
         header = read_header(output)
-        output.replace(target)
+        move_into_place(output, target)
     return header
 
 

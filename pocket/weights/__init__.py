@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from plugins_manifest.documents import read_json
-from plugins_manifest.files import file_sha256
+from plugins_manifest.files import atomic_write, file_sha256
 
 FOLDER = Path(__file__).parent
 HASHES = FOLDER / "sha256.json"
@@ -69,7 +69,7 @@ def record_hashes() -> dict[str, str]:
     """Write the hashes of all existing parts; run after training new weights."""
     folder_sha256.cache_clear()
     found = {name: folder_sha256(_location(name)) for name in PARTS if _location(name).exists()}
-    HASHES.write_text(json.dumps(found, indent=2) + "\n")
+    atomic_write(HASHES, json.dumps(found, indent=2) + "\n")
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from filelock import FileLock
 from safetensors import safe_open
 
 from tests.xadapter.conftest import (
@@ -22,7 +23,7 @@ from tests.xadapter.conftest import (
     new_mapper,
 )
 from xadapter.data import TensorDataset, UpgradedText, index_batches
-from xadapter.errors import SettingError
+from xadapter.errors import SettingError, TrainingFolderError
 from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps, typical_weights
 from xadapter.mapper import Mapper
 from xadapter.train import TrainSettings, learning_rate_at, train_mapper
@@ -239,3 +240,26 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == 1.0
     assert rates[-1] < 1e-3
+
+
+def test_training_goes_on_from_the_last_checkpoint_that_is_not_damaged(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(tmp_path / "whole", base_unet, upgraded_unet, SETTINGS)
+    train(tmp_path / "cut", base_unet, upgraded_unet, SETTINGS, stop_after=5)
+    last = tmp_path / "cut" / "checkpoint.safetensors"
+    content = bytearray(last.read_bytes())
+    content[-3] ^= 1
+    last.write_bytes(content)
+    cut = train(tmp_path / "cut", base_unet, upgraded_unet, SETTINGS)
+    assert "checkpoint.safetensors is damaged: training goes on from" in caplog.text
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
+    for name, weight in whole.mapper.state_dict().items():
+        assert torch.equal(weight, cut.mapper.state_dict()[name]), name
+
+
+def test_a_second_training_into_a_folder_is_refused(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingFolderError, match="another training"):
+        train(tmp_path, base_unet, upgraded_unet, SETTINGS)

@@ -115,3 +115,12 @@ def test_an_unmarked_cache_of_an_earlier_version_is_marked_when_it_is_used(own_c
     ImageCache("here").put(OTHER, b"png", FACTS)
     assert cache.get(ID) is not None and clean_cache().n_images == 2
     assert list((own_cache / "images").iterdir()) == []
+
+
+def test_an_entry_under_the_name_of_another_trial_is_not_served(own_cache: Path) -> None:
+    cache = ImageCache("here")
+    cache.put("abcd", b"png", FACTS)
+    home = own_cache / "images" / "here" / "ab"
+    for suffix in (".png", ".json"):
+        (home / f"abcd{suffix}").rename(home / f"abef{suffix}")
+    assert cache.get("abef") is None

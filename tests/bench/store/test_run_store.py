@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from bench.store import schema
 from bench.store.files import png_bytes, read_image, write_bytes, write_table
 from bench.store.run_store import RunStore
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.files import TEMPORARY_PREFIX, temporary_beside
+from plugins_manifest.files import ABANDONED_SECONDS, TEMPORARY_PREFIX, temporary_beside
 
 ROOT = Path(__file__).parents[3]
 ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
@@ -81,10 +83,26 @@ def test_second_writer_is_refused_and_a_later_one_is_not(tmp_path: Path) -> None
 
 def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    temporary_beside(tmp_path / "images" / "x.png").write_bytes(b"half")
-    (tmp_path / "images" / f"{TEMPORARY_PREFIX}notes").write_bytes(b"of the user")
+    code = "from pathlib import Path\nfrom plugins_manifest.files import temporary_beside\n"
+    code += f"temporary_beside(Path({str(tmp_path)!r}) / 'images' / 'x.png').write_bytes(b'half')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    old = tmp_path / "images" / f"{TEMPORARY_PREFIX}1-{'a' * 8}-x.png"  # of an earlier version
+    old.write_bytes(b"half")
+    of_the_user = tmp_path / "images" / f"{TEMPORARY_PREFIX}notes"
+    of_the_user.write_bytes(b"kept")
+    for path in (old, of_the_user):
+        os.utime(path, (time.time() - ABANDONED_SECONDS - 60,) * 2)
     with RunStore(tmp_path).lock():
         assert [p.name for p in (tmp_path / "images").iterdir()] == [f"{TEMPORARY_PREFIX}notes"]
+
+
+def test_files_of_a_live_writer_of_another_host_are_kept(tmp_path: Path) -> None:
+    here = temporary_beside(tmp_path / "x.png")
+    elsewhere = tmp_path / f"{TEMPORARY_PREFIX}{'0' * 12}-{os.getpid()}-{'a' * 12}.png"
+    for path in (here, elsewhere):
+        path.write_bytes(b"half")
+    with RunStore(tmp_path).lock():
+        assert here.exists() and elsewhere.exists()
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -99,7 +117,7 @@ def test_damaged_files_are_named_with_the_fix(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     store.write_run_facts({})
     (tmp_path / "run.json").write_text('{"format": ')
-    with pytest.raises(UserError, match=r"run\.json is damaged.*delete"):
+    with pytest.raises(UserError, match=r"run\.json is damaged.*xbench repair"):
         store.run_facts()
     (tmp_path / "run.json").write_text('{"format": 99}')
     with pytest.raises(UserError, match="format 99"):
@@ -107,7 +125,7 @@ def test_damaged_files_are_named_with_the_fix(tmp_path: Path) -> None:
     store.write_results("one", [ROW])
     part = tmp_path / "results" / "one.parquet"
     part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(UserError, match=r"one\.parquet is damaged.*delete it"):
+    with pytest.raises(UserError, match=r"one\.parquet is damaged.*xbench repair"):
         store.results()
 
 
@@ -138,3 +156,65 @@ def test_folder_that_cannot_be_written_is_one_clear_message(tmp_path: Path) -> N
         (tmp_path / "closed").mkdir(mode=0o500)
         with pytest.raises(UserError, match="cannot be written"):
             write_bytes(tmp_path / "closed" / "inner", b"x")
+
+
+def test_the_newest_row_does_not_depend_on_a_clock(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_results("one", [{**ROW, "status": "failed", "error": "first"}])
+    store.write_results("two", [{**ROW, "status": "failed", "error": "second"}])
+    future = time.time() + 1e6
+    os.utime(store.table_path("results", "one"), (future, future))
+    assert store.results()["error"].tolist() == ["second"]
+
+
+def test_of_several_rows_of_a_trial_the_one_with_its_image_counts(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    image, sha256 = store.write_image_file("aa", png_bytes(np.zeros((4, 4, 3), np.uint8)))
+    store.write_results("one", [{**ROW, "image": image, "image_sha256": sha256}])
+    store.write_results("two", [{**ROW, "status": "failed"}])
+    assert store.results()["status"].tolist() == ["ok"]
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_run_that_is_renamed_or_deleted_is_written_nowhere_else(
+    tmp_path: Path, is_deleted: bool
+) -> None:
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    store = RunStore(folder)
+    with store.lock():
+        store.write_results("one", [ROW])
+        shutil.rmtree(folder) if is_deleted else folder.rename(moved)
+        for write in (
+            lambda: store.write_results("two", [ROW]),
+            lambda: store.write_image_file("abcd", b"png"),
+            lambda: store.write_run_facts({}),
+        ):
+            with pytest.raises(UserError, match="was renamed or deleted while it was written"):
+                write()
+    assert not folder.exists()
+    if not is_deleted:
+        assert not (moved / "results" / "two.parquet").exists()
+
+
+def test_a_table_with_a_flipped_bit_is_damaged(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_results("one", [{**ROW, "seconds": 1.5 + i, "trial_id": str(i)} for i in range(50)])
+    part = tmp_path / "results" / "one.parquet"
+    content = bytearray(part.read_bytes())
+    content[content.index(np.float64(20.5).tobytes())] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(UserError, match="CRC"):
+        store.results()
+
+
+def test_rescoring_ends_the_mark_of_scores_whose_images_changed(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_results("one", [{**ROW, "image": "images/aa/aa.png", "image_sha256": "1"}])
+    frame = pd.DataFrame([{"metric": "kid", "trial_id": "aa", "level": "image"}])
+    store.write_scores("kid", frame)
+    store.write_results("one", [{**ROW, "image": "images/aa/aa.png", "image_sha256": "1"}])
+    assert store.stale_scores() == []
+    store.write_results("one", [{**ROW, "image": "images/aa/aa.png", "image_sha256": "2"}])
+    assert store.stale_scores() == ["kid"]
+    store.write_scores("kid", frame)
+    assert store.stale_scores() == []
