@@ -1,6 +1,6 @@
 """Extensions that are installed, found by their entry points; nothing is imported before use.
 
-Code of other packages runs inside `extension_errors`, so that whatever it raises is one `UserError`.
+Code of other packages runs inside `extension_errors`: whatever it raises is one `UserError`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def load_entry(group: Group, name: str, *, takes_part: bool = True) -> Any:
 
 
 def distributions() -> list[dict[str, Any]]:
-    """Return every package whose extensions took part in this process: name, version, extensions."""
+    """Return name, version and extensions of every package that took part in this process."""
     found: dict[tuple[str, str], list[str]] = {}
     for (group, name), point in sorted(_TOOK_PART.items()):
         dist = point.dist

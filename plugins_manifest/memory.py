@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from plugins_manifest.errors import UserError
 
 # PyTorch's CPU allocator and safetensors' mapping raise plain errors: their text is all there is.
+_DEPTH = 8  # of a chain of errors
 _MARKS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_cpu")
 
 
@@ -19,7 +20,9 @@ class MemoryShortError(UserError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error, or its cause, reports that memory does not suffice."""
     seen: BaseException | None = error
-    while seen is not None:
+    for _ in range(_DEPTH):
+        if seen is None:
+            break
         if isinstance(seen, (MemoryError, MemoryShortError)):
             return True
         if isinstance(seen, OSError) and seen.errno == errno.ENOMEM:
@@ -28,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             text = str(seen).lower()
             if any(mark in text for mark in _MARKS):
                 return True
-        seen = seen.__cause__
+        seen = seen.__cause__ or seen.__context__
     return False
 
 

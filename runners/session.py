@@ -6,6 +6,7 @@ float32, images in [-1, 1]. All noise comes from one CPU generator per image.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import diffusers
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins_manifest.schema.words import Side
@@ -89,6 +90,23 @@ class GroupSession:
         self._snapshot_t0s = tuple(snapshot_t0s)
         self._text_pass: PassName = "stage2_text" if stage2 else "base_text"
         self._guidance = Guidance(settings.guidance_scale)
+
+    def separate(self) -> GroupSession:
+        """Return a session with the same shared passes and nothing else in common.
+
+        What a method changes in it, or in its noise, does not reach other methods.
+        """
+        other = copy.copy(self)
+        for name in ("noise", "base", "upgraded", "_schedulers"):
+            vars(other).pop(name, None)
+        other.non_finite = set()
+        return other
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Return the plugins' networks that run beside the models."""
+        found = (*self._attachment.controls, *self._attachment.adapters, *self._remix.controls)
+        return [part.net for part in found]
 
     @cached_property
     def noise(self) -> Noise:

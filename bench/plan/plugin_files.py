@@ -20,10 +20,10 @@ from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.schema.references import find_source, is_network, scheme_of
 from plugins_manifest.store import Store
 from runners.base import PluginFile
+from runners.side_files import side_paths
 
 if TYPE_CHECKING:
-    from plugins_manifest.content import hash_path
-from plugins_manifest.lock import LockedPlugin
+    from plugins_manifest.lock import LockedPlugin
     from plugins_manifest.supply import Outcome, PluginFetcher
 
 
@@ -182,5 +182,6 @@ def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str
         allow_partial=spec.allow_partial,
         trigger=spec.trigger,
         token=spec.token,
+        side_files=tuple((found, hash_path(found)) for found in side_paths(spec.kind, path)),
         reference=None if spec.reference is None else manifest.folder / spec.reference,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from metrics.base import MetricUnavailableError, References, ScoredImage
 from metrics.encoders import RowSource
 from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
+from plugins_manifest.content import is_settled, state_of
 from plugins_manifest.files import atomic_write, file_sha256, temporary_beside
 
 FOLDER_VARIABLE = "XBENCH_REFERENCE_IMAGES"
@@ -145,20 +147,17 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _sha256(paths: Sequence[Path]) -> str:
-    """Return a hash of the pictures' content, whatever their names; cached by size and time."""
-    stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-    return _content_sha256(tuple(stamps))
-
-
-@cache
-def _content_sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
-    key = hashlib.sha256(repr(stamps).encode()).hexdigest()[:32]
+    """Return a hash of the pictures' content, whatever their names; cached by their states."""
+    started_ns = time.time_ns()
+    states = [(str(path), state_of(path)) for path in paths]
+    key = hashlib.sha256(repr(states).encode()).hexdigest()[:32]
     note = statistics_folder() / f"{key}.sha256"
     if note.is_file():
         return note.read_text(encoding="ascii")
-    hashes = sorted(file_sha256(Path(path)) for path, _, _ in stamps)
+    hashes = sorted(file_sha256(path) for path in paths)
     found = hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
-    atomic_write(note, found)
+    if all(is_settled(state, started_ns) for _, state in states):
+        atomic_write(note, found)
     return found
 
 
@@ -166,13 +165,16 @@ def _folder_rows(paths: Sequence[Path], encoder: RowSource) -> np.ndarray:
     from PIL import Image
     from safetensors.numpy import load_file, save_file
 
-    key = hashlib.sha256(f"{encoder.recipe()} {_sha256(paths)}".encode()).hexdigest()[:32]
+    sha256 = _sha256(paths)
+    key = hashlib.sha256(f"{encoder.recipe()} {sha256}".encode()).hexdigest()[:32]
     path = statistics_folder() / f"{key}.safetensors"
     if path.is_file():
         return load_file(path)["features"]
     rows = encoder.encode([np.asarray(Image.open(p).convert("RGB")) for p in paths])
+    if _sha256(paths) != sha256:
+        raise MetricUnavailableError("the reference images changed while they were read")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = temporary_beside(path)
-    save_file({"features": rows}, draft, {"recipe": encoder.recipe(), "pictures": _sha256(paths)})
+    save_file({"features": rows}, draft, {"recipe": encoder.recipe(), "pictures": sha256})
     draft.replace(path)
     return rows

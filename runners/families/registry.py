@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from plugins_manifest.errors import UserError
 from plugins_manifest.content import ChangedFileError, load_as_planned, require_same
+from plugins_manifest.errors import UserError
 from plugins_manifest.installed import ExtensionError, extension_errors, installed, load_entry
 from runners.families.traits import FamilyTraits
 
@@ -137,4 +137,3 @@ def _require_parts(name: str, planned: Mapping[str, str], adapter: Path | None) 
     for part, sha256 in planned.items():
         where = f" at {adapter}" if part == "mapper" and adapter is not None else ""
         require_same(f"the {part} of family {name!r}{where}", sha256, found.get(part, "none"))
-
