@@ -32,12 +32,10 @@ class Deadline:
     alone.
     """
 
-    def __init__(
-        self, seconds: float | None, *, what: str, option: str = "--batch-timeout"
-    ) -> None:
+    def __init__(self, seconds: float | None, *, what: str) -> None:
         self._left_s = seconds
         self._what = what
-        self.reason = f"no result within {seconds:g} s ({option})" if seconds else ""
+        self.reason = f"no result within {seconds:g} s (--batch-timeout)" if seconds else ""
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """Check that a method leaves the models as they were, and that it returned images.
 
-The state of the models is a sum over all values, and the structure of the modules: their identities,
-hooks, modes and processors. It is compared before and after each method of another package;
-tests hold it for the project's own.
+The state of the models is a sum over all values, and the structure of the modules: their
+identities, hooks, modes and processors. It is compared before and after each method of another
+package; tests hold it for the project's own.
 """
 
 from __future__ import annotations
@@ -91,9 +91,11 @@ def _config_of(tool: Any) -> str:
 
 def _state_of(model: nn.Module) -> tuple[object, ...]:
     structure = tuple(
-        (name, id(module), module.training, "forward" in vars(module))
-        + tuple(len(vars(module).get(hooks) or ()) for hooks in _HOOKS)
-        + (id(getattr(module, "processor", None)), getattr(module, "scaling", None))
+        (
+            *(name, id(module), module.training, "forward" in vars(module)),
+            *(len(vars(module).get(hooks) or ()) for hooks in _HOOKS),
+            id(getattr(module, "processor", None)),
+        )
         for name, module in model.named_modules()
     )
     return id(model), structure, checksum((*model.parameters(), *model.buffers()))

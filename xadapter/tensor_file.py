@@ -56,7 +56,8 @@ def _read_one(file: BinaryIO, start: int, entry: dict[str, Any]) -> Tensor:
     tensor = torch.empty(entry["shape"], dtype=dtype)
     if tensor.numel():
         file.seek(start + entry["data_offsets"][0])
-        left = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        flat: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        left = memoryview(flat)
         while left:
             n_read = file.readinto(left)  # pyright: ignore[reportAttributeAccessIssue]
             if not n_read:
