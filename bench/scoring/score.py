@@ -30,6 +30,7 @@ Progress = Callable[[int, int, str], None]
 Ceiling = Callable[[ScoredImage], Score]
 T = TypeVar("T")
 _CHUNK = 64
+_FAILED = "failed"  # in place of the hash of the inputs: never up to date
 _LOG = logging.getLogger(__name__)
 
 
@@ -58,11 +59,16 @@ class _Task:
     unavailable: str | None
     scores: dict[int, Score]  # index of the subject -> score; image metrics only
     timeout_s: float | None = None
+    has_failed: bool = False  # then it is scored again the next time
 
     def call(self, call: Callable[[], T]) -> T:
         """Call the metric; raise `MetricFailedError` or `MetricUnavailableError`."""
         what = f"metric {self.metric.name!r}"
-        return called(call, what=what, timeout_s=self.timeout_s)
+        try:
+            return called(call, what=what, timeout_s=self.timeout_s)
+        except (MetricFailedError, MetricUnavailableError):
+            self.has_failed = True
+            raise
 
 
 def score_run(
@@ -127,6 +133,7 @@ def _task(metric: Metric, run_images: RunImages, timeout_s: float | None) -> _Ta
         (s.image.trial_id, s.image.plugin, s.image.image_sha256, s.missing or "") for s in subjects
     ]
     text = json.dumps([metric.name, recipe, unavailable, sorted(facts)])
+    task.has_failed = False  # what has no recipe has other inputs as soon as it has one
     task.inputs = hashlib.sha256(text.encode()).hexdigest()[:20]
     return task
 
@@ -174,8 +181,10 @@ def _rows(task: _Task, run_images: RunImages) -> list[Row]:
         recipe = str(error)
     if recipe == task.recipe:
         return rows
+    task.has_failed = True
     task.unavailable = f"the metric's recipe changed while it scored, to {recipe}: score again"
     blank = {"value": None, "reason": task.unavailable, "leave_one_out": None, "n": 0}
+    blank["inputs"] = _FAILED
     return [{**row, **blank} for row in rows]
 
 
@@ -244,7 +253,7 @@ def _row(task: _Task, subject: ImageToScore, score: Score) -> Row:
         "value": score.value,
         "reason": score.reason,
         "leave_one_out": None if left_out is None else json.dumps(dict(left_out), sort_keys=True),
-        "inputs": task.inputs,
+        "inputs": _FAILED if task.has_failed else task.inputs,
     }
 
 
@@ -273,12 +282,15 @@ def _score_ceilings(store: RunStore, task: _Task) -> None:
     inputs = _ceiling_inputs(recipe, [*images])
     if _stored_inputs(store, metric.name) == inputs:
         return
-    rows = []
+    rows: list[Row] = []
+    task.has_failed = False
     for (plugin, case_id), image in sorted(images.items()):
         score = _ceiling_score(task, ceiling, image)
         found = {"value": score.value, "reason": score.reason}
         facts = {"metric": metric.name, "recipe": recipe, "inputs": inputs}
         rows.append({"plugin": plugin, "case_id": case_id, **found, **facts})
+    if task.has_failed:
+        rows = [{**row, "inputs": _FAILED} for row in rows]
     store.write_table("ceilings", pd.DataFrame(rows), metric.name)
 
 
