@@ -118,7 +118,7 @@ print(json.dumps({{
     "status": rows.groupby("method")["status"].unique().map(list).to_dict(),
     "errors": rows.groupby("method")["error"].unique().map(list).to_dict(),
     "own": bool((rows.set_index("trial_id").loc[own.index, "image_sha256"] == own).all()),
-    "scores": theirs.scores().fillna("")[["metric", "value", "reason", "method"]].to_dict("records"),
+    "scores": theirs.scores().fillna("").to_dict("records"),
     "facts": theirs.run_facts()["distributions"],
     "modules": sorted(m for m in sys.modules if m == "theirs"),
 }}))
