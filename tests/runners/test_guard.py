@@ -142,7 +142,7 @@ def test_the_checksum_changes_with_any_bit_and_with_places() -> None:
         kept = x.to(dtype)
         first = checksum([kept])
         assert first == checksum([kept.clone()])
-        assert first == checksum([kept.t().contiguous().t()])
+        assert first != checksum([kept[:4]])
         assert first != checksum([kept.flip(0)])
         bits = kept.clone()
         bits.view(torch.uint8)[3, 1] ^= 1
