@@ -46,7 +46,7 @@ def checksum(tensors: Iterable[Tensor]) -> Checksum:
 def _weighted_sum(memory: Tensor) -> Tensor:
     """Return the sum of the words of 8 bytes, each block of them weighted by its place."""
     n_words = len(memory) // _WORD
-    n_rows = _N_BLOCKS if n_words >= _N_BLOCKS else 1
+    n_rows = max(1, min(_N_BLOCKS, n_words))
     n_used = n_words // n_rows * n_rows
     aligned = memory if memory.data_ptr() % _WORD == 0 else memory.clone()
     words = aligned[: n_used * _WORD].view(torch.int64).view(n_rows, -1)
