@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, shown_path
+from plugins_manifest.installed import distributions
 
 PACKAGES = (
     *("xbench", "torch", "diffusers", "transformers", "peft", "accelerate", "safetensors"),
@@ -36,6 +37,23 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def took_part(before: object) -> list[dict[str, Any]]:
+    """Return the packages whose extensions took part, with those of earlier sessions of a run.
+
+    Each has name, version, and its extensions as "group: name".
+    """
+    found: dict[tuple[str, str], set[str]] = {}
+    earlier = before if isinstance(before, list) else []
+    for package in (*earlier, *distributions()):
+        if isinstance(package, dict):
+            key = (str(package.get("name")), str(package.get("version")))
+            found.setdefault(key, set()).update(map(str, package.get("extensions") or ()))
+    return [
+        {"name": name, "version": version, "extensions": sorted(extensions)}
+        for (name, version), extensions in sorted(found.items())
+    ]
 
 
 def git_state() -> dict[str, Any] | None:

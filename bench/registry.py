@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, cast
 
 from bench.errors import UserError
 from metrics.base import Metric, traits_of
-from plugins_manifest.installed import installed, load_entry
+from plugins_manifest.installed import extension_errors, installed, load_entry
 from plugins_manifest.schema.manifest import KnownNames
 from plugins_manifest.schema.words import FINISHED_CONDITIONS
 from runners.base import SAMPLERS, Marker, MethodStyle
-from runners.protocols import Method
+from runners.protocols import find_method
 
 __all__ = [
     "CONDITION_METRICS",
@@ -29,15 +30,11 @@ __all__ = [
 
 # in a list of metrics: all metrics of the plugins' conditions
 CONDITION_METRICS = "condition"
+_LOG = logging.getLogger(__name__)
+_TRAITS = ("name", "better", "level", "needs", "recipe", "applies_to", "score")
 _OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
 _OTHER_COLORS = ("#D55E00", "#56B4E9", "#B8A800")
 _OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
-
-
-@cache
-def find_method(name: str) -> Method:
-    """Return the installed method of a name; `UserError` with the nearest names if unknown."""
-    return load_entry("methods", name)()
 
 
 @lru_cache(maxsize=256)  # names of published runs are untrusted
@@ -67,13 +64,33 @@ def method_order(names: Iterable[str]) -> list[str]:
 
 def find_metric(name: str) -> Metric:
     """Return a metric; its entry point is an instance, or a callable that returns one."""
-    found: Any = load_entry("metrics", name)
-    return cast(Metric, found() if callable(found) else found)
+    return _metric(name, takes_part=True)
+
+
+def _metric(name: str, *, takes_part: bool) -> Metric:
+    found: Any = load_entry("metrics", name, takes_part=takes_part)
+    with extension_errors(f"metric {name!r}", "cannot be used"):
+        metric = cast(Metric, found() if callable(found) else found)
+        missing = [trait for trait in _TRAITS if not hasattr(metric, trait)]
+        if missing or metric.name != name:
+            what = f"lacks {', '.join(missing)}" if missing else f"has the name {metric.name!r}"
+            raise TypeError(f"it {what}, see docs/extending.md")
+        if metric.level not in ("image", "group") or metric.better not in ("higher", "lower"):
+            raise TypeError(f"its level is {metric.level!r} and better is {metric.better!r}")
+    return metric
 
 
 def metrics_of(condition: str) -> list[str]:
-    """Return the names of the installed metrics of a condition, by rank."""
-    known = {name: traits_of(find_metric(name)) for name in installed("metrics")}
+    """Return the names of the installed metrics of a condition, by rank.
+
+    A metric that cannot be imported is left out, with a warning.
+    """
+    known = {}
+    for name in installed("metrics"):
+        try:
+            known[name] = traits_of(_metric(name, takes_part=False))
+        except UserError as error:
+            _LOG.warning("not used for the condition %r: %s", condition, error)
     names = [name for name, traits in known.items() if traits.condition == condition]
     return sorted(names, key=lambda name: (known[name].rank, name))
 

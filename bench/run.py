@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -27,10 +27,10 @@ from bench.plan import (
 )
 from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions
-from bench.plan.metrics import Mode, selected_metrics
+from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
-from bench.registry import find_method, installed, known_names
+from bench.registry import find_method, find_metric, installed, known_names
 from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
@@ -55,6 +55,7 @@ class RunRequest:
     use_cache: bool = True
     show_progress: bool = True
     started: float | None = None  # time.time() at the start of the process
+    batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,30 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
     """
     problems = [*check_room(store.folder, needed_mib=1), *output_problems(store.folder, job)]
     with clock.in_models():
-        for name in {spec.name for spec in job.manifest.methods} & installed("methods").keys():
-            find_method(name)
+        known = installed("methods")
+        problems += _broken(find_method, (s.name for s in job.manifest.methods if s.name in known))
+    with clock.in_metrics():
+        names = expand_metrics(selected_metrics(job.manifest), job.manifest)
+        problems += _broken(find_metric, (n for n in names if n in installed("metrics")))
+    if problems:
+        raise UserError.collect(problems)
     try:
         preflight(job)
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError.collect(problems)
+
+
+def _broken(find: Callable[[str], object], names: Iterable[str]) -> list[str]:
+    """Return why extensions that are used cannot be."""
+    problems: list[str] = []
+    for name in dict.fromkeys(names):
+        try:
+            find(name)
+        except UserError as error:
+            problems += error.problems
+    return problems
 
 
 def score_and_tabulate(
@@ -164,6 +181,10 @@ def score_and_tabulate(
         seconds = score_by_names(store, names, show_progress=show_progress)
         require_sound(store, ("scores",))
         write_tables(store, mode=mode)
+        facts = store.run_facts()
+        found = provenance.took_part(facts.get("distributions"))
+        if found != facts.get("distributions"):
+            store.write_run_facts({**facts, "distributions": found})
     return seconds
 
 
@@ -238,6 +259,7 @@ class _Run:
                 "from_cache": outcome.n_cached,
             },
             overhead=outcome.overhead,
+            distributions=provenance.took_part(self.facts.get("distributions")),
         )
         return outcome
 
@@ -258,6 +280,7 @@ class _Run:
             "family": manifest.family,
             "git": provenance.git_state(),
             "versions": provenance.versions(),
+            "distributions": provenance.took_part(old.get("distributions")),
             **{key: old[key] for key in ("device", "render_context") if key in old},
         }
         self._write_facts()
@@ -321,6 +344,7 @@ class _Run:
             show_progress=self.request.show_progress,
             clock=self.clock,
             interrupts=interrupts,
+            batch_timeout=self.request.batch_timeout,
         ).run()
         audits.complete(plan.plugins.values())
 
@@ -335,7 +359,9 @@ class _Run:
         preload(*_REPORTING)
         stale = set(self.store.stale_scores()) & installed("metrics").keys()
         names = [*dict.fromkeys([*selected_metrics(self.job.manifest), *sorted(stale)])]
-        self.clock.metrics += score_by_names(self.store, names, show_progress=show_progress)
+        self.clock.metrics += score_by_names(
+            self.store, names, show_progress=show_progress, timeout_s=self.request.batch_timeout
+        )
         write_tables(self.store, mode=mode, png=False)  # `xbench report` draws them too
 
     def _outcome(self, plan: Plan, before: set[str]) -> RunOutcome:

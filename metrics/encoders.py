@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metrics.base import References, ScoredImage
+from metrics.base import MetricUnavailableError, References, ScoredImage
 from metrics.weights import Weights, catalog
 from metrics.weights.files import device_name
 
@@ -72,8 +72,8 @@ class Network:
 
     def loaded(self) -> Any:
         """Return the network, loaded once; raise MetricUnavailableError without its weights."""
-        self.weights.sha256()
-        return _load(self, str(self.weights.folder), device_name())
+        sha256 = self.weights.sha256()
+        return _load(self, str(self.weights.folder), device_name(), sha256)
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,15 @@ class PairEncoder(Encoder):
 
 
 @cache
-def _load(network: Network, folder: str, device: str) -> Any:
-    """Load a network; `folder` and `device` are here as parts of the cache's key."""
+def _load(network: Network, folder: str, device: str, sha256: str) -> Any:
+    """Load a network; the arguments but the first are here as parts of the cache's key."""
     module = import_module(f"metrics.networks.{network.module}")
-    return module.load(network.weights, network.variant)
+    loaded = module.load(network.weights, network.variant)
+    if network.weights.sha256() != sha256:
+        raise MetricUnavailableError(
+            f"the weights {network.title} changed while they were loaded: score again"
+        )
+    return loaded
 
 
 _PREPROCESS = "open_clip's resize and center crop"

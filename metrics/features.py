@@ -54,7 +54,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _row(encoded: np.ndarray) -> np.ndarray:
-    return np.asarray(encoded[0], np.float64)
+    row = np.array(encoded[0], np.float64)
+    row.setflags(write=False)  # all metrics that share the encoder get it
+    return row
 
 
 def _stack(rows: list[np.ndarray]) -> np.ndarray:

@@ -1,12 +1,19 @@
-"""Extensions that are installed, found by their entry points; nothing is imported before use."""
+"""Extensions that are installed, found by their entry points; nothing is imported before use.
+
+Code of other packages runs inside `extension_errors`: whatever it raises is one `UserError`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.memory import is_out_of_memory, memory_explained
+from plugins_manifest.text import first_line
 
 Group = Literal["methods", "metrics", "detectors", "families", "sources", "formulas"]
 _SINGULAR: dict[Group, str] = {
@@ -19,24 +26,95 @@ _SINGULAR: dict[Group, str] = {
 }
 
 
+class ExtensionError(UserError):
+    """Code of an extension that cannot be imported, raised an error, or broke its contract."""
+
+
+@contextmanager
+def extension_errors(what: str, failure: str) -> Iterator[None]:
+    """Raise every error of an extension, and its attempt to exit, as `ExtensionError`.
+
+    The message begins with both arguments, as in "family 'mine'" and "cannot be loaded". A
+    `UserError` and an interruption pass.
+    """
+    try:
+        with memory_explained(what):
+            yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ExtensionError(
+            f"{what} {failure}: {describe_error(error)}; update or reinstall the package that "
+            "provides it"
+        ) from error
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the type and the first line of an error, for a row or a message."""
+    if isinstance(error, SystemExit):
+        return f"SystemExit: it tried to end the process with code {error.code!r}"
+    text = first_line(error) if str(error).strip() else "no message"
+    if is_out_of_memory(error):
+        return f"{type(error).__name__}: not enough memory ({text})"
+    return f"{type(error).__name__}: {text}"
+
+
+class EntryPoints(dict[str, EntryPoint]):
+    """The entry points of a group by name, and the names that several packages provide."""
+
+    def __init__(self, points: Iterable[EntryPoint]) -> None:
+        super().__init__()
+        self.owners: dict[str, list[str]] = {}
+        for point in points:
+            self.setdefault(point.name, point)
+            self.owners.setdefault(point.name, []).append(owner_of(point))
+
+
 @cache
-def installed(group: Group) -> dict[str, EntryPoint]:
+def installed(group: Group) -> EntryPoints:
     """Return the entry points of group `xbench.<group>` by name; import none of them."""
-    return {point.name: point for point in entry_points(group=f"xbench.{group}")}
+    return EntryPoints(entry_points(group=f"xbench.{group}"))
 
 
-def load_entry(group: Group, name: str) -> Any:
+def owner_of(point: EntryPoint) -> str:
+    """Return name and version of the package that provides an entry point, and its object."""
+    dist = point.dist
+    package = "a package without metadata" if dist is None else f"{dist.name} {dist.version}"
+    return f"{package} ({point.value})"
+
+
+_TOOK_PART: dict[tuple[Group, str], EntryPoint] = {}
+
+
+def load_entry(group: Group, name: str, *, takes_part: bool = True) -> Any:
     """Import the object that an entry point names.
 
-    Raises `UserError` with the nearest names for an unknown one, and if the import fails.
+    Raises `UserError` with the nearest names for an unknown one, for a name that several packages
+    provide, and if the import fails. `takes_part` False: only its traits are read.
     """
     points = installed(group)
     if name not in points:
         raise UserError(unknown_name(_SINGULAR[group], name, points))
-    try:
-        return points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{_SINGULAR[group]} {name!r} ({points[name].value}) cannot be imported: {error}; "
-            "reinstall the package that provides it"
-        ) from error
+    point, what = points[name], f"{_SINGULAR[group]} {name!r}"
+    if len(owners := points.owners[name]) > 1:
+        raise ExtensionError(
+            f"{what} is provided by {' and by '.join(sorted(owners))}: uninstall one of them"
+        )
+    with extension_errors(f"{what} of {owner_of(point)}", "cannot be imported"):
+        found = point.load()
+    if takes_part:
+        _TOOK_PART[group, name] = point
+    return found
+
+
+def distributions() -> list[dict[str, Any]]:
+    """Return name, version and extensions of every package that took part in this process."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for (group, name), point in sorted(_TOOK_PART.items()):
+        dist = point.dist
+        key = ("unknown", "unknown") if dist is None else (dist.name, dist.version)
+        found.setdefault(key, []).append(f"{group}: {name}")
+    return [
+        {"name": name, "version": version, "extensions": extensions}
+        for (name, version), extensions in sorted(found.items())
+    ]

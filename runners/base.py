@@ -102,7 +102,8 @@ class PluginFile:
     `lora_semantics` None means the preset's ("sound": standard); it is filled in before loading.
     With `allow_partial` a plugin that fits in part is rendered too. `token` is the word of a
     textual inversion, `reference` the image of an image prompt for cases without their own.
-    `stages` are those of the base model in which it acts.
+    `stages` are those of the base model in which it acts. `side_files` are paths outside of `path`
+    that its loader reads, with their sha256 (`runners.side_files`).
     """
 
     plugin_id: str
@@ -118,6 +119,7 @@ class PluginFile:
     token: str | None = None
     reference: Path | None = None
     stages: Stages = "both"
+    side_files: tuple[tuple[Path, str], ...] = ()
 
 
 Stack = tuple[PluginFile, ...]

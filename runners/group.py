@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from plugins_manifest.installed import installed, load_entry
+from plugins_manifest.installed import describe_error
 from plugins_manifest.schema.stacks import Stages
 from plugins_manifest.schema.words import Side
 from runners.base import (
@@ -25,10 +25,11 @@ from runners.base import (
 )
 from runners.checks import check_group
 from runners.families import Family
+from runners.guard import ModelsChangedError, checked_images, is_own, models_state
 from runners.memory import PeakMemory
 from runners.passes import PassKey, SharedWork, pass_key
 from runners.plugins import Attachment, LoadedPlugin, attach_all, load_plugin
-from runners.protocols import Method, stage1_mode_of
+from runners.protocols import Method, find_method, stage1_mode_of
 from runners.session import GroupSession
 from xadapter.errors import SettingError
 
@@ -54,15 +55,18 @@ def run_group(
     time of shared passes is split evenly over the variants that read them. `methods` defaults to
     the installed ones; `on_loaded` receives the plugins with their audits. A plugin of the upgraded
     side keeps its weight at every plugin scale, and acts in `floor` too.
-    Raises `UserError` for invalid input, before anything runs.
+    Raises `UserError` for invalid input, before anything runs, and `ModelsChangedError` as soon as
+    a method has changed what others share.
     """
-    known = installed_methods() if methods is None else methods
+    known = installed_methods(v.method for v in variants) if methods is None else methods
     stack = stack_of(plugin)
     check_group(family, plugin, cases=cases, variants=variants, settings=settings, methods=known)
     loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
     if on_loaded is not None:
         on_loaded(loaded)
-    work = SharedWork([_keys_of(known[v.method], v) for v in variants], family.device)
+    is_guarded = any(not is_own(known[v.method]) for v in variants)
+    keys = [_keys_of(known[v.method], v) for v in variants]
+    work = SharedWork(keys, family.device, is_guarded=is_guarded)
     base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")
     with (
         PeakMemory(family.device) as memory,
@@ -95,9 +99,9 @@ def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
     return replace(file, lora_semantics=own or PRESET_SEMANTICS[settings.preset])
 
 
-def installed_methods() -> dict[str, Method]:
-    """Return the methods of entry-point group `xbench.methods`, by name."""
-    return {name: load_entry("methods", name)() for name in installed("methods")}
+def installed_methods(names: Iterable[str]) -> dict[str, Method]:
+    """Return the named methods of entry-point group `xbench.methods`; no other is imported."""
+    return {name: find_method(name) for name in dict.fromkeys(names)}
 
 
 def _keys_of(method: Method, variant: Variant) -> frozenset[PassKey]:
@@ -178,19 +182,16 @@ def _run_variants(
 
 def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iterator[Rendered]:
     method = group.methods[variant.method]
-    session.non_finite.clear()
-
-    def render() -> np.ndarray:
-        with torch.inference_mode():
-            return method.render(session, variant)
-
-    outcome = group.work.timed(_keys_of(method, variant), render)
+    with _unchanged_models(group, session, variant) as used:
+        outcome = group.work.timed(
+            _keys_of(method, variant), lambda: _rendered_by(method, used, variant)
+        )
     if outcome.error is not None:
         _LOG.warning("variant %s failed", variant, exc_info=outcome.error)
         _free_device(group.family.device)
     images, effective_t0 = outcome.value, _effective_t0(session, variant.t0)
     for index in range(len(group.cases)):
-        reason = _reason(outcome.error, index in session.non_finite)
+        reason = _reason(outcome.error, index in used.non_finite)
         yield Rendered(
             variant=variant,
             index=index,
@@ -202,10 +203,38 @@ def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iter
         )
 
 
-def _reason(error: Exception | None, is_non_finite: bool) -> str | None:
+def _rendered_by(method: Method, session: GroupSession, variant: Variant) -> np.ndarray:
+    """Return the method's images, checked: uint8 RGB at the size of its side."""
+    settings = session.settings
+    size_px = settings.base_size_px if method.side == "base" else settings.upgraded_size_px
+    with torch.inference_mode():
+        images = method.render(session, variant)
+    return checked_images(images, n_images=len(session.cases), size_px=size_px)
+
+
+@contextmanager
+def _unchanged_models(
+    group: _Group, session: GroupSession, variant: Variant
+) -> Iterator[GroupSession]:
+    """Yield the session of a method; raise `ModelsChangedError` if it changes what others share.
+
+    A method of another package has a session of its own.
+    """
+    session.non_finite.clear()
+    if is_own(group.methods[variant.method]):
+        yield session
+        return
+    before = models_state(group.family, session.networks)
+    yield session.separate()
+    after = models_state(group.family, session.networks)
+    if (what := after.changed_since(before) or group.work.changed()) is not None:
+        before.restore_switches()
+        raise ModelsChangedError(variant, what)
+
+
+def _reason(error: BaseException | None, is_non_finite: bool) -> str | None:
     if error is not None:
-        first_line = (str(error) or "no message").splitlines()[0]
-        return f"{type(error).__name__}: {first_line}"
+        return describe_error(error)
     return NON_FINITE if is_non_finite else None
 
 

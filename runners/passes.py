@@ -11,9 +11,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 
 from runners.base import PassName
+from runners.checksum import Checksum, checksum, tensors_in
 
 T = TypeVar("T")
-SHARED_ERRORS = (RuntimeError, ValueError, MemoryError)
 
 
 class PassKey(NamedTuple):
@@ -33,7 +33,7 @@ class _Outcome(Generic[T]):
     """The value or the error of a pass, and its own seconds (without nested passes)."""
 
     value: T
-    error: Exception | None
+    error: Exception | SystemExit | None
     seconds: float
 
 
@@ -41,10 +41,12 @@ class SharedWork:
     """Cache of shared passes, with their time split among the users.
 
     `readers` are the passes of each variant. A failed pass raises its error for each of its users
-    and is not run again.
+    and is not run again. With `is_guarded`, results keep the checksum that they were made with.
     """
 
-    def __init__(self, readers: Iterable[frozenset[PassKey]], device: str) -> None:
+    def __init__(
+        self, readers: Iterable[frozenset[PassKey]], device: str, *, is_guarded: bool = False
+    ) -> None:
         self._n_users: Counter[PassKey] = Counter()
         for keys in readers:
             self._n_users.update(keys)
@@ -52,6 +54,8 @@ class SharedWork:
         self._outcomes: dict[PassKey, _Outcome[Any]] = {}
         self._declared: frozenset[PassKey] = frozenset()
         self._shared_s = 0.0
+        self._is_guarded = is_guarded
+        self._sums: dict[PassKey, Checksum] = {}
 
     def get(self, key: PassKey, compute: Callable[[], T]) -> T:
         """Return the result of a pass, computing it for the first user.
@@ -62,6 +66,8 @@ class SharedWork:
             raise LookupError(f"the method reads the pass {key.name!r}: name it in its `shares`")
         if key not in self._outcomes:
             self._outcomes[key] = self._run(compute)
+            if self._is_guarded:
+                self._sums[key] = checksum(tensors_in(self._outcomes[key].value))
         outcome = self._outcomes[key]
         if outcome.error is not None:
             raise outcome.error
@@ -69,30 +75,31 @@ class SharedWork:
 
     def _run(self, compute: Callable[[], T]) -> _Outcome[T | None]:
         start_s, nested_before_s = self._now(), self._shared_s
-        value, error = None, None
-        try:
-            value = compute()
-        except SHARED_ERRORS as caught:
-            error = caught
+        value, error = _tried(compute)
         elapsed_s = self._now() - start_s
         nested_s = self._shared_s - nested_before_s
         self._shared_s = nested_before_s + elapsed_s
         return _Outcome(value, error, elapsed_s - nested_s)
 
     def timed(self, declared: frozenset[PassKey], work: Callable[[], T]) -> _Outcome[T | None]:
-        """Do the work of one reader of passes.
+        """Do the work of one reader of passes; its error is part of the outcome.
 
         Its seconds are its own, plus its share of every pass that it declared.
         """
         self._declared = declared
         shared_before_s, start_s = self._shared_s, self._now()
-        value, error = None, None
-        try:
-            value = work()
-        except SHARED_ERRORS as caught:
-            error = caught
+        value, error = _tried(work)
         own_s = self._now() - start_s - (self._shared_s - shared_before_s)
         return _Outcome(value, error, own_s + self._share_s(self._declared))
+
+    def changed(self) -> str | None:
+        """Return the passes whose results were changed since they were made; None if none was."""
+        names = [
+            key.name
+            for key, made in self._sums.items()
+            if key in self._outcomes and checksum(tensors_in(self._outcomes[key].value)) != made
+        ]
+        return f"the shared results of {', '.join(names)}" if names else None
 
     def _share_s(self, keys: Iterable[PassKey]) -> float:
         outcomes = self._outcomes
@@ -108,3 +115,11 @@ class SharedWork:
         if self._device.startswith("cuda"):
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | SystemExit | None]:
+    """Return the value or the error of a method's work; an interruption is raised."""
+    try:
+        return work(), None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - methods may raise anything
+        return None, error

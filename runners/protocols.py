@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from plugins_manifest.installed import extension_errors, load_entry
 from plugins_manifest.schema.stacks import PluginArrangement
 from plugins_manifest.schema.words import Side, Stage1Mode
 from runners.base import MethodCost, PassName, RenderSettings, Variant
@@ -13,6 +15,8 @@ from runners.base import MethodCost, PassName, RenderSettings, Variant
 if TYPE_CHECKING:
     from plugins_manifest.schema import Settings
     from runners.session import GroupSession
+
+_TRAITS = ("name", "uses_t0", "uses_plugin", "uses_adapter", "side", "shares", "render")
 
 
 class Method(Protocol):
@@ -40,6 +44,22 @@ class Method(Protocol):
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Return uint8 RGB [n cases, height, width, 3]."""
         ...
+
+
+@cache
+def find_method(name: str) -> Method:
+    """Return the installed method of a name; `UserError` with the nearest names if unknown.
+
+    Its own name must be that of the entry point: trials are identified by it.
+    """
+    kind = load_entry("methods", name)
+    with extension_errors(f"method {name!r}", "cannot be made"):
+        method: Method = kind()
+        missing = [trait for trait in _TRAITS if not hasattr(method, trait)]
+        if missing or method.name != name:
+            what = f"lacks {', '.join(missing)}" if missing else f"has the name {method.name!r}"
+            raise TypeError(f"it {what}, see docs/extending.md")
+    return method
 
 
 def arrangement_of(method: Method) -> PluginArrangement:

@@ -6,6 +6,7 @@ float32, images in [-1, 1]. All noise comes from one CPU generator per image.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import diffusers
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins_manifest.schema.words import Side
@@ -89,6 +90,25 @@ class GroupSession:
         self._snapshot_t0s = tuple(snapshot_t0s)
         self._text_pass: PassName = "stage2_text" if stage2 else "base_text"
         self._guidance = Guidance(settings.guidance_scale)
+        self._original = self
+
+    def separate(self) -> GroupSession:
+        """Return a session with the same shared passes and nothing else in common.
+
+        What a method changes in it, or in its noise, does not reach other methods: the passes are
+        run by this session.
+        """
+        other = copy.copy(self)
+        for name in ("noise", "base", "upgraded", "_schedulers"):
+            vars(other).pop(name, None)
+        other.non_finite = set()
+        return other
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Return the plugins' networks that run beside the models."""
+        found = (*self._attachment.controls, *self._attachment.adapters, *self._remix.controls)
+        return [part.net for part in found]
 
     @cached_property
     def noise(self) -> Noise:
@@ -108,7 +128,7 @@ class GroupSession:
         return Denoiser(
             self.family.base.unet,
             self._schedulers[0],
-            self._shared(self._text_pass, self._encode_base_text),
+            self._shared(self._text_pass, GroupSession._encode_base_text),
             self._guidance,
             self._controls(self._attachment),
         )
@@ -119,28 +139,26 @@ class GroupSession:
         return Denoiser(
             self.family.upgraded.unet,
             self._schedulers[1],
-            self._shared("upgraded_text", self._encode_upgraded_text),
+            self._shared("upgraded_text", GroupSession._encode_upgraded_text),
             self._guidance,
             self._controls(self._remix),
         )
 
     def stage1(self) -> Stage1:
         """Run stage 1: the base model with its plugin, over the whole schedule."""
-        return self._shared("stage1", self._run_stage1)
+        return self._shared("stage1", GroupSession._run_stage1)
 
     def stage1_picture(self) -> Tensor:
         """Decode the image of stage 1, [b, 3, H, W] at the base size, not clamped."""
-        return self._shared(
-            "stage1_picture", lambda: decode_image(self.family.base.vae, self.stage1().latents)
-        )
+        return self._shared("stage1_picture", GroupSession._decode_stage1)
 
     def bridge(self) -> Bridge:
         """Return the image of stage 1 and its latents by the upgraded VAE, for every t0."""
-        return self._shared("bridge", self._cross_bridge)
+        return self._shared("bridge", GroupSession._cross_bridge)
 
     def enlarged(self) -> Enlarged:
         """Return the base model and the image of stage 1, at the upgraded size, for every t0."""
-        return self._shared("enlarged", self._enlarge)
+        return self._shared("enlarged", GroupSession._enlarge)
 
     def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
         """Decode final latents with a side's VAE: uint8 [b, H, W, 3]; see `pixels`."""
@@ -160,8 +178,12 @@ class GroupSession:
             self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver_class
         )
 
-    def _shared(self, name: PassName, compute: Callable[[], T]) -> T:
-        return self._work.get(pass_key(name, self._plugin_scale), compute)
+    def _shared(self, name: PassName, compute: Callable[[GroupSession], T]) -> T:
+        key = pass_key(name, self._plugin_scale)
+        return self._work.get(key, lambda: compute(self._original))
+
+    def _decode_stage1(self) -> Tensor:
+        return decode_image(self.family.base.vae, self.stage1().latents)
 
     def _run_stage1(self) -> Stage1:
         return run_stage1(

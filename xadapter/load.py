@@ -12,20 +12,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from plugins_manifest.memory import is_out_of_memory
 from plugins_manifest.text import first_line
 from xadapter.errors import MapperFileError
 from xadapter.layout import mapper_file, mapper_layout
 from xadapter.mapper import Mapper
+from xadapter.tensor_file import read_tensor_file
 
 
 def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> Mapper:
     """Load a mapper from a diffusers folder, a .safetensors file or a released .bin / .ckpt.
 
     Returns it in evaluation mode, frozen, in `dtype` (None: as stored). Raises `MapperFileError`
-    for a missing or unreadable file, and with the names and shapes that differ from a mapper's.
+    for a missing or unreadable file, and with the names and shapes that differ from a mapper's. The
+    tensors are in memory of their own: changes of the file do not reach them.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -50,9 +52,11 @@ def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> Mapper
 def _read(file: Path) -> Mapping[str, Any]:
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return read_tensor_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         raise MapperFileError(
             f"{file} cannot be read as tensors ({first_line(error)}): download it again, or "
             "save its state dict as safetensors"

@@ -59,7 +59,7 @@ def _entry_points() -> Iterator[Finding]:
         broken = []
         for name in names:
             try:
-                load_entry(group, name)
+                load_entry(group, name, takes_part=False)
             except UserError as error:
                 broken.append(str(error))
         if broken:

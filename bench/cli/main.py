@@ -125,6 +125,12 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
 @click.option("--fetch", is_flag=True, help="First download missing plugins and photos.")
+@click.option(
+    "--batch-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Fail a batch, or a metric, that hangs for longer than this [never].",
+)
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
 @click.option(
     "--baseline",
@@ -202,6 +208,7 @@ def _request(
     device: str = "auto",
     cache: bool = True,
     show_progress: bool = True,
+    batch_timeout: float | None = None,
 ) -> RunRequest:
     from bench.plan import Selection
     from bench.plan.selection import parse_list
@@ -227,6 +234,7 @@ def _request(
         use_cache=cache,
         show_progress=show_progress,
         started=_process_start(),
+        batch_timeout=batch_timeout,
     )
 
 

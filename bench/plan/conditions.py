@@ -26,6 +26,8 @@ from bench.store.files import decode_image, pixels_sha256, png_bytes, sha256_of,
 from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
+from plugins_manifest.content import SHOWN, ChangedFileError, require_same
+from plugins_manifest.installed import extension_errors
 from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
@@ -39,30 +41,44 @@ def find_detector(name: str, *, family: str) -> Detector:
     """
     from metrics.base import MetricUnavailableError
 
-    detector = load_entry("detectors", name).for_family(family)
+    entry = load_entry("detectors", name)
+    with extension_errors(f"detector {name!r}", "cannot be used"):
+        detector = entry.for_family(family)
     if (why := why_not_made(name)) is not None:
         raise UserError(f"{name} cannot be made here: {why}")
 
     def find(picture: np.ndarray) -> np.ndarray:
-        try:
-            return detector.find(picture)
-        except MetricUnavailableError as error:  # weights that do not fit, imports
-            raise UserError(f"{name} cannot be made here: {error}") from error
+        with extension_errors(f"detector {name!r}", "failed"):
+            try:
+                return _checked_condition(detector.find(picture))
+            except MetricUnavailableError as error:  # weights that do not fit, imports
+                raise UserError(f"{name} cannot be made here: {error}") from error
 
     return find
+
+
+def _checked_condition(image: object) -> np.ndarray:
+    """Return a copy of a detector's image; raise `TypeError` unless it is uint8 RGB [H, W, 3]."""
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"it returned {type(image).__name__}, not a uint8 array [H, W, 3]")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise TypeError(f"it returned {image.dtype} {image.shape}, not uint8 [H, W, 3]")
+    return np.array(image)
 
 
 def uses_network(condition: str) -> bool:
     """Return whether making this condition takes long: by a network, or by hand."""
     if condition not in installed("detectors"):
         return True
-    return load_entry("detectors", condition).network is not None
+    return getattr(load_entry("detectors", condition), "network", None) is not None
 
 
 def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
     """Hash of all that decides a detector's answer: pixels, recipe, packages that compute."""
     packages = [version(name) for name in ("controlnet_aux", "opencv-python-headless", "torch")]
-    recipe = load_entry("detectors", name).for_family(family).recipe()
+    entry = load_entry("detectors", name)
+    with extension_errors(f"detector {name!r}", "has no recipe"):
+        recipe = entry.for_family(family).recipe()
     return sha256_of(json.dumps([pixels_sha256(picture), name, recipe, packages]).encode())
 
 
@@ -70,10 +86,12 @@ def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
     if condition not in installed("detectors"):
         return "no detector makes them"
-    try:
-        load_entry("detectors", condition).full_recipe()
-    except ValueError as error:  # its network's weights are missing
-        return str(error)
+    entry = load_entry("detectors", condition)
+    with extension_errors(f"detector {condition!r}", "has no recipe"):
+        try:
+            entry.full_recipe()
+        except ValueError as error:  # its network's weights are missing
+            return str(error)
     return None
 
 
@@ -121,6 +139,7 @@ class ConditionSet:
     upgraded_size_px: tuple[int, int] | None = None
     cache: ImageCache | None = None
     _hashes: dict[str, str] = field(default_factory=dict)
+    _references: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_job(
@@ -143,24 +162,31 @@ class ConditionSet:
     def image(self, case: Case, detector: str, *, side: Side = "base") -> np.ndarray:
         """Return the condition image, uint8 RGB [H, W, 3] at the side's size.
 
-        Raises `UserError` if the case has neither the finished image nor a picture for it.
+        Raises `UserError` if the case has neither the finished image nor a picture for it, and
+        `ChangedFileError` if it is not the image that was hashed.
         """
         path = self._path(case, detector, side)
+        key = condition_name(case.case_id, detector, side=side)
         if path is not None and path.is_file():
-            return self._verified(path, condition_name(case.case_id, detector, side=side))
+            return self._as_hashed(key, read_image(path), fix=self._repair)
         made = self._made(case, detector, side)
         if path is not None:
             write_bytes(path, png_bytes(made), below=self.folder)
-        return made
+        return self._as_hashed(key, made, fix="restore the picture that it is made from")
 
-    def _verified(self, path: Path, name: str) -> np.ndarray:
-        found = read_image(path)
-        if self._hashes.get(name, pixels := pixels_sha256(found)) != pixels:
-            raise UserError(
-                f"{shown_path(path)} is damaged: its pixels are not those that trials were planned "
-                f"with: xbench repair {shown_path(self.folder or path.parent)}"
+    @property
+    def _repair(self) -> str:
+        return f"xbench repair {shown_path(self.folder)}" if self.folder else "plan again"
+
+    def _as_hashed(self, key: str, image: np.ndarray, *, fix: str) -> np.ndarray:
+        """Return an image that trials use, read-only; raise `ChangedFileError` for another one."""
+        planned = self._hashes.get(key)
+        if planned is not None and pixels_sha256(image) != planned:
+            raise ChangedFileError(
+                f"the image {key} is not the one with which the trials were planned (pixels "
+                f"{planned[:SHOWN]}...): {fix}, then run the same command again"
             )
-        return found
+        return _read_only(image)
 
     def _made(self, case: Case, detector: str, side: Side) -> np.ndarray:
         size_px = self.size_px if side == "base" else self.upgraded_size_px
@@ -192,13 +218,26 @@ class ConditionSet:
         key = condition_name(case.case_id, detector, side=side)
         path = self._path(case, detector, side)
         if key not in self._hashes or (path is not None and not path.is_file()):
+            self._hashes.pop(key, None)
             self._hashes[key] = pixels_sha256(self.image(case, detector, side=side))
         return self._hashes[key]
+
+    def reference_sha256(self, case: Case, own: Path | None) -> str:
+        """Return the sha256 of the image prompt's pixels; `reference` holds to it afterwards."""
+        key = _reference_key(case, own)
+        if key not in self._references:
+            self._references[key] = pixels_sha256(self.reference(case, own))
+        return self._references[key]
 
     def reference(self, case: Case, own: Path | None) -> np.ndarray:
         """Return the image prompt, uint8 RGB: the case's reference, the plugin's, the picture."""
         path = case.reference_path or (None if own is None else str(own)) or case.image_path
-        return source_picture(case, self.size_px) if path is None else read_image(Path(path))
+        image = source_picture(case, self.size_px) if path is None else read_image(Path(path))
+        planned = self._references.get(_reference_key(case, own))
+        if planned is not None:
+            what = f"the reference image of case {case.case_id!r}"
+            require_same(what, planned, pixels_sha256(image))
+        return _read_only(image)
 
     def save_index(self) -> None:
         """Write the hashes, so that planning again reads no image."""
@@ -208,6 +247,15 @@ class ConditionSet:
     def _path(self, case: Case, detector: str, side: Side) -> Path | None:
         name = condition_name(case.case_id, detector, side=side)
         return None if self.folder is None else self.folder / name
+
+
+def _reference_key(case: Case, own: Path | None) -> str:
+    return f"{case.case_id}/{case.reference_path or own or case.image_path}"
+
+
+def _read_only(image: np.ndarray) -> np.ndarray:
+    image.setflags(write=False)
+    return image
 
 
 class UnmadeConditions(ConditionSet):

@@ -162,7 +162,7 @@ def _detector_weights(condition: str) -> Weights | None:
     """Return the weights of a condition's detector; None without such a detector."""
     if condition not in installed("detectors"):
         return None
-    network = load_entry("detectors", condition).network
+    network = getattr(load_entry("detectors", condition), "network", None)
     return None if network is None else network.weights
 
 

@@ -15,7 +15,7 @@ from typing import get_args
 
 from bench.errors import UserError
 from bench.plan.cases import prompts_of
-from bench.plan.conditions import ConditionSet, pixels_sha256
+from bench.plan.conditions import ConditionSet
 from bench.plan.job import CasesBySet, Job
 from bench.plan.selection import Selection
 from bench.plan.trial import Part, Trial, TrialInputs, trial_id
@@ -245,7 +245,7 @@ def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
     detector = file.condition
     reference = None
     if needs_reference(file.kind):
-        reference = pixels_sha256(conditions.reference(case, file.reference))
+        reference = conditions.reference_sha256(case, file.reference)
     return Part(
         file,
         None if detector is None else conditions.sha256(case, detector, side=file.side),

@@ -7,11 +7,11 @@ Local schemes are found by entry points `xbench.sources`. Nothing here downloads
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, shown_path
+from plugins_manifest.content import hash_path
 from plugins_manifest.lock import Lock, lock_path, read_lock, write_lock
 from plugins_manifest.lock.lock import cached_lock
 from plugins_manifest.schema import Manifest, load_manifest, parse_reference
@@ -20,7 +20,7 @@ from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.schema.references import find_source, is_network, scheme_of
 from plugins_manifest.store import Store
 from runners.base import PluginFile
-from runners.families.registry import hash_path
+from runners.side_files import side_paths
 
 if TYPE_CHECKING:
     from plugins_manifest.lock import LockedPlugin
@@ -144,24 +144,13 @@ def _locate_stored(spec: PluginSpec, manifest: Manifest) -> tuple[Path, str]:
             f"plugin {spec.id!r}: {spec.source} {what}: run: xbench plugins fetch "
             f"{label_of(manifest)}"
         )
-    found = _hash_of_stored(path, _state(path))
+    found = hash_path(path)
     if found != sha256:
         raise UserError(
             f"plugin {spec.id!r}: the store is damaged, {path} has sha256 {found}: delete "
             f"{path.parent} and run: xbench plugins fetch {label_of(manifest)}"
         )
     return path, sha256
-
-
-@lru_cache(maxsize=1024)
-def _hash_of_stored(path: Path, _state: tuple[tuple[int, int], ...]) -> str:
-    return hash_path(path)
-
-
-def _state(path: Path) -> tuple[tuple[int, int], ...]:
-    """Return sizes and times of a file or folder; a change of them makes the hash stale."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
@@ -193,5 +182,6 @@ def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str
         allow_partial=spec.allow_partial,
         trigger=spec.trigger,
         token=spec.token,
+        side_files=tuple((found, hash_path(found)) for found in side_paths(spec.kind, path)),
         reference=None if spec.reference is None else manifest.folder / spec.reference,
     )

@@ -160,5 +160,6 @@ def _optional_facts(part: Part, settings: Settings) -> dict[str, Any]:
         "stages": None if part.file.stages == "both" else part.file.stages,
         "token": part.file.token,
         "reference": part.reference_sha256,
+        "side_files": [sha256 for _, sha256 in part.file.side_files] or None,
     }
     return {key: value for key, value in facts.items() if value is not None}

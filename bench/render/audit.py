@@ -109,6 +109,8 @@ class LoadAudit:
             "token": file.token,
             "model": self._model,
         }
+        if file.side_files:
+            identity["side_files"] = [sha256 for _, sha256 in file.side_files]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return folder / f"{digest[:20]}.audit"
 

@@ -21,19 +21,20 @@ from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
 from bench.plan.plan import Group
 from bench.store import ImageCache, Row, RunStore
-from bench.store.files import png_bytes
+from bench.store.files import png_bytes, write_bytes
 from bench.store.image_cache import CACHED_FACTS
-from plugins_manifest.errors import UserError
+from plugins_manifest.content import ChangedFileError
+from plugins_manifest.installed import describe_error
 from plugins_manifest.interrupts import Interrupts
 from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
+from runners.deadline import Deadline, DeadlineError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_NAME = 40  # characters of a progress bar's title
-# Errors of one batch that do not end the run: files, shapes, memory.
-GROUP_ERRORS = (UserError, ValueError, RuntimeError, OSError, MemoryError)
+_Batch = tuple[Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings]
 
 Render = Callable[
     [Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings],
@@ -57,14 +58,25 @@ class Stopwatch:
         finally:
             self.models += time.perf_counter() - started
 
+    @contextmanager
+    def in_metrics(self) -> Iterator[None]:
+        """Count the time inside the context as the metrics'."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.metrics += time.perf_counter() - started
+
 
 @dataclass
 class Execution:
     """Everything that rendering batches needs.
 
     `render` is `runners.group.run_group` with its family; `prepare` loads that family and is called
-    before every batch that has something to render. Its errors end the run. With `only`, just
-    these trials are made, with their whole batch, so that their pixels are those of a whole run.
+    before every batch that has something to render. Its errors end the run, and so does a file
+    that is not the planned one; any other error fails its batch. A batch may take `batch_timeout`
+    seconds. With `only`, just these trials are made, with their whole batch, so that their pixels
+    are those of a whole run.
     """
 
     plan: Plan
@@ -77,6 +89,7 @@ class Execution:
     clock: Stopwatch = field(default_factory=Stopwatch)
     interrupts: Interrupts = field(default_factory=Interrupts)
     only: frozenset[str] | None = None
+    batch_timeout: float | None = None
 
     def run(self) -> None:
         """Render every trial that is not finished; failed ones are tried again."""
@@ -109,17 +122,42 @@ class Execution:
         _LOG.info(
             "batch %s: %d from the cache, %d to render", group.group_id, len(rows), len(open_trials)
         )
-        for trial, row, png in self._stored(self._render(group, open_trials)):
-            rows[trial.trial_id] = row
-            if png is not None:
-                fresh.append((trial.trial_id, png, row))
-            bar.update()
-        self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
-        self.store.write_results(group.group_id, list(rows.values()))
+        with self._failed_ahead(group, open_trials):
+            for trial, row, png in self._stored(self._render(group, open_trials)):
+                rows[trial.trial_id] = row
+                if png is not None:
+                    fresh.append((trial.trial_id, png, row))
+                bar.update()
+            self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
+            self.store.write_results(group.group_id, list(rows.values()))
         if self.cache is not None:
             for trial_id, png, row in fresh:
                 facts = {key: row[key] for key in CACHED_FACTS}
                 self.cache.put(trial_id, png, facts)
+
+    @contextmanager
+    def _failed_ahead(self, group: Group, trials: Sequence[Trial]) -> Iterator[None]:
+        """With a deadline, write the rows that stay if the process has to be ended in the batch.
+
+        Any error restores the rows of before.
+        """
+        if self.batch_timeout is None or not trials:
+            yield
+            return
+        path = self.store.table_path("results", group.group_id)
+        before = path.read_bytes() if path.is_file() else None
+        reason = f"the process ended in this batch (--batch-timeout {self.batch_timeout:g})"
+        blank = {"seconds": 0.0, "peak_memory_mib": 0.0, "effective_t0": None}
+        rows = [_row(t.trial_id, status="failed", error=reason, **blank) for t in trials]
+        self.store.write_results(group.group_id, rows)
+        try:
+            yield
+        except BaseException:
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_bytes(path, before)
+            raise
 
     def _from_cache(self, trial: Trial) -> Row | None:
         cached = None if self.cache is None else self.cache.get(trial.trial_id)
@@ -172,6 +210,7 @@ class Execution:
         if trials and self.prepare is not None:
             with self.clock.in_models():
                 self.prepare()
+        deadline = Deadline(self.batch_timeout, what=f"batch {group.group_id}")
         wanted = {trial.trial_id for trial in trials}
         for members, variants in _rectangles(group, wanted, whole=self.only is not None):
             cases = [self._case(group, index) for index in members]
@@ -180,37 +219,38 @@ class Execution:
                 for variant in variants
                 for i, m in enumerate(members)
             }
-            settings = render_settings(plan.manifest.settings)
-            for rendered in self._guarded(plan.stack(group), cases, variants, settings):
+            batch = (plan.stack(group), cases, variants, render_settings(plan.manifest.settings))
+            for rendered in self._guarded(batch, deadline):
                 trial = trial_of.pop((rendered.variant, rendered.index))
                 if trial.trial_id in wanted:
                     yield trial, rendered
 
-    def _guarded(
-        self,
-        stack: Stack,
-        cases: Sequence[RenderCase],
-        variants: Sequence[Variant],
-        settings: RenderSettings,
-    ) -> Iterator[Rendered]:
+    def _guarded(self, batch: _Batch, deadline: Deadline) -> Iterator[Rendered]:
         """Yield from the renderer; if it raises, yield a failed result for every open trial."""
+        stack, cases, variants, settings = batch
         still_open = [(variant, i) for variant in variants for i in range(len(cases))]
-        started = time.perf_counter()
         reason = "the renderer skipped it"
         try:
-            for rendered in self.render(stack, cases, variants, settings):
-                self.clock.models += time.perf_counter() - started
+            results = self.render(stack, cases, variants, settings)
+            while (rendered := self._next(results, deadline)) is not None:
                 still_open.remove((rendered.variant, rendered.index))
                 yield rendered
-                started = time.perf_counter()
-        except GROUP_ERRORS as error:
+        except ChangedFileError:
+            raise
+        except DeadlineError:
+            reason = deadline.reason
+            _LOG.warning("a batch of %s: %s", _names(stack), reason)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - methods may raise anything
             self.interrupts.check()  # Ctrl-C inside a library may look like its failure
-            names = " + ".join(file.plugin_id for file in stack) or "the upgraded model"
-            _LOG.warning("a batch of %s failed", names, exc_info=error)
-            reason = f"{type(error).__name__}: {error}"
-        self.clock.models += time.perf_counter() - started
+            _LOG.warning("a batch of %s failed", _names(stack), exc_info=error)
+            reason = describe_error(error)
         for variant, index in still_open:
             yield Rendered(variant, index, None, 0.0, 0.0, error=reason)
+
+    def _next(self, results: Iterator[Rendered], deadline: Deadline) -> Rendered | None:
+        """Return the next result, None at the end; count its time as the models'."""
+        with self.clock.in_models(), deadline.running():
+            return next(results, None)
 
     def _case(self, group: Group, index: int) -> RenderCase:
         case, stack = self.plan.cases[group.members[index][0]], self.plan.stack(group)
@@ -224,6 +264,10 @@ class Execution:
             },
             reference=reference and self.conditions.reference(case, reference.reference),
         )
+
+
+def _names(stack: Stack) -> str:
+    return " + ".join(file.plugin_id for file in stack) or "the upgraded model"
 
 
 def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:

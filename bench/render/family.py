@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.plan import Plan
+from bench.registry import find_method
 from bench.render.execute import bare_case, render_settings
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
+from runners.deadline import DeadlineError
 
 if TYPE_CHECKING:
     from bench.render.audit import LoadAudit
     from runners.families import Family
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class FamilyRenderer:
@@ -41,7 +47,39 @@ class FamilyRenderer:
         variants: Sequence[Variant],
         settings: RenderSettings,
     ) -> Iterator[Rendered]:
-        """Call `run_group` with the plan's family; needs `prepare` first."""
+        """Call `run_group` with the plan's family; needs `prepare` first.
+
+        If a method changes the models, its images fail, the family is loaded again, and the other
+        variants go on. After a deadline the family is loaded again too.
+        """
+        from runners.guard import ModelsChangedError
+
+        left = list(variants)
+        while left:
+            try:
+                for rendered in self._run(stack, cases, tuple(left), settings):
+                    if rendered.index == len(cases) - 1:
+                        left.remove(rendered.variant)
+                    yield rendered
+                return
+            except DeadlineError:
+                self._family = None
+                raise
+            except ModelsChangedError as error:
+                _LOG.warning("%s; the models are loaded again", error)
+                self._family = None
+                left.remove(error.variant)
+                for index in range(len(cases)):
+                    yield Rendered(error.variant, index, None, 0.0, 0.0, error=str(error))
+                self.prepare()
+
+    def _run(
+        self,
+        stack: Stack,
+        cases: Sequence[RenderCase],
+        variants: Sequence[Variant],
+        settings: RenderSettings,
+    ) -> Iterator[Rendered]:
         from runners.group import run_group
 
         if self._family is None:
@@ -59,21 +97,19 @@ class FamilyRenderer:
 
         _quiet_libraries()
         manifest = self._plan.manifest
-        try:
-            return load_family(
-                manifest.family,
-                device=self._device,
-                dtype=manifest.settings.dtype,
-                adapter=self._plan.selection.adapter,
-            )
-        except ValueError as error:  # e.g. a mapper whose channels do not fit
-            raise UserError(str(error)) from error
+        return load_family(
+            manifest.family,
+            device=self._device,
+            dtype=manifest.settings.dtype,
+            adapter=self._plan.selection.adapter,
+            planned=self._plan.weights,
+        )
 
     def _check(self, family: Family) -> None:
         from runners.checks import check_group
-        from runners.group import installed_methods
 
-        settings, methods = render_settings(self._plan.manifest.settings), installed_methods()
+        settings = render_settings(self._plan.manifest.settings)
+        methods = {v.method: find_method(v.method) for g in self._plan.groups for v in g.variants}
         problems: dict[str, None] = {}
         for group in self._plan.groups:
             try:

@@ -43,8 +43,13 @@ class Pictures:
         self._recent = RecentItems[Path, np.ndarray](limit_bytes, size=lambda image: image.nbytes)
 
     def read(self, path: Path) -> np.ndarray:
-        """Return uint8 RGB [H, W, 3]; do not write to it."""
-        return self._recent.get(path, lambda: read_image(path))
+        """Return uint8 RGB [H, W, 3], read-only: all metrics share it."""
+        return self._recent.get(path, lambda: _read_only(read_image(path)))
+
+
+def _read_only(image: np.ndarray) -> np.ndarray:
+    image.setflags(write=False)
+    return image
 
 
 class RunImages:

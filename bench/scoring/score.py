@@ -16,17 +16,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import pandas as pd
 
+from bench.scoring.checked import MetricFailedError, called, checked_score, checked_scores
 from bench.scoring.images import ImageToScore, RunImages, read_images
 from bench.store import Row, RunStore, records
 from metrics.base import ImageMetric, Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 
 Progress = Callable[[int, int, str], None]
 Ceiling = Callable[[ScoredImage], Score]
+T = TypeVar("T")
 _CHUNK = 64
+_FAILED = "failed"  # in place of the hash of the inputs: never up to date
 _LOG = logging.getLogger(__name__)
 
 
@@ -46,24 +49,42 @@ class Scoring:
 
 @dataclass
 class _Task:
+    """A metric with the images it applies to; `unavailable` is why it gives no scores."""
+
     metric: Metric
     recipe: str
     inputs: str
     subjects: list[ImageToScore]
     unavailable: str | None
     scores: dict[int, Score]  # index of the subject -> score; image metrics only
+    timeout_s: float | None = None
+    has_failed: bool = False  # then it is scored again the next time
+
+    def call(self, call: Callable[[], T]) -> T:
+        """Call the metric; raise `MetricFailedError` or `MetricUnavailableError`."""
+        what = f"metric {self.metric.name!r}"
+        try:
+            return called(call, what=what, timeout_s=self.timeout_s)
+        except (MetricFailedError, MetricUnavailableError):
+            self.has_failed = True
+            raise
 
 
 def score_run(
-    run: RunStore | Path, metrics: Sequence[Metric], *, progress: Progress | None = None
+    run: RunStore | Path,
+    metrics: Sequence[Metric],
+    *,
+    progress: Progress | None = None,
+    timeout_s: float | None = None,
 ) -> Scoring:
     """Score all images of a run; `progress(done, total, metric name)` counts scored images.
 
-    Metrics without their weights, and images that were not rendered, give null with the reason.
+    Metrics without their weights, metrics that fail or take longer than `timeout_s` for a chunk of
+    images, and images that were not rendered, give null with the reason.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     run_images = read_images(store)
-    tasks = [_task(metric, run_images) for metric in metrics]
+    tasks = [_task(metric, run_images, timeout_s) for metric in metrics]
     stale = store.stale_scores()
     due = [
         task
@@ -81,7 +102,7 @@ def score_run(
     n_scores = 0
     for task in due:
         start = time.perf_counter()
-        rows = _group_rows(task, run_images) if task.metric.level == "group" else _image_rows(task)
+        rows = _rows(task, run_images)
         seconds[task.metric.name] += time.perf_counter() - start
         if task.metric.level == "group":
             advance(len(task.subjects), task.metric.name)
@@ -91,7 +112,7 @@ def score_run(
     for task in tasks:
         if task.unavailable is None:
             start = time.perf_counter()
-            score_ceilings(store, task.metric, task.subjects, recipe=task.recipe)
+            _score_ceilings(store, task)
             spent = time.perf_counter() - start
             seconds[task.metric.name] = seconds.get(task.metric.name, 0.0) + spent
     skipped = tuple(task.metric.name for task in tasks if task.metric.name not in names_due)
@@ -103,18 +124,22 @@ def read_scores(store: RunStore) -> list[Row]:
     return [row for frame in store.read_parts("scores") for row in records(frame)]
 
 
-def _task(metric: Metric, run_images: RunImages) -> _Task:
-    subjects = [s for s in run_images.subjects if metric.applies_to(s.image)]
+def _task(metric: Metric, run_images: RunImages, timeout_s: float | None) -> _Task:
+    task = _Task(metric, "unavailable", "", list(run_images.subjects), None, {}, timeout_s)
     try:
-        recipe, unavailable = metric.recipe(), None
-    except MetricUnavailableError as error:
-        recipe, unavailable = "unavailable", str(error)
+        applies = task.call(lambda: [bool(metric.applies_to(s.image)) for s in task.subjects])
+        task.subjects = [s for s, is_it in zip(task.subjects, applies, strict=True) if is_it]
+        task.recipe = str(task.call(metric.recipe))
+    except (MetricUnavailableError, MetricFailedError) as error:
+        task.unavailable = str(error)
+    subjects, recipe, unavailable = task.subjects, task.recipe, task.unavailable
     facts = [
         (s.image.trial_id, s.image.plugin, s.image.image_sha256, s.missing or "") for s in subjects
     ]
     text = json.dumps([metric.name, recipe, unavailable, sorted(facts)])
-    inputs = hashlib.sha256(text.encode()).hexdigest()[:20]
-    return _Task(metric, recipe, inputs, subjects, unavailable, {})
+    task.has_failed = False  # what has no recipe has other inputs as soon as it has one
+    task.inputs = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return task
 
 
 def _scored_inputs(store: RunStore, name: str) -> str | None:
@@ -137,13 +162,34 @@ def _score_chunk(task: _Task, chunk: Sequence[int], run_images: RunImages) -> No
     metric: ImageMetric = task.metric  # pyright: ignore[reportAssignmentType] - level is "image"
     rendered = [i for i in chunk if task.subjects[i].missing is None]
     images = [task.subjects[i].image for i in rendered]
-    scores: list[Score] = []
-    if task.unavailable is None:
-        try:
-            scores = metric.score(images, run_images)
-        except MetricUnavailableError as error:
-            task.unavailable = str(error)
-    task.scores.update(zip(rendered, scores, strict=False))
+    if task.unavailable is not None or not images:
+        return
+    try:
+        scores = checked_scores(task.call(lambda: metric.score(images, run_images)), images)
+    except MetricUnavailableError as error:
+        task.unavailable = str(error)
+    except MetricFailedError as error:
+        task.scores.update(dict.fromkeys(rendered, Score(None, str(error))))
+    else:
+        task.scores.update(zip(rendered, scores, strict=True))
+
+
+def _rows(task: _Task, run_images: RunImages) -> list[Row]:
+    """Return the rows of a metric; without values if its recipe is not the one of the start."""
+    rows = _group_rows(task, run_images) if task.metric.level == "group" else _image_rows(task)
+    if task.unavailable is not None:
+        return rows
+    try:
+        recipe = str(task.call(task.metric.recipe))
+    except (MetricUnavailableError, MetricFailedError) as error:
+        recipe = str(error)
+    if recipe == task.recipe:
+        return rows
+    task.has_failed = True
+    task.unavailable = f"the metric's recipe changed while it scored, to {recipe}: score again"
+    blank = {"value": None, "reason": task.unavailable, "leave_one_out": None, "n": 0}
+    blank["inputs"] = _FAILED
+    return [{**row, **blank} for row in rows]
 
 
 def _image_rows(task: _Task) -> list[Row]:
@@ -168,24 +214,20 @@ def _group_rows(task: _Task, run_images: RunImages) -> list[Row]:
     rows = []
     for members in groups.values():
         images = [s.image for s in members if s.missing is None]
-        score = _group_score(metric, images, run_images, unavailable=task.unavailable)
+        score = _group_score(task, metric, images, run_images)
         n = 0 if score.value is None else len(images)
         rows.append({**_row(task, members[0], _with_caution(score, members)), "n": n})
     return rows
 
 
 def _group_score(
-    metric: SetMetric,
-    images: Sequence[ScoredImage],
-    run_images: RunImages,
-    *,
-    unavailable: str | None,
+    task: _Task, metric: SetMetric, images: Sequence[ScoredImage], run_images: RunImages
 ) -> Score:
-    if unavailable:
-        return Score(None, unavailable)
+    if task.unavailable:
+        return Score(None, task.unavailable)
     try:
-        return metric.score(images, run_images)
-    except MetricUnavailableError as error:
+        return checked_score(task.call(lambda: metric.score(images, run_images)), images)
+    except (MetricUnavailableError, MetricFailedError) as error:
         return Score(None, str(error))
 
 
@@ -215,7 +257,7 @@ def _row(task: _Task, subject: ImageToScore, score: Score) -> Row:
         "value": score.value,
         "reason": score.reason,
         "leave_one_out": None if left_out is None else json.dumps(dict(left_out), sort_keys=True),
-        "inputs": task.inputs,
+        "inputs": _FAILED if task.has_failed else task.inputs,
     }
 
 
@@ -234,10 +276,9 @@ def _counter(total: int, progress: Progress | None) -> Callable[[int, str], None
 # --- ceilings
 
 
-def score_ceilings(
-    store: RunStore, metric: Metric, subjects: Sequence[ImageToScore], *, recipe: str
-) -> None:
+def _score_ceilings(store: RunStore, task: _Task) -> None:
     """Write the ceilings of a metric that has them, for all cases of the plugins it applies to."""
+    metric, subjects, recipe = task.metric, task.subjects, task.recipe
     ceiling = getattr(metric, "ceiling", None)
     if not _is_ceiling(ceiling) or not subjects:
         return
@@ -245,12 +286,15 @@ def score_ceilings(
     inputs = _ceiling_inputs(recipe, [*images])
     if _stored_inputs(store, metric.name) == inputs:
         return
-    rows = []
+    rows: list[Row] = []
+    task.has_failed = False
     for (plugin, case_id), image in sorted(images.items()):
-        score = _ceiling_score(ceiling, image)
+        score = _ceiling_score(task, ceiling, image)
         found = {"value": score.value, "reason": score.reason}
         facts = {"metric": metric.name, "recipe": recipe, "inputs": inputs}
         rows.append({"plugin": plugin, "case_id": case_id, **found, **facts})
+    if task.has_failed:
+        rows = [{**row, "inputs": _FAILED} for row in rows]
     store.write_table("ceilings", pd.DataFrame(rows), metric.name)
 
 
@@ -263,10 +307,10 @@ def _is_ceiling(candidate: object) -> TypeGuard[Ceiling]:
     return callable(candidate)
 
 
-def _ceiling_score(ceiling: Ceiling, image: ScoredImage) -> Score:
+def _ceiling_score(task: _Task, ceiling: Ceiling, image: ScoredImage) -> Score:
     try:
-        return ceiling(image)
-    except MetricUnavailableError as error:
+        return checked_score(task.call(lambda: ceiling(image)), [image])
+    except (MetricUnavailableError, MetricFailedError) as error:
         return Score(None, str(error))
 
 

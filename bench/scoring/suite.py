@@ -8,8 +8,10 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from bench.errors import UserError
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
+from bench.scoring.checked import MetricFailedError, called
 from bench.scoring.score import score_run
 from bench.store import RunStore
 from metrics.base import MetricUnavailableError
@@ -17,7 +19,13 @@ from metrics.base import MetricUnavailableError
 SelfTestState = Literal["ok", "wrong", "unavailable"]
 
 
-def score_by_names(store: RunStore, names: Sequence[str], *, show_progress: bool) -> float:
+def score_by_names(
+    store: RunStore,
+    names: Sequence[str],
+    *,
+    show_progress: bool,
+    timeout_s: float | None = None,
+) -> float:
     """Score a run by metrics; return the seconds spent inside them, loading included.
 
     "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
@@ -33,7 +41,8 @@ def score_by_names(store: RunStore, names: Sequence[str], *, show_progress: bool
             bar.set_postfix_str(name, refresh=False)
             bar.update(done - bar.n)
 
-        return loading_seconds + score_run(store, metrics, progress=advance).total_seconds
+        scoring = score_run(store, metrics, progress=advance, timeout_s=timeout_s)
+        return loading_seconds + scoring.total_seconds
 
 
 def selftests(
@@ -43,13 +52,19 @@ def selftests(
 
     Raises `UserError` for unknown metrics.
     """
+    if names:
+        for name in names:
+            find_metric(name)
     for name in names or sorted(installed("metrics")):
-        metric = find_metric(name)
         try:
-            metric.selftest()
+            called(find_metric(name).selftest, what=f"metric {name!r}")
         except MetricUnavailableError as error:
             yield name, "unavailable", str(error)
-        except AssertionError as error:
-            yield name, "wrong", str(error) or type(error).__name__
+        except MetricFailedError as error:
+            cause = error.__cause__
+            is_claim = isinstance(cause, AssertionError)
+            yield name, "wrong", str(cause) or type(cause).__name__ if is_claim else str(error)
+        except UserError as error:
+            yield name, "wrong", str(error)
         else:
             yield name, "ok", None

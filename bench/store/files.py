@@ -88,6 +88,7 @@ def table_frame(content: bytes, schema: pa.Schema, *, name: str) -> pd.DataFrame
     """Return the content of a Parquet file with the schema's columns; see `read_table`."""
     try:
         table = open_parquet(content, name=name).read()
+        table.validate(full=True)  # text that is not UTF-8
         for field in schema:
             if field.name not in table.column_names:
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))

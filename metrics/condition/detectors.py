@@ -7,6 +7,7 @@ image: edges at 1024 px are thinner than at 512 px. A detector is an entry point
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +18,11 @@ import numpy as np
 from metrics import resize
 from metrics.encoders import Network
 from metrics.weights import catalog
-from plugins_manifest.installed import installed, load_entry
+from plugins_manifest.errors import UserError
+from plugins_manifest.installed import extension_errors, installed, load_entry
 from pocket import conditions
 
+_LOG = logging.getLogger(__name__)
 PHOTO_CANNY_THRESHOLDS = (100, 200)
 
 
@@ -62,7 +65,13 @@ def _of_family(family: str) -> Mapping[str, Detector]:
     """Return the detectors that an installed family declares, by condition."""
     if family not in installed("families"):
         return {}
-    declared = getattr(load_entry("families", family), "detectors", dict)()
+    try:
+        source = load_entry("families", family, takes_part=False)
+        with extension_errors(f"family {family!r}", "has broken traits"):
+            declared = getattr(source, "detectors", dict)()
+    except UserError as error:  # a run with this family is refused, another one goes on
+        _LOG.warning("%s", error)
+        return {}
     return {name: Detector(name, own.words, own.find) for name, own in declared.items()}
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from metrics.base import MetricUnavailableError
 from metrics.weights.files import device_name
+from plugins_manifest.memory import memory_explained
 from plugins_manifest.text import first_line, shortened
+from xadapter.tensor_file import own_memory, read_tensor_file
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -24,11 +26,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises MetricUnavailableError for files that hold more than tensors.
     """
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        with memory_explained(path.name):
+            return read_tensor_file(path)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with memory_explained(path.name):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise MetricUnavailableError(
             f"{path.name} holds more than tensors ({first_line(error)}): get one that "
@@ -62,8 +64,11 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> nn.
 
 
 def ready(network: nn.Module) -> nn.Module:
-    """Return the network in float32 and evaluation mode, without gradients, on the device."""
-    return network.float().eval().requires_grad_(False).to(device())
+    """Return the network in float32 and evaluation mode, without gradients, on the device.
+
+    Its weights are in memory of their own.
+    """
+    return own_memory(network.float().eval().requires_grad_(False).to(device()))
 
 
 def device() -> torch.device:
@@ -81,9 +86,10 @@ def pretrained(kind: Any, folder: Path) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    network, loading = kind.from_pretrained(
-        os.fspath(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
+    with memory_explained(folder.name):
+        network, loading = kind.from_pretrained(
+            os.fspath(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
     missing = sorted(loading["missing_keys"])
     if missing:
         raise MetricUnavailableError(f"{folder.name} lacks {', '.join(missing[:4])}")

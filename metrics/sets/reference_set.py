@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from metrics.base import MetricUnavailableError, References, ScoredImage
 from metrics.encoders import RowSource
 from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
+from plugins_manifest.content import is_settled, state_of
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import file_sha256, replacing
 from plugins_manifest.images import SUFFIXES, read_image
@@ -153,37 +155,37 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _sha256(paths: Sequence[Path]) -> str:
-    """Return a hash of the pictures' content, whatever their names; cached by size and time."""
-    stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-    return _content_sha256(tuple(stamps))
-
-
-@cache
-def _content_sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
-    key = hashlib.sha256(repr(stamps).encode()).hexdigest()[:32]
+    """Return a hash of the pictures' content, whatever their names; cached by their states."""
+    started_ns = time.time_ns()
+    states = [(str(path), state_of(path)) for path in paths]
+    key = hashlib.sha256(repr(states).encode()).hexdigest()[:32]
     note = statistics_folder() / f"{key}.sha256"
     if isinstance(known := read_sealed(note), str):
         return known
-    hashes = sorted(file_sha256(Path(path)) for path, _, _ in stamps)
+    hashes = sorted(file_sha256(path) for path in paths)
     found = hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
-    with _kept():
-        write_sealed(note, found, durable=False)
+    if all(is_settled(state, started_ns) for _, state in states):
+        with _kept():
+            write_sealed(note, found, durable=False)
     return found
 
 
 def _folder_rows(paths: Sequence[Path], encoder: RowSource) -> np.ndarray:
     from safetensors.numpy import save_file
 
-    named = f"{encoder.recipe()} {_sha256(paths)} {_DECODER}"
+    sha256 = _sha256(paths)
+    named = f"{encoder.recipe()} {sha256} {_DECODER}"
     key = hashlib.sha256(named.encode()).hexdigest()[:32]
     path = statistics_folder() / f"{key}.safetensors"
-    facts = {"recipe": encoder.recipe(), "pictures": _sha256(paths)}
+    facts = {"recipe": encoder.recipe(), "pictures": sha256}
     if (known := _read_rows(path, facts)) is not None:
         return known
     try:
         rows = encoder.encode([read_image(path) for path in paths])
     except UserError as error:
         raise MetricUnavailableError(f"{FOLDER_VARIABLE}: {error}") from error
+    if _sha256(paths) != sha256:
+        raise MetricUnavailableError("the reference images changed while they were read")
     with _kept():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=False) as draft:

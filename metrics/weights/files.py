@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from platformdirs import user_cache_path
 
 from metrics.base import MetricUnavailableError
 from plugins_manifest import files
+from plugins_manifest.content import is_settled, state_of
 from plugins_manifest.sealed import read_sealed, write_sealed
 
 FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
@@ -100,15 +102,17 @@ def device_name() -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Return a file's sha256, cached in its folder while size and time of change stay the same."""
-    stat = path.stat()
-    key, stamp = path.name, [stat.st_size, stat.st_mtime_ns]
+    """Return a file's sha256, cached in its folder for the file's state."""
+    key, started_ns = path.name, time.time_ns()
+    state = state_of(path)
+    stamp = [*state[0][1:]]
     book = path.parent / HASHES
     known = _read_book(book)
     if known.get(key, [])[:-1] == stamp:
         return known[key][-1]
     found = files.file_sha256(path)
-    _write_book(book, {**known, key: [*stamp, found]})
+    if is_settled(state, started_ns) and state_of(path) == state:
+        _write_book(book, {**known, key: [*stamp, found]})
     return found
 
 

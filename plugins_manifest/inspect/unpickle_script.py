@@ -70,6 +70,8 @@ def convert(source: BinaryIO, target: BinaryIO) -> None:
     except MemoryError:
         raise
     except Exception as error:
+        if "allocate memory" in str(error):
+            raise MemoryError from error
         raise Refused(f"it holds more than tensors: {cause(error)}") from error
     tensors: dict[str, Any] = {}
     texts: dict[str, str] = {}

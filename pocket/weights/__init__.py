@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 
+from plugins_manifest.content import files_of, remembered_by_state
 from plugins_manifest.documents import read_json
+from plugins_manifest.errors import UserError
 from plugins_manifest.files import atomic_write, file_sha256
 
 FOLDER = Path(__file__).parent
@@ -32,7 +33,10 @@ class WeightsError(ValueError):
 def part_path(name: str) -> Path:
     """Return the folder or file of one part; `WeightsError` unless its sha256 is as recorded."""
     path = _location(name)
-    found, recorded = folder_sha256(path), part_sha256(name)
+    try:
+        found, recorded = folder_sha256(path), part_sha256(name)
+    except UserError as error:
+        raise WeightsError(f"pocket weights {name!r}: {error}; reinstall xbench") from error
     if found != recorded:
         raise WeightsError(
             f"pocket weights {name!r} at {path} have sha256 {found}, recorded is {recorded}: "
@@ -51,23 +55,22 @@ def part_sha256(name: str) -> str:
     return recorded[name]
 
 
-@cache
+@remembered_by_state
 def folder_sha256(path: Path) -> str:
-    """Return the sha256 of a file, or of the sorted list of a folder's files with their hashes."""
+    """Return the sha256 of a file, or of the sorted list of a folder's files with their hashes.
+
+    Raises `UserError` if it is missing.
+    """
     if path.is_file():
         return file_sha256(path)
-    if not path.is_dir():
-        raise WeightsError(f"pocket weights missing: {path} does not exist; reinstall xbench")
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        name = file.relative_to(path).as_posix()
+    for name, file in files_of(path):
         total.update(f"{name} {file_sha256(file)}\n".encode())
     return total.hexdigest()
 
 
 def record_hashes() -> dict[str, str]:
     """Write the hashes of all existing parts; run after training new weights."""
-    folder_sha256.cache_clear()
     found = {name: folder_sha256(_location(name)) for name in PARTS if _location(name).exists()}
     atomic_write(HASHES, json.dumps(found, indent=2) + "\n")
     return found

@@ -16,12 +16,14 @@ from torch import nn
 
 from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
+from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import first_line
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
 from xadapter.sites import check_fit
+from xadapter.tensor_file import own_memory
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -69,7 +71,7 @@ def load_from_folders(
     """
     torch_dtype = _torch_dtype(dtype)
     require_device(device)
-    with _no_loading_bars():
+    with _no_loading_bars(), memory_explained(f"the models of family {name!r}"):
         vae = None if upgraded_vae is None else _vae_from(upgraded_vae, torch_dtype)
         base_pipe = _pipeline_from(base, torch_dtype, side="base")
         upgraded_pipe = _pipeline_from(upgraded, torch_dtype, side="upgraded", vae=vae)
@@ -78,9 +80,10 @@ def load_from_folders(
             f"the base model of {name!r} is a {type(base_pipe).__name__}: X-Adapter starts from a "
             "StableDiffusionPipeline"
         )
-    return make_family(
-        name, base_pipe, upgraded_pipe, _mapper_from(mapper), device=device, dtype=dtype
-    )
+    with memory_explained(f"the models of family {name!r}"):
+        return make_family(
+            name, base_pipe, upgraded_pipe, _mapper_from(mapper), device=device, dtype=dtype
+        )
 
 
 def make_family(
@@ -113,12 +116,15 @@ def make_family(
 
 
 def place(model: Model, *, device: str, dtype: str) -> Model:
-    """Freeze a model and move it to the device, with channels last for fast convolutions."""
+    """Freeze a model and move it to the device, with channels last for fast convolutions.
+
+    Its weights are in memory of their own afterwards: changes of the files do not reach them.
+    """
     model.eval().requires_grad_(False)
     if model.dtype != _torch_dtype(dtype):
         nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
     untyped: Any = model  # torch declares no memory_format for `to`
-    return untyped.to(device=device, memory_format=torch.channels_last)
+    return own_memory(untyped.to(device=device, memory_format=torch.channels_last))
 
 
 @contextmanager
@@ -167,6 +173,8 @@ def _pipeline_from(
             **extra,
         )
     except (OSError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"the {side} model in {folder.name} cannot be loaded ({first_line(error)}): fetch it "
             "again"
@@ -179,6 +187,8 @@ def _vae_from(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"the VAE in {folder.name} cannot be loaded ({first_line(error)}): fetch it again"
         ) from error

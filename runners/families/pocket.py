@@ -44,14 +44,16 @@ class PocketFamily:
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
         """Return the hashes of the parts base, upgraded and mapper."""
-        from pocket.weights import folder_sha256, part_sha256
+        from pocket.weights import folder_sha256, part_path, part_sha256
 
         if adapter is not None and not adapter.exists():
             raise UserError(f"there is no mapper at {str(adapter)!r}: check the path")
         with _as_user_error():
-            parts = {name: part_sha256(name) for name in ("base", "upgraded")}
-            parts["mapper"] = part_sha256("mapper") if adapter is None else folder_sha256(adapter)
-        return parts
+            names = ("base", "upgraded", *(("mapper",) if adapter is None else ()))
+            for name in names:
+                part_path(name)  # compares the files with the recorded hash
+            parts = {name: part_sha256(name) for name in names}
+        return parts if adapter is None else {**parts, "mapper": folder_sha256(adapter)}
 
     def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
         """Return None: a trained mapper ships with the family."""

@@ -5,15 +5,15 @@ Imports no torch, so that a plan can be made at once.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from plugins_manifest.content import ChangedFileError, load_as_planned, require_same
 from plugins_manifest.errors import UserError
-from plugins_manifest.files import file_sha256
-from plugins_manifest.installed import installed, load_entry
+from plugins_manifest.installed import ExtensionError, extension_errors, installed, load_entry
 from runners.families.traits import FamilyTraits
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ class FamilySource(Protocol):
 
 def find_family(name: str) -> FamilySource:
     """Look a family up among the installed ones; `UserError` names the nearest."""
-    return load_entry("families", name)
+    found: FamilySource = load_entry("families", name)
+    if (own := getattr(found, "name", None)) != name:
+        raise ExtensionError(
+            f"the family of entry point {name!r} has the name {own!r}: they must be equal"
+        )
+    return found
 
 
 @cache
@@ -68,7 +73,9 @@ def family_traits(name: str) -> FamilyTraits:
         return FamilyTraits()
     source = find_family(name)
     names = [field.name for field in fields(FamilyTraits)]
-    return FamilyTraits(**{name: getattr(source, name) for name in names if hasattr(source, name)})
+    with extension_errors(f"family {name!r}", "has broken traits"):
+        own = {name: getattr(source, name) for name in names if hasattr(source, name)}
+        return FamilyTraits(**own)
 
 
 def family_fingerprint(name: str, *, adapter: Path | None = None) -> dict[str, str]:
@@ -76,29 +83,57 @@ def family_fingerprint(name: str, *, adapter: Path | None = None) -> dict[str, s
 
     Raises `UserError` for an unknown family and for a missing adapter.
     """
-    return find_family(name).fingerprint(adapter)
+    source = find_family(name)
+    with extension_errors(f"family {name!r}", "has no fingerprint"):
+        found = source.fingerprint(adapter)
+        are_hashes = isinstance(found, dict) and all(isinstance(v, str) for v in found.values())
+        if not are_hashes or not {"base", "upgraded"} <= found.keys():
+            raise TypeError(f"it returned {found!r}, not the sha256 of base and upgraded")
+    return found
 
 
 def load_family(
-    name: str, *, device: str = "cpu", dtype: str = "float32", adapter: Path | None = None
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    adapter: Path | None = None,
+    planned: Mapping[str, str] | None = None,
 ) -> Family:
     """Load a family by name; `adapter` replaces its mapper (a folder, .safetensors or .bin).
 
-    Raises `UserError` for unknown names, missing files, and a mapper that does not fit.
+    Raises `UserError` for unknown names, missing files, and a mapper that does not fit;
+    `ChangedFileError` for parts whose hashes are not the `planned` fingerprint.
     """
-    return find_family(name).load(device=device, dtype=dtype, adapter=adapter)
+    source = find_family(name)
+
+    def load() -> Family:
+        with extension_errors(f"family {name!r}", "cannot be loaded"):
+            return source.load(device=device, dtype=dtype, adapter=adapter)
+
+    if planned is None:
+        return load()
+    _require_parts(name, planned, adapter)
+    if adapter is None or "mapper" not in planned:
+        loaded = load()
+    else:
+
+        def hash_of(path: Path) -> str:
+            return family_fingerprint(name, adapter=path)["mapper"]
+
+        what = f"the mapper of family {name!r}"
+        loaded = load_as_planned(load, adapter, planned["mapper"], what=what, hash_of=hash_of)
+    _require_parts(name, planned, adapter)
+    return loaded
 
 
-def hash_path(path: Path) -> str:
-    """Return the sha256 of a file, or of a folder's file names and contents.
-
-    Raises `UserError` if it is missing.
-    """
-    if path.is_file():
-        return file_sha256(path)
-    if not path.is_dir():
-        raise UserError(f"there is no file or folder {str(path)!r}: check the path")
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
-    return digest.hexdigest()
+def _require_parts(name: str, planned: Mapping[str, str], adapter: Path | None) -> None:
+    try:
+        found = family_fingerprint(name, adapter=adapter)
+    except UserError as error:
+        raise ChangedFileError(
+            f"the planned weights of family {name!r} are not here any more: {error}"
+        ) from error
+    for part, sha256 in planned.items():
+        where = f" at {adapter}" if part == "mapper" and adapter is not None else ""
+        require_same(f"the {part} of family {name!r}{where}", sha256, found.get(part, "none"))

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from plugins_manifest.content import hash_path
 from plugins_manifest.errors import UserError
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
-from runners.families.registry import MapperProblem, hash_path
+from runners.families.registry import MapperProblem
 from runners.families.traits import FamilyCost
 
 if TYPE_CHECKING:

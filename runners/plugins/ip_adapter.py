@@ -2,13 +2,12 @@
 
 Only the plain kind (ip-adapter_sd15: one embedding of the image, a few tokens). The image encoder
 is local: image_encoder/ in the plugin's folder (then its bytes are part of the plugin's hash), or
-beside the file, or the folder in XBENCH_IMAGE_ENCODER (where they are not). Source:
+beside the file, or the folder in XBENCH_IMAGE_ENCODER (then it has a hash of its own). Source:
 IP-Adapter, arXiv 2308.06721, section 3.2.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.memory import is_out_of_memory
 from plugins_manifest.text import first_line
 from runners.audit import Audit
 from runners.base import PluginFile
@@ -33,8 +33,8 @@ from runners.plugins.attachment import AttachedImagePrompt, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import renamed
 from runners.plugins.network_file import load_strictly, read_weights, weights_path
+from runners.side_files import ENCODER_FOLDER, ENCODER_SETTING, encoder_folder
 
-ENCODER_FOLDER, ENCODER_SETTING = "image_encoder", "XBENCH_IMAGE_ENCODER"
 _OTHER_KINDS = {
     "image_proj.latents": "an IP-Adapter Plus",
     "image_proj.perceiver_resampler.": "an IP-Adapter FaceID Plus",
@@ -122,7 +122,7 @@ def load_ip_adapter(file: PluginFile, family: Family) -> IPAdapterPlugin:
     parts.to(device=family.device, dtype=DTYPES[family.dtype])
     projection: Any = parts[_PROJECTION]
     processors: Any = {name: parts[_slot(i)] for i, name in enumerate(names)}
-    encoder = _load_encoder(file, _encoder_folder(weights), projection, family)
+    encoder = _load_encoder(file, encoder_folder(weights), projection, family)
     plugin = IPAdapterPlugin(file, projection, processors, encoder, Audit(rows))
     return replace(plugin, audit=require_effect(plugin, family, rows))
 
@@ -167,12 +167,6 @@ def _build(
     return nn.ModuleDict(modules)
 
 
-def _encoder_folder(weights: Path) -> Path:
-    """Return the image encoder's folder: beside the file, else from the environment."""
-    beside, named = weights.parent / ENCODER_FOLDER, os.environ.get(ENCODER_SETTING)
-    return Path(named).expanduser() if named and not beside.is_dir() else beside
-
-
 def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Family) -> Any:
     """Load the CLIP image encoder and check its width against the projection's input."""
     if not (folder / "config.json").is_file():
@@ -186,6 +180,8 @@ def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Famil
             folder, dtype=DTYPES[family.dtype], use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"plugin {file.plugin_id!r}: the image encoder in {folder.name} cannot be loaded "
             f"({first_line(error)}): fetch it again"

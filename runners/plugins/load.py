@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pkgutil import resolve_name
 
+from plugins_manifest.content import ChangedFileError, load_as_planned
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.memory import memory_explained
 from plugins_manifest.schema.kinds import KINDS, find_kind
 from runners.audit import PluginNotAppliedError
 from runners.base import PluginFile
 from runners.families import Family
 from runners.plugins.attachment import Attachment, LoadedPlugin
+from runners.side_files import side_paths
 
 
 def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
     """Read a plugin and check it against the family; `t2i_adapter` and `t2i-adapter` are one kind.
 
-    Raises `UserError` for a kind that cannot be rendered and for a file that does not fit.
+    Raises `UserError` for a kind that cannot be rendered and for a file that does not fit,
+    `ChangedFileError` for a file whose content has not the planned hash.
     """
     kind = find_kind(file.kind)
     if kind is None:
         labels = [kind.label for kind in KINDS.values()]
         problem = unknown_name("kind", file.kind, labels)
         raise UserError(f"plugin {file.plugin_id!r}: {problem}")
+    loader = resolve_name(kind.loader)
+
+    def load() -> LoadedPlugin:
+        with memory_explained(f"plugin {file.plugin_id!r}"):
+            return loader(file, family)
+
     try:
-        return resolve_name(kind.loader)(file, family)
+        # a file that a program names directly has no planned hash
+        return _as_planned(load, file) if file.sha256 else load()
     except PluginNotAppliedError as error:
         error.plugin_id = file.plugin_id
         raise
+
+
+def _as_planned(load: Callable[[], LoadedPlugin], file: PluginFile) -> LoadedPlugin:
+    what = f"plugin {file.plugin_id!r}"
+    for path, sha256 in file.side_files:
+        load = partial(load_as_planned, load, path, sha256, what=what)
+    loaded = load_as_planned(load, file.path, file.sha256, what=what)
+    found = side_paths(file.kind, file.path)
+    if new := [path.name for path in found if path not in dict(file.side_files)]:
+        raise ChangedFileError(
+            f"{what}: {new[0]} was added after the plan was made: run the same command again to "
+            "plan with it, or remove it"
+        )
+    return loaded
 
 
 @contextmanager

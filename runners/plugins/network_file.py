@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
+from plugins_manifest.memory import memory_explained
 from plugins_manifest.text import shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile
+from runners.side_files import config_beside
+from xadapter.tensor_file import read_tensor_file
 
 USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 
@@ -44,19 +46,15 @@ def weights_path(file: PluginFile, *, what: str) -> Path:
 
 def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
     """Return the config of that class beside a file of weights (NAME.json, then config.json)."""
-    for path in (weights.with_suffix(".json"), weights.with_name("config.json")):
-        if not path.is_file():
-            continue
-        config = read_json(path, name=f"{path.name} beside {weights.name}")
-        if isinstance(config, dict) and config.get("_class_name") == class_name:
-            return config
-    return None
+    path = config_beside(weights, class_name)
+    return None if path is None else read_json(path, name=f"{path.name} beside {weights.name}")
 
 
 def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file; raise `UserError` if it is missing or not one."""
     try:
-        return load_file(path)
+        with memory_explained(f"plugin {file.plugin_id!r}, {path.name}"):
+            return read_tensor_file(path)
     except FileNotFoundError as error:
         raise UserError(f"plugin {file.plugin_id!r}: there is no file {str(path)!r}") from error
     except (SafetensorError, OSError) as error:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from plugins_manifest.content import state_of
 from plugins_manifest.errors import UserError
 from plugins_manifest.formats import Header, ParsedPlugin, UnsafeFile, parse, read_header
 from plugins_manifest.schema.kinds import find_kind
@@ -91,8 +92,8 @@ def _verified(
     targets: Mapping[str, nn.Parameter],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
     """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
-    state = file.path.stat()
-    key = (str(file.path), state.st_mtime_ns, state.st_size, file.side, found.semantics)
+    content = file.sha256 or (str(file.path), state_of(file.path))
+    key = (content, file.side, found.semantics)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:
         weights, rows = verify_weights(found, targets)

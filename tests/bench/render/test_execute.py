@@ -1,5 +1,6 @@
 """Execution: every trial gets a row, finished work is kept, nothing is rendered twice."""
 
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,16 +12,23 @@ from bench.render.execute import Execution
 from bench.store.files import read_image
 from bench.store.image_cache import ImageCache
 from bench.store.run_store import RunStore
+from plugins_manifest.content import ChangedFileError
 from plugins_manifest.schema.manifest import Manifest
 from tests.bench.conftest import Painter, plan_of
 
 
 def execute(
-    plan: Plan, folder: Path, painter: Painter, *, cache: ImageCache | None = None
+    plan: Plan,
+    folder: Path,
+    painter: Painter,
+    *,
+    cache: ImageCache | None = None,
+    batch_timeout: float | None = None,
 ) -> RunStore:
     store = RunStore(folder)
     conditions = ConditionSet("pocket", (64, 64), folder=folder)
-    Execution(plan, store, conditions, painter, cache=cache, show_progress=False).run()
+    limits = {"show_progress": False, "batch_timeout": batch_timeout}
+    Execution(plan, store, conditions, painter, cache=cache, **limits).run()
     return store
 
 
@@ -153,3 +161,79 @@ def test_failed_trials_never_enter_the_cache(manifest: Manifest, tmp_path: Path)
     plan, cache = plan_of(manifest), ImageCache("here")
     execute(plan, tmp_path / "one", Painter(bad_method="base"), cache=cache)
     assert all((cache.get(t.trial_id) is None) == (t.method == "base") for t in plan.trials)
+
+
+class Unlike(Painter):
+    """A renderer that does something else for the plugin `lora` after the first image."""
+
+    def __init__(self, act) -> None:
+        super().__init__()
+        self.act = act
+
+    def __call__(self, stack, cases, variants, settings):
+        rows = super().__call__(stack, cases, variants, settings)
+        if [file.plugin_id for file in stack] == ["lora"]:
+            yield next(rows)
+            self.act()
+        yield from rows
+
+
+def changed() -> None:
+    raise ChangedFileError("lora.bin is not the planned one")
+
+
+def test_a_changed_file_ends_the_run_and_nothing_of_its_batch_is_kept(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    plan, cache = plan_of(manifest), ImageCache("here")
+    with pytest.raises(ChangedFileError):
+        execute(plan, tmp_path / "run", Unlike(changed), cache=cache)
+    results = RunStore(tmp_path / "run").results()
+    lora = {trial.trial_id for trial in plan.trials if trial.plugin == "lora"}
+    assert not results.empty and not lora & set(results["trial_id"])
+    assert all(cache.get(trial_id) is None for trial_id in lora)
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), KeyError("k"), SystemExit(3), AssertionError()])
+def test_any_error_of_a_renderer_is_a_row_with_the_reason(
+    manifest: Manifest, tmp_path: Path, error: BaseException
+) -> None:
+    def fail() -> None:
+        raise error
+
+    plan = plan_of(manifest)
+    results = execute(plan, tmp_path / "run", Unlike(fail)).results()
+    assert set(results["trial_id"]) == {trial.trial_id for trial in plan.trials}
+    failed = results[results["status"] == "failed"]
+    assert len(failed) == sum(trial.plugin == "lora" for trial in plan.trials) - 1
+    assert failed["error"].str.startswith(type(error).__name__).all()
+
+
+def test_a_batch_that_hangs_fails_and_the_next_one_goes_on(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    plan = plan_of(manifest)
+    hanging = Unlike(lambda: time.sleep(60))
+    results = execute(plan, tmp_path / "run", hanging, batch_timeout=0.5).results()
+    failed = results[results["status"] == "failed"]
+    assert set(failed["error"]) == {"no result within 0.5 s (--batch-timeout)"}
+    lora = [trial.trial_id for trial in plan.trials if trial.plugin == "lora"]
+    assert set(failed["trial_id"]) == set(lora[1:])
+
+
+def test_rows_for_the_end_of_the_process_are_there_in_the_batch_alone(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    plan, store = plan_of(manifest), RunStore(tmp_path / "run")
+    seen: list[set[str]] = []
+
+    def interrupted() -> None:
+        results = store.results()
+        seen.append(set(results.loc[results["status"] == "failed", "trial_id"]))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, store.folder, Unlike(interrupted), batch_timeout=60)
+    lora = {trial.trial_id for trial in plan.trials if trial.plugin == "lora"}
+    assert seen == [lora]
+    assert not lora & set(store.results()["trial_id"])

@@ -32,17 +32,26 @@ def test_all_missing_files_are_told_at_once(folder: Path):
     assert "a.bin and b.json" in message and "tiny" in message and "MIT" in message
 
 
-def test_the_hash_is_of_the_content_and_is_remembered(folder: Path):
+def test_the_hash_is_of_the_content_and_is_remembered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = folder / "tiny" / "a.bin"
     path.parent.mkdir()
     path.write_bytes(b"one")
-    first = weights().sha256()
-    assert first == hashlib.sha256(b"one").hexdigest()[:12]
+    monkeypatch.setattr("plugins_manifest.content._SETTLED_NS", 0)
+    assert weights().sha256() == hashlib.sha256(b"one").hexdigest()[:12]
+    monkeypatch.setattr("plugins_manifest.files.file_sha256", None)  # it is not read again
+    assert weights().sha256() == hashlib.sha256(b"one").hexdigest()[:12]
+
+
+def test_weights_replaced_under_an_old_time_have_another_hash(folder: Path):
+    path = folder / "tiny" / "a.bin"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    weights().sha256()
     stamp = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert weights().sha256() == first  # same size and time: not read again
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
     assert weights().sha256() == hashlib.sha256(b"two").hexdigest()[:12]
 
 

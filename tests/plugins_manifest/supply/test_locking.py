@@ -297,7 +297,7 @@ def test_hub_folder_is_stored_as_a_tree(
 ) -> None:
     from huggingface_hub import constants
 
-    from runners.families.registry import hash_path
+    from plugins_manifest.content import hash_path
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the Hub is a local server here
     folder = tmp_path / "net"

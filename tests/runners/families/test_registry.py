@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from plugins_manifest.content import hash_path
 from plugins_manifest.errors import UserError
-from runners.families.registry import find_family, hash_path
+from runners.families.registry import find_family
 from runners.families.stable_diffusion import SD15_SDXL
 
 
