@@ -143,8 +143,8 @@ def _checked(names: Sequence[str]) -> list[str]:
             host_name(name)
         except ValueError as error:
             raise UserError(
-                f"--allow-host {quoted(name)} is not a host name: give it without scheme, port and path, "
-                "such as bench.example.org"
+                f"--allow-host {quoted(name)} is not a host name: give it without scheme, port and "
+                "path, such as bench.example.org"
             ) from error
     return list(names)
 

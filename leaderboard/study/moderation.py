@@ -162,8 +162,8 @@ def _resolve(change: Change, subjects: Mapping[Who, str]) -> Who:
     if len(found) != 1:
         several = "several have" if found else "none has"
         raise UserError(
-            f"{quoted(change.code)} is not the code of one {change.kind} of this study ({several} it): "
-            "the command without options and the export list the codes"
+            f"{quoted(change.code)} is not the code of one {change.kind} of this study ({several} "
+            "it): the command without options and the export list the codes"
         )
     return found[0]
 
