@@ -1,4 +1,4 @@
-"""Claims about one damaged run beside others: only that run is affected, and its page has the reason."""
+"""Claims about one damaged run beside others: only its own page changes."""
 
 import json
 import os
