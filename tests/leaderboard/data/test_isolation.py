@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.store.parquet import MAX_ROWS
+from bench.store.schema import RESULTS
 from leaderboard.data import current_runs, open_tables
 from leaderboard.data.catalog import read_run
 from leaderboard.data.footers import checked_files
@@ -78,7 +79,8 @@ def test_parts_together_have_a_bound_of_rows(tmp_path: Path) -> None:
     for path in paths:
         pq.write_table(pa.table({"trial_id": value}), path)
     problems: list[str] = []
-    assert checked_files(paths, problems, title="Results") == paths[:2]
+    kept = checked_files(paths, RESULTS, problems, title="Results")
+    assert list(kept) == paths[:2]
     assert "2.parquet" in problems[0] and "more than 5,000,000 rows" in problems[0]
 
 
@@ -93,6 +95,17 @@ def test_rows_that_occur_twice_count_once_and_are_named(folder: Path, table: str
     assert tables.query(f"SELECT * FROM {name} ORDER BY ALL").equals(good)
     assert f"{len(frame):,} rows occur twice and count once" in tables.problems[-1]
     assert tables.count("images") == tables_of("good").count("images")
+
+
+def test_a_file_with_columns_of_another_type_changes_no_other_file(folder: Path) -> None:
+    path = folder / "bad" / "scores" / "style-clip-i.parquet"
+    frame = pd.read_parquet(path)
+    frame["value"] = [b"\xff\xfe"] * len(frame)
+    frame.to_parquet(path)
+    sql = "SELECT metric, trial_id, value FROM scores WHERE metric = 'edge-f1' ORDER BY ALL"
+    assert tables_of("bad").query(sql).equals(tables_of("good").query(sql))
+    own = tables_of("bad").rows("SELECT value FROM scores WHERE metric = 'style-clip-i'")
+    assert len(own) == len(frame) and {row["value"] for row in own} == {None}
 
 
 def test_long_prompts_are_cut_and_stay_different(tmp_path: Path) -> None:
