@@ -101,7 +101,8 @@ def _app(script: str, *, port: int, host: str, allowed_hosts: Sequence[str]) -> 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
     """Return the web server: as Streamlit's, with bounds on connections, headers and messages."""
-    from leaderboard.web.connections import MAX_CONNECTIONS, MAX_HEADER_BYTES, TimedConnection
+    from leaderboard.web import TimedConnection
+    from leaderboard.web.connections import MAX_CONNECTIONS, MAX_HEADER_BYTES
 
     return uvicorn.Server(
         uvicorn.Config(

@@ -20,22 +20,26 @@ MAX_COLUMNS = 1000
 _TAIL_BYTES = 8  # length of the footer and the magic number
 
 
-def checked_files(paths: Iterable[Path], problems: list[str], *, title: str) -> list[Path]:
-    """Return the files that can be read; each of the others becomes a problem.
+def checked_files(
+    paths: Iterable[Path], columns: pa.Schema, problems: list[str], *, title: str
+) -> dict[Path, str]:
+    """Return the files that can be read, with the types of their columns as text.
 
-    All files of a table together have at most `MAX_ROWS` rows: those beyond are left out.
+    Each of the others becomes a problem. All files of a table together have at most `MAX_ROWS`
+    rows: those beyond are left out.
     """
-    kept, n_rows = [], 0
+    kept: dict[Path, str] = {}
+    n_rows = 0
     for path in paths:
         try:
-            n_rows_here = _n_rows(path)
-            if n_rows + n_rows_here > MAX_ROWS:
+            metadata = _footer(path)
+            if n_rows + metadata.num_rows > MAX_ROWS:
                 raise UserError(f"with it the table has more than {MAX_ROWS:,} rows")
+            kept[path] = _types(metadata, columns)
         except UserError as error:
             problems.append(f"{title}: {shown_name(path)} cannot be read and is left out ({error})")
             continue
-        n_rows += n_rows_here
-        kept.append(path)
+        n_rows += metadata.num_rows
     return kept
 
 
@@ -44,8 +48,16 @@ def shown_name(path: Path) -> str:
     return path.name.encode(errors="backslashreplace").decode()
 
 
-def _n_rows(path: Path) -> int:
-    """Return the number of rows that a file states; `UserError` if it is not to be read."""
+def _types(metadata: pq.FileMetaData, columns: pa.Schema) -> str:
+    try:
+        found = metadata.schema.to_arrow_schema()
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError("damaged") from error
+    return " ".join(f"{f.name}:{f.type}" for f in found if f.name in columns.names)
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    """Return the footer of a file; `UserError` if the file is not to be read."""
     try:
         str(path).encode()
         if not path.is_file():  # a FIFO would wait for ever
@@ -59,7 +71,7 @@ def _n_rows(path: Path) -> int:
     check_footer(metadata, name="it")
     if metadata.num_columns > MAX_COLUMNS:
         raise UserError(f"{metadata.num_columns:,} columns, at most {MAX_COLUMNS:,} are read")
-    return metadata.num_rows
+    return metadata
 
 
 def _check_size(path: Path) -> None:

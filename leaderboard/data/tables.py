@@ -51,12 +51,15 @@ class RunTables:
         self.run = run
         self.problems: list[str] = list(run.problems)
         files = {
-            name: checked_files(run.tables.get(name, ()), self.problems, title=TABLES[name].title)
-            for name in PUBLISHED
+            name: checked_files(
+                run.tables.get(name, ()), columns, self.problems, title=TABLES[name].title
+            )
+            for name, columns in PUBLISHED.items()
         }
+        self._types = {path: types for kept in files.values() for path, types in kept.items()}
         self._connection = _connect([path for paths in files.values() for path in paths])
         for name, columns in PUBLISHED.items():
-            self._load(name, columns, files[name])
+            self._load(name, columns, list(files[name]))
         self._make_images()
 
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
@@ -115,11 +118,22 @@ class RunTables:
             self._load(name, columns, ())
 
     def _select(self, columns: pa.Schema, paths: Sequence[Path]) -> str:
-        """Return the query of a table's columns, with the number of the file as `part`."""
-        source = f"read_parquet({_literals(paths)}, union_by_name = true, filename = true)"
-        present = set(self._connection.execute(f"SELECT * FROM {source} LIMIT 0").df().columns)
-        chosen = ", ".join(_column(c, present) for c in columns)
-        return f"SELECT {chosen}, list_position({_names(paths)}, filename) AS part FROM {source}"
+        """Return the query of a table's columns, with the number of the file as `part`.
+
+        Files whose columns have other types are read apart: DuckDB would convert them into each
+        other's types, and fail where it cannot.
+        """
+        alike: dict[str, list[Path]] = {}
+        for path in paths:
+            alike.setdefault(self._types[path], []).append(path)
+        part = f"list_position({_names(paths)}, filename) AS part"
+        selects = []
+        for group in alike.values():
+            source = f"read_parquet({_literals(group)}, union_by_name = true, filename = true)"
+            present = set(self._connection.execute(f"SELECT * FROM {source} LIMIT 0").df().columns)
+            chosen = ", ".join(_column(c, present) for c in columns)
+            selects.append(f"SELECT {chosen}, {part} FROM {source}")
+        return " UNION ALL ".join(selects)
 
     def _once(self, name: str, sql: str, paths: Sequence[Path]) -> str:
         """Return the clause that keeps one row of each key, if there is any key twice."""

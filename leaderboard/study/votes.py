@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, Row, func, select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from bench.errors import UserError
 from leaderboard.escape import quoted
@@ -110,6 +110,15 @@ class VotesDatabase:
             (p.plugin, p.trial_id): blinding.picture_key(study.study_id, p.trial_id, p.plugin)
             for p in study.pictures
         }
+        try:
+            self._insert_study(study, keys)
+        except DataError as error:  # PostgreSQL takes no zero bytes and no seeds above 2^31
+            raise UserError(
+                f"the study of run {quoted(study.run_name)} cannot be stored: it has a text or a "
+                "number that the database does not take"
+            ) from error
+
+    def _insert_study(self, study: Study, keys: Mapping[tuple[str, str], str]) -> None:
         with writing(self.engine) as connection:
             # the row of the study blocks other writers until its pairs are stored too
             made = insert_into(connection, STUDIES).values(

@@ -13,6 +13,7 @@ from leaderboard.figures.provenance import commands_of, facts_of, group_of
 from leaderboard.ui import Page, choose_run, heading
 from leaderboard.ui.page import show_problems
 
+_MAX_SHOWN = 50_000
 _GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
 
 
@@ -44,7 +45,9 @@ def show() -> None:
     text = yaml.safe_dump(dict(run.manifest), sort_keys=False, allow_unicode=True)
     st.download_button("Download the manifest", text, "manifest.yaml", "application/yaml")
     with st.expander("Show the manifest"):
-        st.code(text, language="yaml")
+        st.code(text[:_MAX_SHOWN], language="yaml")
+        if len(text) > _MAX_SHOWN:
+            st.caption(f"Only the first {_MAX_SHOWN:,} characters: the download has all.")
 
 
 def _table(facts: Mapping[str, str], alt: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from bench.errors import UserError
-from leaderboard.escape import literal
+from leaderboard.escape import literal, one_line
 from leaderboard.study import Study, Vote, study_of, voting
 from leaderboard.study.config import COOKIE, Voting
 from leaderboard.study.pictures import N_EXAMPLES
@@ -69,7 +69,7 @@ def show() -> None:
         st.info("There are no results to study yet.")
         return
     left, right = st.columns(2, vertical_alignment="bottom")
-    run = left.selectbox("Run", list(sources), key="run", bind="query-params")
+    run = left.selectbox("Run", list(sources), key="run", bind="query-params", format_func=one_line)
     part = right.segmented_control(
         "Part",
         _PARTS,

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.store import Row, records
-from leaderboard.escape import literal
+from leaderboard.escape import literal, one_line
 from leaderboard.study import Study, VotesDatabase
 from leaderboard.study.export import rating_table, vote_table
 from leaderboard.study.results import (
@@ -42,7 +42,9 @@ def show_results(database: VotesDatabase, study: Study) -> None:
     kinds = sorted({row["kind"] for row in (*votes, *ratings)})
     kind = _ALL
     if len(kinds) > 1:
-        kind = st.selectbox("Plugin kind", [_ALL, *kinds], key="kind", bind="query-params")
+        kind = st.selectbox(
+            "Plugin kind", [_ALL, *kinds], key="kind", bind="query-params", format_func=one_line
+        )
         ratings = [row for row in ratings if kind in (_ALL, row["kind"])]
     for question in QUESTIONS:
         # the weights are those of the whole study, whatever part of it is shown

@@ -373,5 +373,5 @@ KIND = Kind(
     "a damaged run takes down no other run and no page",
     _faults,
     count=250,
-    limit_s=20,
+    limit_s=60,
 )

@@ -16,7 +16,7 @@ from leaderboard.study.database import open_engine, reading
 from leaderboard.study.limits import RateLimit, TooFastError
 from leaderboard.study.schema import RATE_WINDOWS, RATINGS, VERSION, VOTES
 from leaderboard.study.votes import Rating, Vote, VoteError, VotesDatabase
-from tests.leaderboard.studies import BLINDING, study
+from tests.leaderboard.studies import BLINDING, rows, study
 
 RATER, OTHER = "a" * 32, "b" * 32
 STUDY = study()
@@ -265,3 +265,17 @@ def test_a_folder_or_another_file_is_refused_for_votes(tmp_path: Path):
     other.write_text("no database at all, just some text that is long enough" * 30)
     with pytest.raises(UserError, match="cannot be opened"):
         VotesDatabase.open(other)
+
+
+def test_a_study_that_the_database_does_not_take_is_one_error(votes_place):
+    found = rows(n_cases=1)
+    for row in found:
+        row["upgraded_prompt"], row["seed"] = "a\0b", 2**40
+    with VotesDatabase.open(votes_place) as database:
+        if database.engine.dialect.name == "postgresql":
+            with pytest.raises(UserError, match="cannot be stored"):
+                database.add_study(study(found), BLINDING)
+            assert database.study_ids() == []
+        else:
+            database.add_study(study(found), BLINDING)
+            assert database.study_ids() == [study(found).study_id]
