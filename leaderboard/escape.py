@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import string
 
-from plugins_manifest import outputs
-from plugins_manifest.outputs import csv_cell
+from bench.report import csv_cell
+from bench.report import one_line as on_one_line
 
 __all__ = ["MAX_LENGTH", "csv_cell", "literal", "one_line"]
 
@@ -19,7 +19,7 @@ MAX_QUOTED = 200
 
 def one_line(text: object) -> str:
     """Return text on one line without control characters, cut to `MAX_LENGTH`."""
-    return "" if text is None else outputs.one_line(text, longest=MAX_LENGTH)
+    return "" if text is None else on_one_line(text, longest=MAX_LENGTH)
 
 
 def quoted(value: object) -> str:

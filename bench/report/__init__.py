@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     from bench.report.cells import aligned, number, with_ends
     from bench.report.text import format_compatibility, format_summary
     from bench.report.write import write_report
+    from plugins_manifest.outputs import csv_cell, one_line
 
 __all__ = [
     "aligned",
+    "csv_cell",
     "format_compatibility",
     "format_summary",
     "number",
+    "one_line",
     "with_ends",
     "write_report",
 ]
@@ -22,6 +25,8 @@ _HOMES = {
     "text": ["format_compatibility", "format_summary"],
     "write": ["write_report"],
 }
+_OUTPUTS = dict.fromkeys(("csv_cell", "one_line"), "plugins_manifest.outputs")
 __getattr__ = lazy_names(
-    __name__, {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+    __name__,
+    {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | _OUTPUTS,
 )

@@ -54,4 +54,4 @@ def test_the_container_starts_a_command_that_exists_and_does_not_run_as_root() -
     program, *arguments = shlex.split(entry[1].replace(",", " "))
     assert program == "xbench"
     assert CliRunner().invoke(main, [*arguments, "--help"]).exit_code == 0
-    assert text.rindex("USER xbench") > text.rindex("RUN useradd")
+    assert text.rindex("USER 10001:10001") > text.rindex("useradd --uid 10001")

@@ -13,6 +13,7 @@ OTHERS = ("bench", "metrics", "runners", "xadapter", "pocket", "plugins_manifest
 ALLOWED = (
     *("bench.store", "bench.errors", "bench.report.styles", "bench.report.cells"),
     *("bench.report.number", "bench.report.with_ends"),
+    *("bench.report.csv_cell", "bench.report.one_line"),
     *("bench.publish.base", "bench.publish.format", "bench.publish.locations"),
     *("bench.publish.StoreLocation", "bench.publish.UnreachableError", "bench.publish.is_remote"),
     *("bench.publish.local_folder", "bench.publish.open_location"),
