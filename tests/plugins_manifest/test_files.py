@@ -102,9 +102,14 @@ def test_a_direct_write_is_recognized(code: str) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic_write(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as draft:
-        draft.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with replacing(path) as draft:
+            draft.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
