@@ -25,7 +25,15 @@ from bench.store.files import sha256_of, table_bytes
 from bench.store.image_cache import render_context
 from bench.store.run_store import RUN_FILE
 from bench.store.schema import TABLES
-from bench.store.verify import Damage, Part, find_damage, n_unplanned
+from bench.store.verify import (
+    TO_REPORT,
+    TO_SCORE,
+    Damage,
+    Part,
+    find_damage,
+    n_unplanned,
+    require_sound,
+)
 from plugins_manifest.files import make_folders, temporary_beside
 from plugins_manifest.interrupts import watched_interrupts
 
@@ -145,7 +153,12 @@ class _Work:
         if not self._has("images"):
             return
         cache = ImageCache(self.facts.get("render_context", ""))
-        hashes = {row["trial_id"]: row["image_sha256"] for row in records(self.store.results())}
+        rows = [
+            row
+            for path in self._sound_results()
+            for row in records(self.store.read_part("results", path.stem))
+        ]
+        hashes = {row["trial_id"]: row["image_sha256"] for row in rows}
         for damage in self.found:
             cached = damage.trial_id and cache.get(damage.trial_id)
             if cached and sha256_of(cached.png) == hashes.get(damage.trial_id):
@@ -239,8 +252,13 @@ class _Work:
             return
         path = self.store.table_path("trials")
         self.store.write_trials([trial.as_row() for trial in plan.trials])
-        if self.sums.files.get(path.name, found := sha256_of(path.read_bytes())) != found:
-            raise UserError("the run's manifest gives another plan here than the recorded one")
+        is_same = self.sums.files.get(path.name) == sha256_of(path.read_bytes())
+        done, planned = set(self.store.results()["trial_id"]), set(self.store.trials()["trial_id"])
+        if not is_same and not done <= planned:
+            self._move_aside(path)
+            raise UserError(
+                "the run's manifest gives another plan here than the one it was run with"
+            )
 
     def _context(self, plan: Plan) -> str:
         """Return the run's render context; raise `UserError` if this machine has another one."""
@@ -287,6 +305,7 @@ class _Work:
     def _score(self) -> None:
         from bench.scoring import score_by_names
 
+        require_sound(self.store, TO_SCORE)
         damaged = {Path(d.file).stem for d in self.found if d.part == "scores"}
         present = {path.stem for path in self.store.table_paths("scores")}
         changed = self._has("results", "images")
@@ -297,6 +316,7 @@ class _Work:
             raise UserError(f"no metric {', '.join(unknown)} is installed here")
 
     def _tabulate(self) -> None:
+        require_sound(self.store, TO_REPORT)
         plots = self.store.plots_dir.relative_to(self.store.folder)
         has_png = any(Path(n).parent == plots and n.endswith(".png") for n in self.sums.files)
         write_tables(self.store, png=has_png)

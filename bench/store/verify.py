@@ -236,7 +236,7 @@ def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator
         if row["status"] == "ok" and row["image"] and _is_inside(row["image"])
     ]
     yield from _in_parallel(_file, jobs)
-    if is_finished and trials is not None:
+    if is_finished and trials is not None and tables.whole("results") is not None:
         lost = set(trials["trial_id"]) - set(results["trial_id"])
         if lost:
             yield Damage("results", f"{len(lost)} trials have no result", is_missing=True)
@@ -246,7 +246,8 @@ def _newest(store: RunStore, tables: _Tables) -> pd.DataFrame | None:
     try:
         return store.results()
     except UserError:
-        return tables.whole("results")
+        frames = [frame for frame in tables.parts("results").values() if not frame.empty]
+        return pd.concat(frames).drop_duplicates("trial_id", keep="last") if frames else None
 
 
 def _is_inside(name: str) -> bool:
@@ -304,12 +305,12 @@ def _scores(tables: _Tables, sums: Checksums) -> Iterator[Damage]:
     for name in sums.stale:
         yield Damage(name, "an image that it scores has changed since")
     trials, results = tables.whole("trials"), tables.whole("results")
-    planned, done = {}, set()
+    planned, failed = {}, set()
     if trials is not None and results is not None:
         planned = {row["trial_id"]: _settings(row) for row in records(trials)}
-        done = set(results.loc[results["status"] == "ok", "trial_id"])
+        failed = set(results["trial_id"]) - set(results.loc[results["status"] == "ok", "trial_id"])
     for name, frame in tables.parts("scores").items():
-        for problem in _score_problems(records(frame), Path(name).stem, planned, done):
+        for problem in _score_problems(records(frame), Path(name).stem, planned, failed):
             yield Damage(name, problem)
 
 
@@ -317,7 +318,7 @@ def _score_problems(
     rows: Sequence[Row],
     metric: str,
     planned: Mapping[str, tuple[Any, ...]],
-    done: Collection[str],
+    failed: Collection[str],
 ) -> Iterator[str]:
     """Yield how scores contradict the plan and the results; rows of other plans are left out."""
     if {row["metric"] for row in rows} - {metric}:
@@ -334,7 +335,7 @@ def _score_problems(
             continue
         if settings != _settings(row):
             yield f"the scores of trial {row['trial_id']} are those of another one"
-        elif row["value"] is not None and row["trial_id"] not in done:
+        elif row["value"] is not None and row["trial_id"] in failed:
             yield f"trial {row['trial_id']} has a score and no image"
 
 

@@ -8,26 +8,27 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.cli.main import main
+from bench.run import write_tables
 from bench.store import RunStore
 from tests.faults.damaged_files import swap
+from tests.faults.kind_damaged_runs import OLD_RUN, sound_run
+
+OLD_MANIFEST = OLD_RUN.with_name("old.yaml")
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished run of pocket-smoke beside its cache; tests must not change it."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XBENCH_CACHE", str(folder / "cache"))
-        result = call("run", "--manifest", "pocket-smoke", "--out", folder / "run")
-    assert result.exit_code == 0, result.output
-    return folder / "run"
+    """Return a finished run of an earlier release, recorded and tabulated by this version."""
+    run = Path(shutil.copytree(sound_run()[0], tmp_path_factory.mktemp("finished") / "run"))
+    write_tables(RunStore(run), png=False)
+    return run
 
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XBENCH_CACHE", str(finished.parent / "cache"))
+    monkeypatch.setenv("XBENCH_CACHE", str(sound_run()[1]))
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -43,13 +44,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def damage_all(run: Path) -> list[str]:
     """Damage a file of every part; return their names."""
-    images = sorted(path.relative_to(run).as_posix() for path in (run / "images").glob("*/*.png"))
+    results = RunStore(run).read_part("results", next(run.glob("results/pocket-outline-*")).stem)
+    images = sorted(results["image"])
     swap(run / images[0], run / images[3])
     (run / images[1]).unlink()
-    named = [
-        path.relative_to(run).as_posix() for path in run.glob("results/pocket-canny-*.parquet")
-    ]
-    named += ["manifest.yaml", "run.json", "trials.parquet", "cases.json", "audit.parquet"]
+    named = [path.relative_to(run).as_posix() for path in run.glob("results/pocket-canny-*")]
+    named += ["manifest.yaml", "run.json", "trials.parquet", "cases.json"]
     named += ["scores/edge-f1.parquet", "tables/summary.parquet", "tables/report.html"]
     for name in named:
         (run / name).write_bytes((run / name).read_bytes()[:-9] + b"x" * 9)
@@ -74,7 +74,7 @@ def test_commands_stop_at_damage_with_one_list(run: Path, finished: Path, tmp_pa
     for words in (
         ("score", run),
         ("report", run),
-        ("run", "--manifest", "pocket-smoke", "--out", run),
+        ("run", "--manifest", OLD_MANIFEST, "--out", run),
         ("gate", finished, run),
         ("publish", run, "--to", tmp_path / "board"),
     ):
