@@ -11,6 +11,7 @@ from bench.errors import UserError, shown_path
 from bench.plan.cases import prompts_of, rendered_sets
 from bench.plan.conditions import why_not_made
 from bench.plan.job import Job, MissingItem
+from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.missing import (
     N_SHOWN,
     members_with_cases,
@@ -20,7 +21,7 @@ from bench.plan.missing import (
     quoted,
 )
 from bench.plan.plugin_files import label_of
-from bench.registry import find_method, installed
+from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.formats import read_header
 from plugins_manifest.schema import plugin_sets
 from plugins_manifest.schema.kinds import needs_reference
@@ -39,6 +40,10 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
     A check is left out if its input is missing. With `allow_missing`, files
     that can be downloaded or provided later are not a problem.
     """
+    manifest = job.manifest
+    metrics = expand_metrics(selected_metrics(manifest), manifest)
+    if broken := extension_problems((spec.name for spec in manifest.methods), metrics):
+        raise UserError.collect([*job.problems, *broken])
     problems = [
         *job.problems,
         *_method_problems(job),
