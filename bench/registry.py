@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
 from bench.errors import UserError
 from metrics.base import Metric, traits_of
-from plugins_manifest.installed import extension_errors, installed, load_entry
+from plugins_manifest.installed import (
+    extension_errors,
+    installed,
+    load_entry,
+    require_name,
+    require_traits,
+)
 from plugins_manifest.schema.manifest import KnownNames
 from plugins_manifest.schema.words import FINISHED_CONDITIONS
 from runners.base import SAMPLERS, Marker, MethodStyle
-from runners.protocols import find_method
+from runners.protocols import METHOD_TRAITS, find_method
 
 __all__ = [
     "CONDITION_METRICS",
+    "extension_problems",
     "find_method",
     "find_metric",
     "installed",
@@ -31,7 +39,7 @@ __all__ = [
 # in a list of metrics: all metrics of the plugins' conditions
 CONDITION_METRICS = "condition"
 _LOG = logging.getLogger(__name__)
-_TRAITS = ("name", "better", "level", "needs", "recipe", "applies_to", "score")
+_METRIC_TRAITS = ("name", "better", "level", "needs", "recipe", "applies_to", "score")
 _OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
 _OTHER_COLORS = ("#D55E00", "#56B4E9", "#B8A800")
 _OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
@@ -71,13 +79,31 @@ def _metric(name: str, *, takes_part: bool) -> Metric:
     found: Any = load_entry("metrics", name, takes_part=takes_part)
     with extension_errors(f"metric {name!r}", "cannot be used"):
         metric = cast(Metric, found() if callable(found) else found)
-        missing = [trait for trait in _TRAITS if not hasattr(metric, trait)]
-        if missing or metric.name != name:
-            what = f"lacks {', '.join(missing)}" if missing else f"has the name {metric.name!r}"
-            raise TypeError(f"it {what}, see docs/extending.md")
-        if metric.level not in ("image", "group") or metric.better not in ("higher", "lower"):
-            raise TypeError(f"its level is {metric.level!r} and better is {metric.better!r}")
+        require_name(metric, name)
     return metric
+
+
+def extension_problems(methods: Iterable[str], metrics: Iterable[str]) -> list[str]:
+    """Return why installed methods and metrics cannot take part in a run."""
+    problems: list[str] = []
+    for name in dict.fromkeys(name for name in methods if name in installed("methods")):
+        with _collected(problems), extension_errors(f"method {name!r}", "cannot be used"):
+            require_traits(find_method(name), METHOD_TRAITS)
+    for name in dict.fromkeys(name for name in metrics if name in installed("metrics")):
+        with _collected(problems), extension_errors(f"metric {name!r}", "cannot be used"):
+            metric = find_metric(name)
+            require_traits(metric, _METRIC_TRAITS)
+            if metric.level not in ("image", "group") or metric.better not in ("higher", "lower"):
+                raise TypeError(f"its level is {metric.level!r}, better is {metric.better!r}")
+    return problems
+
+
+@contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems
 
 
 def metrics_of(condition: str) -> list[str]:

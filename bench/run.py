@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -30,7 +30,7 @@ from bench.plan.conditions import UnmadeConditions, make_slow_conditions
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
-from bench.registry import find_method, find_metric, installed, known_names
+from bench.registry import extension_problems, installed, known_names
 from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
@@ -135,30 +135,15 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
     """
     problems = [*check_room(store.folder, needed_mib=1), *output_problems(store.folder, job)]
     with clock.in_models():
-        known = installed("methods")
-        problems += _broken(find_method, (s.name for s in job.manifest.methods if s.name in known))
+        extension_problems((spec.name for spec in job.manifest.methods), ())
     with clock.in_metrics():
-        names = expand_metrics(selected_metrics(job.manifest), job.manifest)
-        problems += _broken(find_metric, (n for n in names if n in installed("metrics")))
-    if problems:
-        raise UserError.collect(problems)
+        extension_problems((), expand_metrics(selected_metrics(job.manifest), job.manifest))
     try:
         preflight(job)
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError.collect(problems)
-
-
-def _broken(find: Callable[[str], object], names: Iterable[str]) -> list[str]:
-    """Return why extensions that are used cannot be."""
-    problems: list[str] = []
-    for name in dict.fromkeys(names):
-        try:
-            find(name)
-        except UserError as error:
-            problems += error.problems
-    return problems
 
 
 def score_and_tabulate(

@@ -49,6 +49,19 @@ def extension_errors(what: str, failure: str) -> Iterator[None]:
         ) from error
 
 
+def require_name(extension: object, name: str) -> None:
+    """Raise `TypeError` if an extension has another name than its entry point."""
+    own = getattr(extension, "name", name)
+    if own != name:
+        raise TypeError(f"it has the name {own!r}, which must be that of its entry point")
+
+
+def require_traits(extension: object, traits: Iterable[str]) -> None:
+    """Raise `TypeError` that lists the attributes which an extension lacks."""
+    if missing := [trait for trait in traits if not hasattr(extension, trait)]:
+        raise TypeError(f"it lacks {', '.join(missing)}")
+
+
 def describe_error(error: BaseException) -> str:
     """Return the type and the first line of an error, for a row or a message."""
     if isinstance(error, SystemExit):

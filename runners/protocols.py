@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from plugins_manifest.installed import extension_errors, load_entry
+from plugins_manifest.installed import extension_errors, load_entry, require_name
 from plugins_manifest.schema.stacks import PluginArrangement
 from plugins_manifest.schema.words import Side, Stage1Mode
 from runners.base import MethodCost, PassName, RenderSettings, Variant
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from plugins_manifest.schema import Settings
     from runners.session import GroupSession
 
-_TRAITS = ("name", "uses_t0", "uses_plugin", "uses_adapter", "side", "shares", "render")
+METHOD_TRAITS = ("name", "uses_t0", "uses_plugin", "uses_adapter", "side", "shares", "render")
 
 
 class Method(Protocol):
@@ -55,10 +55,7 @@ def find_method(name: str) -> Method:
     kind = load_entry("methods", name)
     with extension_errors(f"method {name!r}", "cannot be made"):
         method: Method = kind()
-        missing = [trait for trait in _TRAITS if not hasattr(method, trait)]
-        if missing or method.name != name:
-            what = f"lacks {', '.join(missing)}" if missing else f"has the name {method.name!r}"
-            raise TypeError(f"it {what}, see docs/extending.md")
+        require_name(method, name)
     return method
 
 

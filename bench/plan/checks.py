@@ -12,6 +12,7 @@ from bench.errors import UserError, shown_path
 from bench.plan.cases import named_conditions, prompts_of, rendered_sets
 from bench.plan.conditions import why_not_made
 from bench.plan.job import Job, MissingItem
+from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.missing import (
     N_SHOWN,
     lost_conditions,
@@ -23,7 +24,7 @@ from bench.plan.missing import (
 )
 from bench.plan.pictures import image_problems
 from bench.plan.plugin_files import label_of
-from bench.registry import find_method, installed
+from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
 from plugins_manifest.schema import plugin_sets
@@ -45,6 +46,10 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
     that can be downloaded or provided later are not a problem. What a user should know about an
     image is logged as a warning, once.
     """
+    manifest = job.manifest
+    metrics = expand_metrics(selected_metrics(manifest), manifest)
+    if broken := extension_problems((spec.name for spec in manifest.methods), metrics):
+        raise UserError.collect([*job.problems, *broken])
     problems = [
         *job.problems,
         *_method_problems(job),

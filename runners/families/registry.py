@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from plugins_manifest.content import ChangedFileError, load_as_planned, require_same
 from plugins_manifest.errors import UserError
-from plugins_manifest.installed import ExtensionError, extension_errors, installed, load_entry
+from plugins_manifest.installed import extension_errors, installed, load_entry, require_name
 from runners.families.traits import FamilyTraits
 
 if TYPE_CHECKING:
@@ -57,10 +57,8 @@ class FamilySource(Protocol):
 def find_family(name: str) -> FamilySource:
     """Look a family up among the installed ones; `UserError` names the nearest."""
     found: FamilySource = load_entry("families", name)
-    if (own := getattr(found, "name", None)) != name:
-        raise ExtensionError(
-            f"the family of entry point {name!r} has the name {own!r}: they must be equal"
-        )
+    with extension_errors(f"family {name!r}", "cannot be used"):
+        require_name(found, name)
     return found
 
 
