@@ -49,7 +49,10 @@ _N_NAMED = 10
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged file of a run, relative to its directory; `trial_id` is that of an image."""
+    """A damaged file of a run, relative to its directory; `trial_id` is that of an image.
+
+    `is_missing` includes scores that are out of date: a run that goes on makes both anew.
+    """
 
     file: str
     problem: str
@@ -303,22 +306,25 @@ def _condition(path: Path, name: str, sha256: str) -> Iterator[Damage]:
 
 def _scores(tables: _Tables, sums: Checksums) -> Iterator[Damage]:
     for name in sums.stale:
-        yield Damage(name, "an image that it scores has changed since")
+        yield Damage(name, "an image that it scores has changed since", is_missing=True)
     trials, results = tables.whole("trials"), tables.whole("results")
     planned, failed = {}, set()
     if trials is not None and results is not None:
         planned = {row["trial_id"]: _settings(row) for row in records(trials)}
         failed = set(results["trial_id"]) - set(results.loc[results["status"] == "ok", "trial_id"])
     for name, frame in tables.parts("scores").items():
-        for problem in _score_problems(records(frame), Path(name).stem, planned, failed):
+        rows = records(frame)
+        for problem in _score_problems(rows, Path(name).stem, planned):
             yield Damage(name, problem)
+        if old := {row["trial_id"] for row in rows if row["value"] is not None} & failed:
+            problem = f"{len(old)} scores are of trials that have no image any more"
+            yield Damage(name, problem, is_missing=True)
 
 
 def _score_problems(
     rows: Sequence[Row],
     metric: str,
     planned: Mapping[str, tuple[Any, ...]],
-    failed: Collection[str],
 ) -> Iterator[str]:
     """Yield how scores contradict the plan and the results; rows of other plans are left out."""
     if {row["metric"] for row in rows} - {metric}:
@@ -331,12 +337,9 @@ def _score_problems(
     if not _are_unique([row["trial_id"] and (row["trial_id"], row["plugin"]) for row in images]):
         yield "trial ids are missing or doubled"
     for row in images:
-        if (settings := planned.get(row["trial_id"])) is None:
-            continue
-        if settings != _settings(row):
+        settings = planned.get(row["trial_id"])
+        if settings is not None and settings != _settings(row):
             yield f"the scores of trial {row['trial_id']} are those of another one"
-        elif row["value"] is not None and row["trial_id"] in failed:
-            yield f"trial {row['trial_id']} has a score and no image"
 
 
 def _settings(row: Row) -> tuple[Any, ...]:

@@ -166,3 +166,16 @@ def test_sizes_that_the_models_cannot_make_end_the_run_with_one_message(tmp_path
     assert result.exit_code == 2
     assert "upgraded latents must have twice the sides" in result.stderr
     assert RunStore.open(tmp_path / "run").run_facts()["status"] == "stopped"
+
+
+def test_no_duration_is_negative_after_the_clock_was_set_back(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.run import RunRequest, run_benchmark
+
+    monkeypatch.setenv("XBENCH_CACHE", str(finished.parent / "cache"))
+    later = time.time() + 3600
+    request = RunRequest("pocket-smoke", out=tmp_path / "run", show_progress=False, started=later)
+    outcome = run_benchmark(request)
+    assert outcome.wall_seconds > 0 and outcome.overhead is not None
+    assert 0 <= outcome.overhead <= 1

@@ -15,11 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import UserError, disk_error
+from bench.scoring.score import score_run
 from bench.store import schema
 from bench.store.files import png_bytes, read_image, write_bytes, write_table
 from bench.store.run_store import RunStore
+from bench.store.verify import PARTS, TO_REPORT, require_sound
+from metrics.condition.overlap import EDGE_F1
 from plugins_manifest.cases.cases import Case
 from plugins_manifest.files import ABANDONED_SECONDS, TEMPORARY_PREFIX, temporary_beside
+from tests.bench.drawn_run import draw_run
 
 ROOT = Path(__file__).parents[3]
 ROW = {"trial_id": "aa", "status": "ok", "seconds": 1.0}
@@ -220,3 +224,15 @@ def test_rescoring_ends_the_mark_of_scores_whose_images_changed(tmp_path: Path) 
     assert store.stale_scores() == ["kid"]
     store.write_scores("kid", frame)
     assert store.stale_scores() == []
+
+
+def test_a_run_goes_on_where_scores_are_out_of_date_and_a_report_does_not(tmp_path: Path) -> None:
+    store = draw_run(tmp_path / "run", n_cases=2)
+    score_run(store, [EDGE_F1])
+    row = store.results().to_dict("records")[0]
+    store.write_results("all", [{**row, "status": "failed", "image": None, "image_sha256": None}])
+    require_sound(store, may_miss=PARTS)
+    with pytest.raises(UserError, match=r"edge-f1\.parquet.*\n.*xbench repair"):
+        require_sound(store, TO_REPORT)
+    score_run(store, [EDGE_F1])
+    require_sound(store, TO_REPORT)
