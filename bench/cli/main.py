@@ -334,8 +334,8 @@ def repair(run_dir: Path, check: bool, as_json: bool) -> None:
 
     Exit code 0: everything is sound; 1: something is damaged and was not repaired.
     """
-    from bench.cli.repair import print_repair
-    from bench.repair import check_run, repair_run
+    from bench.cli.repair import check_run, repair_run
+    from bench.cli.repair_output import print_repair
 
     is_shown = not (as_json or is_quiet())
     found = check_run(run_dir) if check else repair_run(run_dir, show_progress=is_shown)

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from bench.repair import check_run, repair_run
+from bench.cli.repair import check_run, repair_run
 from bench.store import TABLES, ImageCache, RunStore, records
 from bench.store.verify import require_sound
 from tests.faults.base import Fault, Kind, refuses

@@ -57,6 +57,8 @@ def made_whole(run: RunStore) -> RunStore:
     for row in rows:
         row["image_sha256"] = sha256_of((run.folder / row["image"]).read_bytes())
     run.write_results("all", rows)
+    for path in run.table_paths("scores"):  # of the images as they are now
+        run.write_scores(path.stem, run.scores_of(path.stem))
     run.write_manifest({"schema": 1, "name": "run", "family": "pocket", "plugins": []})
     run.write_table("summary", run.summary())
     run.write_table("compatibility", run.compatibility())
