@@ -103,13 +103,16 @@ class PluginFile:
     With `allow_partial` a plugin that fits in part is rendered too. `token` is the word of a
     textual inversion, `reference` the image of an image prompt for cases without their own.
     `stages` are those of the base model in which it acts. `side_files` are paths outside of `path`
-    that its loader reads, with their sha256 (`runners.side_files`).
+    that its loader reads, with their sha256 (`runners.side_files`). `sha256` is its source's name
+    for the content, `content_sha256` is `hash_path` of what was planned; a source may hash folders
+    in its own way.
     """
 
     plugin_id: str
     kind: str
     path: Path
     sha256: str = ""
+    content_sha256: str = ""
     weight: float = 1.0
     condition: str | None = None
     side: Side = "base"

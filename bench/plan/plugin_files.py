@@ -175,6 +175,7 @@ def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str
         kind=spec.kind,
         path=path,
         sha256=sha256,
+        content_sha256=hash_path(path),
         weight=spec.weight,
         condition=spec.condition,
         side=spec.side,

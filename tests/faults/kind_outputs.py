@@ -23,6 +23,7 @@ from bench.report.cells import aligned
 from bench.report.plots import write_plots
 from bench.report.sheets import Column, draw_sheet
 from bench.report.writers import to_html, to_markdown
+from bench.store import RunStore
 from plugins_manifest.errors import UserError
 from plugins_manifest.outputs import (
     csv_cell,
@@ -158,10 +159,11 @@ def _pictures(text: str, folder: Path) -> None:
     )
     row = {"plugin": text, "method": "base", "level": "setting", "t0": None, **blank}
     row |= {"function": 0.5, "function_low": None, "function_high": None, "function_metric": text}
-    (plots,) = write_plots([row], folder, png=False).values()
+    store = RunStore(folder)
+    (plots,) = write_plots([row], store, png=False).values()
     for path in folder.rglob("*.svg"):
         ElementTree.parse(path)
-        assert path.parent == folder
+        assert path.parent == store.plots_dir
     assert len(plots) == 1
 
 

@@ -151,6 +151,7 @@ def _provoke_picture(folder: Path, *, what: str, way: str, seed: int) -> None:
     rng, path, other = Random(seed), folder / "picture.png", folder / "other.png"
     _picture(path, rng)
     _picture(other, rng)
+    (folder / "run").mkdir()
     conditions = ConditionSet("pocket", (64, 64), folder / "run" if what == "stored" else None)
     if what == "reference":
         case = Case("one", "a dog", reference_path=str(path))

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +26,17 @@ def _watched(*, hidden_as: Exception | None, pressed: bool = True) -> Interrupts
         elif hidden_as is not None:
             raise hidden_as
     return interrupts
+
+
+@pytest.fixture(autouse=True)
+def no_signal_is_ignored() -> Iterator[None]:
+    """Receive every signal, also where the tests run in the background or under nohup."""
+    before = {s: signal.getsignal(s) for s in SIGNALS}
+    for signum in SIGNALS:
+        signal.signal(signum, signal.default_int_handler)
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 def test_an_error_that_hides_ctrl_c_leaves_as_an_interruption() -> None:

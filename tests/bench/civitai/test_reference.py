@@ -239,7 +239,7 @@ def test_the_command_asks_for_a_token_and_for_leave(
     assert "set CIVITAI_API_TOKEN" in refused.stderr
     monkeypatch.setenv("CIVITAI_TOKEN", TOKEN)
     declined = CliRunner().invoke(main, words, input="n\n")
-    assert declined.exit_code == 1
+    assert declined.exit_code == 2
     assert "Render 4 pictures?" in declined.output
 
 

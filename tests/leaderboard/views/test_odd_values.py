@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from leaderboard.data import sources
 from leaderboard.data.catalog import find_runs
@@ -44,11 +43,8 @@ def test_half_a_surrogate_pair_does_not_close_the_overview(tmp_path: Path) -> No
     store = write_results(tmp_path / "one", n_cases=1, images=False)
     half = {"adapter_sha256": "\ud800", "family": "\udfff"}
     (store.folder / "run.json").write_text(json.dumps({**store.run_facts(), **half}))
-    manifest = yaml.safe_load((store.folder / "manifest.yaml").read_text())
-    manifest["plugins"][0]["license"] = "\ud800"
-    (store.folder / "manifest.yaml").write_text(json.dumps(manifest))
-    plugins = open_view("overview", tmp_path).dataframe[1].value
-    assert set(plugins["adapter"]) == {"?"} and "?" in set(plugins["license"])
+    page = open_view("overview", tmp_path)
+    assert not page.exception and "run.json" in texts(page).replace("\\", "")
 
 
 def test_a_number_that_no_float_can_hold_does_not_close_compare(tmp_path: Path) -> None:
@@ -56,8 +52,8 @@ def test_a_number_that_no_float_can_hold_does_not_close_compare(tmp_path: Path) 
     new = write_results(tmp_path / "new", n_cases=1, images=False)
     tests = [{"plugin": "canny-net", "difference": 10**400, "margin": 0.02}]
     write_gate(new, {"baseline": {"run_id": "old-id"}, "verdict": "pass", "tests": tests})
-    (table,) = open_view("compare", tmp_path).dataframe[0].value.to_dict("records")
-    assert table["Candidate - baseline"] == "\u2013" and table["Margin"] == 0.02
+    page = open_view("compare", tmp_path)
+    assert not page.exception and "gate.json is damaged" in texts(page).replace("\\", "")
 
 
 def test_scores_of_unknown_direction_are_no_difference_of_0(tmp_path: Path) -> None:
@@ -80,14 +76,14 @@ def test_scores_damaged_inside_are_named_and_every_part_opens(tmp_path: Path) ->
         assert "edge-f1.parquet is damaged" in texts(page).replace("\\", "")
 
 
-def test_yaml_that_names_itself_again_and_again_is_not_written_out(tmp_path: Path) -> None:
+def test_yaml_that_names_itself_again_and_again_is_not_built(tmp_path: Path) -> None:
     store = write_results(tmp_path / "one", n_cases=1, images=False)
     lines = ["x0: &x0 [x]"]
     lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 30)]
     lines += ["plugins: [{id: canny-net, weight: *x29, license: MIT}]"]
     (store.folder / "manifest.yaml").write_text("\n".join(lines))
-    card = open_view("plugin", tmp_path, plugin="canny-net", part="Card").dataframe[0].value
-    assert dict(card.to_numpy().tolist())["License"] == "MIT"
+    page = open_view("plugin", tmp_path, plugin="canny-net", part="Card")
+    assert not page.exception and "manifest.yaml is damaged" in texts(page).replace("\\", "")
 
 
 def test_a_recommendation_that_was_not_confirmed_is_a_warning(tmp_path: Path) -> None:
