@@ -103,16 +103,14 @@ class PluginFile:
     With `allow_partial` a plugin that fits in part is rendered too. `token` is the word of a
     textual inversion, `reference` the image of an image prompt for cases without their own.
     `stages` are those of the base model in which it acts. `side_files` are paths outside of `path`
-    that its loader reads, with their sha256 (`runners.side_files`). `sha256` is its source's name
-    for the content, `content_sha256` is `hash_path` of what was planned; a source may hash folders
-    in its own way.
+    that its loader reads, with their sha256 (`runners.side_files`). `sha256` is the source's and
+    identifies trials; `content_sha256`, by `plugins_manifest.content.hash_path`, is what is loaded.
     """
 
     plugin_id: str
     kind: str
     path: Path
     sha256: str = ""
-    content_sha256: str = ""
     weight: float = 1.0
     condition: str | None = None
     side: Side = "base"
@@ -123,6 +121,12 @@ class PluginFile:
     reference: Path | None = None
     stages: Stages = "both"
     side_files: tuple[tuple[Path, str], ...] = ()
+    content_sha256: str = ""
+
+    @property
+    def planned_content(self) -> str:
+        """The hash that the content must have when it is loaded; empty if none was planned."""
+        return self.content_sha256 or (self.sha256 if self.path.is_file() else "")
 
 
 Stack = tuple[PluginFile, ...]

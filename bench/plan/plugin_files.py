@@ -6,12 +6,12 @@ Local schemes are found by entry points `xbench.sources`. Nothing here downloads
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, shown_path
-from plugins_manifest.content import hash_path
+from plugins_manifest.content import ChangedFileError, hash_path
 from plugins_manifest.lock import Lock, lock_path, read_lock, write_lock
 from plugins_manifest.lock.lock import cached_lock
 from plugins_manifest.schema import Manifest, load_manifest, parse_reference
@@ -165,7 +165,11 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
             f"plugin {spec.id!r}: {spec.source} has sha256 {sha256}, the manifest says "
             f"{spec.sha256}: fetch the right file or correct sha256"
         )
-    return plugin_file(spec, manifest, path=path, sha256=sha256)
+    content = hash_path(path)
+    if content != sha256 and locate(spec, manifest) != (path, sha256):  # hashed in another way
+        raise ChangedFileError(f"plugin {spec.id!r}: {path.name} is being changed: run again later")
+    file = plugin_file(spec, manifest, path=path, sha256=sha256)
+    return replace(file, content_sha256=content)
 
 
 def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str) -> PluginFile:
@@ -175,7 +179,6 @@ def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str
         kind=spec.kind,
         path=path,
         sha256=sha256,
-        content_sha256=hash_path(path),
         weight=spec.weight,
         condition=spec.condition,
         side=spec.side,

@@ -37,18 +37,20 @@ def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
 
     try:
         # a file that a program names directly has no planned hash
-        planned = file.content_sha256 or file.sha256
+        planned = file.planned_content
         return _as_planned(load, file, planned) if planned else load()
     except PluginNotAppliedError as error:
         error.plugin_id = file.plugin_id
         raise
 
 
-def _as_planned(load: Callable[[], LoadedPlugin], file: PluginFile, planned: str) -> LoadedPlugin:
+def _as_planned(
+    load: Callable[[], LoadedPlugin], file: PluginFile, content_sha256: str
+) -> LoadedPlugin:
     what = f"plugin {file.plugin_id!r}"
     for path, sha256 in file.side_files:
         load = partial(load_as_planned, load, path, sha256, what=what)
-    loaded = load_as_planned(load, file.path, planned, what=what)
+    loaded = load_as_planned(load, file.path, content_sha256, what=what)
     found = side_paths(file.kind, file.path)
     if new := [path.name for path in found if path not in dict(file.side_files)]:
         raise ChangedFileError(

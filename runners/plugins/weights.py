@@ -92,7 +92,7 @@ def _verified(
     targets: Mapping[str, nn.Parameter],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
     """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
-    content = file.sha256 or (str(file.path), state_of(file.path))
+    content = file.planned_content or (str(file.path), state_of(file.path))
     key = (content, file.side, found.semantics)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.registry import find_metric, metrics_of
+from bench.registry import extension_problems, metrics_of
 from bench.scoring.checked import MetricFailedError, called, checked_score, checked_scores
 from metrics.base import MetricUnavailableError, Score, ScoredImage
 from plugins_manifest.installed import installed, load_entry
@@ -181,9 +181,10 @@ def _provoke_package(folder: Path, *, group: str, content: str, number: int) -> 
     module = f"broken_{group}_{number}_{abs(hash(str(folder)))}"
     _distribution(folder, "broken-one", f"[xbench.{group}]\nbroken-one = {module}:THING\n")
     (folder / f"{module}.py").write_text(content)
-    find: Callable[[str], object] = find_method if group == "methods" else find_metric
+    chosen = (["broken-one"], []) if group == "methods" else ([], ["broken-one"])
     with _on_path(folder):
-        refuses(lambda: find("broken-one"), "broken-one")
+        (problem,) = extension_problems(*chosen)
+        assert "'broken-one'" in problem and "Traceback" not in problem
         assert metrics_of("canny"), "a broken metric that is not used breaks others"
 
 

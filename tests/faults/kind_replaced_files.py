@@ -91,7 +91,9 @@ def _provoke_plugin(folder: Path, *, label: str, changed: str, way: str, seed: i
         (folder / file).write_bytes(_content(file, kind, rng))
     path = folder / name
     beside = tuple((found, hash_path(found)) for found in side_paths(kind, path))
-    plugin = PluginFile("mine", kind, path, hash_path(path), side_files=beside)
+    plugin = PluginFile(
+        "mine", kind, path, "0" * 64, side_files=beside, content_sha256=hash_path(path)
+    )
     WAYS[way](folder / changed, _content(changed, kind, rng))
     family: Any = None  # nothing is loaded
     refuses(lambda: load_plugin(plugin, family), "'mine'", "planned")
