@@ -133,7 +133,7 @@ def test_a_broken_installation_is_70_and_not_a_verdict(tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_is_quiet_and_no_verdict(tmp_path: Path) -> None:
-    code, message = xbench("metrics list", tmp_path, shell="| head -c 1 >/dev/null")
+    code, message = xbench("metrics list", tmp_path, shell="| true")  # gone before the first byte
     assert code == 141 and message == ""
     code, message = xbench("metrics list", tmp_path, shell=">&-")
     assert code == 0 and message == ""

@@ -105,11 +105,12 @@ def test_without_condition_images_a_mixture_is_remarked_on(
     save(folder / "lines.png")
     cases = (
         f"[{{id: a, prompt: {PROMPT}, image: photo.png, conditions: {{canny: lines.png}}}}, "
-        f"{{id: b, prompt: {PROMPT}, image: photo.png}}]"
+        f"{{id: unfinished, prompt: {PROMPT}, image: photo.png}}]"
     )
     with caplog.at_level(logging.WARNING):
         check(text_with(cases), manifest_file)
-    assert "1 canny images are finished ones; those of b are made from the pictures" in caplog.text
+    expected = "1 canny images are finished ones; those of unfinished are made from the pictures"
+    assert expected in caplog.text
 
 
 def test_an_inpainting_controlnet_is_refused(manifest_file: Path) -> None:
