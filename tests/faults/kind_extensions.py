@@ -60,7 +60,7 @@ def _provoke_images(_: Path, *, seed: int) -> None:
 
 
 def _forged(**values: object) -> Score:
-    """Return a score whose own check was passed by."""
+    """Return a score that was built without its own validation."""
     score = Score(0.0)
     for name, value in values.items():
         object.__setattr__(score, name, value)
