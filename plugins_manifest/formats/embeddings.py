@@ -26,7 +26,8 @@ from plugins_manifest.formats.parsed import (
 _WIDTHS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2", 1280: "sdxl"})
 _A1111 = re.compile(r"string_to_param\.(?P<token>.+)")
 _TOKEN_IDS = re.compile(r"string_to_token\..+")
-_SDXL = frozenset({"clip_l", "clip_g"})
+_CLIP_L = "clip_l"  # alone: tokens for the one text encoder of SD1.5
+_SDXL = frozenset({_CLIP_L, "clip_g"})
 KIND = "textual-inversion"
 UNNAMED = "*"
 """The token of a file without a name for it: the manifest's, or the file's stem, is used."""
@@ -93,6 +94,8 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
 
 def _roles(header: Header) -> tuple[dict[str, str], list[Problem], str]:
     keys = header.tensors.keys()
+    if keys & _SDXL == {_CLIP_L}:
+        return {_CLIP_L: f"embedding:{UNNAMED}"}, [], "embedding-clip-l"
     if keys & _SDXL:
         roles = {key: f"embedding:{UNNAMED}" for key in keys if key in _SDXL}
         why = "an embedding for SDXL's two text encoders, not for SD1.5's one"
@@ -144,6 +147,7 @@ PARSER = FileParser(
         "embedding": "one tensor per token (diffusers)",
         "embedding-civitai": "`emb_params` (token not named in the file)",
         "embedding-a1111": "`string_to_param.*` (AUTOMATIC1111, original textual inversion)",
+        "embedding-clip-l": "`clip_l` alone (diffusers' scripts for SD1.5)",
         "embedding-sdxl": "`clip_l` and `clip_g`",
     },
     recognizes=_recognizes,

@@ -27,6 +27,9 @@ _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
         "BF16": ("<u2", 0x7FFF, 0x7F80),
         "F8_E5M2": ("<u1", 0x7F, 0x7C),
         "F8_E4M3": ("<u1", 0x7F, 0x7F),  # the "fn" kind: NaN alone, no infinity
+        # whole numbers are finite: an alpha of 0 is found all the same
+        "I64": ("<u8", 0xFFFF_FFFF_FFFF_FFFF, 2**64),
+        "I32": ("<u4", 0xFFFF_FFFF, 2**32),
     }
 )
 
@@ -62,16 +65,21 @@ def read_values(path: Path, header: Header) -> Values:
 
 def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Problem]:
     """Return problems of non-finite tensors, and of files whose changes are all zero."""
-    problems = []
-    if values.non_finite:
-        shown = ", ".join(values.non_finite[:_N_SHOWN])
-        n = len(values.non_finite)
+    problems, all_changes = [], list(changes)
+    unused = {change.parts["alpha"] for change in all_changes if ignores_alpha(change)}
+    non_finite = [key for key in values.non_finite if key not in unused]
+    if non_finite:
+        shown, n = ", ".join(non_finite[:_N_SHOWN]), len(non_finite)
         problems.append(Problem("non-finite", f"NaN or infinite values in {n} tensors: {shown}"))
-    all_changes = list(changes)
     n_zero = sum(_is_zero(change, values.zero) for change in all_changes)
     if all_changes and n_zero == len(all_changes):
         problems.append(Problem("no-change", "all changes are zero: an untrained plugin"))
     return problems
+
+
+def ignores_alpha(change: ModuleChange) -> bool:
+    """Return whether a change has an alpha that its formula does not use."""
+    return "alpha" in change.parts and formulas()[change.formula].ignores_alpha(change.parts)
 
 
 def _largest(raw: bytes, info: TensorInfo) -> int:
@@ -83,4 +91,6 @@ def _largest(raw: bytes, info: TensorInfo) -> int:
 
 def _is_zero(change: ModuleChange, zero: frozenset[str]) -> bool:
     zero_parts = {part for part, key in change.parts.items() if key in zero}
-    return formulas()[change.formula].is_zero(zero_parts, change.parts)
+    if change.alpha == 0:
+        zero_parts.add("alpha")
+    return change.factor == 0 or formulas()[change.formula].is_zero(zero_parts, change.parts)

@@ -201,7 +201,6 @@ LORAS = (
         "kohya",
         {"lora": 8},
         diffusers=EXACT,
-        base_model="unknown",
     ),
     right(
         "dora",

@@ -43,10 +43,8 @@ def _lycoris(
     says: str,
     formulas: dict[str, int],
     make: Callable[[], Content],
-    *,
-    base: str = "sd1",
 ) -> Animal:
-    return right(name, says, make, "lycoris", formulas, diffusers=RAISES, base_model=base)
+    return right(name, says, make, "lycoris", formulas, diffusers=RAISES)
 
 
 LYCORIS = (
@@ -57,7 +55,6 @@ LYCORIS = (
         "kohya",
         {"lora-tucker": 2},
         diffusers=RAISES,
-        base_model="unknown",
     ),
     _lycoris(
         "loha",
@@ -70,14 +67,12 @@ LYCORIS = (
         "LoHa of a convolution without core",
         {"loha": 1},
         _keys([CONV], sd15.loha, 2.0),
-        base="unknown",
     ),
     _lycoris(
         "loha-tucker",
         "LoHa with cores `hada_t1`, `hada_t2`",
         {"loha": 1},
         _keys([CONV], sd15.loha_tucker, 2.0),
-        base="unknown",
     ),
     _lycoris(
         "lokr",
@@ -96,14 +91,12 @@ LYCORIS = (
         "LoKr of a convolution, of low rank",
         {"lokr": 1},
         _keys([CONV], lambda m: sd15.lokr(m, rank=2)),
-        base="unknown",
     ),
     _lycoris(
         "lokr-tucker",
         "LoKr with core `lokr_t2`",
         {"lokr": 1},
         _keys([CONV], sd15.lokr_tucker),
-        base="unknown",
     ),
     right(
         "lokr-dotted",
@@ -124,14 +117,12 @@ LYCORIS = (
         "(IA)^3 per output",
         {"ia3": 5},
         _keys((*UNET_ONLY, TEXT_Q), sd15.ia3),
-        base="unknown",
     ),
     _lycoris(
         "ia3-input",
         "(IA)^3 per input",
         {"ia3": 3},
         _keys(LINEAR, lambda m: sd15.ia3(m, on_input=True)),
-        base="unknown",
     ),
     _lycoris(
         "full",
@@ -144,21 +135,18 @@ LYCORIS = (
         "normalizations `w_norm`, `b_norm`",
         {"norm": 2},
         _keys([sd15.NORM], sd15.norm),
-        base="unknown",
     ),
     _lycoris(
         "oft",
         "OFT, constraint as alpha",
         {"oft": 3},
         _keys(LINEAR, sd15.oft, 0.0),
-        base="unknown",
     ),
     _lycoris(
         "oft-rescale",
         "OFT with `rescale`",
         {"oft": 3},
         _keys(LINEAR, _rescaled),
-        base="unknown",
     ),
     right(
         "oft-kohya",
@@ -166,14 +154,12 @@ LYCORIS = (
         _oft_prefix,
         "oft",
         {"oft": 3},
-        base_model="unknown",
     ),
     _lycoris(
         "boft",
         "BOFT: blocks in butterfly steps",
         {"boft": 3},
         _keys(LINEAR, sd15.boft),
-        base="unknown",
     ),
     _lycoris(
         "glora",
@@ -192,7 +178,6 @@ LYCORIS = (
         "LoRA, and the bias as a difference",
         {"lora": 1, "full": 1},
         _lora_with_bias,
-        base="unknown",
     ),
     _lycoris(
         "two-algorithms",
