@@ -62,8 +62,8 @@ def base_of(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> Base
     best = max(counts.values())
     if best <= n_own:
         return Base(own if n_own else CROSS_DIMS.get(width or 0, "unknown"), width)
-    first, *also = (base for base, count in counts.items() if count == best)
-    return Base(first, width, tuple(also))
+    fitting: list[BaseModel] = [base for base in BASES if counts[base] == best]
+    return Base(fitting[0], width, tuple(fitting[1:]))
 
 
 def base_problem(base: Base, table: ModuleTable) -> Problem | None:

@@ -26,6 +26,22 @@ def missing_problems(missing: Sequence[str], keys: str = "keys") -> list[Problem
     return [Problem("missing-key", f"{len(missing)} {keys} are missing: {shown}")]
 
 
+def shape_problems(
+    header: Header,
+    expected: Mapping[str, tuple[int, ...] | None],
+    found: Mapping[str, str] | None = None,
+) -> list[Problem]:
+    """Return a problem for each key of another shape; `found` maps expected names to keys."""
+    problems = []
+    for name, shape in expected.items():
+        key = name if found is None else found.get(name, "")
+        info = header.tensors.get(key)
+        if shape is not None and info is not None and info.shape != shape:
+            message = f"{key} is {list(info.shape)}, for this base model it must be {list(shape)}"
+            problems.append(Problem("bad-shape", message, key))
+    return problems
+
+
 def network_plugin(
     header: Header,
     *,

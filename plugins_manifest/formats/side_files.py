@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.header import read_header
+from plugins_manifest.formats.parsed import Header
 from plugins_manifest.formats.peft_settings import FILE as PEFT_CONFIG
 from plugins_manifest.text import shortened
 
@@ -105,6 +108,15 @@ def side_files(weights: Path, kind: str) -> tuple[Path, ...]:
         return () if settings is None else (settings[0],)
     beside = weights.with_name(IMAGE_ENCODER)
     return (beside,) if kind == "ip_adapter" and beside.is_dir() else ()
+
+
+def read_plugin(weights: Path) -> Header:
+    """Read the header of a file of weights, with PEFT's configuration where one belongs to it.
+
+    Raises as `read_header`, and `UserError` for a configuration that cannot be read.
+    """
+    header, settings = read_header(weights), peft_config(weights)
+    return header if settings is None else replace(header, settings=settings[1])
 
 
 def _owns_config(weights: Path) -> bool:

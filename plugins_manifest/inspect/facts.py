@@ -52,6 +52,7 @@ def facts(inspection: Inspection) -> dict[str, Any]:
         "keys_unused": inspection.n_unused,
         "unused": [safe_text(key) for key in parsed.unknown_keys[:MAX_NAMES]],
         "embeddings": _embeddings(inspection),
+        "notes": [safe_text(note, 400) for note in parsed.notes],
         "metadata": safe_metadata(header.metadata),
         "n_metadata": len(header.metadata),
     }
