@@ -12,17 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, shown_path
+from plugins_manifest.formats.side_files import (
+    IMAGE_ENCODER,
+    image_encoder_folder,
+    side_files,
+)
 from plugins_manifest.lock import Lock, lock_path, read_lock, write_lock
 from plugins_manifest.lock.lock import cached_lock
 from plugins_manifest.schema import Manifest, load_manifest, parse_reference
 from plugins_manifest.schema.load import SHIPPED
 from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.schema.references import find_source, is_network, scheme_of
-from plugins_manifest.store import Store
+from plugins_manifest.store import Store, sha256_of_tree
 from runners.base import PluginFile
+from runners.families import family_traits
 from runners.families.registry import hash_path
+from runners.families.traits import Side
 
 if TYPE_CHECKING:
+    from plugins_manifest.formats import ModuleTable
     from plugins_manifest.lock import LockedPlugin
     from plugins_manifest.supply import Outcome, PluginFetcher
 
@@ -111,9 +119,15 @@ def lock_plugins(files: ManifestFiles, fetcher: PluginFetcher, **choices: Any) -
         files.manifest,
         old=files.lock(),
         locate=files.locate,
+        table_of=lambda spec: module_table(files.manifest, spec.side),
         save=lambda lock: write_lock(files.lock_file, lock),
         **choices,
     )
+
+
+def module_table(manifest: Manifest, side: Side) -> ModuleTable | None:
+    """Return the parameters of one side of a manifest's family; None if they are not known."""
+    return family_traits(manifest.family).module_table(side)
 
 
 # --- path and sha256
@@ -171,12 +185,36 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
     """
     locate = _locate_stored if is_network(spec.source) else locate_local
     path, sha256 = locate(spec, manifest)
-    if spec.sha256 is not None and spec.sha256 != sha256:
+    both = with_side_files(spec, path, sha256)
+    if spec.sha256 not in (None, sha256, both):
         raise UserError(
             f"plugin {spec.id!r}: {spec.source} has sha256 {sha256}, the manifest says "
             f"{spec.sha256}: fetch the right file or correct sha256"
         )
-    return plugin_file(spec, manifest, path=path, sha256=sha256)
+    return plugin_file(spec, manifest, path=path, sha256=both)
+
+
+def with_side_files(spec: PluginSpec, path: Path, sha256: str) -> str:
+    """Return the sha256 of a plugin's file together with the files beside it that are read.
+
+    It is that of the file itself where nothing is. `UserError` names the plugin.
+    """
+    try:
+        beside = side_files(path, spec.kind)
+        named = image_encoder_folder() if spec.kind == "ip_adapter" else None
+        if named is not None and not beside and not (path / IMAGE_ENCODER).is_dir():
+            beside = (named,)
+        if not beside:
+            return sha256
+        hashes = {"": sha256} | {side.name: _hash_of_side(side, _state(side)) for side in beside}
+    except UserError as error:
+        raise UserError.collect([f"plugin {spec.id!r}: {p}" for p in error.problems]) from error
+    return sha256_of_tree(hashes)
+
+
+@lru_cache(maxsize=256)
+def _hash_of_side(path: Path, _state: tuple[tuple[int, int], ...]) -> str:
+    return hash_path(path)
 
 
 def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str) -> PluginFile:

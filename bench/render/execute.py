@@ -198,7 +198,10 @@ class Execution:
         except GROUP_ERRORS as error:
             self.interrupts.check()  # Ctrl-C inside a library may look like its failure
             names = " + ".join(file.plugin_id for file in stack) or "the upgraded model"
-            _LOG.warning("a batch of %s failed", names, exc_info=error)
+            if isinstance(error, UserError):  # a fault of the user's file: its message is enough
+                _LOG.warning("a batch of %s failed: %s", names, error)
+            else:
+                _LOG.warning("a batch of %s failed", names, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
         self.clock.models += time.perf_counter() - started
         for variant, index in still_open:

@@ -10,6 +10,7 @@ to none of them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ CLASSES: Mapping[str, str] = MappingProxyType(
     {"controlnet": "ControlNetModel", "t2i_adapter": "T2IAdapter"}
 )
 IMAGE_ENCODER = "image_encoder"
+ENCODER_SETTING = "XBENCH_IMAGE_ENCODER"
 
 
 def weights_file(path: Path) -> Path:
@@ -75,11 +77,12 @@ def network_config(weights: Path, kind: str) -> tuple[Path, dict[str, Any]] | No
 
     Raises `UserError` for a configuration that is not JSON.
     """
+    name = CLASSES[kind.replace("-", "_")]
     for path in (weights.with_suffix(".json"), weights.with_name(_CONFIG)):
         if not path.is_file() or (path.name == _CONFIG and not _owns_config(weights)):
             continue
         config = _read(path, weights)
-        if isinstance(config, dict) and config.get("_class_name") == CLASSES[kind]:
+        if isinstance(config, dict) and config.get("_class_name") == name:
             return path, config
     return None
 
@@ -95,18 +98,21 @@ def peft_config(weights: Path) -> tuple[Path, str] | None:
     return path, _text(path, weights)
 
 
-def side_files(weights: Path, kind: str) -> tuple[Path, ...]:
-    """Return the files and folders beside a file of weights that are read with it.
+def side_files(path: Path, kind: str) -> tuple[Path, ...]:
+    """Return the files and folders beside a plugin's file that are read with it.
 
-    `kind` is the plugin's in a manifest. Raises `UserError` as the readers do.
+    A folder is the plugin itself: nothing beside it is read. `kind` is that of a manifest. Raises `UserError` as the readers do.
     """
+    if path.is_dir():
+        return ()
+    kind = kind.replace("-", "_")
     if kind in CLASSES:
-        found = network_config(weights, kind)
+        found = network_config(path, kind)
         return () if found is None else (found[0],)
     if kind in ("lora", "lycoris"):
-        settings = peft_config(weights)
+        settings = peft_config(path)
         return () if settings is None else (settings[0],)
-    beside = weights.with_name(IMAGE_ENCODER)
+    beside = path.with_name(IMAGE_ENCODER)
     return (beside,) if kind == "ip_adapter" and beside.is_dir() else ()
 
 
@@ -117,6 +123,13 @@ def read_plugin(weights: Path) -> Header:
     """
     header, settings = read_header(weights), peft_config(weights)
     return header if settings is None else replace(header, settings=settings[1])
+
+
+def image_encoder_folder() -> Path | None:
+    """Return the folder that `XBENCH_IMAGE_ENCODER` names, if it is there."""
+    named = os.environ.get(ENCODER_SETTING)
+    folder = None if not named else Path(named).expanduser()
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _owns_config(weights: Path) -> bool:

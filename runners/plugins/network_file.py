@@ -6,7 +6,6 @@ every parameter of the network comes from it, and predictions change (`runners.p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,43 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.text import shortened
+from plugins_manifest.text import first_line, shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile
-
-USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
-
-
-def weights_path(file: PluginFile, *, what: str) -> Path:
-    """Return the plugin's file, or the one safetensors file of its folder.
-
-    Raises `UserError` if a folder holds none, or several of which none has the usual name.
-    """
-    if not file.path.is_dir():
-        return file.path
-    found = sorted(path.name for path in file.path.glob("*.safetensors"))
-    usual = [name for name in USUAL_NAMES if name in found]
-    if usual or len(found) == 1:
-        return file.path / (usual or found)[0]
-    held = f"holds {shortened(found)}" if found else "holds no .safetensors file"
-    raise UserError(
-        f"plugin {file.plugin_id!r}: {file.path.name} is not a {what} folder, it {held}: expected "
-        f"{USUAL_NAMES[0]} (and config.json); pickled weights are never opened, convert them"
-    )
-
-
-def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
-    """Return the config of that class beside a file of weights (NAME.json, then config.json)."""
-    for path in (weights.with_suffix(".json"), weights.with_name("config.json")):
-        if not path.is_file():
-            continue
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path.name} beside {weights.name} is not JSON ({error})") from error
-        if isinstance(config, dict) and config.get("_class_name") == class_name:
-            return config
-    return None
 
 
 def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
@@ -81,6 +46,17 @@ def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
             Audit(tuple(rows)),
         )
     return state
+
+
+def built(file: PluginFile, network: Any, config: Mapping[str, Any]) -> Any:
+    """Return a diffusers network without weights; raise `UserError` for a faulty configuration."""
+    try:
+        return network.from_config(dict(config))
+    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: its configuration makes no {network.__name__} "
+            f"({first_line(error)}): fetch it again"
+        ) from error
 
 
 def load_strictly(

@@ -10,17 +10,17 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from plugins_manifest.errors import UserError
-from plugins_manifest.formats import Header, ParsedPlugin, UnsafeFile, parse, read_header
-from plugins_manifest.schema.kinds import find_kind
-from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
+from plugins_manifest.formats import ParsedPlugin
+from plugins_manifest.formats.side_files import weights_file
+from runners.audit import Audit, AuditRow, require_complete
 from runners.base import PluginFile
 from runners.families import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.bundled import attached_words, bundled_words
 from runners.plugins.network_file import read_tensors
+from runners.plugins.opened import open_plugin, side_parameters
 from runners.plugins.textual_inversion import TextualInversionPlugin
-from runners.weights import PluginWeights, merged_into, parameters_of, verify_weights
+from runners.weights import PluginWeights, merged_into, verify_weights
 from runners.weights.unused_keys import rows_of_the_rest
 
 # Per UNet and file: the parameters that are left out, and the rows.
@@ -54,16 +54,9 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     Raises `UserError` for files that are not safetensors or not weight plugins, and
     `PluginNotAppliedError` unless everything is applied or the plugin may be partial.
     """
-    header = _header(file)
-    targets = side_parameters(file, family)
-    parsed = parse(header, {name: tuple(p.shape) for name, p in targets.items()})
-    kind = find_kind(parsed.kind)
-    if kind is None or not kind.changes_weights:
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is of kind {parsed.kind}, not lora or "
-            "lycoris: correct its kind in the manifest"
-        )
-    tensors = read_tensors(file, file.path)
+    opened = open_plugin(file, family)
+    header, parsed, targets = opened.header, opened.parsed, side_parameters(file, family)
+    tensors = read_tensors(file, opened.weights)
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
     unet = (family.base if file.side == "base" else family.upgraded).unet
     weights, rows = _verified(found, file=file, model=unet, targets=targets)
@@ -71,16 +64,6 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)
     return WeightPlugin(file, weights, audit, words)
-
-
-def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
-    """Return the parameters, by canonical name, that a plugin of this side may change."""
-    if file.side == "base":
-        models = [("unet", family.base.unet), ("text_encoder", family.base.text_encoder)]
-    else:
-        names = ("unet", "text_encoder", "text_encoder_2")
-        models = [(name, getattr(family.upgraded, name, None)) for name in names]
-    return parameters_of(models)
 
 
 def _verified(
@@ -91,8 +74,10 @@ def _verified(
     targets: Mapping[str, nn.Parameter],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
     """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
-    state = file.path.stat()
-    key = (str(file.path), state.st_mtime_ns, state.st_size, file.side, found.semantics)
+    state = weights_file(file.path).stat()
+    scales = tuple((change.target, change.alpha, change.factor) for change in found.changes)
+    facts = (state.st_mtime_ns, state.st_size, file.side, found.semantics)
+    key = (str(file.path), *facts, scales)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:
         weights, rows = verify_weights(found, targets)
@@ -100,19 +85,6 @@ def _verified(
         known[key] = frozenset(left_out), tuple(rows)
     left_out, rows = known[key]
     return found.without(left_out), rows
-
-
-def _header(file: PluginFile) -> Header:
-    if not file.path.is_file():
-        raise UserError(f"plugin {file.plugin_id!r}: there is no file {str(file.path)!r}")
-    try:
-        return read_header(file.path)
-    except UnsafeFile as error:
-        refused = AuditRow(file.path.name, missing=True, reason=error.code, detail=str(error))
-        raise PluginNotAppliedError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is not a safetensors file ({error})",
-            Audit((refused,)),
-        ) from error
 
 
 def _require(audit: Audit, *, file: PluginFile, parsed: ParsedPlugin, family: Family) -> None:
