@@ -101,7 +101,8 @@ def peft_config(weights: Path) -> tuple[Path, str] | None:
 def side_files(path: Path, kind: str) -> tuple[Path, ...]:
     """Return the files and folders beside a plugin's file that are read with it.
 
-    A folder is the plugin itself: nothing beside it is read. `kind` is that of a manifest. Raises `UserError` as the readers do.
+    A folder is the plugin itself: nothing beside it is read. `kind` is that of a manifest. Raises
+    `UserError` as the readers do.
     """
     if path.is_dir():
         return ()

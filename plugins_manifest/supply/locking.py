@@ -50,7 +50,8 @@ def lock_manifest(
 
     `download` selects the files: none, those of plugins without complete pins, or all that are
     missing in the store. `save` gets the lock after each plugin, so that a killed command loses
-    nothing. Facts are judged against the model of `table_of`. A plugin that fails keeps its old entry.
+    nothing. Facts are judged against the model of `table_of`. A plugin that fails keeps its old
+    entry.
     """
     entries = {entry.id: entry for entry in (old.plugins if old else ())}
     done: list[Done] = []

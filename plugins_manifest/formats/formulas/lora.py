@@ -44,10 +44,10 @@ _OLD = re.compile(r"(?P<module>.+)\.(?:lora|lora_linear_layer)\.(?P<part>down|up
 
 def _split(key: str, _: Collection[str]) -> KeyPart | None:
     """Take PEFT's and diffusers' keys apart."""
-    if match := _PEFT.fullmatch(key):
-        return KeyPart(match["module"], *_PEFT_PARTS[match["part"]], style="peft")
     if match := _PEFT_BIAS.fullmatch(key):
         return KeyPart(match["module"], "lora-bias", "diff", "peft", is_bias=True)
+    if match := _PEFT.fullmatch(key):
+        return KeyPart(match["module"], *_PEFT_PARTS[match["part"]], style="peft")
     if match := _PROCESSOR.fullmatch(key):
         module = f"{match['module']}.{_layer(match['module'], match['which'])}"
         return KeyPart(module, "lora", match["part"], "attn-procs")

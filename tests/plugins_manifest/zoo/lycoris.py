@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from tests.plugins_manifest.zoo import sd15
 from tests.plugins_manifest.zoo.animal import Animal
 from tests.plugins_manifest.zoo.files import Content, numbers
@@ -79,6 +81,12 @@ LYCORIS = (
         "Kronecker product, both factors whole",
         {"lokr": 6},
         _keys(ALL, sd15.lokr, 1.0),
+    ),
+    _lycoris(
+        "lokr-infinite-alpha",
+        "LoKr, both factors whole, so that its infinite alpha does not count",
+        {"lokr": 6},
+        lambda: named(ALL, sd15.lokr, alpha=np.inf),
     ),
     _lycoris(
         "lokr-low-rank",
