@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from runners.plugins.textual_inversion import TextualInversionPlugin
 from runners.weights import PluginWeights, merged_into, verify_weights
 from runners.weights.unused_keys import rows_of_the_rest
 
+_LOG = logging.getLogger(__name__)
 # Per UNet and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
 _VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
@@ -59,7 +61,7 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     tensors = read_tensors(file, opened.weights)
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
     unet = (family.base if file.side == "base" else family.upgraded).unet
-    weights, rows = _verified(found, file=file, model=unet, targets=targets)
+    weights, rows = _verified(found, file=file, model=unet, targets=targets, notes=parsed.notes)
     words, word_rows = bundled_words(file, parsed.embeddings, tensors, family)
     audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)
@@ -72,6 +74,7 @@ def _verified(
     file: PluginFile,
     model: nn.Module,
     targets: Mapping[str, nn.Parameter],
+    notes: Sequence[str],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
     """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
     state = weights_file(file.path).stat()
@@ -80,6 +83,8 @@ def _verified(
     key = (str(file.path), *facts, scales)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:
+        for note in notes:
+            _LOG.warning("plugin %r: %s", file.plugin_id, note)
         weights, rows = verify_weights(found, targets)
         left_out = {c.target for c in found.changes} - {c.target for c in weights.changes}
         known[key] = frozenset(left_out), tuple(rows)
