@@ -22,6 +22,8 @@ from runners.plugins.load import load_plugin
 from runners.plugins.opened import side_parameters
 
 LIMIT = 1e-5
+# peft warns of biases and of what transformers deprecates
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,6 @@ CASES = {
     "saved-modules": Case(lora(lora_alpha=8, modules_to_save=["conv_in", "conv_norm_out"])),
     "text": Case(
         lora(lora_alpha=12, targets=["q_proj", "fc1"], alpha_pattern={"layers.0.mlp.fc1": 2}),
-        model="text_encoder",
-    ),
-    "text-by-full-name": Case(
-        lora(
-            lora_alpha=4,
-            targets=["q_proj"],
-            alpha_pattern={"^text_model.encoder.layers.0.self_attn.q_proj": 16},
-        ),
         model="text_encoder",
     ),
     "upgraded": Case(lora(lora_alpha=8), side="upgraded"),
@@ -139,7 +133,7 @@ def test_the_same_file_in_a_flat_folder_is_not_scaled_by_another_s_configuration
         ({"r": 5}, "rank 5"),
         ({"lora_alpha": "eight"}, "not a number"),
         ({"alpha_pattern": {"to_(q": 3}}, "not a regular expression"),
-        ({"alpha_pattern": {"(" * 30 + "a|.." + ")*" * 30 + "b": 3}}, "pattern"),
+        ({"alpha_pattern": {"(.|..)+(.|..)+(.|..)+!": 3}}, "takes too long"),
         ({"use_dora": True}, "use_dora"),
         ({"peft_type": "ADALORA"}, "ADALORA"),
     ],
@@ -148,6 +142,7 @@ def test_settings_that_cannot_be_followed_refuse_the_file(
     family: Family, tmp_path: Path, setting: dict[str, Any], word: str
 ) -> None:
     model = peft.PeftModel(copy.deepcopy(family.base.unet), lora(lora_alpha=16))
+    randomized(model)
     model.save_pretrained(str(tmp_path))
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | setting))
