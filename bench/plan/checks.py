@@ -99,6 +99,7 @@ def _reference_problems(job: Job) -> Iterator[str]:
 
 def _weights_problems(job: Job) -> Iterator[str]:
     """Find files that a run could not attach; each is opened by the inspector, without torch."""
+    usable: list[str] = []
     for file in job.files.values():
         if not file.path.exists():  # a placeholder of what is not fetched yet
             continue
@@ -109,8 +110,12 @@ def _weights_problems(job: Job) -> Iterator[str]:
             allow_partial=file.allow_partial,
             condition=file.condition,
         )
-        if why is not None:
+        if why is None:
+            usable.append(file.plugin_id)
+        else:
             yield f"plugin {file.plugin_id!r}: {why}"
+    if usable and len(usable) < len(job.files):
+        yield f"the other plugins can be attached: --plugins {','.join(usable)} runs them alone"
 
 
 def _twin_problems(job: Job) -> Iterator[str]:

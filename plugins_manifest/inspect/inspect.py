@@ -93,7 +93,7 @@ def _inspect(
 ) -> Inspection:
     header = read_plugin(weights)
     parsed = parse(header, table)
-    of_values = value_problems(read_values(weights, header), parsed.changes)
+    of_values = value_problems(read_values(weights, header), parsed)
     problems = (*parsed.problems, *_unpooled(path, header, parsed, condition), *of_values)
     return Inspection(
         name=path.name,

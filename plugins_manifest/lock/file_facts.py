@@ -88,7 +88,7 @@ def weights_of(path: Path, table: ModuleTable | None = None) -> Weights | None:
     parsed = parse(header, table)
     problems: list[Problem] = []
     if table is not None:
-        of_values = value_problems(read_values(path, header), parsed.changes)
+        of_values = value_problems(read_values(path, header), parsed)
         problems = [*parsed.problems, *of_values]
     return Weights(
         format=parsed.format,
