@@ -13,7 +13,7 @@ _N_SHOWN = 4
 def base_problems(base: BaseModel, table: ModuleTable) -> list[Problem]:
     """Return the problem of a network that was made for another base model, if it was."""
     own = CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
-    if base in (own, "unknown"):
+    if "unknown" in (base, own) or base == own:
         return []
     return [Problem("wrong-base", f"made for {base}, by its shapes, not for {own}")]
 

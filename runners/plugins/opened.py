@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.formats import Header, ParsedPlugin, UnsafeFile, parse
+from plugins_manifest.formats import Header, ParsedPlugin, UnsafeFile, parse, read_header
 from plugins_manifest.formats.side_files import read_plugin, weights_file
 from plugins_manifest.formats.usable import refusal
 from plugins_manifest.schema.kinds import file_kinds
@@ -42,7 +42,9 @@ def open_plugin(file: PluginFile, family: Family) -> OpenedFile:
         weights = weights_file(file.path)
         if not weights.is_file():
             raise UserError(f"there is no file {str(weights)!r}")
-        header = read_plugin(weights)
+        kinds = file_kinds(file.kind)
+        # A network's scale is not in PEFT's settings: what may be beside it is not read.
+        header = read_plugin(weights) if "lora" in kinds else read_header(weights)
     except UnsafeFile as error:
         refused = AuditRow(file.path.name, missing=True, reason=error.code, detail=str(error))
         raise PluginNotAppliedError(
@@ -54,7 +56,7 @@ def open_plugin(file: PluginFile, family: Family) -> OpenedFile:
         raise UserError(f"plugin {file.plugin_id!r}: {error}") from error
     table = {name: tuple(p.shape) for name, p in side_parameters(file, family).items()}
     parsed = parse(header, table)
-    why = refusal(parsed, file_kinds(file.kind))
+    why = refusal(parsed, kinds)
     if why is not None:
         raise UserError(f"plugin {file.plugin_id!r}: {weights.name}: {why}")
     return OpenedFile(weights, header, parsed)

@@ -109,7 +109,7 @@ def _net(
         base_model=base_model,
         reasons=reasons,
         diffusers=diffusers,
-        table="sd15" if kind == "textual-inversion" else "tiny",
+        table={"textual-inversion": "sd15", "t2i-adapter": "t2i"}.get(kind, "tiny"),
     )
 
 
