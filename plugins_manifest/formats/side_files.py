@@ -63,7 +63,7 @@ def weights_file(path: Path) -> Path:
             "plugins convert"
         )
     below = sorted(p.relative_to(path).as_posix() for p in path.glob("*/*") if _is_weights(p))
-    hint = f": give one of {shortened(below)}" if below else ", such as " + NETWORK_NAMES[0]
+    hint = f": give one of {shortened(below)}" if below else f": expected one (and {_CONFIG})"
     raise UserError(f"the folder {path.name!r} holds no .safetensors file{hint}")
 
 

@@ -95,10 +95,11 @@ def _verify_files(entry: LockedPlugin, path: Path) -> Verdict:
 
 
 def _place(entry: LockedPlugin, file: LockedFile, path: Path) -> Path:
-    if not path.is_dir():
-        return path if file.source_name is None else path.parent / file.source_name
     is_local = entry.origin.site == LOCAL
-    return path / (file.source_name or file.name) if is_local else path / file.name
+    if path.is_dir():
+        return path / (file.source_name or file.name) if is_local else path / file.name
+    # beside a local file are those that are read with it; on a site `source_name` is its own
+    return path.parent / file.source_name if is_local and file.source_name else path
 
 
 def _state(file: LockedFile, path: Path) -> State:

@@ -241,5 +241,5 @@ def test_a_t2i_adapter_file_alone_and_one_of_another_model(family: Family, tmp_p
     with pytest.raises(UserError, match=r"widths \[8, 16, 24, 24\], not \[48, 64, 96, 96\]"):
         load_t2i(file, family)
     save_file({"transformer_layes.0.ln_1.weight": torch.ones(4)}, tmp_path / "style.safetensors")
-    with pytest.raises(UserError, match="no style adapters"):
+    with pytest.raises(UserError, match="a T2I style adapter"):
         load_t2i(replace(file, path=tmp_path / "style.safetensors"), family)

@@ -58,9 +58,6 @@ CASES = {
         model="text_encoder",
     ),
     "upgraded": Case(lora(lora_alpha=8), side="upgraded"),
-    "second-text-encoder": Case(
-        lora(lora_alpha=8, targets=["k_proj"]), model="text_encoder_2", side="upgraded"
-    ),
     "loha": Case(peft.LoHaConfig(r=4, alpha=8, target_modules=["to_q", "conv1"])),
     "lokr": Case(peft.LoKrConfig(r=2, alpha=6, target_modules=["to_q", "to_k"])),
     "lokr-whole": Case(peft.LoKrConfig(r=64, alpha=16, target_modules=["to_q"])),
