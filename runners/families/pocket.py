@@ -15,7 +15,7 @@ from runners.families.registry import MapperProblem
 from runners.families.traits import Channels, FamilyCost, FamilyDetector, PaperMetrics, Side
 
 if TYPE_CHECKING:
-    from plugins_manifest.formats.parsed import ModuleTable
+    from plugins_manifest.formats import ModuleTable
     from runners.families.family import Family
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats import ModuleTable
 from plugins_manifest.formats.model_folder import folder_table
-from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.table import ModelName, model_table
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
 from runners.families.registry import MapperProblem, hash_path

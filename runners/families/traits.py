@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from plugins_manifest.formats.parsed import ModuleTable
+from plugins_manifest.formats import ModuleTable
 
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
