@@ -103,8 +103,9 @@ class PluginFile:
     With `allow_partial` a plugin that fits in part is rendered too. `token` is the word of a
     textual inversion, `reference` the image of an image prompt for cases without their own.
     `stages` are those of the base model in which it acts. `side_files` are paths outside of `path`
-    that its loader reads, with their sha256 (`runners.side_files`). `sha256` is the source's and
-    identifies trials; `content_sha256`, by `plugins_manifest.content.hash_path`, is what is loaded.
+    that its loader reads, with their sha256 (`plugins_manifest.formats.side_files`). `sha256` is
+    the source's and identifies trials; `content_sha256`, by `plugins_manifest.content.hash_path`,
+    is what is loaded.
     """
 
     plugin_id: str

@@ -15,6 +15,7 @@ from bench.cli.output import echo_lines
 
 if TYPE_CHECKING:
     from plugins_manifest.formats import ModuleTable
+    from runners.families.traits import Side
 
 
 @click.command("inspect")
@@ -27,12 +28,21 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--family",
-    type=click.Choice(["sd15", "pocket"]),
     default="sd15",
     show_default=True,
-    help="The base model to attach it to.",
+    metavar="NAME",
+    help="The family to attach it to; sd15 is the base model of several.",
 )
-def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -> None:
+@click.option(
+    "--side",
+    type=click.Choice(["base", "upgraded"]),
+    default="base",
+    show_default=True,
+    help="The side of the family.",
+)
+def inspect_plugin(
+    file: Path, *, as_json: bool, allow_pickle: bool, family: str, side: Side
+) -> None:
     """Print the format of a plugin file, its safety, and what would be applied.
 
     Nothing in the file is executed. Exit code 0: all of it can be applied; 1: a part, or nothing.
@@ -40,9 +50,9 @@ def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -
     from bench.errors import UserError
     from plugins_manifest.inspect import facts, inspect_file
 
-    if not file.is_file():
-        raise UserError(f"{str(file)!r} is not a file: give a plugin's file")
-    found = facts(inspect_file(file, table=_table(family), allow_pickle=allow_pickle))
+    if not file.exists():
+        raise UserError(f"{str(file)!r} is not a file: give a plugin's file or folder")
+    found = facts(inspect_file(file, table=_table(family, side), allow_pickle=allow_pickle))
     if as_json:
         echo_lines(json.dumps(found, indent=2))
     else:
@@ -51,19 +61,20 @@ def inspect_plugin(file: Path, as_json: bool, allow_pickle: bool, family: str) -
         finish(NEGATIVE)
 
 
-def _table(family: str) -> ModuleTable:
-    """Return the base model's parameters: SD1.5's, or those of the pocket base model's files."""
-    from plugins_manifest.formats import read_header, sd15_table
-    from plugins_manifest.formats.table import TEXT, UNET
-    from pocket.weights import part_path
+def _table(family: str, side: Side) -> ModuleTable:
+    """Return the parameters of a side of a family, without loading torch."""
+    from plugins_manifest.errors import UserError, unknown_name
+    from plugins_manifest.formats import sd15_table
+    from plugins_manifest.installed import installed
+    from runners.families import family_traits
 
-    if family == "sd15":
+    if family == "sd15" and side == "base":
         return sd15_table()
-    table: dict[str, tuple[int, ...]] = {}
-    for side, folder in ((UNET, "unet"), (TEXT, "text_encoder")):
-        for weights in sorted((part_path("base") / folder).glob("*.safetensors")):
-            for name, info in read_header(weights).tensors.items():
-                table[side + name.removeprefix("text_model.")] = info.shape
+    if family not in installed("families"):
+        raise UserError(unknown_name("family", family, ["sd15", *installed("families")]))
+    table = family_traits(family).module_table(side)
+    if table is None:
+        raise UserError(f"the parameters of family {family!r} are not known before it is loaded")
     return table
 
 
@@ -101,6 +112,7 @@ def _content(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"embedding   {token}: {n_vectors} vectors")
     for name, value in found["metadata"].items():
         lines.append(f"metadata    {name} = {value}")
+    lines += [f"note        {note}" for note in found["notes"]]
     if found["n_metadata"] > len(found["metadata"]):
         lines.append(f"            and {found['n_metadata'] - len(found['metadata'])} more")
     return lines

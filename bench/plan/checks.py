@@ -23,12 +23,13 @@ from bench.plan.missing import (
     quoted,
 )
 from bench.plan.pictures import image_problems
-from bench.plan.plugin_files import label_of
+from bench.plan.plugin_files import label_of, module_table
 from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
+from plugins_manifest.inspect import why_unusable
 from plugins_manifest.schema import plugin_sets
-from plugins_manifest.schema.kinds import needs_reference
+from plugins_manifest.schema.kinds import file_kinds, needs_reference
 from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
 from runners.base import PluginFile
@@ -54,6 +55,7 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
         *job.problems,
         *_method_problems(job),
         *_reference_problems(job),
+        *_weights_problems(job),
         *_twin_problems(job),
         *_picture_problems(job),
         *image_problems(job),
@@ -105,6 +107,27 @@ def _reference_problems(job: Job) -> Iterator[str]:
                 f"plugin {file.plugin_id!r}: there is no image {shown_path(file.reference)}: "
                 "correct reference"
             )
+
+
+def _weights_problems(job: Job) -> Iterator[str]:
+    """Find files that a run could not attach; each is opened by the inspector, without torch."""
+    usable: list[str] = []
+    for file in job.files.values():
+        if not file.path.exists():  # a placeholder of what is not fetched yet
+            continue
+        why = why_unusable(
+            file.path,
+            kinds=file_kinds(file.kind),
+            table=module_table(job.manifest, file.side),
+            allow_partial=file.allow_partial,
+            condition=file.condition,
+        )
+        if why is None:
+            usable.append(file.plugin_id)
+        else:
+            yield f"plugin {file.plugin_id!r}: {why}"
+    if usable and len(usable) < len(job.files):
+        yield f"the other plugins can be attached: --plugins {','.join(usable)} runs them alone"
 
 
 def _twin_problems(job: Job) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, shown_path
 from plugins_manifest.content import ChangedFileError, hash_path
+from plugins_manifest.formats.side_files import side_files
 from plugins_manifest.lock import Lock, lock_path, read_lock, write_lock
 from plugins_manifest.lock.lock import cached_lock
 from plugins_manifest.schema import Manifest, load_manifest, parse_reference
@@ -20,9 +21,11 @@ from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.schema.references import find_source, is_network, scheme_of
 from plugins_manifest.store import Store
 from runners.base import PluginFile
-from runners.side_files import side_paths
+from runners.families import family_traits
+from runners.families.traits import Side
 
 if TYPE_CHECKING:
+    from plugins_manifest.formats import ModuleTable
     from plugins_manifest.lock import LockedPlugin
     from plugins_manifest.supply import Outcome, PluginFetcher
 
@@ -111,9 +114,15 @@ def lock_plugins(files: ManifestFiles, fetcher: PluginFetcher, **choices: Any) -
         files.manifest,
         old=files.lock(),
         locate=files.locate,
+        table_of=lambda spec: module_table(files.manifest, spec.side),
         save=lambda lock: write_lock(files.lock_file, lock),
         **choices,
     )
+
+
+def module_table(manifest: Manifest, side: Side) -> ModuleTable | None:
+    """Return the parameters of one side of a manifest's family; None if they are not known."""
+    return family_traits(manifest.family).module_table(side)
 
 
 # --- path and sha256
@@ -160,7 +169,7 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
     """
     locate = _locate_stored if is_network(spec.source) else locate_local
     path, sha256 = locate(spec, manifest)
-    if spec.sha256 is not None and spec.sha256 != sha256:
+    if spec.sha256 not in (None, sha256):
         raise UserError(
             f"plugin {spec.id!r}: {spec.source} has sha256 {sha256}, the manifest says "
             f"{spec.sha256}: fetch the right file or correct sha256"
@@ -173,7 +182,11 @@ def resolve_plugin(spec: PluginSpec, manifest: Manifest) -> PluginFile:
 
 
 def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str) -> PluginFile:
-    """Return a plugin's file with its settings in the manifest."""
+    """Return a plugin's file with its settings in the manifest; `UserError` names the plugin."""
+    try:
+        beside = side_files(path, spec.kind)
+    except UserError as error:
+        raise UserError.collect([f"plugin {spec.id!r}: {p}" for p in error.problems]) from error
     return PluginFile(
         plugin_id=spec.id,
         kind=spec.kind,
@@ -186,6 +199,6 @@ def plugin_file(spec: PluginSpec, manifest: Manifest, *, path: Path, sha256: str
         allow_partial=spec.allow_partial,
         trigger=spec.trigger,
         token=spec.token,
-        side_files=tuple((found, hash_path(found)) for found in side_paths(spec.kind, path)),
+        side_files=tuple((found, hash_path(found)) for found in beside),
         reference=None if spec.reference is None else manifest.folder / spec.reference,
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bench.errors import UserError
 from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
 from bench.plan.plan import Group
@@ -242,8 +243,11 @@ class Execution:
             _LOG.warning("a batch of %s: %s", _names(stack), reason)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - methods may raise anything
             self.interrupts.check()  # Ctrl-C inside a library may look like its failure
-            _LOG.warning("a batch of %s failed", _names(stack), exc_info=error)
             reason = describe_error(error)
+            if isinstance(error, UserError):  # a fault of the user's file: its message is enough
+                _LOG.warning("a batch of %s failed: %s", _names(stack), error)
+            else:
+                _LOG.warning("a batch of %s failed", _names(stack), exc_info=error)
         for variant, index in still_open:
             yield Rendered(variant, index, None, 0.0, 0.0, error=reason)
 

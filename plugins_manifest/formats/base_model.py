@@ -1,70 +1,103 @@
-"""The base model of a plugin, by the shapes of its tensors and never by a label.
+"""The base model of a plugin, by the names and shapes of its tensors and never by a label.
 
-Stable Diffusion 1.5 attends to text of width 768, 2.x to 1024, SDXL to 2048. SDXL also has two
-text encoders and deeper transformers.
+Every part of a plugin is compared with the parameters of all known models: the one that most parts
+fit is the base, whichever parts the file has (self-attentions alone, convolutions alone, a text
+encoder alone). Parts that several models have in common fit the model that the plugin is attached
+to. Stable Diffusion 1.5 attends to text of width 768, 2.x to 1024, SDXL to 2048.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plugins_manifest.formats.formulas.spec import Size
-from plugins_manifest.formats.parsed import BaseModel, Problem
-from plugins_manifest.formats.table import CROSS_DIMS
+from plugins_manifest.formats.formulas.spec import Shape, Size
+from plugins_manifest.formats.names import Names, model_names
+from plugins_manifest.formats.parsed import BaseModel, ModuleTable, Problem
+from plugins_manifest.formats.table import BASES, CROSS_DIMS, cross_dim, model_table
 
 _CROSS = re.compile(r".*attn2[._](?:processor[._])?to_[kv]")
-_TEXT = re.compile(r".*(?:self_attn[._][qkv]_proj|mlp[._]fc1)")
-_SECOND_TEXT = re.compile(r"(?:lora|oft)_te2_|text_encoder_2\.")
-_DEEP = re.compile(r".*transformer_blocks[._][1-9]")
-_TEXT_DIMS: dict[int, BaseModel] = {1024: "sd2", 1280: "sdxl"}
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A change as written in the file: module, parameter, and the size of what it changes."""
+
+    module: str
+    param: str
+    size: Size
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base model, and the text width of the file's cross-attentions, None if it has none."""
+    """A base model, and the text width of the file's cross-attentions, None if it has none.
+
+    `also` are models that fit as well.
+    """
 
     name: BaseModel
     cross_dim: int | None = None
+    also: tuple[BaseModel, ...] = ()
 
 
-def base_of(sizes: Iterable[tuple[str, Size]], own_cross_dim: int | None) -> Base:
-    """Return the base model that most (module as written, size of its weight) pairs indicate.
-
-    `own_cross_dim` is the text width of the model that the plugin is attached to.
-    """
-    cross: Counter[int] = Counter()
-    weak: Counter[BaseModel] = Counter()
-    n_text_768 = 0
-    for module, size in sizes:
-        if size.n_in_flat is not None and _CROSS.fullmatch(module):
-            cross[size.n_in_flat] += 1
-        elif _SECOND_TEXT.match(module) or _DEEP.fullmatch(module):
-            weak["sdxl"] += 1
-        elif size.n_in_flat is not None and _TEXT.fullmatch(module):
-            n_text_768 += size.n_in_flat == 768
-            if size.n_in_flat in _TEXT_DIMS:
-                weak[_TEXT_DIMS[size.n_in_flat]] += 1
-    if cross:
-        width, _ = cross.most_common(1)[0]
-        return Base(CROSS_DIMS.get(width, "unknown"), width)
-    if weak:
-        return Base(weak.most_common(1)[0][0])
-    return Base("sd1" if n_text_768 and own_cross_dim == 768 else "unknown")
+def base_of(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> Base:
+    """Return the base model of a file's parts; `table` and `names` are of the model at hand."""
+    own = CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
+    cross = Counter(
+        part.size.n_in_flat
+        for part in parts
+        if part.size.n_in_flat is not None and _CROSS.fullmatch(part.module)
+    )
+    width = cross.most_common(1)[0][0] if cross else None
+    n_own = _n_fitting(parts, names, table)
+    if parts and n_own == len(parts):
+        return Base(own, width)
+    counts: dict[BaseModel, int] = {
+        base: _n_fitting(parts, model_names(model), model_table(model))
+        for base, model in BASES.items()
+    }
+    best = max(counts.values())
+    if best <= n_own:
+        return Base(own if n_own else CROSS_DIMS.get(width or 0, "unknown"), width)
+    fitting: list[BaseModel] = [base for base in BASES if counts[base] == best]
+    return Base(fitting[0], width, tuple(fitting[1:]))
 
 
-def base_problem(base: Base, own_cross_dim: int | None) -> Problem | None:
+def base_problem(base: Base, table: ModuleTable) -> Problem | None:
     """Return the problem of a file that was made for another base model; None if it was not."""
-    own = CROSS_DIMS.get(own_cross_dim or 0, "unknown")
-    if base.cross_dim is not None and base.cross_dim != own_cross_dim:
+    own_dim = cross_dim(table)
+    own = CROSS_DIMS.get(own_dim or 0, "unknown")
+    if base.cross_dim is not None and base.cross_dim != own_dim:
         made_for = base.name if base.name != "unknown" else "another model"
         return Problem(
             "wrong-base",
             f"made for {made_for}: its cross-attentions read text of width {base.cross_dim}, "
-            f"those of the base model {own_cross_dim}",
+            f"those of the base model {own_dim}",
         )
-    if base.cross_dim is None and "unknown" not in (base.name, own) and base.name != own:
-        return Problem("wrong-base", f"made for {base.name}, by its layers, not for {own}")
+    if base.name not in ("unknown", own):
+        model = "this model" if own == "unknown" else own
+        made_for = " or ".join((base.name, *base.also))
+        return Problem("wrong-base", f"made for {made_for}, by its layers, not for {model}")
     return None
+
+
+def _n_fitting(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> int:
+    """Count the parts whose parameter a model has, in the same size."""
+    return sum(
+        (module := names.resolve(part.module).module) is not None
+        and (shape := table.get(f"{module}.{part.param}")) is not None
+        and _fits(part.size, shape)
+        for part in parts
+    )
+
+
+def _fits(size: Size, shape: Shape) -> bool:
+    is_known = size.kernel is not None and len(size.kernel) == len(shape) - 2
+    return (
+        size.n_out in (None, shape[0])
+        and size.n_in_flat in (None, math.prod(shape[1:]))
+        and (not is_known or size.kernel == shape[2:])
+    )

@@ -8,9 +8,14 @@ arXiv 2302.05543; the keys of diffusers' ControlNetModel and of lllyasviel's Con
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from plugins_manifest.formats.networks import base_problems, missing_problems, network_plugin
+from plugins_manifest.formats.networks import (
+    base_problems,
+    missing_problems,
+    network_plugin,
+    shape_problems,
+)
 from plugins_manifest.formats.parsed import (
     BaseModel,
     FileParser,
@@ -26,8 +31,13 @@ KIND = "controlnet"
 _DIFFUSERS = re.compile(r"controlnet_(?:cond_embedding|down_blocks|mid_block)\..+")
 _ORIGINAL = re.compile(r"(?:control_model\.)?(?:input_hint_block|zero_convs)\..+")
 _HINT_BLOCK = re.compile(r"controlnet_cond_embedding\.blocks\.\d+\.(?:weight|bias)")
-_COPIED = re.compile(r"unet\.(?:conv_in|time_embedding|down_blocks|mid_block)\b.*")
-_PREFIX, _DIFFERENCE = "control_model.", "difference"
+_COPIED = re.compile(r"unet\.(?:conv_in|time_embedding|add_embedding|down_blocks|mid_block)\b.*")
+_SOURCE = re.compile(
+    r"unet\.down_blocks\.(\d+)\.(resnets|downsamplers)\.(\d+)\.(?:conv2|conv)\.weight"
+)
+_MIDDLE = f"{UNET}mid_block.resnets.0.conv2.weight"
+_PREFIX = "control_model."
+_DIFFERENCE, _DIFFERENCE_LAYOUT = "difference", "controlnet-difference"
 _HINT_LAYERS = range(0, 16, 2)
 # The first original files are checkpoints with a ControlNet inside; these parts are not needed.
 _BASE_COPY = re.compile(
@@ -45,12 +55,23 @@ def _recognizes(header: Header, _: ModuleTable) -> bool:
 def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     """Compare a ControlNet's keys with those that follow from the base UNet."""
     keys = header.tensors.keys()
+    if _DIFFERENCE in keys:
+        why = (
+            "a difference ControlNet, to be added to the base model's own weights; give a full "
+            "ControlNet"
+        )
+        return ParsedPlugin(
+            _DIFFERENCE_LAYOUT,
+            f"unsupported:{_DIFFERENCE_LAYOUT}",
+            _base(header),
+            unknown_keys=tuple(keys),
+            problems=(Problem("unsupported-kind", why),),
+        )
     if any(_DIFFUSERS.fullmatch(key) for key in keys):
         layout, expected = "controlnet", _diffusers_keys(table)
         found = {key: key for key in keys}
     else:
-        layout = "controlnet-difference" if _DIFFERENCE in keys else "controlnet-ldm"
-        expected = _original_keys(table)
+        layout, expected = "controlnet-ldm", _original_keys(table)
         found = {key.removeprefix(_PREFIX): key for key in keys if not _BASE_COPY.fullmatch(key)}
     roles = {key: "base-model" for key in keys if _BASE_COPY.fullmatch(key)}
     roles |= {
@@ -58,14 +79,12 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
         for name, key in found.items()
         if name in expected or _HINT_BLOCK.fullmatch(name)
     }
-    if _DIFFERENCE in keys:
-        roles[_DIFFERENCE] = "marker"
     base = _base(header)
     missing = [name for name in expected if name not in found]
     problems = [
         *base_problems(base, table),
         *missing_problems(missing, keys="keys of a ControlNet"),
-        *_wrong_shapes(header, expected, found),
+        *shape_problems(header, expected, found),
     ]
     return network_plugin(
         header,
@@ -78,16 +97,6 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     )
 
 
-def _wrong_shapes(header: Header, expected: Expected, found: Mapping[str, str]) -> list[Problem]:
-    problems = []
-    for name, shape in expected.items():
-        given = header.tensors[found[name]].shape if name in found else shape
-        if shape is not None and given != shape:
-            message = f"{found[name]} is {list(given or ())}, the base UNet's is {list(shape)}"
-            problems.append(Problem("bad-shape", message, found[name]))
-    return problems
-
-
 def _base(header: Header) -> BaseModel:
     for key, info in header.tensors.items():
         if key.endswith("attn2.to_k.weight") and len(info.shape) == 2:
@@ -95,43 +104,58 @@ def _base(header: Header) -> BaseModel:
     return "unknown"
 
 
-def _n_zero_convs(modules: Iterable[str]) -> int:
-    """Count conv_in, and each resnet and each downsampler of the down blocks."""
-    place = re.compile(r"unet\.down_blocks\.\d+\.(?:resnets|downsamplers)\.\d+")
-    return 1 + len({match[0] for name in modules if (match := place.match(name))})
+def _zero_convs(table: ModuleTable) -> list[tuple[int, ...]]:
+    """Return the shapes of the zero convolutions: conv_in, each resnet, each downsampler, middle.
+
+    The down blocks come in order, the downsampler of each after its resnets.
+    """
+    found = (_SOURCE.fullmatch(name) for name in table)
+    places = sorted(
+        (int(match[1]), match[2] == "downsamplers", int(match[3]), table[match[0]][0])
+        for match in found
+        if match
+    )
+    first, middle = table.get(f"{UNET}conv_in.weight", (0,))[0], table.get(_MIDDLE, (0,))[0]
+    widths = [first, *(place[-1] for place in places), middle]
+    return [(width, width, 1, 1) for width in widths]
+
+
+def _with_zero_convs(table: ModuleTable, names: str, middle: str) -> Expected:
+    *own, last = _zero_convs(table)
+    modules = {names.format(i): shape for i, shape in enumerate(own)} | {middle: last}
+    weights = {f"{module}.weight": shape for module, shape in modules.items()}
+    return weights | {f"{module}.bias": shape[:1] for module, shape in modules.items()}
 
 
 def _diffusers_keys(table: ModuleTable) -> Expected:
-    expected: dict[str, tuple[int, ...] | None] = {
+    copied: dict[str, tuple[int, ...] | None] = {
         name.removeprefix(UNET): shape for name, shape in table.items() if _COPIED.fullmatch(name)
     }
-    hint = "controlnet_cond_embedding"
-    own = [f"controlnet_down_blocks.{i}" for i in range(_n_zero_convs(modules_of(table)))]
-    for module in (f"{hint}.conv_in", f"{hint}.conv_out", *own, "controlnet_mid_block"):
-        expected |= {f"{module}.weight": None, f"{module}.bias": None}
-    return expected
+    hints = [f"controlnet_cond_embedding.{layer}" for layer in ("conv_in", "conv_out")]
+    hint_keys = {f"{hint}.{param}": None for hint in hints for param in ("weight", "bias")}
+    zeros = _with_zero_convs(table, "controlnet_down_blocks.{}", "controlnet_mid_block")
+    return {**copied, **hint_keys, **zeros}
 
 
 def _original_keys(table: ModuleTable) -> Expected:
-    expected: dict[str, tuple[int, ...] | None] = {}
-    modules = modules_of(table)
-    for original, module in sgm_modules(modules).items():
-        if _COPIED.fullmatch(module):
-            for param in ("weight", "bias"):
-                if f"{module}.{param}" in table:
-                    expected[f"{original}.{param}"] = table[f"{module}.{param}"]
-    own = [f"zero_convs.{i}.0" for i in range(_n_zero_convs(modules))]
+    copied: dict[str, tuple[int, ...] | None] = {
+        f"{original}.{param}": table[f"{module}.{param}"]
+        for original, module in sgm_modules(modules_of(table)).items()
+        if _COPIED.fullmatch(module)
+        for param in ("weight", "bias")
+        if f"{module}.{param}" in table
+    }
     hints = [f"input_hint_block.{i}" for i in _HINT_LAYERS]
-    for module in (*own, *hints, "middle_block_out.0"):
-        expected |= {f"{module}.weight": None, f"{module}.bias": None}
-    return expected
+    hint_keys = {f"{hint}.{param}": None for hint in hints for param in ("weight", "bias")}
+    zeros = _with_zero_convs(table, "zero_convs.{}.0", "middle_block_out.0")
+    return {**copied, **hint_keys, **zeros}
 
 
 PARSER = FileParser(
     layouts={
         "controlnet": "`controlnet_cond_embedding...` (diffusers)",
         "controlnet-ldm": "`control_model....` or bare `input_hint_block...` (original)",
-        "controlnet-difference": "original keys and `difference`: deltas to the base UNet",
+        _DIFFERENCE_LAYOUT: "original keys and `difference`: deltas to the base UNet",
     },
     recognizes=_recognizes,
     parse=_parse,

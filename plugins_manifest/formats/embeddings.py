@@ -26,7 +26,8 @@ from plugins_manifest.formats.parsed import (
 _WIDTHS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2", 1280: "sdxl"})
 _A1111 = re.compile(r"string_to_param\.(?P<token>.+)")
 _TOKEN_IDS = re.compile(r"string_to_token\..+")
-_SDXL = frozenset({"clip_l", "clip_g"})
+_CLIP_L = "clip_l"  # alone: tokens for the one text encoder of SD1.5
+_SDXL = frozenset({_CLIP_L, "clip_g"})
 KIND = "textual-inversion"
 UNNAMED = "*"
 """The token of a file without a name for it: the manifest's, or the file's stem, is used."""
@@ -42,7 +43,7 @@ _COMMON = frozenset(
 )
 _CIVITAI = "emb_params"
 _MAX_TENSORS = 64
-_MAX_VECTORS = 75  # CLIP's context without its start and end
+_CONTEXT = 77  # CLIP's, with its start and end
 
 
 def _recognizes(header: Header, table: ModuleTable) -> bool:
@@ -67,7 +68,7 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
         if not role.startswith("embedding:"):
             continue
         info = header.tensors[key]
-        problem = _misfit(key, info)
+        problem = _misfit(key, info, _room(table))
         if problem is not None:
             problems.append(problem)
             continue
@@ -77,7 +78,11 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
             made_for = _WIDTHS.get(width, "another model")
             message = f"{key}: vectors of {width} ({made_for}), the text encoder's are {own}"
             problems.append(Problem("wrong-base", message))
-    problems += token_problems(dict.fromkeys(r for r in roles.values() if r.startswith("emb")))
+    tokens = dict.fromkeys(r for r in roles.values() if r.startswith(_PREFIX))
+    problems += token_problems(tokens)
+    if len(tokens) > 1:
+        why = f"vectors of {len(tokens)} words; a textual inversion is one word: split the file"
+        problems.append(Problem("bad-token", why))
     unknown = tuple(key for key in header.tensors if key not in roles)
     problems += [Problem("unknown-key", f"{key}: no part of an embedding", key) for key in unknown]
     base = "sdxl" if layout == "embedding-sdxl" else bases.pop() if len(bases) == 1 else "unknown"
@@ -93,6 +98,8 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
 
 def _roles(header: Header) -> tuple[dict[str, str], list[Problem], str]:
     keys = header.tensors.keys()
+    if keys & _SDXL == {_CLIP_L}:
+        return {_CLIP_L: f"embedding:{UNNAMED}"}, [], "embedding-clip-l"
     if keys & _SDXL:
         roles = {key: f"embedding:{UNNAMED}" for key in keys if key in _SDXL}
         why = "an embedding for SDXL's two text encoders, not for SD1.5's one"
@@ -107,12 +114,17 @@ def _roles(header: Header) -> tuple[dict[str, str], list[Problem], str]:
     return {key: f"embedding:{key}" for key in keys}, [], "embedding"
 
 
-def _misfit(key: str, info: TensorInfo) -> Problem | None:
+def _room(table: ModuleTable) -> int:
+    """Return how many vectors a prompt has room for."""
+    return table.get("text_encoder.embeddings.position_embedding.weight", (_CONTEXT,))[0] - 2
+
+
+def _misfit(key: str, info: TensorInfo, room: int) -> Problem | None:
     if info.dtype not in FLOATS:
         return Problem("bad-dtype", f"{key} is of dtype {info.dtype}", key)
     n_vectors = info.shape[0] if len(info.shape) == 2 else 1
-    if len(info.shape) not in (1, 2) or not 1 <= n_vectors <= _MAX_VECTORS:
-        message = f"{key} is {list(info.shape)}, not 1 to {_MAX_VECTORS} vectors"
+    if len(info.shape) not in (1, 2) or not 1 <= n_vectors <= room:
+        message = f"{key} is {list(info.shape)}, not 1 to {room} vectors"
         return Problem("bad-shape", message, key)
     return None
 
@@ -144,6 +156,7 @@ PARSER = FileParser(
         "embedding": "one tensor per token (diffusers)",
         "embedding-civitai": "`emb_params` (token not named in the file)",
         "embedding-a1111": "`string_to_param.*` (AUTOMATIC1111, original textual inversion)",
+        "embedding-clip-l": "`clip_l` alone (diffusers' scripts for SD1.5)",
         "embedding-sdxl": "`clip_l` and `clip_g`",
     },
     recognizes=_recognizes,

@@ -110,7 +110,11 @@ def candidates(
     for candidate in _of_group(group, tensors):
         if isinstance(candidate, Problem):
             problems.append(candidate)
-        elif wrong := _wrong_parts(candidate) or _wrong_dtypes(candidate, tensors):
+        elif wrong := (
+            _wrong_parts(candidate)
+            or _wrong_dtypes(candidate, tensors)
+            or _empty_parts(candidate, tensors)
+        ):
             problems += wrong
         else:
             found.append(candidate)
@@ -156,6 +160,16 @@ def _wrong_parts(candidate: Candidate) -> list[Problem]:
         return [Problem("missing-part", message, module)]
     message = f"{module}: {formula.name} beside {', '.join(sorted(core - nearest))}"
     return [Problem("mixed-formulas", message, module)]
+
+
+def _empty_parts(candidate: Candidate, tensors: Mapping[str, TensorInfo]) -> list[Problem]:
+    shapes = {part: tensors[key].shape for part, key in candidate.parts.items()}
+    empty = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items() if 0 in shape)
+    message = (
+        f"{candidate.module}: empty tensors ({empty}); sharded weights that were never gathered "
+        "(DeepSpeed ZeRO-3, FSDP): gather them, and save the plugin again"
+    )
+    return [Problem("bad-shape", message, candidate.module)] if empty else []
 
 
 def _wrong_dtypes(candidate: Candidate, tensors: Mapping[str, TensorInfo]) -> list[Problem]:

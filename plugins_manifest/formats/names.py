@@ -12,7 +12,15 @@ from functools import cache, cached_property
 
 from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.sgm import sgm_modules
-from plugins_manifest.formats.table import TEXT, TEXT_2, UNET, modules_of, sd15_table
+from plugins_manifest.formats.table import (
+    BASES,
+    TEXT,
+    TEXT_2,
+    UNET,
+    ModelName,
+    model_table,
+    modules_of,
+)
 
 # Prefix -> side, for names whose dots are underscores (kohya, LyCORIS). Longer prefixes first.
 # `None`: a text encoder that none of the models has.
@@ -47,13 +55,15 @@ _N_NEAREST = 3
 
 
 def names_of(table: ModuleTable) -> Names:
-    """Return the names of a base model; those of SD1.5 are computed once."""
-    return _sd15_names() if table is sd15_table() else Names(table)
+    """Return the names of a model; those of the shipped tables are computed once."""
+    known = next((model for model in BASES.values() if table is model_table(model)), None)
+    return Names(table) if known is None else model_names(known)
 
 
 @cache
-def _sd15_names() -> Names:
-    return Names(sd15_table())
+def model_names(model: ModelName) -> Names:
+    """Return the names of a model whose table is shipped."""
+    return Names(model_table(model))
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,11 @@ class Name:
     module: str | None
     is_sgm: bool
     is_raw: bool = False
+
+    @property
+    def bare(self) -> str:
+        """The name in its own model, as the trainer's tool sees it."""
+        return self.written.removeprefix(_RAW).removeprefix(self.prefix).removeprefix(_RAW)
 
 
 class Names:

@@ -13,7 +13,7 @@ _N_SHOWN = 4
 def base_problems(base: BaseModel, table: ModuleTable) -> list[Problem]:
     """Return the problem of a network that was made for another base model, if it was."""
     own = CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
-    if base in (own, "unknown"):
+    if "unknown" in (base, own) or base == own:
         return []
     return [Problem("wrong-base", f"made for {base}, by its shapes, not for {own}")]
 
@@ -24,6 +24,22 @@ def missing_problems(missing: Sequence[str], keys: str = "keys") -> list[Problem
         return []
     shown = ", ".join(missing[:_N_SHOWN]) + (", ..." if len(missing) > _N_SHOWN else "")
     return [Problem("missing-key", f"{len(missing)} {keys} are missing: {shown}")]
+
+
+def shape_problems(
+    header: Header,
+    expected: Mapping[str, tuple[int, ...] | None],
+    found: Mapping[str, str] | None = None,
+) -> list[Problem]:
+    """Return a problem for each key of another shape; `found` maps expected names to keys."""
+    problems = []
+    for name, shape in expected.items():
+        key = name if found is None else found.get(name, "")
+        info = header.tensors.get(key)
+        if shape is not None and info is not None and info.shape != shape:
+            message = f"{key} is {list(info.shape)}, for this base model it must be {list(shape)}"
+            problems.append(Problem("bad-shape", message, key))
+    return problems
 
 
 def network_plugin(

@@ -54,12 +54,16 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors header that passed all checks; the metadata is unescaped text."""
+    """A safetensors header that passed all checks; the metadata is unescaped text.
+
+    `settings` is the text of PEFT's adapter_config.json where one belongs to the file.
+    """
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     payload_start: int
     file_bytes: int
+    settings: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,16 @@ class ModuleChange:
     `target` is the parameter's canonical name, diffusers' own with the model in front:
     `unet.mid_block.attentions.0.proj_in.weight`,
     `text_encoder.encoder.layers.0.self_attn.q_proj.bias` (no `text_model.` level).
-    `alpha` is the value from the file's settings (PEFT) if no key holds it, converted so that the
-    scale is alpha / rank. With neither, alpha is the rank.
+    `alpha` is the value from the file's settings if no key holds it, converted so that the scale
+    is alpha / rank. With neither, alpha is the rank. `factor` multiplies a change that has no rank
+    (PEFT's whole LoKr, and the bias of a LoRA).
     """
 
     target: str
     formula: str
     parts: Mapping[str, str]
     alpha: float | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class ParsedPlugin:
     only lora and dora changes; every other formula makes it `lycoris`.
     `unknown_keys` are all keys that nothing uses, those of unmatched modules included.
     `other_keys` maps key -> role: `network` (weights of a network), `embedding:<token>`.
+    `notes` are assumptions that a reader of the file has to know; nothing is refused for them.
     """
 
     format: str
@@ -114,6 +121,7 @@ class ParsedPlugin:
     unmatched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     other_keys: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def embeddings(self) -> Mapping[str, tuple[str, ...]]:

@@ -52,7 +52,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "unknown-format": "no format is recognized in the keys",
         "no-tensors": "the file has no tensors",
         "bad-token": "the token of an embedding cannot be used as it is",
-        "bad-config": "the settings stored beside the tensors make no sense",
+        "bad-config": "the settings stored beside the tensors cannot be followed, or are missing",
     }
 )
 

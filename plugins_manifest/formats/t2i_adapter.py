@@ -12,6 +12,7 @@ from plugins_manifest.formats.parsed import (
     Header,
     ModuleTable,
     ParsedPlugin,
+    Problem,
 )
 
 KIND = "t2i-adapter"
@@ -46,7 +47,11 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     base = _base(header)
     blocks = {int(match[1]) for key in keys if (match := _BODY.fullmatch(key))}
     missing = [f"body.{i}" for i in range(max(blocks, default=0) + 1) if i not in blocks]
-    problems = base_problems(base, table) + missing_problems(missing + _unpaired(roles))
+    problems = [
+        *base_problems(base, table),
+        *missing_problems(missing + _unpaired(roles)),
+        *_level_problems(header, table),
+    ]
     return network_plugin(
         header, kind=KIND, name=KIND, layout=layout, base=base, roles=roles, problems=problems
     )
@@ -57,6 +62,35 @@ def _base(header: Header) -> BaseModel:
         if _INPUT.fullmatch(key) and len(info.shape) == 4:
             return _BASES.get(info.shape[1], "unknown")
     return "unknown"
+
+
+def _level_problems(header: Header, table: ModuleTable) -> list[Problem]:
+    """Compare the widths of the features with those of the base UNet's levels."""
+    wanted = [
+        table[name][0]
+        for i in range(len(table))
+        if (name := f"unet.down_blocks.{i}.resnets.0.conv1.weight") in table
+    ]
+    shapes = {
+        key.removeprefix("adapter."): info.shape
+        for key, info in header.tensors.items()
+        if len(info.shape) == 4
+    }
+    outs = _numbered(shapes, r"body\.(\d+)\.out_conv\.weight")
+    nested = _numbered(shapes, r"body\.(\d+)\.resnets\.0\.block1\.weight")
+    flat = _numbered(shapes, r"body\.(\d+)\.block1\.weight")
+    n_blocks = max(len(flat) // max(len(wanted), 1), 1)
+    found = outs or nested or flat[::n_blocks]
+    if found == wanted:
+        return []
+    message = f"features of widths {found}, the base model's levels have {wanted}"
+    return [Problem("bad-shape", message)]
+
+
+def _numbered(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> list[int]:
+    """Return the output widths of the layers of a pattern, by their number."""
+    found = ((re.fullmatch(pattern, key), shape) for key, shape in shapes.items())
+    return [n_out for _, n_out in sorted((int(m[1]), shape[0]) for m, shape in found if m)]
 
 
 def _unpaired(keys: Collection[str]) -> list[str]:

@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 
+from plugins_manifest.formats.foreign import WEIGHT_SIGNS, Sign, found_signs
 from plugins_manifest.formats.parsed import FileParser, Header, ModuleTable, ParsedPlugin, Problem
 from plugins_manifest.formats.table import UNET
 
-
-@dataclass(frozen=True)
-class _Sign:
-    """A key pattern that only one kind of file has; `keys` describes it, `why` is the refusal."""
-
-    pattern: re.Pattern[str]
-    layout: str
-    keys: str
-    why: str
-
-
 _FIRST = (
-    _Sign(
+    Sign(
         re.compile(r"lllite_.+"),
         "controllllite",
         "`lllite_unet_...`",
         "a ControlLLLite needs its own attention code; use the ControlNet of the same condition",
     ),
-    _Sign(
+    Sign(
         re.compile(r"lora_controlnet"),
         "control-lora",
         "`lora_controlnet` and low-rank parts of a ControlNet",
         "a Control-LoRA is a low-rank ControlNet; use the full ControlNet of the same condition",
     ),
-    _Sign(
+    Sign(
         re.compile(r".*[._]custom_diffusion\..+|.*_custom_diffusion\.weight"),
         "custom-diffusion",
         "`...to_k_custom_diffusion.weight`",
         "Custom Diffusion replaces attention processors; it is not supported",
     ),
-    _Sign(
+    Sign(
         re.compile(r"tensor"),  # a bare tensor, named so when it was converted
         "aesthetic-gradient",
         "one bare tensor (AUTOMATIC1111)",
         "an aesthetic gradient steers sampling by a picture's embedding; it is not supported",
     ),
-    _Sign(
+    Sign(
+        re.compile(r"transformer_layes\.\d+\..+|style_embedding"),
+        "t2i-adapter-style",
+        "`style_embedding`, `transformer_layes...` (T2I-Adapter)",
+        "a T2I style adapter reads CLIP's image features, not a condition image; use an IP-Adapter",
+    ),
+    Sign(
         re.compile(r".*motion_modules\..+"),
         "motion-module",
         "`...motion_modules...` (AnimateDiff)",
@@ -53,13 +47,14 @@ _FIRST = (
     ),
 )
 _LAST = (
-    _Sign(
+    *WEIGHT_SIGNS,
+    Sign(
         re.compile(r"\d+\.\d+\.linear\..+"),
         "hypernetwork",
         "numbered layers per attention width (AUTOMATIC1111)",
         "hypernetworks have no place in diffusers' models; they are not supported",
     ),
-    _Sign(
+    Sign(
         re.compile(
             r"(?:model\.diffusion_model|first_stage_model|cond_stage_model|model_ema)\..+"
             r"|(?:encoder|decoder)\.(?:conv_in|mid_block|mid)\..+|post_quant_conv\..+"
@@ -74,17 +69,13 @@ _UNKNOWN = "no format is recognized in the keys"
 _N_SHOWN = 3
 
 
-def _parser(signs: tuple[_Sign, ...]) -> FileParser:
+def _parser(signs: tuple[Sign, ...]) -> FileParser:
     """Return the parser of files with one of these signs."""
-
-    def found(header: Header) -> Iterator[_Sign]:
-        keys = header.tensors
-        return (sign for sign in signs if any(sign.pattern.fullmatch(key) for key in keys))
 
     return FileParser(
         layouts={sign.layout: sign.keys for sign in signs},
-        recognizes=lambda header, _: any(found(header)),
-        parse=lambda header, _: _refused(header, next(found(header))),
+        recognizes=lambda header, _: any(found_signs(header.tensors, signs)),
+        parse=lambda header, _: _refused(header, next(found_signs(header.tensors, signs))),
     )
 
 
@@ -104,7 +95,7 @@ def _parse_rest(header: Header, table: ModuleTable) -> ParsedPlugin:
     )
 
 
-def _refused(header: Header, sign: _Sign) -> ParsedPlugin:
+def _refused(header: Header, sign: Sign) -> ParsedPlugin:
     return ParsedPlugin(
         sign.layout,
         f"unsupported:{sign.layout}",

@@ -5,7 +5,8 @@ Floats are compared as bits, since numpy has no bfloat16 and no 8-bit floats.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,10 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugins_manifest.formats.formulas.registry import formulas
-from plugins_manifest.formats.parsed import Header, ModuleChange, Problem, TensorInfo
+from plugins_manifest.formats.parsed import Header, ModuleChange, ParsedPlugin, Problem, TensorInfo
 
 _CHUNK_BYTES = 4 * 2**20
 _N_SHOWN = 3
+# Layers through which a network acts: without values in any of them it changes nothing.
+_OUTPUTS = re.compile(
+    r"controlnet_(?:down_blocks\.\d+|mid_block)\.(?:weight|bias)"
+    r"|(?:control_model\.)?(?:zero_convs\.\d+|middle_block_out)\.0\.(?:weight|bias)"
+    r"|ip_adapter\.\d+\.to_v_ip\.weight"
+)
 # dtype -> (bits as an unsigned integer, mask of all bits but the sign, smallest non-finite value)
 _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
     {
@@ -27,6 +34,9 @@ _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
         "BF16": ("<u2", 0x7FFF, 0x7F80),
         "F8_E5M2": ("<u1", 0x7F, 0x7C),
         "F8_E4M3": ("<u1", 0x7F, 0x7F),  # the "fn" kind: NaN alone, no infinity
+        # whole numbers are finite: an alpha of 0 is found all the same
+        "I64": ("<u8", 0xFFFF_FFFF_FFFF_FFFF, 2**64),
+        "I32": ("<u4", 0xFFFF_FFFF, 2**32),
     }
 )
 
@@ -60,18 +70,25 @@ def read_values(path: Path, header: Header) -> Values:
     return Values(tuple(non_finite), frozenset(zero))
 
 
-def value_problems(values: Values, changes: Iterable[ModuleChange]) -> list[Problem]:
+def value_problems(values: Values, parsed: ParsedPlugin) -> list[Problem]:
     """Return problems of non-finite tensors, and of files whose changes are all zero."""
-    problems = []
-    if values.non_finite:
-        shown = ", ".join(values.non_finite[:_N_SHOWN])
-        n = len(values.non_finite)
+    problems, all_changes = [], list(parsed.changes)
+    unused = {change.parts["alpha"] for change in all_changes if ignores_alpha(change)}
+    non_finite = [key for key in values.non_finite if key not in unused]
+    if non_finite:
+        shown, n = ", ".join(non_finite[:_N_SHOWN]), len(non_finite)
         problems.append(Problem("non-finite", f"NaN or infinite values in {n} tensors: {shown}"))
-    all_changes = list(changes)
     n_zero = sum(_is_zero(change, values.zero) for change in all_changes)
-    if all_changes and n_zero == len(all_changes):
+    outputs = [key for key in parsed.other_keys if _OUTPUTS.fullmatch(key)]
+    is_idle = bool(outputs) and all(key in values.zero for key in outputs)
+    if is_idle or (all_changes and n_zero == len(all_changes)):
         problems.append(Problem("no-change", "all changes are zero: an untrained plugin"))
     return problems
+
+
+def ignores_alpha(change: ModuleChange) -> bool:
+    """Return whether a change has an alpha that its formula does not use."""
+    return "alpha" in change.parts and formulas()[change.formula].ignores_alpha(change.parts)
 
 
 def _largest(raw: bytes, info: TensorInfo) -> int:
@@ -83,4 +100,6 @@ def _largest(raw: bytes, info: TensorInfo) -> int:
 
 def _is_zero(change: ModuleChange, zero: frozenset[str]) -> bool:
     zero_parts = {part for part, key in change.parts.items() if key in zero}
-    return formulas()[change.formula].is_zero(zero_parts, change.parts)
+    if change.alpha == 0:
+        zero_parts.add("alpha")
+    return change.factor == 0 or formulas()[change.formula].is_zero(zero_parts, change.parts)

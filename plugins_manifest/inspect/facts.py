@@ -46,6 +46,7 @@ def facts(inspection: Inspection) -> dict[str, Any]:
         "keys_unused": inspection.n_unused,
         "unused": [escaped_line(key) for key in parsed.unknown_keys[:MAX_NAMES]],
         "embeddings": _embeddings(inspection),
+        "notes": [escaped_line(note, longest=400) for note in parsed.notes],
         "metadata": safe_metadata(header.metadata),
         "n_metadata": len(header.metadata),
     }

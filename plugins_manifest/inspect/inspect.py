@@ -19,9 +19,10 @@ from plugins_manifest.formats import (
     Problem,
     UnsafeFile,
     parse,
-    read_header,
 )
 from plugins_manifest.formats.magic import PICKLED
+from plugins_manifest.formats.side_files import network_config, read_plugin, weights_file
+from plugins_manifest.formats.usable import pooling_problem
 from plugins_manifest.formats.values import read_values, value_problems
 from plugins_manifest.inspect.pickle_convert import convert_pickle
 
@@ -60,15 +61,21 @@ class Inspection:
 
 
 def inspect_file(
-    path: Path, *, table: ModuleTable | None = None, allow_pickle: bool = False
+    path: Path,
+    *,
+    table: ModuleTable | None = None,
+    allow_pickle: bool = False,
+    condition: str | None = None,
 ) -> Inspection:
-    """Inspect a file against a base model (SD1.5 for None).
+    """Inspect a file, or the one file of weights of a folder, against a model (SD1.5 for None).
 
-    A pickle is opened only with `allow_pickle`, by a converter in a separate process. Raises
-    `UserError` if the file cannot be read.
+    A pickle is opened only with `allow_pickle`, by a converter in a separate process. `condition`
+    is what a ControlNet follows, where it is known. Raises `UserError` if the file cannot be read,
+    and for a folder without one file of weights.
     """
+    path = weights_file(path)
     try:
-        return _inspect(path, path, table, safety="data-only")
+        return _inspect(path, path, table, safety="data-only", condition=condition)
     except UnsafeFile as error:
         if error.code not in PICKLED or not allow_pickle:
             return _refused(path, error)
@@ -76,16 +83,18 @@ def inspect_file(
         converted = Path(folder) / "converted.safetensors"
         try:
             convert_pickle(path, converted)
-            return _inspect(path, converted, table, safety="converted")
+            return _inspect(path, converted, table, safety="converted", condition=condition)
         except UnsafeFile as error:
             return _refused(path, error)
 
 
-def _inspect(path: Path, weights: Path, table: ModuleTable | None, *, safety: Safety) -> Inspection:
-    header = read_header(weights)
+def _inspect(
+    path: Path, weights: Path, table: ModuleTable | None, *, safety: Safety, condition: str | None
+) -> Inspection:
+    header = read_plugin(weights)
     parsed = parse(header, table)
-    of_values = value_problems(read_values(weights, header), parsed.changes)
-    problems = (*parsed.problems, *of_values)
+    of_values = value_problems(read_values(weights, header), parsed)
+    problems = (*parsed.problems, *_unpooled(path, header, parsed, condition), *of_values)
     return Inspection(
         name=path.name,
         n_bytes=path.stat().st_size,
@@ -98,12 +107,22 @@ def _inspect(path: Path, weights: Path, table: ModuleTable | None, *, safety: Sa
     )
 
 
+def _unpooled(
+    path: Path, header: Header, parsed: ParsedPlugin, condition: str | None
+) -> list[Problem]:
+    """Return the problem of a ControlNet that pools its condition and has no configuration."""
+    if parsed.kind != "controlnet" or network_config(path, parsed.kind) is not None:
+        return []
+    why = pooling_problem(path, header.metadata, condition=condition)
+    return [] if why is None else [Problem("bad-config", why)]
+
+
 def verdict_of(parsed: ParsedPlugin, problems: tuple[Problem, ...]) -> Verdict:
     """Return the verdict of the worst finding, for a file that is safe to read."""
     reasons = {problem.reason for problem in problems}
     if reasons & _BROKEN:
         return "broken"
-    if parsed.kind.startswith("unsupported:"):
+    if parsed.kind.startswith("unsupported:") or "bad-config" in reasons:
         return "unsupported"
     if "wrong-base" in reasons:
         return "wrong-base"

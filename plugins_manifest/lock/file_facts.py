@@ -16,13 +16,17 @@ from plugins_manifest.files import file_sha256
 from plugins_manifest.formats import (
     Header,
     ModuleChange,
+    ModuleTable,
     ParsedPlugin,
+    Problem,
     parse,
     payload_sha256,
     read_header,
 )
 from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.parsed import TensorInfo
+from plugins_manifest.formats.side_files import read_plugin
+from plugins_manifest.formats.values import read_values, value_problems
 from plugins_manifest.lock.lock import LockedFile, Weights
 
 Number = TypeVar("Number", int, float)
@@ -72,13 +76,20 @@ def same_weights(locked: LockedFile, found: Fingerprint) -> bool:
     return locked.tensors_sha256 is not None and locked.tensors_sha256 == found.tensors_sha256
 
 
-def weights_of(path: Path) -> Weights | None:
-    """Read format, rank, alpha, targets and base model from the tensors; None for other files."""
+def weights_of(path: Path, table: ModuleTable | None = None) -> Weights | None:
+    """Read format, rank, alpha, targets and base model from the tensors; None for other files.
+
+    `table` is of the model that the plugin is for; without one, problems are not listed.
+    """
     try:
-        header = read_header(path)
+        header = read_plugin(path)
     except UserError:
         return None
-    parsed = parse(header)
+    parsed = parse(header, table)
+    problems: list[Problem] = []
+    if table is not None:
+        of_values = value_problems(read_values(path, header), parsed)
+        problems = [*parsed.problems, *of_values]
     return Weights(
         format=parsed.format,
         kind=parsed.kind,
@@ -88,7 +99,7 @@ def weights_of(path: Path) -> Weights | None:
         rank=_numbers(_ranks(parsed.changes, header)),
         alpha=_numbers(_alphas(path, parsed, header)),
         target_modules=_targets(parsed.changes),
-        problems=tuple(f"{p.reason}: {p.message}" for p in parsed.problems[:_MAX_PROBLEMS]),
+        problems=tuple(f"{p.reason}: {p.message}" for p in problems[:_MAX_PROBLEMS]),
     )
 
 

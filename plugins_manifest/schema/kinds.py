@@ -106,6 +106,17 @@ def find_kind(name: str) -> PluginKind | None:
     return KINDS.get(name.replace("-", "_"))
 
 
+def file_kinds(name: str) -> tuple[str, ...]:
+    """Return the kinds of files that a kind of the manifest takes, as parsed files spell them.
+
+    LoRA and LyCORIS files are merged alike: the manifest may call either by either name.
+    """
+    kind = find_kind(name)
+    if kind is None or not kind.changes_weights:
+        return (name.replace("_", "-"),)
+    return tuple(other.label for other in KINDS.values() if other.changes_weights)
+
+
 def needs_condition(name: str) -> bool:
     """Return whether plugins of a kind need a condition image; an unknown kind does not."""
     kind = find_kind(name)

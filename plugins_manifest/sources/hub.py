@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from plugins_manifest.errors import FetchError, UserError, nearest_names
 from plugins_manifest.files import file_sha256
+from plugins_manifest.formats.peft_settings import FILE as PEFT_CONFIG
 from plugins_manifest.http import HostRule, hub_errors_explained
 from plugins_manifest.lock import LockedFile, LockedPlugin, Origin
 from plugins_manifest.lock.lock import LockedLicense
@@ -33,6 +34,7 @@ _ADDRESS = re.compile(
 )
 _CONFIG = "config.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_ADAPTER = "adapter_model.safetensors"  # PEFT's; its scale is in the configuration beside it
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _ADULT_TAG = "not-for-all-audiences"
 _MAIN = "main"
@@ -230,7 +232,7 @@ def _hub_file(entry: Any) -> HubFile | None:
 
 
 def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[HubFile, ...]:
-    """Return the named file; of a folder config.json and the weights, else its one safetensors."""
+    """Return the named file; of a folder its configuration and weights, else its safetensors."""
     if not place.is_folder:
         if place.path not in files:
             near = ", ".join(nearest_names(place.path, files))
@@ -247,6 +249,9 @@ def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[
         if path.startswith(place.path) and "/" not in path.removeprefix(place.path)
     }
     weights = sorted(name for name in inside if name.endswith(".safetensors"))
+    if PEFT_CONFIG in inside and (_ADAPTER in weights or len(weights) == 1):
+        kept = inside[_ADAPTER if _ADAPTER in weights else weights[0]]
+        return inside[PEFT_CONFIG], HubFile(**{**vars(kept), "name": _ADAPTER})
     if _CONFIG in inside and weights:
         best = _best_weights(weights, place, what)
         kept = inside[best]

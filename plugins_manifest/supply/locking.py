@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.formats import ModuleTable
 from plugins_manifest.lock import Lock, LockedPlugin
 from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.manifest import PluginSpec
-from plugins_manifest.supply.resolve import Locate, PluginFetcher
+from plugins_manifest.supply.resolve import Locate, PluginFetcher, TableOf
 
 State = Literal["kept", "locked", "fetched", "metadata-changed", "weights-changed", "skipped:gated"]
 
@@ -40,6 +41,7 @@ def lock_manifest(
     *,
     old: Lock | None,
     locate: Locate,
+    table_of: TableOf = lambda spec: None,
     update: bool = False,
     download: Literal["none", "unlocked", "missing"] = "unlocked",
     save: Callable[[Lock], None] = lambda lock: None,
@@ -48,7 +50,8 @@ def lock_manifest(
 
     `download` selects the files: none, those of plugins without complete pins, or all that are
     missing in the store. `save` gets the lock after each plugin, so that a killed command loses
-    nothing. A plugin that fails keeps its old entry.
+    nothing. Facts are judged against the model of `table_of`. A plugin that fails keeps its old
+    entry.
     """
     entries = {entry.id: entry for entry in (old.plugins if old else ())}
     done: list[Done] = []
@@ -56,7 +59,9 @@ def lock_manifest(
     for spec in manifest.plugins:
         before = old.find(spec.id, spec.source) if old else None
         try:
-            one = _lock_one(supply, spec, before, locate, update=update, download=download)
+            one = _lock_one(
+                supply, spec, before, locate, table_of(spec), update=update, download=download
+            )
         except UserError as error:
             if isinstance(error, FetchError) and error.code == "gated":
                 done.append(Done(spec.id, "skipped:gated", before, str(error)))
@@ -80,6 +85,7 @@ def _lock_one(
     spec: PluginSpec,
     before: LockedPlugin | None,
     locate: Locate,
+    table: ModuleTable | None,
     *,
     update: bool,
     download: Literal["none", "unlocked", "missing"],
@@ -88,10 +94,10 @@ def _lock_one(
     if before is not None and before.kind != spec.kind:
         before = before.model_copy(update={"kind": spec.kind})
     is_new = before is None or update or not before.is_complete
-    entry = supply.resolve(spec, locate) if before is None or update else before
+    entry = supply.resolve(spec, locate, table) if before is None or update else before
     must_come = download == "missing" and supply.is_missing(entry)
     if must_come or (is_new and download != "none"):
-        entry = supply.fetch(entry)
+        entry = supply.fetch(entry, table)
         _check_pin(spec, entry)
     if before is not None and before.is_complete and entry.is_complete and entry != before:
         return Done(spec.id, _compare(before, entry), entry)

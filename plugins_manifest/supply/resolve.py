@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats import ModuleTable
+from plugins_manifest.formats.side_files import side_files
 from plugins_manifest.http import AllowList, Client, Progress
 from plugins_manifest.http.download import no_progress
 from plugins_manifest.lock import LockedFile, LockedPlugin, Origin, fingerprint, weights_of
@@ -21,6 +23,8 @@ from plugins_manifest.store import Store
 
 # The path and sha256 of a source on this machine.
 Locate = Callable[[PluginSpec], tuple[Path, str]]
+# The parameters of the model that a plugin is for; None where they are not known.
+TableOf = Callable[[PluginSpec], ModuleTable | None]
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,12 @@ class PluginFetcher:
         """Close every connection."""
         self.session.client.close()
 
-    def resolve(self, spec: PluginSpec, locate: Locate) -> LockedPlugin:
+    def resolve(
+        self, spec: PluginSpec, locate: Locate, table: ModuleTable | None = None
+    ) -> LockedPlugin:
         """Return the entry of a plugin without downloading it; its `sha256` stays None.
+
+        `table` is of the model that the plugin is for: its facts are judged against it.
 
         Raises `UserError` for sources that float, or name nothing or several things.
         """
@@ -45,12 +53,12 @@ class PluginFetcher:
             problems = [f"plugin {spec.id!r}: {problem}" for problem in error.problems]
             raise UserError.collect(problems) from error
         if reference is None:
-            entry = _local(spec, *locate(spec))
+            entry = _local(spec, *locate(spec), table)
         else:
             entry = self._source(reference).pin(spec, reference, self.session)
         return _with_expected(entry, spec)
 
-    def fetch(self, entry: LockedPlugin) -> LockedPlugin:
+    def fetch(self, entry: LockedPlugin, table: ModuleTable | None = None) -> LockedPlugin:
         """Ensure that all files are in the store; return the entry with the facts of the bytes.
 
         A complete entry is returned as it is. Raises `FetchError`.
@@ -68,7 +76,7 @@ class PluginFetcher:
             if entry.is_folder:
                 self.session.store.put_tree({f.name: str(f.sha256) for f in entry.files})
             return entry
-        return self._completed(entry, paths)
+        return self._completed(entry, paths, table)
 
     def is_missing(self, entry: LockedPlugin) -> bool:
         """Return whether files of a plugin are missing in the store."""
@@ -79,7 +87,9 @@ class PluginFetcher:
     def _source(self, reference: Reference) -> Source:
         return self.sources.get(reference.scheme) or find_source(reference.scheme)
 
-    def _completed(self, entry: LockedPlugin, paths: list[Path]) -> LockedPlugin:
+    def _completed(
+        self, entry: LockedPlugin, paths: list[Path], table: ModuleTable | None
+    ) -> LockedPlugin:
         files = tuple(
             _filled(file, fingerprint(path)) for file, path in zip(entry.files, paths, strict=True)
         )
@@ -87,7 +97,7 @@ class PluginFetcher:
         sha256 = hashes[files[0].name]
         if len(files) > 1:
             _, sha256 = self.session.store.put_tree(hashes)
-        known = {"files": files, "sha256": sha256, "weights": _weights(paths)}
+        known = {"files": files, "sha256": sha256, "weights": _weights(paths, table)}
         return entry.model_copy(update=known)
 
 
@@ -103,8 +113,8 @@ def open_supply(
     return PluginFetcher(Session(client, store or Store(), progress))
 
 
-def _weights(paths: Iterable[Path]) -> object:
-    found = (weights_of(path) for path in paths if path.suffix == ".safetensors")
+def _weights(paths: Iterable[Path], table: ModuleTable | None) -> object:
+    found = (weights_of(path, table) for path in paths)
     return next((weights for weights in found if weights is not None), None)
 
 
@@ -112,21 +122,40 @@ def _filled(file: LockedFile, found: Fingerprint) -> LockedFile:
     return file.model_copy(update=asdict(found))
 
 
-def _local(spec: PluginSpec, path: Path, sha256: str) -> LockedPlugin:
-    """Return the entry of a file or folder on this machine: complete at once."""
-    inside = [path]
+def _local(spec: PluginSpec, path: Path, sha256: str, table: ModuleTable | None) -> LockedPlugin:
+    """Return the entry of a file or folder on this machine: complete at once.
+
+    Files beside a file that are read with it are listed too.
+    """
+    inside = [path, *beside(path, spec.kind)]
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
     files = [
-        LockedFile(name=f"file-{i}", source_name=_relative(file, path), **asdict(fingerprint(file)))
+        LockedFile(
+            name=f"file-{i}", source_name=source_name(file, path), **asdict(fingerprint(file))
+        )
         for i, file in enumerate(inside)
     ]
     entry = draft_entry(spec, Origin(site=LOCAL), files)
-    return entry.model_copy(update={"sha256": sha256, "weights": _weights(inside)})
+    return entry.model_copy(update={"sha256": sha256, "weights": _weights(inside, table)})
 
 
-def _relative(file: Path, root: Path) -> str | None:
-    return None if file == root else file.relative_to(root).as_posix()
+def beside(path: Path, kind: str) -> list[Path]:
+    """Return the files beside a plugin's file that are read with it."""
+    return [
+        file
+        for side in side_files(path, kind)
+        for file in (
+            [side] if side.is_file() else sorted(p for p in side.rglob("*") if p.is_file())
+        )
+    ]
+
+
+def source_name(file: Path, root: Path) -> str | None:
+    """Return a file's place in a plugin's folder, or beside its file; None for the file itself."""
+    if file == root:
+        return None
+    return file.relative_to(root if root.is_dir() else root.parent).as_posix()
 
 
 def _with_expected(entry: LockedPlugin, spec: PluginSpec) -> LockedPlugin:

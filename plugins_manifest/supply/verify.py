@@ -14,7 +14,7 @@ from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.store import Store
-from plugins_manifest.supply.resolve import Locate
+from plugins_manifest.supply.resolve import Locate, beside, source_name
 
 State = Literal[
     "ok", "metadata-changed", "weights-changed", "file-changed", "missing", "not-locked"
@@ -74,7 +74,9 @@ def _verify_local(entry: LockedPlugin, spec: PluginSpec, locate: Locate) -> Verd
     except (UserError, ValueError) as error:
         return Verdict(entry.id, "missing", str(error), "bring the file back or correct the source")
     verdict = _verify_files(entry, path)
-    if verdict.state == "ok" and sha256 != entry.sha256:
+    found = {source_name(file, path) for file in beside(path, spec.kind)}
+    is_same = path.is_dir() or found | {None} == {file.source_name for file in entry.files}
+    if verdict.state == "ok" and (sha256 != entry.sha256 or not is_same):
         verdict = Verdict(entry.id, "file-changed", "files were added or renamed")
     if verdict.state == "ok":
         return verdict
@@ -93,10 +95,11 @@ def _verify_files(entry: LockedPlugin, path: Path) -> Verdict:
 
 
 def _place(entry: LockedPlugin, file: LockedFile, path: Path) -> Path:
-    if not path.is_dir():
-        return path
     is_local = entry.origin.site == LOCAL
-    return path / (file.source_name or file.name) if is_local else path / file.name
+    if path.is_dir():
+        return path / (file.source_name or file.name) if is_local else path / file.name
+    # beside a local file are those that are read with it; on a site `source_name` is its own
+    return path.parent / file.source_name if is_local and file.source_name else path
 
 
 def _state(file: LockedFile, path: Path) -> State:

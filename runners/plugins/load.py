@@ -9,13 +9,13 @@ from pkgutil import resolve_name
 
 from plugins_manifest.content import ChangedFileError, load_as_planned
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.formats.side_files import side_files
 from plugins_manifest.memory import memory_explained
 from plugins_manifest.schema.kinds import KINDS, find_kind
 from runners.audit import PluginNotAppliedError
 from runners.base import PluginFile
 from runners.families import Family
 from runners.plugins.attachment import Attachment, LoadedPlugin
-from runners.side_files import side_paths
 
 
 def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
@@ -51,7 +51,7 @@ def _as_planned(
     for path, sha256 in file.side_files:
         load = partial(load_as_planned, load, path, sha256, what=what)
     loaded = load_as_planned(load, file.path, content_sha256, what=what)
-    found = side_paths(file.kind, file.path)
+    found = side_files(file.path, file.kind)
     if new := [path.name for path in found if path not in dict(file.side_files)]:
         raise ChangedFileError(
             f"{what}: {new[0]} was added after the plan was made: run the same command again to "

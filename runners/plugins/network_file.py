@@ -14,40 +14,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.memory import memory_explained
-from plugins_manifest.text import shortened
+from plugins_manifest.text import first_line, shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile
-from runners.side_files import config_beside
 from xadapter.tensor_file import read_tensor_file
-
-USUAL_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
-
-
-def weights_path(file: PluginFile, *, what: str) -> Path:
-    """Return the plugin's file, or the one safetensors file of its folder.
-
-    Raises `UserError` if a folder holds none, or several of which none has the usual name.
-    """
-    if not file.path.is_dir():
-        return file.path
-    found = sorted(path.name for path in file.path.glob("*.safetensors"))
-    usual = [name for name in USUAL_NAMES if name in found]
-    if usual or len(found) == 1:
-        return file.path / (usual or found)[0]
-    held = f"holds {shortened(found)}" if found else "holds no .safetensors file"
-    raise UserError(
-        f"plugin {file.plugin_id!r}: {file.path.name} is not a {what} folder, it {held}: expected "
-        f"{USUAL_NAMES[0]} (and config.json); pickled weights are never opened, convert them"
-    )
-
-
-def local_config(weights: Path, class_name: str) -> dict[str, Any] | None:
-    """Return the config of that class beside a file of weights (NAME.json, then config.json)."""
-    path = config_beside(weights, class_name)
-    return None if path is None else read_json(path, name=f"{path.name} beside {weights.name}")
 
 
 def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
@@ -76,6 +48,17 @@ def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
             Audit(tuple(rows)),
         )
     return state
+
+
+def built(file: PluginFile, network: Any, config: Mapping[str, Any]) -> Any:
+    """Return a diffusers network without weights; raise `UserError` for a faulty configuration."""
+    try:
+        return network.from_config(dict(config))
+    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"plugin {file.plugin_id!r}: its configuration makes no {network.__name__} "
+            f"({first_line(error)}): fetch it again"
+        ) from error
 
 
 def load_strictly(

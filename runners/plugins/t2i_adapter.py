@@ -16,6 +16,7 @@ from diffusers import T2IAdapter
 from torch import Tensor
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.side_files import network_config
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families import Family
@@ -23,7 +24,8 @@ from runners.families.family import place
 from runners.plugins.attachment import AttachedT2I, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import adapter_name, renamed
-from runners.plugins.network_file import load_strictly, local_config, read_weights, weights_path
+from runners.plugins.network_file import built, load_strictly, read_weights
+from runners.plugins.opened import open_plugin
 from xadapter.vae import pixels_per_latent
 
 _LIGHT = "out_conv"
@@ -54,12 +56,12 @@ def load_t2i(file: PluginFile, family: Family) -> T2IPlugin:
         raise UserError(
             f"plugin {file.plugin_id!r}: T2I-Adapters attach to the base model: remove 'side'"
         )
-    weights = weights_path(file, what="T2I-Adapter")
-    state = read_weights(file, weights)
-    found = local_config(weights, T2IAdapter.__name__)
-    config = _config_of(file, state, family) if found is None else found
+    opened = open_plugin(file, family)
+    state = read_weights(file, opened.weights)
+    found = network_config(opened.weights, file.kind)
+    config = _config_of(file, state, family) if found is None else found[1]
     _check_fit(file, config, family)
-    net: Any = T2IAdapter.from_config(config)
+    net: Any = built(file, T2IAdapter, config)
     rows = load_strictly(net, _own_names(state, config, net), file, what="T2I-Adapter")
     plugin = T2IPlugin(file, place(net, device=family.device, dtype=family.dtype), Audit(rows))
     return replace(plugin, audit=require_effect(plugin, family, rows))

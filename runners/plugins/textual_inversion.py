@@ -22,15 +22,12 @@ from runners.base import PluginFile
 from runners.families import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.effect import require_effect
-from runners.plugins.network_file import read_weights, weights_path
+from runners.plugins.network_file import read_weights
+from runners.plugins.opened import OpenedFile, open_plugin
 from xadapter.errors import SettingError
 
 TABLE = "text_encoder.embeddings.token_embedding.weight"
 _MAX_TOKEN_LENGTH = 64
-_CIVITAI = "emb_params"
-_A1111 = "string_to_param"
-_A1111_OTHER = ("string_to_token", "name", "step", "sd_checkpoint", "sd_checkpoint_name")
-_SDXL = ("clip_l", "clip_g")
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,8 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
             f"plugin {file.plugin_id!r}: a textual inversion needs its word: add 'token: WORD'"
         )
     _check_token(file, token, family.base.tokenizer)
-    path = weights_path(file, what="textual inversion")
-    key, vectors = _find_vectors(file, read_weights(file, path), path.name)
+    opened = open_plugin(file, family)
+    key, vectors = _find_vectors(file, opened, read_weights(file, opened.weights))
     width = family.base.text_encoder.get_input_embeddings().weight.shape[1]
     if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
         raise UserError(
@@ -106,22 +103,20 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
     return replace(plugin, audit=require_effect(plugin, family, rows, prompt=token))
 
 
-def _find_vectors(file: PluginFile, state: Mapping[str, Tensor], name: str) -> tuple[str, Tensor]:
+def _find_vectors(
+    file: PluginFile, opened: OpenedFile, state: Mapping[str, Tensor]
+) -> tuple[str, Tensor]:
     """Return the key and the tensor [n, width] of the vectors; every other key must be known."""
-    if all(key in state for key in _SDXL):
+    found = [key for keys in opened.parsed.embeddings.values() for key in keys]
+    if len(found) != 1 or opened.parsed.unknown_keys:
+        problems = [p.message for p in opened.parsed.problems]
+        why = problems[0] if problems else f"it holds {len(found)} tensors of vectors"
         raise UserError(
-            f"plugin {file.plugin_id!r}: {name} holds {' and '.join(_SDXL)}: it is made for SDXL; "
-            "use one made for Stable Diffusion 1.5"
+            f"plugin {file.plugin_id!r}: {opened.weights.name}: {why}; a textual inversion holds "
+            "the vectors of one word"
         )
-    rest = {k: v for k, v in state.items() if not k.startswith(_A1111_OTHER)}
-    if len(rest) != 1:
-        keys = ", ".join(sorted(rest)[:4]) or "none"
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {name} holds {len(rest)} tensors ({keys}), a textual "
-            f"inversion holds one ({_CIVITAI}, {_A1111}.*, or one named by its word)"
-        )
-    key, vectors = next(iter(rest.items()))
-    return key, vectors[None] if vectors.ndim == 1 else vectors
+    vectors = state[found[0]]
+    return found[0], vectors[None] if vectors.ndim == 1 else vectors
 
 
 def _check_token(file: PluginFile, token: str, tokenizer: Any) -> None:

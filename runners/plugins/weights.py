@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +12,19 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from plugins_manifest.content import state_of
-from plugins_manifest.errors import UserError
-from plugins_manifest.formats import Header, ParsedPlugin, UnsafeFile, parse, read_header
-from plugins_manifest.schema.kinds import find_kind
-from runners.audit import Audit, AuditRow, PluginNotAppliedError, require_complete
+from plugins_manifest.formats import ParsedPlugin
+from runners.audit import Audit, AuditRow, require_complete
 from runners.base import PluginFile
 from runners.families import Family
 from runners.plugins.attachment import Attachment
 from runners.plugins.bundled import attached_words, bundled_words
 from runners.plugins.network_file import read_tensors
+from runners.plugins.opened import open_plugin, side_parameters
 from runners.plugins.textual_inversion import TextualInversionPlugin
-from runners.weights import PluginWeights, merged_into, parameters_of, verify_weights
+from runners.weights import PluginWeights, merged_into, verify_weights
 from runners.weights.unused_keys import rows_of_the_rest
 
+_LOG = logging.getLogger(__name__)
 # Per UNet and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
 _VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
@@ -55,33 +56,16 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     Raises `UserError` for files that are not safetensors or not weight plugins, and
     `PluginNotAppliedError` unless everything is applied or the plugin may be partial.
     """
-    header = _header(file)
-    targets = side_parameters(file, family)
-    parsed = parse(header, {name: tuple(p.shape) for name, p in targets.items()})
-    kind = find_kind(parsed.kind)
-    if kind is None or not kind.changes_weights:
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is of kind {parsed.kind}, not lora or "
-            "lycoris: correct its kind in the manifest"
-        )
-    tensors = read_tensors(file, file.path)
+    opened = open_plugin(file, family)
+    header, parsed, targets = opened.header, opened.parsed, side_parameters(file, family)
+    tensors = read_tensors(file, opened.weights)
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
     unet = (family.base if file.side == "base" else family.upgraded).unet
-    weights, rows = _verified(found, file=file, model=unet, targets=targets)
+    weights, rows = _verified(found, file=file, model=unet, targets=targets, notes=parsed.notes)
     words, word_rows = bundled_words(file, parsed.embeddings, tensors, family)
     audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)
     return WeightPlugin(file, weights, audit, words)
-
-
-def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
-    """Return the parameters, by canonical name, that a plugin of this side may change."""
-    if file.side == "base":
-        models = [("unet", family.base.unet), ("text_encoder", family.base.text_encoder)]
-    else:
-        names = ("unet", "text_encoder", "text_encoder_2")
-        models = [(name, getattr(family.upgraded, name, None)) for name in names]
-    return parameters_of(models)
 
 
 def _verified(
@@ -90,30 +74,21 @@ def _verified(
     file: PluginFile,
     model: nn.Module,
     targets: Mapping[str, nn.Parameter],
+    notes: Sequence[str],
 ) -> tuple[PluginWeights, tuple[AuditRow, ...]]:
     """Verify a file once in a model that stays loaded: a run loads a plugin per batch."""
     content = file.planned_content or (str(file.path), state_of(file.path))
-    key = (content, file.side, found.semantics)
+    scales = tuple((change.target, change.alpha, change.factor) for change in found.changes)
+    key = (content, file.side, found.semantics, scales)
     known = _VERIFIED.setdefault(model, {})
     if key not in known:
+        for note in notes:
+            _LOG.warning("plugin %r: %s", file.plugin_id, note)
         weights, rows = verify_weights(found, targets)
         left_out = {c.target for c in found.changes} - {c.target for c in weights.changes}
         known[key] = frozenset(left_out), tuple(rows)
     left_out, rows = known[key]
     return found.without(left_out), rows
-
-
-def _header(file: PluginFile) -> Header:
-    if not file.path.is_file():
-        raise UserError(f"plugin {file.plugin_id!r}: there is no file {str(file.path)!r}")
-    try:
-        return read_header(file.path)
-    except UnsafeFile as error:
-        refused = AuditRow(file.path.name, missing=True, reason=error.code, detail=str(error))
-        raise PluginNotAppliedError(
-            f"plugin {file.plugin_id!r}: {file.path.name} is not a safetensors file ({error})",
-            Audit((refused,)),
-        ) from error
 
 
 def _require(audit: Audit, *, file: PluginFile, parsed: ParsedPlugin, family: Family) -> None:

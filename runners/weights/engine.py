@@ -73,7 +73,8 @@ def merged_weight(
     current = weight.to(torch.promote_types(weight.dtype, torch.float32))
     for change in changes:
         parts = weights.parts(change, current)
-        current = torch.add(current, change_of(change.formula, parts, current), alpha=strength)
+        made = change_of(change.formula, parts, current)
+        current = torch.add(current, made, alpha=strength * change.factor)
     return current.to(weight.dtype)
 
 

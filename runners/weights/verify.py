@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.formats import ModuleChange
+from plugins_manifest.formats.values import ignores_alpha
 from runners.audit import AuditRow
 from runners.weights.engine import MisfitError, PluginWeights, merged_into
 from runners.weights.formulas import change_of
@@ -75,7 +76,8 @@ def expected_change(
     start = weight.detach().double()
     total = torch.zeros_like(start)
     for change in changes:
-        total = total + change_of(change.formula, weights.parts(change, start), start + total)
+        made = change_of(change.formula, weights.parts(change, start), start + total)
+        total = total + change.factor * made
     return total
 
 
@@ -120,7 +122,12 @@ def _finite(weights: PluginWeights) -> tuple[PluginWeights, list[AuditRow]]:
     """Leave out parameters whose tensors hold NaN or infinities; return a row for each."""
     rows = []
     for name, changes in weights.by_target().items():
-        keys = {key for change in changes for key in change.parts.values()}
+        keys = {
+            key
+            for change in changes
+            for part, key in change.parts.items()
+            if not (part == "alpha" and ignores_alpha(change))
+        }
         n_bad = sum(int((~torch.isfinite(weights.tensors[key].float())).sum()) for key in keys)
         if n_bad:
             rows.append(_row(name, changes, missing=True, non_finite=n_bad, reason="non-finite"))

@@ -18,6 +18,7 @@ from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from pocket.weights import PARTS, WeightsError, part_path
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
+from tests.bench.plugin_bytes import plugin_bytes
 
 SMALL = """\
 schema: 1
@@ -49,7 +50,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def manifest_file(tmp_path: Path) -> Path:
     """Return a small manifest with two plugin files beside it."""
     for name in ("lora", "net"):
-        (tmp_path / f"{name}.bin").write_bytes(name.encode())
+        (tmp_path / f"{name}.bin").write_bytes(plugin_bytes(name))
     path = tmp_path / "small.yaml"
     path.write_text(SMALL)
     return path

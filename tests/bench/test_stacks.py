@@ -27,6 +27,7 @@ from plugins_manifest.schema.load import load_manifest, parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from runners.base import RenderCase, Stack
 from tests.bench.conftest import SMALL, Painter, job_of, plan_of
+from tests.bench.plugin_bytes import plugin_bytes
 
 EXTRA = """\
   - {id: mask, kind: controlnet, source: net.bin, condition: mask}
@@ -45,7 +46,7 @@ STACKED = SMALL.replace("cases:", EXTRA, 1)
 @pytest.fixture
 def stacked(manifest_file: Path) -> Manifest:
     for name in ("up", "upnet"):
-        (manifest_file.parent / f"{name}.bin").write_bytes(name.encode())
+        (manifest_file.parent / f"{name}.bin").write_bytes(plugin_bytes(name))
     return parse_manifest(STACKED, manifest_file)
 
 

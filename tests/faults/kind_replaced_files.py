@@ -19,10 +19,10 @@ from bench.plan.conditions import ConditionSet
 from metrics.weights.files import RemoteFile, Weights
 from plugins_manifest.cases import Case
 from plugins_manifest.content import ChangedFileError, hash_path, load_as_planned
+from plugins_manifest.formats.side_files import side_files
 from runners.base import PluginFile
 from runners.families import family_fingerprint, load_family
 from runners.plugins import load_plugin
-from runners.side_files import side_paths
 from tests.faults.base import Fault, Kind, refuses
 from xadapter.tensor_file import read_tensor_file
 
@@ -90,7 +90,7 @@ def _provoke_plugin(folder: Path, *, label: str, changed: str, way: str, seed: i
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(_content(file, kind, rng))
     path = folder / name
-    beside = tuple((found, hash_path(found)) for found in side_paths(kind, path))
+    beside = tuple((found, hash_path(found)) for found in side_files(path, kind))
     plugin = PluginFile(
         "mine", kind, path, "0" * 64, side_files=beside, content_sha256=hash_path(path)
     )

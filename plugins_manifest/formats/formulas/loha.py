@@ -33,5 +33,6 @@ SPECS = (
         size=_size,
         zero_parts=(_PARTS,),
         rank_parts=("w1_b",),
+        reads_settings=True,
     ),
 )

@@ -50,5 +50,6 @@ SPECS = (
         size=_size,
         zero_parts=(_PARTS,),
         rank_parts=("w1_b", "w2_b"),
+        reads_settings=True,
     ),
 )

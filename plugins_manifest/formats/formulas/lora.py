@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685) and its Tucker form for convolutions (FedPara, arXiv 2108.06098).
+"""LoRA (arXiv 2106.09685), its Tucker form for convolutions (FedPara, arXiv 2108.06098), its bias.
 
 Keys of kohya's sd-scripts, of PEFT, and of diffusers' attention processors, old and new.
 """
@@ -30,6 +30,12 @@ _PEFT_PARTS = {
     "lora_B": ("lora", "up"),
     "lora_magnitude_vector": (SHARED, "magnitude"),
 }
+_PEFT_BIAS = re.compile(r"(?P<module>.+)\.lora_B(?:\.[\w-]+)?\.bias")
+# What PEFT saves as it is: modules_to_save, and biases trained with bias="all".
+_SAVED = re.compile(
+    r"(?P<module>base_model\.model\..+?)(?:\.(?:base_layer|modules_to_save(?:\.[\w-]+)?))?"
+    r"\.(?P<param>weight|bias)"
+)
 _PROCESSOR = re.compile(
     r"(?P<module>.+?)(?:\.processor)?\.to_(?P<which>q|k|v|out)_lora\.(?P<part>down|up)\.weight"
 )
@@ -38,6 +44,8 @@ _OLD = re.compile(r"(?P<module>.+)\.(?:lora|lora_linear_layer)\.(?P<part>down|up
 
 def _split(key: str, _: Collection[str]) -> KeyPart | None:
     """Take PEFT's and diffusers' keys apart."""
+    if match := _PEFT_BIAS.fullmatch(key):
+        return KeyPart(match["module"], "lora-bias", "diff", "peft", is_bias=True)
     if match := _PEFT.fullmatch(key):
         return KeyPart(match["module"], *_PEFT_PARTS[match["part"]], style="peft")
     if match := _PROCESSOR.fullmatch(key):
@@ -46,6 +54,15 @@ def _split(key: str, _: Collection[str]) -> KeyPart | None:
     if match := _OLD.fullmatch(key):
         return KeyPart(match["module"], "lora", match["part"], "diffusers-lora")
     return None
+
+
+def _split_saved(key: str, keys: Collection[str]) -> KeyPart | None:
+    """Read a plain weight or bias behind PEFT's prefix, unless it is (IA)^3's scale."""
+    match = _SAVED.fullmatch(key)
+    if match is None or f"{match['module']}.on_input" in keys:
+        return None
+    is_bias = match["param"] == "bias"
+    return KeyPart(match["module"], "saved", "value", "peft", is_bias=is_bias)
 
 
 def _layer(module: str, which: str) -> str:
@@ -68,6 +85,11 @@ def _tucker_size(shapes: Shapes) -> Size:
     require(len(mid) >= 2 and (flat(up), down[0]) == mid[:2], shapes)
     require(flat(down) == down[1] and min(mid) > 0, shapes)
     return Size(up[0], down[1] * math.prod(mid[2:]), mid[2:])
+
+
+def _saved_size(shapes: Shapes) -> Size:
+    value = shapes["value"]
+    return Size(value[0], flat(value), value[2:] or None)
 
 
 LORA = FormulaSpec(
@@ -95,4 +117,25 @@ TUCKER = FormulaSpec(
     rank_parts=("down",),
     reads_settings=True,
 )
-SPECS = (LORA, TUCKER)
+BIAS = FormulaSpec(
+    name="lora-bias",
+    math="runners.weights.full:full_change",
+    needed=("diff",),
+    optional="",
+    size=lambda shapes: Size(shapes["diff"][0], 1),
+    zero_parts=(("diff",),),
+    reads_settings=True,
+    fits_vectors=True,
+    kind="lora",
+)
+SAVED = FormulaSpec(
+    name="saved",
+    math="runners.weights.full:saved_change",
+    split=_split_saved,
+    needed=("value",),
+    optional="",
+    size=_saved_size,
+    fits_vectors=True,
+    kind="lora",
+)
+SPECS = (LORA, TUCKER, BIAS, SAVED)

@@ -66,8 +66,9 @@ class FormulaSpec:
     not named as the family are chosen where `applies` holds for the parts' shapes. `renames` maps
     parts of older files to today's names, by their shapes. `vectors` are parts along a side of the
     weight, `flags` parts of one number, 0 or 1. The change is zero where each of `zero_parts` has
-    a part that is all zero; without any it never is. The first side of `rank_parts` is the rank;
-    PEFT's metadata hold an alpha for it with `reads_settings`. `fits_vectors`: changes biases and
+    a part that is all zero; without any it never is. The first side of `rank_parts` is the rank,
+    which alpha is divided by: without any of them alpha does not count. With `reads_settings` the
+    scale may stand outside of the tensors. `fits_vectors`: changes biases and
     norms too. A file with formulas of `kind` lora alone is a LoRA.
     """
 
@@ -124,12 +125,18 @@ class FormulaSpec:
             if part in shapes
         )
 
+    def ignores_alpha(self, parts: Collection[str]) -> bool:
+        """Return whether alpha does not count: a formula with ranks, of parts without any."""
+        return bool(self.rank_parts) and not any(part in parts for part in self.rank_parts)
+
     def is_zero(self, zero_parts: Collection[str], parts: Collection[str]) -> bool:
         """Return whether a change by `parts` is zero, of which `zero_parts` are all zero."""
         factors = {part for product in self.zero_parts for part in product}
         # A magnitude changes the weight by itself, whatever it is multiplied with.
         if not factors or any(v in parts and v not in factors for v in self._all_vectors()):
             return False
+        if self.rank_parts and ALPHA in zero_parts and not self.ignores_alpha(parts):
+            return True
         return all(any(part in zero_parts for part in product) for product in self.zero_parts)
 
     def _all_vectors(self) -> set[str]:

@@ -18,6 +18,7 @@ from runners.methods.hires import Hires
 from runners.methods.sdedit import SDEdit
 from runners.protocols import arrangement_of, uses_upgraded
 from tests.bench.conftest import SMALL, WEIGHTS, job_of, plan_of
+from tests.bench.plugin_bytes import plugin_bytes
 from tests.bench.test_stacks import execute, of
 
 TWINS = """\
@@ -40,7 +41,7 @@ NATIVE = (
 @pytest.fixture
 def native(manifest_file: Path) -> Manifest:
     for name in ("up", "upnet"):
-        (manifest_file.parent / f"{name}.bin").write_bytes(name.encode())
+        (manifest_file.parent / f"{name}.bin").write_bytes(plugin_bytes(name))
     return parse_manifest(NATIVE, manifest_file)
 
 

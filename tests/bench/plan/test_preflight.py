@@ -1,5 +1,6 @@
 """Every problem that can be found before a model loads is reported at once."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from plugins_manifest.schema.load import parse_manifest
 from plugins_manifest.schema.manifest import Manifest
 from pocket.weights import part_path
 from tests.bench.conftest import SMALL, job_of
+from tests.bench.plugin_bytes import plugin_bytes
 from xadapter.errors import MapperFileError
 from xadapter.layout import FOLDER_WEIGHTS, mapper_shapes
 from xadapter.load import load_mapper
@@ -58,6 +60,9 @@ def test_a_family_without_a_mapper_is_refused_before_any_download(
     manifest_file: Path, tmp_path: Path, family: str, hint: str
 ) -> None:
     text = SMALL.replace("family: pocket", f"family: {family}")
+    net = next(line for line in SMALL.splitlines(keepends=True) if "controlnet" in line)
+    text = text.replace(net, "")
+    (manifest_file.parent / "lora.bin").write_bytes(plugin_bytes("lora", family))
     (problem,) = problems_of(text, manifest_file)
     assert problem.startswith(f"xadapter needs a mapper: the family '{family}' comes without")
     assert hint in problem and "--adapter " in problem
@@ -70,6 +75,23 @@ def test_condition_without_picture_is_refused(manifest_file: Path) -> None:
     text = SMALL.replace("cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a circle}]")
     (problem,) = problems_of(text, manifest_file)
     assert "'case-0000' has no picture" in problem
+
+
+def test_every_unusable_file_is_listed_in_one_line_before_models_load(
+    manifest_file: Path,
+) -> None:
+    folder = manifest_file.parent
+    (folder / "lora.bin").write_text("<!DOCTYPE html><html>Log in</html>")
+    problems = problems_of(SMALL, manifest_file)
+    assert [p for p in problems if p.startswith("plugin 'lora': lora.bin: ")]
+    assert any("--plugins net" in problem for problem in problems)
+    (folder / "net.bin").write_bytes(plugin_bytes("other"))
+    problems = problems_of(SMALL, manifest_file)
+    assert len(problems) == 2
+    assert "a file of kind lora, not controlnet" in problems[1]
+    partial = plugin_bytes("other").replace(b"attn1_to_q.lora_up", b"attn1_to_z.lora_up")
+    (folder / "lora.bin").write_bytes(partial)
+    assert "plugin 'lora'" in problems_of(SMALL, manifest_file)[0]
 
 
 def test_method_without_t0_is_refused(manifest_file: Path) -> None:
@@ -96,9 +118,12 @@ def test_detectors_without_weights_are_listed_once_before_anything_is_rendered(
     manifest_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(manifest_file.parent / "no-weights"))
-    (manifest_file.parent / "other.bin").write_bytes(b"other")
+    for name in ("other", "third"):
+        config = {"_class_name": "ControlNetModel", "name": name}
+        (manifest_file.parent / f"{name}.json").write_text(json.dumps(config))
+        (manifest_file.parent / f"{name}.bin").write_bytes(plugin_bytes("net"))
     other = "  - {id: other, kind: controlnet, source: other.bin, condition: depth}\n"
-    third = "  - {id: third, kind: controlnet, source: lora.bin, condition: hed}\n"
+    third = "  - {id: third, kind: controlnet, source: third.bin, condition: hed}\n"
     text = SMALL.replace("condition: canny", "condition: depth")
     text = text.replace("cases: {", f"{other}{third}cases: {{")
     depth, hed = problems_of(text, manifest_file)
@@ -113,8 +138,8 @@ def test_an_image_prompt_without_picture_is_refused(manifest_file: Path) -> None
         "kind: lora, source: lora.bin, trigger: outline drawing",
         "kind: ip_adapter, source: lora.bin, reference: none.png",
     )
-    (problem,) = problems_of(text, manifest_file)
-    assert "there is no image" in problem
+    problems = problems_of(text, manifest_file)
+    assert any("there is no image" in problem for problem in problems)
     blank = text.replace(", reference: none.png", "").replace(
         "cases: {source: pocket, seed: 5, n: 3}", "cases: [{prompt: a large red circle}]"
     )

@@ -17,7 +17,7 @@ from plugins_manifest.formats.names import Names
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, TensorInfo
 from plugins_manifest.formats.sgm import sgm_modules
-from plugins_manifest.formats.table import modules_of, sd15_table
+from plugins_manifest.formats.table import ModelName, model_table, modules_of, sd15_table
 from tests.plugins_manifest.zoo.networks import original_controlnet
 from tests.plugins_manifest.zoo.tiny import controlnet_shapes, tiny_table, tiny_unet
 
@@ -35,10 +35,12 @@ def script(name: str) -> object:
     return module
 
 
-def test_the_shipped_table_is_that_of_the_real_models() -> None:
-    made = script("make-sd15-table").sd15_parameters()  # pyright: ignore[reportAttributeAccessIssue]
-    assert {name: tuple(shape) for name, shape in made.items()} == sd15_table()
-    assert list(made) == list(sd15_table())
+@pytest.mark.parametrize("model", ["sd15", "sd21", "sdxl"])
+def test_the_shipped_tables_are_those_of_the_real_models(model: ModelName) -> None:
+    made = script("make-model-tables").parameters(model)  # pyright: ignore[reportAttributeAccessIssue]
+    table = model_table(model)
+    assert {name: tuple(shape) for name, shape in made.items()} == table
+    assert list(made) == list(table)
 
 
 def original_state(table: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from plugins_manifest.errors import FetchError, UserError
+from plugins_manifest.formats import sd15_table
 from plugins_manifest.lock.file_facts import fingerprint, weights_of
 from plugins_manifest.lock.lock import Lock, LockedPlugin, lock_path, read_lock, write_lock
 from plugins_manifest.schema.load import parse_manifest
@@ -377,7 +378,7 @@ def test_verify_finds_a_damaged_store_and_fetch_is_named(
 def test_wrong_base_is_read_from_shapes_not_labels(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(lora_bytes(width=1024))
-    weights = weights_of(path)
+    weights = weights_of(path, sd15_table())
     assert weights is not None and weights.base_model == "sd2" and weights.problems != ()
 
 

@@ -14,8 +14,8 @@ class Animal:
     """A generated file and the truth about it.
 
     `diffusers` is what diffusers 0.42.1 does with such a file, where that has been tested.
-    `table` names the base model that it is inspected against: SD1.5, or a tiny UNet for files
-    whose real size would be gigabytes. `n_changes` None: not claimed.
+    `table` names the base model that it is inspected against: SD1.5, or a small UNet of
+    `tiny.table_of` for files whose real size would be gigabytes. `n_changes` None: not claimed.
     """
 
     name: str
@@ -29,5 +29,5 @@ class Animal:
     formulas: dict[str, int] = field(default_factory=dict)
     reasons: frozenset[str] = frozenset()
     diffusers: str = ""
-    table: Literal["sd15", "tiny"] = "sd15"
+    table: str = "sd15"
     suffix: str = ".safetensors"

@@ -28,6 +28,15 @@ def _kohya() -> dict[str, np.ndarray]:
     return named(ALL, sd15.lora, alpha=2.0)
 
 
+def lora_conv_in(n_channels: int, rank: int = 2) -> dict[str, np.ndarray]:
+    """LoRA factors of a first convolution with so many input channels."""
+    name = kohya(sd15.CONV_IN)
+    return {
+        f"{name}.lora_down.weight": numbers(rank, n_channels, 3, 3),
+        f"{name}.lora_up.weight": numbers(320, rank, 1, 1, seed=1),
+    }
+
+
 def _sdxl() -> Content:
     start = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_"
     layers = {"attn1_to_q": 640, "attn2_to_k": 2048, "attn2_to_v": 2048, "attn2_to_q": 640}
@@ -285,6 +294,39 @@ BROKEN = (
         format="kohya",
     ),
     _animal(
+        "alpha-zero",
+        "every alpha is zero",
+        lambda: named(ALL, sd15.lora, alpha=0.0),
+        "no-change",
+        {"no-change"},
+        format="kohya",
+    ),
+    _animal(
+        "zero3",
+        "sharded weights that were never gathered",
+        lambda: {f"{TO_Q}.lora_{part}.weight": numbers(0) for part in "AB"},
+        "broken",
+        {"bad-shape"},
+        format="peft",
+        base_model="unknown",
+    ),
+    _animal(
+        "inpainting",
+        "made for the inpainting model: a first convolution of 9 channels",
+        lambda: _kohya() | lora_conv_in(9),
+        "partial",
+        {"bad-shape"},
+        format="kohya",
+    ),
+    _animal(
+        "lora-and-oft",
+        "a LoRA beside parts of an early OFT",
+        lambda: _kohya() | {f"{kohya(sd15.FF)}.oft_diag": numbers(4, 80, 80)},
+        "partial",
+        {"unknown-key"},
+        format="kohya",
+    ),
+    _animal(
         "boft-too-wide",
         "butterfly steps wider than the layer",
         lambda: named([TO_Q], lambda m: sd15.boft(m, steps=9)),
@@ -332,6 +374,47 @@ UNSUPPORTED = (
         "ip-adapter-faceid",
         "IP-Adapter FaceID",
         {"image_proj.proj.0.weight": (8, 8), "ip_adapter.0.to_q_lora.down.weight": (4, 8)},
+    ),
+    _unsupported(
+        "ip-adapter-full",
+        "IP-Adapter Full",
+        {"image_proj.proj.0.weight": (8, 8), "ip_adapter.1.to_k_ip.weight": (8, 8)},
+    ),
+    _unsupported(
+        "t2i-adapter-style",
+        "a T2I style adapter",
+        {"style_embedding": (1, 8, 8), "transformer_layes.0.mlp.c_fc.weight": (8, 8)},
+    ),
+    _unsupported(
+        "oft-other",
+        "OFT as early LyCORIS named it",
+        {f"{kohya(TO_Q)}.oft_diag": (4, 80, 80)},
+    ),
+    _unsupported(
+        "oft-peft",
+        "OFT of PEFT and OneTrainer",
+        {"base_model.model.mid_block.attentions.0.proj_in.oft_R.weight": (4, 28)},
+        format="oft-other",
+    ),
+    _unsupported(
+        "oft-list",
+        "OFT as sd-scripts' list of blocks",
+        {f"{kohya(TO_Q)}.oft_blocks.0": (80, 80)},
+        format="oft-other",
+    ),
+    _unsupported(
+        "peft-other",
+        "an adapter of PEFT that is no LoRA",
+        {"base_model.model.mid_block.attentions.0.proj_in.vera_lambda_d": (8,)},
+    ),
+    _unsupported(
+        "peft-tokens",
+        "PEFT's change of the table of tokens",
+        {"base_model.model.text_model.embeddings.token_embedding.lora_embedding_A": (4, 8)},
+    ),
+    _unsupported("t-lora", "a T-LoRA (LyCORIS)", {f"{kohya(TO_Q)}.lambda_layer": (1, 4)}),
+    _unsupported(
+        "cloneofsimo", "the first LoRA format", {"unet:0:up": (8, 4), "unet:0:down": (4, 8)}
     ),
     _unsupported(
         "checkpoint",

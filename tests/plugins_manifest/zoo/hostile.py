@@ -437,7 +437,7 @@ HOSTILE = (
         "100,000 brackets as PEFT's settings",
         lambda: _metadata({"lora_adapter_metadata": "[" * 100_000}),
         "bad-config",
-        verdict="partial",
+        verdict="unsupported",
         format="kohya",
     ),
     _animal(

@@ -122,6 +122,7 @@ def _dora_per_input() -> Content:
     return named(UNET_ONLY, lambda m: sd15.dora(m, per_input=True), alpha=2.0)
 
 
+_BOTH = ("weight", "bias")
 LORAS = (
     right(
         "kohya",
@@ -201,7 +202,6 @@ LORAS = (
         "kohya",
         {"lora": 8},
         diffusers=EXACT,
-        base_model="unknown",
     ),
     right(
         "dora",
@@ -249,6 +249,35 @@ LORAS = (
         "peft-raw",
         {"lora": 4},
         diffusers=NOOP,
+    ),
+    right(
+        "peft-lora-bias",
+        "PEFT's lora_bias beside the factors",
+        lambda: (
+            named([TEXT_Q], peft_parts, name=_raw) | {f"{_raw(TEXT_Q)}.lora_B.bias": numbers(768)}
+        ),
+        "peft-raw",
+        {"lora": 1, "lora-bias": 1},
+    ),
+    right(
+        "peft-modules-to-save",
+        "whole weights of PEFT's modules_to_save",
+        lambda: (
+            named(UNET_ONLY, peft_parts, name=_raw)
+            | {f"{_raw(sd15.CONV_IN)}.{p}": numbers(*sd15.shape_of(sd15.CONV_IN, p)) for p in _BOTH}
+        ),
+        "peft-raw",
+        {"lora": 4, "saved": 2},
+    ),
+    right(
+        "kohya-stated-alpha",
+        "alpha in the metadata alone",
+        lambda: pack(
+            named(ALL, sd15.lora),
+            {"ss_network_alpha": "2.0", "ss_network_dim": "4"},
+        ),
+        "kohya",
+        {"lora": 6},
     ),
     right(
         "peft-adapter-name",

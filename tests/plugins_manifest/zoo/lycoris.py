@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from tests.plugins_manifest.zoo import sd15
 from tests.plugins_manifest.zoo.animal import Animal
 from tests.plugins_manifest.zoo.files import Content, numbers
@@ -43,10 +45,8 @@ def _lycoris(
     says: str,
     formulas: dict[str, int],
     make: Callable[[], Content],
-    *,
-    base: str = "sd1",
 ) -> Animal:
-    return right(name, says, make, "lycoris", formulas, diffusers=RAISES, base_model=base)
+    return right(name, says, make, "lycoris", formulas, diffusers=RAISES)
 
 
 LYCORIS = (
@@ -57,7 +57,6 @@ LYCORIS = (
         "kohya",
         {"lora-tucker": 2},
         diffusers=RAISES,
-        base_model="unknown",
     ),
     _lycoris(
         "loha",
@@ -70,20 +69,24 @@ LYCORIS = (
         "LoHa of a convolution without core",
         {"loha": 1},
         _keys([CONV], sd15.loha, 2.0),
-        base="unknown",
     ),
     _lycoris(
         "loha-tucker",
         "LoHa with cores `hada_t1`, `hada_t2`",
         {"loha": 1},
         _keys([CONV], sd15.loha_tucker, 2.0),
-        base="unknown",
     ),
     _lycoris(
         "lokr",
         "Kronecker product, both factors whole",
         {"lokr": 6},
         _keys(ALL, sd15.lokr, 1.0),
+    ),
+    _lycoris(
+        "lokr-infinite-alpha",
+        "LoKr, both factors whole, so that its infinite alpha does not count",
+        {"lokr": 6},
+        lambda: named(ALL, sd15.lokr, alpha=np.inf),
     ),
     _lycoris(
         "lokr-low-rank",
@@ -96,14 +99,12 @@ LYCORIS = (
         "LoKr of a convolution, of low rank",
         {"lokr": 1},
         _keys([CONV], lambda m: sd15.lokr(m, rank=2)),
-        base="unknown",
     ),
     _lycoris(
         "lokr-tucker",
         "LoKr with core `lokr_t2`",
         {"lokr": 1},
         _keys([CONV], sd15.lokr_tucker),
-        base="unknown",
     ),
     right(
         "lokr-dotted",
@@ -124,14 +125,12 @@ LYCORIS = (
         "(IA)^3 per output",
         {"ia3": 5},
         _keys((*UNET_ONLY, TEXT_Q), sd15.ia3),
-        base="unknown",
     ),
     _lycoris(
         "ia3-input",
         "(IA)^3 per input",
         {"ia3": 3},
         _keys(LINEAR, lambda m: sd15.ia3(m, on_input=True)),
-        base="unknown",
     ),
     _lycoris(
         "full",
@@ -144,21 +143,18 @@ LYCORIS = (
         "normalizations `w_norm`, `b_norm`",
         {"norm": 2},
         _keys([sd15.NORM], sd15.norm),
-        base="unknown",
     ),
     _lycoris(
         "oft",
         "OFT, constraint as alpha",
         {"oft": 3},
         _keys(LINEAR, sd15.oft, 0.0),
-        base="unknown",
     ),
     _lycoris(
         "oft-rescale",
         "OFT with `rescale`",
         {"oft": 3},
         _keys(LINEAR, _rescaled),
-        base="unknown",
     ),
     right(
         "oft-kohya",
@@ -166,14 +162,12 @@ LYCORIS = (
         _oft_prefix,
         "oft",
         {"oft": 3},
-        base_model="unknown",
     ),
     _lycoris(
         "boft",
         "BOFT: blocks in butterfly steps",
         {"boft": 3},
         _keys(LINEAR, sd15.boft),
-        base="unknown",
     ),
     _lycoris(
         "glora",
@@ -192,7 +186,6 @@ LYCORIS = (
         "LoRA, and the bias as a difference",
         {"lora": 1, "full": 1},
         _lora_with_bias,
-        base="unknown",
     ),
     _lycoris(
         "two-algorithms",

@@ -92,7 +92,7 @@ def right(
         cage="right",
         verdict="ok",
         format=format,
-        kind="lora" if set(formulas) <= {"lora", "dora"} else "lycoris",
+        kind="lora" if set(formulas) <= {"lora", "dora", "lora-bias", "saved"} else "lycoris",
         base_model=base_model,
         formulas=formulas,
         diffusers=diffusers,

@@ -96,11 +96,12 @@ def _net(
     base_model: str = "sd1",
     reasons: frozenset[str] = frozenset(),
     diffusers: str = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> Animal:
     return Animal(
         name=name,
         says=says,
-        make=lambda: pack(make()),
+        make=lambda: pack(make(), metadata),
         cage="other-kinds",
         verdict=verdict,
         format=format,
@@ -108,7 +109,7 @@ def _net(
         base_model=base_model,
         reasons=reasons,
         diffusers=diffusers,
-        table="sd15" if kind == "textual-inversion" else "tiny",
+        table={"textual-inversion": "sd15", "t2i-adapter": "t2i"}.get(kind, "tiny"),
     )
 
 
@@ -119,6 +120,7 @@ def _embedding(
 
 
 _ZERO = "controlnet_down_blocks.1.weight"
+_UNSUPPORTED = frozenset({"unsupported-kind"})
 _MISSING, _WRONG_BASE = frozenset({"missing-key"}), frozenset({"wrong-base"})
 
 NETWORKS = (
@@ -164,7 +166,19 @@ NETWORKS = (
         "a difference to the base UNet",
         lambda: original_controlnet() | {"difference": numbers(1)},
         "controlnet-difference",
+        "unsupported:controlnet-difference",
+        verdict="unsupported",
+        reasons=_UNSUPPORTED,
+    ),
+    _net(
+        "controlnet-shuffle",
+        "a ControlNet that pools its condition, by its metadata, without its configuration",
+        lambda: filled(tiny.controlnet_shapes()),
         "controlnet",
+        "controlnet",
+        verdict="unsupported",
+        reasons=frozenset({"bad-config"}),
+        metadata={"modelspec.title": "control_v11e_sd15_shuffle"},
     ),
     _net(
         "controlnet-missing",
@@ -238,8 +252,11 @@ NETWORKS = (
         "ip-adapter-plus",
         "image projection with latents",
         lambda: ip_adapter(plus=True),
-        "ip-adapter",
-        "ip-adapter",
+        "ip-adapter-plus",
+        "unsupported:ip-adapter-plus",
+        verdict="unsupported",
+        base_model="unknown",
+        reasons=_UNSUPPORTED,
         diffusers="loads",
     ),
     _net(
@@ -270,7 +287,7 @@ NETWORKS = (
         "ip-adapter",
         verdict="wrong-base",
         base_model="sdxl",
-        reasons=_WRONG_BASE,
+        reasons=_WRONG_BASE | {"bad-shape"},
     ),
     _embedding(
         "embedding",
@@ -297,6 +314,20 @@ NETWORKS = (
         "`string_to_param.*` in safetensors",
         {"string_to_param.*": numbers(2, 768), "string_to_token.*": np.array(265)},
         "embedding-a1111",
+    ),
+    _embedding(
+        "embedding-clip-l",
+        "`clip_l` alone (diffusers' scripts for SD1.5)",
+        {"clip_l": numbers(2, 768)},
+        "embedding-clip-l",
+    ),
+    _embedding(
+        "embedding-two-words",
+        "vectors of two words",
+        {"<zkz-cat>": numbers(3, 768), "<zkz-dog>": numbers(3, 768)},
+        "embedding",
+        verdict="partial",
+        reasons=frozenset({"bad-token"}),
     ),
     _embedding(
         "embedding-sdxl",

@@ -13,7 +13,7 @@ from plugins_manifest.formats.reasons import REASONS
 from plugins_manifest.inspect.facts import facts
 from plugins_manifest.inspect.inspect import Inspection, inspect_file
 from tests.plugins_manifest.zoo import ZOO, Animal
-from tests.plugins_manifest.zoo.tiny import tiny_table
+from tests.plugins_manifest.zoo.tiny import table_of
 
 CPU_SECONDS, PEAK_MIB = 1.0, 200
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,22 +23,22 @@ ROOT = Path(__file__).resolve().parents[3]
 def cages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All files of the zoo in one folder."""
     folder = tmp_path_factory.mktemp("zoo")
-    tiny_table()
+    table_of("tiny")
     for animal in ZOO:
         (folder / (animal.name + animal.suffix)).write_bytes(animal.make())
     return folder
 
 
 @cache
-def timed(path: Path, *, is_tiny: bool) -> tuple[Inspection, float]:
+def timed(path: Path, model: str) -> tuple[Inspection, float]:
     """Return the inspection and its seconds of processor time."""
-    table = tiny_table() if is_tiny else None
+    table = table_of(model)
     started = time.process_time()
     return inspect_file(path, table=table), time.process_time() - started
 
 
 def inspected(animal: Animal, cages: Path) -> Inspection:
-    return timed(cages / (animal.name + animal.suffix), is_tiny=animal.table == "tiny")[0]
+    return timed(cages / (animal.name + animal.suffix), animal.table)[0]
 
 
 def by_name(animal: Animal) -> str:
@@ -53,7 +53,7 @@ def test_the_zoo_has_sixty_kinds_of_files() -> None:
 @pytest.mark.parametrize("animal", ZOO, ids=by_name)
 def test_every_file_gets_the_right_verdict_in_a_second(animal: Animal, cages: Path) -> None:
     path = cages / (animal.name + animal.suffix)
-    found, seconds = timed(path, is_tiny=animal.table == "tiny")
+    found, seconds = timed(path, animal.table)
     assert seconds < CPU_SECONDS
     assert found.verdict == animal.verdict
     assert {problem.reason for problem in found.problems} == animal.reasons

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TEXT_WIDTH = 768
 N_CROSS_ATTENTIONS = 5
+T2I_LEVELS = (16, 16, 32, 32)
 
 
 @cache
@@ -42,6 +43,21 @@ def tiny_table() -> ModuleTable:
     return found | {"text_encoder.embeddings.token_embedding.weight": (64, TEXT_WIDTH)}
 
 
+@cache
+def t2i_table() -> ModuleTable:
+    """Return the widths of a UNet of four levels, as T2I-Adapters are compared with."""
+    widths = {
+        f"unet.down_blocks.{i}.resnets.0.conv1.weight": (width, 4, 3, 3)
+        for i, width in enumerate(T2I_LEVELS)
+    }
+    return widths | {"unet.mid_block.attn2.to_k.weight": (32, TEXT_WIDTH)}
+
+
+def table_of(name: str) -> ModuleTable | None:
+    """Return the parameters of the model that an animal is inspected against."""
+    return {"tiny": tiny_table, "t2i": t2i_table}[name]() if name != "sd15" else None
+
+
 def controlnet_shapes(text_width: int = TEXT_WIDTH) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of the tiny UNet's ControlNet in diffusers."""
     import torch
@@ -64,7 +80,7 @@ def t2i_shapes(*, light: bool = False) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         net = T2IAdapter(
             in_channels=3,
-            channels=[16, 16, 32, 32],
+            channels=list(T2I_LEVELS[:-1] if light else T2I_LEVELS),
             num_res_blocks=2,
             downscale_factor=8,
             adapter_type="light_adapter" if light else "full_adapter",

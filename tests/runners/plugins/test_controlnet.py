@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.side_files import NETWORK_NAMES
 from runners.base import PluginFile
 from runners.families.family import Family
 from runners.plugins.load import load_plugin
-from runners.plugins.network_file import USUAL_NAMES
 
 
 def test_a_controlnet_is_handed_over_with_its_strength(
@@ -30,10 +30,10 @@ def test_a_controlnet_with_missing_keys_fails_and_never_draws_weights(
 ) -> None:
     folder = tmp_path / "net"
     shutil.copytree(controlnet.path, folder)
-    state = load_file(folder / USUAL_NAMES[0])
+    state = load_file(folder / NETWORK_NAMES[0])
     del state["controlnet_mid_block.weight"]
     state["extra.weight"] = torch.zeros(1)
-    save_file(state, folder / USUAL_NAMES[0])
+    save_file(state, folder / NETWORK_NAMES[0])
     with pytest.raises(UserError, match=r"missing keys.*controlnet_mid_block\.weight") as raised:
         load_plugin(replace(controlnet, path=folder), family)
     assert "extra.weight" in str(raised.value)

@@ -77,7 +77,7 @@ def test_other_kinds_of_ip_adapter_are_named(
     family: Family, adapter: PluginFile, tmp_path: Path, key: str
 ) -> None:
     save_file({**load_file(adapter.path), key: torch.zeros(1)}, tmp_path / "plus.safetensors")
-    with pytest.raises(UserError, match=r"is an IP-Adapter (Plus|Full)"):
+    with pytest.raises(UserError, match=r"an IP-Adapter (Plus|Full)"):
         load_ip_adapter(replace(adapter, path=tmp_path / "plus.safetensors"), family)
 
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.side_files import NETWORK_NAMES
 from runners.base import PluginFile
 from runners.families.family import Family
 from runners.plugins.controlnet import ControlNetPlugin, load_controlnet
 from runners.plugins.ldm_names import LDM_PREFIX, controlnet_name
-from runners.plugins.network_file import USUAL_NAMES
 from runners.plugins.t2i_adapter import load_t2i
 from tests.runners.conftest import randomized
 from tests.runners.kinds import assert_close, drawn, save_t2i
@@ -117,7 +117,7 @@ def test_a_half_precision_folder_loads(
 def test_what_only_looks_like_a_controlnet_is_named(
     family: Family, controlnet: PluginFile, tmp_path: Path, key: str, told: str
 ) -> None:
-    state = {**load_file(controlnet.path / USUAL_NAMES[0]), key: torch.zeros(1)}
+    state = {**load_file(controlnet.path / NETWORK_NAMES[0]), key: torch.zeros(1)}
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=told):
         load_controlnet(replace(controlnet, path=tmp_path / "x.safetensors"), family)
@@ -233,7 +233,7 @@ def test_an_original_t2i_adapter_gives_the_same_features(
 
 def test_a_t2i_adapter_file_alone_and_one_of_another_model(family: Family, tmp_path: Path) -> None:
     save_t2i(tmp_path / "net")
-    file = PluginFile("t2i", "t2i-adapter", tmp_path / "net" / USUAL_NAMES[0])
+    file = PluginFile("t2i", "t2i-adapter", tmp_path / "net" / NETWORK_NAMES[0])
     assert load_t2i(file, family).audit.is_complete
     config = tmp_path / "net" / "config.json"
     other = {**json.loads(config.read_text()), "channels": [8, 16, 24, 24]}
@@ -241,5 +241,5 @@ def test_a_t2i_adapter_file_alone_and_one_of_another_model(family: Family, tmp_p
     with pytest.raises(UserError, match=r"widths \[8, 16, 24, 24\], not \[48, 64, 96, 96\]"):
         load_t2i(file, family)
     save_file({"transformer_layes.0.ln_1.weight": torch.ones(4)}, tmp_path / "style.safetensors")
-    with pytest.raises(UserError, match="no style adapters"):
+    with pytest.raises(UserError, match="a T2I style adapter"):
         load_t2i(replace(file, path=tmp_path / "style.safetensors"), family)

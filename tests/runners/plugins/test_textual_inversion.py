@@ -108,10 +108,10 @@ def test_strength_multiplies_the_vectors(family: Family, inversion: PluginFile) 
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        ({"clip_l": torch.ones(1, 64), "clip_g": torch.ones(1, 80)}, "made for SDXL"),
+        ({"clip_l": torch.ones(1, 64), "clip_g": torch.ones(1, 80)}, "for SDXL"),
         ({"emb_params": torch.ones(2, 96)}, r"\(2, 96\).* width 64"),
         ({"emb_params": torch.ones(19, 64)}, "19 vectors, .* reads 18"),
-        ({"a": torch.ones(64), "b": torch.ones(64)}, "holds 2 tensors"),
+        ({"a": torch.ones(64), "b": torch.ones(64)}, "the vectors of one word"),
         ({"emb_params": torch.full((1, 64), torch.inf)}, "NaN or infinite"),
     ],
 )

@@ -1,0 +1,95 @@
+"""Inspection promises exactly what the loaders do: the whole zoo, and files that fit, on pocket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from plugins_manifest.errors import UserError
+from plugins_manifest.inspect import inspect_file, why_unusable
+from plugins_manifest.schema.kinds import file_kinds
+from runners.base import PluginFile
+from runners.families.family import Family
+from runners.plugins.load import load_plugin
+from runners.plugins.opened import side_parameters
+from tests.plugins_manifest.zoo import ZOO
+from tests.runners.kinds import TEXT_WIDTH, WORD, drawn, save_ip_adapter, save_t2i
+
+KINDS = {
+    "controlnet": "controlnet",
+    "t2i-adapter": "t2i_adapter",
+    "ip-adapter": "ip_adapter",
+    "textual-inversion": "textual_inversion",
+}
+
+
+def verdicts(path: Path, kind: str, family: Family) -> tuple[bool, bool, bool]:
+    """Return whether inspection, a plan and a run take a file."""
+    file = PluginFile("p", kind, path, token=WORD if kind == "textual_inversion" else None)
+    table = {name: tuple(p.shape) for name, p in side_parameters(file, family).items()}
+    inspected = inspect_file(path, table=table).verdict == "ok"
+    planned = why_unusable(path, kinds=file_kinds(kind), table=table) is None
+    try:
+        load_plugin(file, family)
+    except UserError:
+        return inspected, planned, False
+    return inspected, planned, True
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_the_zoo_is_taken_or_refused_by_all_alike(
+    family: Family, tmp_path: Path, part: int
+) -> None:
+    for animal in ZOO[part::4]:
+        path = tmp_path / (animal.name + animal.suffix)
+        path.write_bytes(animal.make())
+        kind = KINDS.get(animal.kind or "", "lora")
+        inspected, planned, loaded = verdicts(path, kind, family)
+        assert inspected == planned == loaded, animal.name
+        path.unlink()
+
+
+def test_files_that_fit_are_taken_by_all(
+    family: Family, folders: Path, lora: PluginFile, tmp_path: Path
+) -> None:
+    save_t2i(tmp_path / "t2i")
+    save_file({"clip_l": drawn(0, 2, TEXT_WIDTH)}, tmp_path / "one.safetensors")
+    save_file(
+        {"clip_l": drawn(0, 2, TEXT_WIDTH), "clip_g": drawn(0, 2, TEXT_WIDTH)},
+        tmp_path / "two.safetensors",
+    )
+    files = {
+        "lora": (lora.path, True),
+        "controlnet": (folders / "controlnet", True),
+        "t2i_adapter": (tmp_path / "t2i", True),
+        "ip_adapter": (save_ip_adapter(tmp_path / "ip", family.base.unet), True),
+        "textual_inversion": (tmp_path / "one.safetensors", True),
+    }
+    for kind, (path, is_taken) in files.items():
+        assert verdicts(path, kind, family) == (is_taken,) * 3, kind
+    assert verdicts(tmp_path / "two.safetensors", "textual_inversion", family) == (False,) * 3
+
+
+@pytest.mark.parametrize("change", ["zero", "nan", "cut", "renamed"])
+def test_damaged_networks_are_refused_by_all(
+    family: Family, folders: Path, tmp_path: Path, change: str
+) -> None:
+    source = next((folders / "controlnet").glob("*.safetensors"))
+    state = load_file(source)
+    key = "controlnet_mid_block.weight"
+    if change == "zero":
+        state = {
+            name: 0 * value if "controlnet_down" in name or "controlnet_mid" in name else value
+            for name, value in state.items()
+        }
+    elif change == "nan":
+        state[key] = state[key] * float("nan")
+    elif change == "cut":
+        state[key] = state[key][:-1].contiguous()
+    else:
+        state["other.weight"] = state.pop(key)
+    path = tmp_path / "net.safetensors"
+    save_file(state, path)
+    assert verdicts(path, "controlnet", family) == (False,) * 3
