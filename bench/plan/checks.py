@@ -150,7 +150,8 @@ def _pixel_facts(file: PluginFile, member: PluginInSet) -> tuple[object, ...]:
     """Return everything of a plugin that decides pixels."""
     spec = member.plugin
     settings = (file.side, file.condition, file.lora_semantics, file.reference)
-    return file.sha256, *settings, member.weight, spec.words, spec.polarity, spec.token
+    beside = tuple(sha256 for _, sha256 in file.side_files)
+    return file.sha256, beside, *settings, member.weight, spec.words, spec.polarity, spec.token
 
 
 # --- cases

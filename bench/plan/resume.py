@@ -15,6 +15,7 @@ from bench.plan.plan import Plan
 from bench.plan.selection import nsfw_plugins
 from bench.store import RunStore
 from plugins_manifest.cases import Case
+from plugins_manifest.content import State, state_of
 from plugins_manifest.schema import Manifest
 
 
@@ -31,7 +32,12 @@ def plan_key(job: Job) -> str | None:
         for case in cases_of_set
     }
     files = {
-        name: [file.sha256, _file_state(file.reference and str(file.reference))]
+        name: [
+            file.sha256,
+            file.content_sha256,
+            [sha256 for _, sha256 in file.side_files],
+            _file_state(file.reference and str(file.reference)),
+        ]
         for name, file in job.files.items()
     }
     selection, weights = job.selection.as_data(), dict(job.weights)
@@ -43,12 +49,9 @@ def _files_of(case: Case) -> list[str | None]:
     return [case.image_path, case.reference_path, *(path for _, path in case.condition_paths)]
 
 
-def _file_state(path: str | None) -> list[int] | None:
-    """Return size and time of a file; None if it does not exist."""
-    if path is None or not Path(path).exists():
-        return None
-    state = Path(path).stat()
-    return [state.st_size, state.st_mtime_ns]
+def _file_state(path: str | None) -> State | None:
+    """Return the state of a file; None if it does not exist."""
+    return state_of(Path(path)) if path is not None and Path(path).exists() else None
 
 
 def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:

@@ -174,3 +174,10 @@ def test_how_to_get_a_mapper_is_the_same_whatever_the_problem_is_called(
     monkeypatch.setattr(PocketFamily, "mapper_problem", lambda self, adapter: problem)
     items = missing_items(resolve_job(manifest, Selection()))
     assert "train one: see the guide" in {item.get for item in items}
+
+
+def test_a_config_beside_a_plugins_file_changes_the_plan(manifest: Manifest) -> None:
+    before = plan_key(job_of(manifest))
+    config = {"_class_name": "ControlNetModel", "global_pool_conditions": False}
+    (manifest.folder / "net.json").write_text(json.dumps(config))
+    assert plan_key(job_of(manifest)) != before

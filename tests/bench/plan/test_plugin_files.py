@@ -1,4 +1,4 @@
-"""What is read beside a plugin's file is part of its hash; what is not read, is not."""
+"""What is read beside a plugin's file is in its trials' ids; what is not read, is not."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from pocket.weights import part_path
 CANNY = "diffusion_pytorch_model.safetensors"
 
 
-def sha256_of(folder: Path, kind: str, source: str, **more: str) -> str:
+def hashes_of(folder: Path, kind: str, source: str, **more: str) -> tuple[str, ...]:
+    """Return what the trials' ids hold of a plugin: its own hash, then those beside it."""
     plugin = {"id": "p", "kind": kind, "source": source, **more}
     data = {"schema": 1, "name": "m", "family": "pocket", "plugins": [plugin]}
     data |= {"cases": {"source": "pocket", "seed": 1, "n": 1}, "methods": [{"name": "base"}]}
     path = folder / "m.yaml"
     path.write_text(json.dumps(data))
     manifest = load_manifest(str(path))
-    return resolve_plugin(manifest.plugins[0], manifest).sha256
+    file = resolve_plugin(manifest.plugins[0], manifest)
+    return (file.sha256, *(sha256 for _, sha256 in file.side_files))
 
 
 @pytest.fixture
@@ -35,43 +37,40 @@ def net(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_alone_has_its_own_hash(tmp_path: Path, net: Path) -> None:
+def test_a_file_alone_has_one_hash(tmp_path: Path, net: Path) -> None:
     (tmp_path / "net.txt").write_text("notes")
     (tmp_path / "net.json").write_text('{"activation text": "not a configuration"}')
-    assert sha256_of(tmp_path, "controlnet", net.name, condition="canny") == file_sha256(net)
+    assert hashes_of(tmp_path, "controlnet", net.name, condition="canny") == (file_sha256(net),)
 
 
-def test_a_configuration_beside_a_file_changes_its_hash(tmp_path: Path, net: Path) -> None:
+def test_a_configuration_beside_a_file_changes_the_trials(tmp_path: Path, net: Path) -> None:
     hashes = []
     for pools in (None, False, True):
         if pools is not None:
             config = {"_class_name": "ControlNetModel", "global_pool_conditions": pools}
             (tmp_path / "net.json").write_text(json.dumps(config))
-        hashes.append(sha256_of(tmp_path, "controlnet", net.name, condition="canny"))
+        hashes.append(hashes_of(tmp_path, "controlnet", net.name, condition="canny"))
     assert len(set(hashes)) == 3
 
 
-def test_a_pin_is_that_of_the_file_or_of_both(tmp_path: Path, net: Path) -> None:
+def test_a_pin_is_that_of_the_file_alone(tmp_path: Path, net: Path) -> None:
     (tmp_path / "net.json").write_text('{"_class_name": "ControlNetModel"}')
-    both = sha256_of(tmp_path, "controlnet", net.name, condition="canny")
-    for pin in (both, file_sha256(net)):
-        found = sha256_of(tmp_path, "controlnet", net.name, condition="canny", sha256=pin)
-        assert found == both
+    hashes_of(tmp_path, "controlnet", net.name, condition="canny", sha256=file_sha256(net))
     with pytest.raises(UserError, match="sha256"):
-        sha256_of(tmp_path, "controlnet", net.name, condition="canny", sha256="0" * 64)
+        hashes_of(tmp_path, "controlnet", net.name, condition="canny", sha256="0" * 64)
 
 
-def test_an_image_encoder_is_part_of_the_hash_wherever_it_is(
+def test_an_image_encoder_is_in_the_trials_wherever_it_is(
     tmp_path: Path, net: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = sha256_of(tmp_path, "ip_adapter", net.name)
+    plain = hashes_of(tmp_path, "ip_adapter", net.name)
     (tmp_path / "image_encoder").mkdir()
     (tmp_path / "image_encoder" / "config.json").write_text("{}")
-    beside = sha256_of(tmp_path, "ip_adapter", net.name)
+    beside = hashes_of(tmp_path, "ip_adapter", net.name)
     (tmp_path / "image_encoder").rename(tmp_path / "elsewhere")
     monkeypatch.setenv("XBENCH_IMAGE_ENCODER", str(tmp_path / "elsewhere"))
-    named = sha256_of(tmp_path, "ip_adapter", net.name)
-    assert plain == file_sha256(net)
+    named = hashes_of(tmp_path, "ip_adapter", net.name)
+    assert plain == (file_sha256(net),)
     assert plain not in (beside, named)
 
 

@@ -49,13 +49,13 @@ WILD: dict[str, tuple[str, str]] = {
     ),
     "pickled embeddings": ("torch-zip pickle pickle-renamed pickle-text", "unsafe"),
     "embeddings for another base": ("embedding-sdxl embedding-sd2", "wrong-base"),
-    "IP-Adapters": ("ip-adapter ip-adapter-plus", "ok"),
+    "an IP-Adapter": ("ip-adapter", "ok"),
+    "networks that no loader takes": ("ip-adapter-plus controlnet-difference", "unsupported"),
     "an IP-Adapter with a key too many": ("ip-adapter-unknown-key", "partial"),
     "an IP-Adapter without a layer": ("ip-adapter-missing", "broken"),
     "an unrelated file": ("unrelated", "unsupported"),
-    "ControlNets: diffusers, original, difference": (
-        "controlnet controlnet-ldm controlnet-ldm-bare controlnet-ldm-checkpoint "
-        "controlnet-difference",
+    "ControlNets: diffusers, original": (
+        "controlnet controlnet-ldm controlnet-ldm-bare controlnet-ldm-checkpoint",
         "ok",
     ),
     "a ControlNet with missing keys": ("controlnet-missing", "broken"),
