@@ -2,7 +2,7 @@
 
 SIGALRM interrupts the main thread wherever it runs Python code, also while it sleeps or waits. Code
 that does not return to Python is not interrupted: a thread ends the process, and if the
-interpreter itself is locked, `faulthandler` does.
+interpreter itself is locked, a second process kills it. Neither ends with the code of a verdict.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 _MIN_GRACE_S, _MAX_GRACE_S = 2.0, 30.0
-_EXIT_CODE = 1  # as for failed trials
+_EXIT_CODE = 70  # as for a crash
+# The guard ends with its standard input, so it never outlives what it guards.
+_GUARD = """
+import os, signal, sys, threading, time
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+time.sleep(float(sys.argv[1]))
+os.write(2, sys.argv[3].encode())
+os.kill(int(sys.argv[2]), getattr(signal, "SIGKILL", signal.SIGTERM))
+"""
 
 
 class DeadlineError(BaseException):
@@ -49,24 +58,36 @@ class Deadline:
         ending.daemon = True
         before = _arm(self._left_s)
         ending.start()
-        faulthandler.dump_traceback_later(
-            self._left_s + 2 * grace_s, exit=True, file=sys.__stderr__ or sys.stderr
-        )
         try:
-            yield
+            with self._guarded(self._left_s + 2 * grace_s):
+                yield
         finally:
             _disarm(before)
             ending.cancel()
-            faulthandler.cancel_dump_traceback_later()
             self._left_s = max(self._left_s - (time.monotonic() - started), 1e-3)
 
-    def _end_process(self) -> None:
-        """End the process without cleaning up: the work holds what cleaning up would wait for."""
-        sys.stderr.write(
+    @contextmanager
+    def _guarded(self, seconds: float) -> Iterator[None]:
+        """Have another process kill this one, should the context take longer."""
+        command = [sys.executable, "-I", "-S", "-c", _GUARD, str(seconds), str(os.getpid())]
+        faulthandler.dump_traceback_later(seconds, file=sys.__stderr__ or sys.stderr)
+        with subprocess.Popen([*command, self._last_words()], stdin=subprocess.PIPE) as guard:
+            try:
+                yield
+            finally:
+                guard.kill()
+                faulthandler.cancel_dump_traceback_later()
+
+    def _last_words(self) -> str:
+        return (
             f"\nError: {self._what}: {self.reason}, and it cannot be interrupted, so the process "
             "ends. Everything finished is kept: run the same command again to go on, without what "
             "hangs.\n"
         )
+
+    def _end_process(self) -> None:
+        """End the process without cleaning up: the work holds what cleaning up would wait for."""
+        sys.stderr.write(self._last_words())
         sys.stderr.flush()
         os._exit(_EXIT_CODE)
 

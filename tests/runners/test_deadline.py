@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -43,17 +44,19 @@ def test_without_a_limit_and_in_time_nothing_happens() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("hangs", "text"),
+    ("hangs", "code"),
     [
-        ("hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)", "Error: batch one: no result within"),
-        ("pow(3, 10**10)", "Timeout"),  # the interpreter is locked
+        ("hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)", 70),
+        ("sum(range(10**13))", -signal.SIGKILL),  # the interpreter is locked
     ],
 )
-def test_what_cannot_be_interrupted_ends_the_process_with_a_message(hangs: str, text: str) -> None:
-    code = "import hashlib\nfrom runners.deadline import Deadline\n"
-    code += f"with Deadline(0.5, what='batch one').running():\n    {hangs}\n"
+def test_what_cannot_be_interrupted_ends_the_process_without_a_verdict(
+    hangs: str, code: int
+) -> None:
+    script = "import hashlib\nfrom runners.deadline import Deadline\n"
+    script += f"with Deadline(0.5, what='batch one').running():\n    {hangs}\n"
     done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 1
-    assert text in done.stderr
+    assert done.returncode == code
+    assert "Error: batch one: no result within 0.5 s" in done.stderr
