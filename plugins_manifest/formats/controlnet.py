@@ -8,7 +8,7 @@ arXiv 2302.05543; the keys of diffusers' ControlNetModel and of lllyasviel's Con
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from plugins_manifest.formats.networks import (
     base_problems,
@@ -31,6 +31,7 @@ KIND = "controlnet"
 _DIFFUSERS = re.compile(r"controlnet_(?:cond_embedding|down_blocks|mid_block)\..+")
 _ORIGINAL = re.compile(r"(?:control_model\.)?(?:input_hint_block|zero_convs)\..+")
 _HINT_BLOCK = re.compile(r"controlnet_cond_embedding\.blocks\.\d+\.(?:weight|bias)")
+_EVEN_HINT = re.compile(r"controlnet_cond_embedding\.blocks\.\d*[02468]\.weight")
 _COPIED = re.compile(r"unet\.(?:conv_in|time_embedding|add_embedding|down_blocks|mid_block)\b.*")
 _SOURCE = re.compile(
     r"unet\.down_blocks\.(\d+)\.(resnets|downsamplers)\.(\d+)\.(?:conv2|conv)\.weight"
@@ -70,9 +71,11 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     if any(_DIFFUSERS.fullmatch(key) for key in keys):
         layout, expected = "controlnet", _diffusers_keys(table)
         found = {key: key for key in keys}
+        hint = _hint_layers(found)
     else:
         layout, expected = "controlnet-ldm", _original_keys(table)
         found = {key.removeprefix(_PREFIX): key for key in keys if not _BASE_COPY.fullmatch(key)}
+        hint = [f"input_hint_block.{i}" for i in _HINT_LAYERS]
     roles = {key: "base-model" for key in keys if _BASE_COPY.fullmatch(key)}
     roles |= {
         key: "network"
@@ -85,6 +88,7 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
         *base_problems(base, table),
         *missing_problems(missing, keys="keys of a ControlNet"),
         *shape_problems(header, expected, found),
+        *_hint_problems(header, found, hint, table.get(f"{UNET}conv_in.weight", (0,))[0]),
     ]
     return network_plugin(
         header,
@@ -95,6 +99,40 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
         roles=roles,
         problems=problems,
     )
+
+
+def _hint_layers(found: Mapping[str, str]) -> list[str]:
+    """Return the convolutions of the hint's encoder in diffusers' names, in their order."""
+    n_blocks = 2 * sum(bool(_EVEN_HINT.fullmatch(name)) for name in found)
+    blocks = [f"blocks.{i}" for i in range(n_blocks)]
+    return [f"controlnet_cond_embedding.{name}" for name in ("conv_in", *blocks, "conv_out")]
+
+
+def _hint_problems(
+    header: Header, found: Mapping[str, str], layers: Sequence[str], n_out: int
+) -> list[Problem]:
+    """Check that each convolution of the hint's encoder takes what the one before it gives.
+
+    The first of each pair of blocks keeps the width; the last leads into the network.
+    """
+    problems, before = [], 0
+    for place, layer in enumerate(layers):
+        keys = [found.get(f"{layer}.{part}", "") for part in ("weight", "bias")]
+        weight, bias = (header.tensors[key].shape if key else None for key in keys)
+        if weight is None or bias is None:
+            if ".blocks." in layer:  # the others are among the expected keys
+                problems += missing_problems([f"{layer}.*"], keys="convolutions")
+            continue
+        own = weight[0] if weight else 0
+        is_kept = place % 2 == 1 and layer != layers[-1]
+        width = n_out if layer == layers[-1] else before if is_kept else own
+        wanted = (width, before or (weight[1] if len(weight) > 1 else 0), 3, 3)
+        for key, shape, needed in ((keys[0], weight, wanted), (keys[1], bias, wanted[:1])):
+            if shape != needed:
+                message = f"{key} is {list(shape)}, after the layer before it {list(needed)}"
+                problems.append(Problem("bad-shape", message, key))
+        before = width
+    return problems
 
 
 def _base(header: Header) -> BaseModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from plugins_manifest.formats.networks import base_problems, missing_problems, network_plugin
 from plugins_manifest.formats.parsed import (
@@ -27,6 +27,11 @@ _LAYERS = {
         r"|body\.\d+\.block[12]))\.(?:weight|bias)"
     ),
 }
+_LAYER = re.compile(
+    r"(?:adapter\.)?(?:body\.(?P<level>\d+)\.(?:(?:resnets|body)\.\d+\.)?)?"
+    r"(?P<layer>conv_in|in_conv|out_conv|block[12])\.(?P<part>weight|bias)"
+)
+_NARROWED = 4  # a light adapter's blocks have a quarter of its features' channels
 _MARK = re.compile(r".*body\.\d+\..*block[12]\.weight")
 _BODY = re.compile(r"(?:adapter\.)?body\.(\d+)\..+")
 _INPUT = re.compile(r"(?:adapter\.)?(?:conv_in|body\.0\.in_conv)\.weight")
@@ -81,10 +86,49 @@ def _level_problems(header: Header, table: ModuleTable) -> list[Problem]:
     flat = _numbered(shapes, r"body\.(\d+)\.block1\.weight")
     n_blocks = max(len(flat) // max(len(wanted), 1), 1)
     found = outs or nested or flat[::n_blocks]
-    if found == wanted:
-        return []
-    message = f"features of widths {found}, the base model's levels have {wanted}"
-    return [Problem("bad-shape", message)]
+    if found != wanted:
+        message = f"features of widths {found}, the base model's levels have {wanted}"
+        return [Problem("bad-shape", message)]
+    return _shape_problems(header, wanted, is_light=bool(outs), n_flat=n_blocks if flat else 1)
+
+
+def _shape_problems(
+    header: Header, widths: Sequence[int], *, is_light: bool, n_flat: int
+) -> list[Problem]:
+    """Compare every layer's shape with those of the network of these widths.
+
+    `n_flat` is how many numbered blocks make a level.
+    """
+    problems = []
+    for key, info in header.tensors.items():
+        match = _LAYER.fullmatch(key)
+        if match is None:
+            continue
+        level = int(match["level"] or 0) // n_flat
+        wanted = _shape(match["layer"], level, widths, is_light=is_light)
+        wanted = wanted[:1] if match["part"] == "bias" else wanted
+        shape = info.shape
+        is_long = len(shape) == len(wanted)
+        if not (is_long and all(w in (0, n) for n, w in zip(shape, wanted, strict=True))):
+            expected = ", ".join(str(w or "?") for w in wanted)
+            problems.append(Problem("bad-shape", f"{key} is {list(shape)}, not [{expected}]", key))
+    return problems
+
+
+def _shape(layer: str, level: int, widths: Sequence[int], *, is_light: bool) -> tuple[int, ...]:
+    """Return the shape of a layer's weight; 0 for the channels of the condition image."""
+    if layer == "conv_in":
+        return widths[0], 0, 3, 3
+    width, before = widths[level], widths[level - 1] if level else 0
+    inner = width // _NARROWED if is_light else width
+    side = 3 if is_light or layer == "block1" else 1
+    shapes = {
+        "in_conv": (inner, before, 1, 1),
+        "out_conv": (width, inner, 1, 1),
+        "block1": (inner, inner, side, side),
+        "block2": (inner, inner, side, side),
+    }
+    return shapes[layer]
 
 
 def _numbered(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> list[int]:

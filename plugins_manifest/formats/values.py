@@ -25,6 +25,9 @@ _OUTPUTS = re.compile(
     r"|(?:control_model\.)?(?:zero_convs\.\d+|middle_block_out)\.0\.(?:weight|bias)"
     r"|ip_adapter\.\d+\.to_v_ip\.weight"
 )
+# The largest float16. Values beyond it overflow where half precision is used, and lead to
+# predictions that are not finite in any precision.
+LARGEST = 65504.0
 # dtype -> (bits as an unsigned integer, mask of all bits but the sign, smallest non-finite value)
 _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
     {
@@ -39,35 +42,43 @@ _BITS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
         "I32": ("<u4", 0xFFFF_FFFF, 2**32),
     }
 )
+_LARGEST_BITS: Mapping[str, int] = MappingProxyType(
+    {
+        "F64": int(np.float64(LARGEST).view(np.uint64)),
+        "F32": int(np.float32(LARGEST).view(np.uint32)),
+        "BF16": int(np.float32(LARGEST).view(np.uint32)) >> 16,
+    }
+)
 
 
 @dataclass(frozen=True)
 class Values:
-    """Keys with NaN or infinite values, and keys whose values are all zero."""
+    """Keys with NaN or infinite values, with values beyond `LARGEST`, and with zeros alone."""
 
     non_finite: tuple[str, ...]
     zero: frozenset[str]
+    large: tuple[str, ...] = ()
 
 
 def read_values(path: Path, header: Header) -> Values:
     """Read all floating-point tensors once, in 4 MiB pieces."""
-    non_finite, zero = [], set()
+    non_finite, zero, large = [], set(), []
     with path.open("rb") as file:
         for key, info in sorted(header.tensors.items(), key=lambda item: item[1].start):
             if info.dtype not in _BITS:
                 continue
             file.seek(header.payload_start + info.start)
-            left, is_zero = info.end - info.start, True
+            left, largest = info.end - info.start, 0
             while left > 0 and (raw := file.read(min(left, _CHUNK_BYTES))):
                 left -= len(raw)
-                largest = _largest(raw, info)
-                is_zero = is_zero and largest == 0
-                if largest >= _BITS[info.dtype][2]:
-                    non_finite.append(key)
-                    break
-            if is_zero and key not in non_finite[-1:]:
+                largest = max(largest, _largest(raw, info))
+            if largest >= _BITS[info.dtype][2]:
+                non_finite.append(key)
+            elif largest > _LARGEST_BITS.get(info.dtype, largest):
+                large.append(key)
+            elif largest == 0:
                 zero.add(key)
-    return Values(tuple(non_finite), frozenset(zero))
+    return Values(tuple(non_finite), frozenset(zero), tuple(large))
 
 
 def value_problems(values: Values, parsed: ParsedPlugin) -> list[Problem]:
@@ -78,6 +89,9 @@ def value_problems(values: Values, parsed: ParsedPlugin) -> list[Problem]:
     if non_finite:
         shown, n = ", ".join(non_finite[:_N_SHOWN]), len(non_finite)
         problems.append(Problem("non-finite", f"NaN or infinite values in {n} tensors: {shown}"))
+    if large := [key for key in values.large if key not in unused]:
+        shown, n = ", ".join(large[:_N_SHOWN]), len(large)
+        problems.append(Problem("non-finite", f"values beyond {LARGEST:g} in {n} tensors: {shown}"))
     n_zero = sum(_is_zero(change, values.zero) for change in all_changes)
     outputs = [key for key in parsed.other_keys if _OUTPUTS.fullmatch(key)]
     is_idle = bool(outputs) and all(key in values.zero for key in outputs)

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.formats.values import LARGEST
 from plugins_manifest.memory import memory_explained
 from plugins_manifest.text import first_line, shortened
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
@@ -37,14 +38,14 @@ def read_tensors(file: PluginFile, path: Path) -> dict[str, Tensor]:
 
 
 def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a plugin in float32; raise `UserError` for non-finite values."""
+    """Return the tensors of a plugin in float32; raise `UserError` for values beyond float16's."""
     state = {key: value.float() for key, value in read_tensors(file, path).items()}
-    broken = sorted(key for key, value in state.items() if not bool(torch.isfinite(value).all()))
+    broken = sorted(key for key, value in state.items() if not bool((value.abs() <= LARGEST).all()))
     if broken:
         rows = [AuditRow(key, n_keys=1, non_finite=1, reason="non-finite") for key in broken]
         raise PluginNotAppliedError(
-            f"plugin {file.plugin_id!r}: NaN or infinite values in {shortened(broken)}; fetch it "
-            "again",
+            f"plugin {file.plugin_id!r}: NaN, infinite or larger values than {LARGEST:g} in "
+            f"{shortened(broken)}; fetch it again",
             Audit(tuple(rows)),
         )
     return state

@@ -81,19 +81,7 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
         )
     _check_token(file, token, family.base.tokenizer)
     opened = open_plugin(file, family)
-    key, vectors = _find_vectors(file, opened, read_weights(file, opened.weights))
-    width = family.base.text_encoder.get_input_embeddings().weight.shape[1]
-    if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {key} has shape {tuple(vectors.shape)}, the text encoder "
-            f"of {family.name!r} takes vectors of width {width}: use one made for this base model"
-        )
-    room = family.base.tokenizer.model_max_length - 2  # without the start and the end
-    if len(vectors) > room:
-        raise UserError(
-            f"plugin {file.plugin_id!r}: {key} holds {len(vectors)} vectors, the text encoder of "
-            f"{family.name!r} reads {room} tokens: use a shorter one"
-        )
+    vectors = _find_vectors(file, opened, read_weights(file, opened.weights))
     norms = [float(row.norm()) for row in vectors]
     rows = tuple(
         AuditRow(f"{TABLE}[{token}, {i}]", "copy", n_keys=int(i == 0), expected=n, applied=n)
@@ -103,20 +91,18 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
     return replace(plugin, audit=require_effect(plugin, family, rows, prompt=token))
 
 
-def _find_vectors(
-    file: PluginFile, opened: OpenedFile, state: Mapping[str, Tensor]
-) -> tuple[str, Tensor]:
-    """Return the key and the tensor [n, width] of the vectors; every other key must be known."""
+def _find_vectors(file: PluginFile, opened: OpenedFile, state: Mapping[str, Tensor]) -> Tensor:
+    """Return the tensor [n, width] of the vectors; the file must have no problem."""
     found = [key for keys in opened.parsed.embeddings.values() for key in keys]
-    if len(found) != 1 or opened.parsed.unknown_keys:
-        problems = [p.message for p in opened.parsed.problems]
+    problems = [p.message for p in opened.parsed.problems]
+    if len(found) != 1 or problems:
         why = problems[0] if problems else f"it holds {len(found)} tensors of vectors"
         raise UserError(
             f"plugin {file.plugin_id!r}: {opened.weights.name}: {why}; a textual inversion holds "
             "the vectors of one word"
         )
     vectors = state[found[0]]
-    return found[0], vectors[None] if vectors.ndim == 1 else vectors
+    return vectors[None] if vectors.ndim == 1 else vectors
 
 
 def _check_token(file: PluginFile, token: str, tokenizer: Any) -> None:

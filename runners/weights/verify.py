@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.formats import ModuleChange
-from plugins_manifest.formats.values import ignores_alpha
+from plugins_manifest.formats.values import LARGEST, ignores_alpha
 from runners.audit import AuditRow
 from runners.weights.engine import MisfitError, PluginWeights, merged_into
 from runners.weights.formulas import change_of
@@ -119,7 +119,7 @@ def _compared(
 
 
 def _finite(weights: PluginWeights) -> tuple[PluginWeights, list[AuditRow]]:
-    """Leave out parameters whose tensors hold NaN or infinities; return a row for each."""
+    """Leave out parameters whose tensors hold NaN or values beyond float16's; return their rows."""
     rows = []
     for name, changes in weights.by_target().items():
         keys = {
@@ -128,10 +128,14 @@ def _finite(weights: PluginWeights) -> tuple[PluginWeights, list[AuditRow]]:
             for part, key in change.parts.items()
             if not (part == "alpha" and ignores_alpha(change))
         }
-        n_bad = sum(int((~torch.isfinite(weights.tensors[key].float())).sum()) for key in keys)
+        n_bad = sum(_n_beyond(weights.tensors[key]) for key in keys)
         if n_bad:
             rows.append(_row(name, changes, missing=True, non_finite=n_bad, reason="non-finite"))
     return weights.without({row.module for row in rows}), rows
+
+
+def _n_beyond(tensor: Tensor) -> int:
+    return tensor.numel() - int((tensor.float().abs() <= LARGEST).sum())
 
 
 def _norm(tensor: Tensor) -> float:

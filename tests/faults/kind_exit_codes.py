@@ -31,7 +31,7 @@ _BORDERS = (
     ("publish folder --to there", "bench.publish.publish_run"),
     ("leaderboard", "bench.cli.leaderboard._app"),
     ("votes export --out there", "bench.cli.leaderboard._app"),
-    ("conditions there --detector canny --out o", "bench.plan.conditions.convert_folder"),
+    ("conditions there --detector canny --out o", "bench.plan.photo_folder.convert_folder"),
     ("cache info", "bench.store.image_cache.cache_info"),
     ("doctor", "bench.cli.doctor.examine"),
     ("metrics list", "metrics.base.describe"),
