@@ -29,7 +29,12 @@ def list_metrics(as_json: bool) -> None:
     from bench.registry import find_metric, installed
     from metrics.base import describe
 
-    facts = [describe(find_metric(name)) for name in sorted(installed("metrics"))]
+    facts = []
+    for name in sorted(installed("metrics")):
+        try:
+            facts.append(describe(find_metric(name)))
+        except UserError as error:  # another package's: those of the others are listed
+            echo(f"left out: {error}", err=True)
     if as_json:
         echo_lines(json.dumps(facts, indent=2))
         return
