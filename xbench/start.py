@@ -18,7 +18,3 @@ def main() -> NoReturn:
     from bench.cli.start import main as start
 
     start()
-
-
-if __name__ == "__main__":
-    main()

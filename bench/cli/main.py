@@ -16,6 +16,7 @@ from bench.cli.gate import gate
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
+from bench.cli.new import new
 from bench.cli.output import accept_all_text, apply_options, echo_lines, is_quiet, note
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
@@ -350,7 +351,7 @@ main.add_sections(
         "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (publish, leaderboard, votes),
-        "Tools": (metrics, train, cache, doctor),
+        "Tools": (metrics, new, train, cache, doctor),
     }
 )
 

@@ -41,7 +41,7 @@ def test_built_in_pages_have_their_order() -> None:
 
 
 def test_pages_of_another_package_are_listed_by_order(other_package: Path) -> None:
-    other_package.write_text(f"[xbench.pages]\na = other_package:LAST\nb = other_package:SECOND\n")
+    other_package.write_text("[xbench.pages]\na = other_package:LAST\nb = other_package:SECOND\n")
     assert [page.path for page in pages()] == [BUILT_IN[0], "second", *BUILT_IN[1:], "last"]
 
 
@@ -51,7 +51,7 @@ def test_pages_of_another_package_are_listed_by_order(other_package: Path) -> No
         ("missing_package:PAGE", "cannot be imported: ModuleNotFoundError"),
         ("other_package:MISSING", "cannot be imported: AttributeError"),
         ("other_package:RAISES", "cannot be imported: ValueError: from the module"),
-        ("other_package:NOT_A_PAGE", "lacks title, path, show, draw()"),
+        ("other_package:NOT_A_PAGE", "lacks path, show, order, draw()"),
     ],
 )
 def test_a_broken_page_is_logged_and_left_out(
