@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.extras import missing_extra
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.text import first_line
 
@@ -45,6 +46,8 @@ def extension_errors(what: str, failure: str) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
+        if (missing := missing_extra(error)) is not None:
+            raise missing from error
         raise ExtensionError(
             f"{what} {failure}: {describe_error(error)}; update or reinstall the package that "
             "provides it"

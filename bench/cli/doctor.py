@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -16,6 +17,7 @@ from bench.plan.conditions import detector_entry
 from bench.provenance import PACKAGES
 from bench.registry import find_method, find_metric, installed, load_entry
 from bench.store import cache_folder
+from plugins_manifest.extras import EXTRAS, MissingExtraError, require_extra
 from plugins_manifest.installed import Group
 from plugins_manifest.schema.references import find_source
 from runners.families import find_family
@@ -45,6 +47,7 @@ def examine() -> Iterator[Finding]:
     """Run all checks; loads torch."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _own_packages,
+        _extras,
         _packages,
         _entry_points,
         _pocket_weights,
@@ -65,12 +68,21 @@ def _own_packages() -> Iterator[Finding]:
         yield Finding("own packages", "ok", "each is imported from xbench's own folder")
 
 
+def _extras() -> Iterator[Finding]:
+    """Report extras that are not installed; without `render` this machine cannot run."""
+    for extra in EXTRAS:
+        try:
+            require_extra(extra)
+        except MissingExtraError as error:
+            yield Finding(f"extra {extra}", "problem" if extra == "render" else "ok", str(error))
+        else:
+            yield Finding(f"extra {extra}", "ok", "installed")
+
+
 def _packages() -> Iterator[Finding]:
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # `_extras` reports missing ones
             yield Finding(name, "ok", version(name))
-        except PackageNotFoundError:
-            yield Finding(name, "problem", "not installed", "install xbench again")
 
 
 def _entry_points() -> Iterator[Finding]:
@@ -80,6 +92,8 @@ def _entry_points() -> Iterator[Finding]:
         for name in sorted(installed(group)):
             try:
                 find(name)
+            except MissingExtraError:
+                continue  # `_extras` reports it
             except UserError as error:
                 yield Finding(group, "problem", str(error))
             else:
@@ -120,8 +134,10 @@ def _folders() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return  # `_extras` reports it
     yield Finding("cpu", "ok", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}")
     if torch.cuda.is_available():
         yield Finding("cuda", "ok", torch.cuda.get_device_name())

@@ -22,6 +22,7 @@ from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.tools import cache, conditions, doctor, train
+from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
@@ -162,6 +163,8 @@ def run(
 
         given["manifest"] = str(RunStore(baseline).manifest_path)
     request = _request(out=out, show_progress=not (as_json or is_quiet()), **given)
+    if not dry_run:
+        require_extra("render")
     if fetch and not dry_run:
         from bench.cli.plugins import fetch_quietly
 
@@ -290,6 +293,7 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
     from bench.plan.selection import parse_list
     from bench.run import score_and_tabulate
 
+    require_extra("render")  # without it, every score would be missing
     names = parse_list(metrics, str, option="--metrics")
     is_shown = not (as_json or is_quiet())
     seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=is_shown)

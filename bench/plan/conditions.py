@@ -27,7 +27,7 @@ from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
 from plugins_manifest.content import SHOWN, ChangedFileError, require_same
-from plugins_manifest.installed import extension_errors
+from plugins_manifest.installed import extension_errors, require_contract
 from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
@@ -36,9 +36,11 @@ Detector = Callable[[np.ndarray], np.ndarray]
 
 def detector_entry(name: str) -> Any:
     """Return the installed detector of a condition, for no family in particular."""
-    from metrics.condition import Detector as Contract
+    found = load_entry("detectors", name)
+    from metrics.condition import Detector as Contract  # it loads cv2
 
-    return load_entry("detectors", name, contract=Contract)
+    require_contract("detectors", name, found, Contract)
+    return found
 
 
 def find_detector(name: str, *, family: str) -> Detector:
