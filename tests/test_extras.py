@@ -18,7 +18,6 @@ import sys
 from plugins_manifest.extras import EXTRAS
 for module in EXTRAS[sys.argv.pop(1)]:
     sys.modules[module] = None
-    assert module not in sys.argv
 """
 COMMAND = f"{BLOCKED}from xbench.start import main\nmain()\n"
 LORA = "pocket/weights/lora-outline.safetensors"
@@ -34,7 +33,6 @@ WITHOUT_RENDER = {
     "plugins inspect": (f"plugins inspect {ROOT / LORA}", 1),
     "metrics list": ("metrics list", 0),
     "new": ("new metric brightness", 0),
-    "votes": ("votes export --votes votes.sqlite --out votes", 0),
 }
 NEED_RENDER = (
     "run --manifest pocket-smoke --out new-run",

@@ -1,11 +1,14 @@
-"""Claims about packages of other authors with the names of ours: one message, with the way out."""
+"""Claims about installations: the wheel, and packages of others with the names of ours."""
 
+import re
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.environments import ROOT, Environment, make_environment, write_stranger
+from xbench.packages import NAMES
 
 COMMAND = ("metrics", "--help")
 
@@ -128,5 +131,32 @@ def test_a_file_of_ones_own_change_is_reported_and_not_refused(tmp_path: Path, w
     assert "changed or missing" in done.stdout
 
 
-def test_the_wheel_has_what_commands_need_and_stays_small(wheel: Path) -> None:
+def test_the_wheel_has_what_commands_need_and_nothing_else(wheel: Path) -> None:
     assert wheel.stat().st_size < 60e6
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+        metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
+        text = archive.read(metadata).decode()
+    info = metadata.partition("/")[0]
+    assert {name.partition("/")[0] for name in names} == {*NAMES, info}
+    tracked = subprocess.run(
+        ["git", "ls-files", *NAMES], check=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert set(tracked.stdout.splitlines()) <= names
+    head, _, body = text.partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in head
+    assert "License-Expression: Apache-2.0" in head and f"{info}/licenses/LICENSE" in names
+    assert set(re.findall(r"Provides-Extra: (\w+)", head)) == {"leaderboard", "ray", "render"}
+    base = [line for line in head.splitlines() if line.startswith("Requires-Dist")]
+    assert not [line for line in base if "torch" in line and "extra ==" not in line]
+    # a package index does not resolve relative links
+    assert body.strip() and re.findall(r"\]\((?!https://)[^)]*\)", body) == []
+
+
+def test_pyright_accepts_packages_that_use_the_public_names(environment: Environment) -> None:
+    for kind in ("method", "metric", "family"):
+        done = environment.xbench("-q", "new", kind, f"typed-{kind}")
+        assert done.returncode == 0, done.stderr
+    command = ("pyright", "--pythonpath", environment.python, *environment.work.glob("*/src"))
+    done = environment.run(*command)
+    assert done.returncode == 0, done.stdout
