@@ -22,6 +22,7 @@ SUBMODULES = ("conditions", "formulas", "pages", "sources", "traits")
 PACKAGES = "bench|leaderboard|metrics|plugins_manifest|pocket|runners|xadapter"
 
 
+@pytest.mark.timeout(900)  # each section starts Python with torch three to five times
 @pytest.mark.parametrize("title", [title for title, blocks in CODE.items() if blocks])
 def test_the_commands_of_a_section_work_in_a_fresh_folder(title: str, tmp_path: Path) -> None:
     cache = {"XBENCH_CACHE": str(tmp_path / "cache")}
