@@ -1,6 +1,5 @@
 """An extension without a member of its contract is refused by name; the others go on."""
 
-
 import pytest
 
 from tests.extension import in_process_with
