@@ -6,13 +6,9 @@ FROM ${PYTHON_IMAGE} AS build
 COPY docker/constraints.txt /constraints.txt
 RUN pip install --no-cache-dir --constraint /constraints.txt uv
 COPY . /src
-# a requirement whose marker never holds is left out, with all that it would bring along
-RUN for name in accelerate clean-fid controlnet_aux diffusers lpips open_clip_torch \
-        opencv-python-headless peft tokenizers torch torchvision transformers; \
-    do echo "$name ; sys_platform == 'none'"; done > /left-out.txt \
-    && uv venv /opt/xbench \
+RUN uv venv /opt/xbench \
     && uv pip install --no-cache --compile-bytecode --python /opt/xbench/bin/python \
-        --constraints /constraints.txt --overrides /left-out.txt /src
+        --constraints /constraints.txt "/src[leaderboard]"
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 xbench \

@@ -7,21 +7,22 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from bench.errors import UserError
-from metrics.base import Metric, traits_of
+from metrics.base import Better, ImageMetric, Level, Metric, traits_of
 from plugins_manifest.installed import (
+    ExtensionError,
+    describe_entry,
     extension_errors,
     installed,
     load_entry,
-    require_name,
-    require_traits,
+    require_contract,
 )
 from plugins_manifest.schema.manifest import KnownNames
 from plugins_manifest.schema.words import FINISHED_CONDITIONS
 from runners.base import SAMPLERS, Marker, MethodStyle
-from runners.protocols import METHOD_TRAITS, find_method
+from runners.protocols import find_method
 
 __all__ = [
     "CONDITION_METRICS",
@@ -39,7 +40,6 @@ __all__ = [
 # in a list of metrics: all metrics of the plugins' conditions
 CONDITION_METRICS = "condition"
 _LOG = logging.getLogger(__name__)
-_METRIC_TRAITS = ("name", "better", "level", "needs", "recipe", "applies_to", "score")
 _OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
 _OTHER_COLORS = ("#D55E00", "#56B4E9", "#B8A800")
 _OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
@@ -77,9 +77,15 @@ def find_metric(name: str) -> Metric:
 
 def _metric(name: str, *, takes_part: bool) -> Metric:
     found: Any = load_entry("metrics", name, takes_part=takes_part)
-    with extension_errors(f"metric {name!r}", "cannot be used"):
+    what = describe_entry("metrics", name)
+    with extension_errors(what, "cannot be made"):
         metric = cast(Metric, found() if callable(found) else found)
-        require_name(metric, name)
+    require_contract("metrics", name, metric, ImageMetric)  # a SetMetric has the same members
+    if metric.level not in get_args(Level) or metric.better not in get_args(Better):
+        raise ExtensionError(
+            f"{what} has level {metric.level!r} and better {metric.better!r}: use one of "
+            f"{', '.join(get_args(Level))} and one of {', '.join(get_args(Better))}"
+        )
     return metric
 
 
@@ -87,14 +93,11 @@ def extension_problems(methods: Iterable[str], metrics: Iterable[str]) -> list[s
     """Return why installed methods and metrics cannot take part in a run."""
     problems: list[str] = []
     for name in dict.fromkeys(name for name in methods if name in installed("methods")):
-        with _collected(problems), extension_errors(f"method {name!r}", "cannot be used"):
-            require_traits(find_method(name), METHOD_TRAITS)
+        with _collected(problems):
+            find_method(name)
     for name in dict.fromkeys(name for name in metrics if name in installed("metrics")):
-        with _collected(problems), extension_errors(f"metric {name!r}", "cannot be used"):
-            metric = find_metric(name)
-            require_traits(metric, _METRIC_TRAITS)
-            if metric.level not in ("image", "group") or metric.better not in ("higher", "lower"):
-                raise TypeError(f"its level is {metric.level!r}, better is {metric.better!r}")
+        with _collected(problems):
+            find_metric(name)
     return problems
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from metrics.features import FeatureCache
 
 Better = Literal["higher", "lower"]
+Level = Literal["image", "group"]
 Role = Literal["function", "quality", "text"]
 GainReference = Literal["oracle", "upgraded"]
 LAST_RANK = 1000  # of metrics that state no rank: after those of this package
@@ -166,7 +167,11 @@ def traits_of(metric: Metric) -> Traits:
 
 
 class _Described(Protocol):
-    """Attributes of all metrics; those of `Traits` and `summary` (one line) are optional."""
+    """Attributes of all metrics; those of `Traits`, `summary` and `selftest` are optional.
+
+    `summary` is one line; `selftest()` raises SelfTestError or MetricUnavailableError unless known
+    inputs give known values.
+    """
 
     @property
     def name(self) -> str: ...
@@ -181,10 +186,6 @@ class _Described(Protocol):
 
     def applies_to(self, image: ScoredImage) -> bool:
         """Return whether the metric makes sense for this image's plugin."""
-        ...
-
-    def selftest(self) -> None:
-        """Raise SelfTestError or MetricUnavailableError unless known inputs give known values."""
         ...
 
 

@@ -5,6 +5,7 @@ Code of other packages runs inside `extension_errors`: whatever it raises is one
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,10 +13,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.extras import missing_extra
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.text import first_line
 
-Group = Literal["methods", "metrics", "detectors", "families", "sources", "formulas"]
+Group = Literal["methods", "metrics", "detectors", "families", "sources", "formulas", "pages"]
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",
@@ -23,6 +25,7 @@ _SINGULAR: dict[Group, str] = {
     "families": "family",
     "sources": "source",
     "formulas": "formula",
+    "pages": "page",
 }
 
 
@@ -43,23 +46,63 @@ def extension_errors(what: str, failure: str) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
+        if (missing := missing_extra(error)) is not None:
+            raise missing from error
         raise ExtensionError(
             f"{what} {failure}: {describe_error(error)}; update or reinstall the package that "
             "provides it"
         ) from error
 
 
-def require_name(extension: object, name: str) -> None:
-    """Raise `TypeError` if an extension has another name than its entry point."""
-    own = getattr(extension, "name", name)
-    if own != name:
-        raise TypeError(f"it has the name {own!r}, which must be that of its entry point")
+def require_contract(group: Group, name: str, extension: object, contract: type) -> None:
+    """Raise `ExtensionError` unless an extension has its entry point's name and all members.
+
+    Members are the public attributes and methods of a Protocol, or of a class.
+    """
+    if (own := getattr(extension, "name", name)) != name:
+        raise ExtensionError(
+            f"{describe_entry(group, name)} has the name {own!r}, which must be that of its entry "
+            "point: rename one of them"
+        )
+    require_members(group, name, extension, contract)
 
 
-def require_traits(extension: object, traits: Iterable[str]) -> None:
-    """Raise `TypeError` that lists the attributes which an extension lacks."""
-    if missing := [trait for trait in traits if not hasattr(extension, trait)]:
-        raise TypeError(f"it lacks {', '.join(missing)}")
+def require_members(group: Group, name: str, extension: object, contract: type) -> None:
+    """Raise `ExtensionError` that lists the members of a contract which an extension lacks."""
+    if missing := missing_members(extension, contract):
+        package = _owner(installed(group)[name])
+        raise ExtensionError(
+            f"{describe_entry(group, name)} lacks {', '.join(missing)}, as every "
+            f"{_SINGULAR[group]} has: add it, or update or uninstall {package}"
+        )
+
+
+def missing_members(extension: object, contract: type) -> list[str]:
+    """Return the members of a contract that an object lacks; methods have parentheses.
+
+    What a class inherits from a Protocol is only its declaration: it is missing too.
+    """
+    is_protocol = getattr(contract, "_is_protocol", False)
+    missing = []
+    for member, is_method in _members(contract).items():
+        value = getattr(extension, member, None)
+        declared = inspect.getattr_static(contract, member, None) if is_protocol else None
+        own = inspect.getattr_static(extension, member, None)
+        if not hasattr(extension, member) or (declared is not None and own is declared):
+            missing.append(f"{member}()" if is_method else member)
+        elif is_method and not callable(value):
+            missing.append(f"a callable {member}()")
+    return missing
+
+
+@cache
+def _members(contract: type) -> dict[str, bool]:
+    """Map the public members of a contract to whether they are methods."""
+    found: dict[str, bool] = {}
+    for kind in reversed(contract.__mro__):
+        found |= dict.fromkeys(inspect.get_annotations(kind), False)
+        found |= {name: inspect.isfunction(value) for name, value in vars(kind).items()}
+    return {name: is_method for name, is_method in found.items() if not name.startswith("_")}
 
 
 def describe_error(error: BaseException) -> str:
@@ -91,19 +134,30 @@ def installed(group: Group) -> EntryPoints:
 
 def owner_of(point: EntryPoint) -> str:
     """Return name and version of the package that provides an entry point, and its object."""
+    return f"{_owner(point)} ({point.value})"
+
+
+def _owner(point: EntryPoint) -> str:
     dist = point.dist
-    package = "a package without metadata" if dist is None else f"{dist.name} {dist.version}"
-    return f"{package} ({point.value})"
+    return "a package without metadata" if dist is None else f"{dist.name} {dist.version}"
+
+
+def describe_entry(group: Group, name: str) -> str:
+    """Return how a message names an installed extension: with its package and object."""
+    return f"{_SINGULAR[group]} {name!r} of {owner_of(installed(group)[name])}"
 
 
 _TOOK_PART: dict[tuple[Group, str], EntryPoint] = {}
 
 
-def load_entry(group: Group, name: str, *, takes_part: bool = True) -> Any:
+def load_entry(
+    group: Group, name: str, *, contract: type | None = None, takes_part: bool = True
+) -> Any:
     """Import the object that an entry point names.
 
     Raises `UserError` with the nearest names for an unknown one, for a name that several packages
-    provide, and if the import fails. `takes_part` False: only its traits are read.
+    provide, if the import fails, and for an object without the members of the `contract`.
+    `takes_part` False: only its traits are read.
     """
     points = installed(group)
     if name not in points:
@@ -113,8 +167,10 @@ def load_entry(group: Group, name: str, *, takes_part: bool = True) -> Any:
         raise ExtensionError(
             f"{what} is provided by {' and by '.join(sorted(owners))}: uninstall one of them"
         )
-    with extension_errors(f"{what} of {owner_of(point)}", "cannot be imported"):
+    with extension_errors(describe_entry(group, name), "cannot be imported"):
         found = point.load()
+    if contract is not None:
+        require_contract(group, name, found, contract)
     if takes_part:
         _TOOK_PART[group, name] = point
     return found

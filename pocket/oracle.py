@@ -8,7 +8,6 @@ import colorsys
 from dataclasses import dataclass
 from functools import cache
 
-import cv2
 import numpy as np
 
 from pocket.scenes import (
@@ -119,6 +118,8 @@ def shape_of(region: np.ndarray) -> Shape:
 
 
 def _to_reading_size(image: np.ndarray) -> np.ndarray:
+    import cv2
+
     if image.shape[:2] == (SIZE_PX, SIZE_PX):
         return np.ascontiguousarray(image)
     shrinks = image.shape[0] > SIZE_PX
@@ -128,6 +129,8 @@ def _to_reading_size(image: np.ndarray) -> np.ndarray:
 
 def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray, Style]]:
     """Return color, filled region (uint8 0/1) and fill style of each saturated component."""
+    import cv2
+
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)
     painted = ((hsv[..., 1] > 128) & (hsv[..., 2] > 50)).astype(np.uint8)
     painted = cv2.morphologyEx(painted, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
@@ -158,6 +161,8 @@ def _split_colors(
 
 def _fill_style(region: np.ndarray, bare: np.ndarray) -> Style:
     """Classify the painted share of the interior: flat (or shaded), hatched, outline."""
+    import cv2
+
     depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     inside = depth > min(_STROKE_PX, 0.75 * depth.max())
     share = float(bare[inside].mean())
@@ -203,6 +208,8 @@ def _center(region: np.ndarray) -> tuple[float, float]:
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
+    import cv2
+
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     out = np.zeros_like(mask)
     cv2.drawContours(out, contours, -1, (1,), -1)
@@ -211,6 +218,8 @@ def _filled(mask: np.ndarray) -> np.ndarray:
 
 def _describe(region: np.ndarray) -> np.ndarray:
     """Return five scale-free numbers: area over hull, circle, triangle and box, and roundness."""
+    import cv2
+
     contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = max(contours, key=cv2.contourArea)
     area = max(1.0, cv2.contourArea(contour))

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cv2
 import numpy as np
 
 Shape = Literal["circle", "square", "triangle", "star"]
@@ -90,6 +89,8 @@ def caption(scene: Scene, style: Style | None = None) -> str:
 
 def render(scene: Scene, style: Style, size_px: int) -> Image:
     """Draw a scene in a style at `size_px` x `size_px` with antialiasing."""
+    import cv2
+
     n = size_px * _SUPERSAMPLING
     canvas = _background(scene, style, n)
     for item in scene.objects:
@@ -101,6 +102,8 @@ def render(scene: Scene, style: Style, size_px: int) -> Image:
 
 def downscale(image: Image, size_px: int) -> Image:
     """Return an area-averaged copy of an image at a smaller size."""
+    import cv2
+
     return cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA)
 
 
@@ -156,12 +159,16 @@ def _sample_pair(rng: np.random.Generator, relation: Relation) -> tuple[SceneObj
 
 
 def _polygon_mask(points: np.ndarray, n: int) -> np.ndarray:
+    import cv2
+
     mask = np.zeros((n, n), np.uint8)
     cv2.fillPoly(mask, [np.round(points * n * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
     return mask.astype(np.float32) / 255
 
 
 def _stroke_mask(points: np.ndarray, n: int, width: float) -> np.ndarray:
+    import cv2
+
     mask = np.zeros((n, n), np.uint8)
     corners = np.round(points * n * 16).astype(np.int32)
     cv2.polylines(mask, [corners], True, (255,), max(2, round(width * n)), cv2.LINE_AA, 4)
@@ -174,6 +181,8 @@ def _grid(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _background(scene: Scene, style: Style, n: int) -> np.ndarray:
+    import cv2
+
     plain = np.broadcast_to(np.array(BACKGROUNDS[scene.background], np.float32), (n, n, 3))
     if style != "shaded":
         return plain

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from plugins_manifest.installed import extension_errors, load_entry, require_name
+from plugins_manifest.installed import (
+    describe_entry,
+    extension_errors,
+    load_entry,
+    require_contract,
+)
 from plugins_manifest.schema.stacks import PluginArrangement
 from plugins_manifest.schema.words import Side, Stage1Mode
 from runners.base import MethodCost, PassName, RenderSettings, Variant
@@ -15,8 +20,6 @@ from runners.base import MethodCost, PassName, RenderSettings, Variant
 if TYPE_CHECKING:
     from plugins_manifest.schema import Settings
     from runners.session import GroupSession
-
-METHOD_TRAITS = ("name", "uses_t0", "uses_plugin", "uses_adapter", "side", "shares", "render")
 
 
 class Method(Protocol):
@@ -53,9 +56,9 @@ def find_method(name: str) -> Method:
     Its own name must be that of the entry point: trials are identified by it.
     """
     kind = load_entry("methods", name)
-    with extension_errors(f"method {name!r}", "cannot be made"):
+    with extension_errors(describe_entry("methods", name), "cannot be made"):
         method: Method = kind()
-        require_name(method, name)
+    require_contract("methods", name, method, Method)
     return method
 
 

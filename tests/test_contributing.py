@@ -1,7 +1,7 @@
 """Claims of docs/contributing.md: each extension takes the files that the page states.
 
-Every extension is a package of its own in a temporary folder, uses public faces and entry points
-alone, and takes part in one run. `pyproject.toml` is the installed entry-point file here.
+Every extension is a package of its own in a temporary folder, imports from `xbench` alone, and
+takes part in one run. `pyproject.toml` is the installed entry-point file here.
 """
 
 import json
@@ -20,12 +20,10 @@ from tests.plugins_manifest.zoo.files import pack
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "contributing.md"
-# single modules that are public beside the faces
-PUBLIC_MODULES = {"metrics.base", "runners.base", "runners.protocols", "plugins_manifest.errors"}
 
 METRIC = """
 from dataclasses import dataclass
-from metrics.base import Score, expect
+from xbench import Score, expect
 
 @dataclass(frozen=True)
 class Brightness:
@@ -52,7 +50,7 @@ class Brightness:
 BRIGHTNESS = Brightness()
 """
 METHOD = """
-from runners.base import MethodStyle
+from xbench.traits import MethodStyle
 
 class Mirrored:
     name, side = "mirrored", "base"
@@ -64,7 +62,7 @@ class Mirrored:
         return session.pixels(session.stage1_picture())[:, :, ::-1].copy()
 """
 FAMILY = """
-from runners.families import find_family
+from xbench import find_family
 
 class Twin:
     '''The models of another family under a name of its own.'''
@@ -86,9 +84,8 @@ import hashlib, os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-from plugins_manifest.errors import UserError
-from plugins_manifest.lock import LockedFile, Origin
-from plugins_manifest.sources import draft_entry
+from xbench import UserError
+from xbench.sources import LockedFile, Origin, draft_entry
 
 @dataclass(frozen=True)
 class OnShelf:
@@ -120,7 +117,7 @@ class Shelf:
 SHELF = Shelf()
 """
 SPEC = """
-from plugins_manifest.formats.formulas import FormulaSpec, Size, require
+from xbench.formulas import FormulaSpec, Size, require
 
 def size(shapes):
     left, right = shapes["left"], shapes["right"]
@@ -141,8 +138,7 @@ def outer_change(parts, weight):
 """
 PAGE_MODULE = """
 import streamlit as st
-from leaderboard.data import current_runs
-from leaderboard.ui import Page, heading
+from xbench.pages import Page, current_runs, heading
 
 def show():
     heading("How many runs?", "A count.")
@@ -260,20 +256,11 @@ def test_the_page_states_the_number_of_files() -> None:
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_extensions_import_public_names_alone(name: str) -> None:
+def test_extensions_import_from_xbench_alone(name: str) -> None:
     for text in EXTENSIONS[name].modules.values():
-        used = re.findall(
-            r"^from ((?:bench|leaderboard|metrics|plugins_manifest|runners|xadapter)[\w.]*)",
-            text,
-            re.M,
-        )
-        private = {
-            module
-            for module in used
-            if module not in PUBLIC_MODULES
-            and not (ROOT / module.replace(".", "/") / "__init__.py").is_file()
-        }
-        assert private == set()
+        used = set(re.findall(r"^(?:from|import) (\w+)", text, re.M))
+        ours = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+        assert used & ours <= {"xbench"}
 
 
 def test_a_run_uses_family_method_metric_source_and_formula(world: World) -> None:

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
+PACKAGES = (
+    "bench",
+    "leaderboard",
+    "metrics",
+    "plugins_manifest",
+    "pocket",
+    "runners",
+    "xadapter",
+    "xbench",
+)
 TORCH_FREE = (
     *PACKAGES,
     *(
@@ -139,8 +148,11 @@ def test_every_module_is_imported_an_entry_point_or_run_by_a_name_in_the_code():
     for path, text in sources(*PACKAGES, "scripts").items():
         found |= set(imported_modules(path, text)) - {module_name(path)}
     for page in (ROOT / "docs").rglob("*.md"):
-        found |= set(re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8")))
-    modules = {module_name(path) for path in sources(*PACKAGES) if path.stem != "__init__"}
+        text = page.read_text(encoding="utf-8")
+        found |= set(re.findall(r"python -m ([\w.]+)", text))
+        found |= set(re.findall(r"`(xbench\.\w+)`", text))  # public modules
+    names = ("__init__", "__main__")
+    modules = {module_name(path) for path in sources(*PACKAGES) if path.stem not in names}
     assert len(modules) > 100 and sorted(modules - found) == []
 
 

@@ -1,1 +1,1 @@
-"""The command line, one file per command group; its entry point is `bench.cli.main:main`."""
+"""The command line, one file per command group; its entry point is `xbench.start:main`."""

@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Literal, get_args
 
 from bench.errors import UserError, shown_path
+from bench.plan.conditions import detector_entry
 from bench.provenance import PACKAGES
-from bench.registry import installed, load_entry
+from bench.registry import find_method, find_metric, installed, load_entry
 from bench.store import cache_folder
+from plugins_manifest.extras import EXTRAS, MissingExtraError, require_extra
 from plugins_manifest.installed import Group
+from plugins_manifest.schema.references import find_source
+from runners.families import find_family
 
 MIN_FREE_MIB = 500
 GROUPS: tuple[Group, ...] = get_args(Group)
+_FINDERS: dict[Group, Callable[[str], object]] = {
+    "methods": find_method,
+    "metrics": find_metric,
+    "families": find_family,
+    "detectors": detector_entry,
+    "sources": find_source,
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,8 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Run all checks; loads torch."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _own_packages,
+        _extras,
         _packages,
         _entry_points,
         _pocket_weights,
@@ -43,29 +58,50 @@ def examine() -> Iterator[Finding]:
         yield from check()
 
 
+def _own_packages() -> Iterator[Finding]:
+    """Report packages of other distributions in the place of ours."""
+    (point, *_) = entry_points(group="xbench.apps", name="packages")
+    problems = point.load()()
+    for problem in problems:
+        yield Finding("own packages", "problem", problem.what, problem.fix)
+    if not problems:
+        yield Finding("own packages", "ok", "each is imported from xbench's own folder")
+
+
+def _extras() -> Iterator[Finding]:
+    """Report extras that are not installed; without `render` this machine cannot run."""
+    for extra in EXTRAS:
+        try:
+            require_extra(extra)
+        except MissingExtraError as error:
+            yield Finding(f"extra {extra}", "problem" if extra == "render" else "ok", str(error))
+        else:
+            yield Finding(f"extra {extra}", "ok", "installed")
+
+
 def _packages() -> Iterator[Finding]:
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # `_extras` reports missing ones
             yield Finding(name, "ok", version(name))
-        except PackageNotFoundError:
-            yield Finding(name, "problem", "not installed", "install xbench again")
 
 
 def _entry_points() -> Iterator[Finding]:
     for group in GROUPS:
-        names = sorted(installed(group))
-        if not names:
-            yield Finding(group, "problem", "none installed", "install xbench again")
-        broken = []
-        for name in names:
+        find = _FINDERS.get(group, partial(load_entry, group, takes_part=False))
+        good = []
+        for name in sorted(installed(group)):
             try:
-                load_entry(group, name, takes_part=False)
+                find(name)
+            except MissingExtraError:
+                continue  # `_extras` reports it
             except UserError as error:
-                broken.append(str(error))
-        if broken:
-            yield Finding(group, "problem", "; ".join(broken), "reinstall their packages")
-        elif names:
-            yield Finding(group, "ok", ", ".join(names))
+                yield Finding(group, "problem", str(error))
+            else:
+                good.append(name)
+        if good or group == "formulas":  # xbench's own formulas have no entry points
+            yield Finding(group, "ok", ", ".join(good) or "those of xbench")
+        elif not installed(group):
+            yield Finding(group, "problem", "none installed", "install xbench again")
 
 
 def _pocket_weights() -> Iterator[Finding]:
@@ -98,8 +134,10 @@ def _folders() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return  # `_extras` reports it
     yield Finding("cpu", "ok", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}")
     if torch.cuda.is_available():
         yield Finding("cuda", "ok", torch.cuda.get_device_name())

@@ -19,6 +19,7 @@ import click
 from bench.cli.crash import report_crash
 from bench.cli.output import echo_lines
 from plugins_manifest.errors import UserError
+from plugins_manifest.extras import missing_extra
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
 
 OK, NEGATIVE, USER_ERROR, INCONCLUSIVE, CRASH, BROKEN_PIPE = 0, 1, 2, 3, 70, 141
@@ -42,7 +43,8 @@ def guarded() -> Iterator[None]:
     except click.exceptions.Exit:
         raise
     except BaseException as error:
-        raise click.exceptions.Exit(_report(error, interrupts)) from error
+        code = _report(missing_extra(error) or error, interrupts)
+        raise click.exceptions.Exit(code) from error
 
 
 def _report(error: BaseException, interrupts: Interrupts) -> int:

@@ -16,11 +16,13 @@ from bench.cli.gate import gate
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
+from bench.cli.new import new
 from bench.cli.output import accept_all_text, apply_options, echo_lines, is_quiet, note
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.tools import cache, conditions, doctor, train
+from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
@@ -161,6 +163,8 @@ def run(
 
         given["manifest"] = str(RunStore(baseline).manifest_path)
     request = _request(out=out, show_progress=not (as_json or is_quiet()), **given)
+    if not dry_run:
+        require_extra("render")
     if fetch and not dry_run:
         from bench.cli.plugins import fetch_quietly
 
@@ -289,6 +293,7 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
     from bench.plan.selection import parse_list
     from bench.run import score_and_tabulate
 
+    require_extra("render")  # without it, every score would be missing
     names = parse_list(metrics, str, option="--metrics")
     is_shown = not (as_json or is_quiet())
     seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=is_shown)
@@ -350,7 +355,7 @@ main.add_sections(
         "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (publish, leaderboard, votes),
-        "Tools": (metrics, train, cache, doctor),
+        "Tools": (metrics, new, train, cache, doctor),
     }
 )
 

@@ -11,6 +11,7 @@ import click
 from bench.cli.exits import NEGATIVE, finish
 from bench.cli.output import echo, echo_lines, note
 from plugins_manifest.errors import UserError
+from plugins_manifest.extras import require_extra
 
 _LEVELS = {"image": "A number for each image", "group": "A number for each set of images"}
 _NEEDY = "Weights are missing for"
@@ -29,7 +30,12 @@ def list_metrics(as_json: bool) -> None:
     from bench.registry import find_metric, installed
     from metrics.base import describe
 
-    facts = [describe(find_metric(name)) for name in sorted(installed("metrics"))]
+    facts = []
+    for name in sorted(installed("metrics")):
+        try:
+            facts.append(describe(find_metric(name)))
+        except UserError as error:  # another package's: those of the others are listed
+            echo(f"left out: {error}", err=True)
     if as_json:
         echo_lines(json.dumps(facts, indent=2))
         return
@@ -78,6 +84,8 @@ def selftest_metrics(names: Sequence[str]) -> None:
     Exit code 1: some do not. Metrics with missing weights are listed; they fail only if named.
     """
     from bench.scoring import selftests
+
+    require_extra("render")
 
     n_wrong, n_ok, wanted = 0, 0, dict[str, None]()
     for name, state, problem in selftests(names or None):

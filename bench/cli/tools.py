@@ -12,6 +12,7 @@ import click
 from bench.cli.exits import NEGATIVE, finish
 from bench.cli.output import echo, echo_lines
 from plugins_manifest.errors import UserError
+from plugins_manifest.extras import require_extra
 from plugins_manifest.schema.words import MAX_SEED
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
     from bench.cli.output import bar_disabled
     from bench.plan.photo_folder import convert_folder, parse_size
 
+    require_extra("render")
     made = list(
         tqdm(
             convert_folder(folder, out, detector=detector, size_px=parse_size(size)),
@@ -86,6 +88,7 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     from plugins_manifest.folders import refuse_others
 
     refuse_others(out, _TRAINED)
+    require_extra("render")
     from bench.train import train_pocket_mapper
 
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -27,11 +27,20 @@ from bench.store.image_cache import CACHED_FACTS
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
 from plugins_manifest.content import SHOWN, ChangedFileError, require_same
-from plugins_manifest.installed import extension_errors
+from plugins_manifest.installed import extension_errors, require_contract
 from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
 Detector = Callable[[np.ndarray], np.ndarray]
+
+
+def detector_entry(name: str) -> Any:
+    """Return the installed detector of a condition, for no family in particular."""
+    found = load_entry("detectors", name)
+    from metrics.condition import Detector as Contract  # it loads cv2
+
+    require_contract("detectors", name, found, Contract)
+    return found
 
 
 def find_detector(name: str, *, family: str) -> Detector:
@@ -41,7 +50,7 @@ def find_detector(name: str, *, family: str) -> Detector:
     """
     from metrics.base import MetricUnavailableError
 
-    entry = load_entry("detectors", name)
+    entry = detector_entry(name)
     with extension_errors(f"detector {name!r}", "cannot be used"):
         detector = entry.for_family(family)
     if (why := why_not_made(name)) is not None:
@@ -70,13 +79,13 @@ def uses_network(condition: str) -> bool:
     """Return whether making this condition takes long: by a network, or by hand."""
     if condition not in installed("detectors"):
         return True
-    return getattr(load_entry("detectors", condition), "network", None) is not None
+    return getattr(detector_entry(condition), "network", None) is not None
 
 
 def detection_key(name: str, picture: np.ndarray, *, family: str) -> str:
     """Hash of all that decides a detector's answer: pixels, recipe, packages that compute."""
     packages = [version(name) for name in ("controlnet_aux", "opencv-python-headless", "torch")]
-    entry = load_entry("detectors", name)
+    entry = detector_entry(name)
     with extension_errors(f"detector {name!r}", "has no recipe"):
         recipe = entry.for_family(family).recipe()
     return sha256_of(json.dumps([pixels_sha256(picture), name, recipe, packages]).encode())
@@ -86,7 +95,7 @@ def why_not_made(condition: str) -> str | None:
     """Why images of a condition cannot be made here; None where they can."""
     if condition not in installed("detectors"):
         return "no detector makes them"
-    entry = load_entry("detectors", condition)
+    entry = detector_entry(condition)
     with extension_errors(f"detector {condition!r}", "has no recipe"):
         try:
             entry.full_recipe()

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.plan.cases import named_conditions, own_cases, rendered_sets
-from bench.plan.conditions import needs_finished, why_not_made
+from bench.plan.conditions import detector_entry, needs_finished, why_not_made
 from bench.plan.job import CasesBySet, Job, MissingItem
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.plugin_files import plugin_file
-from bench.registry import find_method, find_metric, installed, load_entry
+from bench.registry import find_method, find_metric, installed
 from plugins_manifest.cases import Case
 from plugins_manifest.cases.finished import looked_for
 from plugins_manifest.images import SUFFIXES
@@ -162,7 +162,7 @@ def _detector_weights(condition: str) -> Weights | None:
     """Return the weights of a condition's detector; None without such a detector."""
     if condition not in installed("detectors"):
         return None
-    network = getattr(load_entry("detectors", condition), "network", None)
+    network = getattr(detector_entry(condition), "network", None)
     return None if network is None else network.weights
 
 

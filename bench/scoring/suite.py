@@ -57,7 +57,10 @@ def selftests(
             find_metric(name)
     for name in names or sorted(installed("metrics")):
         try:
-            called(find_metric(name).selftest, what=f"metric {name!r}")
+            test = getattr(find_metric(name), "selftest", None)
+            if test is None:
+                raise MetricUnavailableError("it has no self-test")
+            called(test, what=f"metric {name!r}")
         except MetricUnavailableError as error:
             yield name, "unavailable", str(error)
         except MetricFailedError as error:

@@ -9,14 +9,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 
 import streamlit as st
 
 from bench.errors import UserError
+from bench.registry import installed, load_entry
 from leaderboard.escape import literal
 
-GROUP = "xbench.pages"
 _LOG = logging.getLogger(__name__)
 
 
@@ -42,11 +41,11 @@ class Page:
 
 @cache
 def pages() -> tuple[Page, ...]:
-    """Return all installed pages in order; one that cannot be imported is logged and left out."""
-    found = []
-    for point in entry_points(group=GROUP):
+    """Return all installed pages in order; one that is broken is logged and left out."""
+    found: list[Page] = []
+    for name in installed("pages"):
         try:
-            found.append(point.load())
-        except (ImportError, AttributeError):
-            _LOG.exception("page %r (%s) cannot be imported", point.name, point.value)
+            found.append(load_entry("pages", name, contract=Page, takes_part=False))
+        except UserError as error:
+            _LOG.error("left out: %s", error)
     return tuple(sorted(found, key=lambda page: (page.order, page.path)))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import cv2
 import numpy as np
 
 from metrics import resize
@@ -80,6 +79,8 @@ def photo_canny(image: np.ndarray) -> np.ndarray:
 
     Thresholds are the default of the annotator of the ControlNet authors.
     """
+    import cv2
+
     gray = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     return np.repeat(cv2.Canny(gray, *PHOTO_CANNY_THRESHOLDS)[..., None], 3, -1)
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from metrics import resize
@@ -26,6 +25,8 @@ _TIES = (0, 2)  # to the right and below an equal magnitude does not win
 
 def kornia_canny(image: np.ndarray) -> np.ndarray:
     """Return edges of a uint8 RGB picture [H, W, 3], uint8 RGB of 0 and 255."""
+    import cv2
+
     gray = image.astype(np.float64) / 255 @ np.array(_GRAY)
     smooth = cv2.GaussianBlur(gray, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT_101)
     gx, gy = (
@@ -69,6 +70,8 @@ class KorniaEdgeF1:
 
     def selftest(self) -> None:
         """Check that a picture agrees fully with itself, and not with a blank one."""
+        import cv2
+
         picture = np.full((64, 64, 3), 245, np.uint8)
         cv2.rectangle(picture, (15, 20), (40, 45), (40, 40, 40), -1)
         blank = np.zeros_like(picture)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from metrics.base import (
@@ -106,6 +105,8 @@ class ConditionMetric:
 
     def selftest(self) -> None:
         """Check that a picture agrees fully with its own condition, and less if shifted."""
+        import cv2
+
         picture = np.full((64, 64, 3), 245, np.uint8)
         cv2.rectangle(picture, (15, 20), (40, 45), (214, 40, 40), -1)
         condition = self.detector.detect(picture, size_px=(64, 64))
@@ -133,6 +134,8 @@ def _is_set(condition: np.ndarray) -> np.ndarray:
 
 def _grown(pixels: np.ndarray, radius_px: int) -> np.ndarray:
     """Return everything within `radius_px` (Euclidean) of a set pixel."""
+    import cv2
+
     if not radius_px:
         return pixels
     yy, xx = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1]

@@ -4,7 +4,6 @@ SSIM: Wang et al. 2004, eq. 13, Gaussian window of 11 px and sigma 1.5, where it
 MS-SSIM: Wang et al. 2003, eq. 7.
 """
 
-import cv2
 import numpy as np
 
 WINDOW_PX, SIGMA = 11, 1.5
@@ -41,6 +40,8 @@ def _terms(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _blur(plane: np.ndarray) -> np.ndarray:
+    import cv2
+
     edge = WINDOW_PX // 2
     return cv2.GaussianBlur(plane, (WINDOW_PX, WINDOW_PX), SIGMA)[edge:-edge, edge:-edge]
 

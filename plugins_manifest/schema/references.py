@@ -10,13 +10,30 @@ from importlib.metadata import EntryPoint
 from typing import Any, ClassVar, Protocol
 
 from plugins_manifest.errors import UserError
-from plugins_manifest.installed import installed, load_entry
+from plugins_manifest.installed import installed, load_entry, require_members
 
 
 class Reference(Protocol):
     """A parsed address; the source of its `scheme` pins and fetches it."""
 
     scheme: ClassVar[str]
+
+
+class NetworkSource(Protocol):
+    """What a source on the network has; `plugins_manifest.sources.Source` has the types."""
+
+    name: Any
+    hosts: Any
+
+    def parse(self, text: str) -> Reference: ...
+    def pin(self, spec: Any, reference: Any, session: Any) -> Any: ...
+    def fetch(self, entry: Any, session: Any) -> Any: ...
+
+
+class LocalSource(Protocol):
+    """What a source of files of this machine has."""
+
+    def locate(self, source: str, *, folder: Any) -> Any: ...
 
 
 def installed_sources() -> dict[str, EntryPoint]:
@@ -26,7 +43,10 @@ def installed_sources() -> dict[str, EntryPoint]:
 
 def find_source(scheme: str) -> Any:
     """Import the source of a scheme; `UserError` if none is installed or it is broken."""
-    return load_entry("sources", scheme)
+    found = load_entry("sources", scheme)
+    is_network = hasattr(found, "parse")
+    require_members("sources", scheme, found, NetworkSource if is_network else LocalSource)
+    return found
 
 
 def network_source(source: str) -> Any | None:

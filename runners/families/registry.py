@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from plugins_manifest.content import ChangedFileError, load_as_planned, require_same
 from plugins_manifest.errors import UserError
-from plugins_manifest.installed import extension_errors, installed, load_entry, require_name
+from plugins_manifest.installed import extension_errors, installed, load_entry
 from runners.families.traits import FamilyTraits
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class FamilySource(Protocol):
 
 def find_family(name: str) -> FamilySource:
     """Look a family up among the installed ones; `UserError` names the nearest."""
-    found: FamilySource = load_entry("families", name)
-    with extension_errors(f"family {name!r}", "cannot be used"):
-        require_name(found, name)
+    found: FamilySource = load_entry("families", name, contract=FamilySource)
     return found
 
 

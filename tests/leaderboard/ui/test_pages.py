@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.ui.pages import GROUP, pages
+from leaderboard.ui.pages import pages
+from plugins_manifest.installed import installed
 
 BUILT_IN = ["overview", "tradeoff", "t0", "plugin", "compare", "study", "provenance"]
 
@@ -18,14 +19,21 @@ def other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         "from leaderboard.ui.pages import Page\n"
         "LAST = Page('Last', 'last', lambda: None)\n"
         "SECOND = Page('Second', 'second', lambda: None, order=0.5)\n"
+        "NOT_A_PAGE = 'a page'\n"
+        "def __getattr__(name):\n"
+        "    if name == 'RAISES':\n"
+        "        raise ValueError('from the module')\n"
+        "    raise AttributeError(name)\n"
     )
     info = tmp_path / "other_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    pages.cache_clear()
+    for cached in (pages, installed):
+        cached.cache_clear()
     yield info / "entry_points.txt"
-    pages.cache_clear()
+    for cached in (pages, installed):
+        cached.cache_clear()
 
 
 def test_built_in_pages_have_their_order() -> None:
@@ -33,16 +41,24 @@ def test_built_in_pages_have_their_order() -> None:
 
 
 def test_pages_of_another_package_are_listed_by_order(other_package: Path) -> None:
-    other_package.write_text(f"[{GROUP}]\na = other_package:LAST\nb = other_package:SECOND\n")
+    other_package.write_text("[xbench.pages]\na = other_package:LAST\nb = other_package:SECOND\n")
     assert [page.path for page in pages()] == [BUILT_IN[0], "second", *BUILT_IN[1:], "last"]
 
 
-@pytest.mark.parametrize("target", ["missing_package:PAGE", "other_package:MISSING"])
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("missing_package:PAGE", "cannot be imported: ModuleNotFoundError"),
+        ("other_package:MISSING", "cannot be imported: AttributeError"),
+        ("other_package:RAISES", "cannot be imported: ValueError: from the module"),
+        ("other_package:NOT_A_PAGE", "lacks path, show, order, draw()"),
+    ],
+)
 def test_a_broken_page_is_logged_and_left_out(
-    target: str, other_package: Path, caplog: pytest.LogCaptureFixture
+    target: str, why: str, other_package: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other_package.write_text(f"[{GROUP}]\nbroken = {target}\nlast = other_package:LAST\n")
+    other_package.write_text(f"[xbench.pages]\nbroken = {target}\nlast = other_package:LAST\n")
     with caplog.at_level(logging.ERROR):
         found = [page.path for page in pages()]
     assert found == [*BUILT_IN, "last"]
-    assert f"page 'broken' ({target}) cannot be imported" in caplog.text
+    assert f"page 'broken' of other-package 1.0 ({target}) {why}" in caplog.text
