@@ -20,6 +20,7 @@ def pytest_configure() -> None:
     """Guard every socket of this process; beside other processes, compute on one thread."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # before any library counts the cores
         os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["XBENCH_CONFIG"] = os.devnull + "/none"  # not that of whoever runs the tests
     if os.environ.get("XBENCH_LOOPBACK_ONLY") == "1":
         _guard_sockets()
 

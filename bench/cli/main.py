@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from bench.cli.cases import cases
+from bench.cli.config import config
 from bench.cli.exits import NEGATIVE, finish, guarded
 from bench.cli.gate import gate
 from bench.cli.inspect import inspect_plugin
@@ -22,6 +23,7 @@ from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.tools import cache, conditions, doctor, train
+from bench.cli.user_config import read_config
 from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
@@ -62,7 +64,11 @@ class Commands(click.Group):
         """Parse the command line of `xbench` itself."""
         accept_all_text()
         with guarded():
-            return super().make_context(*args, **kwargs)
+            context = super().make_context(*args, **kwargs)
+            defaults = read_config(self)
+            defaults.apply()
+            context.default_map = defaults.default_map()
+            return context
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever ends it early is one message and an exit code."""
@@ -355,7 +361,7 @@ main.add_sections(
         "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (publish, leaderboard, votes),
-        "Tools": (metrics, new, train, cache, doctor),
+        "Tools": (metrics, new, train, config, cache, doctor),
     }
 )
 
