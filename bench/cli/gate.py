@@ -21,33 +21,36 @@ _POLICY = click.option(
 
 
 @click.command()
-@click.argument("baseline", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
+@click.argument("baseline", metavar="RUN|URL")
+@click.argument("candidate", metavar="RUN", type=click.Path(path_type=Path))
 @_POLICY
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write Markdown here.")
 def gate(
     *,
-    baseline: Path,
+    baseline: str,
     candidate: Path,
     policy: Path | None,
     as_json: bool,
     junit: Path | None,
     markdown: Path | None,
 ) -> None:
-    """Compare run CANDIDATE with run BASELINE: is anything worse?
+    """Compare a run with a baseline, which is named first: is anything worse?
+
+    The baseline is a run directory or a published run: URL#KEY, or URL#KEY@sha256:... as `xbench
+    publish` prints it, which is exactly that publication.
 
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
     inconclusive, or images are missing; 70: unexpected failure.
     """
-    from bench.gate import compare, load_policy
+    from bench.gate import compare, load_policy, open_baseline
     from plugins_manifest.folders import refuse_foreign
 
     for path, option in ((junit, "--junit"), (markdown, "--markdown")):
         if path is not None:
             refuse_foreign(path, lambda head: b"xbench gate" in head, option=option)
-    found = compare(baseline, candidate, load_policy(policy))
+    found = compare(open_baseline(baseline), candidate, load_policy(policy))
     show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,4 +73,7 @@ def _lines(done: Publication, address: str) -> list[str]:
         lines.append(f"left out: {done.n_nsfw_left_out} plugins or stacks marked nsfw (--nsfw)")
     if done.n_conditions_missing:
         lines.append(f"{done.n_conditions_missing} condition images are missing in the run")
-    return [*lines, f"look at it: xbench leaderboard {address}"]
+    lines.append(f"look at it: xbench leaderboard {address}")
+    if done.baseline:
+        lines.append(f"compare with it: xbench run --baseline {shlex.quote(done.baseline)}")
+    return lines
