@@ -246,7 +246,7 @@ class _Run:
         status = "complete" if outcome.n_failed == 0 else "failed trials"
         self._write_facts(
             status=BUDGET_REACHED if outcome.stopped else status,
-            stopped=outcome.stopped,
+            **({"stopped": outcome.stopped} if outcome.stopped else {}),
             finished=provenance.utc_now(),
             counts={
                 "trials": outcome.n_trials,
