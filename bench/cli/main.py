@@ -14,7 +14,7 @@ import click
 from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
-from bench.cli.gate import gate
+from bench.cli.gate import gate, gate_files
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
@@ -152,6 +152,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     help="Compare with this run and stop once the gate is decided [manifest: that run's].",
 )
 @click.option("--policy", type=click.Path(path_type=Path), help="The gate's policy [shipped].")
+@gate_files
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -162,6 +163,8 @@ def run(
     dry_run: bool,
     baseline: str | None,
     policy: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
     **given: Any,
 ) -> None:
     """Render, score and compare; the same command resumes a run.
@@ -172,6 +175,8 @@ def run(
     URL#KEY@sha256:... for exactly those bytes.
     """
     compared = None
+    if baseline is None and (junit or markdown):
+        raise click.UsageError("--junit and --markdown need a --baseline")
     if baseline is not None:
         from bench.gate import manifest_of, open_baseline
 
@@ -186,7 +191,8 @@ def run(
         from bench.cli.gate import prepare_gate, run_and_gate
 
         if not dry_run:
-            run_and_gate(request, compared, policy=policy, as_json=as_json)
+            files = {"junit": junit, "markdown": markdown}
+            run_and_gate(request, compared, policy=policy, as_json=as_json, **files)
         request = prepare_gate(request, compared, policy=policy)
     if dry_run:
         from bench.cli.plan import show_plan
