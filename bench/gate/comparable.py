@@ -127,10 +127,15 @@ def _case_problems(baseline: RunStore, candidate: RunStore) -> list[str]:
         for store in (baseline, candidate)
     )
     problems = _differing_cases(known, rows)
+    planned, made = baseline.condition_hashes(), candidate.condition_hashes()
     for path in _condition_files(candidate):
-        left, right = baseline.folder / path, candidate.folder / path
-        if left.is_file() and left.read_bytes() != right.read_bytes():
-            problems.append(f"{path.as_posix()}: the condition images of the two runs differ")
+        left, right, name = baseline.folder / path, candidate.folder / path, path.as_posix()
+        if left.is_file():
+            is_other = left.read_bytes() != right.read_bytes()
+        else:  # published, or archived without them
+            is_other = name in planned and name in made and planned[name] != made[name]
+        if is_other:
+            problems.append(f"{name}: the condition images of the two runs differ")
     return problems
 
 

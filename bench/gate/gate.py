@@ -147,13 +147,28 @@ def _samples(baseline: RunStore, candidate: RunStore, policy: Policy) -> list[Sa
             case_ids,
             candidate.folder / ".gate" / "baseline",
             metrics=[spec.name for spec in policy.metrics if spec.name in scored],
+            conditions=_conditions_of(baseline, candidate),
         )
         sides[0] = replace(sides[0], scores=read_side("baseline", view, policy).scores)
     return make_samples(sides[0], sides[1], policy)
 
 
+def _conditions_of(baseline: RunStore, candidate: RunStore) -> Path:
+    """Return the baseline's condition images; a published run has the hashes of its own alone.
+
+    `check_pair` has compared those with the candidate's.
+    """
+    has_own = any(baseline.conditions_dir.rglob("*.png"))
+    return (baseline if has_own else candidate).conditions_dir
+
+
 def restricted_run(
-    store: RunStore, case_ids: Collection[str], folder: Path, *, metrics: Sequence[str]
+    store: RunStore,
+    case_ids: Collection[str],
+    folder: Path,
+    *,
+    metrics: Sequence[str],
+    conditions: Path,
 ) -> RunStore:
     """Write and score a run of some cases in another folder; its results refer to the run's images.
 
@@ -173,7 +188,7 @@ def restricted_run(
         if row["trial_id"] in wanted
     ]
     view.write_results("view", results)
-    conditions = store.conditions_dir.resolve()
+    conditions = conditions.resolve()
     if not view.conditions_dir.exists() and conditions.is_dir():
         view.conditions_dir.symlink_to(conditions, target_is_directory=True)
     score_by_names(view, metrics, show_progress=False)

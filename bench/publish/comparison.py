@@ -1,4 +1,4 @@
-"""What a gate reads of a published run besides its tables: the cases, and set scores by prompt.
+"""What a gate reads of a published run besides its tables: cases, conditions, set scores by prompt.
 
 Prompts are named by their hash where a score leaves one out, so that those of plugins that are not
 published cannot be read.
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +36,8 @@ SETS = pa.schema(
         ("leave_one_out", _TEXT),  # JSON: hash of a prompt -> value without that prompt
     ]
 )
-COMPARISON: Mapping[str, pa.Schema] = {"cases": CASES, "sets": SETS}
+CONDITIONS = pa.schema([("path", _TEXT), ("sha256", _TEXT)])  # of the pixels
+COMPARISON: Mapping[str, pa.Schema] = {"cases": CASES, "sets": SETS, "conditions": CONDITIONS}
 
 
 def prompt_key(prompt: str) -> str:
@@ -76,7 +78,13 @@ def comparison_tables(
         }
         for case in cases
     ]
+    hashes = [
+        {"path": path, "sha256": sha256}
+        for path, sha256 in store.condition_hashes().items()
+        if PurePosixPath(path).stem in case_ids
+    ]
     return {
+        "conditions": pa.Table.from_pylist(hashes, schema=CONDITIONS),
         "cases": pa.Table.from_pylist(listed, schema=CASES),
         "sets": pa.Table.from_pylist(rows, schema=SETS),
     }

@@ -206,6 +206,10 @@ class _Download:
         store.write_manifest(manifest)
         cases = self._comparison("cases", comparison)
         store.write_cases(self._cases(cases))
+        conditions = self._comparison("conditions", comparison)
+        store.write_condition_hashes(
+            dict(zip(conditions["path"], conditions["sha256"], strict=True))
+        )
         store.write_table("trials", self._table("trials", objects))
         store.write_table("results", _with_images(results), "published")
         for name in ("summary", "compatibility", "audit"):
