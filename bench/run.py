@@ -37,6 +37,7 @@ from bench.store.image_cache import render_context
 from bench.store.verify import PARTS, TO_REPORT, require_sound
 from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema import load_manifest
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
@@ -117,7 +118,8 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
     Raises `UserError`; finished images are kept in every case.
     """
     started = time.monotonic() - _age(request.started)
-    job, clock = open_job(request), Stopwatch()
+    with Progress("hashing plugins and reading cases"):
+        job, clock = open_job(request), Stopwatch()
     store = RunStore(request.out or Path("runs") / job.manifest.name)
     is_resumed = store.exists()
     if not is_resumed:
@@ -198,10 +200,11 @@ def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True)
     from bench.analysis import read_run_scores, summarise, write_compatibility
     from bench.report import write_report
 
-    scores = read_run_scores(store)
-    summarise(store, scores)
-    write_compatibility(store, scores)
-    write_report(store, scores, mode=mode, png=png)
+    with Progress("writing tables and the report"):
+        scores = read_run_scores(store)
+        summarise(store, scores)
+        write_compatibility(store, scores)
+        write_report(store, scores, mode=mode, png=png)
 
 
 def preload(*names: str) -> Thread:

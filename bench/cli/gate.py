@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec
 import click
 
 from bench.cli.exits import finish
-from bench.cli.output import echo_lines, note
+from bench.cli.output import echo_lines, json_option, note
 
 if TYPE_CHECKING:
     from bench.gate import Gate
@@ -36,7 +36,7 @@ def gate_files(command: Callable[P, None]) -> Callable[P, None]:
 @click.argument("baseline", metavar="RUN|URL")
 @click.argument("candidate", metavar="RUN", type=click.Path(path_type=Path))
 @_POLICY
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @gate_files
 def gate(
     *,

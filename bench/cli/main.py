@@ -15,10 +15,19 @@ from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
 from bench.cli.gate import gate, gate_files
+from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
-from bench.cli.output import accept_all_text, apply_options, echo, echo_lines, is_quiet, note
+from bench.cli.output import (
+    accept_all_text,
+    apply_options,
+    echo,
+    echo_lines,
+    is_quiet,
+    json_option,
+    note,
+)
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
@@ -66,7 +75,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever ends it early is one message and an exit code."""
-        with guarded():
+        with guarded(), heartbeat("xbench works"):
             return super().invoke(ctx)
 
 
@@ -106,7 +115,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
         ),
         click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
         mode_option,
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        json_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -316,7 +325,7 @@ def _show_table(folder: Path) -> None:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
 @mode_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
     """Score the images of a run again and write its tables."""
     from bench.plan.selection import parse_list
@@ -334,7 +343,8 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @mode_option
-def report(run_dir: Path, mode: Mode | None) -> None:
+@json_option
+def report(run_dir: Path, mode: Mode | None, as_json: bool) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
     from bench.store import RunStore
@@ -344,12 +354,20 @@ def report(run_dir: Path, mode: Mode | None) -> None:
     with store.lock():
         require_sound(store, TO_REPORT)
         write_tables(store, mode=mode)
-    _show_table(run_dir)
+    if as_json:
+        from bench.store import records
+
+        tables = {"summary": store.summary(), "compatibility": store.compatibility()}
+        found = {name: records(frame) for name, frame in tables.items()}
+        echo_json({"report": str(store.report_path()), **found})
+    else:
+        _show_table(run_dir)
 
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
+@json_alone
 def explain(run_dir: Path, trial: str) -> None:
     """Print everything about one image, and how to render it again."""
     from bench.cli.explain import explain_trial
@@ -361,7 +379,7 @@ def explain(run_dir: Path, trial: str) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only verify; exit with 1 if anything is damaged.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def repair(run_dir: Path, check: bool, as_json: bool) -> None:
     """Verify every file of a run and repair what is damaged.
 

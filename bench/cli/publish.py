@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.output import echo, echo_lines, is_quiet, note
+from bench.cli.output import echo, echo_lines, is_quiet, json_option, note
 
 if TYPE_CHECKING:
     from bench.publish import Publication
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="NAME", help="The run's name in the store [its folder's].")
 @click.option("--images", is_flag=True, help="Upload the full images too, not only thumbnails.")
 @click.option("--nsfw", is_flag=True, help="Include plugins that are marked nsfw.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def publish(
     *, run_dir: Path, address: str, key: str | None, images: bool, nsfw: bool, as_json: bool
 ) -> None:

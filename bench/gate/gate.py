@@ -25,6 +25,7 @@ from bench.scoring import score_by_names
 from bench.store import RunStore, records
 from bench.store.files import json_bytes
 from bench.store.verify import TO_REPORT, Part, require_sound
+from plugins_manifest.progress import Progress
 
 GATE_FORMAT = 1
 _NOT_COMPARED: tuple[Part, ...] = ("images", "conditions")  # an archived baseline may lack them
@@ -57,8 +58,9 @@ def compare(
     for store in (baseline, candidate):
         require_sound(store, TO_REPORT, may_miss=_NOT_COMPARED)
     check_pair(baseline, candidate, policy)
-    samples = _samples(baseline, candidate, policy)
-    judgment = decide_gate(samples, _rules(policy))
+    with Progress("comparing the two runs"):
+        samples = _samples(baseline, candidate, policy)
+        judgment = decide_gate(samples, _rules(policy))
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
     facts["stopped"] = stopped or candidate.run_facts().get("stopped")
     with candidate.lock():

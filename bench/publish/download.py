@@ -42,6 +42,7 @@ from bench.store.run_store import image_name
 from bench.store.verify import TO_REPORT, find_damage
 from plugins_manifest.cases import Case
 from plugins_manifest.files import temporary_beside
+from plugins_manifest.progress import Progress
 from plugins_manifest.text import shortened
 
 _PIN = re.compile(r"sha256:([0-9a-f]{64})")
@@ -178,7 +179,8 @@ class _Download:
         final = _folder_of(str(self._address.sha256))
         folder = temporary_beside(final)
         try:
-            self._write(RunStore(folder))
+            with Progress(f"downloading the tables of {self._address}"):
+                self._write(RunStore(folder))
             shutil.rmtree(final, ignore_errors=True)
             folder.rename(final)
         except OSError as error:
@@ -327,6 +329,10 @@ def download_images(store: RunStore, case_ids: Collection[str]) -> None:
         if is_object(name := names.get(trial), "png"):
             store.write_image_file(trial, objects.content(str(name), MAX_PICTURE_BYTES))
 
-    with ThreadPoolExecutor(_N_READERS) as pool:
+    what = f"downloading images of {address}"
+    with (
+        ThreadPoolExecutor(_N_READERS) as pool,
+        Progress(what, unit="image", total=len(missing)) as bar,
+    ):
         for _ in pool.map(fetch, missing):
-            pass
+            bar.update()

@@ -48,8 +48,9 @@ from bench.store.files import sha256_of
 from bench.store.parquet import open_parquet
 from plugins_manifest.documents import parse_json
 from plugins_manifest.folders import refuse_overlap
+from plugins_manifest.progress import Progress
 
-Progress = Callable[[str], None]
+Report = Callable[[str], None]
 _PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
 
 
@@ -88,7 +89,7 @@ def publish_run(
     images: bool = False,
     nsfw: bool = False,
     show_progress: bool = False,
-    report: Progress = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Publication:
     """Publish a run at an address; raise one `UserError` with all problems of the run.
 
@@ -120,7 +121,8 @@ def publish_run(
         changes = {} if content == old else {index_name(key): content}
         if queue.new or changes:
             report(f"uploading {len(queue.new)} files, {size_text(size)}, to {place.address}")
-            place.upload(dict(sorted(queue.new.items())), changes)
+            with Progress(f"uploading {len(queue.new)} files to {place.address}"):
+                place.upload(dict(sorted(queue.new.items())), changes)
         return Publication(
             to=place.address,
             key=key,

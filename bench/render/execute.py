@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tqdm import tqdm
-
 from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
 from bench.plan.plan import Group
@@ -28,6 +26,7 @@ from plugins_manifest.content import ChangedFileError
 from plugins_manifest.installed import describe_error
 from plugins_manifest.interrupts import Interrupts
 from plugins_manifest.outputs import one_line
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
@@ -103,12 +102,12 @@ class Execution:
         if self.only is not None:
             finished |= {trial.trial_id for trial in self.plan.trials} - self.only
         todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
-        bar = tqdm(
-            total=len(self.plan.trials),
-            initial=len(self.plan.trials) - len(todo),
+        bar = Progress(
+            f"rendering {one_line(self.plan.manifest.name, longest=_LONGEST_NAME)}",
             unit="image",
-            desc=one_line(self.plan.manifest.name, longest=_LONGEST_NAME),
-            disable=None if self.show_progress else True,
+            total=len(self.plan.trials),
+            done=len(self.plan.trials) - len(todo),
+            has_bar=self.show_progress,
         )
         with bar:
             for group in self.plan.groups:
@@ -120,7 +119,7 @@ class Execution:
                     return self.budget.reached
         return None
 
-    def _make(self, group: Group, missing: Sequence[Trial], bar: tqdm) -> bool:
+    def _make(self, group: Group, missing: Sequence[Trial], bar: Progress) -> bool:
         """Make the missing trials of a batch, write their rows, return whether it has all."""
         rows: dict[str, Row] = {}
         for trial in missing:
