@@ -23,8 +23,10 @@ from bench.cli.output import (
     accept_all_text,
     apply_options,
     echo,
+    echo_json,
     echo_lines,
     is_quiet,
+    json_alone,
     json_option,
     note,
 )

@@ -24,6 +24,7 @@ pytestmark = [
 ]
 PAGE = (ROOT / "docs" / "ci.md").read_text()
 SMALL = {**MANIFEST, "name": "ci", "cases": {"source": "pocket", "seed": 104, "n": 3}}
+SMALL["methods"] = [{"name": "xadapter", "t0": [0.5, 0.9], "adapter_scale": [1.0]}]
 SMALL["settings"] = {**SMALL["settings"], "steps": 2}
 
 
