@@ -26,10 +26,11 @@ from bench.plan import (
     resolve_job,
 )
 from bench.plan.checks import check_room, output_problems
-from bench.plan.conditions import UnmadeConditions, make_slow_conditions
+from bench.plan.conditions import UnmadeConditions, make_slow_conditions, uses_network
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
+from bench.plan.speed import record_speed
 from bench.registry import extension_problems, installed, known_names
 from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
@@ -110,6 +111,20 @@ def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
     job = open_job(request)
     preflight(job, allow_missing=True)
     return make_plan(with_placeholders(job), UnmadeConditions.of_job(job)), missing_items(job)
+
+
+def trial_ids(request: RunRequest) -> list[str] | None:
+    """Return the ids of a run's trials; None where something that decides them is missing.
+
+    So are condition images that a network detects: the run makes them.
+    """
+    conditions = {spec.condition for spec in open_job(request).manifest.plugins if spec.condition}
+    if any(uses_network(condition) for condition in conditions):
+        return None
+    try:
+        return [trial.trial_id for trial in plan_run(request).trials]
+    except UserError:
+        return None
 
 
 def run_benchmark(request: RunRequest) -> RunOutcome:
@@ -372,6 +387,8 @@ class _Run:
         planned = {trial.trial_id for trial in plan.trials}
         rows = [row for row in records(self.store.results()) if row["trial_id"] in planned]
         fresh = [row for row in rows if row["trial_id"] not in before]
+        made = (row for row in fresh if row["origin"] == "rendered" and row["status"] == "ok")
+        record_speed(plan, {row["trial_id"]: row["seconds"] for row in made})
         wall_seconds = time.monotonic() - self.started
         inside = self.clock.models + self.clock.metrics
         return RunOutcome(
