@@ -250,7 +250,7 @@ def _request(
 ) -> RunRequest:
     from bench.plan import Selection
     from bench.plan.selection import parse_list
-    from bench.render.budget import Budget
+    from bench.render import Budget
     from bench.run import RunRequest
 
     if manifest is None:

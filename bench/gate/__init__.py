@@ -7,12 +7,11 @@ from plugins_manifest.lazy import lazy_names
 if TYPE_CHECKING:
     from bench.gate.baseline import manifest_of, open_baseline
     from bench.gate.gate import Gate, compare, gated_request, run_gated
-    from bench.gate.policy import Policy, load_policy
+    from bench.gate.policy import load_policy
     from bench.gate.report import as_junit, as_markdown, as_text
 
 __all__ = [
     "Gate",
-    "Policy",
     "as_junit",
     "as_markdown",
     "as_text",
@@ -26,7 +25,7 @@ __all__ = [
 _HOMES = {
     "baseline": ["manifest_of", "open_baseline"],
     "gate": ["Gate", "compare", "gated_request", "run_gated"],
-    "policy": ["Policy", "load_policy"],
+    "policy": ["load_policy"],
     "report": ["as_junit", "as_markdown", "as_text"],
 }
 __getattr__ = lazy_names(
