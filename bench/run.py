@@ -26,18 +26,22 @@ from bench.plan import (
     resolve_job,
 )
 from bench.plan.checks import check_room, output_problems
-from bench.plan.conditions import UnmadeConditions, make_slow_conditions
+from bench.plan.conditions import UnmadeConditions, make_slow_conditions, uses_network
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
+from bench.plan.speed import record_speed
 from bench.registry import extension_problems, installed, known_names
-from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
+from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
 from bench.store.verify import PARTS, TO_REPORT, require_sound
+from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema import load_manifest
 
+BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
 _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("jinja2", "scipy.special", "scipy.stats"),
@@ -56,11 +60,15 @@ class RunRequest:
     show_progress: bool = True
     started: float | None = None  # time.time() at the start of the process
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
+    budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The result of a run; `overhead` is the share of wall time outside models and metrics."""
+    """The result of a run; `overhead` is the share of wall time outside models and metrics.
+
+    `stopped` is the limit that ended it with `n_open` images left to make.
+    """
 
     folder: Path
     n_trials: int
@@ -70,6 +78,8 @@ class RunOutcome:
     wall_seconds: float = 0.0
     overhead: float | None = None
     was_finished: bool = False
+    n_open: int = 0
+    stopped: str | None = None
 
 
 def open_job(request: RunRequest) -> Job:
@@ -103,13 +113,28 @@ def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
     return make_plan(with_placeholders(job), UnmadeConditions.of_job(job)), missing_items(job)
 
 
+def trial_ids(request: RunRequest) -> list[str] | None:
+    """Return the ids of a run's trials; None where something that decides them is missing.
+
+    So are condition images that a network detects: the run makes them.
+    """
+    conditions = {spec.condition for spec in open_job(request).manifest.plugins if spec.condition}
+    if any(uses_network(condition) for condition in conditions):
+        return None
+    try:
+        return [trial.trial_id for trial in plan_run(request).trials]
+    except UserError:
+        return None
+
+
 def run_benchmark(request: RunRequest) -> RunOutcome:
     """Run or resume a benchmark; the same command continues an interrupted run.
 
     Raises `UserError`; finished images are kept in every case.
     """
     started = time.monotonic() - _age(request.started)
-    job, clock = open_job(request), Stopwatch()
+    with Progress("hashing plugins and reading cases"):
+        job, clock = open_job(request), Stopwatch()
     store = RunStore(request.out or Path("runs") / job.manifest.name)
     is_resumed = store.exists()
     if not is_resumed:
@@ -190,10 +215,11 @@ def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True)
     from bench.analysis import read_run_scores, summarise, write_compatibility
     from bench.report import write_report
 
-    scores = read_run_scores(store)
-    summarise(store, scores)
-    write_compatibility(store, scores)
-    write_report(store, scores, mode=mode, png=png)
+    with Progress("writing tables and the report"):
+        scores = read_run_scores(store)
+        summarise(store, scores)
+        write_compatibility(store, scores)
+        write_report(store, scores, mode=mode, png=png)
 
 
 def preload(*names: str) -> Thread:
@@ -235,13 +261,16 @@ class _Run:
             with suppress(UserError, OSError):  # on a full disk the status cannot be written
                 self._write_facts(status="stopped")
             raise
+        status = "complete" if outcome.n_failed == 0 else "failed trials"
         self._write_facts(
-            status="complete" if outcome.n_failed == 0 else "failed trials",
+            status=BUDGET_REACHED if outcome.stopped else status,
+            **({"stopped": outcome.stopped} if outcome.stopped else {}),
             finished=provenance.utc_now(),
             counts={
                 "trials": outcome.n_trials,
                 "failed": outcome.n_failed,
                 "from_cache": outcome.n_cached,
+                **({"open": outcome.n_open} if outcome.stopped else {}),
             },
             overhead=outcome.overhead,
             distributions=provenance.took_part(self.facts.get("distributions")),
@@ -283,11 +312,11 @@ class _Run:
         if problems := check_room(store.folder, estimate(plan).disk_mib):
             raise UserError.collect(problems)
         self._write_plan(plan, conditions)
-        before = store.finished_trials()
+        before, stopped = store.finished_trials(), None
         if {trial.trial_id for trial in plan.trials} - before:
-            self._execute(plan, conditions, interrupts)
+            stopped = self._execute(plan, conditions, interrupts)
         self._score()
-        return self._outcome(plan, before)
+        return self._outcome(plan, before, stopped)
 
     def _make_conditions(self, conditions: ConditionSet) -> None:
         """Make the slow conditions, which networks detect; the plan makes the others."""
@@ -303,13 +332,16 @@ class _Run:
         self.store.write_manifest(locked_manifest(plan, self.store.folder))
         self.store.write_cases(plan.cases.values())
         self.store.write_trials([trial.as_row() for trial in plan.trials])
+        files = plan.plugins.items()
         self._write_facts(
             weights=plan.weights,
+            references={n: file_sha256(f.reference) for n, f in files if f.reference is not None},
             adapter_sha256=plan.weights.get("mapper"),
             counts={"trials": len(plan.trials)},
         )
 
-    def _execute(self, plan: Plan, conditions: ConditionSet, interrupts: Interrupts) -> None:
+    def _execute(self, plan: Plan, conditions: ConditionSet, interrupts: Interrupts) -> str | None:
+        """Render what is missing; return the limit that ended it early, if one did."""
         with self.clock.in_models():
             device = provenance.choose_device(self.request.device)
             self._write_facts(device=provenance.device_facts(device))
@@ -319,7 +351,7 @@ class _Run:
         cache = ImageCache(context) if self.request.use_cache else None
         audits = load_audit(plan, self.store, context, cache)
         renderer = FamilyRenderer(plan, device, audits)
-        Execution(
+        stopped = Execution(
             plan=plan,
             store=self.store,
             conditions=conditions,
@@ -330,8 +362,10 @@ class _Run:
             clock=self.clock,
             interrupts=interrupts,
             batch_timeout=self.request.batch_timeout,
+            budget=self.request.budget,
         ).run()
         audits.complete(plan.plugins.values())
+        return stopped
 
     def _score(self) -> None:
         """Score, summarize, report."""
@@ -349,10 +383,12 @@ class _Run:
         )
         write_tables(self.store, mode=mode, png=False)  # `xbench report` draws them too
 
-    def _outcome(self, plan: Plan, before: set[str]) -> RunOutcome:
+    def _outcome(self, plan: Plan, before: set[str], stopped: str | None) -> RunOutcome:
         planned = {trial.trial_id for trial in plan.trials}
         rows = [row for row in records(self.store.results()) if row["trial_id"] in planned]
         fresh = [row for row in rows if row["trial_id"] not in before]
+        made = (row for row in fresh if row["origin"] == "rendered" and row["status"] == "ok")
+        record_speed(plan, {row["trial_id"]: row["seconds"] for row in made})
         wall_seconds = time.monotonic() - self.started
         inside = self.clock.models + self.clock.metrics
         return RunOutcome(
@@ -363,4 +399,6 @@ class _Run:
             n_cached=sum(row["origin"] == "cache" for row in rows),
             wall_seconds=wall_seconds,
             overhead=1 - inside / max(wall_seconds, inside, 1e-9),
+            n_open=len(plan.trials) - len(rows),
+            stopped=stopped,
         )

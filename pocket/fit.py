@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from plugins_manifest.files import append_line, replacing
+from plugins_manifest.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -90,32 +90,33 @@ def fit(module: nn.Module, loss_at: LossFunction, *, settings: FitSettings, out_
     ema = Ema(parameters, settings.ema_decay)
     step, losses = _resume(out_dir / "checkpoint.pt", parameters, optimizer, ema)
     started = time.monotonic()
-    bar = tqdm(total=settings.steps, initial=step, desc=out_dir.name, disable=None)
-    while step < settings.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, settings)
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        loss = loss_at(settings.batch_size, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
-        optimizer.step()
-        step += 1
-        ema.update(step)
-        losses.append(loss.item())
-        bar.update()
-        if step % settings.log_every_steps == 0:
-            _log(out_dir, step, losses[-settings.log_every_steps :], time.monotonic() - started)
-        if step % settings.checkpoint_every_steps == 0 or step == settings.steps:
-            _checkpoint(
-                out_dir / "checkpoint.pt",
-                step,
-                losses=losses,
-                parameters=parameters,
-                optimizer=optimizer,
-                ema=ema,
-            )
-    bar.close()
+    what = f"training {out_dir.name}"
+    bar = Progress(what, unit="step", total=settings.steps, done=step, has_bar=True)
+    with bar:
+        while step < settings.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, settings)
+            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+            loss = loss_at(settings.batch_size, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+            optimizer.step()
+            step += 1
+            ema.update(step)
+            losses.append(loss.item())
+            bar.update()
+            if step % settings.log_every_steps == 0:
+                _log(out_dir, step, losses[-settings.log_every_steps :], time.monotonic() - started)
+            if step % settings.checkpoint_every_steps == 0 or step == settings.steps:
+                _checkpoint(
+                    out_dir / "checkpoint.pt",
+                    step,
+                    losses=losses,
+                    parameters=parameters,
+                    optimizer=optimizer,
+                    ema=ema,
+                )
     ema.copy_to()
     tail = losses[-max(1, settings.steps // 10) :]
     return sum(tail) / len(tail)

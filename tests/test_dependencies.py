@@ -127,7 +127,7 @@ def test_every_action_is_pinned_by_its_commit_with_its_version(path: Path) -> No
     used = re.findall(r"uses: (.*)$", path.read_text(), re.MULTILINE)
     assert used != []
     for action in used:
-        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+        assert re.fullmatch(r"[\w-]+(/[\w-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
 
 
 @pytest.mark.network

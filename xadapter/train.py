@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import append_line, atomic_write, replacing
 from plugins_manifest.interrupts import watched_interrupts
+from plugins_manifest.progress import Progress
 from xadapter.checkpoint import load_checkpoint, locked, save_checkpoint
 from xadapter.data import (
     STEP_STREAM,
@@ -209,12 +209,12 @@ class _Run:
             seed=settings.seed,
             first=self.step * per_step,
         )
-        bar = tqdm(
-            total=settings.steps,
-            initial=self.step,
+        bar = Progress(
+            "training the mapper",
             unit="step",
-            desc="mapper",
-            disable=None if progress else True,
+            total=settings.steps,
+            done=self.step,
+            has_bar=progress,
         )
         started = time.monotonic()
         with watched_interrupts() as interrupts, bar:
@@ -224,7 +224,7 @@ class _Run:
                     bar.update()
                     if self.step % settings.log_every_steps == 0 or self.step == settings.steps:
                         self._log(time.monotonic() - started)
-                        bar.set_postfix(loss=f"{self.last_loss:.4f}")
+                        bar.detail(f"loss {self.last_loss:.4f}")
                     is_due = self.step % settings.checkpoint_every_steps == 0
                     if is_due or self.step == last or interrupts.received:
                         self._save()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_json, echo_lines, json_option
+from plugins_manifest.progress import Progress
 
 if TYPE_CHECKING:
     from plugins_manifest.schema import Manifest
@@ -25,7 +26,7 @@ def cases() -> None:
 @cases.command("list")
 @click.argument("manifest", metavar="NAME|PATH")
 @_LIMIT
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_cases(manifest: str, limit: int | None, as_json: bool) -> None:
     """List the cases, also those of plugins with their own prompts: id, picture, prompt."""
     from bench.errors import shown_path
@@ -49,7 +50,8 @@ def list_cases(manifest: str, limit: int | None, as_json: bool) -> None:
 @cases.command("fetch")
 @click.argument("manifest", metavar="NAME|PATH")
 @_LIMIT
-def fetch_command(manifest: str, limit: int | None) -> None:
+@json_option
+def fetch_command(manifest: str, limit: int | None, as_json: bool) -> None:
     """Fetch the photos and captions of COCO val2017 that MANIFEST uses.
 
     Only the captions' part of the official zip is downloaded. The same command resumes an
@@ -58,6 +60,9 @@ def fetch_command(manifest: str, limit: int | None) -> None:
     from bench.errors import shown_path
 
     done = fetch_cases(_load(manifest), limit=limit)
+    if as_json:
+        echo_json(done and {**vars(done), "folder": shown_path(done.folder)})
+        return
     if done is None:
         echo("nothing to fetch: these cases are not photos of COCO")
         return
@@ -68,21 +73,14 @@ def fetch_command(manifest: str, limit: int | None) -> None:
 
 def fetch_cases(manifest: Manifest, *, limit: int | None) -> Any:
     """Download a manifest's missing photos, with a progress bar; None if it uses none."""
-    from tqdm import tqdm
-
-    from bench.cli.output import bar_disabled
+    from bench.cli.output import is_quiet
     from plugins_manifest.cases import fetch_coco
     from plugins_manifest.schema.manifest import CocoCases
 
     if not isinstance(manifest.cases, CocoCases):
         return None
-    with tqdm(unit="photo", desc="COCO val2017", disable=bar_disabled()) as bar:
-
-        def step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return fetch_coco(manifest.cases, folder=manifest.folder, limit=limit, step=step)
+    with Progress("downloading COCO val2017", unit="photo", has_bar=not is_quiet()) as bar:
+        return fetch_coco(manifest.cases, folder=manifest.folder, limit=limit, step=bar.to)
 
 
 def _load(name_or_path: str) -> Manifest:

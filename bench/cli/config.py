@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_json, json_option
 from bench.cli.user_config import (
     UserConfig,
     check_option,
@@ -28,7 +28,7 @@ def _main() -> click.Group:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def config(ctx: click.Context, *, as_json: bool) -> None:
     """Print the user's defaults, or change them: `config set NAME VALUE`, `config unset NAME`.
@@ -45,7 +45,7 @@ def config(ctx: click.Context, *, as_json: bool) -> None:
             "environment": dict(found.environment),
             "commands": {words: dict(options) for words, options in found.commands.items()},
         }
-        echo_lines(json.dumps(shown, indent=2))
+        echo_json(shown)
         return
     path = config_path()
     echo(f"{path}{'' if path.exists() else ' (not there yet: xbench config set NAME VALUE)'}")
@@ -60,7 +60,8 @@ def config(ctx: click.Context, *, as_json: bool) -> None:
 @config.command("set")
 @click.argument("name")
 @click.argument("value")
-def set_default(name: str, value: str) -> None:
+@json_option
+def set_default(name: str, value: str, *, as_json: bool) -> None:
     """Set a default: an environment variable, or an option as COMMAND.OPTION."""
     found = read_config(_main())
     words, dot, option = name.rpartition(".")
@@ -75,18 +76,26 @@ def set_default(name: str, value: str) -> None:
         changed = replace(found, environment={**found.environment, name: value})
     if problem is not None:
         raise UserError(problem)
-    echo(f"{name} = {value} in {write_config(changed)}")
+    _report(write_config(changed), name, value, as_json=as_json)
 
 
 @config.command("unset")
 @click.argument("name")
-def unset_default(name: str) -> None:
+@json_option
+def unset_default(name: str, *, as_json: bool) -> None:
     """Remove a default from the file."""
     found = read_config(_main())
     changed = _without(found, name)
     if changed == found:
         raise UserError(f"{config_path()} has no default for {name!r}: see xbench config")
-    echo(f"{name} is unset in {write_config(changed)}")
+    _report(write_config(changed), name, None, as_json=as_json)
+
+
+def _report(path: Path, name: str, value: str | None, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"path": str(path), "name": name, "value": value})
+    else:
+        echo(f"{name} {'is unset' if value is None else f'= {value}'} in {path}")
 
 
 def _without(config: UserConfig, name: str) -> UserConfig:

@@ -14,6 +14,7 @@ from bench.errors import shown_path
 from bench.report import aligned
 from plugins_manifest.errors import UserError
 from plugins_manifest.outputs import one_line
+from plugins_manifest.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,16 +167,14 @@ def _size(n_bytes: int | None) -> str:
 @contextmanager
 def show_progress(name: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
     """Show a progress bar on the standard error stream if that is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(
-        total=total,
-        initial=done,
-        desc=one_line(name, longest=60),
+    with Progress(
+        f"downloading {one_line(name, longest=60)}",
         unit="B",
+        total=total,
+        done=done,
+        has_bar=True,
         unit_scale=True,
         unit_divisor=1024,
-        disable=None,
         leave=False,
     ) as bar:
         yield bar.update

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 import click
 
 from bench.cli.exits import finish
-from bench.cli.output import echo_lines, note
+from bench.cli.output import echo_lines, json_option, note
 
 if TYPE_CHECKING:
     from bench.gate import Gate
@@ -20,50 +21,76 @@ _POLICY = click.option(
 )
 
 
+P = ParamSpec("P")
+
+
+def gate_files(command: Callable[P, None]) -> Callable[P, None]:
+    """Add the options for files with a gate's outcome."""
+    for name, kind in (("--markdown", "Markdown"), ("--junit", "JUnit XML")):
+        text = f"Write the gate's outcome here as {kind}."
+        command = click.option(name, type=click.Path(path_type=Path), help=text)(command)
+    return command
+
+
 @click.command()
-@click.argument("baseline", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
+@click.argument("baseline", metavar="RUN|URL")
+@click.argument("candidate", metavar="RUN", type=click.Path(path_type=Path))
 @_POLICY
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Write Markdown here.")
+@json_option
+@gate_files
 def gate(
     *,
-    baseline: Path,
+    baseline: str,
     candidate: Path,
     policy: Path | None,
     as_json: bool,
     junit: Path | None,
     markdown: Path | None,
 ) -> None:
-    """Compare run CANDIDATE with run BASELINE: is anything worse?
+    """Compare a run with a baseline, which is named first: is anything worse?
+
+    The baseline is a run directory or a published run: URL#KEY, or URL#KEY@sha256:... as `xbench
+    publish` prints it, which is exactly that publication.
 
     Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
     inconclusive, or images are missing; 70: unexpected failure.
     """
-    from bench.gate import compare, load_policy
+    from bench.gate import compare, load_policy, open_baseline
+
+    refuse_other_files(junit, markdown)
+    found = compare(open_baseline(baseline), candidate, load_policy(policy))
+    show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
+
+
+def refuse_other_files(junit: Path | None, markdown: Path | None) -> None:
+    """Raise `UserError` if a file to write exists and is not one of a gate."""
     from plugins_manifest.folders import refuse_foreign
 
     for path, option in ((junit, "--junit"), (markdown, "--markdown")):
         if path is not None:
             refuse_foreign(path, lambda head: b"xbench gate" in head, option=option)
-    found = compare(baseline, candidate, load_policy(policy))
-    show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
 
 
 def run_and_gate(
-    request: RunRequest, baseline: Path, *, policy: Path | None, as_json: bool
+    request: RunRequest,
+    baseline: Path,
+    *,
+    policy: Path | None,
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
 ) -> NoReturn:
     """Render with the new weights until the gate is decided; then exit with its code."""
     from bench.gate import load_policy, run_gated
 
+    refuse_other_files(junit, markdown)
     outcome, found = run_gated(request, baseline, load_policy(policy))
     if not as_json:
         note(
             f"{outcome.n_trials} images, {outcome.n_cached} from the cache, "
             f"{outcome.n_failed} failed\n"
         )
-    show_gate(found, as_json=as_json)
+    show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
 
 
 def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:

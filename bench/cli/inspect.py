@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.exits import NEGATIVE, finish
-from bench.cli.output import echo_lines
+from bench.cli.output import echo_lines, json_option
 
 if TYPE_CHECKING:
     from plugins_manifest.formats import ModuleTable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option(
     "--allow-pickle",
     is_flag=True,

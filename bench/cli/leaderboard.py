@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from bench.cli.output import echo
+from bench.cli.output import echo, echo_json, json_option
 from plugins_manifest.interrupts import hangup_as_termination
+from plugins_manifest.progress import Progress
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 
@@ -41,7 +42,7 @@ def leaderboard(
     RESULTS is a folder of runs, one run, or a URL of `xbench publish` [runs]. Without RESULTS and
     without any run in runs/, the results shipped with xbench are displayed.
     """
-    with hangup_as_termination():
+    with hangup_as_termination(), Progress("serving", silent=True):
         _app("leaderboard")(results, port=port, host=host, allowed_hosts=allowed_hosts)
 
 
@@ -63,7 +64,7 @@ _VOTES = click.option("--votes", "place", metavar="FILE|URL", help="Other votes.
 @_ALLOW_HOST
 def collect(*, results: str | None, port: int, host: str, allowed_hosts: tuple[str, ...]) -> None:
     """Serve the study of RESULTS [runs] to raters, as a site of its own."""
-    with hangup_as_termination():
+    with hangup_as_termination(), Progress("serving", silent=True):
         _app("study")(results, port=port, host=host, allowed_hosts=allowed_hosts)
 
 
@@ -71,18 +72,27 @@ def collect(*, results: str | None, port: int, host: str, allowed_hosts: tuple[s
 @_VOTES
 @click.option("--study", "study_id", metavar="ID", help="Only this study.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
-def export(place: str | None, study_id: str | None, out: Path) -> None:
+@json_option
+def export(place: str | None, study_id: str | None, out: Path, as_json: bool) -> None:
     """Write votes.parquet and ratings.parquet."""
     counts = _app("votes")(place).export(out, study_id=study_id)
+    if as_json:
+        echo_json({**counts, "folder": str(out)})
+        return
     echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}")
 
 
 @votes.command("forget")
 @_VOTES
 @click.argument("rater")
-def forget(place: str | None, rater: str) -> None:
+@json_option
+def forget(place: str | None, rater: str, as_json: bool) -> None:
     """Delete all data of RATER, the number that the study page shows a rater."""
-    echo(f"{_app('votes')(place).forget(rater)} votes and ratings deleted")
+    n_deleted = _app("votes")(place).forget(rater)
+    if as_json:
+        echo_json({"deleted": n_deleted})
+    else:
+        echo(f"{n_deleted} votes and ratings deleted")
 
 
 @votes.command("moderate")
@@ -95,6 +105,7 @@ def forget(place: str | None, rater: str) -> None:
 @click.option("--reason", help="Why; stored, and written into exports.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change in the ranking.")
 @click.option("--forget-networks", is_flag=True, help="Delete the networks of all raters instead.")
+@json_option
 def moderate(
     *,
     place: str | None,
@@ -106,6 +117,7 @@ def moderate(
     reason: str | None,
     dry_run: bool,
     forget_networks: bool,
+    as_json: bool,
 ) -> None:
     """List who answered STUDY; exclude raters or networks, and show what changes in the ranking.
 
@@ -128,12 +140,19 @@ def moderate(
     if (networks or raters) and not (reason or "").strip():
         raise click.UsageError("an exclusion needs a --reason")
     if forget_networks:
-        echo(f"the networks of {admin.forget_networks(study)} raters are deleted")
+        n_raters = admin.forget_networks(study)
+        text = f"the networks of {n_raters} raters are deleted"
+        echo_json({"raters": n_raters}) if as_json else echo(text)
     elif changes:
-        _show_ranks(admin.moderate(study, changes, reason=reason or "", dry_run=dry_run))
+        ranks = admin.moderate(study, changes, reason=reason or "", dry_run=dry_run)
+        if as_json:
+            echo_json({"stored": not dry_run, "ranks": ranks})
+            return
+        _show_ranks(ranks)
         echo("nothing was changed (dry run)" if dry_run else "stored")
     else:
-        _show_origins(admin.origins(study))
+        origins = admin.origins(study)
+        echo_json(origins) if as_json else _show_origins(origins)
 
 
 def _show_origins(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -10,15 +11,27 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.config import config
-from bench.cli.exits import NEGATIVE, finish, guarded
-from bench.cli.gate import gate
+from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
+from bench.cli.gate import gate, gate_files
+from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
 from bench.cli.metrics import metrics
 from bench.cli.new import new
-from bench.cli.output import accept_all_text, apply_options, echo_lines, is_quiet, note
+from bench.cli.output import (
+    accept_all_text,
+    apply_options,
+    echo,
+    echo_json,
+    echo_lines,
+    is_quiet,
+    json_alone,
+    json_option,
+    note,
+)
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
@@ -72,7 +85,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever ends it early is one message and an exit code."""
-        with guarded():
+        with guarded(), heartbeat("xbench works"):
             return super().invoke(ctx)
 
 
@@ -112,7 +125,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
         ),
         click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
         mode_option,
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        json_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -139,14 +152,26 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     metavar="SECONDS",
     help="Fail a batch, or a metric, that hangs for longer than this [never].",
 )
+@click.option(
+    "--max-time",
+    type=Duration(),
+    metavar="20m",
+    help="Stop rendering after this time (90s, 20m, 1h30m); the same command goes on.",
+)
+@click.option(
+    "--max-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Stop after rendering N images, and those of the batch's step; the same command goes on.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path),
-    metavar="RUN",
+    metavar="RUN|URL",
     help="Compare with this run and stop once the gate is decided [manifest: that run's].",
 )
 @click.option("--policy", type=click.Path(path_type=Path), help="The gate's policy [shipped].")
+@gate_files
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -155,19 +180,27 @@ def run(
     out: Path | None,
     fetch: bool,
     dry_run: bool,
-    baseline: Path | None,
+    baseline: str | None,
     policy: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
     **given: Any,
 ) -> None:
     """Render, score and compare; the same command resumes a run.
 
-    Exit code 0: success; 1: some trials failed; 2: something to fix; 70: unexpected failure; 130:
-    interrupted. With --baseline the codes are those of `xbench gate`.
+    Exit code 0: success; 1: some trials failed; 2: something to fix; 3: --max-time or --max-images
+    was reached; 70: unexpected failure; 130: interrupted. With --baseline the codes are those of
+    `xbench gate`, and the baseline is a run directory or what `xbench publish` wrote: URL#KEY, or
+    URL#KEY@sha256:... for exactly those bytes.
     """
-    if baseline is not None and given["manifest"] is None:
-        from bench.store import RunStore
+    compared = None
+    if baseline is None and (junit or markdown):
+        raise click.UsageError("--junit and --markdown need a --baseline")
+    if baseline is not None:
+        from bench.gate import manifest_of, open_baseline
 
-        given["manifest"] = str(RunStore(baseline).manifest_path)
+        compared = open_baseline(baseline)
+        given["manifest"] = given["manifest"] or manifest_of(compared)
     request = _request(out=out, show_progress=not (as_json or is_quiet()), **given)
     if not dry_run:
         require_extra("render")
@@ -175,12 +208,13 @@ def run(
         from bench.cli.plugins import fetch_quietly
 
         fetch_quietly(given["manifest"], ctx.obj, limit=given["limit"])
-    if baseline is not None:
+    if compared is not None:
         from bench.cli.gate import prepare_gate, run_and_gate
 
         if not dry_run:
-            run_and_gate(request, baseline, policy=policy, as_json=as_json)
-        request = prepare_gate(request, baseline, policy=policy)
+            files = {"junit": junit, "markdown": markdown}
+            run_and_gate(request, compared, policy=policy, as_json=as_json, **files)
+        request = prepare_gate(request, compared, policy=policy)
     if dry_run:
         from bench.cli.plan import show_plan
 
@@ -190,6 +224,8 @@ def run(
 
     outcome = run_benchmark(request)
     _show_outcome(outcome, as_json=as_json)
+    if outcome.stopped:
+        finish(INCONCLUSIVE)
     if outcome.n_failed:
         finish(NEGATIVE)
 
@@ -219,9 +255,12 @@ def _request(
     cache: bool = True,
     show_progress: bool = True,
     batch_timeout: float | None = None,
+    max_time: float | None = None,
+    max_images: int | None = None,
 ) -> RunRequest:
     from bench.plan import Selection
     from bench.plan.selection import parse_list
+    from bench.render import Budget
     from bench.run import RunRequest
 
     if manifest is None:
@@ -236,6 +275,8 @@ def _request(
         only=parse_list(only, str, option="--only"),
         mode=mode,
     )
+    started = _process_start()
+    age = max(0.0, time.time() - started)
     return RunRequest(
         manifest=manifest,
         selection=selection,
@@ -243,8 +284,9 @@ def _request(
         device=device,
         use_cache=cache,
         show_progress=show_progress,
-        started=_process_start(),
+        started=started,
         batch_timeout=batch_timeout,
+        budget=Budget(max_time, max_images, started=time.monotonic() - age),
     )
 
 
@@ -265,10 +307,12 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
         echo_lines(json.dumps({**facts, "report": shown_path(report)}, indent=2))
         return
     _show_table(outcome.folder)
-    done = outcome.n_trials - outcome.n_failed
+    done = outcome.n_trials - outcome.n_failed - outcome.n_open
     cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
     note(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed{cached}")
     note(f"report: {shown_path(report)}")
+    if outcome.stopped:
+        echo(stopped_line(outcome), err=True)
     if outcome.was_finished:
         note("nothing was left to do")
     elif outcome.overhead is not None:
@@ -293,7 +337,7 @@ def _show_table(folder: Path) -> None:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
 @mode_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
     """Score the images of a run again and write its tables."""
     from bench.plan.selection import parse_list
@@ -312,7 +356,8 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @mode_option
-def report(run_dir: Path, mode: Mode | None) -> None:
+@json_option
+def report(run_dir: Path, mode: Mode | None, as_json: bool) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
     from bench.store import RunStore
@@ -322,12 +367,20 @@ def report(run_dir: Path, mode: Mode | None) -> None:
     with store.lock():
         require_sound(store, TO_REPORT)
         write_tables(store, mode=mode)
-    _show_table(run_dir)
+    if as_json:
+        from bench.store import records
+
+        tables = {"summary": store.summary(), "compatibility": store.compatibility()}
+        found = {name: records(frame) for name, frame in tables.items()}
+        echo_json({"report": str(store.report_path()), **found})
+    else:
+        _show_table(run_dir)
 
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
+@json_alone
 def explain(run_dir: Path, trial: str) -> None:
     """Print everything about one image, and how to render it again."""
     from bench.cli.explain import explain_trial
@@ -339,7 +392,7 @@ def explain(run_dir: Path, trial: str) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only verify; exit with 1 if anything is damaged.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def repair(run_dir: Path, check: bool, as_json: bool) -> None:
     """Verify every file of a run and repair what is damaged.
 

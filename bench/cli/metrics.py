@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.cli.exits import NEGATIVE, finish
-from bench.cli.output import echo, echo_lines, note
+from bench.cli.output import echo, echo_json, echo_lines, json_option, note
 from plugins_manifest.errors import UserError
 from plugins_manifest.extras import require_extra
 
@@ -24,7 +24,7 @@ def metrics() -> None:
 
 
 @metrics.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_metrics(as_json: bool) -> None:
     """List the installed metrics: name, better direction, question, weights."""
     from bench.registry import find_metric, installed
@@ -78,7 +78,8 @@ def _about(weights: Any) -> str:
 
 @metrics.command("selftest")
 @click.argument("names", metavar="[METRIC]...", nargs=-1)
-def selftest_metrics(names: Sequence[str]) -> None:
+@json_option
+def selftest_metrics(names: Sequence[str], as_json: bool) -> None:
     """Check that known inputs give known values.
 
     Exit code 1: some do not. Metrics with missing weights are listed; they fail only if named.
@@ -86,18 +87,22 @@ def selftest_metrics(names: Sequence[str]) -> None:
     from bench.scoring import selftests
 
     require_extra("render")
-
-    n_wrong, n_ok, wanted = 0, 0, dict[str, None]()
+    n_wrong, n_ok, wanted, found = 0, 0, dict[str, None](), []
     for name, state, problem in selftests(names or None):
+        found.append({"metric": name, "state": state, "problem": problem})
+        n_ok += state == "ok"
+        n_wrong += state == "wrong" or (state == "unavailable" and bool(names))
+        if as_json:
+            continue
         text = problem
         if state == "unavailable" and not names:
             weights = _missing_weights(name)
             wanted |= dict.fromkeys(weights)
             text = f"not tested, needs {', '.join(weights)}" if weights else problem
         echo(f"{name:<19} {text or 'ok'}")
-        n_ok += state == "ok"
-        n_wrong += state == "wrong" or (state == "unavailable" and bool(names))
-    if not names:
+    if as_json:
+        echo_json(found)
+    elif not names:
         echo(f"{n_ok} ok, {n_wrong} wrong")
     if wanted:
         note(f"the others need weights: xbench metrics fetch {' '.join(wanted)}")
@@ -116,7 +121,8 @@ def _missing_weights(metric: str) -> list[str]:
 @metrics.command("fetch")
 @click.argument("names", metavar="WEIGHTS...", nargs=-1)
 @click.option("--list", "only_list", is_flag=True, help="Only list what can be fetched.")
-def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
+@json_option
+def fetch_metric_weights(names: Sequence[str], only_list: bool, as_json: bool) -> None:
     """Download the weights of metrics; no other command does.
 
     WEIGHTS are names of `xbench metrics list`; the files go to XBENCH_METRIC_WEIGHTS.
@@ -128,8 +134,9 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
     from plugins_manifest.http.download import no_progress
 
     if only_list or not names:
-        _show_weights(CATALOG.values())
+        _show_weights(CATALOG.values(), as_json=as_json)
         return
+    found = {}
     for weights in [find_weights(name) for name in names]:
         try:
             placed = fetch_weights(
@@ -139,12 +146,21 @@ def fetch_metric_weights(names: Sequence[str], only_list: bool) -> None:
             )
         except MetricUnavailableError as error:
             raise UserError(str(error)) from error
-        echo(f"{weights.name}: {', '.join(p.name for p in placed)} in {weights.folder}")
+        found[weights.name] = [str(path) for path in placed]
+        if not as_json:
+            echo(f"{weights.name}: {', '.join(p.name for p in placed)} in {weights.folder}")
+    if as_json:
+        echo_json(found)
 
 
-def _show_weights(catalog: Iterable[Any]) -> None:
+def _show_weights(catalog: Iterable[Any], *, as_json: bool) -> None:
     from metrics.weights import weights_folder
 
+    if as_json:
+        keys = ("name", "title", "license", "megabytes", "is_here")
+        rows = [{key: getattr(weights, key) for key in keys} for weights in catalog]
+        echo_json({"folder": str(weights_folder()), "weights": rows})
+        return
     for weights in catalog:
         state = "here" if weights.is_here else "-"
         echo(f"{weights.name:<22} {state:<5} {_about(weights)}")

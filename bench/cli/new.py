@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import click
 
-from bench.cli.output import echo, note
+from bench.cli.output import echo, echo_json, json_option, note
 from plugins_manifest.errors import UserError
 
 ExtensionKind = Literal["method", "metric", "family"]
@@ -25,7 +25,8 @@ _LONGEST_NAME = 40
 @click.argument("kind", type=click.Choice(get_args(ExtensionKind)))
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Its folder [NAME].")
-def new(kind: ExtensionKind, name: str, out: Path | None) -> None:
+@json_option
+def new(kind: ExtensionKind, name: str, *, out: Path | None, as_json: bool) -> None:
     """Write a package with a working method, metric or family, its test and an example.
 
     NAME is how manifests name the extension. DIR must not exist, or be empty.
@@ -34,6 +35,10 @@ def new(kind: ExtensionKind, name: str, out: Path | None) -> None:
 
     folder = out or Path(name)
     write_package(kind, name, folder)
+    if as_json:
+        files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+        echo_json({"folder": str(folder), "files": files})
+        return
     shown = shown_path(folder)
     shown = shown if folder.is_absolute() or "/" in shown else f"./{shown}"
     echo(f"wrote {shown}")

@@ -7,6 +7,7 @@ log of this project's packages on the standard error stream.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import sys
@@ -24,6 +25,18 @@ def is_quiet() -> bool:
     """Return whether the running command was started with `xbench -q`."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.find_root().params.get("quiet"))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+# of commands that print JSON in any case
+json_alone = click.option("--json", is_flag=True, expose_value=False, help="Print JSON, as always.")
+
+
+def echo_json(data: object) -> None:
+    """Print the answer of a command for scripts."""
+    echo_lines(json.dumps(data, indent=2, default=str))
 
 
 def accept_all_text() -> None:
@@ -47,11 +60,6 @@ def note(text: str, *, err: bool = False) -> None:
     """Print lines that inform people and that no script reads; nothing with -q."""
     if not is_quiet():
         echo_lines(text, err=err)
-
-
-def bar_disabled() -> bool | None:
-    """Return tqdm's `disable`: None shows a bar on terminals only, True never."""
-    return True if is_quiet() else None
 
 
 def apply_options(context: click.Context, *, verbose: int, quiet: bool) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_json, echo_lines
 
 if TYPE_CHECKING:
     from bench.plan import MissingItem
@@ -19,7 +18,8 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     """Print the cost of a run and the missing files; raise `UserError` for mistakes."""
     from bench.plan import estimate
     from bench.plan.cost import cost_facts
-    from bench.run import look_ahead
+    from bench.plan.speed import seconds_range
+    from bench.run import look_ahead, trial_ids
 
     plan, missing = look_ahead(request)
     facts = cost_facts(plan)
@@ -27,13 +27,14 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     if as_json:
         listed = [item.as_data() for item in missing]
         facts |= {"downloads_mib": round(megabytes * 1e6 / 2**20, 2), "missing": listed}
-        echo_lines(json.dumps(facts, indent=2))
+        low, high, is_measured = seconds_range(plan) or (None, None, False)
+        facts |= {"seconds_low": low, "seconds_high": high, "is_measured": is_measured}
+        echo_json({**facts, "trial_ids": trial_ids(request)})
         return
     echo(f"{plan.manifest.name}: {facts['trials']:,} images in {facts['batches']:,} batches")
     for method, count in facts["methods"].items():
         echo(f"  {method:<10} {count:,}")
-    cost = estimate(plan)
-    echo(f"time       {_time(cost.seconds, cost.gpu_hours)}")
+    echo(f"time       {_time(seconds_range(plan), estimate(plan).gpu_hours)}")
     echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
     unknown = sum(item.megabytes is None and not item.is_own for item in missing)
     more = f", and {unknown} of unknown size" if unknown else ""
@@ -69,26 +70,31 @@ def _line(item: MissingItem) -> str:
     return f"{item.what}  ({'; '.join(notes)})" if notes else item.what
 
 
-def _time(seconds: float | None, gpu_hours: float | None) -> str:
-    if seconds is not None:
-        return duration(seconds)
-    if gpu_hours is None:
+def _time(found: tuple[float, float, bool] | None, gpu_hours: float | None) -> str:
+    """Return a range of time; it is an estimate until this machine has rendered the family."""
+    if found is None:
         return "not measured yet"
+    low, high, is_measured = found
+    ends = [duration(max(1.0, end)).removeprefix("about ") for end in (low, high)]
+    text = " to ".join(dict.fromkeys(ends))
+    if is_measured:
+        return f"about {text}, as measured by runs on this machine"
+    if gpu_hours is None:
+        return f"estimate: {text}; no run has measured this machine yet"
     from bench.plan.cost import GPU_TFLOPS
 
-    spent = f"{gpu_hours:.0f} GPU-hours" if gpu_hours >= 10 else f"{gpu_hours:.1f} GPU-hours"
-    if gpu_hours < 1:
-        minutes = max(1, round(gpu_hours * 60))
-        spent = f"{minutes} GPU-minute{'s' if minutes > 1 else ''}"
     return (
-        f"about {spent} at {GPU_TFLOPS:.0f} TFLOP/s, half of an A100's peak; from counted "
-        "operations, not measured"
+        f"estimate: {text}; {gpu_hours:.2g} GPU-hours at {GPU_TFLOPS:.0f} TFLOP/s, half of an "
+        "A100's peak; from counted operations, no run has measured this machine yet"
     )
 
 
 def duration(seconds: float) -> str:
     """Return a duration in words."""
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 120:
+        hours = minutes / 60
+        return f"about {hours:.0f} h" if hours >= 10 else f"about {hours:.1f} h"
     return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.exits import NEGATIVE, finish
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_json, echo_lines, json_alone, json_option
 from plugins_manifest.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     # Opens the connections to the sites; tests pass one that leads to local servers.
     OpenSupply = Callable[..., PluginFetcher]
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LOCK_FILE = click.option(
     "--lock",
     "lock_file",
@@ -43,7 +42,7 @@ def plugins() -> None:
 
 @plugins.command("list")
 @click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
-@_JSON
+@json_option
 def list_plugins(manifest: str, as_json: bool) -> None:
     """List the plugins of a manifest, and its stacks."""
     from bench.cli.fetch_output import show_manifest
@@ -55,6 +54,7 @@ def list_plugins(manifest: str, as_json: bool) -> None:
 @plugins.command("show")
 @click.argument("plugin")
 @click.option("--manifest", default="pocket", show_default=True, metavar="NAME|PATH")
+@json_alone
 def show_plugin(plugin: str, manifest: str) -> None:
     """Print one plugin: its entry in the manifest and the lock, its file and sha256."""
     from bench.errors import shown_path, unknown_name
@@ -85,7 +85,7 @@ def show_plugin(plugin: str, manifest: str) -> None:
 @click.option("--no-download", is_flag=True, help="Write only the facts that the sites give.")
 @_LOCK_FILE
 @_HOSTS
-@_JSON
+@json_option
 @click.pass_obj
 def lock_command(
     open_supply: OpenSupply | None,
@@ -117,7 +117,7 @@ def lock_command(
 @click.option("--dry-run", is_flag=True, help="Only list what would be fetched.")
 @_LOCK_FILE
 @_HOSTS
-@_JSON
+@json_option
 @click.pass_obj
 def fetch_command(
     open_supply: OpenSupply | None,
@@ -167,7 +167,7 @@ def fetch_quietly(manifest: str, open_supply: OpenSupply | None, *, limit: int |
 @plugins.command("verify")
 @click.argument("manifest")
 @_LOCK_FILE
-@_JSON
+@json_option
 def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None:
     """Hash the files of MANIFEST and compare them with its lock (offline).
 
@@ -193,7 +193,8 @@ def verify_command(manifest: str, lock_file: Path | None, as_json: bool) -> None
 @plugins.command("convert")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-def convert_command(file: Path, new: Path) -> None:
+@json_option
+def convert_command(file: Path, new: Path, as_json: bool) -> None:
     """Convert a pickled FILE (.pt, .bin, .ckpt) to a safetensors file NEW.
 
     FILE is read in a process without rights or network and with little memory; only tensors are
@@ -207,7 +208,10 @@ def convert_command(file: Path, new: Path) -> None:
     if new.is_symlink() or new.exists() or not new.absolute().parent.is_dir():
         raise UserError(f"{shown_path(new)} exists, or its folder does not: name a new file")
     header = convert_pickle(file, new)
-    echo(f"{len(header.tensors)} tensors in {shown_path(new)}")
+    if as_json:
+        echo_json({"file": shown_path(new), "tensors": len(header.tensors)})
+    else:
+        echo(f"{len(header.tensors)} tensors in {shown_path(new)}")
 
 
 class _Open:

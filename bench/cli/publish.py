@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.output import echo, echo_lines, is_quiet, note
+from bench.cli.output import echo, echo_lines, is_quiet, json_option, note
 
 if TYPE_CHECKING:
     from bench.publish import Publication
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="NAME", help="The run's name in the store [its folder's].")
 @click.option("--images", is_flag=True, help="Upload the full images too, not only thumbnails.")
 @click.option("--nsfw", is_flag=True, help="Include plugins that are marked nsfw.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def publish(
     *, run_dir: Path, address: str, key: str | None, images: bool, nsfw: bool, as_json: bool
 ) -> None:
@@ -72,4 +73,7 @@ def _lines(done: Publication, address: str) -> list[str]:
         lines.append(f"left out: {done.n_nsfw_left_out} plugins or stacks marked nsfw (--nsfw)")
     if done.n_conditions_missing:
         lines.append(f"{done.n_conditions_missing} condition images are missing in the run")
-    return [*lines, f"look at it: xbench leaderboard {address}"]
+    lines.append(f"look at it: xbench leaderboard {address}")
+    if done.baseline:
+        lines.append(f"compare with it: xbench run --baseline {shlex.quote(done.baseline)}")
+    return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_json, echo_lines, json_option
 from plugins_manifest.errors import UserError
 
 
@@ -21,6 +21,7 @@ from plugins_manifest.errors import UserError
 @click.option("--endpoint", metavar="URL", help="Another address of the generator.")
 @click.option("--dry-run", is_flag=True, help="Only print the requests.")
 @click.option("--yes", is_flag=True, help="Spend Buzz without confirmation.")
+@json_option
 def reference(
     *,
     manifest: str,
@@ -31,6 +32,7 @@ def reference(
     endpoint: str | None,
     dry_run: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Render plugins on Civitai's hosted generator, for reference.
 
@@ -58,7 +60,12 @@ def reference(
         click.confirm(f"Render {len(wanted)} pictures? Each costs Buzz.", abort=True)
     generator = Generator(connect(token, endpoint=endpoint), fetch_picture)
     folder = out or Path("references") / loaded.name
+    made = []
     for done in render_references(
         wanted, folder, generator=generator, model=air, settings=loaded.settings
     ):
-        echo(folder / done.file_name)
+        made.append(str(folder / done.file_name))
+        if not as_json:
+            echo(made[-1])
+    if as_json:
+        echo_json(made)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.exits import NEGATIVE, finish
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_json, echo_lines, json_option
 from plugins_manifest.errors import UserError
 from plugins_manifest.extras import require_extra
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema.words import MAX_SEED
 
 if TYPE_CHECKING:
@@ -33,29 +34,32 @@ _TRAINED = ("checkpoint", "data", "mapper", "metrics.jsonl")
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option("--size", default="512x512", show_default=True, metavar="WxH", help="Size in px.")
-def conditions(folder: Path, detector: str, out: Path, size: str) -> None:
+@json_option
+def conditions(folder: Path, detector: str, out: Path, size: str, as_json: bool) -> None:
     """Make condition images from a folder of photos, NAME.png for each.
 
     A photo is scaled to fill the size and cropped to its middle. A manifest reads OUT as
     condition_images. Exit code 1: some photos could not be used, the others were.
     """
-    from tqdm import tqdm
-
-    from bench.cli.output import bar_disabled
+    from bench.cli.output import is_quiet
     from bench.plan.photo_folder import convert_folder, parse_size
 
     require_extra("render")
-    made = list(
-        tqdm(
-            convert_folder(folder, out, detector=detector, size_px=parse_size(size)),
-            unit="image",
-            disable=bar_disabled(),
-        )
-    )
+    made: list[Converted] = []
+    with Progress("detecting conditions", unit="photo", has_bar=not is_quiet()) as bar:
+        for one in convert_folder(folder, out, detector=detector, size_px=parse_size(size)):
+            made.append(one)
+            bar.update()
     problems = list(dict.fromkeys(one.problem for one in made if one.problem is not None))
     n_made = sum(one.image is not None for one in made)
     if not n_made:
         raise UserError.collect(problems)
+    if as_json:
+        facts = {"images": n_made, "folder": str(out), "skipped": problems}
+        echo_json({**facts, "remarks": _remarks(made)})
+        if problems:
+            finish(NEGATIVE)
+        return
     for line in _remarks(made):
         echo(line, err=True)
     echo(f"{n_made} condition images in {out}")
@@ -82,7 +86,8 @@ def _remarks(made: Sequence[Converted]) -> list[str]:
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
-def train(family: str, steps: int | None, seed: int, out: Path) -> None:
+@json_option
+def train(family: str, steps: int | None, seed: int, out: Path, as_json: bool) -> None:
     """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
     from bench.cli.output import is_quiet
     from plugins_manifest.folders import refuse_others
@@ -92,14 +97,18 @@ def train(family: str, steps: int | None, seed: int, out: Path) -> None:
     from bench.train import train_pocket_mapper
 
     try:
-        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=not is_quiet())
+        is_shown = not (as_json or is_quiet())
+        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=is_shown)
     except ValueError as error:
         raise UserError(str(error)) from error
     except OSError as error:
         from bench.errors import disk_error
 
         raise disk_error(error, out) from error
-    echo(f"mapper in {result.mapper_path} after {result.steps} steps")
+    if as_json:
+        echo_json({"mapper": str(result.mapper_path), "steps": result.steps})
+    else:
+        echo(f"mapper in {result.mapper_path} after {result.steps} steps")
 
 
 @click.group()
@@ -108,7 +117,7 @@ def cache() -> None:
 
 
 @cache.command("info")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show_cache(as_json: bool) -> None:
     """Print the folder and the size of the cache."""
     from bench.store.image_cache import cache_info
@@ -123,23 +132,33 @@ def show_cache(as_json: bool) -> None:
 
 @cache.command("clean")
 @click.option("--unused-days", type=float, help="Only images unused for this many days.")
-def clean(unused_days: float | None) -> None:
+@json_option
+def clean(unused_days: float | None, as_json: bool) -> None:
     """Remove cached images; run directories are not changed."""
     from bench.store.image_cache import clean_cache
 
     removed = clean_cache(unused_days=unused_days)
+    if as_json:
+        echo_json({"images": removed.n_images, "bytes": removed.n_bytes})
+        return
     echo(f"removed {removed.n_images} images, {removed.n_bytes / 2**20:.1f} MiB")
 
 
 @click.command()
-def doctor() -> None:
+@json_option
+def doctor(as_json: bool) -> None:
     """Check whether this machine is ready for a run."""
     from bench.cli.doctor import examine
 
-    n_problems = 0
+    n_problems, found = 0, []
     for finding in examine():
+        n_problems += finding.state != "ok"
+        found.append(vars(finding))
+        if as_json:
+            continue
         fix = f" -> {finding.fix}" if finding.fix else ""
         echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
-        n_problems += finding.state != "ok"
+    if as_json:
+        echo_json(found)
     if n_problems:
         finish(NEGATIVE)

@@ -5,24 +5,27 @@ from typing import TYPE_CHECKING
 from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from bench.gate.baseline import manifest_of, open_baseline
     from bench.gate.gate import Gate, compare, gated_request, run_gated
-    from bench.gate.policy import Policy, load_policy
+    from bench.gate.policy import load_policy
     from bench.gate.report import as_junit, as_markdown, as_text
 
 __all__ = [
     "Gate",
-    "Policy",
     "as_junit",
     "as_markdown",
     "as_text",
     "compare",
     "gated_request",
     "load_policy",
+    "manifest_of",
+    "open_baseline",
     "run_gated",
 ]
 _HOMES = {
+    "baseline": ["manifest_of", "open_baseline"],
     "gate": ["Gate", "compare", "gated_request", "run_gated"],
-    "policy": ["Policy", "load_policy"],
+    "policy": ["load_policy"],
     "report": ["as_junit", "as_markdown", "as_text"],
 }
 __getattr__ = lazy_names(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, shown_path
+from bench.errors import UserError
+from bench.gate.baseline import shown_run
 from bench.gate.policy import Policy
 from bench.plan import Plan
+from bench.publish.comparison import case_facts
 from bench.store import RunStore
-from plugins_manifest.cases import Case
 from plugins_manifest.files import file_sha256
 from plugins_manifest.schema import Manifest
 
@@ -43,13 +43,14 @@ def check_pair(baseline: RunStore, candidate: RunStore, policy: Policy) -> None:
 def check_plan(baseline: RunStore, plan: Plan, policy: Policy) -> None:
     """`check_pair` before the candidate is rendered; devices are not compared yet."""
     left = facts_of_run(baseline, policy)
-    right = _facts(plan.manifest, plan.weights, policy)
+    hashes = {n: file_sha256(f.reference) for n, f in plan.plugins.items() if f.reference}
+    right = _facts(plan.manifest, {"weights": plan.weights, "references": hashes}, policy)
     for name, file in plan.plugins.items():
         right["plugins"][name]["sha256"] = file.sha256
-    known = {case_id: _case_facts(case) for case_id, case in baseline.cases().items()}
+    known = {case_id: case_facts(case) for case_id, case in baseline.cases().items()}
     problems = [
         *differences({key: left[key] for key in right}, right),
-        *_differing_cases(known, {i: _case_facts(case) for i, case in plan.cases.items()}),
+        *_differing_cases(known, {i: case_facts(case) for i, case in plan.cases.items()}),
     ]
     _refuse(problems, baseline)
 
@@ -60,7 +61,7 @@ def facts_of_run(store: RunStore, policy: Policy) -> Facts:
     device, versions = run.get("device", {}), run.get("versions", {})
     torch_minor = ".".join(str(versions.get("torch")).split("+")[0].split(".")[:2])
     return {
-        **_facts(store.manifest(), run.get("weights", {}), policy),
+        **_facts(store.manifest(), run, policy),
         "device_kind": device.get("kind"),
         "device_name": None if device.get("kind") == "cpu" else device.get("name"),
         "torch": torch_minor if "torch" in versions else None,
@@ -79,14 +80,17 @@ def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _facts(manifest: Manifest, weights: Mapping[str, str], policy: Policy) -> Facts:
-    data = manifest.as_data()
+def _facts(manifest: Manifest, run: Mapping[str, Any], policy: Policy) -> Facts:
+    """Return what is compared; `run` has the hashes of weights and of plugins' references."""
+    data, references = manifest.as_data(), run.get("references") or {}
     methods = {m["name"]: m for m in data["methods"] if m["name"] in policy.methods}
     for method in methods.values():
         chosen = [t for t in method.get("t0") or () if policy.t0 is None or t in policy.t0]
         method["t0"] = sorted(chosen)
     seeds = {key: sorted(value) for key, value in data.items() if key == "seeds"}
     plugins = {entry["id"]: _cleaned(entry, manifest.folder) for entry in data["plugins"]}
+    for name in plugins.keys() & references.keys():  # a run that was moved lacks the files
+        plugins[name]["reference"] = references[name]
     wanted = policy.plugins
     return {
         "family": data["family"],
@@ -100,7 +104,7 @@ def _facts(manifest: Manifest, weights: Mapping[str, str], policy: Policy) -> Fa
             for stack in data.get("stacks", ())
             if wanted is None or stack["id"] in wanted
         },
-        "weights": {part: sha for part, sha in weights.items() if part != _MAPPER},
+        "weights": {part: sha for part, sha in run.get("weights", {}).items() if part != _MAPPER},
     }
 
 
@@ -117,21 +121,21 @@ def _cleaned(entry: Mapping[str, Any], folder: Path) -> Facts:
     return kept
 
 
-def _case_facts(case: Case) -> Facts:
-    kept = {k: v for k, v in asdict(case).items() if not k.endswith(("_path", "_paths"))}
-    return json.loads(json.dumps(kept))
-
-
 def _case_problems(baseline: RunStore, candidate: RunStore) -> list[str]:
     known, rows = (
-        {case_id: _case_facts(case) for case_id, case in store.cases().items()}
+        {case_id: case_facts(case) for case_id, case in store.cases().items()}
         for store in (baseline, candidate)
     )
     problems = _differing_cases(known, rows)
+    planned, made = baseline.condition_hashes(), candidate.condition_hashes()
     for path in _condition_files(candidate):
-        left, right = baseline.folder / path, candidate.folder / path
-        if left.is_file() and left.read_bytes() != right.read_bytes():
-            problems.append(f"{path.as_posix()}: the condition images of the two runs differ")
+        left, right, name = baseline.folder / path, candidate.folder / path, path.as_posix()
+        if left.is_file():
+            is_other = left.read_bytes() != right.read_bytes()
+        else:  # published, or archived without them
+            is_other = name in planned and name in made and planned[name] != made[name]
+        if is_other:
+            problems.append(f"{name}: the condition images of the two runs differ")
     return problems
 
 
@@ -173,7 +177,7 @@ def _refuse(problems: list[str], baseline: RunStore) -> None:
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(
-            f"the candidate does not pair with {shown_path(baseline.folder)}: "
+            f"the candidate does not pair with {shown_run(baseline)}: "
             f"{len(problems)} settings differ\n{lines}\n"
             "Render the candidate with the baseline's settings (xbench run --baseline RUN takes "
             "them from it), or make a new baseline",

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, shown_path
+from bench.gate.baseline import has_images, shown_run
 from bench.gate.comparable import check_pair, check_plan
 from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
 from bench.gate.policy import Policy
 from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, decide_gate, planned
 from bench.plan import Plan
 from bench.provenance import utc_now
+from bench.publish import download_images
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
 from bench.scoring import score_by_names
 from bench.store import RunStore, records
 from bench.store.files import json_bytes
 from bench.store.verify import TO_REPORT, Part, require_sound
+from plugins_manifest.progress import Progress
 
 GATE_FORMAT = 1
 _NOT_COMPARED: tuple[Part, ...] = ("images", "conditions")  # an archived baseline may lack them
@@ -41,10 +44,13 @@ class Gate:
         return EXIT_CODES[self.judgment.verdict]
 
 
-def compare(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
+def compare(
+    baseline_dir: Path, candidate_dir: Path, policy: Policy, *, stopped: str | None = None
+) -> Gate:
     """Compare two runs and write gate.json; raise `UserError` if their settings differ.
 
-    A candidate with only the first cases of the baseline is compared on those.
+    A candidate with only the first cases of the baseline is compared on those. `stopped` is the
+    limit that ended the gate before its last look; else the one that ended the candidate's run.
     """
     baseline, candidate = RunStore.open(baseline_dir), RunStore.open(candidate_dir)
     if baseline.folder.resolve() == candidate.folder.resolve():
@@ -52,9 +58,11 @@ def compare(baseline_dir: Path, candidate_dir: Path, policy: Policy) -> Gate:
     for store in (baseline, candidate):
         require_sound(store, TO_REPORT, may_miss=_NOT_COMPARED)
     check_pair(baseline, candidate, policy)
-    samples = _samples(baseline, candidate, policy)
-    judgment = decide_gate(samples, _rules(policy))
+    with Progress("comparing the two runs"):
+        samples = _samples(baseline, candidate, policy)
+        judgment = decide_gate(samples, _rules(policy))
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
+    facts["stopped"] = stopped or candidate.run_facts().get("stopped")
     with candidate.lock():
         candidate.write_file(candidate.gate_path, json_bytes(facts))
     return Gate(judgment, facts)
@@ -73,17 +81,27 @@ def gated_request(
     n_cases = n_cases_of(side)
     if n_cases == 0:
         raise UserError(
-            f"{shown_path(baseline_dir)} has no images of {', '.join(policy.methods)}: "
+            f"{shown_run(baseline)} has no images of {', '.join(policy.methods)}: "
             "choose another --baseline, or other methods in --policy"
         )
     limit = min(n_cases, request.selection.limit or n_cases)
+    looks = [n for n in looks_of(n_cases, policy) if n < limit] + [limit]
+    if not has_images(
+        baseline
+    ):  # scores of fewer cases need the images: only the last look is left
+        if limit < n_cases:
+            raise UserError(
+                f"{shown_run(baseline)} was published without its images, so all of its {n_cases} "
+                "cases have to be compared: leave out --limit, or publish it with --images"
+            )
+        looks = [limit]
     request = _with_limit(request, limit)
     plan = plan_run(request)
     check_plan(baseline, plan, policy)
     out = request.out or Path("runs") / f"{plan.manifest.name}-{_mapper_of(plan)}"
     if out.resolve() == baseline_dir.resolve():
         raise UserError(f"--out {shown_path(out)} is the baseline itself: choose another folder")
-    return replace(request, out=out), [n for n in looks_of(n_cases, policy) if n < limit] + [limit]
+    return replace(request, out=out), looks
 
 
 def run_gated(request: RunRequest, baseline_dir: Path, policy: Policy) -> tuple[RunOutcome, Gate]:
@@ -92,8 +110,11 @@ def run_gated(request: RunRequest, baseline_dir: Path, policy: Policy) -> tuple[
     out = request.out or Path("runs")
     outcome, gate = _stage(request, baseline_dir, policy, out=out, n_cases=sizes[0])
     for n_cases in sizes[1:]:
-        if gate.judgment.verdict != "inconclusive":
+        if gate.judgment.verdict != "inconclusive" or outcome.stopped:
             break
+        if stopped := request.budget.reached:
+            gate = compare(baseline_dir, out, policy, stopped=stopped)
+            return replace(outcome, stopped=stopped), gate
         outcome, gate = _stage(request, baseline_dir, policy, out=out, n_cases=n_cases)
     return outcome, gate
 
@@ -122,18 +143,34 @@ def _samples(baseline: RunStore, candidate: RunStore, policy: Policy) -> list[Sa
     case_ids = set(candidate.trials()["case_id"])
     if case_ids != set(baseline.trials()["case_id"]):
         scored = {metric for _, metric in sides[0].scores}
+        download_images(baseline, case_ids)
         view = restricted_run(
             baseline,
             case_ids,
             candidate.folder / ".gate" / "baseline",
             metrics=[spec.name for spec in policy.metrics if spec.name in scored],
+            conditions=_conditions_of(baseline, candidate),
         )
         sides[0] = replace(sides[0], scores=read_side("baseline", view, policy).scores)
     return make_samples(sides[0], sides[1], policy)
 
 
+def _conditions_of(baseline: RunStore, candidate: RunStore) -> Path:
+    """Return the baseline's condition images; a published run has the hashes of its own alone.
+
+    `check_pair` has compared those with the candidate's.
+    """
+    has_own = any(baseline.conditions_dir.rglob("*.png"))
+    return (baseline if has_own else candidate).conditions_dir
+
+
 def restricted_run(
-    store: RunStore, case_ids: Collection[str], folder: Path, *, metrics: Sequence[str]
+    store: RunStore,
+    case_ids: Collection[str],
+    folder: Path,
+    *,
+    metrics: Sequence[str],
+    conditions: Path,
 ) -> RunStore:
     """Write and score a run of some cases in another folder; its results refer to the run's images.
 
@@ -153,7 +190,7 @@ def restricted_run(
         if row["trial_id"] in wanted
     ]
     view.write_results("view", results)
-    conditions = store.conditions_dir.resolve()
+    conditions = conditions.resolve()
     if not view.conditions_dir.exists() and conditions.is_dir():
         view.conditions_dir.symlink_to(conditions, target_is_directory=True)
     score_by_names(view, metrics, show_progress=False)
@@ -211,7 +248,7 @@ def _test_text(test: dict[str, Any]) -> str:
 def _identity(store: RunStore) -> dict[str, Any]:
     facts = store.run_facts()
     return {
-        "folder": shown_path(store.folder),
+        "folder": shown_run(store),
         "run_id": facts.get("run_id"),
         "adapter_sha256": facts.get("adapter_sha256"),
         "git": facts.get("git"),

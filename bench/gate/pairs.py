@@ -10,12 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.errors import UserError, shown_path
+from bench.errors import UserError
+from bench.gate.baseline import shown_run
 from bench.gate.policy import GateMetric, Policy
 from bench.gate.verdict import Sample
 from bench.scoring import read_scores
@@ -30,10 +30,10 @@ _Pair = tuple[_Knobs, str, int]  # knobs, case id, seed
 
 @dataclass(frozen=True)
 class Side:
-    """The compared trials of one run with their results and scores."""
+    """The compared trials of one run with their results and scores; `run` is for messages."""
 
     name: str
-    folder: Path
+    run: str
     trials: Mapping[str, Mapping[_Pair, Row]]  # plugin -> pair -> trial with its result
     scores: Mapping[tuple[str, str], Sequence[Row]]  # (plugin, metric) -> rows
     prompt_of: Mapping[str, str]
@@ -56,7 +56,7 @@ def read_side(name: str, store: RunStore, policy: Policy) -> Side:
         if row["trial_id"] in planned and _is_compared(row, policy) and row["plugin"] in trials
     ]
     prompts = {case_id: case.prompt for case_id, case in store.cases().items()}
-    return Side(name, store.folder, trials, grouped(scored, "plugin", "metric"), prompts)
+    return Side(name, shown_run(store), trials, grouped(scored, "plugin", "metric"), prompts)
 
 
 def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample]:
@@ -71,7 +71,7 @@ def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample
             ]
             if spec.required and not found:
                 problems.append(
-                    f"the policy requires {spec.name!r}, but {shown_path(baseline.folder)} has no "
+                    f"the policy requires {spec.name!r}, but {baseline.run} has no "
                     f"scores of it: run xbench score RUN --metrics {spec.name}, or set "
                     "required: false"
                 )
@@ -80,7 +80,7 @@ def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample
         raise UserError.collect(problems)
     if not samples:
         raise UserError(
-            f"nothing to test: {shown_path(baseline.folder)} has no scores of "
+            f"nothing to test: {baseline.run} has no scores of "
             f"{', '.join(policy.methods)} under a metric of the policy; name metrics with --policy"
         )
     return samples
@@ -194,7 +194,7 @@ def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[_Pa
         rows = [trials[pair] for pair in compared if trials[pair]["status"] != "ok"]
         if rows:
             (why, _), *_ = Counter(
-                row["error"] or row["status"] or "pending" for row in rows
+                row["error"] or row["status"] or "not rendered yet" for row in rows
             ).most_common(1)
             problems.append(
                 f"{len(rows)} of {len(compared)} compared images of the {side.name} are missing "

@@ -95,6 +95,8 @@ def _ending(facts: Facts) -> Sequence[str]:
         for test in facts["tests"]
         if test["reason"] is not None
     ]
+    if facts.get("stopped"):
+        lines.append(f"stopped by {facts['stopped']}: run the same command again to go on")
     lines.append(f"decided by look {facts['look']} of {n_looks}; {facts['candidate']['folder']}")
     if facts["planned_prompts"] is not None:
         power = facts["policy"]["power"]

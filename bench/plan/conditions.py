@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from bench.errors import UserError, shown_path
 from bench.plan.cases import rendered_sets
@@ -28,6 +27,7 @@ from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
 from plugins_manifest.content import SHOWN, ChangedFileError, require_same
 from plugins_manifest.installed import extension_errors, require_contract
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema.words import Side
 from runners.families import family_traits
 
@@ -289,9 +289,12 @@ def make_slow_conditions(job: Job, conditions: ConditionSet, *, show_progress: b
     if not any(spec.condition and uses_network(spec.condition) for spec in job.manifest.plugins):
         return
     images = dict.fromkeys(_slow_conditions(job))
-    disable = None if show_progress else True
-    for case, condition, side in tqdm(images, desc="conditions", unit="image", disable=disable):
-        conditions.sha256(case, condition, side=side)
+    with Progress(
+        "detecting conditions", unit="image", total=len(images), has_bar=show_progress
+    ) as bar:
+        for case, condition, side in images:
+            conditions.sha256(case, condition, side=side)
+            bar.update()
 
 
 def _slow_conditions(job: Job) -> Iterator[tuple[Case, str, Side]]:

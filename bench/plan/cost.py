@@ -7,6 +7,7 @@ the side. Text encoders and condition detectors are left out.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +47,7 @@ def estimate(plan: Plan) -> Estimate:
     """Return seconds or operations, and the disk space, that rendering the whole plan takes."""
     manifest, counts = plan.manifest, plan.counts()
     costs = family_traits(manifest.family).cost
-    work = None
-    if costs is not None:
-        work = sum(_of_group(group, manifest.settings, costs) for group in plan.groups)
+    work = work_of(plan, plan.groups)
     n_bytes = sum(
         n * _PNG_BYTES_PER_PIXEL * _n_pixels(manifest, method) for method, n in counts.items()
     )
@@ -58,6 +57,14 @@ def estimate(plan: Plan) -> Estimate:
         work if costs is not None and costs.unit == "tera-operations" else None,
         n_bytes / 2**20,
     )
+
+
+def work_of(plan: Plan, groups: Sequence[Group]) -> float | None:
+    """Return the cost of some batches in the unit of their family; None if it is not known."""
+    costs = family_traits(plan.manifest.family).cost
+    if costs is None:
+        return None
+    return sum(_of_group(group, plan.manifest.settings, costs) for group in groups)
 
 
 def _of_group(group: Group, settings: Settings, costs: FamilyCost) -> float:

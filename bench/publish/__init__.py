@@ -6,6 +6,7 @@ from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bench.publish.base import StoreLocation, UnreachableError
+    from bench.publish.download import download_images, download_run, parse_address
     from bench.publish.locations import is_remote, local_folder, open_location
     from bench.publish.publish import Publication, publish_run
 
@@ -13,13 +14,17 @@ __all__ = [
     "Publication",
     "StoreLocation",
     "UnreachableError",
+    "download_images",
+    "download_run",
     "is_remote",
     "local_folder",
     "open_location",
+    "parse_address",
     "publish_run",
 ]
 _HOMES = {
     "base": ["StoreLocation", "UnreachableError"],
+    "download": ["download_images", "download_run", "parse_address"],
     "locations": ["is_remote", "local_folder", "open_location"],
     "publish": ["Publication", "publish_run"],
 }

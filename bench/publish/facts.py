@@ -40,6 +40,7 @@ def public_facts(
         "overhead": lambda value: value if isinstance(value, float) else None,
         "versions": lambda value: _mapping(value, _matching(_VERSION)),
         "weights": lambda value: _mapping(value, _matching(_HASH)),
+        "references": lambda value: _mapping(value, _matching(_HASH)),
         "git": _git,
         "device": lambda value: _device(value, privacy),
         "selection": lambda value: _selection(value, left_out),

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from bench.errors import UserError, shown_path
 from bench.publish.base import StoreLocation
+from bench.publish.comparison import comparison_tables
+from bench.publish.download import RunAddress
 from bench.publish.facts import public_facts, public_gate, public_manifest
 from bench.publish.format import (
     INDEX,
@@ -42,17 +44,23 @@ from bench.publish.select import (
 )
 from bench.publish.tables import public_results, public_table, public_trials, queue_table
 from bench.store import RunStore
+from bench.store.files import sha256_of
 from bench.store.parquet import open_parquet
 from plugins_manifest.documents import parse_json
 from plugins_manifest.folders import refuse_overlap
+from plugins_manifest.progress import Progress
 
-Progress = Callable[[str], None]
+Report = Callable[[str], None]
 _PICTURE_COLUMNS = ["trial_id", "image_sha256", "image", "thumbnail"]
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published; `n_new` and `new_bytes` count what the store did not have before."""
+    """What was published; `n_new` and `new_bytes` count what the store did not have before.
+
+    `baseline` names exactly this publication, for `xbench gate` and `xbench run --baseline`; None
+    if the run's cases are missing.
+    """
 
     to: str
     key: str
@@ -66,6 +74,7 @@ class Publication:
     n_new: int
     new_bytes: int
     has_images: bool
+    baseline: str | None
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for scripts."""
@@ -80,7 +89,7 @@ def publish_run(
     images: bool = False,
     nsfw: bool = False,
     show_progress: bool = False,
-    report: Progress = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Publication:
     """Publish a run at an address; raise one `UserError` with all problems of the run.
 
@@ -106,12 +115,14 @@ def publish_run(
             images=images,
             show_progress=show_progress,
         )
-        content = _index(key, chosen, made, queue)
+        content, is_comparable = _index(key, chosen, made, queue)
+        pinned = RunAddress(address, key, sha256_of(content))
         size = sum(queue.sizes[name] for name in queue.new)
         changes = {} if content == old else {index_name(key): content}
         if queue.new or changes:
             report(f"uploading {len(queue.new)} files, {size_text(size)}, to {place.address}")
-            place.upload(dict(sorted(queue.new.items())), changes)
+            with Progress(f"uploading {len(queue.new)} files to {place.address}"):
+                place.upload(dict(sorted(queue.new.items())), changes)
         return Publication(
             to=place.address,
             key=key,
@@ -125,6 +136,7 @@ def publish_run(
             n_new=len(queue.new) + len(changes),
             new_bytes=size + sum(map(len, changes.values())),
             has_images=images,
+            baseline=str(pinned) if is_comparable else None,
         )
 
 
@@ -185,8 +197,11 @@ def _parsed(index: bytes | None) -> dict[str, Any]:
 # --- the new index
 
 
-def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> bytes:
-    """Return the index file; every object that it names is put into the queue."""
+def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> tuple[bytes, bool]:
+    """Return the index file, and whether a gate can compare with the run.
+
+    Every object that the index names is put into the queue.
+    """
     # names of what is left out must not occur in a reason either
     privacy, tables = Privacy(words=chosen.left_out), chosen.tables
     public = {
@@ -203,11 +218,18 @@ def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> b
     }
     # a verdict over plugins that are left out would name them
     gate = None if chosen.left_out or chosen.gate is None else public_gate(chosen.gate, privacy)
+    compared = comparison_tables(
+        RunStore(chosen.folder),
+        privacy,
+        case_ids=set(tables["trials"]["case_id"].to_pylist()),
+        left_out=chosen.left_out,
+    )
     data = {
         "format": PUBLISHED_FORMAT,
         "key": key,
         "facts": {"format": chosen.facts["format"], **facts, "counts": counts},
         "tables": {name: queue_table(table, queue) for name, table in public.items()},
+        "comparison": compared and {name: queue_table(t, queue) for name, t in compared.items()},
         "manifest": queue.add(_json(manifest), "json"),
         "gate": None if gate is None else queue.add(_json(gate), "json"),
         "thumbnails": THUMBNAIL_RECIPE,
@@ -218,7 +240,7 @@ def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> b
         raise UserError(
             f"the facts of the run are too large to publish ({size_text(len(content))})"
         )
-    return content
+    return content, compared is not None
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

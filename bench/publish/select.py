@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from bench.errors import UserError, shown_path
 from bench.publish.format import file_inside
 from bench.publish.pictures import Published, UploadQueue, publish_picture
@@ -19,6 +17,7 @@ from bench.publish.tables import Tables, kept_rows, of_trials, private_names, re
 from bench.store import RunStore
 from bench.store.documents import paths_of, read_json, read_yaml
 from bench.store.verify import Damage, damage_lines, find_damage
+from plugins_manifest.progress import Progress
 
 KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
 _FINISHED = ("complete", "failed trials")
@@ -113,7 +112,7 @@ def render_pictures(
     total = len(wanted) + len(existing)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=total, unit="picture", disable=None if show_progress else True) as bar,
+        Progress("reducing pictures", unit="picture", total=total, has_bar=show_progress) as bar,
     ):
         pictures = {}
         for trial, picture in pool.map(lambda item: one(item, original=images), wanted):

@@ -1,10 +1,12 @@
 """Render the trials of a plan: cached, resumable, interruptible."""
 
 from bench.render.audit import LoadAudit, read_audits, remarks
+from bench.render.budget import Budget
 from bench.render.execute import Execution, Stopwatch
 from bench.render.family import FamilyRenderer
 
 __all__ = [
+    "Budget",
     "Execution",
     "FamilyRenderer",
     "LoadAudit",

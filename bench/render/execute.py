@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tqdm import tqdm
-
 from bench.errors import UserError
 from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
 from bench.plan.plan import Group
+from bench.render.budget import Budget
 from bench.store import ImageCache, Row, RunStore
 from bench.store.files import png_bytes, write_bytes
 from bench.store.image_cache import CACHED_FACTS
@@ -28,6 +27,7 @@ from plugins_manifest.content import ChangedFileError
 from plugins_manifest.installed import describe_error
 from plugins_manifest.interrupts import Interrupts
 from plugins_manifest.outputs import one_line
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
@@ -77,7 +77,8 @@ class Execution:
     before every batch that has something to render. Its errors end the run, and so does a file
     that is not the planned one; any other error fails its batch. A batch may take `batch_timeout`
     seconds. With `only`, just these trials are made, with their whole batch, so that their pixels
-    are those of a whole run.
+    are those of a whole run. Once the `budget` is reached, the run ends after the variant in
+    progress, whose members are all made: what is left is rendered later with the same members.
     """
 
     plan: Plan
@@ -91,28 +92,36 @@ class Execution:
     interrupts: Interrupts = field(default_factory=Interrupts)
     only: frozenset[str] | None = None
     batch_timeout: float | None = None
+    budget: Budget = field(default_factory=Budget)
 
-    def run(self) -> None:
-        """Render every trial that is not finished; failed ones are tried again."""
+    def run(self) -> str | None:
+        """Render every trial that is not finished; failed ones are tried again.
+
+        Returns the limit of the budget that ended it with trials left, else None.
+        """
         finished = self.store.finished_trials()
         if self.only is not None:
             finished |= {trial.trial_id for trial in self.plan.trials} - self.only
         todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
-        bar = tqdm(
-            total=len(self.plan.trials),
-            initial=len(self.plan.trials) - len(todo),
+        bar = Progress(
+            f"rendering {one_line(self.plan.manifest.name, longest=_LONGEST_NAME)}",
             unit="image",
-            desc=one_line(self.plan.manifest.name, longest=_LONGEST_NAME),
-            disable=None if self.show_progress else True,
+            total=len(self.plan.trials),
+            done=len(self.plan.trials) - len(todo),
+            has_bar=self.show_progress,
         )
         with bar:
             for group in self.plan.groups:
                 missing = [t for t in group.trials if t.trial_id not in finished]
-                if missing:
-                    self._make(group, missing, bar)
+                is_done = not missing or (
+                    self.budget.reached is None and self._make(group, missing, bar)
+                )
+                if not is_done:
+                    return self.budget.reached
+        return None
 
-    def _make(self, group: Group, missing: Sequence[Trial], bar: tqdm) -> None:
-        """Make the missing trials of a batch and write their rows together."""
+    def _make(self, group: Group, missing: Sequence[Trial], bar: Progress) -> bool:
+        """Make the missing trials of a batch, write their rows, return whether it has all."""
         rows: dict[str, Row] = {}
         for trial in missing:
             if (row := self._from_cache(trial)) is not None:
@@ -123,41 +132,48 @@ class Execution:
         _LOG.info(
             "batch %s: %d from the cache, %d to render", group.group_id, len(rows), len(open_trials)
         )
-        with self._failed_ahead(group, open_trials):
+        with self._failed_ahead(group, open_trials) as restore:
             for trial, row, png in self._stored(self._render(group, open_trials)):
                 rows[trial.trial_id] = row
                 if png is not None:
                     fresh.append((trial.trial_id, png, row))
                 bar.update()
             self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
+            if is_stopped := len(rows) < len(missing):
+                restore()
             self.store.write_results(group.group_id, list(rows.values()))
         if self.cache is not None:
             for trial_id, png, row in fresh:
                 facts = {key: row[key] for key in CACHED_FACTS}
                 self.cache.put(trial_id, png, facts)
+        return not is_stopped
 
     @contextmanager
-    def _failed_ahead(self, group: Group, trials: Sequence[Trial]) -> Iterator[None]:
+    def _failed_ahead(self, group: Group, trials: Sequence[Trial]) -> Iterator[Callable[[], None]]:
         """With a deadline, write the rows that stay if the process has to be ended in the batch.
 
-        Any error restores the rows of before.
+        Yields a function that restores the rows of before; any error does so too.
         """
         if self.batch_timeout is None or not trials:
-            yield
+            yield lambda: None
             return
         path = self.store.table_path("results", group.group_id)
         before = path.read_bytes() if path.is_file() else None
+
+        def restore() -> None:
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_bytes(path, before)
+
         reason = f"the process ended in this batch (--batch-timeout {self.batch_timeout:g})"
         blank = {"seconds": 0.0, "peak_memory_mib": 0.0, "effective_t0": None}
         rows = [_row(t.trial_id, status="failed", error=reason, **blank) for t in trials]
         self.store.write_results(group.group_id, rows)
         try:
-            yield
+            yield restore
         except BaseException:
-            if before is None:
-                path.unlink(missing_ok=True)
-            else:
-                write_bytes(path, before)
+            restore()
             raise
 
     def _from_cache(self, trial: Trial) -> Row | None:
@@ -225,6 +241,8 @@ class Execution:
                 trial = trial_of.pop((rendered.variant, rendered.index))
                 if trial.trial_id in wanted:
                     yield trial, rendered
+            if self.budget.reached:
+                return
 
     def _guarded(self, batch: _Batch, deadline: Deadline) -> Iterator[Rendered]:
         """Yield from the renderer; if it raises, yield a failed result for every open trial."""
@@ -235,7 +253,11 @@ class Execution:
             results = self.render(stack, cases, variants, settings)
             while (rendered := self._next(results, deadline)) is not None:
                 still_open.remove((rendered.variant, rendered.index))
+                self.budget.n_rendered += 1
                 yield rendered
+                is_whole = rendered.variant not in {variant for variant, _ in still_open}
+                if is_whole and still_open and self.budget.reached:
+                    return
         except ChangedFileError:
             raise
         except DeadlineError:

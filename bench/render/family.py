@@ -10,6 +10,7 @@ from bench.errors import UserError
 from bench.plan import Plan
 from bench.registry import find_method
 from bench.render.execute import bare_case, render_settings
+from plugins_manifest.progress import Progress
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
 
@@ -37,8 +38,9 @@ class FamilyRenderer:
         and prompts that are too long.
         """
         if self._family is None:
-            self._family = self._load()
-            self._check(self._family)
+            with Progress(f"loading the models of {self._plan.manifest.family}"):
+                self._family = self._load()
+                self._check(self._family)
 
     def __call__(
         self,

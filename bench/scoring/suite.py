@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from tqdm import tqdm
-
 from bench.errors import UserError
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
@@ -15,6 +13,7 @@ from bench.scoring.checked import MetricFailedError, called
 from bench.scoring.score import score_run
 from bench.store import RunStore
 from metrics.base import MetricUnavailableError
+from plugins_manifest.progress import Progress
 
 SelfTestState = Literal["ok", "wrong", "unavailable"]
 
@@ -31,15 +30,15 @@ def score_by_names(
     "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
     """
     started = time.perf_counter()
-    expanded = expand_metrics(names, store.manifest())
-    metrics = [find_metric(name) for name in expanded]
+    with Progress("loading metrics"):
+        expanded = expand_metrics(names, store.manifest())
+        metrics = [find_metric(name) for name in expanded]
     loading_seconds = time.perf_counter() - started
-    with tqdm(unit="score", desc="scores", disable=None if show_progress else True) as bar:
+    with Progress("scoring", unit="score", has_bar=show_progress) as bar:
 
         def advance(done: int, total: int, name: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(name, refresh=False)
-            bar.update(done - bar.n)
+            bar.detail(name)
+            bar.to(done, total)
 
         scoring = score_run(store, metrics, progress=advance, timeout_s=timeout_s)
         return loading_seconds + scoring.total_seconds

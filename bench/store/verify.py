@@ -21,6 +21,7 @@ from bench.store.rows import Row, records
 from bench.store.run_store import RUN_FILE, RunStore
 from bench.store.schema import TABLES
 from plugins_manifest.files import file_sha256
+from plugins_manifest.progress import Progress
 from plugins_manifest.text import first_line
 
 Part = Literal[
@@ -75,11 +76,12 @@ def require_sound(
 
     Files of the parts `may_miss` are made anew, so they may be missing.
     """
-    found = [
-        damage
-        for damage in find_damage(store, parts)
-        if not (damage.is_missing and damage.part in may_miss)
-    ]
+    with Progress(f"verifying the files of {shown_path(store.folder)}"):
+        found = [
+            damage
+            for damage in find_damage(store, parts)
+            if not (damage.is_missing and damage.part in may_miss)
+        ]
     if found:
         text = f"{shown_path(store.folder)} is damaged, {len(found)} files or rows:"
         lines = damage_lines(store, found)

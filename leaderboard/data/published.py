@@ -26,14 +26,13 @@ from bench.publish.format import (
     PUBLISHED_FORMAT,
     Ending,
     index_name,
-    is_content,
     is_object,
     key_of,
 )
+from bench.publish.object_cache import TableCache, read_object
 from bench.store import PUBLISHED
 from bench.store.documents import parse_json
 from bench.store.recent import RecentItems
-from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, state_problems, text_of
 from leaderboard.data.isolation import isolated, reason_of
 
@@ -193,12 +192,7 @@ class PublishedStore:
     # --- reading from the location
 
     def _content(self, name: str, limit_bytes: int) -> bytes:
-        content = self._request(lambda: self._place.read(name, limit_bytes=limit_bytes))
-        if content is None:
-            raise UserError(f"{name} is not in the store")
-        if not is_content(name, content):
-            raise UserError(f"the content of {name} does not match its name")
-        return content
+        return self._request(lambda: read_object(self._place, name, limit_bytes))
 
     def _request(self, read: Callable[[], Any]) -> Any:
         """Return the result of `read`; after a failure no request is made for a while."""

@@ -11,9 +11,9 @@ from threading import Lock
 from bench.errors import UserError
 from bench.publish import is_remote, local_folder, open_location
 from bench.publish.format import INDEX
+from bench.publish.object_cache import TableCache
 from bench.store import cache_folder, is_run
 from bench.store.recent import RecentItems
-from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, find_runs, listed_folders
 from leaderboard.data.isolation import isolated
 from leaderboard.data.published import PublishedStore, with_tables

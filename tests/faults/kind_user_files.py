@@ -17,9 +17,9 @@ from PIL import Image
 from bench.cli.main import main
 from bench.plan.photo_folder import convert_folder
 from bench.publish import publish_run
+from bench.publish.object_cache import TableCache
 from bench.store import ImageCache, RunStore
 from bench.store.image_cache import clean_cache
-from leaderboard.data.cache import TableCache
 from plugins_manifest.cases import Case
 from plugins_manifest.cases.finished import with_finished_conditions
 from tests.faults.base import Fault, Kind, refuses

@@ -49,7 +49,7 @@ def write_run(
         {
             "run_id": folder.name,
             "status": "complete",
-            "weights": {"base": "b" * 64, "upgraded": "u" * 64, "mapper": mapper},
+            "weights": {"base": "b" * 64, "upgraded": "e" * 64, "mapper": mapper},
             "adapter_sha256": mapper,
             "device": {"kind": device, "name": device, "threads": 1},
             "versions": {"torch": "2.15.0"},

@@ -14,11 +14,11 @@ import leaderboard
 from bench.errors import UserError
 from bench.publish.format import object_name
 from bench.publish.locations import FolderLocation, open_location
+from bench.publish.object_cache import TableCache
 from bench.publish.publish import publish_run
 from bench.store.recent import RecentItems
 from bench.store.run_store import RunStore
 from bench.store.schema import PUBLISHED
-from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run, read_run
 from leaderboard.data.published import PublishedStore, with_tables
 from leaderboard.data.sources import RESULTS_VARIABLE, current_runs, open_tables, shown_results

@@ -3,8 +3,8 @@
 import json
 
 from bench.publish.format import is_content, is_object
+from bench.publish.object_cache import TableCache
 from bench.store.schema import PUBLISHED
-from leaderboard.data.cache import TableCache
 from leaderboard.data.catalog import Run
 from leaderboard.data.published import PublishedStore, with_tables
 from leaderboard.data.sources import SHIPPED

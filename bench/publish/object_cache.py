@@ -1,4 +1,4 @@
-"""Tables of published stores, cached as files on this machine."""
+"""Objects of published stores: verified when read, tables cached as files on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from pathlib import Path
 from threading import Lock
 from typing import get_args
 
+from bench.errors import UserError
+from bench.publish.base import StoreLocation
 from bench.publish.format import Ending, file_inside, is_content, is_object
 from bench.store.files import write_bytes
 
 MAX_CACHE_BYTES = 8 << 30
 _IN_USE_SECONDS = 3600  # a file touched since may be open
+
+
+def read_object(place: StoreLocation, name: str, limit_bytes: int) -> bytes:
+    """Return an object of a store; raise `UserError` if it is missing or not what it is named."""
+    content = place.read(name, limit_bytes=limit_bytes)
+    if content is None:
+        raise UserError(f"{name} is not in the store")
+    if not is_content(name, content):
+        raise UserError(f"the content of {name} does not match its name")
+    return content
 
 
 class TableCache:
