@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from bench.plan import (
 )
 from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions
+from bench.plan.judges import judge_remarks
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
@@ -42,6 +44,8 @@ _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("jinja2", "scipy.special", "scipy.stats"),
 )
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
         problems += error.problems
     if problems:
         raise UserError.collect(problems)
+    for remark in judge_remarks(job.manifest):
+        _LOG.warning("%s", remark)
 
 
 def score_and_tabulate(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from bench.errors import UserError
 from bench.plan.cases import all_cases
+from bench.plan.judges import with_default_metrics
 from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, resolve_plugin
 from bench.plan.selection import Selection
 from plugins_manifest.cases import Case, CasesNotFetchedError
@@ -55,9 +56,9 @@ CasesBySet = Mapping[str, list[Case]]  # by the id of a plugin or stack
 class Job:
     """A resolved request.
 
-    `written` is the manifest as read, `manifest` its selected part. `weights` are sha256 of the
-    family's parts; a family without a mapper has no "mapper". `problems` were found on the way:
-    what they concern is not in the job.
+    `written` is the manifest as read, `manifest` its selected part, with the default metrics if it
+    has none. `weights` are sha256 of the family's parts; a family without a mapper has no "mapper".
+    `problems` were found on the way: what they concern is not in the job.
     """
 
     written: Manifest
@@ -100,7 +101,7 @@ def resolve_job(manifest: Manifest, selection: Selection) -> Job:
     """
     unknown = selection.unknown_plugins(manifest)
     problems = [*unknown, *selection.problems()]
-    chosen = manifest if unknown else selection.apply(manifest)
+    chosen = with_default_metrics(manifest if unknown else selection.apply(manifest))
     plugins = _resolve_plugins(chosen, problems)
     cases = _resolve_cases(chosen, selection, problems)
     weights: Mapping[str, str] = {}
