@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -26,6 +26,7 @@ from bench.plan import (
     preflight,
     resolve_job,
 )
+from bench.plan.cases import keep_case_ids
 from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions
 from bench.plan.judges import judge_remarks
@@ -59,6 +60,7 @@ class RunRequest:
     use_cache: bool = True
     show_progress: bool = True
     started: float | None = None  # time.time() at the start of the process
+    ids_from: Path | None = None  # a run whose ids of unnamed cases are taken over
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
 
 
@@ -85,7 +87,20 @@ def open_job(request: RunRequest) -> Job:
         manifest = load_manifest(request.manifest, known=known_names())
     except UserError as error:
         raise UserError.collect([*error.problems, *request.selection.problems()]) from error
-    return resolve_job(manifest, request.selection)
+    job = resolve_job(manifest, request.selection)
+    own = request.out or Path("runs") / manifest.name
+    for folder in (request.ids_from, own, manifest.folder):
+        if folder is not None and (store := RunStore(folder)).cases_path.is_file():
+            with suppress(UserError):  # damaged: the run itself is refused later
+                return _with_ids_of(store, job)
+    return job
+
+
+def _with_ids_of(store: RunStore, job: Job) -> Job:
+    """Return the job with a run's ids of its unnamed cases."""
+    if isinstance(job.cases, MissingItem):
+        return job
+    return replace(job, cases=keep_case_ids(job.cases, store.cases(), job.manifest))
 
 
 def plan_run(request: RunRequest) -> Plan:

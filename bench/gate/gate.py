@@ -77,7 +77,7 @@ def gated_request(
             "choose another --baseline, or other methods in --policy"
         )
     limit = min(n_cases, request.selection.limit or n_cases)
-    request = _with_limit(request, limit)
+    request = replace(_with_limit(request, limit), ids_from=baseline_dir)
     plan = plan_run(request)
     check_plan(baseline, plan, policy)
     out = request.out or Path("runs") / f"{plan.manifest.name}-{_mapper_of(plan)}"
