@@ -25,7 +25,7 @@ class Selection:
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
     the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
-    `only` keeps trials whose ids begin with one of its items; `mode` selects the references that
+    `only` keeps the trials that it names by a unique prefix of their ids; `mode` selects the references that
     are scored and reported.
     """
 
