@@ -102,7 +102,12 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
         click.option(
             "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
         ),
-        click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="TRIAL",
+            help="Only this trial, by id or its beginning.",
+        ),
         mode_option,
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     )
@@ -317,11 +322,18 @@ def report(run_dir: Path, mode: Mode | None) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
-def explain(run_dir: Path, trial: str) -> None:
+@click.option("--python", is_flag=True, help="Print code that makes the image with diffusers.")
+def explain(run_dir: Path, trial: str, python: bool) -> None:
     """Print everything about one image, and how to render it again."""
-    from bench.cli.explain import explain_trial
+    from bench.cli.explain import explain_trial, find_trial
     from bench.store import RunStore
 
+    if python:
+        from bench.cli.python_code import python_code
+
+        store = RunStore.open(run_dir)
+        echo_lines(python_code(store, find_trial(store, trial)).rstrip())
+        return
     echo_lines(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from plugins_manifest.errors import UserError, unknown_name
 from runners.families.registry import MapperProblem
-from runners.families.traits import Channels, FamilyCost, FamilyDetector, PaperMetrics, Side
+from runners.families.traits import (
+    Channels,
+    DiffusersModel,
+    DiffusersParts,
+    FamilyCost,
+    FamilyDetector,
+    PaperMetrics,
+    Side,
+)
 
 if TYPE_CHECKING:
     from plugins_manifest.formats import ModuleTable
@@ -63,15 +71,17 @@ class PocketFamily:
 
     def prompt_problem(self, prompt: str) -> str | None:
         """Return what is wrong with a prompt: too many words, or unknown ones."""
-        from pocket.tokenizer import MAX_TOKENS, WORDS, unknown_words
+        from pocket.tokenizer import MAX_TOKENS, SPARE_WORDS, WORDS, unknown_words
 
         n_words, limit = len(prompt.split()), MAX_TOKENS - 2
         if n_words > limit:
             return f"the prompt {prompt!r} has {n_words} words, pocket reads {limit}: shorten it"
         unknown = sorted(set(unknown_words(prompt)))
         if unknown:
-            return f"the prompt {prompt!r}: " + "; ".join(
-                unknown_name("pocket word", word, WORDS) for word in unknown
+            return (
+                f"the prompt {prompt!r}: "
+                + "; ".join(unknown_name("pocket word", word, WORDS) for word in unknown)
+                + f" (docs/pocket.md lists all; for your own trigger: {', '.join(SPARE_WORDS)})"
             )
         return None
 
@@ -97,6 +107,17 @@ class PocketFamily:
             for part in ("base", "upgraded")
         )
         return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
+
+    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
+        """Return the folders of the models and the mapper; their weights are float16 files."""
+        from pocket.weights import part_path
+
+        with _as_user_error():
+            return DiffusersParts(
+                DiffusersModel(str(part_path("base")), pipeline="StableDiffusionPipeline"),
+                DiffusersModel(str(part_path("upgraded")), pipeline="StableDiffusionXLPipeline"),
+                mapper=DiffusersModel(str(adapter or part_path("mapper"))),
+            )
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load the weights that ship with the project; nothing is downloaded."""

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import main
+from bench.store.files import read_image
 from bench.store.run_store import RunStore
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
