@@ -29,6 +29,7 @@ from bench.plan import (
 from bench.plan.cases import keep_case_ids
 from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions
+from bench.plan.job import with_family_settings
 from bench.plan.judges import judge_remarks
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
@@ -84,7 +85,7 @@ def open_job(request: RunRequest) -> Job:
     Raises one `UserError` for all mistakes in the manifest and in the selection's values.
     """
     try:
-        manifest = load_manifest(request.manifest, known=known_names())
+        manifest = with_family_settings(load_manifest(request.manifest, known=known_names()))
     except UserError as error:
         raise UserError.collect([*error.problems, *request.selection.problems()]) from error
     job = resolve_job(manifest, request.selection)

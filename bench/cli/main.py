@@ -20,7 +20,7 @@ from bench.cli.output import accept_all_text, apply_options, echo_lines, is_quie
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
-from bench.cli.tools import cache, conditions, doctor, train
+from bench.cli.tools import cache, conditions, doctor, pocket, train
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
@@ -362,7 +362,7 @@ main.add_sections(
         "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (publish, leaderboard, votes),
-        "Tools": (metrics, train, cache, doctor),
+        "Tools": (metrics, train, pocket, cache, doctor),
     }
 )
 

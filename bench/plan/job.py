@@ -15,11 +15,12 @@ from bench.plan.judges import with_default_metrics
 from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, resolve_plugin
 from bench.plan.selection import Selection
 from plugins_manifest.cases import Case, CasesNotFetchedError
-from plugins_manifest.schema import Manifest
+from plugins_manifest.installed import extension_errors
+from plugins_manifest.schema import Manifest, Settings
 from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import PluginSpec
 from runners.base import PluginFile
-from runners.families import family_fingerprint
+from runners.families import family_fingerprint, family_traits
 
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
 _NOT_PINNED = "known once locked"
@@ -91,6 +92,17 @@ class Job:
         lacking = (item.problem for item in self.missing)
         if problems := [*self.problems, *(problem for problem in lacking if problem)]:
             raise UserError.collect(problems)
+
+
+def with_family_settings(manifest: Manifest) -> Manifest:
+    """Return the manifest with its family's defaults for the settings that it does not state."""
+    given = {key: getattr(manifest.settings, key) for key in manifest.settings.model_fields_set}
+    defaults = family_traits(manifest.family).default_settings
+    if not defaults.keys() - given.keys():
+        return manifest
+    with extension_errors(f"family {manifest.family!r}", "has broken default_settings"):
+        settings = Settings(**{**defaults, **given})
+    return manifest.model_copy(update={"settings": settings})
 
 
 def resolve_job(manifest: Manifest, selection: Selection) -> Job:

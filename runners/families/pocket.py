@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from plugins_manifest.errors import UserError, unknown_name
 from runners.families.registry import MapperProblem
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from runners.families.family import Family
 
 
+# those of its training
+_SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {"base_size": (64, 64), "upgraded_size": (128, 128), "steps": 25, "guidance_scale": 3.0}
+)
 _PAPER_METRICS = PaperMetrics("pocket-fid", "pocket-clip", "pocket-style-paper")
 # Fitted to the seconds of a run of the manifest `pocket` on two cores, plugins included, and
 # doubled for one core.
@@ -51,6 +56,7 @@ class PocketFamily:
     paper_metrics: PaperMetrics = _PAPER_METRICS
     enlarges_conditions: bool = True  # its upgraded plugins were trained so
     cost: FamilyCost = _COST
+    default_settings: Mapping[str, Any] = field(default_factory=lambda: _SETTINGS)
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
         """Return the hashes of the parts base, upgraded and mapper."""

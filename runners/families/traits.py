@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -110,6 +110,7 @@ class FamilyTraits:
     is not estimated. `module_table` returns the parameters of a side's UNet and text encoders, with
     which plugins are compared before the models load; None where they are not known.
     `diffusers_parts` returns the models for code that makes an image again elsewhere.
+    `default_settings` replaces defaults of a manifest's `settings`, by their keys.
     """
 
     prompt_separator: str = ", "
@@ -120,4 +121,5 @@ class FamilyTraits:
     mapper_channels: Callable[[], Channels | None] = lambda: None
     cost: FamilyCost | None = None
     module_table: Callable[[Side], ModuleTable | None] = lambda side: None
+    default_settings: Mapping[str, Any] = field(default_factory=dict)
     diffusers_parts: Callable[[Path | None], DiffusersParts | None] = lambda adapter: None
