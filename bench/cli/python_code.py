@@ -246,8 +246,9 @@ class _Script:
 
     def _strength(self, member: PluginInSet) -> float:
         scale = self.trial["plugin_scale"]
-        is_scaled = member.plugin.side == "base" and scale is not None
-        return float(member.weight * (scale if is_scaled else 1.0))
+        if member.plugin.side == "upgraded" or scale is None:
+            return member.weight
+        return member.weight * float(scale)
 
     def _file(self, spec: PluginSpec) -> Path | None:
         """Return a plugin's path on this machine; None if it is not here."""

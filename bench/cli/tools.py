@@ -16,6 +16,7 @@ from plugins_manifest.schema.words import MAX_CASES, MAX_SEED
 
 if TYPE_CHECKING:
     from bench.plan.photo_folder import Converted
+    from pocket.scenes import Style
 
 # what the names of files in a training folder begin with
 _TRAINED = ("checkpoint", "data", "mapper", "metrics.jsonl")
@@ -115,7 +116,7 @@ def pocket() -> None:
     default="flat",
     show_default=True,
 )
-def pictures(out: Path, n: int, seed: int, size: int, style: str) -> None:
+def pictures(out: Path, n: int, seed: int, size: int, style: Style) -> None:
     """Draw scenes with their captions, to train plugins on: PNG files and metadata.jsonl."""
     from bench.errors import shown_path
     from plugins_manifest.folders import refuse_others

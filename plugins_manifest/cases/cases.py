@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,7 +110,7 @@ def file_cases(spec: FileCases, *, folder: Path, negative_prompt: str = "") -> l
 def _valid_rows(
     found: Sequence[tuple[int | None, Any]], problems: list[str], *, name: str
 ) -> Iterator[_Row]:
-    data = {"cases": [row for _, row in found]}
+    data: dict[Hashable, Any] = {"cases": [row for _, row in found]}
     for i, (line, row) in enumerate(found):
         place = f"{name}: " if line is None else f"{name}:{line}: "
         try:
