@@ -17,9 +17,7 @@ from bench.plan.plugin_files import NotFetchedError, resolve_plugin
 from bench.registry import find_method
 from bench.store import Row, RunStore
 from plugins_manifest.cases import Case
-from plugins_manifest.schema import Manifest
-from plugins_manifest.schema.plugins import PluginSpec
-from plugins_manifest.schema.references import parse_reference
+from plugins_manifest.schema import Manifest, PluginSpec, parse_reference
 from plugins_manifest.schema.stacks import PluginInSet, arrange_sets
 from plugins_manifest.schema.words import Side
 from plugins_manifest.sources.hub import HubReference
