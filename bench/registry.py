@@ -35,6 +35,7 @@ __all__ = [
     "method_order",
     "method_style",
     "metrics_of",
+    "peek_metric",
 ]
 
 # in a list of metrics: all metrics of the plugins' conditions
@@ -89,6 +90,11 @@ def _metric(name: str, *, takes_part: bool) -> Metric:
     return metric
 
 
+def peek_metric(name: str) -> Metric:
+    """Return a metric that is looked at and takes no part in the run."""
+    return _metric(name, takes_part=False)
+
+
 def extension_problems(methods: Iterable[str], metrics: Iterable[str]) -> list[str]:
     """Return why installed methods and metrics cannot take part in a run."""
     problems: list[str] = []
@@ -117,7 +123,7 @@ def metrics_of(condition: str) -> list[str]:
     known = {}
     for name in installed("metrics"):
         try:
-            known[name] = traits_of(_metric(name, takes_part=False))
+            known[name] = traits_of(peek_metric(name))
         except UserError as error:
             _LOG.warning("not used for the condition %r: %s", condition, error)
     names = [name for name, traits in known.items() if traits.condition == condition]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -25,8 +26,11 @@ from bench.plan import (
     preflight,
     resolve_job,
 )
+from bench.plan.cases import keep_case_ids
 from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions, uses_network
+from bench.plan.job import with_family_settings
+from bench.plan.judges import judge_remarks
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
@@ -47,6 +51,8 @@ _REPORTING = (
     *("jinja2", "scipy.special", "scipy.stats"),
 )
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -59,6 +65,7 @@ class RunRequest:
     use_cache: bool = True
     show_progress: bool = True
     started: float | None = None  # time.time() at the start of the process
+    ids_from: Path | None = None  # a run whose ids of unnamed cases are taken over
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
 
@@ -88,10 +95,23 @@ def open_job(request: RunRequest) -> Job:
     Raises one `UserError` for all mistakes in the manifest and in the selection's values.
     """
     try:
-        manifest = load_manifest(request.manifest, known=known_names())
+        manifest = with_family_settings(load_manifest(request.manifest, known=known_names()))
     except UserError as error:
         raise UserError.collect([*error.problems, *request.selection.problems()]) from error
-    return resolve_job(manifest, request.selection)
+    job = resolve_job(manifest, request.selection)
+    own = request.out or Path("runs") / manifest.name
+    for folder in (request.ids_from, own, manifest.folder):
+        if folder is not None and (store := RunStore(folder)).cases_path.is_file():
+            with suppress(UserError):  # damaged: the run itself is refused later
+                return _with_ids_of(store, job)
+    return job
+
+
+def _with_ids_of(store: RunStore, job: Job) -> Job:
+    """Return the job with a run's ids of its unnamed cases."""
+    if isinstance(job.cases, MissingItem):
+        return job
+    return replace(job, cases=keep_case_ids(job.cases, store.cases(), job.manifest))
 
 
 def plan_run(request: RunRequest) -> Plan:
@@ -169,6 +189,8 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
         problems += error.problems
     if problems:
         raise UserError.collect(problems)
+    for remark in judge_remarks(job.manifest):
+        _LOG.warning("%s", remark)
 
 
 def score_and_tabulate(

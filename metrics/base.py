@@ -151,13 +151,15 @@ class Traits:
     "function" measures what a plugin is made for, "quality" and "text" fill the columns of
     tables. `condition` names the condition for which the word `condition` in a manifest's metrics
     includes the metric. `gain` marks kernel distances, with values without each prompt, that scale
-    the gain in quality (a Frechet distance is too biased for that).
+    the gain in quality (a Frechet distance is too biased for that). `family` names the only family
+    for which the metric is a default, where it precedes metrics of any family.
     """
 
     role: Role | None = None
     rank: int = LAST_RANK
     condition: str | None = None
     gain: Gain | None = None
+    family: str | None = None
 
 
 def traits_of(metric: Metric) -> Traits:

@@ -58,6 +58,7 @@ class PocketStyleRate:
     name: str = "pocket-style-rate"
     role: Role | None = "function"
     rank: int = 170
+    family: str | None = "pocket"
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()

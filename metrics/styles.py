@@ -34,6 +34,7 @@ class StyleToBank:
     space: str = ""
     role: Role | None = "function"
     rank: int = LAST_RANK
+    family: str | None = None
     better: Better = "higher"
     level: Literal["image"] = "image"
 
@@ -134,6 +135,8 @@ STYLE_CLIP_I = StyleToBank("style-clip-i", CLIP, "CLIP-I", rank=180)
 STYLE_CSD = StyleToBank("style-csd", CSD, "CSD", rank=190)  # Somepalli et al., arXiv 2404.01292
 # Gatys et al. 2015, arXiv 1508.06576; the cosine is ours
 STYLE_GRAM = StyleToBank("style-gram", GRAM, "Gram matrices", rank=200)
-POCKET_STYLE = StyleToBank("pocket-style", PocketEncoder(), "CLIP-I", " (pocket scorer)", rank=210)
+POCKET_STYLE = StyleToBank(
+    "pocket-style", PocketEncoder(), "CLIP-I", " (pocket scorer)", rank=210, family="pocket"
+)
 STYLE_CLIP_I_PAPER = StyleToBase("style-clip-i-paper", CLIP)
 POCKET_STYLE_PAPER = StyleToBase("pocket-style-paper", PocketEncoder())

@@ -28,6 +28,7 @@ class ClipScore:
     network: PairSource
     role: Role | None = None
     rank: int = LAST_RANK
+    family: str | None = None
     better: Better = "higher"
     level: Literal["image"] = "image"
 
@@ -64,6 +65,6 @@ class ClipScore:
 
 
 CLIP_SCORE = ClipScore("clip-score", CLIP, "text", 10)
-POCKET_CLIP = ClipScore("pocket-clip", PocketEncoder(), "text", 20)
+POCKET_CLIP = ClipScore("pocket-clip", PocketEncoder(), "text", 20, family="pocket")
 # human preference score v2.1: the raw cosine (Wu et al. 2023, arXiv 2306.09341, eq. 2)
 HPSV2 = ClipScore("hpsv2", HPS)

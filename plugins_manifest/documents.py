@@ -97,22 +97,42 @@ def read_content(path: Path, *, name: str, most_bytes: int = MAX_BYTES) -> bytes
     return content
 
 
-def parse_json(content: bytes | str, *, name: str, most_bytes: int = MAX_BYTES) -> Any:
-    """Return the data of JSON text; `name` is the file's name in messages."""
+def parse_json(
+    content: bytes | str, *, name: str, most_bytes: int = MAX_BYTES, starts_at: int = 1
+) -> Any:
+    """Return the data of JSON text; `name` is the file's name in messages, `starts_at` its line."""
     text = _decoded(content, name, most_bytes)
     _refuse_large_json(text, name)
     try:
         data = _JSON.decode(text)
     except _RefusedJsonError as error:
-        raise UserError(f"{name}:{error.line_in(text)}: {error}") from None
+        line = error.line_in(text) + starts_at - 1
+        raise UserError(f"{name}:{line}: {error}") from None
     except json.JSONDecodeError as error:
-        where = f"{name}:{error.lineno}: not valid JSON at column {error.colno}"
+        line = error.lineno + starts_at - 1
+        where = f"{name}:{line}: not valid JSON at column {error.colno}"
         raise UserError(f"{where}: {error.msg}") from None
     if _ESCAPED_HALVES.search(text):
         for value in _texts(data):
             if problem := _text_problem(value):
                 raise UserError(f"{name}: {problem} ({_shown(value)}): remove it")
     return data
+
+
+def parse_json_lines(content: str, *, name: str) -> Document:
+    """Return the data of JSON text with the line of each item of its top-level list."""
+    data = parse_json(content, name=name)
+    lines: dict[Place, int] = {}
+    if isinstance(data, list):
+        depth, line, at, is_next = 0, 1, 0, False
+        for token in _TOKEN.finditer(content):
+            if is_next and token[0] != "]":
+                line += content.count("\n", at, token.start())
+                at = token.start()
+                lines[len(lines),] = line
+            depth += _STEPS.get(token[0], 0)
+            is_next = depth == 1 and token[0] in ("[", ",")
+    return Document(data, lines, ())
 
 
 def parse_yaml(content: bytes | str, *, name: str) -> Any:

@@ -20,6 +20,8 @@ WORDS: tuple[str, ...] = (
     *COLORS,
     *BACKGROUNDS,
 )
+# Tokens of the vocabulary that no caption contains: triggers of plugins that others train.
+SPARE_WORDS: tuple[str, ...] = ("q", "v", "x", "z")
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -46,8 +48,9 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def unknown_words(text: str) -> list[str]:
-    """Return the words of a prompt that are not in the vocabulary."""
-    return [w for w in text.lower().replace(",", " ").split() if w not in WORDS]
+    """Return the words of a prompt that are neither in the vocabulary nor spare."""
+    known = {*WORDS, *SPARE_WORDS}
+    return [w for w in text.lower().replace(",", " ").split() if w not in known]
 
 
 def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:

@@ -6,6 +6,7 @@ arrays [height, width, 3]; sizes are (width, height) in px.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,12 @@ class RenderCase:
     def condition_for(self, plugin_id: str) -> np.ndarray | None:
         """Return the condition image of a plugin, or None."""
         return self.conditions.get(plugin_id, self.condition)
+
+
+def generator_seed(seed: int, case_id: str) -> int:
+    """Return the seed of an image's generator: 63 bits of the sha256 of its seed and case id."""
+    digest = hashlib.sha256(f"{seed}\0{case_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ float32, images in [-1, 1]. All noise comes from one CPU generator per image.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins_manifest.schema.words import Side
-from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings
+from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, generator_seed
 from runners.families import Family
 from runners.families.family import Pipeline
 from runners.passes import SharedWork, pass_key
@@ -39,9 +38,8 @@ T = TypeVar("T")
 
 
 def image_seed(case: RenderCase) -> int:
-    """Return the seed of an image's generator: 63 bits of the sha256 of its seed and case id."""
-    digest = hashlib.sha256(f"{case.seed}\0{case.case_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    """Return the seed of an image's generator."""
+    return generator_seed(case.seed, case.case_id)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
+from bench.cli.python_code import python_code
 from bench.errors import UserError, shown_path
 from bench.store import Row, RunStore, records
 from bench.store.documents import members_of
+from runners.base import generator_seed
 
 
 def find_trial(store: RunStore, prefix: str) -> Row:
@@ -52,8 +54,18 @@ def explain_trial(store: RunStore, prefix: str) -> dict[str, Any]:
         "case": asdict(store.cases()[trial["case_id"]]),
         "settings": manifest.settings.model_dump(mode="json"),
         **{key: facts.get(key) for key in ("weights", "versions", "device", "git")},
+        "generator_seed": generator_seed(int(trial["seed"]), trial["case_id"]),
+        **_python(store, trial),
         "render_again": again_command(store, trial_id, facts),
     }
+
+
+def _python(store: RunStore, trial: Row) -> dict[str, str | None]:
+    """Return the code that makes the image with diffusers, or why there is none."""
+    try:
+        return {"python": python_code(store, trial), "no_python": None}
+    except UserError as error:
+        return {"python": None, "no_python": str(error)}
 
 
 def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:

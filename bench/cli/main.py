@@ -35,7 +35,7 @@ from bench.cli.output import (
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
-from bench.cli.tools import cache, conditions, doctor, train
+from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
 from plugins_manifest.extras import require_extra
 
@@ -123,7 +123,12 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
         click.option(
             "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
         ),
-        click.option("--only", multiple=True, metavar="TRIAL", help="Only these trials."),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="TRIAL",
+            help="Only this trial, by id or its beginning.",
+        ),
         mode_option,
         json_option,
     )
@@ -380,12 +385,19 @@ def report(run_dir: Path, mode: Mode | None, as_json: bool) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
+@click.option("--python", is_flag=True, help="Print code that makes the image with diffusers.")
 @json_alone
-def explain(run_dir: Path, trial: str) -> None:
+def explain(run_dir: Path, trial: str, *, python: bool) -> None:
     """Print everything about one image, and how to render it again."""
-    from bench.cli.explain import explain_trial
+    from bench.cli.explain import explain_trial, find_trial
     from bench.store import RunStore
 
+    if python:
+        from bench.cli.python_code import python_code
+
+        store = RunStore.open(run_dir)
+        echo_lines(python_code(store, find_trial(store, trial)).rstrip())
+        return
     echo_lines(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
 
 
@@ -414,7 +426,7 @@ main.add_sections(
         "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (publish, leaderboard, votes),
-        "Tools": (metrics, new, train, config, cache, doctor),
+        "Tools": (metrics, new, train, pocket, config, cache, doctor),
     }
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.cli.output import echo, echo_json, echo_lines
+from plugins_manifest.text import shortened
 
 if TYPE_CHECKING:
     from bench.plan import MissingItem
+    from bench.plan.judges import Judge
     from bench.run import RunRequest
 
 _N_LISTED = 6
@@ -18,13 +20,19 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     """Print the cost of a run and the missing files; raise `UserError` for mistakes."""
     from bench.plan import estimate
     from bench.plan.cost import cost_facts
+    from bench.plan.judges import judge_remarks, judges
     from bench.plan.speed import seconds_range
     from bench.run import look_ahead, trial_ids
 
     plan, missing = look_ahead(request)
     facts = cost_facts(plan)
     megabytes = sum(item.megabytes or 0 for item in missing)
+    judged = judges(plan.manifest)
     if as_json:
+        facts["judged_by"] = {
+            name: {judge.role: judge.as_data() for judge in roles} for name, roles in judged.items()
+        }
+        facts["not_measured"] = [*judge_remarks(plan.manifest)]
         listed = [item.as_data() for item in missing]
         facts |= {"downloads_mib": round(megabytes * 1e6 / 2**20, 2), "missing": listed}
         low, high, is_measured = seconds_range(plan) or (None, None, False)
@@ -39,10 +47,28 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     unknown = sum(item.megabytes is None and not item.is_own for item in missing)
     more = f", and {unknown} of unknown size" if unknown else ""
     echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
+    for line in _judged_lines(judged, [*judge_remarks(plan.manifest)]):
+        echo(line)
     if missing:
         echo_lines("\nMissing on this machine:")
         for line in _lines(missing):
             echo(line)
+
+
+def _judged_lines(judged: Mapping[str, Sequence[Judge]], remarks: Sequence[str]) -> Iterator[str]:
+    """Yield a line for all plugins with the same judges, and what is not measured."""
+    plugins: dict[str, list[str]] = {}
+    for name, roles in judged.items():
+        found = [
+            f"{judge.role} {judge.metric}{'' if judge.measures else ' (weights missing)'}"
+            for judge in roles
+            if judge.metric
+        ]
+        plugins.setdefault(", ".join(found) or "nothing", []).append(name)
+    for i, (text, names) in enumerate(plugins.items()):
+        yield f"{'judged by' if i == 0 else '':<10} {text}: {shortened(names, _N_LISTED)}"
+    for remark in remarks:
+        yield f"{'':<10} {remark}"
 
 
 def _lines(missing: Sequence[MissingItem]) -> list[str]:

@@ -14,10 +14,11 @@ from bench.cli.output import echo, echo_json, echo_lines, json_option
 from plugins_manifest.errors import UserError
 from plugins_manifest.extras import require_extra
 from plugins_manifest.progress import Progress
-from plugins_manifest.schema.words import MAX_SEED
+from plugins_manifest.schema.words import MAX_CASES, MAX_SEED
 
 if TYPE_CHECKING:
     from bench.plan.photo_folder import Converted
+    from pocket.scenes import Style
 
 # what the names of files in a training folder begin with
 _TRAINED = ("checkpoint", "data", "mapper", "metrics.jsonl")
@@ -109,6 +110,42 @@ def train(family: str, steps: int | None, seed: int, out: Path, as_json: bool) -
         echo_json({"mapper": str(result.mapper_path), "steps": result.steps})
     else:
         echo(f"mapper in {result.mapper_path} after {result.steps} steps")
+
+
+@click.group()
+def pocket() -> None:
+    """Draw pictures of the pocket world."""
+
+
+@pocket.command("pictures")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--n", type=click.IntRange(1, MAX_CASES), default=200, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+@click.option("--size", type=click.IntRange(16, 1024), default=64, show_default=True, help="In px.")
+@click.option(
+    "--style",
+    type=click.Choice(["flat", "shaded", "outline", "hatched"]),
+    default="flat",
+    show_default=True,
+)
+@json_option
+def pictures(out: Path, n: int, seed: int, size: int, style: Style, *, as_json: bool) -> None:
+    """Draw scenes with their captions, to train plugins on: PNG files and metadata.jsonl."""
+    from bench.errors import shown_path
+    from plugins_manifest.folders import refuse_others
+    from pocket.pictures import METADATA, picture_name, write_pictures
+
+    refuse_others(out, (METADATA, *map(picture_name, range(n))))
+    try:
+        write_pictures(out, n_pictures=n, seed=seed, size_px=size, style=style)
+    except OSError as error:
+        from bench.errors import disk_error
+
+        raise disk_error(error, out) from error
+    if as_json:
+        echo_json({"folder": str(out), "pictures": n})
+    else:
+        echo(f"{n} pictures and metadata.jsonl in {shown_path(out)}")
 
 
 @click.group()

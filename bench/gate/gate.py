@@ -86,16 +86,14 @@ def gated_request(
         )
     limit = min(n_cases, request.selection.limit or n_cases)
     looks = [n for n in looks_of(n_cases, policy) if n < limit] + [limit]
-    if not has_images(
-        baseline
-    ):  # scores of fewer cases need the images: only the last look is left
+    if not has_images(baseline):  # scores of fewer cases need them: only the last look is left
         if limit < n_cases:
             raise UserError(
                 f"{shown_run(baseline)} was published without its images, so all of its {n_cases} "
                 "cases have to be compared: leave out --limit, or publish it with --images"
             )
         looks = [limit]
-    request = _with_limit(request, limit)
+    request = replace(_with_limit(request, limit), ids_from=baseline_dir)
     plan = plan_run(request)
     check_plan(baseline, plan, policy)
     out = request.out or Path("runs") / f"{plan.manifest.name}-{_mapper_of(plan)}"

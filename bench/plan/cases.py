@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.plan.plugin_files import label_of
 from bench.registry import find_method, installed
 from plugins_manifest.cases import Case, coco_cases, file_cases, inline_cases
+from plugins_manifest.cases.cases import unnamed_id
 from plugins_manifest.cases.finished import with_finished_conditions
 from plugins_manifest.schema import Manifest, PluginSet, plugin_sets
 from plugins_manifest.schema.manifest import CocoCases, FileCases, InlineCase, PocketCases
@@ -75,6 +77,34 @@ def all_cases(manifest: Manifest, *, limit: int | None) -> dict[str, list[Case]]
         plugin_set.id: (own_cases(plugin_set, manifest) if plugin_set.prompts else shared)[:limit]
         for plugin_set in listed
     }
+
+
+def keep_case_ids(
+    cases: Mapping[str, list[Case]], known: Mapping[str, Case], manifest: Manifest
+) -> dict[str, list[Case]]:
+    """Return the cases by set, unnamed ones with the ids that another run gave to their prompts.
+
+    Earlier versions numbered them (case-0003). An image's noise follows its case id, so a run that
+    is resumed or compared goes on with its own ids.
+    """
+    prefixes = {s.id: s.id if s.prompts else "case" for s in plugin_sets(manifest)}
+    return {
+        set_id: _with_ids_of(listed, known, prefixes[set_id]) for set_id, listed in cases.items()
+    }
+
+
+def _with_ids_of(cases: Sequence[Case], known: Mapping[str, Case], prefix: str) -> list[Case]:
+    numbered = re.compile(rf"{re.escape(prefix)}-[0-9]{{4,6}}")
+    old: dict[str, list[str]] = {}
+    for case_id, case in known.items():
+        if numbered.fullmatch(case_id):
+            old.setdefault(case.prompt, []).append(case_id)
+    found = []
+    for case in cases:
+        is_unnamed = case.case_id.startswith(unnamed_id(prefix, case.prompt))
+        ids = old.get(case.prompt, []) if is_unnamed and case.case_id not in known else []
+        found.append(replace(case, case_id=ids.pop(0)) if ids else case)
+    return found
 
 
 def rendered_sets(manifest: Manifest) -> Iterator[PluginSet]:

@@ -28,7 +28,7 @@ from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
 from plugins_manifest.inspect import why_unusable
-from plugins_manifest.schema import plugin_sets
+from plugins_manifest.schema import PluginSet, plugin_sets
 from plugins_manifest.schema.kinds import file_kinds, needs_reference
 from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
@@ -192,7 +192,7 @@ def _prompt_problems(job: Job) -> Iterator[str]:
     manifest = job.manifest
     check = family_traits(manifest.family).prompt_problem
     prompts = dict.fromkeys(
-        prompt
+        _without_tokens(prompt, plugin_set)
         for plugin_set in rendered_sets(manifest)
         for case in job.cases_by_set.get(plugin_set.id, [])
         for prompt in (
@@ -204,6 +204,12 @@ def _prompt_problems(job: Job) -> Iterator[str]:
     yield from problems[:N_SHOWN]
     if len(problems) > N_SHOWN:
         yield f"{len(problems) - N_SHOWN} more prompts have such problems"
+
+
+def _without_tokens(prompt: str, plugin_set: PluginSet) -> str:
+    """Return the prompt without the words that textual inversions bring; they check those."""
+    tokens = {m.plugin.token for m in plugin_set.members if m.plugin.token}
+    return " ".join(word for word in prompt.split(" ") if word.strip(",") not in tokens)
 
 
 # --- the mapper

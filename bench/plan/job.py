@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass
 
 from bench.errors import UserError
 from bench.plan.cases import all_cases
+from bench.plan.judges import with_default_metrics
 from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, resolve_plugin
 from bench.plan.selection import Selection
 from plugins_manifest.cases import Case, CasesNotFetchedError
-from plugins_manifest.schema import Manifest
+from plugins_manifest.installed import extension_errors
+from plugins_manifest.schema import Manifest, Settings
 from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import PluginSpec
 from runners.base import PluginFile
-from runners.families import family_fingerprint
+from runners.families import family_fingerprint, family_traits
 
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
 _NOT_PINNED = "known once locked"
@@ -55,9 +57,9 @@ CasesBySet = Mapping[str, list[Case]]  # by the id of a plugin or stack
 class Job:
     """A resolved request.
 
-    `written` is the manifest as read, `manifest` its selected part. `weights` are sha256 of the
-    family's parts; a family without a mapper has no "mapper". `problems` were found on the way:
-    what they concern is not in the job.
+    `written` is the manifest as read, `manifest` its selected part, with the default metrics if it
+    has none. `weights` are sha256 of the family's parts; a family without a mapper has no "mapper".
+    `problems` were found on the way: what they concern is not in the job.
     """
 
     written: Manifest
@@ -92,6 +94,17 @@ class Job:
             raise UserError.collect(problems)
 
 
+def with_family_settings(manifest: Manifest) -> Manifest:
+    """Return the manifest with its family's defaults for the settings that it does not state."""
+    given = {key: getattr(manifest.settings, key) for key in manifest.settings.model_fields_set}
+    defaults = family_traits(manifest.family).default_settings
+    if not defaults.keys() - given.keys():
+        return manifest
+    with extension_errors(f"family {manifest.family!r}", "has broken default_settings"):
+        settings = Settings(**{**defaults, **given})
+    return manifest.model_copy(update={"settings": settings})
+
+
 def resolve_job(manifest: Manifest, selection: Selection) -> Job:
     """Apply a selection to a manifest, and find files, cases and weights.
 
@@ -100,7 +113,7 @@ def resolve_job(manifest: Manifest, selection: Selection) -> Job:
     """
     unknown = selection.unknown_plugins(manifest)
     problems = [*unknown, *selection.problems()]
-    chosen = manifest if unknown else selection.apply(manifest)
+    chosen = with_default_metrics(manifest if unknown else selection.apply(manifest))
     plugins = _resolve_plugins(chosen, problems)
     cases = _resolve_cases(chosen, selection, problems)
     weights: Mapping[str, str] = {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench.plan.cases import named_conditions, own_cases, rendered_sets
 from bench.plan.conditions import detector_entry, needs_finished, why_not_made
 from bench.plan.job import CasesBySet, Job, MissingItem
+from bench.plan.judges import missing_weights
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.plugin_files import plugin_file
 from bench.registry import find_method, find_metric, installed
@@ -180,9 +181,8 @@ def _metric_weights(manifest: Manifest) -> Iterator[MissingItem]:
 
     users: dict[str, list[str]] = {}
     for name in expand_metrics(selected_metrics(manifest), manifest):
-        for weights in find_metric(name).needs:
-            if weights in CATALOG and not CATALOG[weights].is_here:
-                users.setdefault(weights, []).append(name)
+        for weights in missing_weights(find_metric(name)):
+            users.setdefault(weights, []).append(name)
     for weights, names in users.items():
         yield _of_weights(CATALOG[weights], f"for the scores {', '.join(names)}")
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -26,6 +26,7 @@ from plugins_manifest.schema import Manifest, PluginSet
 from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import MethodSpec
 from plugins_manifest.schema.stacks import PluginArrangement, arrange_sets
+from plugins_manifest.text import shortened
 from runners.base import PluginFile, Stack, Variant
 from runners.protocols import Method, arrangement_of, stage1_mode_of
 
@@ -107,9 +108,8 @@ def make_plan(job: Job, conditions: ConditionSet) -> Plan:
     )
     groups = _groups(plan, job.cases_by_set, conditions)
     if prefixes is not None:
-        groups = [kept for group in groups if (kept := _keep(group, prefixes)) is not None]
-        if not groups:
-            raise UserError(f"no trial of this manifest begins with {', '.join(prefixes)}")
+        chosen = _named_trials([t for group in groups for t in group.trials], prefixes)
+        groups = [part for group in groups for part in _parts(group, chosen)]
     return replace(plan, groups=tuple(groups))
 
 
@@ -253,16 +253,41 @@ def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:
     )
 
 
-def _keep(group: Group, prefixes: Sequence[str]) -> Group | None:
-    """Return the group with only the variants that have a selected trial; keep all members."""
+def _named_trials(trials: Sequence[Trial], prefixes: Sequence[str]) -> set[str]:
+    """Return the ids that begin with the prefixes; `UserError` unless each has exactly one."""
+    ids = [*dict.fromkeys(trial.trial_id for trial in trials)]
+    found, problems = set(), []
+    for prefix in prefixes:
+        named = [trial_id for trial_id in ids if trial_id.startswith(prefix)]
+        if not named:
+            problems.append(
+                f"--only: no trial of this manifest begins with {prefix!r}: the ids are in the "
+                "names of the images; a change of the manifest changes them"
+            )
+        elif len(named) > 1:
+            problems.append(
+                f"--only: {len(named)} trials begin with {prefix!r} ({shortened(named, 3)}): add "
+                "digits"
+            )
+        found.update(named)
+    if problems:
+        raise UserError.collect(problems)
+    return found
+
+
+def _parts(group: Group, chosen: Collection[str]) -> Iterator[Group]:
+    """Yield batches with the chosen trials of a batch alone, one for each set of members."""
     n = len(group.members)
-    kept = [
-        i
-        for i in range(len(group.variants))
-        if any(t.trial_id.startswith(tuple(prefixes)) for t in group.trials[i * n : (i + 1) * n])
-    ]
-    if not kept:
-        return None
-    trials = tuple(t for i in kept for t in group.trials[i * n : (i + 1) * n])
-    variants = tuple(group.variants[i] for i in kept)
-    return replace(group, variants=variants, trials=trials)
+    by_members: dict[tuple[int, ...], list[int]] = {}
+    for i in range(len(group.variants)):
+        row = group.trials[i * n : (i + 1) * n]
+        if wanted := tuple(m for m in range(n) if row[m].trial_id in chosen):
+            by_members.setdefault(wanted, []).append(i)
+    for members, variants in by_members.items():
+        yield replace(
+            group,
+            group_id=f"{group.group_id}-{'-'.join(map(str, (*members, *variants)))}",
+            members=tuple(group.members[m] for m in members),
+            variants=tuple(group.variants[i] for i in variants),
+            trials=tuple(group.trials[i * n + m] for i in variants for m in members),
+        )

@@ -42,6 +42,8 @@ def plan_key(job: Job) -> str | None:
     }
     selection, weights = job.selection.as_data(), dict(job.weights)
     facts = [job.written.fingerprint(), selection, weights, files, cases]
+    if job.manifest.metrics != job.written.metrics:
+        facts.append(job.manifest.metrics)  # defaults, which follow what is installed
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -25,8 +25,8 @@ class Selection:
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
     the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
-    `only` keeps trials whose ids begin with one of its items; `mode` selects the references that
-    are scored and reported.
+    `only` keeps the trials that it names by a unique prefix of their ids; `mode` selects the
+    references that are scored and reported.
     """
 
     methods: tuple[str, ...] | None = None

@@ -8,7 +8,7 @@ plugins of the upgraded model has floor images of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.plan.conditions import source_picture
+from bench.plan.judges import blank_image
 from bench.store import Row, RunStore, read_image, records
 from bench.store.recent import RecentItems
 from bench.store.run_store import condition_name
@@ -158,12 +159,10 @@ def _subject(
         detector: partial(pictures.read, folder / path)
         for detector, path in _condition_paths(plugin_set, row["case_id"]).items()
     }
-    detector = next(iter(conditions), None)
-    triggers = [t for m in plugin_set.members if (t := m.plugin.words) and m.plugin.side == "base"]
-    image = ScoredImage(
+    image = replace(
+        blank_image(plugin_set, family),
         trial_id=row["trial_id"],
         image_sha256=row["image_sha256"] or "",
-        plugin=row["plugin"],
         kind=row["kind"],
         method=row["method"],
         t0=row["t0"],
@@ -173,12 +172,8 @@ def _subject(
         seed=int(row["seed"]),
         prompt=case.prompt if case else row["upgraded_prompt"],
         load_picture=partial(pictures.read, folder / (row["image"] or "")),
-        load_condition=None if detector is None else conditions[detector],
-        detector=detector,
-        family=family,
-        trigger=triggers[0] if len(triggers) == 1 else None,
+        load_condition=next(iter(conditions.values()), None),
         scene=case.scene if case else None,
-        kinds=tuple(member.plugin.kind for member in plugin_set.members),
         conditions=conditions,
         load_source=_source(case, source_size),
     )

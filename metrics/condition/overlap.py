@@ -75,6 +75,7 @@ class ConditionMetric:
     role: Role | None = None
     rank: int = LAST_RANK
     condition: str | None = None
+    family: str | None = None
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()
@@ -143,7 +144,8 @@ def _grown(pixels: np.ndarray, radius_px: int) -> np.ndarray:
     return cv2.dilate(pixels.astype(np.uint8), disk).astype(bool)
 
 
-EDGE_F1_1PX = ConditionMetric("edge-f1-1px", CANNY, "f1", 1, "function", 10)
+# at pocket's 64 and 128 px; at 1024 px one pixel is finer than a hand-over can keep
+EDGE_F1_1PX = ConditionMetric("edge-f1-1px", CANNY, "f1", 1, "function", 10, family="pocket")
 EDGE_F1 = ConditionMetric("edge-f1", CANNY, "f1", 0, "function", 20, "canny")
 EDGE_IOU = ConditionMetric("edge-iou", CANNY, "iou", 0, "function", 30, "canny")
 EDGE_F1_2PX = ConditionMetric("edge-f1-2px", CANNY, "f1", 2, "function", 35, "canny")

@@ -47,6 +47,7 @@ class SetDistance:
     role: Role | None = None
     rank: int = LAST_RANK
     gain: Gain | None = None
+    family: str | None = None
     better: Better = "lower"
     level: Literal["group"] = "group"
 
@@ -150,7 +151,14 @@ CMMD = SetDistance(
 )
 _POCKET = PocketEncoder(words="; every picture resized to 128 px (PIL bicubic, antialiased, float)")
 POCKET_FID = SetDistance(
-    "pocket-fid", "Pocket FID", "moments", _POCKET, ShippedFeatures(), role="quality", rank=60
+    "pocket-fid",
+    "Pocket FID",
+    "moments",
+    _POCKET,
+    ShippedFeatures(),
+    role="quality",
+    rank=60,
+    family="pocket",
 )
 POCKET_KID = SetDistance(
     "pocket-kid",
@@ -161,4 +169,5 @@ POCKET_KID = SetDistance(
     role="quality",
     rank=10,
     gain=Gain("upgraded", 40),
+    family="pocket",
 )

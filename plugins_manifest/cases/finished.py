@@ -1,7 +1,7 @@
 """Finished condition images: which file of a folder serves which case.
 
-A folder holds CONDITION/CASE.png or CONDITION/PHOTO.png, or is what `xbench conditions` wrote:
-NAME.png of one condition, which an index names.
+A folder holds CONDITION/CASE.png or CONDITION/PHOTO.png. A folder that `xbench conditions` wrote
+holds NAME.png of one condition, which an index names; it is the folder itself, or one in it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _places(root: Path) -> Iterator[tuple[str, Path]]:
         yield index["condition"], root
     for place in sorted(root.iterdir()):
         if place.is_dir():
-            yield place.name, place
+            yield read_index(place).get("condition", place.name), place
 
 
 def _stems(case: Case) -> list[str]:

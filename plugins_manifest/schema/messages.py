@@ -75,6 +75,11 @@ def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
         return (
             f"{name} has the source {brief(given)}: write a list of prompts or a source of {near}"
         )
+    if loc[-1] in ("weight", "scale") and isinstance(value, list):
+        return (
+            f"{name} is a list: a plugin has one strength; for a sweep write plugin_scale: "
+            f"{brief(value)} in a method, it multiplies the weight"
+        )
     if kind == "literal_error" and loc[-1] == "kind":
         return f"{name}: " + unknown_name("kind", str(value), KINDS)
     if kind in _WORDS:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from plugins_manifest.errors import UserError, unknown_name
 from runners.families.registry import MapperProblem
-from runners.families.traits import Channels, FamilyCost, FamilyDetector, PaperMetrics, Side
+from runners.families.traits import (
+    Channels,
+    DiffusersModel,
+    DiffusersParts,
+    FamilyCost,
+    FamilyDetector,
+    PaperMetrics,
+    Side,
+)
 
 if TYPE_CHECKING:
     from plugins_manifest.formats import ModuleTable
     from runners.families.family import Family
 
 
+# those of its training
+_SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {"base_size": (64, 64), "upgraded_size": (128, 128), "steps": 25, "guidance_scale": 3.0}
+)
 _PAPER_METRICS = PaperMetrics("pocket-fid", "pocket-clip", "pocket-style-paper")
 # Fitted to the seconds of a run of the manifest `pocket` on two cores, plugins included, and
 # doubled for one core.
@@ -43,6 +56,7 @@ class PocketFamily:
     paper_metrics: PaperMetrics = _PAPER_METRICS
     enlarges_conditions: bool = True  # its upgraded plugins were trained so
     cost: FamilyCost = _COST
+    default_settings: Mapping[str, Any] = field(default_factory=lambda: _SETTINGS)
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
         """Return the hashes of the parts base, upgraded and mapper."""
@@ -63,15 +77,17 @@ class PocketFamily:
 
     def prompt_problem(self, prompt: str) -> str | None:
         """Return what is wrong with a prompt: too many words, or unknown ones."""
-        from pocket.tokenizer import MAX_TOKENS, WORDS, unknown_words
+        from pocket.tokenizer import MAX_TOKENS, SPARE_WORDS, WORDS, unknown_words
 
         n_words, limit = len(prompt.split()), MAX_TOKENS - 2
         if n_words > limit:
             return f"the prompt {prompt!r} has {n_words} words, pocket reads {limit}: shorten it"
         unknown = sorted(set(unknown_words(prompt)))
         if unknown:
-            return f"the prompt {prompt!r}: " + "; ".join(
-                unknown_name("pocket word", word, WORDS) for word in unknown
+            return (
+                f"the prompt {prompt!r}: "
+                + "; ".join(unknown_name("pocket word", word, WORDS) for word in unknown)
+                + f" (docs/pocket.md lists all; for your own trigger: {', '.join(SPARE_WORDS)})"
             )
         return None
 
@@ -97,6 +113,17 @@ class PocketFamily:
             for part in ("base", "upgraded")
         )
         return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
+
+    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
+        """Return the folders of the models and the mapper; their weights are float16 files."""
+        from pocket.weights import part_path
+
+        with _as_user_error():
+            return DiffusersParts(
+                DiffusersModel(str(part_path("base")), pipeline="StableDiffusionPipeline"),
+                DiffusersModel(str(part_path("upgraded")), pipeline="StableDiffusionXLPipeline"),
+                mapper=DiffusersModel(str(adapter or part_path("mapper"))),
+            )
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
         """Load the weights that ship with the project; nothing is downloaded."""

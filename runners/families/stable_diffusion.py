@@ -22,7 +22,7 @@ from plugins_manifest.formats.model_folder import folder_table
 from plugins_manifest.formats.table import ModelName, model_table
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
 from runners.families.registry import MapperProblem
-from runners.families.traits import FamilyCost, Side
+from runners.families.traits import DiffusersModel, DiffusersParts, FamilyCost, Side
 
 if TYPE_CHECKING:
     from runners.families.family import Family
@@ -119,6 +119,17 @@ class HubFamily:
             found.append(_described("mapper", mapper, (mapper.file or "",)))
         return found
 
+    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
+        """Return every part's repository and commit, or its local folder."""
+        kinds = [_PIPELINES[table] for table in self.tables]
+        vae, mapper = self._source("upgraded_vae"), self._mapper_source(adapter)
+        return DiffusersParts(
+            _for_diffusers(self._source("base"), kinds[0]),
+            _for_diffusers(self._source("upgraded"), kinds[1]),
+            None if vae is None else _for_diffusers(vae),
+            None if mapper is None else _for_diffusers(mapper),
+        )
+
     def setting(self, part: Part) -> str:
         """Return the environment variable that replaces a part."""
         return f"XBENCH_{self.name}_{part}".replace("-", "_").upper()
@@ -150,6 +161,22 @@ class HubFamily:
         if isinstance(source, HubModel):
             return fetch_file(source, setting=self.setting("mapper"))
         return source
+
+
+_PIPELINES: dict[str, str] = {
+    "sd15": "StableDiffusionPipeline",
+    "sd21": "StableDiffusionPipeline",
+    "sdxl": "StableDiffusionXLPipeline",
+}
+
+
+def _for_diffusers(source: HubModel | Path | None, pipeline: str | None = None) -> DiffusersModel:
+    assert source is not None, "models have pins"
+    if isinstance(source, HubModel):
+        variant = "fp16" if pipeline else None
+        return DiffusersModel(source.repository, source.revision, variant, pipeline, source.file)
+    has_half = bool(pipeline) and any(source.glob("*/*.fp16.safetensors"))
+    return DiffusersModel(str(source), None, "fp16" if has_half else None, pipeline)
 
 
 def _described(what: str, source: HubModel | Path, files: tuple[str, ...]) -> PartSource:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,6 +62,30 @@ class FamilyCost:
     decode: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class DiffusersModel:
+    """What diffusers' `from_pretrained` takes: a repository or folder, its revision and variant.
+
+    `pipeline` is the class of a pipeline, `file` a file of the repository that is not one.
+    """
+
+    source: str
+    revision: str | None = None
+    variant: str | None = None
+    pipeline: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class DiffusersParts:
+    """The models of a family, for code that loads them without this project."""
+
+    base: DiffusersModel
+    upgraded: DiffusersModel
+    upgraded_vae: DiffusersModel | None = None
+    mapper: DiffusersModel | None = None
+
+
 def clip_prompt_problem(prompt: str) -> str | None:
     """Return a message if a prompt surely has more tokens than CLIP reads; each piece takes one."""
     n_pieces = len(_CLIP_PIECES.findall(prompt))
@@ -84,6 +109,8 @@ class FamilyTraits:
     that a mapper must have, where they are known before the models load. `cost` None: a run's time
     is not estimated. `module_table` returns the parameters of a side's UNet and text encoders, with
     which plugins are compared before the models load; None where they are not known.
+    `diffusers_parts` returns the models for code that makes an image again elsewhere.
+    `default_settings` replaces defaults of a manifest's `settings`, by their keys.
     """
 
     prompt_separator: str = ", "
@@ -94,3 +121,5 @@ class FamilyTraits:
     mapper_channels: Callable[[], Channels | None] = lambda: None
     cost: FamilyCost | None = None
     module_table: Callable[[Side], ModuleTable | None] = lambda side: None
+    default_settings: Mapping[str, Any] = field(default_factory=dict)
+    diffusers_parts: Callable[[Path | None], DiffusersParts | None] = lambda adapter: None

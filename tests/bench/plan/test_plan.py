@@ -158,13 +158,18 @@ def test_selection_narrows_the_plan_without_changing_ids(manifest: Manifest) -> 
     assert not everything & {t.trial_id for t in other_seed.trials}
 
 
-def test_only_keeps_the_batch_of_the_named_trial(manifest: Manifest) -> None:
-    named = plan_of(manifest).trials[-1]
-    plan = plan_of(manifest, only=(named.trial_id,))
-    assert named in plan.trials
-    assert {t.method for t in plan.trials} == {named.method}
-    with pytest.raises(UserError, match="no trial"):
+def test_only_keeps_the_named_trials_alone(manifest: Manifest) -> None:
+    trials = plan_of(manifest).trials
+    named = [trials[-1], trials[-3], trials[0]]
+    plan = plan_of(manifest, only=tuple(t.trial_id[:12] for t in named))
+    assert {t.trial_id for t in plan.trials} == {t.trial_id for t in named}
+    for group in plan.groups:
+        assert len(group.trials) == len(group.members) * len(group.variants)
+        assert [t.case_id for t in group.trials] == [c for c, _ in group.members]
+    with pytest.raises(UserError, match="no trial of this manifest begins with 'zzz'"):
         plan_of(manifest, only=("zzz",))
+    with pytest.raises(UserError, match=r"27 trials begin with ''"):
+        plan_of(manifest, only=("",))
 
 
 def test_estimate_counts_images_seconds_and_disk(manifest: Manifest) -> None:
