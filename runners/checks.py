@@ -15,6 +15,7 @@ from runners.base import (
     RenderSettings,
     Stack,
     Variant,
+    sampler_problem,
     stack_of,
 )
 from runners.families import Family
@@ -87,6 +88,8 @@ def _of_variants(variants: Sequence[Variant], methods: Mapping[str, Method]) -> 
 def _of_settings(family: Family, settings: RenderSettings) -> Iterator[str]:
     if settings.sampler not in SAMPLERS:
         yield unknown_name("sampler", settings.sampler, SAMPLERS)
+    if (problem := sampler_problem(settings.sampler, settings.steps)) is not None:
+        yield problem
     if settings.preset == "released" and settings.sampler != "dpm++":
         yield f"the preset 'released' samples with 'dpm++', not {settings.sampler!r}"
     if settings.steps < 1:

@@ -29,7 +29,13 @@ from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1
 from xadapter.inputs import base_conditions, upgraded_conditions
-from xadapter.noise import Noise, NoiseSource, generators_from, independent_noise
+from xadapter.noise import (
+    Noise,
+    NoiseSource,
+    generators_from,
+    independent_noise,
+    named_generators,
+)
 from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1
 from xadapter.solvers import Solver, shared_schedulers
@@ -173,10 +179,20 @@ class GroupSession:
 
     @cached_property
     def _schedulers(self) -> tuple[Solver, Solver]:
-        solver_class = getattr(diffusers, SAMPLERS[self.settings.sampler])
+        sampler = SAMPLERS[self.settings.sampler]
+        solver: Any = getattr(diffusers, sampler.scheduler)
+        if sampler.spacing is not None:
+            solver = solver(timestep_spacing=sampler.spacing)
         return shared_schedulers(
-            self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver_class
+            self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver
         )
+
+    def step_generators(self, stage: str) -> list[torch.Generator]:
+        """Return fresh generators for the steps of a stochastic sampler, one per image.
+
+        They depend on the image and on the stage alone: no draw moves one of another pass.
+        """
+        return named_generators([image_seed(case) for case in self.cases], f"steps of {stage}")
 
     def _shared(self, name: PassName, compute: Callable[[GroupSession], T]) -> T:
         key = pass_key(name, self._plugin_scale)
@@ -192,6 +208,7 @@ class GroupSession:
             n_steps=self.settings.steps,
             preset=self.preset,
             snapshots_at=self._snapshot_t0s,
+            step_generators=self.step_generators("stage 1"),
         )
 
     def _cross_bridge(self) -> Bridge:

@@ -30,7 +30,7 @@ from plugins_manifest.formats import read_header
 from plugins_manifest.inspect import why_unusable
 from plugins_manifest.schema import plugin_sets
 from plugins_manifest.schema.kinds import file_kinds, needs_reference
-from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets
+from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets, settings_of
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
 from runners.base import PluginFile
 from runners.families import family_traits
@@ -140,7 +140,8 @@ def _twin_problems(job: Job) -> Iterator[str]:
         ]
         if len(facts) < len(plugin_set.members):
             continue
-        twin = seen.setdefault((*facts, plugin_set.prompts), plugin_set.id)
+        settings = settings_of(plugin_set, job.manifest).model_dump_json()
+        twin = seen.setdefault((*facts, plugin_set.prompts, settings), plugin_set.id)
         if twin != plugin_set.id:
             what = "plugins" if len(facts) == 1 else "stacks"
             yield f"{what} {twin!r} and {plugin_set.id!r} are the same file and weight: remove one"

@@ -48,7 +48,7 @@ def estimate(plan: Plan) -> Estimate:
     costs = family_traits(manifest.family).cost
     work = None
     if costs is not None:
-        work = sum(_of_group(group, manifest.settings, costs) for group in plan.groups)
+        work = sum(_of_group(group, group.settings, costs) for group in plan.groups)
     n_bytes = sum(
         n * _PNG_BYTES_PER_PIXEL * _n_pixels(manifest, method) for method, n in counts.items()
     )
