@@ -136,9 +136,9 @@ def run_stage2(
 
     Offsets are multiplied by `adapter_scale` and added, or mixed in by a `fusion` weight. Without
     a mapper the base model never runs: that is SDEdit. Returns the upgraded model's final latents
-    [b, c, h, w]. The base model's stochastic solver draws from `base_generators`, by default from
-    those of the upgraded one, in turns. Raises `SettingError` where a mapper comes without a base side, or where the two
-    schedulers have different grids.
+    [b, c, h, w]. A stochastic solver of the base model draws from `base_generators`, by default
+    from those of the upgraded one, in turns. Raises `SettingError` where a mapper comes without a
+    base side, or where the two schedulers have different grids.
     """
     trajectory = trajectory_of(upgraded, preset, n_steps=start.n_steps, n_last=start.n_last_steps)
     run = _Run(upgraded, with_generators(trajectory, step_generators))

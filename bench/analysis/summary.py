@@ -184,19 +184,30 @@ def _summary_row(
 
 
 def cost_of(costs: Mapping[Arm, Cost], arm: Arm) -> Cost:
-    """Return an arm's cost; floor images are made once for all plugins."""
-    return costs.get(arm) or costs.get(replace(arm, plugin="", kind="")) or (None, None)
+    """Return an arm's cost; of images that are missing it is not known."""
+    return costs.get(arm) or (None, None)
 
 
 def costs_of(store: RunStore) -> dict[Arm, Cost]:
-    """Return mean seconds and peak memory of each arm's finished images; floor is plugin ""."""
+    """Return mean seconds and peak memory of each arm's finished images.
+
+    Floor images are made once for all plugins with equal steps, guidance and sampler.
+    """
     rows = records(store.trials().merge(store.results(), on="trial_id"))
+    sharing: dict[str, dict[tuple[str, str], None]] = {}
+    for row in rows:
+        if row["plugin"]:
+            sharing.setdefault(row["settings"] or "", {})[row["plugin"], row["kind"]] = None
     finished = [row for row in rows if row["status"] == "ok"]
-    costs = {}
-    for group in grouped(finished, *ARM_FIELDS).values():
+    costs: dict[Arm, Cost] = {}
+    for group in grouped(finished, *ARM_FIELDS, "settings").values():
         arm = arm_of(group[0])
-        arm = arm if arm.plugin else replace(arm, plugin="", kind="")
         seconds = [row["seconds"] for row in group if row["seconds"] is not None]
         memory = [row["peak_memory_mib"] for row in group if row["peak_memory_mib"] is not None]
-        costs[arm] = (fmean(seconds) if seconds else None, max(memory, default=None))
+        cost = (fmean(seconds) if seconds else None, max(memory, default=None))
+        if arm.plugin:
+            costs[arm] = cost
+            continue
+        for plugin, kind in sharing.get(group[0]["settings"] or "", {}):
+            costs.setdefault(replace(arm, plugin=plugin, kind=kind), cost)
     return costs

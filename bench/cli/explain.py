@@ -8,7 +8,8 @@ from typing import Any
 
 from bench.errors import UserError, shown_path
 from bench.store import Row, RunStore, records
-from bench.store.documents import members_of
+from bench.store.documents import members_of, parse_json
+from plugins_manifest.schema import Manifest
 
 
 def find_trial(store: RunStore, prefix: str) -> Row:
@@ -50,10 +51,17 @@ def explain_trial(store: RunStore, prefix: str) -> dict[str, Any]:
         "plugins": plugins,
         "stack": stacks[0] if stacks else None,
         "case": asdict(store.cases()[trial["case_id"]]),
-        "settings": manifest.settings.model_dump(mode="json"),
+        "settings": _settings(trial, manifest),
         **{key: facts.get(key) for key in ("weights", "versions", "device", "git")},
         "render_again": again_command(store, trial_id, facts),
     }
+
+
+def _settings(trial: Row, manifest: Manifest) -> dict[str, Any]:
+    """Return the settings of the trial's image: the manifest's, or its plugin's own."""
+    settings = manifest.settings.model_dump(mode="json")
+    settings |= parse_json(trial["settings"] or "{}", name="column settings")
+    return settings | {"clip_skip": trial["clip_skip"]}
 
 
 def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:

@@ -140,8 +140,11 @@ def _twin_problems(job: Job) -> Iterator[str]:
         ]
         if len(facts) < len(plugin_set.members):
             continue
-        settings = settings_of(plugin_set, job.manifest).model_dump_json()
-        twin = seen.setdefault((*facts, plugin_set.prompts, settings), plugin_set.id)
+        settings = settings_of(plugin_set, job.manifest)
+        settings = settings.model_copy(update={"clip_skip": settings.clip_skip or 1})
+        twin = seen.setdefault(
+            (*facts, plugin_set.prompts, settings.model_dump_json()), plugin_set.id
+        )
         if twin != plugin_set.id:
             what = "plugins" if len(facts) == 1 else "stacks"
             yield f"{what} {twin!r} and {plugin_set.id!r} are the same file and weight: remove one"

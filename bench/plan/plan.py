@@ -267,8 +267,12 @@ def _trial(
         conditions=json.dumps(paths),
         seed=seed,
         settings=_other_settings(settings, manifest.settings),
-        clip_skip=settings.clip_skip if method.uses_plugin or method.side == "base" else None,
+        clip_skip=_clip_skip(settings) if method.uses_plugin or method.side == "base" else None,
     )
+
+
+def _clip_skip(settings: Settings) -> int | None:
+    return None if settings.clip_skip == 1 else settings.clip_skip
 
 
 def _other_settings(settings: Settings, common: Settings) -> str | None:

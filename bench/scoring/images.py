@@ -1,8 +1,8 @@
 """A run's images as input of the metrics: each with its plugin, its condition, its references.
 
 Floor images do not belong to a plugin; here each appears once for every plugin that has the same
-case and seed, so that every plugin has its own floor row. A stack is a plugin here; one with
-plugins of the upgraded model has floor images of its own.
+case and seed, and equal steps, guidance and sampler, so that every plugin has its own floor row. A
+stack is a plugin here; one with plugins of the upgraded model has floor images of its own.
 """
 
 from __future__ import annotations
@@ -123,19 +123,22 @@ def read_images(store: RunStore) -> RunImages:
         source_size=manifest.settings.base_size,
     )
     subjects = [build(row) for row in with_plugin]
-    homes = {
-        (row["plugin"], row["case_id"], row["seed"]): row
-        for row in with_plugin
-        if not known[row["plugin"]].is_remix
-    }
+    homes: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in with_plugin:
+        if not known[row["plugin"]].is_remix:
+            homes.setdefault(_reference_key(row), {})[row["plugin"]] = row
     for row in rows:
         if not row["plugin"]:
             subjects += [
                 build({**row, "plugin": plugin, "kind": home["kind"]})
-                for (plugin, case_id, seed), home in homes.items()
-                if (case_id, seed) == (row["case_id"], row["seed"])
+                for plugin, home in homes.get(_reference_key(row), {}).items()
             ]
     return RunImages(subjects)
+
+
+def _reference_key(row: Row) -> tuple[Any, ...]:
+    """Return what an image and its reference without the plugin have in common."""
+    return row["case_id"], row["seed"], row["settings"] or ""
 
 
 def _trials_with_results(store: RunStore) -> list[Row]:

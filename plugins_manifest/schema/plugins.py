@@ -221,7 +221,9 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
         ids = {k: member["id"] for k, member in _items(stack, "plugins")}
         stacked |= set(ids.values())
         yield from _member_problems(("stacks", i, "plugins"), ids, known)
-        yield from _settings_problems(("stacks", i), stack, [known.get(k, {}) for k in ids.values()])
+        yield from _settings_problems(
+            ("stacks", i), stack, [known.get(k, {}) for k in ids.values()]
+        )
     yield from _partner_problems(plugins, known)
     used = stacked | {str(spec.get("native")) for spec in plugins.values()}
     for i, spec in plugins.items():
