@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
@@ -56,15 +57,14 @@ def overlong_prompts(
 ) -> list[str]:
     """Return a problem for each prompt with more tokens than a text encoder reads."""
     sides: list[tuple[Side, Pipeline]] = [("base", family.base), ("upgraded", family.upgraded)]
-    limits = [(side, tokenizer) for side, pipe in sides for tokenizer in _tokenizers(pipe)]
     problems: dict[str, None] = {}
     for case in cases:
         texts: dict[Side, tuple[str, str]] = {
             "base": (case.base_prompt, case.base_negative),
             "upgraded": (case.upgraded_prompt, case.negative_prompt),
         }
-        for side, tokenizer in limits:
-            for text in texts[side]:
+        for side, pipe in sides:
+            for tokenizer, text in itertools.product(_tokenizers(pipe), texts[side]):
                 if (why := length_problem(text, tokenizer, side, syntax)) is not None:
                     problems[f"case {case.case_id!r}: {why}"] = None
     return list(problems)

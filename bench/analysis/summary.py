@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bench.registry import method_style
-from bench.scoring import read_scores
+from bench.scoring import content_prompts, read_scores
 from bench.store import Row, RunStore, grouped, records, schema
 from bench.store.documents import left_out_of
 from metrics.stats import Estimate, clustered_mean, paired_difference
@@ -115,7 +115,7 @@ def read_run_scores(run: RunStore | Path) -> Scores:
     planned = {None, *(trial["trial_id"] for trial in trials)}
     rows = [row for row in read_scores(store) if row["trial_id"] in planned]
     prompts = {trial["case_id"]: trial["upgraded_prompt"] for trial in trials}
-    return Scores(rows, prompts | {case.case_id: case.prompt for case in store.cases().values()})
+    return Scores(rows, prompts | content_prompts(store))
 
 
 def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:

@@ -7,7 +7,7 @@ the side. Text encoders and condition detectors are left out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.plan.plan import Group, Plan
@@ -126,4 +126,5 @@ def cost_facts(plan: Plan) -> dict[str, Any]:
         "seconds": cost.seconds,
         "gpu_hours": None if hours is None else round(hours, 2),
         "disk_mib": round(cost.disk_mib, 2),
+        "remarks": [asdict(remark) for remark in plan.remarks],
     }

@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.plan.cases import prompts_of
 from bench.plan.conditions import ConditionSet
 from bench.plan.job import CasesBySet, Job
+from bench.plan.remarks import Remark, job_remarks
 from bench.plan.selection import Selection
 from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
@@ -70,6 +71,7 @@ class Plan:
     plugin_sets: dict[PluginArrangement, dict[str, PluginSet]]
     cases: dict[str, Case]
     groups: tuple[Group, ...]
+    remarks: tuple[Remark, ...] = ()
 
     def plugin_set(self, group: Group) -> PluginSet | None:
         """Return what a batch is rendered with; None for the upgraded model alone."""
@@ -111,6 +113,7 @@ def make_plan(job: Job, conditions: ConditionSet) -> Plan:
         plugin_sets={name: arrange_sets(manifest, name) for name in get_args(PluginArrangement)},
         cases={case.case_id: case for case in itertools.chain(*job.cases_by_set.values())},
         groups=(),
+        remarks=tuple(job_remarks(job)),
     )
     groups = _groups(plan, job.cases_by_set, conditions)
     if prefixes is not None:

@@ -22,6 +22,7 @@ from bench.store.run_store import condition_name
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
 from plugins_manifest.cases import Case
+from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 
 CACHE_BYTES = 512 << 20
@@ -106,6 +107,16 @@ class RunImages:
         return bank
 
 
+def content_prompts(store: RunStore) -> dict[str, str]:
+    """Return case id -> the words that its images show: metrics read them, and they are clusters.
+
+    With `prompt_syntax: weights` a prompt's brackets, weights and BREAK are no words.
+    """
+    plain = store.manifest().settings.prompt_syntax == "plain"
+    cases = store.cases().values()
+    return {c.case_id: c.prompt if plain else plain_words(c.prompt) for c in cases}
+
+
 def read_images(store: RunStore) -> RunImages:
     """Return every trial of a run as an image to score."""
     manifest, cases = store.manifest(), store.cases()
@@ -121,6 +132,7 @@ def read_images(store: RunStore) -> RunImages:
         cases=cases,
         pictures=pictures,
         source_size=manifest.settings.base_size,
+        prompts=content_prompts(store),
     )
     subjects = [build(row) for row in with_plugin]
     homes: dict[tuple[Any, ...], dict[str, Row]] = {}
@@ -154,6 +166,7 @@ def _subject(
     cases: Mapping[str, Case],
     pictures: Pictures,
     source_size: tuple[int, int],
+    prompts: Mapping[str, str],
 ) -> ImageToScore:
     plugin_set = sets_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
@@ -174,7 +187,7 @@ def _subject(
         adapter_scale=row["adapter_scale"],
         case_id=row["case_id"],
         seed=int(row["seed"]),
-        prompt=case.prompt if case else row["upgraded_prompt"],
+        prompt=prompts.get(row["case_id"], row["upgraded_prompt"]),
         load_picture=partial(pictures.read, folder / (row["image"] or "")),
         load_condition=None if detector is None else conditions[detector],
         detector=detector,
