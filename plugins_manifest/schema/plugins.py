@@ -154,8 +154,7 @@ def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
     if data.get("side") == "upgraded" and not kind.acts_upgraded:
         others = ", ".join(kinds_where(lambda other: other.acts_upgraded))
         yield f"a {kind.name} cannot be on the upgraded side ({others} can): remove 'side'"
-    own = data.get("settings")
-    if data.get("side") == "upgraded" and isinstance(own, dict) and own.get("clip_skip"):
+    if data.get("side") == "upgraded" and "clip_skip" in _given(data):
         yield "clip_skip is a setting of the base side's text encoder: remove it"
     for key in ("native", "swap") if data.get("side") == "upgraded" else ():
         if data.get(key) is not None:
@@ -230,7 +229,7 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
         is_upgraded = spec.get("side") == "upgraded"
         if spec["id"] in stacked or not (is_upgraded or spec.get("alone") is False):
             continue
-        if spec.get("settings"):
+        if _given(spec):
             why = "its images are made at the settings of the plugin that names it: remove them"
             yield ("plugins", i, "settings"), why, None
         if spec["id"] not in used:
@@ -259,12 +258,18 @@ def _settings_problems(
     place: tuple[str | int, ...], stack: Mapping[str, Any], members: Sequence[Mapping[str, Any]]
 ) -> Iterator[Problem]:
     """Find settings in which a stack's plugins differ, and that the stack does not name."""
-    own = stack.get("settings")
+    chosen, own = _given(stack), [_given(member) for member in members]
     for key in PluginSettings.model_fields:
-        found = [s[key] for m in members if isinstance(s := m.get("settings"), dict) and key in s]
-        if any(value != found[0] for value in found) and not (isinstance(own, dict) and key in own):
+        found = [settings[key] for settings in own if key in settings]
+        if key not in chosen and any(value != found[0] for value in found):
             shown = ", ".join(map(str, found))
             yield place, f"its plugins have {key} {shown}: name one in the stack's settings", None
+
+
+def _given(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a plugin's or a stack's plain data give."""
+    own = item.get("settings")
+    return {k: v for k, v in own.items() if v is not None} if isinstance(own, dict) else {}
 
 
 def _member_problems(
