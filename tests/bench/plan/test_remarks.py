@@ -41,9 +41,9 @@ def remarks(
 
 def test_syntax_is_said_once_for_each_kind_with_its_cases(tmp_path: Path) -> None:
     found = remarks(tmp_path, ["a (red:1.3) circle", "a red circle", "a (blue:1.2) <lora:x:1>"])
-    assert [one.kind for one in found] == ["prompt-lora", "prompt-weight"]
-    assert "'(red:1.3)'" in found[1].message and "prompt_syntax: weights" in found[1].message
-    assert "case-0000" in found[1].message and "case-0002" in found[1].message
+    assert [one.kind for one in found] == ["prompt-weight", "prompt-lora"]
+    assert "'(red:1.3)'" in found[0].message and "prompt_syntax: weights" in found[0].message
+    assert "case-0000" in found[0].message and "case-0002" in found[0].message
     assert remarks(tmp_path, ["a red circle (large)"]) == []
 
 
