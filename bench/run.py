@@ -162,7 +162,7 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
     with store.lock():
         if is_resumed:
             require_sound(store, may_miss=PARTS)
-            if (n_trials := find_finished(store, job, plan_key(job))) is not None:
+            if (n_trials := find_finished(store, job)) is not None:
                 return RunOutcome(store.folder, n_trials, was_finished=True)
             check_job(job, store, clock)
         return _Run(request, job, store, started, clock).go(is_resumed=is_resumed)

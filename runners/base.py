@@ -15,17 +15,42 @@ from typing import Literal
 import numpy as np
 
 from plugins_manifest.schema.stacks import Stages
-from plugins_manifest.schema.words import DTypeName, LoraSemantics, PresetName, Side, Stage1Mode
+from plugins_manifest.schema.words import (
+    DTypeName,
+    LoraSemantics,
+    PresetName,
+    PromptSyntax,
+    Side,
+    Stage1Mode,
+)
 
 PassName = Literal[
     "stage1", "stage1_picture", "bridge", "enlarged", "base_text", "stage2_text", "upgraded_text"
 ]
 
-SAMPLERS: dict[str, str] = {
-    "dpm++": "DPMSolverMultistepScheduler",
-    "ddim": "DDIMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "unipc": "UniPCMultistepScheduler",
+
+@dataclass(frozen=True)
+class Sampler:
+    """A scheduler of diffusers by its class; `spacing` None is that of the upgraded model.
+
+    `most_steps` is the length of the grid that a few-step scheduler was distilled on.
+    """
+
+    scheduler: str
+    spacing: Literal["trailing"] | None = None
+    most_steps: int | None = None
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "dpm++": Sampler("DPMSolverMultistepScheduler"),
+    "ddim": Sampler("DDIMScheduler"),
+    "euler": Sampler("EulerDiscreteScheduler"),
+    "unipc": Sampler("UniPCMultistepScheduler"),
+    # what LoRAs for few steps were distilled with
+    "ddim-trailing": Sampler("DDIMScheduler", spacing="trailing"),
+    "euler-trailing": Sampler("EulerDiscreteScheduler", spacing="trailing"),
+    "lcm": Sampler("LCMScheduler", most_steps=50),
+    "tcd": Sampler("TCDScheduler", most_steps=50),
 }
 # semantics of a LoRA that declares none
 PRESET_SEMANTICS: dict[PresetName, LoraSemantics] = {
@@ -77,7 +102,8 @@ def generator_seed(seed: int, case_id: str) -> int:
 class RenderSettings:
     """Settings that all images of a group share; sizes are (width, height) in px.
 
-    `sampler` is a name of `SAMPLERS`.
+    `sampler` is a name of `SAMPLERS`. `clip_skip` 1 is the last layer of the base side's text
+    encoder, n the n-th last one.
     """
 
     base_size_px: tuple[int, int]
@@ -88,6 +114,16 @@ class RenderSettings:
     dtype: DTypeName = "float32"
     preset: PresetName = "sound"
     stage1_mode: Stage1Mode = "full"
+    clip_skip: int = 1
+    prompt_syntax: PromptSyntax = "plain"
+
+
+def sampler_problem(name: str, steps: int) -> str | None:
+    """Return why a sampler cannot take this many steps; None for unknown names too."""
+    most = SAMPLERS[name].most_steps if name in SAMPLERS else None
+    if most is None or steps <= most:
+        return None
+    return f"the sampler {name!r} takes at most {most} steps, not {steps}: it is for few steps"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.kinds import needs_condition, needs_reference
+from plugins_manifest.schema.words import PromptSyntax, Side
 from runners.base import (
     SAMPLERS,
     PluginFile,
@@ -15,10 +17,12 @@ from runners.base import (
     RenderSettings,
     Stack,
     Variant,
+    sampler_problem,
     stack_of,
 )
 from runners.families import Family
 from runners.families.family import Pipeline
+from runners.prompts import clip_skip_problem, length_problem
 from runners.protocols import Method
 from xadapter.vae import pixels_per_latent
 
@@ -40,7 +44,7 @@ def check_group(
         *_of_adapter(family, variants, settings, methods),
         *_of_conditions(stack, cases, settings),
         *_of_references(stack, cases),
-        *overlong_prompts(family, cases),
+        *overlong_prompts(family, cases, settings.prompt_syntax),
     ]
     if not cases:
         problems.append("the group has no cases: give at least one")
@@ -48,25 +52,21 @@ def check_group(
         raise UserError.collect(problems)
 
 
-def overlong_prompts(family: Family, cases: Sequence[RenderCase]) -> list[str]:
+def overlong_prompts(
+    family: Family, cases: Sequence[RenderCase], syntax: PromptSyntax
+) -> list[str]:
     """Return a problem for each prompt with more tokens than a text encoder reads."""
-    limits = [("base", tokenizer) for tokenizer in _tokenizers(family.base)] + [
-        ("upgraded", tokenizer) for tokenizer in _tokenizers(family.upgraded)
-    ]
+    sides: list[tuple[Side, Pipeline]] = [("base", family.base), ("upgraded", family.upgraded)]
     problems: dict[str, None] = {}
     for case in cases:
-        texts = {
+        texts: dict[Side, tuple[str, str]] = {
             "base": (case.base_prompt, case.base_negative),
             "upgraded": (case.upgraded_prompt, case.negative_prompt),
         }
-        for side, tokenizer in limits:
-            for text in texts[side]:
-                n_tokens = len(tokenizer(text, truncation=False, verbose=False).input_ids)
-                if n_tokens > tokenizer.model_max_length:
-                    problems[
-                        f"case {case.case_id!r}: the prompt {text!r} has {n_tokens} tokens, the "
-                        f"{side} model reads {tokenizer.model_max_length}: shorten it"
-                    ] = None
+        for side, pipe in sides:
+            for tokenizer, text in itertools.product(_tokenizers(pipe), texts[side]):
+                if (why := length_problem(text, tokenizer, side, syntax)) is not None:
+                    problems[f"case {case.case_id!r}: {why}"] = None
     return list(problems)
 
 
@@ -87,8 +87,12 @@ def _of_variants(variants: Sequence[Variant], methods: Mapping[str, Method]) -> 
 def _of_settings(family: Family, settings: RenderSettings) -> Iterator[str]:
     if settings.sampler not in SAMPLERS:
         yield unknown_name("sampler", settings.sampler, SAMPLERS)
+    if (problem := sampler_problem(settings.sampler, settings.steps)) is not None:
+        yield problem
     if settings.preset == "released" and settings.sampler != "dpm++":
         yield f"the preset 'released' samples with 'dpm++', not {settings.sampler!r}"
+    if (why := clip_skip_problem(family.base, settings.clip_skip)) is not None:
+        yield why
     if settings.steps < 1:
         yield f"steps is {settings.steps}: use at least 1"
     if settings.dtype != family.dtype:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -24,11 +24,17 @@ from runners.families import Family
 from runners.families.family import Pipeline
 from runners.passes import SharedWork, pass_key
 from runners.plugins import Attachment, with_attachment
+from runners.prompts import TextReading, encode_prompt, rewritten_prompt, stacked
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1
-from xadapter.inputs import base_conditions, upgraded_conditions
-from xadapter.noise import Noise, NoiseSource, generators_from, independent_noise
+from xadapter.noise import (
+    Noise,
+    NoiseSource,
+    generators_from,
+    independent_noise,
+    named_generators,
+)
 from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1
 from xadapter.solvers import Solver, shared_schedulers
@@ -171,10 +177,20 @@ class GroupSession:
 
     @cached_property
     def _schedulers(self) -> tuple[Solver, Solver]:
-        solver_class = getattr(diffusers, SAMPLERS[self.settings.sampler])
+        sampler = SAMPLERS[self.settings.sampler]
+        solver: Any = getattr(diffusers, sampler.scheduler)
+        if sampler.spacing is not None:
+            solver = solver(timestep_spacing=sampler.spacing)
         return shared_schedulers(
-            self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver_class
+            self.family.base.scheduler, self.family.upgraded.scheduler, solver_class=solver
         )
+
+    def step_generators(self, stage: str) -> list[torch.Generator]:
+        """Return fresh generators for the steps of a stochastic sampler, one per image.
+
+        They depend on the image and on the stage alone: no draw moves one of another pass.
+        """
+        return named_generators([image_seed(case) for case in self.cases], f"steps of {stage}")
 
     def _shared(self, name: PassName, compute: Callable[[GroupSession], T]) -> T:
         key = pass_key(name, self._plugin_scale)
@@ -190,6 +206,7 @@ class GroupSession:
             n_steps=self.settings.steps,
             preset=self.preset,
             snapshots_at=self._snapshot_t0s,
+            step_generators=self.step_generators("stage 1"),
         )
 
     def _cross_bridge(self) -> Bridge:
@@ -222,44 +239,45 @@ class GroupSession:
         return Enlarged(base, latents, noise)
 
     def _encode_base_text(self, images: Callable[[str], Tensor] | None = None) -> Conditions:
-        rewrite = self._attachment.rewrite_prompt
-        text = _stacked(
-            [
-                base_conditions(
-                    self.family.base,
-                    [rewrite(self._base_prompt(case))],
-                    rewrite(case.base_negative) or None,
-                    self._guidance,
-                )
-                for case in self.cases
-            ]
-        )
         return with_attachment(
-            text,
+            self._encoded("base"),
             self._attachment,
             images=images or self._condition,
             references=[case.reference for case in self.cases if case.reference is not None],
             guided=self._guidance.is_on,
         )
 
+    def _encode_upgraded_text(self) -> Conditions:
+        return self._encoded("upgraded")
+
+    def _encoded(self, side: Side) -> Conditions:
+        """Encode a side's prompts, image by image; embeddings act in the base side's."""
+        pipe = self.family.base if side == "base" else self.family.upgraded
+        width_px, height_px = self.settings.upgraded_size_px
+        syntax, rewrite = self.settings.prompt_syntax, self._attachment.rewrite_prompt
+        parts = []
+        for case in self.cases:
+            prompt, negative = case.upgraded_prompt, case.negative_prompt
+            if side == "base":
+                prompt, negative = (
+                    rewritten_prompt(text, rewrite, pipe.tokenizer, syntax)
+                    for text in (self._base_prompt(case), case.base_negative)
+                )
+            part = encode_prompt(
+                pipe,
+                side,
+                prompt,
+                negative,
+                guidance=self._guidance,
+                size_px=(height_px, width_px),
+                reading=TextReading(syntax, self.settings.clip_skip),
+            )
+            parts.append(part)
+        return stacked(parts)
+
     def _base_prompt(self, case: RenderCase) -> str:
         own = case.stage2_prompt if self._text_pass == "stage2_text" else None
         return case.base_prompt if own is None else own
-
-    def _encode_upgraded_text(self) -> Conditions:
-        width_px, height_px = self.settings.upgraded_size_px
-        return _stacked(
-            [
-                upgraded_conditions(
-                    self.family.upgraded,
-                    [case.upgraded_prompt],
-                    case.negative_prompt or None,
-                    self._guidance,
-                    (height_px, width_px),
-                )
-                for case in self.cases
-            ]
-        )
 
     def _controls(
         self, attachment: Attachment, images: Callable[[str], Tensor] | None = None
@@ -294,16 +312,3 @@ class GroupSession:
 def _latent_chw(pipe: Pipeline, size_px: tuple[int, int]) -> tuple[int, int, int]:
     factor = pixels_per_latent(pipe.vae)
     return pipe.unet.config.in_channels, size_px[1] // factor, size_px[0] // factor
-
-
-def _stacked(parts: Sequence[Conditions]) -> Conditions:
-    """Join conditions of single images.
-
-    They are encoded one by one, so that an image does not depend on its batch.
-    """
-    joined: dict[str, Any] = {}
-    for field in fields(Conditions):
-        values = [getattr(part, field.name) for part in parts]
-        if isinstance(values[0], Tensor):
-            joined[field.name] = torch.cat(values)
-    return Conditions(**joined)

@@ -130,13 +130,15 @@ def run_stage2(
     preset: Preset = CORRECTED,
     observer: Observer | None = None,
     step_generators: Generators = None,
+    base_generators: Generators = None,
 ) -> Tensor:
     """Run the last M steps: both models in lock-step with a mapper, else the upgraded one alone.
 
     Offsets are multiplied by `adapter_scale` and added, or mixed in by a `fusion` weight. Without
     a mapper the base model never runs: that is SDEdit. Returns the upgraded model's final latents
-    [b, c, h, w]. Raises `SettingError` where a mapper comes without a base side, or where the two
-    schedulers have different grids.
+    [b, c, h, w]. A stochastic solver of the base model draws from `base_generators`, by default
+    from those of the upgraded one, in turns. Raises `SettingError` where a mapper comes without a
+    base side, or where the two schedulers have different grids.
     """
     trajectory = trajectory_of(upgraded, preset, n_steps=start.n_steps, n_last=start.n_last_steps)
     run = _Run(upgraded, with_generators(trajectory, step_generators))
@@ -149,7 +151,8 @@ def run_stage2(
     base_trajectory = _base_trajectory(base, start, preset)
     # features of another timestep would not fit the upgraded model's
     shared_grid(base_trajectory.solver.timesteps, trajectory.solver.timesteps)
-    base_run = _Run(base, with_generators(base_trajectory, step_generators))
+    own_generators = step_generators if base_generators is None else base_generators
+    base_run = _Run(base, with_generators(base_trajectory, own_generators))
     joint = _JointRun(base_run, run, mapper, adapter_scale, fusion)
     return joint.denoise(start.base.to(base.device), latents, observer)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bench.registry import method_style
-from bench.scoring import read_scores
+from bench.scoring import content_prompts, read_scores
 from bench.store import Row, RunStore, grouped, records, schema
 from bench.store.documents import left_out_of
 from metrics.stats import Estimate, clustered_mean, paired_difference
@@ -115,7 +115,7 @@ def read_run_scores(run: RunStore | Path) -> Scores:
     planned = {None, *(trial["trial_id"] for trial in trials)}
     rows = [row for row in read_scores(store) if row["trial_id"] in planned]
     prompts = {trial["case_id"]: trial["upgraded_prompt"] for trial in trials}
-    return Scores(rows, prompts | {case.case_id: case.prompt for case in store.cases().values()})
+    return Scores(rows, prompts | content_prompts(store))
 
 
 def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:
@@ -184,19 +184,30 @@ def _summary_row(
 
 
 def cost_of(costs: Mapping[Arm, Cost], arm: Arm) -> Cost:
-    """Return an arm's cost; floor images are made once for all plugins."""
-    return costs.get(arm) or costs.get(replace(arm, plugin="", kind="")) or (None, None)
+    """Return an arm's cost; of images that are missing it is not known."""
+    return costs.get(arm) or (None, None)
 
 
 def costs_of(store: RunStore) -> dict[Arm, Cost]:
-    """Return mean seconds and peak memory of each arm's finished images; floor is plugin ""."""
+    """Return mean seconds and peak memory of each arm's finished images.
+
+    Floor images are made once for all plugins with equal steps, guidance and sampler.
+    """
     rows = records(store.trials().merge(store.results(), on="trial_id"))
+    sharing: dict[str, dict[tuple[str, str], None]] = {}
+    for row in rows:
+        if row["plugin"]:
+            sharing.setdefault(row["settings"] or "", {})[row["plugin"], row["kind"]] = None
     finished = [row for row in rows if row["status"] == "ok"]
-    costs = {}
-    for group in grouped(finished, *ARM_FIELDS).values():
+    costs: dict[Arm, Cost] = {}
+    for group in grouped(finished, *ARM_FIELDS, "settings").values():
         arm = arm_of(group[0])
-        arm = arm if arm.plugin else replace(arm, plugin="", kind="")
         seconds = [row["seconds"] for row in group if row["seconds"] is not None]
         memory = [row["peak_memory_mib"] for row in group if row["peak_memory_mib"] is not None]
-        costs[arm] = (fmean(seconds) if seconds else None, max(memory, default=None))
+        cost = (fmean(seconds) if seconds else None, max(memory, default=None))
+        if arm.plugin:
+            costs[arm] = cost
+            continue
+        for plugin, kind in sharing.get(group[0]["settings"] or "", {}):
+            costs.setdefault(replace(arm, plugin=plugin, kind=kind), cost)
     return costs

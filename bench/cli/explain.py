@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
-from bench.cli.python_code import python_code
+from bench.cli.python_code import python_code, settings_of_trial
 from bench.errors import UserError, shown_path
 from bench.store import Row, RunStore, records
 from bench.store.documents import members_of
@@ -52,7 +52,7 @@ def explain_trial(store: RunStore, prefix: str) -> dict[str, Any]:
         "plugins": plugins,
         "stack": stacks[0] if stacks else None,
         "case": asdict(store.cases()[trial["case_id"]]),
-        "settings": manifest.settings.model_dump(mode="json"),
+        "settings": settings_of_trial(trial, manifest).model_dump(mode="json"),
         **{key: facts.get(key) for key in ("weights", "versions", "device", "git")},
         "generator_seed": generator_seed(int(trial["seed"]), trial["case_id"]),
         **_python(store, trial),

@@ -103,12 +103,14 @@ def lock_command(
     """
     from bench.cli.fetch_output import show_outcome
     from bench.plan.plugin_files import ManifestFiles, lock_plugins
+    from bench.plan.remarks import log_remarks
 
     files = ManifestFiles.open(manifest, lock_file=lock_file)
     with closing(_Open(open_supply, allow_hosts)) as site:
         outcome = lock_plugins(
             files, site.supply, update=update, download="none" if no_download else "unlocked"
         )
+    log_remarks(files)
     show_outcome(outcome, files.lock_file, as_json=as_json)
 
 

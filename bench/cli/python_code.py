@@ -16,8 +16,9 @@ from bench.errors import UserError
 from bench.plan.plugin_files import NotFetchedError, resolve_plugin
 from bench.registry import find_method
 from bench.store import Row, RunStore
+from bench.store.documents import parse_json
 from plugins_manifest.cases import Case
-from plugins_manifest.schema import Manifest, PluginSpec, parse_reference
+from plugins_manifest.schema import Manifest, PluginSpec, Settings, parse_reference
 from plugins_manifest.schema.stacks import PluginInSet, arrange_sets
 from plugins_manifest.schema.words import Side
 from plugins_manifest.sources.hub import HubReference
@@ -40,11 +41,19 @@ def python_code(store: RunStore, trial: Row) -> str:
     return _Script.of(store, trial).text()
 
 
+def settings_of_trial(trial: Row, manifest: Manifest) -> Settings:
+    """Return the settings of the trial's image: the manifest's, or its plugin's own."""
+    own = parse_json(trial.get("settings") or "{}", name="column settings")
+    skip = trial.get("clip_skip")
+    return manifest.settings.model_copy(update={**own, "clip_skip": skip and int(skip)})
+
+
 @dataclass
 class _Script:
     store: RunStore
     trial: Row
     manifest: Manifest
+    settings: Settings
     case: Case
     parts: DiffusersParts
     members: Sequence[PluginInSet]
@@ -61,7 +70,8 @@ class _Script:
         if trial["plugin"]:
             arranged = arrange_sets(manifest, arrangement_of(find_method(trial["method"])))
             members = arranged[trial["plugin"]].members
-        script = cls(store, trial, manifest, store.cases()[trial["case_id"]], parts, members)
+        case, settings = store.cases()[trial["case_id"]], settings_of_trial(trial, manifest)
+        script = cls(store, trial, manifest, settings, case, parts, members)
         if problems := list(script._problems()):
             raise NoCodeError.collect(problems)
         return script
@@ -88,11 +98,18 @@ class _Script:
     # --- what cannot be written
 
     def _problems(self) -> Iterator[str]:
-        method, settings = self.trial["method"], self.manifest.settings
+        method, settings = self.trial["method"], self.settings
         if method not in METHODS:
             yield f"there is no code for the method {method!r}: {', '.join(METHODS)} have it"
         if settings.preset == "released" and not self._is_joined:
             yield "the preset 'released' has a solver of its own, which diffusers lacks"
+        sampler = SAMPLERS[settings.sampler]
+        if sampler.most_steps is not None or (sampler.spacing and self._is_joined):
+            yield f"the sampler {settings.sampler!r} steps with noise or on a grid of its own"
+        if settings.prompt_syntax != "plain":
+            yield "diffusers reads no weights of words ('prompt_syntax: weights')"
+        if (settings.clip_skip or 1) > 1:
+            yield "diffusers' clip_skip leaves the negative prompt as it is"
         for member in self.members:
             spec = member.plugin
             what = f"plugin {spec.id!r}"
@@ -120,7 +137,7 @@ class _Script:
         return side in sides.get(self.trial["method"], ("base", "upgraded"))
 
     def _is_twice_the_base_size(self) -> bool:
-        settings = self.manifest.settings
+        settings = self.settings
         return tuple(2 * side for side in settings.base_size) == settings.upgraded_size
 
     def _base_negative(self) -> str:
@@ -161,7 +178,7 @@ class _Script:
     def _preparation(self) -> Iterator[str]:
         self.names.add(self._solver)
         seed = generator_seed(int(self.trial["seed"]), self.trial["case_id"])
-        yield f"dtype = torch.{self.manifest.settings.dtype}"
+        yield f"dtype = torch.{self.settings.dtype}"
         yield f"seed = {seed}  # from case id and seed"
         if not self._is_joined:
             folder = 'subfolder="scheduler"'
@@ -169,7 +186,9 @@ class _Script:
             yield 'generator = torch.Generator("cpu").manual_seed(seed)'
             yield f"grid = {self._solver}.load_config({upgraded})"
             yield "solver = {  # both models step on the upgraded model's grid"
-            yield '    "timestep_spacing": grid.get("timestep_spacing") or "leading",'
+            spacing = SAMPLERS[self.settings.sampler].spacing
+            own = f'"{spacing}"' if spacing else 'grid.get("timestep_spacing") or "leading"'
+            yield f'    "timestep_spacing": {own},'
             yield '    "steps_offset": grid.get("steps_offset", 1),'
             yield '    "clip_sample": False,'
             yield "}"
@@ -179,7 +198,7 @@ class _Script:
 
     @property
     def _solver(self) -> str:
-        return SAMPLERS[self.manifest.settings.sampler]
+        return SAMPLERS[self.settings.sampler].scheduler
 
     def _model(self, side: Side) -> Iterator[str]:
         model = self.parts.base if side == "base" else self.parts.upgraded
@@ -264,7 +283,7 @@ class _Script:
         return images, [self._strength(m) for m in nets]
 
     def _call(self, side: Side, prompt: str, negative: str) -> Iterator[str]:
-        settings = self.manifest.settings
+        settings = self.settings
         yield f"    prompt={prompt!r},"
         yield f"    negative_prompt={negative or None!r},"
         yield f"    num_inference_steps={settings.steps},"
@@ -277,7 +296,7 @@ class _Script:
             yield f"    controlnet_conditioning_scale={scales},"
 
     def _stage1(self, *, output_type: str = "pil") -> Iterator[str]:
-        width, height = self.manifest.settings.base_size
+        width, height = self.settings.base_size
         result = "image = base(" if output_type == "pil" else "latents = base("
         yield result
         yield from self._call("base", self.trial["base_prompt"], self._base_negative())
@@ -289,7 +308,7 @@ class _Script:
         yield ").images[0]" if output_type == "pil" else ").images"
 
     def _alone(self) -> Iterator[str]:
-        settings = self.manifest.settings
+        settings = self.settings
         width, height = settings.upgraded_size
         base_width, base_height = settings.base_size
         yield f"noise({base_width}, {base_height})  # that of the base model, in the same order"
@@ -303,7 +322,7 @@ class _Script:
         yield ").images[0]"
 
     def _sdedit(self) -> Iterator[str]:
-        settings = self.manifest.settings
+        settings = self.settings
         width, height = settings.upgraded_size
         n_last = max(1, round(settings.steps * float(self.trial["t0"])))
         is_xl = self.parts.upgraded.pipeline == "StableDiffusionXLPipeline"
@@ -333,7 +352,7 @@ class _Script:
         yield ").images[0]"
 
     def _joined(self) -> Iterator[str]:
-        settings, trial = self.manifest.settings, self.trial
+        settings, trial = self.settings, self.trial
         images, scales = self._controls("base")
         width, height = settings.upgraded_size
         mapper = self.parts.mapper

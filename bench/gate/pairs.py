@@ -18,7 +18,7 @@ from bench.errors import UserError
 from bench.gate.baseline import shown_run
 from bench.gate.policy import GateMetric, Policy
 from bench.gate.verdict import Sample
-from bench.scoring import read_scores
+from bench.scoring import content_prompts, read_scores
 from bench.store import Row, RunStore, grouped, records
 from bench.store.documents import left_out_of
 from metrics.stats.margin import step_of
@@ -55,8 +55,8 @@ def read_side(name: str, store: RunStore, policy: Policy) -> Side:
         for row in read_scores(store)
         if row["trial_id"] in planned and _is_compared(row, policy) and row["plugin"] in trials
     ]
-    prompts = {case_id: case.prompt for case_id, case in store.cases().items()}
-    return Side(name, shown_run(store), trials, grouped(scored, "plugin", "metric"), prompts)
+    by_metric = grouped(scored, "plugin", "metric")
+    return Side(name, shown_run(store), trials, by_metric, content_prompts(store))
 
 
 def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,20 +25,24 @@ from bench.plan.missing import (
 )
 from bench.plan.pictures import image_problems
 from bench.plan.plugin_files import label_of, module_table
+from bench.plan.remarks import job_remarks, log_once, refused_syntax
 from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
 from plugins_manifest.inspect import why_unusable
+from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 from plugins_manifest.schema.kinds import file_kinds, needs_reference
-from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets
+from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets, settings_of
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
-from runners.base import PluginFile
+from runners.base import PluginFile, sampler_problem
 from runners.families import family_traits
 from runners.families.traits import Channels
 from runners.protocols import arrangement_of
 from xadapter.errors import MapperFileError
 from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
+
+_TEXT_LAYER = re.compile(r"text_encoder\.encoder\.layers\.(\d+)\.")
 
 
 def preflight(job: Job, *, allow_missing: bool = False) -> None:
@@ -60,8 +65,11 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
         *_picture_problems(job),
         *image_problems(job),
         *_prompt_problems(job),
+        *_settings_problems(job),
         *_mapper_problems(job),
     ]
+    for remark in job_remarks(job):
+        log_once(remark.message)
     if not allow_missing:
         problems += _missing_problems(job)
     if problems:
@@ -140,7 +148,11 @@ def _twin_problems(job: Job) -> Iterator[str]:
         ]
         if len(facts) < len(plugin_set.members):
             continue
-        twin = seen.setdefault((*facts, plugin_set.prompts), plugin_set.id)
+        settings = settings_of(plugin_set, job.manifest)
+        settings = settings.model_copy(update={"clip_skip": settings.clip_skip or 1})
+        twin = seen.setdefault(
+            (*facts, plugin_set.prompts, settings.model_dump_json()), plugin_set.id
+        )
         if twin != plugin_set.id:
             what = "plugins" if len(facts) == 1 else "stacks"
             yield f"{what} {twin!r} and {plugin_set.id!r} are the same file and weight: remove one"
@@ -200,6 +212,9 @@ def _prompt_problems(job: Job) -> Iterator[str]:
             case.negative_prompt,
         )
     )
+    yield from refused_syntax(job)
+    if manifest.settings.prompt_syntax == "weights":  # its words alone: long prompts are read
+        prompts = dict.fromkeys(word for text in prompts for word in plain_words(text).split())
     problems = [problem for prompt in prompts if (problem := check(prompt)) is not None]
     yield from problems[:N_SHOWN]
     if len(problems) > N_SHOWN:
@@ -210,6 +225,23 @@ def _without_tokens(prompt: str, plugin_set: PluginSet) -> str:
     """Return the prompt without the words that textual inversions bring; they check those."""
     tokens = {m.plugin.token for m in plugin_set.members if m.plugin.token}
     return " ".join(word for word in prompt.split(" ") if word.strip(",") not in tokens)
+
+
+def _settings_problems(job: Job) -> Iterator[str]:
+    """Find a clip skip beyond the text encoder's layers, and too many steps of a sampler."""
+    table = module_table(job.manifest, "base") or {}
+    n_layers = len({match[1] for name in table if (match := _TEXT_LAYER.match(name))})
+    found: dict[str, None] = {}
+    for plugin_set in plugin_sets(job.manifest):
+        settings = settings_of(plugin_set, job.manifest)
+        if (why := sampler_problem(settings.sampler, settings.steps)) is not None:
+            found[f"{plugin_set.id}: {why}"] = None
+        if n_layers and (settings.clip_skip or 1) > n_layers:
+            found[
+                f"{plugin_set.id}: clip_skip is {settings.clip_skip}, the base text encoder has "
+                f"{n_layers} layers: use 1 (its last layer) to {n_layers}"
+            ] = None
+    yield from found
 
 
 # --- the mapper

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.plan.plan import Group, Plan
@@ -64,7 +64,7 @@ def work_of(plan: Plan, groups: Sequence[Group]) -> float | None:
     costs = family_traits(plan.manifest.family).cost
     if costs is None:
         return None
-    return sum(_of_group(group, plan.manifest.settings, costs) for group in groups)
+    return sum(_of_group(group, group.settings, costs) for group in groups)
 
 
 def _of_group(group: Group, settings: Settings, costs: FamilyCost) -> float:
@@ -133,4 +133,5 @@ def cost_facts(plan: Plan) -> dict[str, Any]:
         "seconds": cost.seconds,
         "gpu_hours": None if hours is None else round(hours, 2),
         "disk_mib": round(cost.disk_mib, 2),
+        "remarks": [asdict(remark) for remark in plan.remarks],
     }

@@ -5,11 +5,9 @@ Unreadable ones are problems. What a user should know is logged as a warning, on
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from bench.errors import UserError, shown_path
 from bench.plan.job import Job
 from bench.plan.missing import members_with_cases, needed_conditions
+from bench.plan.remarks import log_once
 from plugins_manifest.images import is_one_color, load_image
 from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import CocoCases
@@ -25,7 +24,6 @@ from plugins_manifest.text import shortened
 
 _N_WORKERS = 2  # each may hold a decoded picture
 _N_NAMED = 3
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)
@@ -46,14 +44,9 @@ def image_problems(job: Job) -> Iterator[str]:
             for remark in remarks:
                 found.setdefault(remark, {})[shown_path(Path(use.path))] = None
     for remark, names in found.items():
-        _remark(f"{shortened([*names], _N_NAMED)}: {remark}")
+        log_once(f"{shortened([*names], _N_NAMED)}: {remark}")
     for line in _mixtures(job):
-        _remark(line)
-
-
-@cache
-def _remark(text: str) -> None:
-    _LOG.warning("%s", text)
+        log_once(line)
 
 
 def _uses(job: Job) -> Iterator[_Use]:

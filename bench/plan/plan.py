@@ -17,15 +17,21 @@ from bench.errors import UserError
 from bench.plan.cases import prompts_of
 from bench.plan.conditions import ConditionSet
 from bench.plan.job import CasesBySet, Job
+from bench.plan.remarks import Remark, job_remarks
 from bench.plan.selection import Selection
 from bench.plan.trial import Part, Trial, TrialInputs, trial_id
 from bench.registry import find_method
 from bench.store.run_store import condition_name
 from plugins_manifest.cases import Case
-from plugins_manifest.schema import Manifest, PluginSet
+from plugins_manifest.schema import Manifest, PluginSet, Settings
 from plugins_manifest.schema.kinds import needs_reference
 from plugins_manifest.schema.manifest import MethodSpec
-from plugins_manifest.schema.stacks import PluginArrangement, arrange_sets
+from plugins_manifest.schema.stacks import (
+    PluginArrangement,
+    arrange_sets,
+    settings_of,
+    settings_without_plugin,
+)
 from plugins_manifest.text import shortened
 from runners.base import PluginFile, Stack, Variant
 from runners.protocols import Method, arrangement_of, stage1_mode_of
@@ -39,7 +45,8 @@ class Group:
 
     `plugin` is the id of a plugin or a stack, None for the upgraded model alone. `members` are
     (case id, seed) pairs; `trials[i]` belongs to `variants[i // len(members)]` and
-    `members[i % len(members)]`. `arrangement` states which plugins act where.
+    `members[i % len(members)]`. `arrangement` states which plugins act where, `settings` are those
+    of its images.
     """
 
     group_id: str
@@ -47,6 +54,7 @@ class Group:
     members: tuple[tuple[str, int], ...]
     variants: tuple[Variant, ...]
     trials: tuple[Trial, ...]
+    settings: Settings
     arrangement: PluginArrangement = "own"
 
 
@@ -64,6 +72,7 @@ class Plan:
     plugin_sets: dict[PluginArrangement, dict[str, PluginSet]]
     cases: dict[str, Case]
     groups: tuple[Group, ...]
+    remarks: tuple[Remark, ...] = ()
 
     def plugin_set(self, group: Group) -> PluginSet | None:
         """Return what a batch is rendered with; None for the upgraded model alone."""
@@ -105,6 +114,7 @@ def make_plan(job: Job, conditions: ConditionSet) -> Plan:
         plugin_sets={name: arrange_sets(manifest, name) for name in get_args(PluginArrangement)},
         cases={case.case_id: case for case in itertools.chain(*job.cases_by_set.values())},
         groups=(),
+        remarks=tuple(job_remarks(job)),
     )
     groups = _groups(plan, job.cases_by_set, conditions)
     if prefixes is not None:
@@ -124,27 +134,9 @@ def _groups(plan: Plan, cases: CasesBySet, conditions: ConditionSet) -> list[Gro
     own = by_arrangement.pop("own", [])
     with_plugin = [m for m in own if find_method(m.name).uses_plugin]
     alone = [m for m in own if m not in with_plugin]
-    listed = list(plan.plugin_sets["own"].values())
-    seeds = {plugin_set.id: plugin_set.seeds or plan.manifest.seeds for plugin_set in listed}
-    measured = {
-        (case.case_id, seed)
-        for plugin_set in listed
-        for case in cases[plugin_set.id]
-        for seed in seeds[plugin_set.id]
-        if not plugin_set.is_remix
-    }
-    every_seed = dict.fromkeys(itertools.chain.from_iterable(seeds.values()))
-    pairs = [
-        (case, seed)
-        for seed in every_seed
-        for case in plan.cases.values()
-        if (case.case_id, seed) in measured
-    ]
-    groups: list[Group] = []
-    for batch in _batches(pairs) if alone else ():
-        groups.append(_group(plan, None, batch, methods=alone, conditions=conditions))
-    for plugin_set in listed:
-        pairs = [(case, seed) for seed in seeds[plugin_set.id] for case in cases[plugin_set.id]]
+    groups = _without_plugin(plan, cases, alone, conditions) if alone else []
+    for plugin_set in plan.plugin_sets["own"].values():
+        pairs = _pairs(plan, plugin_set, cases)
         methods = [*with_plugin, *(alone if plugin_set.is_remix else ())]
         for batch in _batches(pairs) if methods else ():
             groups.append(_group(plan, plugin_set, batch, methods=methods, conditions=conditions))
@@ -155,6 +147,41 @@ def _groups(plan: Plan, cases: CasesBySet, conditions: ConditionSet) -> list[Gro
                     for b in _batches(pairs)
                 ]
     return groups
+
+
+def _pairs(plan: Plan, plugin_set: PluginSet, cases: CasesBySet) -> list[tuple[Case, int]]:
+    seeds = plugin_set.seeds or plan.manifest.seeds
+    return [(case, seed) for seed in seeds for case in cases[plugin_set.id]]
+
+
+def _without_plugin(
+    plan: Plan, cases: CasesBySet, methods: Sequence[MethodSpec], conditions: ConditionSet
+) -> list[Group]:
+    """List batches of the upgraded model alone, the references of the plugin sets.
+
+    Sets with equal settings share them; those with other settings have references at theirs.
+    """
+    listed = [s for s in plan.plugin_sets["own"].values() if not s.is_remix]
+    measured: dict[str, set[tuple[str, int]]] = {}
+    found: dict[str, Settings] = {}
+    for plugin_set in listed:
+        settings = settings_without_plugin(plugin_set, plan.manifest)
+        found.setdefault(key := settings.model_dump_json(), settings)
+        pairs = _pairs(plan, plugin_set, cases)
+        measured.setdefault(key, set()).update((case.case_id, seed) for case, seed in pairs)
+    every_seed = dict.fromkeys(s for one in listed for s in one.seeds or plan.manifest.seeds)
+    return [
+        _group(plan, None, batch, methods=methods, conditions=conditions, settings=settings)
+        for key, settings in found.items()
+        for batch in _batches(
+            [
+                (case, seed)
+                for seed in every_seed
+                for case in plan.cases.values()
+                if (case.case_id, seed) in measured[key]
+            ]
+        )
+    ]
 
 
 def _batches(pairs: Sequence[tuple[Case, int]]) -> Iterator[Sequence[tuple[Case, int]]]:
@@ -170,10 +197,13 @@ def _group(
     methods: Sequence[MethodSpec],
     conditions: ConditionSet,
     arrangement: PluginArrangement = "own",
+    settings: Settings | None = None,
 ) -> Group:
+    """Return a batch; its settings are those of the plugin set unless they are given."""
+    settings = settings or settings_of(plugin_set, plan.manifest)
     variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
     trials = tuple(
-        _trial(plan, plugin_set, case, seed=seed, variant=variant, conditions=conditions)
+        _trial(plan, plugin_set, case, seed, variant, settings=settings, conditions=conditions)
         for variant in variants
         for case, seed in batch
     )
@@ -182,7 +212,7 @@ def _group(
     members = tuple((case.case_id, seed) for case, seed in batch)
     set_id = None if plugin_set is None else plugin_set.id
     group_id = f"{name}-{digest.hexdigest()[:12]}"
-    return Group(group_id, set_id, members, variants, trials, arrangement)
+    return Group(group_id, set_id, members, variants, trials, settings, arrangement)
 
 
 def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
@@ -197,9 +227,10 @@ def _trial(
     plan: Plan,
     plugin_set: PluginSet | None,
     case: Case,
-    *,
     seed: int,
     variant: Variant,
+    *,
+    settings: Settings,
     conditions: ConditionSet,
 ) -> Trial:
     manifest, method = plan.manifest, find_method(variant.method)
@@ -210,7 +241,7 @@ def _trial(
         base_prompt=prompts.base,
         upgraded_prompt=prompts.upgraded,
         weights=plan.weights,
-        settings=manifest.settings,
+        settings=settings,
         stack=tuple(_part(file, case, conditions) for file in stack),
         base_negative_prompt=prompts.base_negative,
         stage2_prompt=prompts.stage2,
@@ -229,8 +260,8 @@ def _trial(
         t0=variant.t0,
         plugin_scale=variant.plugin_scale if method.uses_plugin else None,
         adapter_scale=variant.adapter_scale,
-        preset=manifest.settings.preset,
-        stage1_mode=stage1_mode_of(method, manifest.settings),
+        preset=settings.preset,
+        stage1_mode=stage1_mode_of(method, settings),
         case_id=case.case_id,
         base_prompt=prompts.base,
         upgraded_prompt=prompts.upgraded,
@@ -238,7 +269,20 @@ def _trial(
         condition_path=next(iter(paths.values()), None),
         conditions=json.dumps(paths),
         seed=seed,
+        settings=_other_settings(settings, manifest.settings),
+        clip_skip=_clip_skip(settings) if method.uses_plugin or method.side == "base" else None,
     )
+
+
+def _clip_skip(settings: Settings) -> int | None:
+    return None if settings.clip_skip == 1 else settings.clip_skip
+
+
+def _other_settings(settings: Settings, common: Settings) -> str | None:
+    """Return the settings of a trial that are not the manifest's, without clip_skip."""
+    own = settings.model_dump(include={"steps", "guidance_scale", "sampler"})
+    changed = {key: value for key, value in own.items() if value != getattr(common, key)}
+    return json.dumps(changed, sort_keys=True) if changed else None
 
 
 def _part(file: PluginFile, case: Case, conditions: ConditionSet) -> Part:

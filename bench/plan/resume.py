@@ -18,33 +18,36 @@ from plugins_manifest.cases import Case
 from plugins_manifest.content import State, state_of
 from plugins_manifest.schema import Manifest
 
+_MARK = "2:"  # of keys with the whole state of the files
 
-def plan_key(job: Job) -> str | None:
+
+def plan_key(job: Job, *, is_first_form: bool = False) -> str | None:
     """Hash everything a plan is made from; None for a job with problems or missing files.
 
-    Equal keys mean equal plans.
+    Equal keys mean equal plans. The first form is that of earlier versions, which knew a file by
+    its size and time and looked at none beside a plugin's.
     """
     if job.problems or job.missing:
         return None
+    state = _size_and_time if is_first_form else _file_state
     cases = {
-        case.case_id: [asdict(case), [_file_state(path) for path in _files_of(case)]]
+        case.case_id: [asdict(case), [state(path) for path in _files_of(case)]]
         for cases_of_set in job.cases_by_set.values()
         for case in cases_of_set
     }
     files = {
-        name: [
-            file.sha256,
-            file.content_sha256,
-            [sha256 for _, sha256 in file.side_files],
-            _file_state(file.reference and str(file.reference)),
-        ]
+        name: [file.sha256, state(file.reference and str(file.reference))]
         for name, file in job.files.items()
     }
+    if not is_first_form:
+        for name, file in job.files.items():
+            files[name] += [file.content_sha256, [sha256 for _, sha256 in file.side_files]]
     selection, weights = job.selection.as_data(), dict(job.weights)
     facts = [job.written.fingerprint(), selection, weights, files, cases]
     if job.manifest.metrics != job.written.metrics:
         facts.append(job.manifest.metrics)  # defaults, which follow what is installed
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return key if is_first_form else f"{_MARK}{key}"
 
 
 def _files_of(case: Case) -> list[str | None]:
@@ -54,6 +57,13 @@ def _files_of(case: Case) -> list[str | None]:
 def _file_state(path: str | None) -> State | None:
     """Return the state of a file; None if it does not exist."""
     return state_of(Path(path)) if path is not None and Path(path).exists() else None
+
+
+def _size_and_time(path: str | None) -> list[int] | None:
+    if path is None or not Path(path).exists():
+        return None
+    state = Path(path).stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:
@@ -67,11 +77,13 @@ def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -
         )
 
 
-def find_finished(store: RunStore, job: Job, key: str | None) -> int | None:
+def find_finished(store: RunStore, job: Job) -> int | None:
     """Return the number of trials of a run that has nothing left to do; None otherwise."""
     facts = store.run_facts()
     check_identity(facts, job.written, store)
-    if key is None or facts.get("status") != "complete" or facts.get("plan_key") != key:
+    found = str(facts.get("plan_key"))
+    key = plan_key(job, is_first_form=not found.startswith(_MARK))
+    if key is None or facts.get("status") != "complete" or found != key:
         return None
     planned = set(store.trials()["trial_id"])
     if not planned <= store.finished_trials() or store.summary().empty:

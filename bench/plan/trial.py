@@ -21,7 +21,9 @@ class Trial:
     """One row of trials.parquet; None is a setting that the method does not have.
 
     `stack` is a JSON list of plugin ids, `conditions` a JSON mapping from plugin id to the path of
-    its condition image; `condition_path` is the first of them.
+    its condition image; `condition_path` is the first of them. `settings` is a JSON mapping of the
+    steps, guidance and sampler that are not the manifest's, None without any: floor images are
+    references of the plugins with the same. `clip_skip` None is the last layer.
     """
 
     trial_id: str
@@ -41,6 +43,8 @@ class Trial:
     condition_path: str | None
     conditions: str
     seed: int
+    settings: str | None = None
+    clip_skip: int | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return the trial as a row of trials.parquet."""
@@ -103,8 +107,12 @@ def _identity(method: Method, variant: Variant, inputs: TrialInputs) -> dict[str
             "base_prompt": inputs.base_prompt,
             "base_size": list(settings.base_size),
         }
+        if (clip_skip := settings.clip_skip or 1) > 1:
+            facts["clip_skip"] = clip_skip
         if inputs.base_negative_prompt not in (None, case.negative_prompt):
             facts["base_negative_prompt"] = inputs.base_negative_prompt
+    if settings.prompt_syntax != "plain":
+        facts["prompt_syntax"] = settings.prompt_syntax
     if method.side == "upgraded":
         facts["upgraded_size"] = list(settings.upgraded_size)
     if uses_upgraded(method):

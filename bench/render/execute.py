@@ -236,7 +236,7 @@ class Execution:
                 for variant in variants
                 for i, m in enumerate(members)
             }
-            batch = (plan.stack(group), cases, variants, render_settings(plan.manifest.settings))
+            batch = (plan.stack(group), cases, variants, render_settings(group.settings))
             for rendered in self._guarded(batch, deadline):
                 trial = trial_of.pop((rendered.variant, rendered.index))
                 if trial.trial_id in wanted:
@@ -324,6 +324,8 @@ def render_settings(settings: Settings) -> RenderSettings:
         dtype=settings.dtype,
         preset=settings.preset,
         stage1_mode=settings.stage1_mode,
+        clip_skip=settings.clip_skip or 1,
+        prompt_syntax=settings.prompt_syntax,
     )
 
 

@@ -110,7 +110,6 @@ class FamilyRenderer:
     def _check(self, family: Family) -> None:
         from runners.checks import check_group
 
-        settings = render_settings(self._plan.manifest.settings)
         methods = {v.method: find_method(v.method) for g in self._plan.groups for v in g.variants}
         problems: dict[str, None] = {}
         for group in self._plan.groups:
@@ -122,7 +121,7 @@ class FamilyRenderer:
                     None,
                     cases=cases,
                     variants=group.variants,
-                    settings=settings,
+                    settings=render_settings(group.settings),
                     methods=methods,
                 )
             except UserError as error:

@@ -21,6 +21,7 @@ from bench.report.text import (
 from bench.scoring import RunImages
 from bench.store import Row, RunStore, grouped, records
 from plugins_manifest.outputs import one_line
+from plugins_manifest.schema import plugin_sets
 
 MAX_FAILURES = 20
 _LONGEST_ERROR = 500  # characters
@@ -67,6 +68,14 @@ def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
         f"{len(manifest.seeds)} seed(s), base {base} px, upgraded {upgraded} px, "
         f"{settings.steps} steps, guidance {settings.guidance_scale:g}, preset {settings.preset}."
     )
+    own = [
+        (s.id, s.settings.model_dump(exclude_none=True))
+        for s in plugin_sets(manifest)
+        if s.settings
+    ]
+    if own:
+        listed = (f"{i} ({', '.join(f'{k} {v}' for k, v in values.items())})" for i, values in own)
+        yield paragraph(f"With other settings, their references too: {'; '.join(listed)}.")
 
 
 def compatibility(rows: Sequence[Row], plots: Sequence[Picture]) -> Iterator[Block]:

@@ -1,12 +1,13 @@
 """Score the images of a run."""
 
-from bench.scoring.images import ImageToScore, RunImages, read_images
+from bench.scoring.images import ImageToScore, RunImages, content_prompts, read_images
 from bench.scoring.score import read_ceilings, read_scores, score_run
 from bench.scoring.suite import score_by_names, selftests
 
 __all__ = [
     "ImageToScore",
     "RunImages",
+    "content_prompts",
     "read_ceilings",
     "read_images",
     "read_scores",

@@ -1,8 +1,8 @@
 """A run's images as input of the metrics: each with its plugin, its condition, its references.
 
 Floor images do not belong to a plugin; here each appears once for every plugin that has the same
-case and seed, so that every plugin has its own floor row. A stack is a plugin here; one with
-plugins of the upgraded model has floor images of its own.
+case and seed, and equal steps, guidance and sampler, so that every plugin has its own floor row. A
+stack is a plugin here; one with plugins of the upgraded model has floor images of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.store.run_store import condition_name
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
 from plugins_manifest.cases import Case
+from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 
 CACHE_BYTES = 512 << 20
@@ -107,6 +108,16 @@ class RunImages:
         return bank
 
 
+def content_prompts(store: RunStore) -> dict[str, str]:
+    """Return case id -> the words that its images show: metrics read them, and they are clusters.
+
+    With `prompt_syntax: weights` a prompt's brackets, weights and BREAK are no words.
+    """
+    plain = store.manifest().settings.prompt_syntax == "plain"
+    cases = store.cases().values()
+    return {c.case_id: c.prompt if plain else plain_words(c.prompt) for c in cases}
+
+
 def read_images(store: RunStore) -> RunImages:
     """Return every trial of a run as an image to score."""
     manifest, cases = store.manifest(), store.cases()
@@ -122,21 +133,25 @@ def read_images(store: RunStore) -> RunImages:
         cases=cases,
         pictures=pictures,
         source_size=manifest.settings.base_size,
+        prompts=content_prompts(store),
     )
     subjects = [build(row) for row in with_plugin]
-    homes = {
-        (row["plugin"], row["case_id"], row["seed"]): row
-        for row in with_plugin
-        if not known[row["plugin"]].is_remix
-    }
+    homes: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in with_plugin:
+        if not known[row["plugin"]].is_remix:
+            homes.setdefault(_reference_key(row), {})[row["plugin"]] = row
     for row in rows:
         if not row["plugin"]:
             subjects += [
                 build({**row, "plugin": plugin, "kind": home["kind"]})
-                for (plugin, case_id, seed), home in homes.items()
-                if (case_id, seed) == (row["case_id"], row["seed"])
+                for plugin, home in homes.get(_reference_key(row), {}).items()
             ]
     return RunImages(subjects)
+
+
+def _reference_key(row: Row) -> tuple[Any, ...]:
+    """Return what an image and its reference without the plugin have in common."""
+    return row["case_id"], row["seed"], row["settings"] or ""
 
 
 def _trials_with_results(store: RunStore) -> list[Row]:
@@ -152,6 +167,7 @@ def _subject(
     cases: Mapping[str, Case],
     pictures: Pictures,
     source_size: tuple[int, int],
+    prompts: Mapping[str, str],
 ) -> ImageToScore:
     plugin_set = sets_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
@@ -170,7 +186,7 @@ def _subject(
         adapter_scale=row["adapter_scale"],
         case_id=row["case_id"],
         seed=int(row["seed"]),
-        prompt=case.prompt if case else row["upgraded_prompt"],
+        prompt=prompts.get(row["case_id"], row["upgraded_prompt"]),
         load_picture=partial(pictures.read, folder / (row["image"] or "")),
         load_condition=next(iter(conditions.values()), None),
         scene=case.scene if case else None,

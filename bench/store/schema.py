@@ -33,6 +33,10 @@ TRIALS = pa.schema(
         ("condition_path", _TEXT),  # relative to the run directory; the first of a stack
         ("conditions", _TEXT),  # JSON: plugin id -> path of its condition image
         ("seed", _WHOLE),
+        # JSON: steps, guidance_scale, sampler that replace the manifest's; null: none of them.
+        # Floor images are references of the plugins with equal ones
+        ("settings", _TEXT),
+        ("clip_skip", _WHOLE),  # of the base side's text encoder; null: its last layer
     ]
 )
 

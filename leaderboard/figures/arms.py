@@ -8,6 +8,13 @@ from bench.report.styles import method_style
 from bench.store import Row
 from leaderboard.data import RunTables
 
+# images `i` of a plugin, and those without any plugin that are its references: of its cases, with
+# the same steps, guidance and sampler
+OF_PLUGIN = (
+    "(i.plugin = $plugin OR (i.plugin = '' AND (i.case_id, coalesce(i.settings, '')) IN "
+    "(SELECT (case_id, coalesce(settings, '')) FROM trials WHERE plugin = $plugin)))"
+)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -22,9 +29,8 @@ class Setting:
 def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
     """Return the settings used for a plugin's prompts, with or without the plugin."""
     rows = tables.rows(
-        "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale FROM images "
-        "WHERE plugin = $plugin OR (plugin = '' AND case_id IN "
-        "(SELECT case_id FROM images WHERE plugin = $plugin))",
+        "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale FROM images i "
+        f"WHERE {OF_PLUGIN}",
         {"plugin": plugin},
     )
     found = [

@@ -8,16 +8,12 @@ from typing import Literal
 
 from bench.store import Row
 from leaderboard.data import RunTables
-from leaderboard.figures.arms import Setting
+from leaderboard.figures.arms import OF_PLUGIN, Setting
 
 PER_PAGE = 24
 _COLUMNS = (
     "i.trial_id, i.plugin, i.setting, i.case_id, i.seed, i.base_prompt AS prompt, "
     "i.condition_path, i.image_sha256, i.status, i.error"
-)
-_OF_PLUGIN = (
-    "(i.plugin = $plugin OR (i.plugin = '' AND i.case_id IN "
-    "(SELECT case_id FROM trials WHERE plugin = $plugin)))"
 )
 
 
@@ -44,7 +40,7 @@ def images_per_page(n_settings: int) -> int:
 def count_images(tables: RunTables, plugin: str, settings: Sequence[Setting]) -> int:
     """Return the number of a plugin's images with these settings."""
     found = tables.rows(
-        f"SELECT count(*) AS n FROM images i WHERE {_OF_PLUGIN} "
+        f"SELECT count(*) AS n FROM images i WHERE {OF_PLUGIN} "
         "AND list_contains($numbers, i.setting)",
         {"plugin": plugin, "numbers": _numbers(settings)},
     )
@@ -56,7 +52,7 @@ def read_page(
 ) -> list[Scene]:
     """Return the images of one page (from 0) by case and seed, in the order of the settings."""
     rows = tables.rows(
-        f"SELECT {_COLUMNS} FROM images i WHERE {_OF_PLUGIN} "
+        f"SELECT {_COLUMNS} FROM images i WHERE {OF_PLUGIN} "
         "AND list_contains($numbers, i.setting) "
         "ORDER BY i.case_id, i.seed, list_position($numbers, i.setting), i.trial_id "
         f"LIMIT {int(per_page)} OFFSET {int(page) * int(per_page)}",
@@ -70,7 +66,7 @@ def read_scene(
 ) -> Scene | None:
     """Return the images of one case and seed."""
     rows = tables.rows(
-        f"SELECT {_COLUMNS} FROM images i WHERE {_OF_PLUGIN} AND i.case_id = $case_id "
+        f"SELECT {_COLUMNS} FROM images i WHERE {OF_PLUGIN} AND i.case_id = $case_id "
         "AND i.seed = $seed AND list_contains($numbers, i.setting) "
         "ORDER BY list_position($numbers, i.setting)",
         {"plugin": plugin, "case_id": case_id, "seed": seed, "numbers": _numbers(settings)},

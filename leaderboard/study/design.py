@@ -63,6 +63,7 @@ class Picture:
     seed: int
     image: str  # relative to the run
     condition_path: str | None
+    settings: str = ""  # JSON: those that replace the run's
 
     @property
     def scene(self) -> tuple[str, str, int]:
@@ -125,16 +126,19 @@ def design_study(
 
 
 def _pictures(rows: Iterable[Row]) -> list[Picture]:
-    """Return the finished images; floor images repeat for each plugin of the case and seed."""
+    """Return the finished images; floor images repeat for each plugin that they are references of.
+
+    Those are of the same case and seed, and have equal steps, guidance and sampler.
+    """
     good = [row for row in rows if row["status"] == "ok" and row["image"]]
     with_plugin = [_picture(row) for row in good if row["plugin"]]
-    homes = {picture.scene: picture for picture in with_plugin}
+    homes = {(*picture.scene, picture.settings): picture for picture in with_plugin}
     floors = [
         _picture(row, home=home)
         for row in good
         if not row["plugin"]
         for scene, home in homes.items()
-        if scene[1:] == (row["case_id"], int(row["seed"]))
+        if scene[1:] == (row["case_id"], int(row["seed"]), row.get("settings") or "")
     ]
     return with_plugin + floors
 
@@ -150,6 +154,7 @@ def _picture(row: Row, *, home: Picture | None = None) -> Picture:
         seed=int(row["seed"]),
         image=row["image"],
         condition_path=home.condition_path if home else _text(row["condition_path"]),
+        settings=row.get("settings") or "",
     )
 
 

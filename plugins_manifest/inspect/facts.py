@@ -8,6 +8,7 @@ from typing import Any
 
 from plugins_manifest.formats import Header, ModuleChange
 from plugins_manifest.formats.formulas import formulas
+from plugins_manifest.formats.made_for import file_names, notes_of
 from plugins_manifest.formats.parse import LAYOUTS
 from plugins_manifest.formats.reasons import REASONS
 from plugins_manifest.inspect.inspect import Inspection
@@ -46,10 +47,20 @@ def facts(inspection: Inspection) -> dict[str, Any]:
         "keys_unused": inspection.n_unused,
         "unused": [escaped_line(key) for key in parsed.unknown_keys[:MAX_NAMES]],
         "embeddings": _embeddings(inspection),
-        "notes": [escaped_line(note, longest=400) for note in parsed.notes],
+        "notes": [escaped_line(note, longest=400) for note in _notes(inspection)],
         "metadata": safe_metadata(header.metadata),
         "n_metadata": len(header.metadata),
     }
+
+
+def _notes(inspection: Inspection) -> list[str]:
+    """Return what a reader should know: of the file's layout, and of what a LoRA was made for."""
+    header, parsed = inspection.header, inspection.parsed
+    if header is None or parsed is None:
+        return []
+    is_lora = parsed.kind in ("lora", "lycoris")
+    names = file_names(inspection.name, inspection.folder)
+    return [*parsed.notes, *(notes_of(names, header.metadata) if is_lora else ())]
 
 
 def safe_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -37,10 +37,12 @@ class Inspection:
     """The findings about one file; `header` and `parsed` are None if it was not read.
 
     `safety`: data-only (safetensors), converted (a pickle, as temporary safetensors), pickle (not
-    opened), refused (not weights, or an invalid header). `n_bytes` is the file's size.
+    opened), refused (not weights, or an invalid header). `n_bytes` is the file's size, `folder` the
+    name of the folder that holds it.
     """
 
     name: str
+    folder: str
     n_bytes: int
     safety: Safety
     verdict: Verdict
@@ -97,6 +99,7 @@ def _inspect(
     problems = (*parsed.problems, *_unpooled(path, header, parsed, condition), *of_values)
     return Inspection(
         name=path.name,
+        folder=path.absolute().parent.name,
         n_bytes=path.stat().st_size,
         safety=safety,
         verdict=verdict_of(parsed, problems),
@@ -137,6 +140,7 @@ def _refused(path: Path, error: UnsafeFile) -> Inspection:
     is_pickle = error.code in PICKLED
     return Inspection(
         name=path.name,
+        folder=path.absolute().parent.name,
         n_bytes=path.stat().st_size,
         safety="pickle" if is_pickle else "refused",
         verdict="unsafe" if is_pickle or error.code == "conversion-failed" else "broken",

@@ -21,9 +21,12 @@ from pydantic import (
 
 from plugins_manifest.schema.numbers import (
     CaseCount,
+    ClipSkip,
+    GuidanceScale,
     Number,
     Seed,
     Seeds,
+    Steps,
     Strength,
     Whole,
 )
@@ -34,6 +37,7 @@ from plugins_manifest.schema.plugins import (
     Section,
     StackSpec,
     check_name,
+    check_sampler,
     problems_between,
 )
 from plugins_manifest.schema.words import (
@@ -42,6 +46,7 @@ from plugins_manifest.schema.words import (
     MAX_SIDE_PX,
     DTypeName,
     PresetName,
+    PromptSyntax,
     Stage1Mode,
 )
 
@@ -192,17 +197,25 @@ CaseSpec = Annotated[
 
 
 class Settings(Section):
-    """Settings that every image of the run shares; sizes are [width, height] in px."""
+    """Settings of every image of the run; sizes are [width, height] in px.
+
+    A plugin or a stack may replace those of `PluginSettings` for its own images. `clip_skip` counts
+    as web UIs do: 1, the same as none, is the last layer of the base side's text encoder.
+    """
 
     base_size: tuple[Whole, Whole] = (512, 512)
     upgraded_size: tuple[Whole, Whole] = (1024, 1024)
-    steps: Whole = Field(default=50, ge=1, le=1000)
-    guidance_scale: Strength = Field(default=7.5, ge=0)
+    steps: Steps = 50
+    guidance_scale: GuidanceScale = 7.5
     negative_prompt: str = ""
     sampler: str = "dpm++"
     dtype: DTypeName = "float32"
     preset: PresetName = "sound"
     stage1_mode: Stage1Mode = "full"
+    clip_skip: ClipSkip | None = None
+    prompt_syntax: PromptSyntax = "plain"
+
+    _check_sampler = field_validator("sampler")(check_sampler)
 
     @field_validator("base_size", "upgraded_size")
     @classmethod
@@ -214,11 +227,6 @@ class Settings(Section):
                 near = max(SIZE_STEP_PX, round(side_px / SIZE_STEP_PX) * SIZE_STEP_PX)
                 raise ValueError(f"{side_px} px is not a multiple of {SIZE_STEP_PX}: use {near}")
         return size
-
-    @field_validator("sampler")
-    @classmethod
-    def _check_sampler(cls, value: str, info: ValidationInfo) -> str:
-        return check_name("sampler", value, info)
 
 
 class Manifest(Section):
@@ -294,6 +302,8 @@ class Manifest(Section):
             del data["stacks"]
         if data["mode"] == "honest":
             del data["mode"]
+        if data["settings"]["prompt_syntax"] == "plain":
+            del data["settings"]["prompt_syntax"]
         return data
 
     def fingerprint(self) -> str:

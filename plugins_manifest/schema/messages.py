@@ -22,7 +22,7 @@ from plugins_manifest.schema.manifest import (
     Settings,
     StackSpec,
 )
-from plugins_manifest.schema.plugins import StackMember
+from plugins_manifest.schema.plugins import PluginSettings, StackMember
 
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "plugins": (PluginSpec,),
@@ -121,4 +121,6 @@ def _valid_keys(loc: Place) -> list[str]:
         models = (_CASES.get(str(rest[0]), InlineCase),)
     if head == "stacks" and "plugins" in rest:
         models = (StackMember,)
+    if head in ("plugins", "stacks") and "settings" in rest:
+        models = (PluginSettings,)
     return [field.alias or key for m in models for key, field in m.model_fields.items()]

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from plugins_manifest.schema.words import MAX_CASES, MAX_PROMPTS, MAX_SEED, MAX_STRENGTH
+from plugins_manifest.schema.words import (
+    MAX_CASES,
+    MAX_CLIP_SKIP,
+    MAX_PROMPTS,
+    MAX_SEED,
+    MAX_STRENGTH,
+)
 
 _WITH_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
@@ -30,6 +36,9 @@ def _number(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Strength = Annotated[Number, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]
+Steps = Annotated[Whole, Field(ge=1, le=1000)]
+GuidanceScale = Annotated[Strength, Field(ge=0)]
+ClipSkip = Annotated[Whole, Field(ge=1, le=MAX_CLIP_SKIP)]
 Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
 CaseCount = Annotated[Whole, Field(ge=1, le=MAX_CASES)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_PROMPTS)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -11,7 +11,7 @@ from pydantic import ValidationInfo as Info
 
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.kinds import find_kind, kinds_where
-from plugins_manifest.schema.numbers import Seeds, Strength
+from plugins_manifest.schema.numbers import ClipSkip, GuidanceScale, Seeds, Steps, Strength
 from plugins_manifest.schema.references import parse_reference, scheme_of
 from plugins_manifest.schema.words import (
     MAX_ENTRIES,
@@ -42,6 +42,25 @@ def check_name(what: Vocabulary, name: str, info: Info) -> str:
     if what in known and name not in known[what]:
         raise ValueError(unknown_name(what, name, known[what]))
     return name
+
+
+def check_sampler(name: str | None, info: Info) -> str | None:
+    """Return the name of a sampler, checked as `check_name` does; None for none."""
+    return None if name is None else check_name("sampler", name, info)
+
+
+class PluginSettings(Section):
+    """Settings of one plugin or stack that replace those of the manifest, where they are given.
+
+    `clip_skip` counts as web UIs do: 1 is the last layer of the base side's text encoder.
+    """
+
+    steps: Steps | None = None
+    guidance_scale: GuidanceScale | None = None
+    sampler: str | None = None
+    clip_skip: ClipSkip | None = None
+
+    _check_sampler = field_validator("sampler")(check_sampler)
 
 
 def _underscored(kind: Any) -> Any:
@@ -80,6 +99,7 @@ class PluginSpec(Section):
     nsfw: bool = False
     prompts: tuple[str, ...] | None = Field(default=None, max_length=MAX_PROMPTS)
     seeds: Seeds | None = None
+    settings: PluginSettings | None = None
 
     @property
     def words(self) -> str | None:
@@ -134,6 +154,8 @@ def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
     if data.get("side") == "upgraded" and not kind.acts_upgraded:
         others = ", ".join(kinds_where(lambda other: other.acts_upgraded))
         yield f"a {kind.name} cannot be on the upgraded side ({others} can): remove 'side'"
+    if data.get("side") == "upgraded" and "clip_skip" in _given(data):
+        yield "clip_skip is a setting of the base side's text encoder: remove it"
     for key in ("native", "swap") if data.get("side") == "upgraded" else ():
         if data.get(key) is not None:
             yield f"a plugin of the upgraded side has no {key}: remove {key!r}"
@@ -170,6 +192,7 @@ class StackSpec(Section):
     plugins: tuple[StackMember, ...] = Field(min_length=2, max_length=MAX_ENTRIES)
     prompts: tuple[str, ...] | None = Field(default=None, max_length=MAX_PROMPTS)
     seeds: Seeds | None = None
+    settings: PluginSettings | None = None
 
 
 Problem = tuple[tuple[str | int, ...], str, Any]  # place, message, value
@@ -197,11 +220,19 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
         ids = {k: member["id"] for k, member in _items(stack, "plugins")}
         stacked |= set(ids.values())
         yield from _member_problems(("stacks", i, "plugins"), ids, known)
+        yield from _settings_problems(
+            ("stacks", i), stack, [known.get(k, {}) for k in ids.values()]
+        )
     yield from _partner_problems(plugins, known)
     used = stacked | {str(spec.get("native")) for spec in plugins.values()}
     for i, spec in plugins.items():
         is_upgraded = spec.get("side") == "upgraded"
-        if spec["id"] not in used and (is_upgraded or spec.get("alone") is False):
+        if spec["id"] in stacked or not (is_upgraded or spec.get("alone") is False):
+            continue
+        if _given(spec):
+            why = "its images are made at the settings of the plugin that names it: remove them"
+            yield ("plugins", i, "settings"), why, None
+        if spec["id"] not in used:
             why = "on the upgraded side" if is_upgraded else "not to be used alone"
             fix = "add it to one" + (", or name it in a plugin's 'native'" if is_upgraded else "")
             yield ("plugins", i, "id"), f"it is {why}, but in no stack: {fix}", spec["id"]
@@ -221,6 +252,24 @@ def _partner_problems(
             elif known[partner].get("side", "base") != side:
                 fix = f"{key} is a plugin of the {side} side: name one with 'side: {side}'"
                 yield place, fix, partner
+
+
+def _settings_problems(
+    place: tuple[str | int, ...], stack: Mapping[str, Any], members: Sequence[Mapping[str, Any]]
+) -> Iterator[Problem]:
+    """Find settings in which a stack's plugins differ, and that the stack does not name."""
+    chosen, own = _given(stack), [_given(member) for member in members]
+    for key in PluginSettings.model_fields:
+        found = [settings[key] for settings in own if key in settings]
+        if key not in chosen and any(value != found[0] for value in found):
+            shown = ", ".join(map(str, found))
+            yield place, f"its plugins have {key} {shown}: name one in the stack's settings", None
+
+
+def _given(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a plugin's or a stack's plain data give."""
+    own = item.get("settings")
+    return {k: v for k, v in own.items() if v is not None} if isinstance(own, dict) else {}
 
 
 def _member_problems(

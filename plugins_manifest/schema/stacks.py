@@ -8,12 +8,12 @@ takes from the plugin, beyond the picture of stage 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from plugins_manifest.schema.manifest import Manifest
-from plugins_manifest.schema.plugins import PluginSpec, StackSpec
+from plugins_manifest.schema.manifest import Manifest, Settings
+from plugins_manifest.schema.plugins import PluginSettings, PluginSpec, StackSpec
 from plugins_manifest.schema.words import Side
 
 STACK = "stack"
@@ -36,7 +36,7 @@ class PluginInSet:
 class PluginSet:
     """One or more plugins under one name; `kind` is the plugin's, or "stack".
 
-    `prompts` and `seeds` replace the manifest's, if given.
+    `prompts`, `seeds` and the given values of `settings` replace the manifest's.
     """
 
     id: str
@@ -44,6 +44,7 @@ class PluginSet:
     members: tuple[PluginInSet, ...]
     prompts: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
+    settings: PluginSettings | None = None
 
     @property
     def is_remix(self) -> bool:
@@ -92,15 +93,43 @@ def plugin_sets(manifest: Manifest) -> Iterator[PluginSet]:
                 members=(PluginInSet(spec, spec.weight),),
                 prompts=spec.prompts,
                 seeds=spec.seeds,
+                settings=spec.settings,
             )
     for stack in manifest.stacks:
+        members = tuple(_members(manifest, stack))
         yield PluginSet(
             id=stack.id,
             kind=STACK,
-            members=tuple(_members(manifest, stack)),
+            members=members,
             prompts=stack.prompts,
             seeds=stack.seeds,
+            settings=_joined([*(m.plugin.settings for m in members), stack.settings]),
         )
+
+
+def settings_of(plugin_set: PluginSet | None, manifest: Manifest) -> Settings:
+    """Return the settings of a set's images in every method and arrangement; None: no set."""
+    own = None if plugin_set is None else plugin_set.settings
+    if own is None:
+        return manifest.settings
+    return manifest.settings.model_copy(update=own.model_dump(exclude_none=True))
+
+
+def settings_without_plugin(plugin_set: PluginSet, manifest: Manifest) -> Settings:
+    """Return the settings of the set's references by the upgraded model alone.
+
+    They are the set's, so that nothing but the plugins differs; clip_skip is the base side's.
+    """
+    own = settings_of(plugin_set, manifest)
+    return own.model_copy(update={"clip_skip": manifest.settings.clip_skip})
+
+
+def _joined(found: Sequence[PluginSettings | None]) -> PluginSettings | None:
+    """Return all given values; those of a later item replace those of the earlier ones."""
+    values: dict[str, Any] = {}
+    for own in found:
+        values |= {} if own is None else own.model_dump(exclude_none=True)
+    return PluginSettings(**values) if values else None
 
 
 def _members(manifest: Manifest, stack: StackSpec) -> Iterator[PluginInSet]:

@@ -10,10 +10,12 @@ LoraSemantics = Literal["standard", "xadapter-official"]
 DTypeName = Literal["float32", "float16", "bfloat16"]
 PresetName = Literal["sound", "released"]
 Stage1Mode = Literal["full", "truncated"]
+PromptSyntax = Literal["plain", "weights"]
 
 MAX_SEED = 2**63 - 1  # torch's generators take 63 bits
 MAX_CASES = 100_000
 MAX_SIDE_PX = 8192
+MAX_CLIP_SKIP = 64  # layers of the largest CLIP text encoders; a model has its own bound
 MAX_STRENGTH = 1e6  # beyond it float16 and float32 overflow in the first layers
 MAX_ENTRIES = 1_000  # plugins, stacks, methods, values of a setting
 MAX_PROMPTS = 100_000

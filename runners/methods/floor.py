@@ -37,6 +37,7 @@ class Floor:
             session.noise.upgraded_noise,
             n_steps=session.settings.steps,
             preset=session.preset,
+            step_generators=session.step_generators("one stage"),
         )
         return session.picture("upgraded", latents)
 

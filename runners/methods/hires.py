@@ -51,5 +51,10 @@ class Hires:
             noise=enlarged.noise,
             preset=session.preset,
         )
-        latents = run_stage2(enlarged.base, start, preset=session.preset)
+        latents = run_stage2(
+            enlarged.base,
+            start,
+            preset=session.preset,
+            step_generators=session.step_generators("stage 2"),
+        )
         return session.picture("base", latents)

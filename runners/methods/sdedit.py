@@ -49,5 +49,10 @@ class SDEdit:
             noise=session.noise.upgraded_noise,
             preset=session.preset,
         )
-        latents = run_stage2(session.upgraded, start, preset=session.preset)
+        latents = run_stage2(
+            session.upgraded,
+            start,
+            preset=session.preset,
+            step_generators=session.step_generators("stage 2"),
+        )
         return session.picture("upgraded", latents)

@@ -55,6 +55,8 @@ class XAdapterMethod:
             mapper=session.family.mapper,
             adapter_scale=1.0 if variant.adapter_scale is None else variant.adapter_scale,
             preset=session.preset,
+            step_generators=session.step_generators("stage 2"),
+            base_generators=session.step_generators("stage 2, base model"),
         )
         return session.picture("upgraded", latents)
 

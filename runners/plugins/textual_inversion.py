@@ -24,7 +24,6 @@ from runners.plugins.attachment import Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.network_file import read_weights
 from runners.plugins.opened import OpenedFile, open_plugin
-from xadapter.errors import SettingError
 
 TABLE = "text_encoder.embeddings.token_embedding.weight"
 _MAX_TOKEN_LENGTH = 64
@@ -58,7 +57,7 @@ class TextualInversionPlugin:
                 _table_with(table, rows, self.vectors * strength)
             )
             pipe.tokenizer = longer
-            yield Attachment(rewrite_prompt=_rewriter(self.token, names, longer))
+            yield Attachment(rewrite_prompt=_rewriter(self.token, names))
         finally:
             pipe.tokenizer = tokenizer
             pipe.text_encoder.set_input_embeddings(table)
@@ -143,19 +142,12 @@ def _table_with(table: Any, rows: list[int], vectors: Tensor) -> nn.Embedding:
     return nn.Embedding.from_pretrained(weight, freeze=True)
 
 
-def _rewriter(token: str, names: list[str], tokenizer: Any) -> Callable[[str], str]:
+def _rewriter(token: str, names: list[str]) -> Callable[[str], str]:
     """Return a function that replaces the word, alone and in any case, by the vectors' tokens."""
     pattern = re.compile(rf"(?<!\w){re.escape(token)}(?!\w)", re.IGNORECASE)
     spelled = " ".join(names)
 
     def rewrite(prompt: str) -> str:
-        rewritten = pattern.sub(lambda _: spelled, prompt)
-        n_tokens = len(tokenizer(rewritten, truncation=False, verbose=False).input_ids)
-        if rewritten != prompt and n_tokens > tokenizer.model_max_length:
-            raise SettingError(
-                f"the prompt {prompt!r} has {n_tokens} tokens with the {len(names)} vectors of "
-                f"{token!r}, the base model reads {tokenizer.model_max_length}: shorten it"
-            )
-        return rewritten
+        return pattern.sub(lambda _: spelled, prompt)
 
     return rewrite

@@ -132,7 +132,7 @@ def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
     plan = make_plan(job, UnmadeConditions.of_job(job))
 
     def of(*variants: Variant) -> float:
-        group = Group("g", "lora", (("c", 0),), variants, ())
+        group = Group("g", "lora", (("c", 0),), variants, (), real.settings)
         cost = estimate(replace(plan, manifest=real, groups=(group,)))
         assert cost.tera_operations is not None
         return cost.tera_operations

@@ -13,6 +13,7 @@ from runners.base import PluginFile, RenderCase, Variant
 from runners.families.family import Family
 from runners.group import run_group
 from runners.plugins.textual_inversion import load_textual_inversion
+from runners.prompts import chunks_of
 from tests.runners.conftest import METHODS, SETTINGS
 from tests.runners.kinds import (
     TEXT_WIDTH,
@@ -95,7 +96,7 @@ def test_a_prompt_that_its_vectors_make_too_long_fails_and_says_so(
     case = replace(cases[0], base_prompt=f"a {WORD} circle")
     (result,) = run_group(family, long, [case], [Variant("base")], SETTINGS, methods=METHODS)
     assert result.error is not None
-    assert "tokens with the 17 vectors" in result.error
+    assert "has 21 tokens" in result.error and "each vector of an embedding" in result.error
 
 
 def test_strength_multiplies_the_vectors(family: Family, inversion: PluginFile) -> None:
@@ -127,3 +128,16 @@ def test_an_automatic1111_file_may_hold_its_token_table(
 ) -> None:
     state = {"string_to_param.*": drawn(0, 2, TEXT_WIDTH), "string_to_token.*": torch.tensor(265)}
     assert load_textual_inversion(written(inversion, state), family).audit.is_complete
+
+
+def test_the_vectors_of_an_embedding_are_weighted_and_stay_together(
+    family: Family, inversion: PluginFile
+) -> None:
+    plugin = load_textual_inversion(inversion, family)
+    n, word = len(plugin.vectors), plugin.token
+    with plugin.attached(family, strength=1.0) as attachment:
+        tokenizer = family.base.tokenizer
+        prompt = attachment.rewrite_prompt("red " * (19 - n) + f"({word}:1.2)")
+        chunks = chunks_of(prompt, tokenizer)
+    assert [len(chunk.ids) for chunk in chunks] == [19 - n, n]
+    assert chunks[1].weights == [1.2] * n
