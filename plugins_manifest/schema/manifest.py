@@ -166,7 +166,7 @@ class CocoCases(Section):
 
 
 class FileCases(Section):
-    """Cases in a JSON, CSV or YAML file with the keys of inline cases.
+    """Cases in a text, JSON, JSON lines, CSV or YAML file with the keys of inline cases.
 
     `condition_images` is a folder of finished condition images, CONDITION/CASE.png, one for every
     case.

@@ -15,13 +15,13 @@ from bench.store import RunStore, records
 from bench.store.files import read_image
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
-FILES = {"python": "train_lora.py", "yaml": "gray.yaml"}
+FILES = {"python": "train_lora.py", "yaml": "my-hatched.yaml"}
 # of the default test: the same commands, with little work
 SHORT = {
     "--n 400": "--n 16",
     "--steps 300": "--steps 2",
-    "n: 12}": "n: 1}",
-    "t0: [0.5, 0.7, 0.9]": "t0: [0.7]",
+    "n: 16}": "n: 1}",
+    "t0: [0.7, 0.9]": "t0: [0.7]",
     "methods:": "settings: {steps: 2}\nmethods:",
 }
 
@@ -64,8 +64,8 @@ def shortened(text: str) -> str:
         assert old in text
         text = text.replace(old, new)
     return re.sub(
-        r"gray-run [0-9a-f]{6,}",
-        "gray-run $(ls gray-run/images/*/* | head -1 | xargs basename -s .png)",
+        r"my-run [0-9a-f]{6,}",
+        "my-run $(ls my-run/images/*/* | head -1 | xargs basename -s .png)",
         text,
     )
 
@@ -73,10 +73,10 @@ def shortened(text: str) -> str:
 @pytest.mark.timeout(600)
 def test_the_tutorial_works_in_a_fresh_folder(tmp_path: Path, pocket_weights: None) -> None:
     printed = follow(shortened(TUTORIAL.read_text()), tmp_path)
-    assert any("judged by  function pocket-style" in text for text in printed)
-    assert (tmp_path / "published").is_dir() and (tmp_path / "gray.safetensors").is_file()
+    assert any("judged by  function pocket-style-rate" in text for text in printed)
+    assert (tmp_path / "published").is_dir() and (tmp_path / "my-hatched.safetensors").is_file()
     made = read_image(tmp_path / "again.png").astype(int)
-    images = [read_image(path) for path in sorted((tmp_path / "gray-run/images").glob("*/*.png"))]
+    images = [read_image(path) for path in sorted((tmp_path / "my-run/images").glob("*/*.png"))]
     assert min(np.abs(made - i).max() for i in images if i.shape == made.shape) <= 1
 
 
@@ -84,6 +84,6 @@ def test_the_tutorial_works_in_a_fresh_folder(tmp_path: Path, pocket_weights: No
 @pytest.mark.timeout(3600)
 def test_the_verdict_of_the_tutorial_holds(tmp_path: Path, pocket_weights: None) -> None:
     follow(TUTORIAL.read_text(), tmp_path)
-    rows = records(RunStore.open(tmp_path / "gray-run").compatibility())
+    rows = records(RunStore.open(tmp_path / "my-run").compatibility())
     arms = {(r["method"], r["t0"]): r["retention"] for r in rows if r["level"] == "setting"}
     assert arms["xadapter", 0.9] > arms["sdedit", 0.9]
