@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -242,7 +242,7 @@ def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[
                 f"{what}: {place.path!r} is not a safetensors file: name one, or download it, run: "
                 "xbench plugins convert FILE NEW, and give the new file's path"
             )
-        return (files[place.path],)
+        return _with_settings(files[place.path], files)
     inside = {
         path.removeprefix(place.path): file
         for path, file in files.items()
@@ -251,11 +251,11 @@ def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[
     weights = sorted(name for name in inside if name.endswith(".safetensors"))
     if PEFT_CONFIG in inside and (_ADAPTER in weights or len(weights) == 1):
         kept = inside[_ADAPTER if _ADAPTER in weights else weights[0]]
-        return inside[PEFT_CONFIG], HubFile(**{**vars(kept), "name": _ADAPTER})
+        return inside[PEFT_CONFIG], replace(kept, name=_ADAPTER)
     if _CONFIG in inside and weights:
         best = _best_weights(weights, place, what)
         kept = inside[best]
-        return inside[_CONFIG], HubFile(**{**vars(kept), "name": _WEIGHTS})
+        return inside[_CONFIG], replace(kept, name=_WEIGHTS)
     if len(weights) == 1:
         return (inside[weights[0]],)
     pickles = sorted(name for name in inside if name.endswith(_PICKLED))
@@ -270,6 +270,12 @@ def _choose(files: dict[str, HubFile], place: HubReference, what: str) -> tuple[
         "name one safetensors file, e.g. "
         f"hf://{place.repository}@{place.revision or 'COMMIT'}/{place.path}FILE.safetensors"
     )
+
+
+def _with_settings(file: HubFile, files: Mapping[str, HubFile]) -> tuple[HubFile, ...]:
+    """Return a named file, behind PEFT's settings where they are beside it: they hold its scale."""
+    settings = files.get(str(PurePosixPath(file.path).with_name(PEFT_CONFIG)))
+    return (file,) if file.name != _ADAPTER or settings is None else (settings, file)
 
 
 def _best_weights(weights: Sequence[str], place: HubReference, what: str) -> str:

@@ -30,6 +30,8 @@ def folder(tmp_path: Path) -> Path:
         "models/only.safetensors": safetensors_bytes(n_floats=70),
         "two/a.safetensors": safetensors_bytes(n_floats=80),
         "two/b.safetensors": safetensors_bytes(n_floats=90),
+        "peft/adapter_config.json": b"{}",
+        "peft/adapter_model.safetensors": safetensors_bytes(n_floats=95),
         "page/login.safetensors": b"<html>log in</html>",
         "old.bin": b"pickle",
         "pickles/config.json": b"{}",
@@ -98,6 +100,14 @@ def test_folder_means_config_and_best_weights(hub: Hub) -> None:
 def test_folder_without_config_means_its_only_file(hub: Hub) -> None:
     (file,) = find(hub, "models/").files
     assert file.path == "models/only.safetensors"
+
+
+@pytest.mark.parametrize("path", ["peft/", "peft/adapter_model.safetensors"])
+def test_an_adapter_of_peft_comes_with_its_settings(hub: Hub, path: str) -> None:
+    assert [f.name for f in find(hub, path).files] == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
 
 
 def test_stored_file_is_not_requested_again(hub: Hub, server: HubServer, store: Store) -> None:
