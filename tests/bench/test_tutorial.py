@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.store import RunStore, records
-from bench.store.files import read_image
+from bench.store import RunStore, read_image, records
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 FILES = {"python": "train_lora.py", "yaml": "my-hatched.yaml"}
@@ -20,7 +19,7 @@ FILES = {"python": "train_lora.py", "yaml": "my-hatched.yaml"}
 SHORT = {
     "--n 400": "--n 16",
     "--steps 300": "--steps 2",
-    "n: 16}": "n: 1}",
+    "n: 32}": "n: 1}",
     "t0: [0.7, 0.9]": "t0: [0.7]",
     "methods:": "settings: {steps: 2}\nmethods:",
 }
@@ -33,10 +32,9 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def follow(text: str, folder: Path) -> list[str]:
     """Write the files of a text and run its commands; return what these print."""
-    binaries = Path(sys.executable).parent
     environment = {
         **os.environ,
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "XBENCH_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
     }
@@ -44,17 +42,16 @@ def follow(text: str, folder: Path) -> list[str]:
     for language, content in blocks(text):
         if language in FILES:
             (folder / FILES[language]).write_text(content)
-        for command in content.splitlines() if language == "sh" else ():
+        if language == "sh":
             done = subprocess.run(
-                command,
-                shell=True,
+                ["bash", "-ec", content],
                 cwd=folder,
                 env=environment,
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert done.returncode == 0, f"{command}: {done.stderr}"
+            assert done.returncode == 0, f"{content}: {done.stderr}"
             printed.append(done.stdout)
     return printed
 
@@ -63,21 +60,18 @@ def shortened(text: str) -> str:
     for old, new in SHORT.items():
         assert old in text
         text = text.replace(old, new)
-    return re.sub(
-        r"my-run [0-9a-f]{6,}",
-        "my-run $(ls my-run/images/*/* | head -1 | xargs basename -s .png)",
-        text,
-    )
+    return text
 
 
 @pytest.mark.timeout(600)
 def test_the_tutorial_works_in_a_fresh_folder(tmp_path: Path, pocket_weights: None) -> None:
     printed = follow(shortened(TUTORIAL.read_text()), tmp_path)
     assert any("judged by  function pocket-style-rate" in text for text in printed)
-    assert (tmp_path / "published").is_dir() and (tmp_path / "my-hatched.safetensors").is_file()
+    assert (tmp_path / "my-hatched.safetensors").is_file()
+    assert (tmp_path / "published").is_dir()
     made = read_image(tmp_path / "again.png").astype(int)
-    images = [read_image(path) for path in sorted((tmp_path / "my-run/images").glob("*/*.png"))]
-    assert min(np.abs(made - i).max() for i in images if i.shape == made.shape) <= 1
+    first = min((tmp_path / "my-run" / "images").glob("*/*.png"))
+    assert np.abs(made - read_image(first)).max() <= 1
 
 
 @pytest.mark.slow
@@ -85,5 +79,5 @@ def test_the_tutorial_works_in_a_fresh_folder(tmp_path: Path, pocket_weights: No
 def test_the_verdict_of_the_tutorial_holds(tmp_path: Path, pocket_weights: None) -> None:
     follow(TUTORIAL.read_text(), tmp_path)
     rows = records(RunStore.open(tmp_path / "my-run").compatibility())
-    arms = {(r["method"], r["t0"]): r["retention"] for r in rows if r["level"] == "setting"}
-    assert arms["xadapter", 0.9] > arms["sdedit", 0.9]
+    kept = {(r["method"], r["t0"]): r["retention"] for r in rows if r["level"] == "setting"}
+    assert kept["xadapter", 0.9] > kept["sdedit", 0.9] + 0.2
