@@ -21,6 +21,7 @@ from bench.run import RunRequest, run_benchmark
 from bench.store.run_store import RunStore
 from plugins_manifest.schema import load_manifest
 from plugins_manifest.schema.manifest import CocoCases
+from pocket.scenes import caption, scene_at
 from pocket.weights import part_path
 from tests.runners.kinds import save_t2i
 
@@ -53,6 +54,10 @@ def on_pocket(name: str, folder: Path) -> Path:
             plugin.pop("sha256", None)
             # another weight for each: equal files would be the same plugin twice
             plugin |= {"source": files[plugin["kind"]], "weight": 0.5 + i / 100}
+            if "trigger" in plugin:  # pocket's models read 20 tokens
+                plugin["trigger"] = "outline drawing"
+            if "prompts" in plugin:
+                plugin["prompts"] = [caption(scene_at(3, i)) for i in range(2)]
         sizes = {"base_size": [64, 64], "upgraded_size": [128, 128], "dtype": "float32"}
         data["settings"] |= {**sizes, "steps": 2}
         if data["cases"]["source"] == "coco-val2017":
@@ -77,7 +82,7 @@ def photos(folder: Path, conditions: list[str]) -> None:
             kind = ".jpg" if place == "val2017" else ".png"
             Image.fromarray(pixels.astype(np.uint8)).save(folder / place / f"{stem}{kind}")
     captions = [
-        {"id": i, "image_id": number, "caption": f"a large {color} circle on a white background"}
+        {"id": i, "image_id": number, "caption": f"a large {color} circle"}
         for i, (number, color) in enumerate(zip(PHOTOS, ("red", "blue"), strict=True))
     ]
     images = [
