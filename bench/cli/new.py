@@ -54,7 +54,7 @@ def write_package(kind: ExtensionKind, name: str, folder: Path) -> None:
     if problems:
         raise UserError.collect(problems)
     from bench.errors import disk_error
-    from plugins_manifest.files import replacing
+    from plugins_manifest.files import atomic_write, replacing
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_package(kind: ExtensionKind, name: str, folder: Path) -> None:
             for path, text in _files(kind, name).items():
                 file = temporary / path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
+                atomic_write(file, text.encode())
     except OSError as error:
         raise disk_error(error, folder) from error
 

@@ -276,7 +276,7 @@ class _Script:
 
     def _controls(self, side: Side) -> tuple[list[str], list[float]]:
         """Return the code of the condition images of a side, and the scales of its ControlNets."""
-        paths = json.loads(self.trial["conditions"] or "{}")
+        paths = parse_json(self.trial["conditions"] or "{}", name="column conditions")
         nets = [m for m in self.members if m.plugin.side == side and m.plugin.kind == "controlnet"]
         files = [str((self.store.folder / paths[m.plugin.id]).resolve()) for m in nets]
         images = [f"Image.open({file!r})" for file in files]

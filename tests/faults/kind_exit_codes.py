@@ -34,7 +34,7 @@ _BORDERS = (
     ("conditions there --detector canny --out o", "bench.plan.photo_folder.convert_folder"),
     ("cache info", "bench.store.image_cache.cache_info"),
     ("doctor", "bench.cli.doctor.examine"),
-    ("metrics list", "metrics.base.describe"),
+    ("metrics list", "bench.registry.installed"),
     ("metrics selftest", "bench.scoring.selftests"),
     ("plugins list", "bench.plan.plugin_files.ManifestFiles.open"),
     ("plugins verify pocket", "plugins_manifest.supply.verify_manifest"),

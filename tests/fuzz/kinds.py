@@ -189,10 +189,17 @@ def _read_captions(data: bytes, folder: Path) -> object:
 
 
 def _read_peft(data: bytes, folder: Path) -> object:
-    from plugins_manifest.formats.peft_settings import KEY, alpha_of, read_settings
+    from plugins_manifest.formats.parsed import Header
+    from plugins_manifest.formats.peft_settings import read_settings
 
-    settings, _ = read_settings({KEY: data.decode("utf-8", "replace")})
-    return alpha_of(settings, "unet.a.b", 8)
+    found = read_settings(Header({}, {}, 0, 0, settings=data.decode("utf-8", "replace")))
+    if found.problems:
+        raise UserError(found.problems[0].message)
+    settings = found.of("unet.a.b")
+    try:
+        return settings and settings.scale(["a.b"], None)
+    except ValueError as error:  # as its caller does
+        raise UserError(str(error)) from error
 
 
 def _read_config(data: bytes, folder: Path) -> object:

@@ -17,6 +17,7 @@ ALLOWED = (
     *("bench.publish.base", "bench.publish.format", "bench.publish.locations"),
     *("bench.publish.StoreLocation", "bench.publish.UnreachableError", "bench.publish.is_remote"),
     *("bench.publish.local_folder", "bench.publish.open_location"),
+    *("bench.publish.object_cache", "bench.registry.installed", "bench.registry.load_entry"),
     "metrics.stats",
 )
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
 # file -> why it reads JSON by itself
 EXCEPTIONS = {
-    "bench/gate/comparable.py": "lists instead of tuples in data of this process",
+    "bench/publish/comparison.py": "lists instead of tuples in data of this process",
     "plugins_manifest/documents.py": "the parser itself",
 }
 PAIRS = list(zip("abcdefghij", "bcdefghijk", strict=True))

@@ -48,12 +48,18 @@ def test_the_smoke_manifest_names_a_metric_of_its_plugins_function():
 
 
 THIRD_PARTY = """
-class Declared:
-    role, condition = "function", "canny"
-
-
 class Silent:
-    pass
+    name, level, better, needs = "silent", "image", "higher", frozenset()
+
+    def recipe(self): ...
+
+    def applies_to(self, plugin): ...
+
+    def score(self, images, references): ...
+
+
+class Declared(Silent):
+    name, role, condition = "another-edge", "function", "canny"
 
 
 DECLARED = Declared()

@@ -176,8 +176,8 @@ def test_shells_get_a_completion_script(shell: str) -> None:
 
 def test_completion_knows_commands_and_options() -> None:
     shell = {"_XBENCH_COMPLETE": "bash_complete"}
-    commands = complete({**shell, "COMP_WORDS": "xbench p", "COMP_CWORD": "1"})
-    assert commands.split() == ["plain,plan", "plain,plugins", "plain,publish"]
+    commands = complete({**shell, "COMP_WORDS": "xbench pl", "COMP_CWORD": "1"})
+    assert commands.split() == ["plain,plan", "plain,plugins"]
     options = complete({**shell, "COMP_WORDS": "xbench run --dr", "COMP_CWORD": "2"})
     assert options.split() == ["plain,--dry-run"]
 

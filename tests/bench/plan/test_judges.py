@@ -34,7 +34,10 @@ def test_defaults_follow_from_family_kind_and_condition(manifest: Manifest) -> N
     assert [*judge_remarks(chosen)] == []
 
 
-def test_a_real_family_gets_metrics_that_are_made_for_any_family(manifest: Manifest) -> None:
+def test_a_real_family_gets_metrics_that_are_made_for_any_family(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
     real = manifest.model_copy(update={"family": "sd15-sdxl"})
     found = judged(with_default_metrics(real))
     assert found["lora"] == {"function": "style-clip-i", "quality": "kid", "text": "clip-score"}

@@ -43,7 +43,7 @@ def test_syntax_is_said_once_for_each_kind_with_its_cases(tmp_path: Path) -> Non
     found = remarks(tmp_path, ["a (red:1.3) circle", "a red circle", "a (blue:1.2) <lora:x:1>"])
     assert [one.kind for one in found] == ["prompt-weight", "prompt-lora"]
     assert "'(red:1.3)'" in found[0].message and "prompt_syntax: weights" in found[0].message
-    assert "case-0000" in found[0].message and "case-0002" in found[0].message
+    assert found[0].message.startswith("prompt of cases 'case-") and ", 'case-" in found[0].message
     assert remarks(tmp_path, ["a red circle (large)"]) == []
 
 
@@ -58,7 +58,7 @@ def test_weights_refuse_what_they_cannot_do(tmp_path: Path, syntax: str) -> None
     (tmp_path / "lora.safetensors").write_bytes(plugin_bytes("lora"))
     text = HEAD.replace("PLUGINS", "").replace("SETTINGS", ", prompt_syntax: weights")
     text = text.replace("CASES", json.dumps([{"prompt": f"a {syntax} circle"}]))
-    with pytest.raises(UserError, match="prompt of case 'case-0000'"):
+    with pytest.raises(UserError, match="prompt of case 'case-"):
         preflight(job_of(parse_manifest(text, tmp_path / "small.yaml")))
 
 

@@ -48,14 +48,11 @@ def run(folder: Path, out: str, more: str = "") -> tuple[int, str, RunStore]:
     return result.exit_code, result.output, RunStore(folder / out)
 
 
-def test_an_incomplete_plugin_fails_and_its_audit_has_the_reason(folder: Path) -> None:
+def test_an_incomplete_plugin_is_refused_before_models_load(folder: Path) -> None:
     code, text, store = run(folder, "out")
-    assert code == 1, text
-    error = store.results()["error"].iloc[0]
-    assert SHARE in error and "allow_partial" in error
-    assert SHARE in read_audits(store)["torn"].summary()
-    report = (store.tables_dir / "report.md").read_text()
-    assert "140 of 148" in report and "94.6 %" in report
+    assert code == 2, text
+    assert "'torn': torn.safetensors: lora_unet_other_" in text and "is not in the base" in text
+    assert not store.folder.exists()
 
 
 def test_a_part_renders_where_it_is_allowed_and_the_share_is_printed(folder: Path) -> None:

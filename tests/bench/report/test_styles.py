@@ -42,11 +42,15 @@ class Styled:
     uses_t0 = uses_plugin = uses_adapter = False
     style = MethodStyle(35, "#123456", "hexagon", "their way to make an image")
 
+    def render(self, session, variant): ...
+
 
 class Plain:
     name, side, shares = "theirs-plain", "upgraded", ()
     uses_t0 = uses_plugin = uses_adapter = False
     cast = "native"
+
+    def render(self, session, variant): ...
 """
 
 

@@ -24,6 +24,12 @@ from runners.families.traits import FamilyDetector
 class Older:
     name = "older"
 
+    def fingerprint(self, *, dtype, adapter): ...
+
+    def mapper_problem(self, adapter): ...
+
+    def load(self, *, device, dtype, adapter): ...
+
 
 class Own(Older):
     name = "own"
