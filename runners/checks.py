@@ -53,7 +53,7 @@ def check_group(
 
 
 def overlong_prompts(
-    family: Family, cases: Sequence[RenderCase], syntax: PromptSyntax
+    family: Family, cases: Sequence[RenderCase], syntax: PromptSyntax = "plain"
 ) -> list[str]:
     """Return a problem for each prompt with more tokens than a text encoder reads."""
     sides: list[tuple[Side, Pipeline]] = [("base", family.base), ("upgraded", family.upgraded)]

@@ -97,7 +97,8 @@ def _ending(facts: Facts) -> Sequence[str]:
     ]
     if facts.get("stopped"):
         lines.append(f"stopped by {facts['stopped']}: run the same command again to go on")
-    lines.append(f"decided by look {facts['look']} of {n_looks}; {facts['candidate']['folder']}")
+    how = "open after" if facts["verdict"] == "inconclusive" else "decided by"
+    lines.append(f"{how} look {facts['look']} of {n_looks}; {facts['candidate']['folder']}")
     if facts["planned_prompts"] is not None:
         power = facts["policy"]["power"]
         lines.append(

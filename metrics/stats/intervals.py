@@ -206,7 +206,8 @@ def _too_little(values: Sequence[float], n_clusters: int) -> str | None:
 
 
 def _few(n_clusters: int) -> str:
-    return f"{n_clusters} prompts are too few for an interval (at least {MIN_CLUSTERS})"
+    have = "1 prompt is" if n_clusters == 1 else f"{n_clusters} prompts are"
+    return f"{have} too few for an interval (at least {MIN_CLUSTERS})"
 
 
 @lru_cache(maxsize=16)

@@ -234,7 +234,8 @@ def _ratio(
     if names is None:
         return Estimate(None, None, None, n, 0, "the parts were measured on different prompts")
     if len(names) < MIN_CLUSTERS:
-        few = f"{len(names)} prompts are too few for a ratio (at least {MIN_CLUSTERS})"
+        have = "1 prompt is" if len(names) == 1 else f"{len(names)} prompts are"
+        few = f"{have} too few for a ratio (at least {MIN_CLUSTERS})"
         return Estimate(None, None, None, n, len(names), few)
     a, b, c, d = (weighted(q, names) for q in quantities)
 
