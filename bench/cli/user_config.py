@@ -159,7 +159,8 @@ def _problems(data: object, main: click.Group) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    return {True: "1", False: "0"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    """Return the value of a variable; truth values are 1 and 0."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _hint(name: str, known: Any) -> str:
