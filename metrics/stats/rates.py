@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -91,7 +92,8 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     low, high = low + 1e-9, high - 1e-9
     if function(low) * function(high) > 0:  # no sign change inside: the bound is the end
         return low if abs(function(low)) < abs(function(high)) else high
-    return float(brentq(function, low, high, xtol=1e-9))
+    root: Any = brentq(function, low, high, xtol=1e-9)
+    return float(root)
 
 
 def _tango_score(difference: float, gained: float, lost: float, n: float) -> float:
