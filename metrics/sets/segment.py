@@ -1,10 +1,10 @@
 """How far a set of images is from everything between the new model's look and a native plugin's.
 
 Quality without style: a plugin changes what images look like, so the distance to the upgraded
-model's own images (floor) counts its style as a loss. In the kernel's space, take the segment from the mean
-of the floor to the mean of the oracle (the upgraded model with a plugin made for it): the place w
-on it nearest to an arm is how much of the style there is, and the squared distance q to that
-place is what is left, the quality. Ours, of the parts of the squared MMD.
+model's own images (floor) counts its style as a loss. In the kernel's space, take the segment from
+the mean of the floor to the mean of the oracle (the upgraded model with a plugin made for it): the
+place w on it nearest to an arm is how much of the style there is, and the squared distance q to
+that place is what is left, the quality. Ours, of the parts of the squared MMD.
 """
 
 from __future__ import annotations
