@@ -185,6 +185,27 @@ def cross_prompt_kernel_distance(
     return float(value), {str(name): float(v) for name, v in found if np.isfinite(v)}
 
 
+def cross_prompt_means(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    prompts_x: Sequence[str],
+    prompts_y: Sequence[str],
+    kernel: Kernel = polynomial_kernel,
+) -> tuple[float, dict[str, float]]:
+    """Return the mean kernel over pairs of rows of different prompts, and without each prompt.
+
+    Raises ValueError with fewer than two prompts on a side.
+    """
+    if min(len(set(prompts_x)), len(set(prompts_y))) < 2:
+        raise ValueError("pairs of different prompts need 2 prompts on each side")
+    names, labels = np.unique([*prompts_x, *prompts_y], return_inverse=True)
+    of_x, of_y = labels[: len(prompts_x)], labels[len(prompts_x) :]
+    term = _cross_term(x, y, of_x, of_y, kernel=kernel, n_names=len(names))
+    found = zip(names, term.means_without, strict=True)
+    return term.mean, {str(name): float(v) for name, v in found if np.isfinite(v)}
+
+
 @dataclass(frozen=True)
 class _CrossTerm:
     """Mean kernel over pairs of different prompts, [P] without each prompt (NaN: no pair left)."""
