@@ -18,7 +18,7 @@ from metrics.features import FeatureCache
 Better = Literal["higher", "lower"]
 Level = Literal["image", "group"]
 Role = Literal["function", "quality", "text"]
-GainReference = Literal["oracle", "upgraded"]
+QualityReference = Literal["segment", "floor"]
 LAST_RANK = 1000  # of metrics that state no rank: after those of this package
 
 
@@ -136,11 +136,18 @@ def ceiling_by(
     return score(source)
 
 
-class Gain(NamedTuple):
-    """The arm whose images a kernel distance takes as good, and the order among such distances."""
+class Quality(NamedTuple):
+    """How a set metric measures quality: its reference, its rank, the constant k, the place.
 
-    reference: GainReference
+    "segment": squared distance to the segment from floor to oracle, with the metric of the place
+    along it; "floor": distance to the upgraded model's own images, which counts a style as a loss.
+    `scale` is k, the distance at which 1 - q / k reaches 0: for sorting alone.
+    """
+
+    reference: QualityReference
     rank: int = LAST_RANK
+    scale: float = 1.0
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,15 +157,15 @@ class Traits:
     Of the metrics with one `role` that have values, that of the lowest `rank` represents the role:
     "function" measures what a plugin is made for, "quality" and "text" fill the columns of
     tables. `condition` names the condition for which the word `condition` in a manifest's metrics
-    includes the metric. `gain` marks kernel distances, with values without each prompt, that scale
-    the gain in quality (a Frechet distance is too biased for that). `family` names the only family
+    includes the metric. `axis` marks kernel distances, with values without each prompt, that
+    measure quality (a Frechet distance is too biased for that). `family` names the only family
     for which the metric is a default, where it precedes metrics of any family.
     """
 
     role: Role | None = None
     rank: int = LAST_RANK
     condition: str | None = None
-    gain: Gain | None = None
+    axis: Quality | None = None
     family: str | None = None
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, Gain, References, Role, Score, ScoredImage, expect
+from metrics.base import LAST_RANK, Better, Quality, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, CSD, INCEPTION, RowSource
 from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
@@ -50,7 +50,7 @@ class RunDistance:
     target: Target = "oracle"
     role: Role | None = None
     rank: int = LAST_RANK
-    gain: Gain | None = None
+    axis: Quality | None = None
     better: Better = "lower"
     level: Literal["group"] = "group"
 
@@ -132,18 +132,17 @@ class RunDistance:
         return scale * value, {name: scale * left for name, left in left_out.items()}
 
 
-KID_ORACLE = RunDistance("kid-oracle", "polynomial", INCEPTION, gain=Gain("oracle", 20))
+# k of pocket is about the base model's distance; the others are conventions
+KID_ORACLE = RunDistance("kid-oracle", "polynomial", INCEPTION)
 KID_FLOOR = RunDistance(
-    "kid-floor", "polynomial", INCEPTION, "floor", "quality", 40, Gain("upgraded", 20)
+    "kid-floor", "polynomial", INCEPTION, "floor", "quality", 40, Quality("floor", 20, 0.02)
 )
-CMMD_ORACLE = RunDistance("cmmd-oracle", "gaussian", CLIP_336, gain=Gain("oracle", 30))
+CMMD_ORACLE = RunDistance("cmmd-oracle", "gaussian", CLIP_336)
 CMMD_FLOOR = RunDistance(
-    "cmmd-floor", "gaussian", CLIP_336, "floor", "quality", 50, Gain("upgraded", 30)
+    "cmmd-floor", "gaussian", CLIP_336, "floor", "quality", 50, Quality("floor", 30, 1.0)
 )
-POCKET_KID_ORACLE = RunDistance(
-    "pocket-kid-oracle", "polynomial", PocketEncoder(), gain=Gain("oracle", 10)
-)
+POCKET_KID_ORACLE = RunDistance("pocket-kid-oracle", "polynomial", PocketEncoder())
 POCKET_KID_FLOOR = RunDistance(
-    "pocket-kid-floor", "polynomial", PocketEncoder(), "floor", gain=Gain("upgraded", 10)
+    "pocket-kid-floor", "polynomial", PocketEncoder(), "floor", axis=Quality("floor", 10, 0.25)
 )
 STYLE_CSD_MMD = RunDistance("style-csd-mmd", "gaussian", CSD, "base")
