@@ -35,6 +35,7 @@ from metrics.stats.verdicts import (
 )
 
 Status = Literal["measured", "no effect", "not measured"]
+COUNTS_STYLE = "without a native plugin, the distance counts the plugin's style as a loss"
 REFERENCE_METHODS = ("base", "floor", "oracle")
 
 
@@ -100,7 +101,7 @@ class _Judged:
             **_estimate("quality", quality),
             "quality_metric": m.axis[0] if m.axis else None,
             "quality_reference": m.axis[1].reference if m.axis else None,
-            "quality_reason": quality.reason if quality.value is None else None,
+            "quality_reason": self._quality_reason(quality),
             **_estimate("place", m.place(arm)),
             **_verdict(verdict),
             **_word(word),
@@ -116,6 +117,11 @@ class _Judged:
         for ceiling in ("oracle", "source"):
             row |= _estimate(f"normalized_{ceiling}", m.normalized(arm, ceiling))
         return row
+
+    def _quality_reason(self, quality: Estimate) -> str | None:
+        if quality.value is None:
+            return quality.reason
+        return COUNTS_STYLE if self.measures.counts_style else None
 
     def method_row(self, method: str, settings: Mapping[Arm, Row]) -> Row:
         """Return the row of the setting of a method to use, with the method's cross-fitted S."""
@@ -174,7 +180,9 @@ class _Judged:
         pairs = {}
         for arm in self.arms:
             parts = self.measures.parts(arm)
-            if not isinstance(parts, str) and parts.quality and parts.base_quality:
+            if isinstance(parts, str) or self.measures.counts_style:
+                continue
+            if parts.quality and parts.base_quality:
                 pairs[arm] = (parts.quality.sums, parts.base_quality.sums)
         return dict(zip(pairs, judge_quality(list(pairs.values()), self.thresholds), strict=True))
 
@@ -201,8 +209,11 @@ class _Judged:
 
     def _setting(self, parts: Parts) -> SortedSetting:
         axis, better = self.measures.axis, self.measures.better or "higher"
-        scale = axis[1].scale if axis and parts.quality else None
-        return SortedSetting(parts.function, parts.base, parts.floor, better, parts.quality, scale)
+        is_known = axis is not None and parts.quality is not None
+        if not is_known or self.measures.counts_style:
+            return SortedSetting(parts.function, parts.base, parts.floor, better)
+        k = axis[1].scale if axis else None
+        return SortedSetting(parts.function, parts.base, parts.floor, better, parts.quality, k)
 
     def _recommendation(self, arms: Sequence[Arm]) -> Chosen:
         """Return the setting to use among some."""

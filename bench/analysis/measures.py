@@ -18,7 +18,10 @@ from metrics.stats import Estimate
 from metrics.stats.quantity import Pairs, Quantity, image_quantities, restricted, set_quantity
 from metrics.stats.ratio import normalized, retention
 from metrics.stats.verdicts import Function
+from plugins_manifest.schema.kinds import kinds_where
 
+# kinds that leave the style as it is; a stack may hold one that does not
+PLAIN_KINDS = frozenset(kinds_where(lambda kind: not kind.changes_style))
 _SOURCE_CEILING = "the source pictures' own score is not known"
 
 
@@ -121,6 +124,17 @@ class PluginMeasures:
         """Return the place w between the upgraded model's look and the native plugin's."""
         name = None if self.axis is None else self.axis[1].place
         return _none("no native plugin") if name is None else self._set_estimate(arm, name)
+
+    @property
+    def counts_style(self) -> bool:
+        """Whether the distance of quality counts the plugin's style: judging by it would mislead.
+
+        So it is where the plugin changes the style and the run has no native plugin.
+        """
+        if self.axis is None or self.axis[1].reference != "floor" or not self.arms:
+            return False
+        kind = self.arms[0].kind
+        return kind not in PLAIN_KINDS
 
     @cached_property
     def axis(self) -> tuple[str, Quality] | None:

@@ -146,12 +146,12 @@ def percent(value: float) -> str:
     return f"{value * 100:.0f} %"
 
 
-def rounded(n: int) -> str:
+def rounded(n: float) -> str:
     """Return a number of prompts to two digits: it is an estimate; beyond 100,000 it is said so."""
     if n > 100_000:
         return "100,000 or more"
-    digits = len(str(n))
-    return f"{round(n, 2 - digits) if digits > 2 else n:,}"
+    digits = len(str(int(n)))
+    return f"{round(int(n), 2 - digits) if digits > 2 else int(n):,}"
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

@@ -186,7 +186,7 @@ COMPATIBILITY = pa.schema(
         # like the new model | between | like the old model | cannot be told; null for references
         ("quality_word", _TEXT),
         ("quality_more_prompts", _WHOLE),  # about how many more tell what cannot be told
-        ("quality_reason", _TEXT),  # why quality is null
+        ("quality_reason", _TEXT),  # why quality is null, or has no word
         # place w along the segment: 0 the upgraded model's look, 1 the native plugin's
         ("place", _REAL),
         ("place_low", _REAL),

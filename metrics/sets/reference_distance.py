@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, Gain, References, Role, Score, ScoredImage, expect
+from metrics.base import LAST_RANK, Better, Quality, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, DINOV2, INCEPTION, RowSource
 from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
@@ -46,7 +46,7 @@ class SetDistance:
     reference: Reference = UPGRADED_IMAGES
     role: Role | None = None
     rank: int = LAST_RANK
-    gain: Gain | None = None
+    axis: Quality | None = None
     family: str | None = None
     better: Better = "lower"
     level: Literal["group"] = "group"
@@ -141,13 +141,13 @@ class SetDistance:
 FID = SetDistance("fid", "FID", "frechet", INCEPTION, role="quality", rank=70)
 FID_INFINITY = SetDistance("fid-infinity", "FID-infinity", "frechet-infinity", INCEPTION)
 FD_DINOV2 = SetDistance("fd-dinov2", "FD-DINOv2", "frechet", DINOV2)
-# ranks of `gain`: distances of pairs of different prompts (run_distance.py) come first, since
+# ranks of `axis`: distances of pairs of different prompts (run_distance.py) come first, since
 # prompts on both sides cancel their spread
 KID = SetDistance(
-    "kid", "KID", "polynomial", INCEPTION, role="quality", rank=20, gain=Gain("upgraded", 50)
+    "kid", "KID", "polynomial", INCEPTION, role="quality", rank=20, axis=Quality("floor", 50, 0.02)
 )
 CMMD = SetDistance(
-    "cmmd", "CMMD", "gaussian", CLIP_336, role="quality", rank=30, gain=Gain("upgraded", 60)
+    "cmmd", "CMMD", "gaussian", CLIP_336, role="quality", rank=30, axis=Quality("floor", 60, 1.0)
 )
 _POCKET = PocketEncoder(words="; every picture resized to 128 px (PIL bicubic, antialiased, float)")
 POCKET_FID = SetDistance(
@@ -168,6 +168,6 @@ POCKET_KID = SetDistance(
     ShippedFeatures(),
     role="quality",
     rank=10,
-    gain=Gain("upgraded", 40),
+    axis=Quality("floor", 40, 0.25),
     family="pocket",
 )
