@@ -43,7 +43,7 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """Return the whole answer in one sentence: verdict, share kept, look, advice."""
+        """Return the whole answer in one sentence: verdict, share kept, quality, advice."""
         return f"{self.plugin} {self.summary}"
 
     @property
@@ -51,9 +51,9 @@ class Answer:
         """Return the answer without the plugin's name."""
         if self.row is None:
             return f"{verb_of(self.word)}: {self.reason}" if self.reason else verb_of(self.word)
-        parts = [verb_of(self.word), keeps(self.row), look(self.row)]
-        first = " with ".join([parts[0], label_of(self.row)])
-        return ", ".join([first, *(part for part in parts[1:] if part)]) + f"; {self.advice}"
+        facts = ", ".join(part for part in (keeps(self.row), look(self.row)) if part)
+        first = f"{verb_of(self.word)} with {label_of(self.row)}" + (f": {facts}" if facts else "")
+        return f"{first}; {self.advice}"
 
     @property
     def advice(self) -> str:
@@ -86,11 +86,12 @@ def run_sentence(found: Sequence[Answer], *, upgraded: str = "the upgraded model
         return "No plugin was judged."
     counts = {word: sum(answer.word == word for answer in found) for word in WORDS}
     n = len(found)
-    noun = "plugin keeps" if n == 1 else "plugins keep"
+    noun = "plugin" if n == 1 else "plugins"
+    verb = "keeps" if counts["works"] == 1 else "keep"
     rest = [
         text for word, text in _REST.items() if counts[word] for text in [_n(counts[word], text)]
     ]
-    return "; ".join([f"{counts['works']} of {n} {noun} working on {upgraded}", *rest]) + "."
+    return "; ".join([f"{counts['works']} of {n} {noun} {verb} working on {upgraded}", *rest]) + "."
 
 
 def label_of(row: Row) -> str:
@@ -120,10 +121,9 @@ def look(row: Row) -> str:
         return ""
     if word == "cannot be told":
         more = row["quality_more_prompts"]
-        return "look not told" + (f" (about {rounded(more)} more prompts)" if more else "")
-    between = {"between": "look between the models"}
-    text = between.get(word, f"look {word}")
-    return text if row["quality_reference"] == "segment" else f"{text} without plugin"
+        return "quality not told" + (f" (about {rounded(more)} more prompts)" if more else "")
+    text = "images between both models'" if word == "between" else f"images {word}'s"
+    return text if row["quality_reference"] == "segment" else f"{text} own (without plugin)"
 
 
 def verdict_of(row: Row) -> str:
