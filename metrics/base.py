@@ -18,7 +18,7 @@ from metrics.features import FeatureCache
 Better = Literal["higher", "lower"]
 Level = Literal["image", "group"]
 Role = Literal["function", "quality", "text"]
-GainReference = Literal["oracle", "upgraded"]
+QualityReference = Literal["segment", "floor"]
 LAST_RANK = 1000  # of metrics that state no rank: after those of this package
 
 
@@ -136,11 +136,20 @@ def ceiling_by(
     return score(source)
 
 
-class Gain(NamedTuple):
-    """The arm whose images a kernel distance takes as good, and the order among such distances."""
+class Quality(NamedTuple):
+    """How a set metric measures quality, as a distance with values without each prompt.
 
-    reference: GainReference
-    rank: int = LAST_RANK
+    `reference` "floor" is the squared distance to the mean of the upgraded model's own images,
+    "segment" that to the segment from there to the mean of the native plugin's (method oracle),
+    which does not count the plugin's style. Of several with one reference the lowest `rank` is
+    taken. `scale` is k, the distance at which the sorting number 1 - q / k reaches 0. `place`
+    names the metric with the place w along the segment.
+    """
+
+    reference: QualityReference
+    rank: int
+    scale: float
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,16 +159,18 @@ class Traits:
     Of the metrics with one `role` that have values, that of the lowest `rank` represents the role:
     "function" measures what a plugin is made for, "quality" and "text" fill the columns of
     tables. `condition` names the condition for which the word `condition` in a manifest's metrics
-    includes the metric. `gain` marks kernel distances, with values without each prompt, that scale
-    the gain in quality (a Frechet distance is too biased for that). `family` names the only family
-    for which the metric is a default, where it precedes metrics of any family.
+    includes the metric. `axis` marks kernel distances that measure quality (a Frechet distance is
+    too biased for that). `family` names the only family for which the metric is a default, where
+    it precedes metrics of any family. `beside` names metrics that a manifest without `metrics` gets
+    together with this one.
     """
 
     role: Role | None = None
     rank: int = LAST_RANK
     condition: str | None = None
-    gain: Gain | None = None
+    axis: Quality | None = None
     family: str | None = None
+    beside: tuple[str, ...] = ()
 
 
 def traits_of(metric: Metric) -> Traits:

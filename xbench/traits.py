@@ -1,6 +1,6 @@
 """Types of the optional attributes of methods, metrics and families."""
 
-from metrics.base import Gain, MetricUnavailableError
+from metrics.base import MetricUnavailableError, Quality
 from runners.base import MethodCost, MethodStyle
 from runners.families import MapperProblem
 from runners.families.traits import FamilyCost, FamilyDetector, PaperMetrics
@@ -8,10 +8,10 @@ from runners.families.traits import FamilyCost, FamilyDetector, PaperMetrics
 __all__ = [
     "FamilyCost",
     "FamilyDetector",
-    "Gain",
     "MapperProblem",
     "MethodCost",
     "MethodStyle",
     "MetricUnavailableError",
     "PaperMetrics",
+    "Quality",
 ]
