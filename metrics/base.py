@@ -162,7 +162,7 @@ class Traits:
     includes the metric. `axis` marks kernel distances that measure quality (a Frechet distance is
     too biased for that). `family` names the only family for which the metric is a default, where
     it precedes metrics of any family. `beside` names metrics that a manifest without `metrics` gets
-    together with this one.
+    together with this one. `compares_with` names methods whose images it needs in the run.
     """
 
     role: Role | None = None
@@ -171,6 +171,7 @@ class Traits:
     axis: Quality | None = None
     family: str | None = None
     beside: tuple[str, ...] = ()
+    compares_with: tuple[str, ...] = ()
 
 
 def traits_of(metric: Metric) -> Traits:

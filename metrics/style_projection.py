@@ -60,6 +60,7 @@ class StyleProjection:
     role: Role | None = "function"
     family: str | None = None
     beside: tuple[str, ...] = ()
+    compares_with: tuple[str, ...] = ("base", "floor")
     better: Better = "higher"
     level: Literal["image"] = "image"
 

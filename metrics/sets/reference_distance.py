@@ -71,6 +71,11 @@ class SetDistance:
         """Return the names of the weights and of what the reference needs."""
         return (*self.encoder.needs, *self.reference.needs)
 
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        """Return the methods whose images it needs."""
+        return ("floor",) if self.reference.is_of_run() else ()
+
     def recipe(self) -> str:
         """Return formula, network, input and reference."""
         return f"{_WORDS[self.formula]}; {self.encoder.recipe()}; {self.reference.recipe()}"

@@ -59,6 +59,11 @@ class RunDistance:
         """Return the names of the network's weights."""
         return self.encoder.needs
 
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        """Return the methods whose images it needs."""
+        return (self.target,)
+
     def recipe(self) -> str:
         """Return kernel, pairs, reference and network."""
         if self.target == "base":  # in its first words: with another recipe runs are scored again

@@ -43,6 +43,7 @@ class SegmentDistance:
     floor_distance: str
     axis: Quality | None = None
     family: str | None = None
+    compares_with: tuple[str, ...] = ("floor", "oracle")
     level: Literal["group"] = "group"
 
     @property
