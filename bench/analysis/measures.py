@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from bench.analysis.summary import Arm, Cell, Scores
 from bench.registry import find_metric, installed
-from metrics.base import Better, GainReference, Role, Traits, traits_of
+from metrics.base import Better, Role, Traits, traits_of
 from metrics.stats import Estimate, clustered_mean
 from metrics.stats.ratio import (
     Compatibility,
@@ -30,6 +30,7 @@ from metrics.stats.ratio import (
     settings_in_plane,
 )
 
+GainReference = Literal["oracle", "upgraded"]
 Prompts = Collection[str] | None  # None: all of them
 _SOURCE_CEILING = "the source pictures' own score is not known"
 
@@ -45,8 +46,9 @@ def choose(role: Role, known: Collection[str]) -> str | None:
 
 def gain_metrics(reference: GainReference, known: Collection[str]) -> list[str]:
     """Return the kernel distances that scale the gain in quality, by rank."""
-    gains = {name: t.gain for name, t in _traits(known).items()}
-    ranked = [(g.rank, name) for name, g in gains.items() if g and g.reference == reference]
+    wanted = "floor" if reference == "upgraded" else None
+    axes = {name: t.axis for name, t in _traits(known).items()}
+    ranked = [(axis.rank, name) for name, axis in axes.items() if axis and axis.reference == wanted]
     return [name for _, name in sorted(ranked)]
 
 
