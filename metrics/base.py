@@ -137,16 +137,18 @@ def ceiling_by(
 
 
 class Quality(NamedTuple):
-    """How a set metric measures quality: its reference, its rank, the constant k, the place.
+    """How a set metric measures quality, as a distance with values without each prompt.
 
-    "segment": squared distance to the segment from floor to oracle, with the metric of the place
-    along it; "floor": distance to the upgraded model's own images, which counts a style as a loss.
-    `scale` is k, the distance at which 1 - q / k reaches 0: for sorting alone.
+    `reference` "floor" is the squared distance to the mean of the upgraded model's own images,
+    "segment" that to the segment from there to the mean of the native plugin's (method oracle),
+    which does not count the plugin's style. Of several with one reference the lowest `rank` is
+    taken. `scale` is k, the distance at which the sorting number 1 - q / k reaches 0. `place`
+    names the metric with the place w along the segment.
     """
 
     reference: QualityReference
-    rank: int = LAST_RANK
-    scale: float = 1.0
+    rank: int
+    scale: float
     place: str | None = None
 
 
@@ -157,9 +159,10 @@ class Traits:
     Of the metrics with one `role` that have values, that of the lowest `rank` represents the role:
     "function" measures what a plugin is made for, "quality" and "text" fill the columns of
     tables. `condition` names the condition for which the word `condition` in a manifest's metrics
-    includes the metric. `axis` marks kernel distances, with values without each prompt, that
-    measure quality (a Frechet distance is too biased for that). `family` names the only family
-    for which the metric is a default, where it precedes metrics of any family.
+    includes the metric. `axis` marks kernel distances that measure quality (a Frechet distance is
+    too biased for that). `family` names the only family for which the metric is a default, where
+    it precedes metrics of any family. `beside` names metrics that a manifest without `metrics` gets
+    together with this one. `compares_with` names methods whose images it needs in the run.
     """
 
     role: Role | None = None
@@ -167,6 +170,8 @@ class Traits:
     condition: str | None = None
     axis: Quality | None = None
     family: str | None = None
+    beside: tuple[str, ...] = ()
+    compares_with: tuple[str, ...] = ()
 
 
 def traits_of(metric: Metric) -> Traits:

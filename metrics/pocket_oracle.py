@@ -65,7 +65,10 @@ class PocketStyleRate:
 
     def recipe(self) -> str:
         """Return the procedure."""
-        return "pocket.oracle.read_style at 128 px equals the style of the plugin's trigger"
+        return (
+            "pocket.oracle.read_style at 128 px, exact distances, pieces weighted by area, equals "
+            "the style of the plugin's trigger"
+        )
 
     def applies_to(self, image: ScoredImage) -> bool:
         """Return whether the plugin's trigger names a pocket style."""

@@ -35,6 +35,7 @@ class StyleToBank:
     role: Role | None = "function"
     rank: int = LAST_RANK
     family: str | None = None
+    compares_with: tuple[str, ...] = ("base",)
     better: Better = "higher"
     level: Literal["image"] = "image"
 

@@ -88,7 +88,7 @@ def see(picture: np.ndarray) -> list[SeenObject]:
 
 
 def read_style(image: np.ndarray) -> Style | None:
-    """Return the style of most of a picture's painted area; None without objects."""
+    """Return the style of the larger part of all objects' area; None without objects."""
     picture = _to_reading_size(image)
     return _style_of(picture, see(picture))
 
@@ -163,7 +163,9 @@ def _fill_style(region: np.ndarray, bare: np.ndarray) -> Style:
     """Classify the painted share of the interior: flat (or shaded), hatched, outline."""
     import cv2
 
-    depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    # the exact distance: that of the 5 x 5 mask is off by up to 2 %, enough for another style
+    depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = depth[1:-1, 1:-1]
     inside = depth > min(_STROKE_PX, 0.75 * depth.max())
     share = float(bare[inside].mean())
     if share < 0.12:
@@ -172,11 +174,15 @@ def _fill_style(region: np.ndarray, bare: np.ndarray) -> Style:
 
 
 def _style_of(picture: np.ndarray, seen: list[SeenObject]) -> Style | None:
+    """Return the style of the larger part of the objects' area, each piece with its own fill."""
     if not seen:
         return None
-    largest = max(seen, key=lambda s: s.area_px)
-    if largest.fill != "flat":
-        return largest.fill
+    area_px: dict[Style, float] = {}
+    for piece in seen:
+        area_px[piece.fill] = area_px.get(piece.fill, 0.0) + piece.area_px
+    fill = max(area_px, key=lambda style: (area_px[style], style))
+    if fill != "flat":
+        return fill
     return "shaded" if _background_slope(picture) > 0.05 else "flat"
 
 

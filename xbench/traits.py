@@ -8,10 +8,10 @@ from runners.families.traits import FamilyCost, FamilyDetector, PaperMetrics
 __all__ = [
     "FamilyCost",
     "FamilyDetector",
-    "Quality",
     "MapperProblem",
     "MethodCost",
     "MethodStyle",
     "MetricUnavailableError",
     "PaperMetrics",
+    "Quality",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 from bench.errors import UserError
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.registry import find_metric, installed, peek_metric
-from metrics.base import Metric, Role, ScoredImage, traits_of
+from metrics.base import Metric, Role, ScoredImage, Traits, traits_of
 from plugins_manifest.installed import extension_errors
 from plugins_manifest.schema import Manifest, PluginSet, plugin_sets
 from plugins_manifest.schema.manifest import PocketCases
@@ -50,7 +50,9 @@ def with_default_metrics(manifest: Manifest) -> Manifest:
     """Return the manifest; without `metrics`, with the defaults for its plugins.
 
     An empty list stays empty. For every plugin and role this is the metric of the lowest rank that
-    applies: one of the family before others, one whose weights are here before others.
+    applies: one of the family before others, one whose references are in the run and whose weights
+    are here before others; then the metrics beside it. With native plugins (method oracle) the
+    quality without style comes in too.
     """
     if "metrics" in manifest.model_fields_set:
         return manifest
@@ -59,8 +61,8 @@ def with_default_metrics(manifest: Manifest) -> Manifest:
         name
         for plugin_set in plugin_sets(manifest)
         for probe in _probes(plugin_set, manifest)
-        for role in ROLES
-        if (name := _best(role, known, probe)) is not None
+        for best in _best_of_each(known, probe, manifest)
+        for name in (best, *_beside(known[best], probe))
     )
     return manifest.model_copy(update={"metrics": tuple(names)})
 
@@ -72,7 +74,8 @@ def judges(manifest: Manifest) -> dict[str, list[Judge]]:
     every = _known_metrics()
     return {
         plugin_set.id: [
-            _judge(role, chosen, every, next(_probes(plugin_set, manifest))) for role in ROLES
+            _judge(role, chosen, every, probe=next(_probes(plugin_set, manifest)), of=manifest)
+            for role in ROLES
         ]
         for plugin_set in plugin_sets(manifest)
     }
@@ -94,7 +97,7 @@ def judge_remarks(manifest: Manifest) -> Iterator[str]:
     if aimless:
         reason = next(j.reason for j in found[aimless[0]] if j.role == "function")
         yield f"no metric measures the function of {shortened(aimless, _N_NAMED)}: {reason}"
-    lacking = [m for m in _REFERENCES if m not in {spec.name for spec in manifest.methods}]
+    lacking = [m for m in _REFERENCES if m not in _methods(manifest)]
     if lacking and len(blind) < len(found):
         yield f"no compatibility score without the methods base and floor: add {', '.join(lacking)}"
 
@@ -104,13 +107,14 @@ def _why(roles: Sequence[Judge]) -> str:
 
 
 def _known_metrics() -> dict[str, Metric]:
-    """Return the installed metrics with a role; one that cannot be used is left out."""
+    """Return the installed metrics of roles and quality; one that cannot be used is left out."""
     known: dict[str, Metric] = {}
     for name in installed("metrics"):
         try:
             metric = peek_metric(name)
             with extension_errors(f"metric {name!r}", "cannot be used"):
-                if traits_of(metric).role is not None:
+                traits = traits_of(metric)
+                if traits.role is not None or traits.axis is not None:
                     known[name] = metric
         except UserError as error:
             _LOG.warning("not a default: %s", error)
@@ -160,16 +164,62 @@ def _no_pixels() -> np.ndarray:
     raise ValueError("a probe has no pixels")
 
 
-def _best(role: Role, metrics: dict[str, Metric], probe: ScoredImage) -> str | None:
-    """Return the metric that represents a role for a plugin; None if none applies."""
+def _best_of_each(
+    known: dict[str, Metric], probe: ScoredImage, manifest: Manifest
+) -> Iterator[str]:
+    """Yield the metric of each role for a plugin, and that of quality without style."""
+    found = [_best(known, probe, manifest, role=role) for role in ROLES]
+    if "oracle" in _methods(manifest):
+        found.append(_best(known, probe, manifest, role=None))
+    yield from (name for name in found if name is not None)
+
+
+def _best(
+    metrics: dict[str, Metric], probe: ScoredImage, manifest: Manifest, *, role: Role | None
+) -> str | None:
+    """Return the metric that represents a role for a plugin; None if none applies.
+
+    Without a role, the distance to the segment from floor to oracle.
+    """
     ranked = [
-        (traits.family is None, bool(missing_weights(metric)), traits.rank, name)
+        (
+            traits.family is None,
+            bool(_missing_methods(metric, manifest)),
+            bool(missing_weights(metric)),
+            rank,
+            name,
+        )
         for name, metric in metrics.items()
-        if (traits := traits_of(metric)).role == role
+        if (rank := _rank(traits := traits_of(metric), role)) is not None
         and traits.family in (None, probe.family)
         and _applies(metric, probe)
     ]
     return min(ranked)[-1] if ranked else None
+
+
+def _rank(traits: Traits, role: Role | None) -> int | None:
+    """Return a metric's rank in a role, or without one along the segment; None if it has none."""
+    if role is not None:
+        return traits.rank if traits.role == role else None
+    axis = traits.axis
+    return axis.rank if axis is not None and axis.reference == "segment" else None
+
+
+def _beside(metric: Metric, probe: ScoredImage) -> list[str]:
+    """Return the metrics that are computed together with one, as far as they apply."""
+    traits = traits_of(metric)
+    place = traits.axis.place if traits.axis is not None else None
+    names = (*traits.beside, *([place] if place else ()))
+    return [n for n in names if n in installed("metrics") and _applies(peek_metric(n), probe)]
+
+
+def _methods(manifest: Manifest) -> set[str]:
+    return {spec.name for spec in manifest.methods}
+
+
+def _missing_methods(metric: Metric, manifest: Manifest) -> list[str]:
+    """Return the methods whose images a metric needs and that a manifest lacks."""
+    return [m for m in traits_of(metric).compares_with if m not in _methods(manifest)]
 
 
 def _applies(metric: Metric, probe: ScoredImage) -> bool:
@@ -189,7 +239,12 @@ def missing_weights(metric: Metric) -> list[str]:
 
 
 def _judge(
-    role: Role, chosen: dict[str, Metric], every: dict[str, Metric], probe: ScoredImage
+    role: Role,
+    chosen: dict[str, Metric],
+    every: dict[str, Metric],
+    *,
+    probe: ScoredImage,
+    of: Manifest,
 ) -> Judge:
     """Return what judges a plugin: of the chosen metrics with values, that of the lowest rank."""
     ranked = sorted(
@@ -197,16 +252,23 @@ def _judge(
         for name, metric in chosen.items()
         if traits_of(metric).role == role and _applies(metric, probe)
     )
-    lacking: dict[str, list[str]] = {name: missing_weights(chosen[name]) for _, name in ranked}
-    if (
-        there := next((name for name, weights in lacking.items() if not weights), None)
-    ) is not None:
+    obstacles = {name: _obstacle(chosen[name], of) for _, name in ranked}
+    there = next((name for name, obstacle in obstacles.items() if obstacle is None), None)
+    if there is not None:
         return Judge(role, there)
-    if lacking:
-        name, weights = next(iter(lacking.items()))
-        fetch = f"xbench metrics fetch {' '.join(weights)}"
-        return Judge(role, name, f"{name} needs weights that are not here: {fetch}")
-    best = _best(role, every, probe)
+    if obstacles:
+        return Judge(role, *next(iter(obstacles.items())))
+    best = _best(every, probe, of, role=role)
     if best is None:
         return Judge(role, None, f"no installed metric measures its {role}")
     return Judge(role, None, f"none of the manifest's metrics measures its {role}: add {best}")
+
+
+def _obstacle(metric: Metric, manifest: Manifest) -> str | None:
+    """Return why a metric will have no values in a run; None if it will."""
+    if methods := _missing_methods(metric, manifest):
+        return f"{metric.name} compares with images of other methods: add {', '.join(methods)}"
+    if weights := missing_weights(metric):
+        fetch = f"xbench metrics fetch {' '.join(weights)}"
+        return f"{metric.name} needs weights that are not here: {fetch}"
+    return None

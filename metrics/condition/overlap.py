@@ -76,6 +76,8 @@ class ConditionMetric:
     rank: int = LAST_RANK
     condition: str | None = None
     family: str | None = None
+    beside: tuple[str, ...] = ()
+    usual_width_px: int = 512  # of the condition, for the summary alone
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()
@@ -84,8 +86,7 @@ class ConditionMetric:
     def summary(self) -> str:
         """Return one line for `xbench metrics list`."""
         what = {"f1": "F1", "iou": "intersection over union"}.get(self.measure, self.measure)
-        within = f" within {self.tolerance_px} px" if self.tolerance_px else ""
-        return f"{what} of the {self.detector.name} condition{within}"
+        return f"{what} of the {self.detector.name} condition{self._within()}"
 
     def recipe(self) -> str:
         """Return measure, tolerance, detector and size."""
@@ -116,6 +117,13 @@ class ConditionMetric:
         expect(same == 1.0, f"{self.name} of a picture with itself is {same}, not 1")
         expect((shifted or 0.0) < 1.0, f"{self.name} is blind to a shift of 6 px")
 
+    def _within(self) -> str:
+        """Return the tolerance in pixels and in per cent of the usual width."""
+        if not self.tolerance_px:
+            return ""
+        share = f"{self.tolerance_px / self.usual_width_px:.1%}"
+        return f" within {self.tolerance_px} px ({share} of {self.usual_width_px} px)"
+
     def _score(self, image: ScoredImage) -> Score:
         load = image.condition_of(self.detector.name)
         if load is None:
@@ -145,7 +153,17 @@ def _grown(pixels: np.ndarray, radius_px: int) -> np.ndarray:
 
 
 # at pocket's 64 and 128 px; at 1024 px one pixel is finer than a hand-over can keep
-EDGE_F1_1PX = ConditionMetric("edge-f1-1px", CANNY, "f1", 1, "function", 10, family="pocket")
+EDGE_F1_1PX = ConditionMetric(
+    "edge-f1-1px",
+    CANNY,
+    "f1",
+    1,
+    "function",
+    10,
+    family="pocket",
+    beside=("edge-f1",),
+    usual_width_px=64,
+)
 EDGE_F1 = ConditionMetric("edge-f1", CANNY, "f1", 0, "function", 20, "canny")
 EDGE_IOU = ConditionMetric("edge-iou", CANNY, "iou", 0, "function", 30, "canny")
 EDGE_F1_2PX = ConditionMetric("edge-f1-2px", CANNY, "f1", 2, "function", 35, "canny")

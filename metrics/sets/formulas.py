@@ -6,11 +6,15 @@ and have values without each cluster of rows for intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from metrics.features import unit
+
+KernelName = Literal["polynomial", "gaussian"]
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows [M, D], [N, D] -> [M, N]
 N_INFINITY_SIZES = 15
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
@@ -76,6 +80,31 @@ def gaussian_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return exp(-|x - y|^2 / (2 sigma^2)), sigma 10 (Jayasumana et al., arXiv 2401.09603)."""
     square = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None] - 2 * x @ y.T
     return np.exp(-square.clip(0) / (2 * CMMD_SIGMA**2))
+
+
+@dataclass(frozen=True)
+class KernelForm:
+    """A kernel, the factor of its distances, and whether it takes rows of length 1."""
+
+    kernel: Kernel
+    scale: float
+    takes_unit_rows: bool
+    words: str
+
+    def ready(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows [N, D] as the kernel takes them."""
+        return unit(rows) if self.takes_unit_rows else rows
+
+
+KERNELS: Mapping[str, KernelForm] = {
+    "polynomial": KernelForm(polynomial_kernel, 1.0, False, "MMD^2, kernel (x.y/d+1)^3"),
+    "gaussian": KernelForm(
+        gaussian_kernel,
+        CMMD_SCALE,
+        True,
+        f"{CMMD_SCALE:g} x MMD^2 on unit rows, Gaussian kernel sigma {CMMD_SIGMA:g}",
+    ),
+}
 
 
 def kernel_distance(

@@ -13,17 +13,24 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, Quality, References, Role, Score, ScoredImage, expect
+from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, DINOV2, INCEPTION, RowSource
-from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
 from metrics.sets import formulas
-from metrics.sets.reference_set import UPGRADED_IMAGES, Reference, ShippedFeatures
+from metrics.sets.reference_set import (
+    FOLDER_VARIABLE,
+    UPGRADED_IMAGES,
+    Reference,
+    ShippedFeatures,
+)
 
 # "moments" is "frechet" by way of covariances even where they are singular: another rounding
 Formula = Literal["frechet", "moments", "frechet-infinity", "polynomial", "gaussian"]
 STABLE_N = 2048
 FULL_KERNEL_N = 5000
+# rows per dimension below which the line in 1/N is biased: 64 dimensions and equal distributions
+# give 62 at N = 12, -3.8 at N = 64
+INFINITY_ROWS = 3
 _SUBSETS = f"full sets up to {FULL_KERNEL_N}, else 100 subsets of 1000, seed 0"
 _WORDS: dict[Formula, str] = {
     "frechet": "Frechet distance, eigenvalue form",
@@ -33,6 +40,10 @@ _WORDS: dict[Formula, str] = {
     "gaussian": f"{formulas.CMMD_SCALE:g} x unbiased MMD^2 on unit rows, Gaussian kernel sigma "
     f"{formulas.CMMD_SIGMA:g}, {_SUBSETS}",
 }
+_OWN_REFERENCE = (
+    "the extrapolation is biased where the reference is the run's own images: set "
+    f"{FOLDER_VARIABLE} to held-out images"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,6 @@ class SetDistance:
     reference: Reference = UPGRADED_IMAGES
     role: Role | None = None
     rank: int = LAST_RANK
-    axis: Quality | None = None
     family: str | None = None
     better: Better = "lower"
     level: Literal["group"] = "group"
@@ -61,6 +71,11 @@ class SetDistance:
         """Return the names of the weights and of what the reference needs."""
         return (*self.encoder.needs, *self.reference.needs)
 
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        """Return the methods whose images it needs."""
+        return ("floor",) if self.reference.is_of_run() else ()
+
     def recipe(self) -> str:
         """Return formula, network, input and reference."""
         return f"{_WORDS[self.formula]}; {self.encoder.recipe()}; {self.reference.recipe()}"
@@ -71,10 +86,8 @@ class SetDistance:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> Score:
         """Return the distance, 0 for equal distributions; a kernel's may be below 0 by chance."""
-        if images and all(self.reference.contains(image) for image in images):
-            return Score(None, "self-reference: these are the reference images")
-        if len(images) < 2:
-            return Score(None, f"a distribution needs at least 2 images, there is {len(images)}")
+        if (why := self._refused(images)) is not None:
+            return Score(None, why)
         # the order decides which rows the seeded subsets take; moments have none, but round by it
         by_id = sorted(images, key=lambda image: image.trial_id)
         in_order = images if self.formula == "moments" else by_id
@@ -82,8 +95,11 @@ class SetDistance:
         if len(reference) < 2:
             return Score(None, "there are no 2 images of the upgraded model without plugin")
         rows = self.encoder.rows(in_order, references)
-        if self.formula in ("polynomial", "gaussian"):
-            return self._kernel(rows, reference, [image.prompt for image in in_order], caution)
+        if (form := formulas.KERNELS.get(self.formula)) is not None:
+            prompts = [image.prompt for image in in_order]
+            return self._kernel(form, rows, reference, prompts=prompts, caution=caution)
+        if self.formula == "frechet-infinity" and (few := _too_few(rows, reference)):
+            return Score(None, few)
         return self._frechet(rows, reference, caution)
 
     def selftest(self) -> None:
@@ -106,14 +122,20 @@ class SetDistance:
             return formulas.frechet_distance(mean_1, covariance_1, **second)
         if self.formula == "frechet-infinity":
             return formulas.frechet_infinity(x, y)
-        if self.formula == "polynomial":
-            return self._of_kernel(x, y, formulas.polynomial_kernel)
-        return formulas.CMMD_SCALE * self._of_kernel(unit(x), unit(y), formulas.gaussian_kernel)
+        form = formulas.KERNELS[self.formula]
+        is_full = max(len(x), len(y)) <= FULL_KERNEL_N
+        of = formulas.kernel_distance if is_full else formulas.kernel_distance_of_subsets
+        return form.scale * of(form.ready(x), form.ready(y), kernel=form.kernel)
 
-    def _of_kernel(self, x: np.ndarray, y: np.ndarray, kernel: formulas.Kernel) -> float:
-        if max(len(x), len(y)) > FULL_KERNEL_N:
-            return formulas.kernel_distance_of_subsets(x, y, kernel=kernel)
-        return formulas.kernel_distance(x, y, kernel=kernel)
+    def _refused(self, images: Sequence[ScoredImage]) -> str | None:
+        """Return why a set has no distance, as far as that is known without features."""
+        if images and all(self.reference.contains(image) for image in images):
+            return "self-reference: these are the reference images"
+        if len(images) < 2:
+            return f"a distribution needs at least 2 images, there is {len(images)}"
+        if self.formula == "frechet-infinity" and self.reference.is_of_run():
+            return _OWN_REFERENCE
+        return None
 
     def _frechet(self, rows: np.ndarray, reference: np.ndarray, caution: str | None) -> Score:
         n = min(len(rows), len(reference))
@@ -122,33 +144,41 @@ class SetDistance:
         return Score(self.between(rows, reference), "; ".join(reasons) or None)
 
     def _kernel(
-        self, rows: np.ndarray, reference: np.ndarray, prompts: list[str], caution: str | None
+        self,
+        form: formulas.KernelForm,
+        rows: np.ndarray,
+        reference: np.ndarray,
+        *,
+        prompts: list[str],
+        caution: str | None,
     ) -> Score:
         value = self.between(rows, reference)
         if max(len(rows), len(reference)) > FULL_KERNEL_N:
             return Score(value, caution)
-        is_gaussian = self.formula == "gaussian"
         left_out = formulas.kernel_leave_one_out(
-            unit(rows) if is_gaussian else rows,
-            unit(reference) if is_gaussian else reference,
-            clusters=prompts,
-            kernel=formulas.gaussian_kernel if is_gaussian else formulas.polynomial_kernel,
+            form.ready(rows), form.ready(reference), clusters=prompts, kernel=form.kernel
         )
-        scale = formulas.CMMD_SCALE if is_gaussian else 1.0
-        return Score(value, caution, {name: scale * left for name, left in left_out.items()})
+        return Score(value, caution, {name: form.scale * left for name, left in left_out.items()})
+
+
+def _too_few(rows: np.ndarray, reference: np.ndarray) -> str | None:
+    """Return why an extrapolation from these rows is biased; None if it is not."""
+    needed = INFINITY_ROWS * rows.shape[1]
+    if min(len(rows), len(reference)) >= needed:
+        return None
+    return (
+        f"the extrapolation is biased below {needed} images on a side ({INFINITY_ROWS} x "
+        f"{rows.shape[1]} dimensions): {len(rows)} images, {len(reference)} of the reference"
+    )
 
 
 FID = SetDistance("fid", "FID", "frechet", INCEPTION, role="quality", rank=70)
 FID_INFINITY = SetDistance("fid-infinity", "FID-infinity", "frechet-infinity", INCEPTION)
 FD_DINOV2 = SetDistance("fd-dinov2", "FD-DINOv2", "frechet", DINOV2)
-# ranks of `axis`: distances of pairs of different prompts (run_distance.py) come first, since
-# prompts on both sides cancel their spread
-KID = SetDistance(
-    "kid", "KID", "polynomial", INCEPTION, role="quality", rank=20, axis=Quality("floor", 50, 0.02)
-)
-CMMD = SetDistance(
-    "cmmd", "CMMD", "gaussian", CLIP_336, role="quality", rank=30, axis=Quality("floor", 60, 1.0)
-)
+# distances of pairs of different prompts (run_distance.py) have lower ranks: prompts on both sides
+# cancel their spread
+KID = SetDistance("kid", "KID", "polynomial", INCEPTION, role="quality", rank=20)
+CMMD = SetDistance("cmmd", "CMMD", "gaussian", CLIP_336, role="quality", rank=30)
 _POCKET = PocketEncoder(words="; every picture resized to 128 px (PIL bicubic, antialiased, float)")
 POCKET_FID = SetDistance(
     "pocket-fid",
@@ -168,6 +198,5 @@ POCKET_KID = SetDistance(
     ShippedFeatures(),
     role="quality",
     rank=10,
-    axis=Quality("floor", 40, 0.25),
     family="pocket",
 )

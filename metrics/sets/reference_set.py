@@ -52,6 +52,10 @@ class Reference(Protocol):
         """Return whether an image is part of the reference itself."""
         ...
 
+    def is_of_run(self) -> bool:
+        """Return whether the reference is images of the run, not held-out ones."""
+        ...
+
     def rows(
         self, images: Sequence[ScoredImage], references: References, encoder: RowSource
     ) -> tuple[np.ndarray, str | None]:
@@ -75,7 +79,11 @@ class UpgradedImages:
 
     def contains(self, image: ScoredImage) -> bool:
         """Return whether the image is one of the run's reference images."""
-        return image.method == "floor" and _folder() is None
+        return image.method == "floor" and self.is_of_run()
+
+    def is_of_run(self) -> bool:
+        """Return True unless a folder of held-out images is set."""
+        return _folder() is None
 
     def rows(
         self, images: Sequence[ScoredImage], references: References, encoder: RowSource
@@ -122,6 +130,10 @@ class ShippedFeatures:
 
     def contains(self, image: ScoredImage) -> bool:
         """Return False: held-out images are not images of a run."""
+        return False
+
+    def is_of_run(self) -> bool:
+        """Return False: the images are held-out ones."""
         return False
 
     def rows(

@@ -16,18 +16,11 @@ import numpy as np
 
 from metrics.base import LAST_RANK, Better, Quality, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, CSD, INCEPTION, RowSource
-from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
 from metrics.sets import formulas
 from metrics.styles import STYLE_KINDS
 
-Formula = Literal["polynomial", "gaussian"]
 Target = Literal["oracle", "floor", "base"]
-_WORDS: dict[Formula, str] = {
-    "polynomial": "MMD^2, kernel (x.y/d+1)^3",
-    "gaussian": f"{formulas.CMMD_SCALE:g} x MMD^2 on unit rows, Gaussian kernel sigma "
-    f"{formulas.CMMD_SIGMA:g}",
-}
 _TARGETS: dict[Target, str] = {
     "oracle": "images of the plugin made natively for the upgraded model (method oracle)",
     "floor": "images of the upgraded model without plugin (method floor)",
@@ -45,12 +38,14 @@ class RunDistance:
     """Kernel distance to another method's images of the same run, pairs of different prompts."""
 
     name: str
-    formula: Formula
+    kernel: formulas.KernelName
     encoder: RowSource
     target: Target = "oracle"
     role: Role | None = None
     rank: int = LAST_RANK
     axis: Quality | None = None
+    family: str | None = None
+    beside: tuple[str, ...] = ()
     better: Better = "lower"
     level: Literal["group"] = "group"
 
@@ -64,6 +59,11 @@ class RunDistance:
         """Return the names of the network's weights."""
         return self.encoder.needs
 
+    @property
+    def compares_with(self) -> tuple[str, ...]:
+        """Return the methods whose images it needs."""
+        return (self.target,)
+
     def recipe(self) -> str:
         """Return kernel, pairs, reference and network."""
         if self.target == "base":  # in its first words: with another recipe runs are scored again
@@ -72,10 +72,9 @@ class RunDistance:
                 "on unit rows, pairs of different prompts, to base + plugin images; "
                 f"{self.encoder.recipe()}"
             )
-        return (
-            f"{_WORDS[self.formula]}, pairs of different prompts; {self.encoder.recipe()}; "
-            f"reference: the run's {_TARGETS[self.target]}"
-        )
+        words = f"{formulas.KERNELS[self.kernel].words}, pairs of different prompts"
+        reference = f"reference: the run's {_TARGETS[self.target]}"
+        return f"{words}; {self.encoder.recipe()}; {reference}"
 
     def applies_to(self, image: ScoredImage) -> bool:
         """Return True, but for distances to base: only if a plugin changes the style."""
@@ -83,7 +82,9 @@ class RunDistance:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> Score:
         """Return the distance; 0 for the reference itself (null for base), below 0 by chance."""
-        if self.target == "base" and images and all(image.method == "base" for image in images):
+        if not images:
+            return Score(None, "there are no images")
+        if self.target == "base" and all(image.method == "base" for image in images):
             return Score(None, "self-reference: these are the base images")
         found = {i.trial_id: i for image in images for i in self._others(image, references)}
         others = sorted(found.values(), key=lambda image: image.trial_id)
@@ -120,29 +121,40 @@ class RunDistance:
     def _between(
         self, x: np.ndarray, y: np.ndarray, prompts_x: list[str], prompts_y: list[str]
     ) -> tuple[float, dict[str, float]]:
-        is_gaussian = self.formula == "gaussian"
+        form = formulas.KERNELS[self.kernel]
         value, left_out = formulas.cross_prompt_kernel_distance(
-            unit(x) if is_gaussian else x,
-            unit(y) if is_gaussian else y,
+            form.ready(x),
+            form.ready(y),
             prompts_x=prompts_x,
             prompts_y=prompts_y,
-            kernel=formulas.gaussian_kernel if is_gaussian else formulas.polynomial_kernel,
+            kernel=form.kernel,
         )
-        scale = formulas.CMMD_SCALE if is_gaussian else 1.0
-        return scale * value, {name: scale * left for name, left in left_out.items()}
+        own = left_out.keys() & set(prompts_x)  # the reference may have prompts that the set lacks
+        return form.scale * value, {name: form.scale * left_out[name] for name in sorted(own)}
 
 
-# k of pocket is about the base model's distance; the others are conventions
+# k of `Quality`: pocket's is about the base model's distance to the upgraded model; those of
+# Inception and CLIP are round values within the usual range of these distances, conventions for
+# sorting alone
+POCKET_SCALE, KID_SCALE, CMMD_SCALE = 0.25, 0.02, 1.0
 KID_ORACLE = RunDistance("kid-oracle", "polynomial", INCEPTION)
 KID_FLOOR = RunDistance(
-    "kid-floor", "polynomial", INCEPTION, "floor", "quality", 40, Quality("floor", 20, 0.02)
+    "kid-floor", "polynomial", INCEPTION, "floor", "quality", 12, Quality("floor", 20, KID_SCALE)
 )
 CMMD_ORACLE = RunDistance("cmmd-oracle", "gaussian", CLIP_336)
 CMMD_FLOOR = RunDistance(
-    "cmmd-floor", "gaussian", CLIP_336, "floor", "quality", 50, Quality("floor", 30, 1.0)
+    "cmmd-floor", "gaussian", CLIP_336, "floor", "quality", 14, Quality("floor", 30, CMMD_SCALE)
 )
 POCKET_KID_ORACLE = RunDistance("pocket-kid-oracle", "polynomial", PocketEncoder())
 POCKET_KID_FLOOR = RunDistance(
-    "pocket-kid-floor", "polynomial", PocketEncoder(), "floor", axis=Quality("floor", 10, 0.25)
+    "pocket-kid-floor",
+    "polynomial",
+    PocketEncoder(),
+    "floor",
+    "quality",
+    5,
+    Quality("floor", 10, POCKET_SCALE),
+    family="pocket",
+    beside=("pocket-kid",),
 )
 STYLE_CSD_MMD = RunDistance("style-csd-mmd", "gaussian", CSD, "base")
