@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from metrics.sets.segment_distance import POCKET_PLACE, POCKET_REST
 
 from bench.analysis.compatibility import write_compatibility
 from bench.analysis.summary import summarise
@@ -24,6 +23,7 @@ from metrics.pocket_scorer import PocketEncoder, PocketMaps
 from metrics.sets.reference_distance import POCKET_FID, POCKET_KID
 from metrics.sets.reference_set import ShippedFeatures
 from metrics.sets.run_distance import RunDistance
+from metrics.sets.segment_distance import POCKET_PLACE, POCKET_REST
 from metrics.styles import POCKET_STYLE
 from metrics.text import POCKET_CLIP
 from plugins_manifest.cases.cases import Case
