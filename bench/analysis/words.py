@@ -121,7 +121,8 @@ def look(row: Row) -> str:
         return ""
     if word == "cannot be told":
         more = row["quality_more_prompts"]
-        return "quality not told" + (f" (about {rounded(more)} more prompts)" if more else "")
+        why = f"about {rounded(more)} more prompts" if more else "old and new are not told apart"
+        return f"quality not told ({why})"
     text = "images between both models'" if word == "between" else f"images {word}'s"
     return text if row["quality_reference"] == "segment" else f"{text} own (without plugin)"
 
