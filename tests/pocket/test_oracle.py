@@ -52,7 +52,7 @@ def test_a_mirrored_picture_breaks_the_relation() -> None:
 
 def test_depth_inside_an_object_is_the_exact_distance() -> None:
     """Bare two thirds of the exact interior are an outline; a 5 x 5 mask sees more interior."""
-    ((_, region, _), *_) = _regions(render(scene_at(41, 50), "flat", 128))
+    (*_, (_, region, _)) = _regions(render(scene_at(41, 50), "flat", 128))
     outside = np.argwhere(np.pad(region, 1) == 0) - 1
     pixels = np.argwhere(region)
     depth = np.sqrt(((pixels[:, None] - outside[None]) ** 2).sum(-1).min(1))
