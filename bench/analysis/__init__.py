@@ -1,14 +1,45 @@
 """Summarize scores: intervals, differences to the base model, compatibility after the upgrade."""
 
-from bench.analysis.compatibility import write_compatibility
-from bench.analysis.summary import Arm, Scores, arm_of, arm_order, read_run_scores, summarise
+from typing import TYPE_CHECKING
+
+from plugins_manifest.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from bench.analysis.compatibility import write_compatibility
+    from bench.analysis.numbers import number, with_ends
+    from bench.analysis.summary import (
+        Arm,
+        Scores,
+        arm_of,
+        arm_order,
+        read_run_scores,
+        summarise,
+    )
+    from bench.analysis.verdict_policy import load_thresholds
+    from bench.analysis.words import Answer, answers, run_sentence
 
 __all__ = [
+    "Answer",
     "Arm",
     "Scores",
+    "answers",
     "arm_of",
     "arm_order",
+    "load_thresholds",
+    "number",
     "read_run_scores",
+    "run_sentence",
     "summarise",
+    "with_ends",
     "write_compatibility",
 ]
+_HOMES = {
+    "compatibility": ["write_compatibility"],
+    "numbers": ["number", "with_ends"],
+    "summary": ["Arm", "Scores", "arm_of", "arm_order", "read_run_scores", "summarise"],
+    "verdict_policy": ["load_thresholds"],
+    "words": ["Answer", "answers", "run_sentence"],
+}
+__getattr__ = lazy_names(
+    __name__, {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+)

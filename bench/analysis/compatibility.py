@@ -1,187 +1,299 @@
-"""tables/compatibility.parquet: does each plugin still work, and how good are its images?
+"""tables/compatibility.parquet: does each plugin still work, and what do its images look like?
 
-For each plugin, method and setting: retention, quality gain, normalized function. For each method
-of a plugin: its score, and the setting to use, chosen on one half of the prompts and measured on
-the other. The columns are explained in `schema.COMPATIBILITY`.
+For each plugin, method and setting: the verdict, retention, distance of quality with its word, and
+the number for sorting, all measured on all prompts. For each method of a plugin: the setting to
+use. The columns are explained in `schema.COMPATIBILITY`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from bench.analysis.measures import PluginMeasures
+from bench.analysis.measures import Parts, PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
+from bench.analysis.verdict_policy import load_thresholds
 from bench.scoring import read_ceilings
 from bench.store import Row, RunStore, schema
-from metrics.stats import MIN_CLUSTERS, NO_EFFECT, Estimate
+from metrics.stats import NO_EFFECT, Estimate
+from metrics.stats.intervals import jackknife
+from metrics.stats.recommend import Candidate, Recommendation, recommend
+from metrics.stats.sort_value import MIN_PROMPTS_OF_INTERVAL, SortedSetting, SortValues
+from metrics.stats.verdicts import (
+    QualityVerdict,
+    Thresholds,
+    Verdict,
+    Word,
+    judge,
+    judge_quality,
+    shown_above,
+)
 
 Status = Literal["measured", "no effect", "not measured"]
-REFERENCE_METHODS = ("base", "floor")
-_CHOICE = "recommended on half of the prompts (by sha256): largest retention x gain, clipped to 1"
+COUNTS_STYLE = "without a native plugin, the distance counts the plugin's style as a loss"
+REFERENCE_METHODS = ("base", "floor", "oracle")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The recommended setting of one method, and its merit on the prompts it was chosen on."""
+def write_compatibility(
+    run: RunStore | Path, scores: Scores | None = None, *, thresholds: Thresholds | None = None
+) -> pd.DataFrame:
+    """Write tables/compatibility.parquet from the scores and return it.
 
-    arm: Arm | None
-    merit: tuple[float, float]
-    reason: str | None = None
-
-
-def write_compatibility(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFrame:
-    """Write tables/compatibility.parquet from the scores and return it."""
+    `thresholds` None: the shipped ones.
+    """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     scores = scores or read_run_scores(store)
+    thresholds = thresholds or load_thresholds()
     costs, ceilings = costs_of(store), _ceilings(store)
     rows: list[Row] = []
     for plugin in dict.fromkeys(arm.plugin for arm in scores.arms):
         measures = PluginMeasures(scores, plugin, ceilings.get(plugin))
-        rows += _plugin_rows(measures, costs)
-    frame = pd.DataFrame(rows, columns=schema.COMPATIBILITY.names)
+        rows += plugin_rows(measures, costs, thresholds)
+    frame = pd.DataFrame(rows).reindex(columns=schema.COMPATIBILITY.names)
     store.write_table("compatibility", frame)
     return frame
 
 
-def halves(prompts: Collection[str]) -> tuple[list[str], list[str]]:
-    """Split prompts into those to choose on and those to measure on: every second one by sha256."""
-    ordered = sorted(prompts, key=lambda prompt: hashlib.sha256(prompt.encode()).hexdigest())
-    return ordered[1::2], ordered[::2]
+def plugin_rows(
+    measures: PluginMeasures, costs: Mapping[Arm, Cost], thresholds: Thresholds
+) -> list[Row]:
+    """Return the rows of one plugin: its settings, then its methods."""
+    judged = _Judged(measures, costs, thresholds)
+    settings = {arm: judged.row(arm) for arm in measures.arms}
+    methods = [m for m in dict.fromkeys(a.method for a in measures.arms) if not _is_reference(m)]
+    return [*settings.values(), *(judged.method_row(method, settings) for method in methods)]
 
 
-def _plugin_rows(measures: PluginMeasures, costs: Mapping[Arm, Cost]) -> list[Row]:
-    rows = [_setting_row(measures, arm, costs) for arm in measures.arms]
-    choosing, measuring = halves(measures.prompts())
-    methods = dict.fromkeys(arm.method for arm in measures.arms)
-    choices = {
-        method: _choose(measures, [a for a in measures.arms if a.method == method], choosing)
-        for method in methods
-        if method not in REFERENCE_METHODS
-    }
-    # the native plugin is the reference of the others, not a way to keep the old one
-    usable = [m for m, choice in choices.items() if choice.arm and m != "oracle"]
-    best = max(usable, key=lambda m: choices[m].merit, default=None)
-    for method, choice in choices.items():
-        row = _method_row(measures, method, choice, costs, prompts=measuring)
-        rows.append({**row, "recommended": method == best})
-    return rows
+class _Judged:
+    """The verdicts of one plugin's settings: one family of tests."""
+
+    def __init__(
+        self, measures: PluginMeasures, costs: Mapping[Arm, Cost], thresholds: Thresholds
+    ) -> None:
+        self.measures, self.costs, self.thresholds = measures, costs, thresholds
+        self.arms = [arm for arm in measures.arms if not _is_reference(arm.method)]
+        self.retentions = {arm: measures.retention(arm) for arm in measures.arms}
+        self.verdicts = self._verdicts()
+        self.words = self._words()
+        self.sorted_arms: list[Arm] = []  # those that have an S, in the order of `sorted`
+        self.sorted, self.sort_problem = self._sorted()
+        self.choice = self._recommendation(self.sorted_arms)
+
+    def row(self, arm: Arm) -> Row:
+        """Return the row of one setting, base, floor and oracle among them."""
+        m, retention = self.measures, self.retentions[arm]
+        function, quality = m.function(arm), m.quality(arm)
+        verdict, word = self.verdicts.get(arm), self.words.get(arm)
+        row: Row = {
+            "level": "setting",
+            **{name: getattr(arm, name) for name in ARM_FIELDS},
+            "status": _status(retention),
+            "reason": None if retention.value is not None else retention.reason,
+            "function_metric": m.metric,
+            "function_better": m.better,
+            **_estimate("function", function),
+            **_estimate("retention", retention),
+            **_estimate("quality", quality),
+            "quality_metric": m.axis[0] if m.axis else None,
+            "quality_reference": m.axis[1].reference if m.axis else None,
+            "quality_reason": self._quality_reason(quality),
+            **_estimate("place", m.place(arm)),
+            **_verdict(verdict),
+            **_word(word),
+            **self._sort_cells(arm),
+            "among_best": arm in self.choice.equal if verdict else None,
+            "recommended": arm == self.choice.arm,
+            "choice_reason": self.choice.reason,
+            "n": function.n,
+            "n_prompts": function.n_clusters,
+            **_cost(self.costs, arm),
+            "recipe": self._recipe(),
+        }
+        for ceiling in ("oracle", "source"):
+            row |= _estimate(f"normalized_{ceiling}", m.normalized(arm, ceiling))
+        return row
+
+    def _quality_reason(self, quality: Estimate) -> str | None:
+        if quality.value is None:
+            return quality.reason
+        return COUNTS_STYLE if self.measures.counts_style else None
+
+    def method_row(self, method: str, settings: Mapping[Arm, Row]) -> Row:
+        """Return the row of the setting of a method to use, with the method's cross-fitted S."""
+        arms = [arm for arm in self.arms if arm.method == method]
+        found = self._recommendation(arms)
+        if found.arm is None:
+            kept = {k: v for k, v in settings[arms[0]].items() if k in _WITHOUT_CHOICE}
+            none = Arm(arms[0].plugin, arms[0].kind, method, None, None, None)
+            named = {name: getattr(none, name) for name in ARM_FIELDS}
+            return {
+                **kept,
+                **named,
+                "level": "method",
+                "recommended": False,
+                "choice_reason": found.reason,
+                **self._method_sort(arms),
+            }
+        row = {**settings[found.arm], "level": "method", **self._method_sort(arms)}
+        return {**row, "recommended": self.choice.arm == found.arm, "choice_reason": None}
+
+    def _method_sort(self, arms: Sequence[Arm]) -> Row:
+        places = [self.sorted_arms.index(arm) for arm in arms if arm in self.sorted_arms]
+        if self.sorted is None or not places:
+            return {**_estimate("sort_value", _NOTHING), "sort_reason": self.sort_problem}
+        parts = self.sorted.cross_fitted(places)
+        values = np.array(list(parts.values()))
+        value = min(max(float(values.mean()), 0.0), 1.0)
+        found = Estimate(value, None, None, len(values), len(values))
+        if len(values) >= MIN_PROMPTS_OF_INTERVAL:
+            # the pseudo-values' mean, as a jackknife sees it
+            n, mean = len(values), float(values.mean())
+            without = {name: (n * mean - v) / (n - 1) for name, v in parts.items()}
+            found = jackknife(mean, without, n=n)
+        return {**_estimate("sort_value", found), "sort_reason": None}
+
+    def _sort_cells(self, arm: Arm) -> Row:
+        if self.sorted is None or arm not in self.sorted_arms:
+            reason = self.sort_problem if arm in self.arms else None
+            return {**_estimate("sort_value", _NOTHING), "sort_reason": reason}
+        value = self.sorted.values[self.sorted_arms.index(arm)]
+        return {"sort_value": value, "sort_reason": None}
+
+    def _verdicts(self) -> dict[Arm, Verdict]:
+        contrasts = {arm: self.measures.contrast(arm) for arm in self.arms}
+        known = {arm: c for arm, c in contrasts.items() if not isinstance(c, str)}
+        found = dict(zip(known, judge(list(known.values()), self.thresholds), strict=True))
+        without_effect = {a for a in known if self.retentions[a].reason == NO_EFFECT}
+        for arm, problem in contrasts.items():
+            if isinstance(problem, str):
+                found[arm] = Verdict("open", 0, reason=problem)
+            elif arm in without_effect:  # nothing was there that could be kept or lost
+                found[arm] = Verdict("open", found[arm].n_prompts, reason=NO_EFFECT)
+        return found
+
+    def _words(self) -> dict[Arm, QualityVerdict]:
+        pairs = {}
+        for arm in self.arms:
+            parts = self.measures.parts(arm)
+            if isinstance(parts, str) or self.measures.counts_style:
+                continue
+            if parts.quality and parts.base_quality:
+                pairs[arm] = (parts.quality.sums, parts.base_quality.sums)
+        return dict(zip(pairs, judge_quality(list(pairs.values()), self.thresholds), strict=True))
+
+    def _sorted(self) -> tuple[SortValues | None, str | None]:
+        """Return S of all settings that have one, or why none has."""
+        problem: str | None = "the run has no method that keeps the plugin"
+        found: dict[Arm, SortedSetting] = {}
+        for arm in self.arms:
+            parts, retention = self.measures.parts(arm), self.retentions[arm]
+            if isinstance(parts, str):
+                problem = parts
+            elif retention.value is None:
+                problem = retention.reason
+            else:
+                found[arm] = self._setting(parts)
+        if not found:
+            return None, problem
+        self.sorted_arms = list(found)
+        try:
+            return SortValues(list(found.values())), None
+        except ValueError as error:
+            self.sorted_arms = []
+            return None, str(error)
+
+    def _setting(self, parts: Parts) -> SortedSetting:
+        axis, better = self.measures.axis, self.measures.better or "higher"
+        is_known = axis is not None and parts.quality is not None
+        if not is_known or self.measures.counts_style:
+            return SortedSetting(parts.function, parts.base, parts.floor, better)
+        k = axis[1].scale if axis else None
+        return SortedSetting(parts.function, parts.base, parts.floor, better, parts.quality, k)
+
+    def _recommendation(self, arms: Sequence[Arm]) -> Chosen:
+        """Return the setting to use among some."""
+        usable = [arm for arm in arms if arm in self.sorted_arms]
+        if self.sorted is None or not usable:
+            return Chosen(None, (), self.sort_problem)
+        shown = dict(zip(self.arms, self._shown(), strict=True))
+        candidates = []
+        for arm in usable:
+            seconds, _ = cost_of(self.costs, arm)
+            place = self.sorted_arms.index(arm)
+            cost = float("inf") if seconds is None else seconds
+            rank = _PREFERENCE[self.verdicts[arm].word]
+            candidates.append(
+                Candidate(str(place), self.sorted.by_prompt(place), cost, shown[arm], rank)
+            )
+        found: Recommendation = recommend(candidates, level=self.thresholds.level)
+        if found.name is None:
+            return Chosen(None, (), found.reason)
+        equal = tuple(self.sorted_arms[int(name)] for name in found.equal)
+        return Chosen(self.sorted_arms[int(found.name)], equal, None)
+
+    def _shown(self) -> list[bool]:
+        """Return whether each setting is shown to keep any of the plugin's effect."""
+        contrasts = [self.measures.contrast(arm) for arm in self.arms]
+        found = []
+        known = [c for c in contrasts if not isinstance(c, str)]
+        for contrast in known:
+            found += [{n: contrast.arm[n] - contrast.floor[n] for n in contrast.arm}]
+        zeros = dict.fromkeys({n for one in found for n in one}, 0.0)
+        tested = iter(shown_above(found, zeros, level=self.thresholds.level))
+        return [not isinstance(c, str) and next(tested) for c in contrasts]
+
+    def _recipe(self) -> str:
+        m, t = self.measures, self.thresholds
+        quality = "none" if m.axis is None else f"{m.axis[0]}, k {m.axis[1].scale:g}"
+        return (
+            f"function: {m.metric or 'none'} between floor and base; works > {t.works:g}, lost < "
+            f"{t.lost:g}, one-sided {t.level:.0%}, Holm over the plugin's settings; quality: "
+            f"{quality}; like new < {t.like_new:g}, like old > {t.like_old:g} of base; intervals "
+            "95 %, whole prompts"
+        )
 
 
-def _setting_row(measures: PluginMeasures, arm: Arm, costs: Mapping[Arm, Cost]) -> Row:
+@dataclass(frozen=True)
+class Chosen:
+    """The setting to use, and those that are not told from the best; or why there is none."""
+
+    arm: Arm | None
+    equal: tuple[Arm, ...]
+    reason: str | None
+
+
+_PREFERENCE: Mapping[Word, int] = {"works": 0, "degraded": 1, "open": 1, "lost": 2}
+_NOTHING = Estimate(None, None, None, 0, 0)
+_WITHOUT_CHOICE = (
+    *("status", "reason", "function_metric", "function_better", "quality_metric"),
+    *("quality_reference", "recipe", "n", "n_prompts"),
+)
+
+
+def _is_reference(method: str) -> bool:
+    return method in REFERENCE_METHODS
+
+
+def _verdict(found: Verdict | None) -> Row:
+    if found is None:
+        return {}
     return {
-        "level": "setting",
-        **{name: getattr(arm, name) for name in ARM_FIELDS},
-        **_measured(measures, arm, prompts=None),
-        **_cost(costs, arm),
-        "recipe": _recipe(measures),
+        "verdict": found.word,
+        "verdict_p": found.p,
+        "verdict_more_prompts": found.n_more,
+        "verdict_reason": found.reason,
     }
 
 
-def _method_row(
-    measures: PluginMeasures,
-    method: str,
-    choice: Choice,
-    costs: Mapping[Arm, Cost],
-    *,
-    prompts: Collection[str],
-) -> Row:
-    arms = [arm for arm in measures.arms if arm.method == method]
-    grid = t0_grid(arms)
-    score = measures.compatibility(grid)
-    arm = choice.arm or Arm(arms[0].plugin, arms[0].kind, method, None, None, None)
-    measured = _measured(measures, choice.arm or arms[0], prompts=prompts)
-    if choice.arm is None:
-        kept = ("status", "reason", "function_metric", "function_better")
-        measured = {name: measured[name] for name in kept}
-        measured["gain_reason"] = choice.reason
-    return {
-        "level": "method",
-        **{name: getattr(arm, name) for name in ARM_FIELDS},
-        **measured,
-        **_estimate("score", score.score),
-        "score_split_half": score.split_half,
-        "score_reason": score.score.reason,
-        **(_cost(costs, choice.arm) if choice.arm else {}),
-        "recipe": f"{_recipe(measures)}; {_grid_words(grid)}; {_CHOICE}",
-    }
-
-
-def t0_grid(arms: Sequence[Arm]) -> list[Arm]:
-    """Return one arm for each t0 of a method: scales nearest to 1, the smaller of equal ones."""
-    found: dict[float | None, Arm] = {}
-    for arm in arms:
-        if arm.t0 not in found or _off_scale(arm) < _off_scale(found[arm.t0]):
-            found[arm.t0] = arm
-    return list(found.values())
-
-
-def _off_scale(arm: Arm) -> float:
-    return sum(
-        abs((s if s is not None else 1.0) - 1) for s in (arm.plugin_scale, arm.adapter_scale)
-    )
-
-
-def _choose(measures: PluginMeasures, arms: Sequence[Arm], prompts: Collection[str]) -> Choice:
-    """Choose the setting with the largest retention x gain on some prompts."""
-    worst = (-math.inf, -math.inf)
-    if len(prompts) < MIN_CLUSTERS:
-        few = f"{2 * len(prompts)} prompts are too few to choose a t0 on one half and measure on "
-        return Choice(None, worst, f"{few}the other (at least {2 * MIN_CLUSTERS})")
-    score = measures.compatibility(t0_grid(arms)).score
-    if score.value is None:
-        return Choice(None, worst, score.reason)
-    merits: dict[Arm, tuple[float, float]] = {}
-    for arm in arms:  # one at a time: each has the base of its own scale
-        for kept, gained in measures.at_prompts([arm], prompts):
-            merits[arm] = _merit(kept, gained)
-    if not merits or max(merits.values()) == worst:
-        return Choice(None, worst, "no effect or no room on the half that t0 is chosen on")
-    best = max(merits, key=lambda arm: merits[arm])
-    return Choice(best, merits[best])
-
-
-def _merit(kept: float, gained: float) -> tuple[float, float]:
-    """Return the product, then (for ties at 0) the sum, of retention and gain, clipped to 1."""
-    if not (math.isfinite(kept) and math.isfinite(gained)):
-        return (-math.inf, -math.inf)
-    kept, gained = min(kept, 1.0), min(gained, 1.0)
-    return max(kept, 0.0) * max(gained, 0.0), kept + gained
-
-
-def _measured(measures: PluginMeasures, arm: Arm, *, prompts: Collection[str] | None) -> Row:
-    function, retention = measures.function(arm, prompts), measures.retention(arm, prompts)
-    gains = {
-        name: measures.gain(arm, measures.scales.get(name), prompts)
-        for name in ("upgraded", "oracle")
-    }
-    scale = measures.headline_scale
-    gain = measures.gain(arm, None) if scale is None else gains[scale.reference]
-    row: Row = {
-        "status": _status(retention),
-        "reason": retention.reason,
-        "function_metric": measures.metric,
-        "function_better": measures.better,
-        **_estimate("function", function),
-        **_estimate("retention", retention),
-        **_estimate("gain", gain),
-        "gain_reference": scale.reference if scale else None,
-        "gain_metric": scale.metric if scale else None,
-        "gain_reason": gain.reason if gain.value is None else None,
-        "n": function.n,
-        "n_prompts": function.n_clusters,
-    }
-    for name, found in gains.items():
-        row |= _estimate(f"gain_{name}", found)
-    for ceiling in ("oracle", "source"):
-        row |= _estimate(f"normalized_{ceiling}", measures.normalized(arm, ceiling, prompts))
-    return row
+def _word(found: QualityVerdict | None) -> Row:
+    if found is None:
+        return {}
+    return {"quality_word": found.word, "quality_more_prompts": found.n_more}
 
 
 def _status(retention: Estimate) -> Status:
@@ -197,21 +309,6 @@ def _estimate(name: str, found: Estimate) -> dict[str, Any]:
 def _cost(costs: Mapping[Arm, Cost], arm: Arm) -> dict[str, Any]:
     seconds, peak_memory_mib = cost_of(costs, arm)
     return {"seconds": seconds, "peak_memory_mib": peak_memory_mib}
-
-
-def _recipe(measures: PluginMeasures) -> str:
-    scale = measures.headline_scale
-    function = measures.metric or "none"
-    target = {"oracle": "native plugin", "upgraded": "upgraded model without plugin"}
-    gain = f"{scale.metric} between base and {target[scale.reference]}" if scale else "none"
-    return f"function: {function} between floor and base; gain: {gain}; 95 %, whole prompts jointly"
-
-
-def _grid_words(grid: Sequence[Arm]) -> str:
-    t0s = ", ".join(f"{arm.t0:g}" for arm in grid if arm.t0 is not None) or "none"
-    scales = sorted({(a.plugin_scale or 1.0, a.adapter_scale or 1.0) for a in grid})
-    pairs = ", ".join(f"{p:g} and {a:g}" for p, a in scales)
-    return f"score: area dominated over t0 {t0s} at plugin and adapter scale {pairs}"
 
 
 def _ceilings(store: RunStore) -> dict[str, dict[str, dict[str, float]]]:

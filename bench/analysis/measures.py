@@ -1,7 +1,7 @@
 """Measures of one plugin: its function, its quality, and the arms that both refer to.
 
-Retention, quality gain and normalized function of any arm, on all prompts or on some of them. A
-value that cannot be computed is null, with the reason.
+Function, retention, normalized function, distance of quality and place of any arm, each on all
+prompts. A value that cannot be computed is null, with the reason.
 """
 
 from __future__ import annotations
@@ -9,29 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 from bench.analysis.summary import Arm, Cell, Scores
 from bench.registry import find_metric, installed
-from metrics.base import Better, Role, Traits, traits_of
-from metrics.stats import Estimate, clustered_mean
-from metrics.stats.ratio import (
-    Compatibility,
-    Pairs,
-    Quantity,
-    Reference,
-    compatibility,
-    image_quantities,
-    normalized,
-    quality_gain,
-    restricted,
-    retention,
-    set_quantity,
-    settings_in_plane,
-)
+from metrics.base import Better, Quality, QualityReference, Role, Traits, traits_of
+from metrics.stats import Estimate
+from metrics.stats.quantity import Pairs, Quantity, image_quantities, restricted, set_quantity
+from metrics.stats.ratio import normalized, retention
+from metrics.stats.verdicts import Function
+from plugins_manifest.schema.kinds import kinds_where
 
-GainReference = Literal["oracle", "upgraded"]
-Prompts = Collection[str] | None  # None: all of them
+# kinds that leave the style as it is; a stack may hold one that does not
+PLAIN_KINDS = frozenset(kinds_where(lambda kind: not kind.changes_style))
 _SOURCE_CEILING = "the source pictures' own score is not known"
 
 
@@ -44,12 +34,11 @@ def choose(role: Role, known: Collection[str]) -> str | None:
     return min(ranked, default=(0, None))[1]
 
 
-def gain_metrics(reference: GainReference, known: Collection[str]) -> list[str]:
-    """Return the kernel distances that scale the gain in quality, by rank."""
-    wanted = "floor" if reference == "upgraded" else None
-    axes = {name: t.axis for name, t in _traits(known).items()}
-    ranked = [(axis.rank, name) for name, axis in axes.items() if axis and axis.reference == wanted]
-    return [name for _, name in sorted(ranked)]
+def quality_axis(known: Collection[str], reference: QualityReference) -> tuple[str, Quality] | None:
+    """Return the kernel distance that measures quality by a reference, of those with values."""
+    axes = {name: t.axis for name, t in _traits(known).items() if t.axis}
+    ranked = [(a.rank, name) for name, a in axes.items() if a.reference == reference]
+    return (name := min(ranked)[1], axes[name]) if ranked else None
 
 
 def _traits(names: Collection[str]) -> dict[str, Traits]:
@@ -57,13 +46,14 @@ def _traits(names: Collection[str]) -> dict[str, Traits]:
 
 
 @dataclass(frozen=True)
-class QualityScale:
-    """A kernel distance with the arm whose images are its reference."""
+class Parts:
+    """What an arm's S and verdicts are made of, on the same prompts; quality may be missing."""
 
-    metric: str
-    better: Better
-    target: Arm
-    reference: GainReference
+    function: Quantity
+    base: Quantity
+    floor: Quantity
+    quality: Quantity | None
+    base_quality: Quantity | None
 
 
 class PluginMeasures:
@@ -90,32 +80,77 @@ class PluginMeasures:
         found = next((cell.better for cell in cells if cell), None)
         return _direction(found) if found else None
 
-    def prompts(self) -> list[str]:
-        """Return all prompts of the plugin, sorted."""
-        pairs = (pair for arm in self.arms for pair in self._pairs(arm))
-        return sorted({self.scores.prompt_of[case_id] for case_id, _ in pairs})
-
-    def function(self, arm: Arm, prompts: Prompts = None) -> Estimate:
+    def function(self, arm: Arm) -> Estimate:
         """Return the mean of the function metric with its interval."""
-        kept = {pair: v for pair, v in self._pairs(arm).items() if self._is_in(pair, prompts)}
-        pairs = sorted(kept)
-        clusters = [self.scores.prompt_of[case_id] for case_id, _ in pairs]
-        return clustered_mean([kept[pair] for pair in pairs], clusters)
+        if self.metric is None or (arm, self.metric) not in self.scores.cells:
+            return Estimate(None, None, None, 0, 0, "no values")
+        return self.scores.estimate(arm, self.metric)
 
-    def retention(self, arm: Arm, prompts: Prompts = None) -> Estimate:
-        """Return the share of the plugin's effect that an arm keeps."""
-        missing, base, floor = self._missing_function(arm), self._base(arm), self.floor
-        if missing is not None or base is None or floor is None:
-            return _none(missing or "the run has no base or floor images")
-        found = self._functions([arm, base, floor], prompts)
-        if found is None:
-            return _none("no (case, seed) has images of this method, base and floor")
-        better = self.better or "higher"
-        return retention(found[0], base=found[1], floor=found[2], better=better)
+    def retention(self, arm: Arm) -> Estimate:
+        """Return the share of the plugin's effect that an arm keeps; base has no interval."""
+        found = self._with_references(arm)
+        if isinstance(found, str):
+            return _none(found)
+        return retention(found[0], base=found[1], floor=found[2], better=self.better or "higher")
 
-    def normalized(
-        self, arm: Arm, ceiling: Literal["oracle", "source"], prompts: Prompts = None
-    ) -> Estimate:
+    def contrast(self, arm: Arm) -> Function | str:
+        """Return the arm's function by prompt, higher is better; or why there is none."""
+        found = self._with_references(arm)
+        if isinstance(found, str):
+            return found
+        sign = 1.0 if self.better != "lower" else -1.0
+        means = [{n: sign * q.sums[n] / q.counts[n] for n in q.sums} for q in found]
+        return Function(*means)
+
+    def parts(self, arm: Arm) -> Parts | str:
+        """Return an arm's function and quality beside base and floor; or why there are none."""
+        found = self._with_references(arm)
+        if isinstance(found, str):
+            return found
+        base = self._base(arm)
+        q, q_base = self._quality(arm), None if base is None else self._quality(base)
+        if q is None or q_base is None:
+            return Parts(*found, None, None)
+        common = _on_common([*found, q, q_base])
+        return "function and quality have no prompt in common" if not common else Parts(*common)
+
+    def quality(self, arm: Arm) -> Estimate:
+        """Return the distance q of an arm's images with its interval."""
+        if self.axis is None:
+            return _none("the run has no kernel distance to its own images without plugin")
+        return self._set_estimate(arm, self.axis[0])
+
+    def place(self, arm: Arm) -> Estimate:
+        """Return the place w between the upgraded model's look and the native plugin's."""
+        name = None if self.axis is None else self.axis[1].place
+        return _none("no native plugin") if name is None else self._set_estimate(arm, name)
+
+    @property
+    def counts_style(self) -> bool:
+        """Whether the distance of quality counts the plugin's style: judging by it would mislead.
+
+        So it is where the plugin changes the style and the run has no native plugin.
+        """
+        if self.axis is None or self.axis[1].reference != "floor" or not self.arms:
+            return False
+        kind = self.arms[0].kind
+        return kind not in PLAIN_KINDS
+
+    @cached_property
+    def axis(self) -> tuple[str, Quality] | None:
+        """The metric of quality: the segment's where the plugin has oracle images, else floor's."""
+        references: tuple[QualityReference, ...] = ("segment", "floor")
+        for reference in references:
+            known = {
+                metric
+                for metric in self.scores.metrics
+                if any(self._set(arm, metric) is not None for arm in self.arms)
+            }
+            if found := quality_axis(known, reference):
+                return found
+        return None
+
+    def normalized(self, arm: Arm, ceiling: Literal["oracle", "source"]) -> Estimate:
         """Return an arm's function scaled so that floor is 0 and the ceiling 1."""
         if self.floor is None or self.metric is None:
             return _none("the run has no images of the upgraded model without plugin (floor)")
@@ -129,87 +164,21 @@ class PluginMeasures:
         else:
             keys = {pair for side in sides for pair in side if pair[0] in self._source}
             sides.append({pair: self._source[pair[0]] for pair in keys})
-        found = self._quantities(sides, prompts)
+        found = self._quantities(sides)
         if found is None:
             return _none("no (case, seed) has images of this method, floor and ceiling")
         better = self.better or "higher"
         return normalized(found[0], floor=found[1], ceiling=found[2], better=better)
 
-    def gain(self, arm: Arm, scale: QualityScale | None, prompts: Prompts = None) -> Estimate:
-        """Return the share of the upgrade's gain in quality that an arm has."""
-        base = self._base(arm)
-        if scale is None:
-            return _none("the run has no kernel distance with values for base and its reference")
-        if base is None:
-            return _none("the run has no images of the base model")
-        sets = [self._set(a, scale.metric) for a in (arm, base, scale.target)]
-        found = _on_common([q for q in sets if q is not None], prompts)
-        if found is None or len(found) < len(sets):
-            return _none(f"{scale.metric} has no values without each prompt")
-        return quality_gain(found[0], base=found[1], upgraded=found[2], better=scale.better)
-
-    @cached_property
-    def scales(self) -> dict[GainReference, QualityScale]:
-        """The quality scales for which this run has values."""
-        found = {name: self._scale(name) for name in get_args(GainReference)}
-        return {name: scale for name, scale in found.items() if scale is not None}
-
-    @property
-    def headline_scale(self) -> QualityScale | None:
-        """The native plugin's scale if the plugin has oracle images, else the upgraded model's."""
-        return self.scales.get("oracle") or self.scales.get("upgraded")
-
-    def compatibility(self, arms: Sequence[Arm]) -> Compatibility:
-        """Return the area that settings of one method dominate, on all prompts."""
-        plane = self._plane(arms, None)
-        if isinstance(plane, str):
-            return Compatibility(_none(plane), None)
-        return compatibility(*plane)
-
-    def at_prompts(
-        self, arms: Sequence[Arm], prompts: Collection[str]
-    ) -> list[tuple[float, float]]:
-        """Return each arm's retention and gain on some prompts, no intervals; [] if unknown."""
-        plane = self._plane(arms, prompts)
-        return [] if isinstance(plane, str) else settings_in_plane(*plane)
-
-    def _plane(
-        self, arms: Sequence[Arm], prompts: Prompts
-    ) -> tuple[list[tuple[Quantity, Quantity]], Reference] | str:
-        """Return the settings' quantities and reference on common prompts, or the reason."""
-        scale = self.headline_scale
-        if not arms or scale is None:
-            return "no kernel distance with values for base and its reference" if arms else "no arm"
-        missing = next((why for arm in arms if (why := self._missing_function(arm))), None)
-        base, floor = self._base(arms[0]), self.floor
-        if missing or base is None or floor is None:
+    def _with_references(self, arm: Arm) -> tuple[Quantity, Quantity, Quantity] | str:
+        """Return the functions of an arm, base and floor on common images, or what is missing."""
+        missing, base, floor = self._missing_function(arm), self._base(arm), self.floor
+        if missing is not None or base is None or floor is None:
             return missing or "the run has no base or floor images"
-        functions = self._functions([*arms, base, floor], prompts)
-        sets = [self._set(a, scale.metric) for a in (*arms, base, scale.target)]
-        there = [q for q in sets if q is not None]
-        if functions is None or len(there) < len(sets):
-            return f"{scale.metric} or {self.metric} lacks values for some settings"
-        common = _on_common([*functions, *there], prompts)
-        if common is None:
-            return "function and quality were measured on different prompts"
-        n = len(arms)
-        f, (f_base, f_floor) = common[:n], common[n : n + 2]
-        q, (q_base, q_target) = common[n + 2 : 2 * n + 2], common[2 * n + 2 :]
-        reference = Reference(
-            f_base, f_floor, q_base, q_target, self.better or "higher", scale.better
-        )
-        return list(zip(f, q, strict=True)), reference
-
-    def _scale(self, reference: GainReference) -> QualityScale | None:
-        target = self.oracle if reference == "oracle" else self.floor
-        base = self._base(target) if target else None
-        if target is None or base is None:
-            return None
-        for metric in gain_metrics(reference, self.scores.metrics):
-            if self._set(base, metric) is not None and self._set(target, metric) is not None:
-                better = _direction(self.scores.cells[base, metric].better)
-                return QualityScale(metric, better, target, reference)
-        return None
+        found = self._quantities([self._pairs(a) for a in (arm, base, floor)])
+        if found is None:
+            return "no (case, seed) has images of this method, base and floor"
+        return found[0], found[1], found[2]
 
     def _missing_function(self, arm: Arm) -> str | None:
         """Return why an arm has no retention; None if it has one."""
@@ -235,30 +204,28 @@ class PluginMeasures:
         cell = self.scores.cells.get((arm, metric))
         return cell is not None and bool(cell.by_pair)
 
+    def _quality(self, arm: Arm) -> Quantity | None:
+        return None if self.axis is None else self._set(arm, self.axis[0])
+
     def _set(self, arm: Arm, metric: str) -> Quantity | None:
         cell = self.scores.cells.get((arm, metric))
         if cell is None or cell.group is None or not cell.group[1]:
             return None
         return set_quantity(*cell.group, n=cell.n)
 
-    def _functions(self, arms: Sequence[Arm], prompts: Prompts) -> list[Quantity] | None:
-        return self._quantities([self._pairs(arm) for arm in arms], prompts)
+    def _set_estimate(self, arm: Arm, metric: str) -> Estimate:
+        if (arm, metric) not in self.scores.cells or self._set(arm, metric) is None:
+            return _none(f"{metric} has no value for this method")
+        return self.scores.estimate(arm, metric)
 
-    def _quantities(self, sides: Sequence[Pairs], prompts: Prompts) -> list[Quantity] | None:
-        kept = [{p: v for p, v in side.items() if self._is_in(p, prompts)} for side in sides]
-        found = image_quantities(*kept, cluster_of=self.scores.prompt_of)
+    def _quantities(self, sides: Sequence[Pairs]) -> list[Quantity] | None:
+        found = image_quantities(*sides, cluster_of=self.scores.prompt_of)
         return list(found) if found[0].n else None
 
-    def _is_in(self, pair: tuple[str, int], prompts: Prompts) -> bool:
-        return prompts is None or self.scores.prompt_of[pair[0]] in prompts
 
-
-def _on_common(quantities: Sequence[Quantity], prompts: Prompts) -> list[Quantity] | None:
+def _on_common(quantities: Sequence[Quantity]) -> list[Quantity] | None:
     """Restrict quantities to the prompts that all of them have; None without common prompts."""
-    if not quantities:
-        return None
     common = set.intersection(*(set(q.sums) for q in quantities))
-    common = common if prompts is None else common & set(prompts)
     if not common:
         return None
     return [q if q.sums.keys() == common else restricted(q, common) for q in quantities]

@@ -65,6 +65,7 @@ class Scores:
 
     def __init__(self, rows: Sequence[Row], prompt_of: Mapping[str, str]) -> None:
         self.prompt_of = prompt_of
+        self._supports: dict[tuple[str, str], tuple[float, float]] = {}
         self.cells: dict[tuple[Arm, str], Cell] = {}
         for group in grouped(rows, *ARM_FIELDS, "metric").values():
             arm = arm_of(group[0])
@@ -79,7 +80,20 @@ class Scores:
             return jackknife(*cell.group, n=cell.n)
         pairs = sorted(cell.by_pair)
         values = [cell.by_pair[pair] for pair in pairs]
-        return clustered_mean(values, [self.prompt_of[case_id] for case_id, _ in pairs])
+        clusters = [self.prompt_of[case_id] for case_id, _ in pairs]
+        return clustered_mean(values, clusters, support=self._support(arm.plugin, metric))
+
+    def _support(self, plugin: str, metric: str) -> tuple[float, float]:
+        """Return the range of a metric over all images of a plugin, also those without it."""
+        known = self._supports.get((plugin, metric))
+        if known is None:
+            cells = (
+                c for (arm, m), c in self.cells.items() if m == metric and arm.plugin == plugin
+            )
+            values = [value for cell in cells for value in cell.by_pair.values()]
+            known = (min(values, default=0.0), max(values, default=0.0))
+            self._supports[plugin, metric] = known
+        return known
 
     def difference(self, arm: Arm, other: Arm, metric: str) -> Estimate:
         """Return the mean of arm - other over common (case, seed) pairs, with its interval."""

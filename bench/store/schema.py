@@ -14,6 +14,11 @@ RUN_FORMAT = 1
 
 _TEXT, _REAL, _WHOLE, _TRUTH = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
+_RETIRED_NUMBERS = (
+    *(f"gain{part}{end}" for part in ("_upgraded", "_oracle", "") for end in ("", "_low", "_high")),
+    *("score", "score_low", "score_high", "score_split_half"),
+)
+
 TRIALS = pa.schema(
     [
         ("trial_id", _TEXT),
@@ -131,12 +136,10 @@ CEILINGS = pa.schema(
     ]
 )
 
-# How well each plugin works after the upgrade; every interval is 95 % and resamples whole
-# prompts, numerator and denominator jointly. Two levels of rows:
-#   setting  one way to make images (plugin, method, t0, scales), measured on all prompts; base,
-#            floor and oracle are among them
-#   method   one method of a plugin: its score, and under t0 and scales its recommended setting,
-#            chosen on one half of the prompts, with all numbers measured on the other half
+# How well each plugin works after the upgrade. Every number of a row is measured on all prompts;
+# intervals are 95 % over whole prompts, none below 12 of them. Two levels of rows:
+#   setting  one way to make images (plugin, method, t0, scales); base, floor and oracle too
+#   method   one method of a plugin, at the setting of it to use
 COMPATIBILITY = pa.schema(
     [
         ("level", _TEXT),  # setting | method
@@ -146,6 +149,12 @@ COMPATIBILITY = pa.schema(
         ("t0", _REAL),  # null: the method has none, or (level method) none can be recommended
         ("plugin_scale", _REAL),
         ("adapter_scale", _REAL),
+        # works | degraded | lost | open; null for base, floor and oracle. Tests of contrasts,
+        # one-sided, corrected over the plugin's settings
+        ("verdict", _TEXT),
+        ("verdict_p", _REAL),  # Holm's p of the verdict; null where open
+        ("verdict_more_prompts", _WHOLE),  # about how many more decide an open one
+        ("verdict_reason", _TEXT),  # why it is open, where numbers of prompts are not the reason
         # measured | no effect (not even on the base model: not incompatible) | not measured
         ("status", _TEXT),
         ("reason", _TEXT),  # why retention is null
@@ -154,7 +163,8 @@ COMPATIBILITY = pa.schema(
         ("function", _REAL),
         ("function_low", _REAL),
         ("function_high", _REAL),
-        # share of the plugin's effect kept, (f - f_floor) / (f_base - f_floor); not clipped
+        # share of the plugin's effect kept, (f - f_floor) / (f_base - f_floor), with Fieller's
+        # set; not clipped
         ("retention", _REAL),
         ("retention_low", _REAL),
         ("retention_high", _REAL),
@@ -166,35 +176,41 @@ COMPATIBILITY = pa.schema(
         ("normalized_source", _REAL),
         ("normalized_source_low", _REAL),
         ("normalized_source_high", _REAL),
-        # share of the upgrade's gain in quality, (q_base - q) / (q_base - q_reference); not
-        # clipped. The reference is the upgraded model without plugin ...
-        ("gain_upgraded", _REAL),
-        ("gain_upgraded_low", _REAL),
-        ("gain_upgraded_high", _REAL),
-        # ... or the native plugin's images (method oracle)
-        ("gain_oracle", _REAL),
-        ("gain_oracle_low", _REAL),
-        ("gain_oracle_high", _REAL),
-        # the headline: gain_oracle where the plugin has oracle images, else gain_upgraded
-        ("gain", _REAL),
-        ("gain_low", _REAL),
-        ("gain_high", _REAL),
-        ("gain_reference", _TEXT),  # oracle | upgraded
-        ("gain_metric", _TEXT),  # the kernel distance behind `gain`
-        ("gain_reason", _TEXT),  # why gain is null
-        # area dominated in the (retention, gain) plane over a fixed t0 grid, 0..1; level method
-        ("score", _REAL),
-        ("score_low", _REAL),
-        ("score_high", _REAL),
-        ("score_split_half", _REAL),  # chosen on one half, measured on the other: check of bias
-        ("score_reason", _TEXT),  # why score is null
-        # level method: of the plugin's methods, the one to use (chosen on the first half)
+        # distance q of the images' look, in the metric's own units: to the segment from the
+        # upgraded model's own images to the native plugin's, or to the former alone
+        ("quality", _REAL),
+        ("quality_low", _REAL),
+        ("quality_high", _REAL),
+        ("quality_metric", _TEXT),
+        ("quality_reference", _TEXT),  # segment | floor
+        # like the new model | between | like the old model | cannot be told; null for references
+        ("quality_word", _TEXT),
+        ("quality_more_prompts", _WHOLE),  # about how many more tell what cannot be told
+        ("quality_reason", _TEXT),  # why quality is null, or has no word
+        # place w along the segment: 0 the upgraded model's look, 1 the native plugin's
+        ("place", _REAL),
+        ("place_low", _REAL),
+        ("place_high", _REAL),
+        # number for sorting, clip(retention) x clip(1 - q / k); of a method: cross-fitted, with an
+        # interval from 60 prompts on. Not for base, floor and oracle
+        ("sort_value", _REAL),
+        ("sort_value_low", _REAL),
+        ("sort_value_high", _REAL),
+        ("sort_reason", _TEXT),  # why it is null
+        # level setting: not told from the plugin's best setting
+        ("among_best", _TRUTH),
+        # the setting to use: of those not told from the best, the cheapest (at both levels)
         ("recommended", _TRUTH),
+        ("choice_reason", _TEXT),  # why none of the plugin's settings can be recommended
         ("n", _WHOLE),  # images behind `function`
         ("n_prompts", _WHOLE),
         ("seconds", _REAL),  # per image, mean
         ("peak_memory_mib", _REAL),
-        ("recipe", _TEXT),  # metrics, references, t0 grid, split: what changes these numbers
+        ("recipe", _TEXT),  # metrics, references, thresholds: what changes these numbers
+        # of earlier versions, null since: gain in quality and area score
+        *((name, _REAL) for name in _RETIRED_NUMBERS),
+        *((name, _TEXT) for name in ("gain_reference", "gain_metric", "gain_reason")),
+        ("score_reason", _TEXT),
     ]
 )
 

@@ -15,7 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-MIN_CLUSTERS = 5
+from metrics.stats.rates import clustered_pair_interval, clustered_rate_interval, is_binary
+
+MIN_CLUSTERS = 5  # of a test by sign flips
+MIN_PROMPTS = 12  # of an interval: below, none of those here covers what it should
 N_RESAMPLES = 4000
 N_FLIPS = 9999
 Side = Literal["both", "less", "greater"]
@@ -44,14 +47,17 @@ def clustered_mean(
     values: Sequence[float],
     clusters: Sequence[str],
     *,
+    support: tuple[float, float] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
 ) -> Estimate:
-    """Return the mean of values with a bootstrap interval that draws clusters.
+    """Return the mean of values with an interval over clusters; none below `MIN_PROMPTS`.
 
-    BCa (Efron 1987; Efron and Tibshirani 1993, eq. 14.10) with the acceleration from leaving out
-    one cluster at a time; percentile where BCa is not defined.
+    Rates, all values 0 or 1: exact (`metrics.stats.rates`). Else BCa (Efron 1987; Efron and
+    Tibshirani 1993, eq. 14.10) at the levels of Student's t (Hesterberg 2015), percentile where
+    BCa is not defined. Where values pile up at one end of the `support`, the other end counts as a
+    third of a prompt: rare failures may not have been drawn.
     """
     if len(values) != len(clusters):
         raise ValueError(f"{len(values)} values but {len(clusters)} clusters")
@@ -59,9 +65,14 @@ def clustered_mean(
         return Estimate(None, None, None, 0, 0, "no values")
     sums, counts = _by_cluster(values, clusters)
     mean, n_clusters = float(sums.sum() / counts.sum()), len(sums)
-    reason = _too_little(values, n_clusters)
-    if reason:
-        return Estimate(mean, None, None, len(values), n_clusters, reason)
+    if n_clusters < MIN_PROMPTS:
+        return Estimate(mean, None, None, len(values), n_clusters, _few(n_clusters))
+    if is_binary(values):
+        low, high = clustered_rate_interval(values, clusters, confidence=confidence)
+        return Estimate(mean, low, high, len(values), n_clusters)
+    if np.ptp(np.asarray(values, float)) == 0:
+        equal = f"all {len(values)} values are equal: resampling cannot tell their spread"
+        return Estimate(mean, None, None, len(values), n_clusters, equal)
     # clusters may differ in size: the mean is a ratio of two weighted sums
     low, high = bootstrap_interval(
         lambda weights: (weights @ sums) / (weights @ counts),
@@ -70,7 +81,31 @@ def clustered_mean(
         seed=seed,
         n_resamples=n_resamples,
     )
+    if support is not None:
+        wider = _beside_far_end(sums / counts, support, confidence=confidence)
+        low, high = min(low, wider[0]), max(high, wider[1])
     return Estimate(mean, low, high, len(values), n_clusters)
+
+
+def _beside_far_end(
+    means: np.ndarray, support: tuple[float, float], *, confidence: float
+) -> tuple[float, float]:
+    """Return Student's interval with a third of a prompt at the end far from most means.
+
+    Empty, (inf, -inf), unless three quarters of them are within a tenth of the other end. Ours.
+    """
+    from scipy.special import stdtrit
+
+    low, high = support
+    near = [(np.abs(means - end) <= 0.1 * (high - low)).mean() for end in (low, high)]
+    if max(near) < 0.75 or high <= low:
+        return math.inf, -math.inf
+    far = high if near[0] > near[1] else low
+    x, w = np.append(means, far), np.append(np.ones(len(means)), 1 / 3)
+    center = float(w @ x / w.sum())
+    variance = float(w @ (x - center) ** 2 / (w.sum() - 1))
+    half = float(stdtrit(len(means) - 1, 0.5 + confidence / 2)) * math.sqrt(variance / w.sum())
+    return max(center - half, low), min(center + half, high)
 
 
 def bootstrap_interval(
@@ -83,16 +118,30 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the interval of a statistic of the clusters' weights; skip draws that are NaN.
 
-    All that one statistic is made of is resampled jointly: a ratio's parts share their prompts.
+    Its levels are expanded to those of Student's t, since a bootstrap of few clusters is too
+    narrow (Hesterberg 2015, The American Statistician 69, section 5.3). All that one statistic is
+    made of is resampled jointly: a ratio's parts share their prompts.
     """
     # draws: the statistic at multinomial weights; point: at equal ones; jackknife: one weight 0
     draws = statistic(_resample_weights(n_clusters, n_resamples, seed))
     draws = draws[np.isfinite(draws)]
     value = float(statistic(np.ones((1, n_clusters)))[0])
     left_out = statistic(1.0 - np.eye(n_clusters))
-    levels = _bca_levels(draws, value, left_out=left_out, confidence=confidence)
+    expanded = _expanded(confidence, n_clusters)
+    levels = _bca_levels(draws, value, left_out=left_out, confidence=expanded)
     low, high = np.quantile(draws, levels)
     return float(low), float(high)
+
+
+def _expanded(confidence: float, n_clusters: int) -> float:
+    """Return the level at which a percentile interval is as wide as Student's: always wider."""
+    from scipy.special import ndtr, stdtrit
+
+    if n_clusters < 2:
+        return confidence
+    # Phi(-sqrt(n / (n - 1)) t) in each tail
+    t = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2))
+    return 1 - 2 * float(ndtr(-math.sqrt(n_clusters / (n_clusters - 1)) * t))
 
 
 def paired_difference(
@@ -105,13 +154,17 @@ def paired_difference(
 ) -> Estimate:
     """Return the mean of a - b over the (case id, seed) pairs of both, with an interval.
 
-    `cluster_of` maps a case to its prompt.
+    `cluster_of` maps a case to its prompt. Rates on both sides: Tango's interval.
     """
     pairs = sorted(a.keys() & b.keys())
     if not pairs:
         return Estimate(None, None, None, 0, 0, "no (case, seed) pair has both values")
     differences = [a[pair] - b[pair] for pair in pairs]
     clusters = [cluster_of[case_id] for case_id, _ in pairs]
+    n_clusters = len(set(clusters))
+    if n_clusters >= MIN_PROMPTS and is_binary([v for p in pairs for v in (a[p], b[p])]):
+        low, high = clustered_pair_interval(differences, clusters, confidence=confidence)
+        return Estimate(float(np.mean(differences)), low, high, len(pairs), n_clusters)
     return clustered_mean(differences, clusters, confidence=confidence, seed=seed)
 
 
@@ -120,7 +173,7 @@ def jackknife(
 ) -> Estimate:
     """Return the interval of a statistic from its leave-one-cluster-out values (Tukey 1958)."""
     n_clusters = len(left_out)
-    if n_clusters < MIN_CLUSTERS:
+    if n_clusters < MIN_PROMPTS:
         return Estimate(value, None, None, n, n_clusters, _few(n_clusters))
     from scipy.special import stdtrit
 
@@ -128,6 +181,8 @@ def jackknife(
     parts = np.array([left_out[name] for name in sorted(left_out)])
     variance = (n_clusters - 1) / n_clusters * ((parts - parts.mean()) ** 2).sum()
     half = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(variance)
+    if half == 0:
+        return Estimate(value, None, None, n, n_clusters, "no prompt changes it: no spread")
     return Estimate(value, value - half, value + half, n, n_clusters)
 
 
@@ -197,17 +252,9 @@ def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[np.nd
     return sums, np.bincount(labels).astype(float)
 
 
-def _too_little(values: Sequence[float], n_clusters: int) -> str | None:
-    if n_clusters < MIN_CLUSTERS:
-        return _few(n_clusters)
-    if np.ptp(np.asarray(values, float)) == 0:
-        return f"all {len(values)} values are equal: resampling cannot tell their spread"
-    return None
-
-
 def _few(n_clusters: int) -> str:
     have = "1 prompt is" if n_clusters == 1 else f"{n_clusters} prompts are"
-    return f"{have} too few for an interval (at least {MIN_CLUSTERS})"
+    return f"{have} too few for an interval (at least {MIN_PROMPTS})"
 
 
 @lru_cache(maxsize=16)

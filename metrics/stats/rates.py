@@ -12,10 +12,6 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import betaincinv
-
-from metrics.stats.intervals import Estimate
 
 _NORMAL = NormalDist()
 _EDGE = 1e-12
@@ -32,23 +28,37 @@ def rate_interval(rate: float, n: float, *, confidence: float = 0.95) -> tuple[f
     Wilson's covers .91 at n = 12 and a rate of .75; this one at least its confidence. `n` may be a
     fraction, as an effective number is.
     """
+    from scipy.special import betaincinv
+
     tail, hits = (1 - confidence) / 2, rate * n
     low = 0.0 if rate <= 0 else float(betaincinv(hits, n - hits + 1, tail))
     high = 1.0 if rate >= 1 else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return low, high
 
 
-def clustered_rate(
+def clustered_rate_interval(
     values: Sequence[float], clusters: Sequence[str], *, confidence: float = 0.95
-) -> Estimate:
-    """Return a rate of zeros and ones with the exact interval at its effective number of images."""
-    rate, n = float(np.mean(values)), len(values)
-    names, labels = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    low, high = rate_interval(rate, effective_number(values, labels), confidence=confidence)
-    return Estimate(rate, low, high, n, len(names))
+) -> tuple[float, float]:
+    """Return the exact interval of a rate of zeros and ones at its effective number of images."""
+    n = effective_number(values, _labels(clusters))
+    return rate_interval(float(np.mean(values)), n, confidence=confidence)
 
 
-def effective_number(values: Sequence[float], labels: np.ndarray) -> float:
+def clustered_pair_interval(
+    differences: Sequence[float], clusters: Sequence[str], *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Tango's interval of differences -1, 0 and 1 at their effective number of pairs."""
+    x = np.asarray(differences, float)
+    n = effective_number(x, _labels(clusters))
+    gained, lost = float((x > 0).mean()) * n, float((x < 0).mean()) * n
+    return paired_rate_interval(gained, lost, n, confidence=confidence)
+
+
+def _labels(clusters: Sequence[str]) -> np.ndarray:
+    return np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]
+
+
+def effective_number(values: Sequence[float] | np.ndarray, labels: np.ndarray) -> float:
     """Return how many independent images tell as much as these, between prompts and images.
 
     n / (1 + (m - 1) rho), m images a prompt; rho is the intraclass correlation by analysis of
@@ -89,6 +99,8 @@ def paired_rate_interval(
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    from scipy.optimize import brentq
+
     low, high = low + 1e-9, high - 1e-9
     if function(low) * function(high) > 0:  # no sign change inside: the bound is the end
         return low if abs(function(low)) < abs(function(high)) else high

@@ -1,4 +1,4 @@
-"""Which setting to use: of those that cannot be told from the best, the cheapest.
+"""Which setting to use: of those that cannot be told from the best, one that works, the cheapest.
 
 Ties are never broken by the order of a list: equal settings are equal, and cost decides.
 """
@@ -19,13 +19,15 @@ MIN_PROMPTS = 12
 class Candidate:
     """A setting: its value by prompt (higher is better) and its cost, such as seconds an image.
 
-    `is_shown` is whether its effect is shown: one that is not is never recommended.
+    `is_shown` is whether its effect is shown: one that is not is never recommended. Of equal ones
+    the lowest `rank` is taken, then the cheapest.
     """
 
     name: str
     values: Mapping[str, float]
     cost: float
     is_shown: bool = True
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Recommendation:
 
 
 def recommend(candidates: Sequence[Candidate], *, level: float = 0.05) -> Recommendation:
-    """Return the cheapest of the settings that cannot be told from the best.
+    """Return the best-ranked, then cheapest of the settings that cannot be told from the best.
 
     A setting is told from the best where a paired one-sided test over the shared prompts, with
     Bonferroni's correction, finds the best better.
@@ -61,7 +63,9 @@ def recommend(candidates: Sequence[Candidate], *, level: float = 0.05) -> Recomm
         for one in shown
         if one is best or not _is_worse(rows[best.name] - rows[one.name], level / n_tests)
     ]
-    chosen = min(equal, key=lambda one: (one.cost, -float(rows[one.name].mean()), one.name))
+    chosen = min(
+        equal, key=lambda one: (one.rank, one.cost, -float(rows[one.name].mean()), one.name)
+    )
     return Recommendation(chosen.name, tuple(sorted(one.name for one in equal)), best.name)
 
 

@@ -8,7 +8,9 @@ f is the function of an arm, b of the base model with the plugin, o of the upgra
 
 Each is tested one-sided over prompts at the level of the thresholds, after Holm's correction over
 the arms of a family. Everything else is open. A contrast needs no division, so no effect that is
-almost zero makes it large.
+almost zero makes it large. Quality is judged alike by q, the distance of an arm's images to what
+they should look like: like the new model where q < .25 of the base model's is shown, like the old
+one where q > .75 of it is, between where neither end is.
 """
 
 from __future__ import annotations
@@ -20,28 +22,33 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.stats.intervals import holm
+from metrics.stats.intervals import MIN_CLUSTERS, holm
 from metrics.stats.margin import prompts_to_decide, within_margin_p
 from metrics.stats.rates import is_binary
 
 Word = Literal["works", "degraded", "lost", "open"]
+QualityWord = Literal["like the new model", "between", "like the old model", "cannot be told"]
 _POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Shares of the base model's effect, and the error rate of a family of verdicts."""
+    """Shares of the base model's effect and distance, and the error rate of a family."""
 
     works: float = 0.8
     lost: float = 0.4
+    like_new: float = 0.25
+    like_old: float = 0.75
     level: float = 0.05
     min_prompts: int = 12
     min_prompts_of_rates: int = 24
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless 0 <= lost < works <= 1."""
-        if not 0 <= self.lost < self.works <= 1:
-            raise ValueError(f"lost is {self.lost} and works {self.works}: 0 <= lost < works <= 1")
+        """Raise ValueError unless 0 <= lost < works <= 1 and 0 <= like_new < like_old <= 1."""
+        for low, high in (("lost", "works"), ("like_new", "like_old")):
+            a, b = getattr(self, low), getattr(self, high)
+            if not 0 <= a < b <= 1:
+                raise ValueError(f"{low} is {a} and {high} {b}: 0 <= {low} < {high} <= 1")
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,73 @@ def judge(functions: Sequence[Function], thresholds: Thresholds = Thresholds()) 
         corrected = _Tests(*(column[place] for column in adjusted))
         found[i] = _verdict(functions[i], corrected, thresholds, n_tests=len(tested))
     return [verdict for verdict in found if verdict is not None]
+
+
+@dataclass(frozen=True)
+class QualityVerdict:
+    """A word on quality; `n_more` prompts would tell one that cannot be told."""
+
+    word: QualityWord
+    n_more: int | None = None
+    reason: str | None = None
+
+
+def judge_quality(
+    distances: Sequence[tuple[Mapping[str, float], Mapping[str, float]]],
+    thresholds: Thresholds = Thresholds(),
+) -> list[QualityVerdict]:
+    """Return the word of each arm from its and the base model's q by prompt (pseudo-values)."""
+    pairs = [_on_shared(*pair) for pair in distances]
+    enough = [i for i, (q, _) in enumerate(pairs) if len(q) >= thresholds.min_prompts]
+    shares = (thresholds.like_new, thresholds.like_old)
+    tests = [
+        [_mean_p(sign * (q - share * base)) for share in shares for sign in (-1.0, 1.0)]
+        for q, base in (pairs[i] for i in enough)
+    ]
+    columns = [holm(list(column)) for column in zip(*tests, strict=True)]
+    found = [
+        QualityVerdict(
+            "cannot be told",
+            thresholds.min_prompts - len(q),
+            f"a verdict needs {thresholds.min_prompts} prompts",
+        )
+        for q, _ in pairs
+    ]
+    for place, i in enumerate(enough):
+        below_new, above_new, below_old, above_old = (column[place] for column in columns)
+        if below_new <= thresholds.level:
+            found[i] = QualityVerdict("like the new model")
+        elif above_old <= thresholds.level:
+            found[i] = QualityVerdict("like the old model")
+        elif max(above_new, below_old) <= thresholds.level:
+            found[i] = QualityVerdict("between")
+        else:
+            q, base = pairs[i]
+            ends = [q - share * base for share in shares]
+            more = _more_of(ends, thresholds, n_tests=len(enough))
+            found[i] = QualityVerdict("cannot be told", more)
+    return found
+
+
+def shown_above(
+    values: Sequence[Mapping[str, float]], other: Mapping[str, float], *, level: float = 0.05
+) -> list[bool]:
+    """Return whether each arm's mean is shown to be above another's: paired, Holm's correction."""
+    p_values = [_mean_p(np.subtract(*_on_shared(arm, other))) for arm in values]
+    return [p <= level for p in holm(p_values)]
+
+
+def _on_shared(*arms: Mapping[str, float]) -> tuple[np.ndarray, ...]:
+    names = sorted(set.intersection(*(set(arm) for arm in arms)))
+    return tuple(np.array([arm[name] for name in names]) for arm in arms)
+
+
+def _mean_p(values: np.ndarray) -> float:
+    """Return the one-sided p that the mean is <= 0; equal values decide by their sign."""
+    if len(values) and np.ptp(values) == 0:
+        return 0.0 if len(values) >= MIN_CLUSTERS and values[0] > 0 else 1.0
+    p = within_margin_p(values, 0.0)
+    return 1.0 if p is None else p
 
 
 def contrast(function: Function, share: float) -> np.ndarray:
@@ -168,14 +242,30 @@ def _verdict(function: Function, tests: _Tests, thresholds: Thresholds, *, n_tes
 
 def _more(function: Function, thresholds: Thresholds, *, n_tests: int) -> int:
     """Return about how many more prompts decide, if means and spreads stay as measured."""
-    works, lost = (contrast(function, share) for share in (thresholds.works, thresholds.lost))
+    shares = (thresholds.works, thresholds.lost)
+    ends = [contrast(function, share) for share in shares]
+    floors = [_least_variance(function, share) for share in shares]
+    return _more_of(ends[::-1], thresholds, n_tests=n_tests, floors=floors[::-1])
+
+
+def _more_of(
+    ends: Sequence[np.ndarray],
+    thresholds: Thresholds,
+    *,
+    n_tests: int,
+    floors: Sequence[float] = (0.0, 0.0),
+) -> int:
+    """Return about how many more prompts decide between the contrasts of two thresholds.
+
+    The lower share is first; the lower end needs its contrast below 0, the upper end its above 0,
+    and what is between both.
+    """
     needed = []
-    for values, share in ((works, thresholds.works), (lost, thresholds.lost)):
-        spread = math.sqrt(max(float(values.var(ddof=1)), _least_variance(function, share), 1e-12))
+    for values, floor in zip(ends, floors, strict=True):
+        spread = math.sqrt(max(float(values.var(ddof=1)), floor, 1e-12))
         effect = max(abs(float(values.mean())), 1e-6)
         alpha = thresholds.level / n_tests
         needed.append(prompts_to_decide(spread, effect=effect, alpha=alpha, power=_POWER))
-    # works and lost need one contrast, degraded both
-    between = works.mean() < 0 < lost.mean()
-    total = max(needed) if between else needed[0] if works.mean() > 0 else needed[1]
-    return max(total - len(works), 1)
+    lower, upper = (float(values.mean()) for values in ends)
+    total = max(needed) if upper < 0 < lower else needed[1] if upper > 0 else needed[0]
+    return max(total - len(ends[0]), 1)

@@ -15,6 +15,7 @@ from bench.analysis.summary import summarise
 from bench.scoring.score import score_run
 from bench.store.files import png_bytes, write_bytes
 from bench.store.run_store import RunStore, condition_name
+from metrics.base import SetMetric
 from metrics.condition.overlap import EDGE_F1, EDGE_IOU, MASK_IOU
 from metrics.perceptual_distance import POCKET_LPIPS
 from metrics.pocket_oracle import POCKET_ORACLE, POCKET_STYLE_RATE
@@ -22,6 +23,7 @@ from metrics.pocket_scorer import PocketEncoder, PocketMaps
 from metrics.sets.reference_distance import POCKET_FID, POCKET_KID
 from metrics.sets.reference_set import ShippedFeatures
 from metrics.sets.run_distance import RunDistance
+from metrics.sets.segment_distance import POCKET_PLACE, POCKET_REST
 from metrics.styles import POCKET_STYLE
 from metrics.text import POCKET_CLIP
 from plugins_manifest.cases.cases import Case
@@ -66,7 +68,7 @@ def drawn_metrics() -> list:
 def draw_run(
     folder: Path,
     *,
-    n_cases: int = 6,
+    n_cases: int = 12,
     t0s: tuple[float, ...] = (0.5, 0.9),
     prompts=None,
     natives: bool = False,
@@ -103,8 +105,8 @@ def finished_run(root: Path) -> RunStore:
 
 @cache
 def compatible_run(root: Path) -> RunStore:
-    """Return a drawn run with native twins on 12 prompts, scores and all tables but the report."""
-    store = draw_run(root / "compatible" / "drawn", n_cases=12, natives=True)
+    """Return a drawn run with native twins on 24 prompts, scores and all tables but the report."""
+    store = draw_run(root / "compatible" / "drawn", n_cases=24, natives=True)
     score_run(store, [EDGE_F1, POCKET_STYLE_RATE, *thumbnail_distances()])
     summarise(store)
     write_compatibility(store)
@@ -132,10 +134,10 @@ class Thumbnails:
         return 4 * np.array(rows)
 
 
-def thumbnail_distances() -> list[RunDistance]:
+def thumbnail_distances() -> list[SetMetric]:
     return [
         RunDistance("pocket-kid-floor", "polynomial", Thumbnails(), "floor"),
-        RunDistance("pocket-kid-oracle", "polynomial", Thumbnails()),
+        *(replace(metric, encoder=Thumbnails()) for metric in (POCKET_REST, POCKET_PLACE)),
     ]
 
 

@@ -5,22 +5,23 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.measures import choose, gain_metrics
+from bench.analysis.measures import choose, quality_axis
 from bench.registry import installed
 from plugins_manifest.schema import load_manifest
 from tests.extension import in_process_with
 
-# recorded before metrics declared their roles, and edge-f1-2px, which had none
 RECORDED = {
     "function": "edge-f1-1px edge-f1 edge-iou edge-f1-2px mask-iou depth-aligned-rmse depth-rmse "
     "hed-ms-ssim hed-ssim softedge-ms-ssim softedge-ssim lineart-ms-ssim lineart-ssim seg-iou "
-    "pose-oks tile-lpips tile-psnr pocket-style-rate style-clip-i style-csd style-gram "
-    "pocket-style",
-    "quality": "pocket-kid kid cmmd kid-floor cmmd-floor pocket-fid fid",
+    "pose-oks tile-lpips tile-psnr pocket-style-projection pocket-style-rate "
+    "style-projection-clip-i style-projection style-clip-i style-csd style-gram pocket-style",
+    "quality": "pocket-kid-floor pocket-kid kid-floor cmmd-floor kid cmmd pocket-fid fid",
     "text": "clip-score pocket-clip",
 }
-UPGRADED = ["pocket-kid-floor", "kid-floor", "cmmd-floor", "pocket-kid", "kid", "cmmd"]
-ORACLE = ["pocket-kid-oracle", "kid-oracle", "cmmd-oracle"]
+AXES = {
+    "floor": ["pocket-kid-floor", "kid-floor", "cmmd-floor"],
+    "segment": ["pocket-rest", "kid-rest", "cmmd-rest"],
+}
 
 
 @pytest.mark.parametrize("role", RECORDED)
@@ -32,10 +33,13 @@ def test_the_order_of_a_role_is_the_recorded_one(role):
     assert found == RECORDED[role].split()
 
 
-def test_kernel_distances_over_different_prompts_scale_the_gain_first():
-    names = set(installed("metrics"))
-    assert gain_metrics("upgraded", names) == UPGRADED
-    assert gain_metrics("oracle", names) == ORACLE
+@pytest.mark.parametrize("reference", AXES)
+def test_kernel_distances_over_different_prompts_measure_quality_first(reference):
+    known, found = set(installed("metrics")), []
+    while (axis := quality_axis(known, reference)) is not None:
+        found.append(axis[0])
+        known.remove(axis[0])
+    assert found == AXES[reference]
 
 
 def test_names_that_are_not_installed_have_no_role():
@@ -73,7 +77,7 @@ def answer(folder: Path, code: str) -> Any:
         "import json",
         "from bench.analysis.measures import choose",
         "from bench.registry import find_metric, metrics_of",
-        "from metrics.base import LAST_RANK, Traits, traits_of",
+        "from metrics.base import Traits, traits_of",
         f"print(json.dumps({code}))",
     )
     return in_process_with(folder, module=THIRD_PARTY, entry_points=points, code="\n".join(lines))
@@ -90,5 +94,5 @@ def test_a_metric_of_another_package_counts_by_the_role_that_it_declares(tmp_pat
 
 
 def test_an_older_metric_without_traits_has_none(tmp_path: Path):
-    code = "traits_of(find_metric('silent')) == Traits(None, LAST_RANK, None, None)"
+    code = "traits_of(find_metric('silent')) == Traits()"
     assert answer(tmp_path, code) is True

@@ -67,7 +67,7 @@ def test_values_are_means_of_the_scores(store: RunStore):
     mine = scores[(scores["metric"] == "edge-f1") & (scores["method"] == "sdedit")]
     values = mine.loc[mine["t0"] == 0.9, "value"]
     assert row["value"] == pytest.approx(values.mean())
-    assert row["n"] == len(values) == 6
+    assert row["n"] == len(values) == 12
     assert row["low"] < row["value"] < row["high"]
 
 

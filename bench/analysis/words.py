@@ -1,0 +1,232 @@
+"""What may be claimed of a run, in words: one voice for console, report, leaderboard and README.
+
+Every sentence is made of rows of `schema.COMPATIBILITY`, whose verdicts are corrected tests; no
+surface compares numbers by itself. Order is worst first, so that nobody has to look for a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.analysis.numbers import number
+from bench.store import Row, grouped
+
+PluginWord = Literal["lost", "degraded", "open", "works", "no effect", "not measured"]
+WORDS: tuple[PluginWord, ...] = ("lost", "degraded", "open", "works", "no effect", "not measured")
+# what each word means, for legends and the glossary; the shares are in the recipe
+MEANINGS: Mapping[PluginWord, str] = {
+    "works": "shown to keep most of its effect on the base model",
+    "degraded": "shown to keep a part of its effect, neither most nor little",
+    "lost": "shown to keep little of its effect, or none",
+    "open": "the images are not enough to tell",
+    "no effect": "has no measurable effect on the base model either: not incompatible",
+    "not measured": "no metric of the run measures what it is for",
+}
+REFERENCES = ("base", "floor", "oracle")  # never ranked, recommended or judged
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one plugin: does it survive, and with what?
+
+    `row` is the setting to use (or None), `equal` the settings not told from the best.
+    """
+
+    plugin: str
+    kind: str
+    word: PluginWord
+    row: Row | None
+    equal: tuple[Row, ...]
+    reason: str | None
+
+    @property
+    def sentence(self) -> str:
+        """Return the whole answer in one sentence: verdict, share kept, quality, advice."""
+        return f"{self.plugin} {self.summary}"
+
+    @property
+    def summary(self) -> str:
+        """Return the answer without the plugin's name."""
+        if self.row is None:
+            return f"{verb_of(self.word)}: {self.reason}" if self.reason else verb_of(self.word)
+        facts = ", ".join(part for part in (keeps(self.row), look(self.row)) if part)
+        first = f"{verb_of(self.word)} with {label_of(self.row)}" + (f": {facts}" if facts else "")
+        return f"{first}; {self.advice}"
+
+    @property
+    def advice(self) -> str:
+        """Return which setting to use, or that several cannot be told apart."""
+        if self.row is None:
+            return f"nothing to recommend: {self.reason}" if self.reason else "nothing to recommend"
+        others = [row for row in self.equal if label_of(row) != label_of(self.row)]
+        if not others:
+            return f"use {label_of(self.row)}"
+        n = len(others) + 1
+        return f"no clear winner among {n} settings; {label_of(self.row)} is {_why(self)}"
+
+
+def answers(rows: Sequence[Row]) -> list[Answer]:
+    """Return the answer for each plugin of rows of `schema.COMPATIBILITY`, worst first.
+
+    Rows of versions without verdicts give no answer.
+    """
+    settings = [row for row in rows if row["level"] == "setting"]
+    found = [_answer(group) for group in grouped(settings, "plugin").values()]
+    return sorted(
+        (answer for answer in found if answer is not None),
+        key=lambda a: (WORDS.index(a.word), -_kept(a), a.plugin),
+    )
+
+
+def run_sentence(found: Sequence[Answer], *, upgraded: str = "the upgraded model") -> str:
+    """Return how many plugins keep working, and what is with the others."""
+    if not found:
+        return "No plugin was judged."
+    counts = {word: sum(answer.word == word for answer in found) for word in WORDS}
+    n = len(found)
+    noun = "plugin" if n == 1 else "plugins"
+    verb = "keeps" if counts["works"] == 1 else "keep"
+    rest = [
+        text for word, text in _REST.items() if counts[word] for text in [_n(counts[word], text)]
+    ]
+    return "; ".join([f"{counts['works']} of {n} {noun} {verb} working on {upgraded}", *rest]) + "."
+
+
+def label_of(row: Row) -> str:
+    """Return a setting: 'xadapter at t0 0.7', with scales that are not 1."""
+    text = str(row["method"] or "")
+    if row["t0"] is not None:
+        text += f" at t0 {row['t0']:g}"
+    for name, word in (("plugin_scale", "plugin"), ("adapter_scale", "adapter")):
+        if row[name] not in (None, 1.0):
+            text += f", {word} {row[name]:g}"
+    return text
+
+
+def keeps(row: Row) -> str:
+    """Return 'keeps 90 % (85 to 95)' of a row; "" where its retention is not known."""
+    if row["retention"] is None:
+        return ""
+    text = f"keeps {percent(row['retention'])}"
+    ends = row["retention_low"], row["retention_high"]
+    return text if None in ends else f"{text} ({ends[0] * 100:.0f} to {ends[1] * 100:.0f})"
+
+
+def look(row: Row) -> str:
+    """Return what the images look like; "" where that was not measured."""
+    word = row["quality_word"]
+    if word is None:
+        return ""
+    if word == "cannot be told":
+        more = row["quality_more_prompts"]
+        return "quality not told" + (f" (about {rounded(more)} more prompts)" if more else "")
+    text = "images between both models'" if word == "between" else f"images {word}'s"
+    return text if row["quality_reference"] == "segment" else f"{text} own (without plugin)"
+
+
+def verdict_of(row: Row) -> str:
+    """Return a row's verdict: 'works', or 'open, about 40 more prompts'; "" for references."""
+    word, more = row["verdict"], row["verdict_more_prompts"]
+    if word != "open":
+        return str(word or "")
+    if more:
+        return f"open, about {rounded(more)} more prompts"
+    return "open" if row["verdict_reason"] is None else f"open: {row['verdict_reason']}"
+
+
+def verb_of(word: PluginWord) -> str:
+    """Return a plugin's word as the verb of a sentence."""
+    return _VERBS[word]
+
+
+def percent(value: float) -> str:
+    """Return a share as whole per cent."""
+    return f"{value * 100:.0f} %"
+
+
+def rounded(n: float) -> str:
+    """Return a number of prompts to two digits: it is an estimate; beyond 100,000 it is said so."""
+    if n > 100_000:
+        return "100,000 or more"
+    digits = len(str(int(n)))
+    return f"{round(int(n), 2 - digits) if digits > 2 else int(n):,}"
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Return rows of one plugin, best first by the number for sorting; references are left out."""
+    judged = [row for row in rows if row["method"] not in REFERENCES]
+    return sorted(
+        judged,
+        key=lambda r: (-(r["sort_value"] if r["sort_value"] is not None else -1.0), label_of(r)),
+    )
+
+
+def sort_text(row: Row) -> str:
+    """Return the number for sorting with its interval, where it has one."""
+    value, low, high = (row[f"sort_value{end}"] for end in ("", "_low", "_high"))
+    text = number(value, digits=2)
+    return text if None in (low, high) else f"{text} [{low:.2f}, {high:.2f}]"
+
+
+_VERBS: Mapping[PluginWord, str] = {
+    "works": "works",
+    "degraded": "is degraded",
+    "lost": "is lost",
+    "open": "is open",
+    "no effect": "has no measurable effect",
+    "not measured": "was not measured",
+}
+_REST: Mapping[PluginWord, str] = {
+    "lost": "lost",
+    "degraded": "degraded",
+    "open": "needs more prompts",
+    "no effect": "without effect on the base model",
+    "not measured": "not measured",
+}
+
+
+def _n(count: int, text: str) -> str:
+    if text == "needs more prompts" and count > 1:
+        text = "need more prompts"
+    return f"{count} {text}"
+
+
+def _answer(rows: Sequence[Row]) -> Answer | None:
+    judged = [row for row in rows if row["method"] not in REFERENCES]
+    if not judged or all(row["verdict"] is None for row in judged):
+        return None
+    chosen = next((row for row in judged if row["recommended"]), None)
+    equal = tuple(row for row in judged if row["among_best"])
+    word, reason = _word(judged, chosen)
+    first = judged[0]
+    return Answer(first["plugin"], first["kind"], word, chosen, equal, reason)
+
+
+def _word(judged: Sequence[Row], chosen: Row | None) -> tuple[PluginWord, str | None]:
+    reason = judged[0]["choice_reason"]
+    if any(row["status"] == "no effect" for row in judged):
+        return "no effect", None
+    if chosen is not None:
+        return chosen["verdict"], None
+    if all(row["verdict"] == "lost" for row in judged):
+        return "lost", f"with all {len(judged)} settings"
+    if all(row["status"] == "not measured" for row in judged):
+        why = next((row["reason"] for row in judged if row["reason"]), reason)
+        few = any(row["verdict_more_prompts"] for row in judged)
+        return ("open" if few else "not measured"), why
+    return "open", reason
+
+
+def _kept(answer: Answer) -> float:
+    kept = None if answer.row is None else answer.row["retention"]
+    return 0.0 if kept is None else -kept  # worst first
+
+
+def _why(answer: Answer) -> str:
+    row = answer.row
+    costs = [r["seconds"] for r in answer.equal if r["seconds"] is not None]
+    if row is not None and row["seconds"] is not None and row["seconds"] <= min(costs, default=0):
+        return "the cheapest"
+    return "the cheapest that is shown to keep most"
