@@ -1,4 +1,6 @@
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,15 +9,24 @@ import pytest
 
 from bench.scoring.images import Pictures, read_images
 from bench.scoring.score import read_scores, score_run
-from bench.store import schema
+from bench.store import read_image, schema
+from bench.store.files import png_bytes, write_bytes
 from bench.store.run_store import RunStore
 from metrics.base import MetricUnavailableError
 from metrics.condition.overlap import EDGE_F1
 from metrics.features import FeatureCache
 from metrics.pocket_oracle import POCKET_ORACLE
+from metrics.sets.segment_distance import POCKET_REST
+from metrics.style_projection import POCKET_STYLE_PROJECTION
 from metrics.styles import POCKET_STYLE
 from metrics.text import CLIP_SCORE
-from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
+from tests.bench.drawn_run import (
+    Thumbnails,
+    draw_run,
+    drawn_metrics,
+    finished_run,
+    thumbnail_distances,
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +127,51 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
     ]
     assert group[0]["value"] is None
     assert "2 of 2 images missing" in group[0]["reason"]
+
+
+def test_a_set_without_a_prompt_that_its_reference_has_keeps_its_values(tmp_path: Path):
+    store = draw_run(tmp_path / "drawn", n_cases=4, t0s=(0.5,), natives=True)
+    results = store.results()
+    lost = results["trial_id"].str.contains("case-01-pocket-outline-xadapter")
+    assert lost.sum() == 1
+    results.loc[lost, ["status", "image", "image_sha256"]] = ["failed", None, None]
+    for part in (store.folder / "results").glob("*.parquet"):
+        part.unlink()
+    store.write_results("all", results.to_dict("records"))
+    distances = [*thumbnail_distances(), replace(POCKET_REST, encoder=Thumbnails())]
+    score_run(store, distances)
+    kept = {case.prompt for name, case in store.cases().items() if name != "case-01"}
+    rows = [
+        r
+        for r in read_scores(store)
+        if (r["plugin"], r["method"]) == ("pocket-outline", "xadapter")
+    ]
+    assert {r["metric"] for r in rows} == {metric.name for metric in distances}
+    for row in rows:
+        assert row["value"] is not None and "1 of 4 images missing" in row["reason"]
+        assert json.loads(row["leave_one_out"]).keys() == kept
+
+
+@pytest.mark.parametrize("method", ["floor", "base"])
+def test_a_changed_reference_of_the_projection_is_scored_again(store: RunStore, method: str):
+    metric = replace(POCKET_STYLE_PROJECTION, encoder=Thumbnails())
+    score_run(store, [metric])
+    before = {r["trial_id"]: r["value"] for r in read_scores(store) if r["method"] == "xadapter"}
+    assert score_run(store, [metric]).n_scores == 0
+    results = store.results()
+    part = "none-floor" if method == "floor" else "pocket-outline-base"
+    one = results[results["trial_id"].str.contains(f"case-00-{part}")].iloc[0]
+    picture = read_image(store.folder / one["image"])[::-1].copy()
+    write_bytes(store.folder / one["image"], png_bytes(picture))
+    results.loc[results["trial_id"] == one["trial_id"], "image_sha256"] = "changed"
+    for old in (store.folder / "results").glob("*.parquet"):
+        old.unlink()
+    store.write_results("all", results.to_dict("records"))
+    assert score_run(store, [metric]).n_scores > 0
+    after = {r["trial_id"]: r["value"] for r in read_scores(store) if r["method"] == "xadapter"}
+    # of two prompts the changed one is the other's only reference
+    changed = {name for name, value in after.items() if value != before[name]}
+    assert changed == {name for name in after if "case-01" in name}
 
 
 def test_missing_weights_are_null_with_the_command(store: RunStore, monkeypatch, tmp_path):
