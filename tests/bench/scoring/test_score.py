@@ -16,7 +16,6 @@ from metrics.base import MetricUnavailableError
 from metrics.condition.overlap import EDGE_F1
 from metrics.features import FeatureCache
 from metrics.pocket_oracle import POCKET_ORACLE
-from metrics.sets.segment_distance import POCKET_REST
 from metrics.style_projection import POCKET_STYLE_PROJECTION
 from metrics.styles import POCKET_STYLE
 from metrics.text import CLIP_SCORE
@@ -59,8 +58,8 @@ def test_every_scores_file_has_the_public_columns_and_the_store_reads_all_of_the
 
 def test_image_metrics_give_one_row_for_each_image_and_plugin(scored: RunStore):
     rows = [r for r in read_scores(scored) if r["metric"] == "pocket-clip"]
-    # 6 cases x 2 plugins x (base, 2 sdedit, 2 xadapter, floor)
-    assert len(rows) == 6 * 2 * 6
+    # 12 cases x 2 plugins x (base, 2 sdedit, 2 xadapter, floor)
+    assert len(rows) == 12 * 2 * 6
     assert {r["level"] for r in rows} == {"image"}
 
 
@@ -77,7 +76,7 @@ def test_floor_images_are_scored_for_every_plugin(scored: RunStore):
 def test_set_metrics_give_one_row_for_each_arm(scored: RunStore):
     rows = [r for r in read_scores(scored) if r["metric"] == "pocket-kid"]
     assert len(rows) == 2 * 6
-    assert all(r["trial_id"] is None and r["level"] == "group" and r["n"] == 6 for r in rows)
+    assert all(r["trial_id"] is None and r["level"] == "group" and r["n"] == 12 for r in rows)
 
 
 def test_metrics_that_do_not_apply_write_no_file(scored: RunStore):
@@ -130,7 +129,7 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
 
 
 def test_a_set_without_a_prompt_that_its_reference_has_keeps_its_values(tmp_path: Path):
-    store = draw_run(tmp_path / "drawn", n_cases=4, t0s=(0.5,), natives=True)
+    store = draw_run(tmp_path / "drawn", t0s=(0.5,), natives=True)
     results = store.results()
     lost = results["trial_id"].str.contains("case-01-pocket-outline-xadapter")
     assert lost.sum() == 1
@@ -138,7 +137,7 @@ def test_a_set_without_a_prompt_that_its_reference_has_keeps_its_values(tmp_path
     for part in (store.folder / "results").glob("*.parquet"):
         part.unlink()
     store.write_results("all", results.to_dict("records"))
-    distances = [*thumbnail_distances(), replace(POCKET_REST, encoder=Thumbnails())]
+    distances = [m for m in thumbnail_distances() if m.name != "pocket-place"]
     score_run(store, distances)
     kept = {case.prompt for name, case in store.cases().items() if name != "case-01"}
     rows = [
@@ -148,7 +147,7 @@ def test_a_set_without_a_prompt_that_its_reference_has_keeps_its_values(tmp_path
     ]
     assert {r["metric"] for r in rows} == {metric.name for metric in distances}
     for row in rows:
-        assert row["value"] is not None and "1 of 4 images missing" in row["reason"]
+        assert row["value"] is not None and "1 of 12 images missing" in row["reason"]
         assert json.loads(row["leave_one_out"]).keys() == kept
 
 
@@ -199,7 +198,7 @@ def test_a_style_bank_holds_base_images_of_other_prompts_only(scored: RunStore):
     run_images = read_images(scored)
     image = next(i for i in run_images.images() if i.plugin == "pocket-outline" and i.t0 == 0.9)
     bank = run_images.style_bank(image)
-    assert len(bank) == 5
+    assert len(bank) == 11
     assert {i.method for i in bank} == {"base"}
     assert {i.plugin for i in bank} == {"pocket-outline"}
     assert image.prompt not in {i.prompt for i in bank}
