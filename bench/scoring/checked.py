@@ -6,7 +6,7 @@ A score is kept only if it is a finite number in the form that `metrics.base` de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import TypeVar
 
@@ -47,8 +47,13 @@ def checked_scores(scores: object, images: Sequence[ScoredImage]) -> list[Score]
     return [checked_score(score, [image]) for score, image in zip(scores, images, strict=True)]
 
 
-def checked_score(score: object, images: Sequence[ScoredImage]) -> Score:
-    """Return a score of images as a finite float, or a missing one with the reason."""
+def checked_score(
+    score: object, images: Sequence[ScoredImage], *, of_run: Collection[str] = ()
+) -> Score:
+    """Return a score of images as a finite float, or a missing one with the reason.
+
+    Values without a prompt that other images of the run have, and these lack, are left out.
+    """
     if not isinstance(score, Score):
         return Score(None, f"the metric returned {type(score).__name__}, not a Score")
     reason = score.reason if isinstance(score.reason, str) else None
@@ -60,11 +65,11 @@ def checked_score(score: object, images: Sequence[ScoredImage]) -> Score:
     if left_out is None:
         return Score(value, reason)
     prompts = {image.prompt for image in images}
-    without = _numbers(left_out, prompts)
+    without = _numbers(left_out, prompts | {*of_run})
     if without is None:
         why = "the metric's values without each prompt are not finite numbers of the prompts"
         return Score(None, why)
-    return Score(value, reason, without)
+    return Score(value, reason, {name: v for name, v in without.items() if name in prompts})
 
 
 def _numbers(values: object, prompts: set[str]) -> dict[str, float] | None:

@@ -226,7 +226,8 @@ def _group_score(
     if task.unavailable:
         return Score(None, task.unavailable)
     try:
-        return checked_score(task.call(lambda: metric.score(images, run_images)), images)
+        score = task.call(lambda: metric.score(images, run_images))
+        return checked_score(score, images, of_run={i.prompt for i in run_images.images()})
     except (MetricUnavailableError, MetricFailedError) as error:
         return Score(None, str(error))
 

@@ -129,8 +129,7 @@ class RunDistance:
             prompts_y=prompts_y,
             kernel=form.kernel,
         )
-        own = left_out.keys() & set(prompts_x)  # the reference may have prompts that the set lacks
-        return form.scale * value, {name: form.scale * left_out[name] for name in sorted(own)}
+        return form.scale * value, {name: form.scale * left for name, left in left_out.items()}
 
 
 # k of `Quality`: pocket's is about the base model's distance to the upgraded model; those of

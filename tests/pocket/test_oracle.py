@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pocket.oracle import check, read_style
+from pocket.oracle import SeenObject, _fill_style, _regions, _style_of, check, read_style
 from pocket.scenes import COLORS, STYLES, Style, render, scene_at
 
 N_SCENES = 60
@@ -48,3 +48,37 @@ def test_a_mirrored_picture_breaks_the_relation() -> None:
     mirrored = cv2.flip(render(scene, "shaded", 128), 1)
     assert check(mirrored, scene).relation is False
     assert check(render(scene, "shaded", 128), scene).relation is True
+
+
+def test_depth_inside_an_object_is_the_exact_distance() -> None:
+    """Bare two thirds of the exact interior are an outline; a 5 x 5 mask sees more interior."""
+    (*_, (_, region, _)) = _regions(render(scene_at(41, 50), "flat", 128))
+    outside = np.argwhere(np.pad(region, 1) == 0) - 1
+    pixels = np.argwhere(region)
+    depth = np.sqrt(((pixels[:, None] - outside[None]) ** 2).sum(-1).min(1))
+    inside = pixels[depth > min(8.5, 0.75 * depth.max())]
+    bare = np.zeros(region.shape, bool)
+    bare[tuple(inside[: int(0.68 * len(inside))].T)] = True
+    assert 0.65 < bare[tuple(inside.T)].mean() < 0.7
+    assert _fill_style(region, bare) == "outline"
+
+
+def test_the_style_is_that_of_most_of_the_area_and_not_of_the_largest_piece() -> None:
+    plain = np.full((128, 128, 3), 245, np.uint8)
+
+    def piece(area_px: float, fill: Style) -> SeenObject:
+        return SeenObject("red", "circle", 0.5, 0.5, area_px, fill)
+
+    pieces = [piece(300, "flat"), piece(200, "hatched"), piece(180, "hatched")]
+    assert _style_of(plain, pieces) == "hatched"
+    assert _style_of(plain, pieces[::-1]) == "hatched"
+    assert _style_of(plain, pieces[:2]) == "flat"
+    assert _style_of(plain, []) is None
+
+
+def test_two_small_outlines_outweigh_one_larger_flat_object_in_a_picture() -> None:
+    picture = np.full((128, 128, 3), 245, np.uint8)
+    cv2.circle(picture, (34, 34), 28, COLORS["red"], -1)
+    cv2.circle(picture, (96, 96), 21, COLORS["blue"], 5)
+    cv2.circle(picture, (30, 98), 21, COLORS["green"], 5)
+    assert read_style(picture) == "outline"

@@ -25,12 +25,14 @@ def judged(manifest: Manifest) -> dict[str, dict[str, str | None]]:
 
 def test_defaults_follow_from_family_kind_and_condition(manifest: Manifest) -> None:
     chosen = with_default_metrics(manifest)
-    common = {"quality": "pocket-kid", "text": "pocket-clip"}
+    common = {"quality": "pocket-kid-floor", "text": "pocket-clip"}
     assert judged(chosen) == {
-        "lora": {"function": "pocket-style-rate", **common},
+        "lora": {"function": "pocket-style-projection", **common},
         "net": {"function": "edge-f1-1px", **common},
     }
-    assert len(chosen.metrics) == 4
+    beside = {"pocket-style-rate", "edge-f1", "pocket-kid"}
+    judging = {name for roles in judged(chosen).values() for name in roles.values()}
+    assert set(chosen.metrics) == judging | beside and len(judging) == 4
     assert [*judge_remarks(chosen)] == []
 
 
@@ -40,7 +42,11 @@ def test_a_real_family_gets_metrics_that_are_made_for_any_family(
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
     real = manifest.model_copy(update={"family": "sd15-sdxl"})
     found = judged(with_default_metrics(real))
-    assert found["lora"] == {"function": "style-clip-i", "quality": "kid", "text": "clip-score"}
+    assert found["lora"] == {
+        "function": "style-projection-clip-i",
+        "quality": "kid-floor",
+        "text": "clip-score",
+    }
     assert found["net"]["function"] == "edge-f1"
     roles = judges(with_default_metrics(real))["lora"]
     assert all("xbench metrics fetch" in (judge.reason or "") for judge in roles)
@@ -51,7 +57,31 @@ def test_a_stack_gets_the_metrics_of_each_of_its_plugins(manifest_file: Path) ->
     text = text.replace("source: net.bin,", "source: net.bin, alone: false,")
     text += "stacks: [{id: both, plugins: [{id: lora}, {id: net}]}]\n"
     chosen = with_default_metrics(parse_manifest(text, manifest_file))
-    assert {"edge-f1-1px", "pocket-style-rate"} <= set(chosen.metrics)
+    assert {"edge-f1-1px", "pocket-style-projection"} <= set(chosen.metrics)
+
+
+def test_quality_without_style_is_a_default_where_native_plugins_are_rendered(
+    manifest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SMALL.replace("methods:", "methods:\n  - name: oracle")
+    native = parse_manifest(text, manifest_file)
+    found = with_default_metrics(native).metrics
+    assert {"pocket-rest", "pocket-place", "pocket-kid-floor"} <= set(found)
+    monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
+    real = with_default_metrics(native.model_copy(update={"family": "sd15-sdxl"})).metrics
+    assert {"kid-rest", "kid-place", "kid-floor"} <= set(real)
+    plain = with_default_metrics(parse_manifest(SMALL, manifest_file)).metrics
+    assert not {"pocket-rest", "pocket-place"} & set(plain)
+
+
+def test_a_metric_whose_references_are_not_rendered_judges_nothing(manifest_file: Path) -> None:
+    bare = SMALL.replace("  - name: floor\n", "")
+    roles = judged(with_default_metrics(parse_manifest(bare, manifest_file)))["lora"]
+    assert (roles["function"], roles["quality"]) == ("pocket-style-rate", "pocket-kid")
+    listed = parse_manifest(bare + "metrics: [pocket-kid-floor]\n", manifest_file)
+    (quality,) = [j for j in judges(listed)["lora"] if j.role == "quality"]
+    assert not quality.measures
+    assert quality.reason == ("pocket-kid-floor compares with images of other methods: add floor")
 
 
 def test_an_empty_list_of_metrics_scores_nothing_and_says_so(manifest_file: Path) -> None:
@@ -59,7 +89,7 @@ def test_an_empty_list_of_metrics_scores_nothing_and_says_so(manifest_file: Path
     assert with_default_metrics(manifest).metrics == ()
     assert [*judge_remarks(manifest)] == [
         "nothing will be scored: none of the manifest's metrics measures its function: add "
-        "pocket-style-rate"
+        "pocket-style-projection"
     ]
 
 
@@ -67,7 +97,7 @@ def test_plugins_without_a_judge_are_named(manifest_file: Path) -> None:
     manifest = parse_manifest(SMALL + "metrics: [edge-f1]\n", manifest_file)
     assert [*judge_remarks(manifest)] == [
         "nothing judges lora: none of the manifest's metrics measures its function: add "
-        "pocket-style-rate"
+        "pocket-style-projection"
     ]
     bare = parse_manifest(SMALL.replace("  - name: floor\n", ""), manifest_file)
     assert [*judge_remarks(with_default_metrics(bare))] == [
@@ -103,5 +133,5 @@ def test_plan_names_what_judges_each_plugin(manifest_file: Path, as_json: bool) 
         assert found["judged_by"]["net"]["function"] == {"metric": "edge-f1-1px", "reason": None}
         assert found["not_measured"] == []
     else:
-        line = "judged by  function pocket-style-rate, quality pocket-kid, text pocket-clip: lora"
-        assert line in done.output
+        roles = "function pocket-style-projection, quality pocket-kid-floor, text pocket-clip"
+        assert f"judged by  {roles}: lora" in done.output

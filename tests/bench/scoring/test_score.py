@@ -1,4 +1,6 @@
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,15 +9,23 @@ import pytest
 
 from bench.scoring.images import Pictures, read_images
 from bench.scoring.score import read_scores, score_run
-from bench.store import schema
+from bench.store import read_image, schema
+from bench.store.files import png_bytes, write_bytes
 from bench.store.run_store import RunStore
 from metrics.base import MetricUnavailableError
 from metrics.condition.overlap import EDGE_F1
 from metrics.features import FeatureCache
 from metrics.pocket_oracle import POCKET_ORACLE
+from metrics.style_projection import POCKET_STYLE_PROJECTION
 from metrics.styles import POCKET_STYLE
 from metrics.text import CLIP_SCORE
-from tests.bench.drawn_run import draw_run, drawn_metrics, finished_run
+from tests.bench.drawn_run import (
+    Thumbnails,
+    draw_run,
+    drawn_metrics,
+    finished_run,
+    thumbnail_distances,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +58,8 @@ def test_every_scores_file_has_the_public_columns_and_the_store_reads_all_of_the
 
 def test_image_metrics_give_one_row_for_each_image_and_plugin(scored: RunStore):
     rows = [r for r in read_scores(scored) if r["metric"] == "pocket-clip"]
-    # 6 cases x 2 plugins x (base, 2 sdedit, 2 xadapter, floor)
-    assert len(rows) == 6 * 2 * 6
+    # 12 cases x 2 plugins x (base, 2 sdedit, 2 xadapter, floor)
+    assert len(rows) == 12 * 2 * 6
     assert {r["level"] for r in rows} == {"image"}
 
 
@@ -66,7 +76,7 @@ def test_floor_images_are_scored_for_every_plugin(scored: RunStore):
 def test_set_metrics_give_one_row_for_each_arm(scored: RunStore):
     rows = [r for r in read_scores(scored) if r["metric"] == "pocket-kid"]
     assert len(rows) == 2 * 6
-    assert all(r["trial_id"] is None and r["level"] == "group" and r["n"] == 6 for r in rows)
+    assert all(r["trial_id"] is None and r["level"] == "group" and r["n"] == 12 for r in rows)
 
 
 def test_metrics_that_do_not_apply_write_no_file(scored: RunStore):
@@ -118,6 +128,51 @@ def test_failed_and_unrendered_trials_are_null_with_the_reason(store: RunStore):
     assert "2 of 2 images missing" in group[0]["reason"]
 
 
+def test_a_set_without_a_prompt_that_its_reference_has_keeps_its_values(tmp_path: Path):
+    store = draw_run(tmp_path / "drawn", t0s=(0.5,), natives=True)
+    results = store.results()
+    lost = results["trial_id"].str.contains("case-01-pocket-outline-xadapter")
+    assert lost.sum() == 1
+    results.loc[lost, ["status", "image", "image_sha256"]] = ["failed", None, None]
+    for part in (store.folder / "results").glob("*.parquet"):
+        part.unlink()
+    store.write_results("all", results.to_dict("records"))
+    distances = [m for m in thumbnail_distances() if m.name != "pocket-place"]
+    score_run(store, distances)
+    kept = {case.prompt for name, case in store.cases().items() if name != "case-01"}
+    rows = [
+        r
+        for r in read_scores(store)
+        if (r["plugin"], r["method"]) == ("pocket-outline", "xadapter")
+    ]
+    assert {r["metric"] for r in rows} == {metric.name for metric in distances}
+    for row in rows:
+        assert row["value"] is not None and "1 of 12 images missing" in row["reason"]
+        assert json.loads(row["leave_one_out"]).keys() == kept
+
+
+@pytest.mark.parametrize("method", ["floor", "base"])
+def test_a_changed_reference_of_the_projection_is_scored_again(store: RunStore, method: str):
+    metric = replace(POCKET_STYLE_PROJECTION, encoder=Thumbnails())
+    score_run(store, [metric])
+    before = {r["trial_id"]: r["value"] for r in read_scores(store) if r["method"] == "xadapter"}
+    assert score_run(store, [metric]).n_scores == 0
+    results = store.results()
+    part = "none-floor" if method == "floor" else "pocket-outline-base"
+    one = results[results["trial_id"].str.contains(f"case-00-{part}")].iloc[0]
+    picture = read_image(store.folder / one["image"])[::-1].copy()
+    write_bytes(store.folder / one["image"], png_bytes(picture))
+    results.loc[results["trial_id"] == one["trial_id"], "image_sha256"] = "changed"
+    for old in (store.folder / "results").glob("*.parquet"):
+        old.unlink()
+    store.write_results("all", results.to_dict("records"))
+    assert score_run(store, [metric]).n_scores > 0
+    after = {r["trial_id"]: r["value"] for r in read_scores(store) if r["method"] == "xadapter"}
+    # of two prompts the changed one is the other's only reference
+    changed = {name for name, value in after.items() if value != before[name]}
+    assert changed == {name for name in after if "case-01" in name}
+
+
 def test_missing_weights_are_null_with_the_command(store: RunStore, monkeypatch, tmp_path):
     monkeypatch.setenv("XBENCH_METRIC_WEIGHTS", str(tmp_path / "none"))
     with pytest.raises(MetricUnavailableError):
@@ -143,7 +198,7 @@ def test_a_style_bank_holds_base_images_of_other_prompts_only(scored: RunStore):
     run_images = read_images(scored)
     image = next(i for i in run_images.images() if i.plugin == "pocket-outline" and i.t0 == 0.9)
     bank = run_images.style_bank(image)
-    assert len(bank) == 5
+    assert len(bank) == 11
     assert {i.method for i in bank} == {"base"}
     assert {i.plugin for i in bank} == {"pocket-outline"}
     assert image.prompt not in {i.prompt for i in bank}

@@ -137,3 +137,14 @@ def test_only_plugins_with_the_same_detector_are_asked():
 def test_a_missing_condition_is_null_with_a_reason():
     found = EDGE_F1.score([image_of(0, detector="canny")], NoReferences())[0]
     assert found.value is None and found.reason == "the trial has no condition image"
+
+
+def test_a_tolerance_is_stated_in_per_cent_of_the_width() -> None:
+    assert EDGE_F1_1PX.summary == "F1 of the canny condition within 1 px (1.6% of 64 px)"
+    assert EDGE_F1_2PX.summary == "F1 of the canny condition within 2 px (0.4% of 512 px)"
+    assert "px" not in EDGE_F1.summary
+    assert EDGE_F1_1PX.recipe().startswith("f1, within 1 px; ")  # as in scores of earlier runs
+
+
+def test_exact_edges_are_reported_beside_tolerant_ones() -> None:
+    assert EDGE_F1_1PX.beside == (EDGE_F1.name,)

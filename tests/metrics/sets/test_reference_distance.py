@@ -14,9 +14,15 @@ from metrics.base import MetricUnavailableError
 from metrics.encoders import INCEPTION
 from metrics.pocket_scorer import PocketEncoder
 from metrics.sets.formulas import CMMD_SCALE
-from metrics.sets.reference_distance import CMMD, FD_DINOV2, POCKET_FID, POCKET_KID
+from metrics.sets.reference_distance import CMMD, FD_DINOV2, FID_INFINITY, POCKET_FID, POCKET_KID
 from metrics.sets.reference_set import ShippedFeatures, statistics_folder
-from tests.metrics.pictures import GivenReferences, NoReferences, image_of, random_scorer
+from tests.metrics.pictures import (
+    GivenReferences,
+    NoReferences,
+    image_of,
+    random_scorer,
+    random_sha256,
+)
 from tests.metrics.random_weights import on_random_weights, with_random_weights
 from tests.metrics.sets.test_formulas import correlated
 
@@ -200,3 +206,36 @@ def test_pocket_kernel_scores_have_values_without_each_prompt():
     found = on_given_features(POCKET_KID).score(drawn, NoReferences())
     assert found.leave_one_out is not None
     assert sorted(found.leave_one_out) == ["prompt 0", "prompt 1", "prompt 2"]
+
+
+def infinity(n_references: int):
+    """Return FID-infinity on 64 dimensions, to given features of held-out images."""
+    features = correlated(9, n_references, 64)
+    return replace(
+        FID_INFINITY,
+        encoder=PocketEncoder(random_scorer, random_sha256),
+        reference=ShippedFeatures(lambda: features, lambda: "b" * 64),
+    )
+
+
+@pytest.mark.parametrize(("n", "n_references"), [(191, 400), (192, 191), (12, 12)])
+def test_fid_infinity_is_refused_below_three_images_a_dimension(n: int, n_references: int):
+    drawn = [image_of(i % 4, seed=i, prompt=f"prompt {i}") for i in range(n)]
+    found = infinity(n_references).score(drawn, NoReferences())
+    assert found.value is None
+    assert found.reason == (
+        f"the extrapolation is biased below 192 images on a side (3 x 64 dimensions): {n} images, "
+        f"{n_references} of the reference"
+    )
+
+
+def test_fid_infinity_of_enough_images_has_a_value():
+    drawn = [image_of(i % 4, seed=i, prompt=f"prompt {i}") for i in range(192)]
+    assert infinity(192).score(drawn, NoReferences()).value is not None
+
+
+def test_fid_infinity_to_the_runs_own_images_is_refused_before_any_is_encoded():
+    found = FID_INFINITY.score(images(300), GivenReferences(floors=FLOORS))
+    assert found.value is None
+    assert "the run's own images" in (found.reason or "")
+    assert "XBENCH_REFERENCE_IMAGES" in (found.reason or "")
