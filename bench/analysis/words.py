@@ -121,7 +121,7 @@ def look(row: Row) -> str:
         return ""
     if word == "cannot be told":
         more = row["quality_more_prompts"]
-        why = f"about {rounded(more)} more prompts" if more else "old and new are not told apart"
+        why = more_prompts(more) if more else "old and new are not told apart"
         return f"quality not told ({why})"
     text = "images between both models'" if word == "between" else f"images {word}'s"
     return text if row["quality_reference"] == "segment" else f"{text} own (without plugin)"
@@ -133,7 +133,7 @@ def verdict_of(row: Row) -> str:
     if word != "open":
         return str(word or "")
     if more:
-        return f"open, about {rounded(more)} more prompts"
+        return f"open, {more_prompts(more)}"
     return "open" if row["verdict_reason"] is None else f"open: {row['verdict_reason']}"
 
 
@@ -147,10 +147,17 @@ def percent(value: float) -> str:
     return f"{value * 100:.0f} %"
 
 
+def more_prompts(n: float) -> str:
+    """Return 'about 40 more prompts': an estimate; beyond 10,000 only that."""
+    if n > 10_000:
+        return "more than 10,000 more prompts"
+    return f"about {rounded(n)} more prompts"
+
+
 def rounded(n: float) -> str:
-    """Return a number of prompts to two digits: it is an estimate; beyond 100,000 it is said so."""
-    if n > 100_000:
-        return "100,000 or more"
+    """Return a number of prompts to two digits; 10,000+ beyond."""
+    if n > 10_000:
+        return "10,000+"
     digits = len(str(int(n)))
     return f"{round(int(n), 2 - digits) if digits > 2 else int(n):,}"
 
