@@ -1,0 +1,125 @@
+"""The outcome of a gate's tests, each with one sentence: what, the numbers, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.gate.decision import FUTILE, Rules, VerdictName
+from bench.report import number, with_ends
+
+
+@dataclass(frozen=True)
+class GateTest:
+    """The outcome for one plugin and metric.
+
+    `difference` is candidate - baseline in the metric's units with its own 95 % interval;
+    `p_loss`, `p_margin` (a loss of the margin), `p_beyond` (no loss beyond it) and `p_collapse` are
+    Holm's, over all looks so far. `n_collapsed` prompts lost `collapse` or more; a rate of
+    collapses up to `collapse_rate_high` is not excluded. `power_to_pass` is the chance to pass at
+    the last look if that is still to come. `further_images` of the candidate are enough to decide
+    if the difference does not change.
+    """
+
+    plugin: str
+    metric: str
+    better: str
+    margin: float
+    verdict: VerdictName
+    difference: float | None
+    low: float | None
+    high: float | None
+    n_prompts: int
+    n_images: int
+    spread: float | None
+    p_loss: float
+    p_margin: float
+    p_beyond: float
+    p_collapse: float
+    collapse: float | None
+    n_collapsed: int | None
+    collapse_rate_high: float | None
+    power_to_pass: float | None
+    further_images: int | None
+    reason: str | None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """All tests and the verdict; `look` is the number of the look that ended the gate."""
+
+    verdict: VerdictName
+    tests: tuple[GateTest, ...]
+    look: int
+
+
+def sentence(test: GateTest, rules: Rules) -> str:
+    """Return the verdict of a test in one sentence."""
+    margin, change = number(test.margin), _change(test)
+    match test.verdict:
+        case "identical":
+            return (
+                f"all {_count(test.n_images, 'compared image')} are byte-identical to the "
+                "baseline's: nothing to do"
+            )
+        case "pass":
+            return f"a loss of {margin} is excluded, {change}{_collapses(test)}: nothing to do"
+        case "real loss inside the margin":
+            return (
+                f"it got worse, by less than the margin of {margin}, {change}{_collapses(test)}: "
+                "ship it if that is its price, else set a smaller margin"
+            )
+        case "regression":
+            return f"{_loss(test, rules)}: open the largest losses on the leaderboard's Compare"
+        case "inconclusive":
+            return _open(test, rules)
+
+
+def _change(test: GateTest) -> str:
+    ends = with_ends(test.difference, (test.low, test.high), signed=True)
+    return f"it changed by {ends} over {_count(test.n_prompts, 'prompt')}"
+
+
+def _collapses(test: GateTest) -> str:
+    if test.collapse is None or test.collapse_rate_high is None:
+        return ""
+    seen = f"{test.n_collapsed} of {test.n_prompts}" if test.n_collapsed else "none"
+    return (
+        f" (of single prompts {seen} lost {number(test.collapse)} or more, "
+        f"up to {test.collapse_rate_high:.1%} may)"
+    )
+
+
+def _loss(test: GateTest, rules: Rules) -> str:
+    """Say which of the rules a regression broke."""
+    margin, change = number(test.margin), _change(test)
+    if test.p_collapse <= rules.alpha and test.collapse is not None:
+        return (
+            f"{test.n_collapsed} of {_count(test.n_prompts, 'prompt')} lost "
+            f"{number(test.collapse)} or more, beyond the tolerated {rules.max_collapse_rate:.2g} "
+            f"of prompts; on average {change}"
+        )
+    if test.p_beyond <= rules.alpha:
+        return f"it got worse by more than the margin of {margin}, {change}"
+    if test.power_to_pass is not None:
+        chance = f"below {FUTILE:.0%}" if test.power_to_pass > 0 else "0, too few prompts"
+        return (
+            f"it got worse, {change}; the chance to be within the margin of {margin} at the last "
+            f"look is {chance}"
+        )
+    return f"it got worse, {change}, and a loss of the margin of {margin} is not excluded"
+
+
+def _open(test: GateTest, rules: Rules) -> str:
+    if test.difference is None:
+        return f"nothing is compared yet: {test.reason}"
+    more = ": complete the run and gate again"
+    if test.further_images is not None:
+        more = f": about {_count(test.further_images, 'more image')} of the candidate decide"
+        if test.n_prompts < rules.min_prompts:
+            more += f", with a baseline of at least {rules.min_prompts} prompts"
+    return f"{test.reason}, {_change(test)}{more}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
