@@ -83,10 +83,8 @@ def _outlook_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"gate       against {facts['baseline']}", *aligned([header, *rows], indent="  ")]
     n = min(test["n_prompts"] for test in tests)
     if not facts["can_pass"]:
-        lines.append(
-            f"           with {n} prompts it cannot pass: a baseline of {facts['needed_prompts']:,} "
-            "can"
-        )
+        needed = f"{facts['needed_prompts']:,}"
+        lines.append(f"           {n} prompts cannot pass: make a baseline of {needed}")
     least = facts["min_prompts_regression"]
     found = "can be" if n >= least else f"needs {least} prompts to be"
     lines.append(

@@ -51,13 +51,35 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """The loss of one prompt that counts as a collapse.
+
+    `loss`, and at least `spreads` robust standard deviations of the prompts' differences.
+    """
+
+    loss: float
+    spreads: float = 0.0
+
+    def least(self, x: np.ndarray) -> np.ndarray:
+        """Return the loss [...] that counts among prompts [..., n]."""
+        # 1.4826 x the median absolute deviation: the standard deviation of normal values
+        middle = np.median(x, axis=-1, keepdims=True)
+        spread = 1.4826 * np.median(np.abs(x - middle), axis=-1)
+        return np.maximum(self.loss, self.spreads * spread)
+
+    def count(self, x: np.ndarray) -> np.ndarray:
+        """Return how many [...] of the prompts [..., n] collapsed."""
+        return (x <= _ROUNDING - self.least(x)[..., None]).sum(axis=-1)
+
+
+@dataclass(frozen=True)
 class Sample:
     """Paired differences of one plugin under one metric.
 
     `looks[k]` holds each prompt's mean difference [n_prompts] by look k, positive where the
     candidate is better; `shares[k]` is that look's share of the planned data. `step` and `spread`
-    are as in `metrics.stats.margin`; a prompt that loses `collapse` or more has collapsed (None:
-    not tested). `is_identical` means that all compared images are the baseline's, byte by byte.
+    are as in `metrics.stats.margin`; without `collapse` single prompts are not tested.
+    `is_identical` means that all images of the candidate are the baseline's, byte by byte.
     `missing` lists missing data.
     """
 
@@ -70,7 +92,7 @@ class Sample:
     n_per_prompt: float
     step: float = 0.0
     spread: float = 0.0
-    collapse: float | None = None
+    collapse: Collapse | None = None
     is_identical: bool = False
     missing: str | None = None
 
@@ -78,11 +100,6 @@ class Sample:
     def floor(self) -> float:
         """The least variance of a prompt's difference."""
         return floor_of(self.margin, step=self.step, spread=self.spread)
-
-    def collapsed(self, x: np.ndarray) -> np.ndarray:
-        """Return which prompts [..., n] collapsed."""
-        least = math.inf if self.collapse is None else self.collapse
-        return x <= -least + _ROUNDING
 
 
 class PValues(NamedTuple):
@@ -196,7 +213,8 @@ def _z_values(sample: Sample, rules: Rules, x_gn: np.ndarray) -> np.ndarray:
     if n >= max(rules.min_prompts_regression, MIN_CLUSTERS):
         p[:, 0] = [loss_p(x, seed=rules.seed, n_flips=rules.n_flips) for x in x_gn]
         p[:, 2] = mean_p(-x_gn, sample.margin, floor=sample.floor)
-        p[:, 3] = collapse_p(sample.collapsed(x_gn).sum(axis=1), n, rules.max_collapse_rate)
+        n_collapsed = sample.collapse.count(x_gn) if sample.collapse else np.zeros(n_gates)
+        p[:, 3] = collapse_p(n_collapsed, n, rules.max_collapse_rate)
     if n >= max(rules.min_prompts, MIN_CLUSTERS):
         p[:, 1] = mean_p(x_gn, -sample.margin, floor=sample.floor)
     return -ndtri(p.clip(1e-12, 1 - 1e-12))

@@ -174,6 +174,7 @@ def _sample(
         for size in covered
     )
     n_prompts = len({baseline.prompt_of[c] for c in order if order[c] < max(covered, default=0)})
+    n_per_prompt = len(compared) / n_prompts if n_prompts else len(planned) / len(order)
     return Sample(
         plugin=plugin,
         metric=spec.name,
@@ -181,10 +182,10 @@ def _sample(
         margin=spec.margin,
         looks=looks,
         shares=tuple(size / len(order) for size in sizes),
-        n_per_prompt=len(compared) / n_prompts if n_prompts else len(planned) / len(order),
+        n_per_prompt=n_per_prompt,
         step=step,
         spread=spec.spread or 0.0,
-        collapse=spec.collapse_of(level, step=step),
+        collapse=spec.collapse_of(level, step=step, n_per_prompt=n_per_prompt),
         is_identical=bool(compared) and _are_identical(planned, rendered),
         missing="; ".join(gaps) or None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from bench.errors import UserError, shown_path, unknown_name
+from bench.gate.decision import Collapse
 from plugins_manifest.documents import read_yaml
 from plugins_manifest.schema.numbers import Number, Seed, Whole
 from plugins_manifest.schema.plugins import Section
@@ -20,7 +20,7 @@ from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES
 SHIPPED_POLICY = Path(__file__).parent / "gate_policy.yaml"
 # pocket-fid, fid-infinity, fd-dinov2, ...: biased by c / N, so two runs' bias need not cancel
 _FRECHET = re.compile(r"(^|[-_])(fid|fd|frechet)([-_]|$)", re.IGNORECASE)
-_MARGINS_OF_A_COLLAPSE = 10
+_MARGINS, _SPREADS, _LEAST_IMAGES_OF_A_RATE = 10, 6, 3  # of a collapse
 Share = Annotated[Number, Field(gt=0, le=1)]
 
 
@@ -48,18 +48,19 @@ class GateMetric(Section):
             )
         return value
 
-    def collapse_of(self, level: str, *, step: float) -> float | None:
-        """Return the loss of one prompt that counts as a collapse; None without single scores.
+    def collapse_of(self, level: str, *, step: float, n_per_prompt: float) -> Collapse | None:
+        """Return the loss of one prompt that counts as a collapse; None where none can be told.
 
-        By default ten margins: where a tenth of the prompts lose that much, the margin is lost by
-        them alone, so the test of collapses finds the rates that the test of the mean does not. At
-        most 1 for rates: all images of the prompt.
+        By default ten margins: a tenth of the prompts with such losses lose the margin by them
+        alone, so the test of collapses finds the rates that the test of the mean does not. And
+        six robust spreads, which few prompts reach by chance. Of a rate all images of the prompt,
+        at least three: by chance (p (1 - p))^3 < 1.6 % of prompts lose that many.
         """
         if self.collapse is not None:
-            return self.collapse
-        if level != "image":
+            return Collapse(self.collapse)
+        if level != "image" or (step == 1 and n_per_prompt < _LEAST_IMAGES_OF_A_RATE):
             return None
-        return min(_MARGINS_OF_A_COLLAPSE * self.margin, step if step == 1 else math.inf)
+        return Collapse(1.0) if step == 1 else Collapse(_MARGINS * self.margin, _SPREADS)
 
 
 class Policy(Section):

@@ -64,8 +64,8 @@ def _test(
     spread, further = _spread(sample, x), None
     if verdict == "inconclusive" and sample.missing is None:
         further = _further_images(sample, rules, x, spread=spread, n_open=n_open)
-    is_counted = sample.collapse is not None and len(x) > 0
-    n_collapsed = int(sample.collapsed(x).sum()) if is_counted else None
+    collapse = sample.collapse if len(x) else None
+    n_collapsed = None if collapse is None else int(collapse.count(x))
     test = GateTest(
         plugin=sample.plugin,
         metric=sample.metric,
@@ -82,7 +82,7 @@ def _test(
         p_margin=decision.p.within,
         p_beyond=decision.p.beyond,
         p_collapse=decision.p.collapse,
-        collapse=sample.collapse,
+        collapse=None if collapse is None else float(collapse.least(x)),
         n_collapsed=n_collapsed,
         collapse_rate_high=(
             None if n_collapsed is None else highest_rate(n_collapsed, len(x), rules.alpha)
