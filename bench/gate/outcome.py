@@ -113,12 +113,18 @@ def _loss(test: GateTest, rules: Rules) -> str:
 def _open(test: GateTest, rules: Rules) -> str:
     if test.difference is None:
         return f"nothing is compared yet: {test.reason}"
-    more = ": complete the run and gate again"
-    if test.further_images is not None:
-        more = f": about {_count(test.further_images, 'more image')} of the candidate decide"
-        if test.n_prompts < rules.min_prompts:
-            more += f", with a baseline of at least {rules.min_prompts} prompts"
-    return f"{test.reason}, {_change(test)}{more}"
+    if test.further_images is None:
+        return f"{test.reason}, {_change(test)}: complete the run and gate again"
+    more = _count(test.further_images, "more image")
+    if test.n_prompts < rules.min_prompts:
+        n_per_prompt = test.n_images / test.n_prompts
+        total = round(test.n_prompts + test.further_images / n_per_prompt)
+        return (
+            f"{_count(test.n_prompts, 'prompt')} are fewer than the policy's "
+            f"{rules.min_prompts} for a pass, {_change(test)}: make a baseline of about "
+            f"{total:,} prompts, {more} of the candidate"
+        )
+    return f"{test.reason}, {_change(test)}: about {more} of the candidate decide"
 
 
 def _count(n: int, what: str) -> str:
