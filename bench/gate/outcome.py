@@ -116,7 +116,7 @@ def _open(test: GateTest, rules: Rules) -> str:
     if test.further_images is None:
         return f"{test.reason}, {_change(test)}: complete the run and gate again"
     more = _count(test.further_images, "more image")
-    if test.n_prompts < rules.min_prompts:
+    if test.n_prompts < rules.min_prompts and test.p_loss > rules.alpha:
         n_per_prompt = test.n_images / test.n_prompts
         total = round(test.n_prompts + test.further_images / n_per_prompt)
         return (
