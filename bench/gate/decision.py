@@ -159,7 +159,9 @@ def decide_from(evidence: Sequence[Evidence], rules: Rules) -> tuple[int, list[D
     """Take one look after another until the gate is decided or all data are used."""
     n_looks = max([1, *(len(one.p) for one in evidence)])
     decisions: list[Decision] = []
-    for look in range(n_looks):
+    # identical images are known of all looks at once
+    first = n_looks - 1 if all(one.is_identical for one in evidence) else 0
+    for look in range(first, n_looks):
         decisions = _decisions(evidence, rules, look)
         if overall(decisions) != "inconclusive":
             return look + 1, decisions

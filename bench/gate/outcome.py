@@ -15,9 +15,9 @@ class GateTest:
     `difference` is candidate - baseline in the metric's units with its own 95 % interval;
     `p_loss`, `p_margin` (a loss of the margin), `p_beyond` (no loss beyond it) and `p_collapse` are
     Holm's, over all looks so far. `n_collapsed` prompts lost `collapse` or more; a rate of
-    collapses up to `collapse_rate_high` is not excluded. `power_to_pass` is the chance to pass at
-    the last look if that is still to come. `further_images` of the candidate are enough to decide
-    if the difference does not change.
+    collapses up to `collapse_rate_high` is not excluded. `n_planned_prompts` are those of the last
+    look, and `power_to_pass` is the chance to pass there if it is still to come. `further_images`
+    of the candidate are enough to decide if the difference does not change.
     """
 
     plugin: str
@@ -29,6 +29,7 @@ class GateTest:
     low: float | None
     high: float | None
     n_prompts: int
+    n_planned_prompts: int
     n_images: int
     spread: float | None
     p_loss: float
@@ -70,7 +71,7 @@ def sentence(test: GateTest, rules: Rules) -> str:
                 "ship it if that is its price, else set a smaller margin"
             )
         case "regression":
-            return f"{_loss(test, rules)}: open the largest losses on the leaderboard's Compare"
+            return f"{_loss(test, rules)}: the leaderboard's page Compare has its largest losses"
         case "inconclusive":
             return _open(test, rules)
 
@@ -102,11 +103,12 @@ def _loss(test: GateTest, rules: Rules) -> str:
     if test.p_beyond <= rules.alpha:
         return f"it got worse by more than the margin of {margin}, {change}"
     if test.power_to_pass is not None:
-        chance = f"below {FUTILE:.0%}" if test.power_to_pass > 0 else "0, too few prompts"
-        return (
-            f"it got worse, {change}; the chance to be within the margin of {margin} at the last "
-            f"look is {chance}"
-        )
+        if test.n_planned_prompts < rules.min_prompts:
+            why = f"a pass needs {rules.min_prompts} prompts"
+        else:
+            why = f"its chance to be within the margin of {margin} at the last look is below "
+            why += f"{FUTILE:.0%}"
+        return f"it got worse, {change}, and {why}"
     return f"it got worse, {change}, and a loss of the margin of {margin} is not excluded"
 
 
@@ -115,15 +117,18 @@ def _open(test: GateTest, rules: Rules) -> str:
         return f"nothing is compared yet: {test.reason}"
     if test.further_images is None:
         return f"{test.reason}, {_change(test)}: complete the run and gate again"
-    more = _count(test.further_images, "more image")
-    if test.n_prompts < rules.min_prompts and test.p_loss > rules.alpha:
-        n_per_prompt = test.n_images / test.n_prompts
-        total = round(test.n_prompts + test.further_images / n_per_prompt)
+    n, more = test.n_prompts, _count(test.further_images, "more image")
+    if test.n_planned_prompts < rules.min_prompts:
+        total = round(n + test.further_images * n / test.n_images)
         return (
-            f"{_count(test.n_prompts, 'prompt')} are fewer than the policy's "
+            f"{_count(test.n_planned_prompts, 'prompt')} are fewer than the policy's "
             f"{rules.min_prompts} for a pass, {_change(test)}: make a baseline of about "
             f"{total:,} prompts, {more} of the candidate"
         )
+    if n < test.n_planned_prompts:
+        is_lost = test.p_loss <= rules.alpha
+        then = test.reason if is_lost else "render the others to decide it"
+        return f"open after {n} of {test.n_planned_prompts} prompts, {_change(test)}: {then}"
     return f"{test.reason}, {_change(test)}: about {more} of the candidate decide"
 
 

@@ -102,8 +102,8 @@ def _unseen(tests: Sequence[Facts]) -> list[str]:
         return []
     seen = sum(test["n_collapsed"] or 0 for test in tests if test["verdict"] == "pass")
     return [
-        f"passed tests saw {seen or 'no'} single prompt{'' if seen == 1 else 's'} collapse; up to "
-        f"{max(rates):.1%} of prompts may"
+        f"single prompts that collapsed in tests that passed: {seen or 'none'}; up to "
+        f"{max(rates):.1%} of the prompts may collapse unseen"
     ]
 
 

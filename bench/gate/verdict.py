@@ -64,6 +64,7 @@ def _test(
     spread, further = _spread(sample, x), None
     if verdict == "inconclusive" and sample.missing is None:
         further = _further_images(sample, rules, x, spread=spread, n_open=n_open)
+    share = sample.shares[max(min(n_taken, len(sample.looks)) - 1, 0)]
     collapse = sample.collapse if len(x) else None
     n_collapsed = None if collapse is None else int(collapse.count(x))
     test = GateTest(
@@ -76,6 +77,7 @@ def _test(
         low=low,
         high=high,
         n_prompts=len(x),
+        n_planned_prompts=round(len(x) / share),
         n_images=round(len(x) * sample.n_per_prompt),
         spread=spread,
         p_loss=decision.p.loss,
