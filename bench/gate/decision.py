@@ -215,8 +215,10 @@ def _z_values(sample: Sample, rules: Rules, x_gn: np.ndarray) -> np.ndarray:
     if n >= max(rules.min_prompts_regression, MIN_CLUSTERS):
         p[:, 0] = [loss_p(x, seed=rules.seed, n_flips=rules.n_flips) for x in x_gn]
         p[:, 2] = mean_p(-x_gn, sample.margin, floor=sample.floor)
-        n_collapsed = sample.collapse.count(x_gn) if sample.collapse else np.zeros(n_gates)
-        p[:, 3] = collapse_p(n_collapsed, n, rules.max_collapse_rate)
+        p[:, 3] = 1.0
+        if sample.collapse:
+            lost, gained = sample.collapse.count(x_gn), sample.collapse.count(-x_gn)
+            p[:, 3] = collapse_p(lost, n, rules.max_collapse_rate, n_gained=gained)
     if n >= max(rules.min_prompts, MIN_CLUSTERS):
         p[:, 1] = mean_p(x_gn, -sample.margin, floor=sample.floor)
     return -ndtri(p.clip(1e-12, 1 - 1e-12))

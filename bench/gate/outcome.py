@@ -14,10 +14,10 @@ class GateTest:
 
     `difference` is candidate - baseline in the metric's units with its own 95 % interval;
     `p_loss`, `p_margin` (a loss of the margin), `p_beyond` (no loss beyond it) and `p_collapse` are
-    Holm's, over all looks so far. `n_collapsed` prompts lost `collapse` or more; a rate of
-    collapses up to `collapse_rate_high` is not excluded. `n_planned_prompts` are those of the last
-    look, and `power_to_pass` is the chance to pass there if it is still to come. `further_images`
-    of the candidate are enough to decide if the difference does not change.
+    Holm's, over all looks so far. `n_collapsed` prompts lost `collapse` or more, `n_gained` gained
+    as much; a rate of collapses up to `collapse_rate_high` is not excluded. `n_planned_prompts` are
+    those of the last look; `power_to_pass` is the chance to pass there if it is still to come.
+    `further_images` of the candidate are enough to decide if the difference does not change.
     """
 
     plugin: str
@@ -38,6 +38,7 @@ class GateTest:
     p_collapse: float
     collapse: float | None
     n_collapsed: int | None
+    n_gained: int | None
     collapse_rate_high: float | None
     power_to_pass: float | None
     further_images: int | None
@@ -97,8 +98,8 @@ def _loss(test: GateTest, rules: Rules) -> str:
     if test.p_collapse <= rules.alpha and test.collapse is not None:
         return (
             f"{test.n_collapsed} of {_count(test.n_prompts, 'prompt')} lost "
-            f"{number(test.collapse)} or more, beyond the tolerated {rules.max_collapse_rate:.2g} "
-            f"of prompts; on average {change}"
+            f"{number(test.collapse)} or more ({test.n_gained or 'none'} gained as much), beyond "
+            f"the tolerated {rules.max_collapse_rate:.2g} of prompts; on average {change}"
         )
     if test.p_beyond <= rules.alpha:
         return f"it got worse by more than the margin of {margin}, {change}"

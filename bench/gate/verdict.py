@@ -86,6 +86,7 @@ def _test(
         p_collapse=decision.p.collapse,
         collapse=None if collapse is None else float(collapse.least(x)),
         n_collapsed=n_collapsed,
+        n_gained=None if collapse is None else int(collapse.count(-x)),
         collapse_rate_high=(
             None if n_collapsed is None else highest_rate(n_collapsed, len(x), rules.alpha)
         ),

@@ -89,12 +89,20 @@ def least_variance(margin: float, *, step: float) -> float:
     return margin * (step - margin) if step > margin else 0.0
 
 
-def collapse_p(n_collapsed: np.ndarray, n: int, max_rate: float) -> np.ndarray:
-    """Return the exact one-sided p that the rate of collapsed prompts is at most `max_rate`."""
+def collapse_p(
+    n_collapsed: np.ndarray, n: int, max_rate: float, *, n_gained: np.ndarray | int = 0
+) -> np.ndarray:
+    """Return the exact one-sided p that the rate of collapsed prompts is at most tolerated.
+
+    That is `max_rate`; where as large gains were seen, at least (gains + 1) / n, since mappers that
+    are equally good move single prompts both ways.
+    """
     from scipy.special import bdtrc
 
+    gained = np.where(np.asarray(n_gained) > 0, (np.asarray(n_gained) + 1) / n, 0.0)
+    rates = np.maximum(max_rate, gained).clip(max=1.0)
     # P(X >= k), X binomial
-    return np.where(n_collapsed > 0, bdtrc(np.maximum(n_collapsed, 1) - 1.0, n, max_rate), 1.0)
+    return np.where(n_collapsed > 0, bdtrc(np.maximum(n_collapsed, 1) - 1.0, n, rates), 1.0)
 
 
 def highest_rate(n_collapsed: int, n: int, alpha: float) -> float:
