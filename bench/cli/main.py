@@ -15,7 +15,7 @@ from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
-from bench.cli.gate import gate, gate_files
+from bench.cli.gate import gate, gate_files, policy_option
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
@@ -175,7 +175,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     metavar="RUN|URL",
     help="Compare with this run and stop once the gate is decided [manifest: that run's].",
 )
-@click.option("--policy", type=click.Path(path_type=Path), help="The gate's policy [shipped].")
+@policy_option
 @gate_files
 @click.pass_context
 def run(
@@ -213,17 +213,19 @@ def run(
         from bench.cli.plugins import fetch_quietly
 
         fetch_quietly(given["manifest"], ctx.obj, limit=given["limit"])
+    outlook = None
     if compared is not None:
-        from bench.cli.gate import prepare_gate, run_and_gate
+        from bench.cli.gate import outlook_of, prepare_gate, run_and_gate
 
         if not dry_run:
             files = {"junit": junit, "markdown": markdown}
             run_and_gate(request, compared, policy=policy, as_json=as_json, **files)
         request = prepare_gate(request, compared, policy=policy)
+        outlook = outlook_of(compared, policy=policy, limit=given["limit"])
     if dry_run:
         from bench.cli.plan import show_plan
 
-        show_plan(request, as_json=as_json)
+        show_plan(request, as_json=as_json, outlook=outlook)
         return
     from bench.run import run_benchmark
 
@@ -237,11 +239,29 @@ def run(
 
 @click.command()
 @run_options
-def plan(as_json: bool, **given: Any) -> None:
-    """Estimate the cost of a run and list missing downloads (offline)."""
+@click.option(
+    "--baseline", metavar="RUN|URL", help="Also print what a gate with it can decide [manifest]."
+)
+@policy_option
+def plan(*, as_json: bool, baseline: str | None, policy: Path | None, **given: Any) -> None:
+    """Estimate the cost of a run and list missing downloads (offline).
+
+    With --baseline also list, for each test of the policy, how many prompts the baseline has, how
+    many a pass needs, and whether one is possible.
+    """
     from bench.cli.plan import show_plan
 
-    show_plan(_request(**given), as_json=as_json)
+    outlook = None
+    if policy is not None and baseline is None:
+        raise click.UsageError("--policy needs a --baseline")
+    if baseline is not None:
+        from bench.cli.gate import outlook_of
+        from bench.gate import manifest_of, open_baseline
+
+        compared = open_baseline(baseline)
+        given["manifest"] = given["manifest"] or manifest_of(compared)
+        outlook = outlook_of(compared, policy=policy, limit=given["limit"])
+    show_plan(_request(**given), as_json=as_json, outlook=outlook)
 
 
 def _request(

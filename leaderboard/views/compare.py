@@ -30,7 +30,14 @@ from leaderboard.web.pictures import What
 _N_WORST = 8
 _PLUGINS_PER_PAGE = 25
 _CELL_PX = 124
-_VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warning}
+_VERDICTS = {
+    "pass": st.success,
+    "identical": st.success,
+    "real loss inside the margin": st.warning,
+    "regression": st.error,
+    "inconclusive": st.warning,
+}
+_LOSSES = ("regression", "real loss inside the margin")
 
 
 def show() -> None:
@@ -95,7 +102,7 @@ def _verdict(baseline: Run, candidate: Run) -> None:
             )
         )
         return
-    n_lost = sum(test["verdict"] == "regression" for test in found.tests)
+    n_lost = sum(test["verdict"] in _LOSSES for test in found.tests)
     summary = f"{found.verdict or 'unknown'}: {n_lost} of {len(found.tests)} tests found a loss"
     _VERDICTS.get(found.verdict, st.warning)(literal(summary))
     with st.expander("Tests", expanded=n_lost > 0, icon=":material/checklist:"):
