@@ -156,7 +156,7 @@ def _why_unranked(part: pd.DataFrame, own: pd.DataFrame) -> str | None:
     lacking = own.loc[own["sort_value"].isna()]
     if len(lacking):
         first = lacking.iloc[0]
-        return f"no number for {first['plugin']}: {first['note'] or 'not measured'}"
+        return f"no number for {first['plugin']}: {text_of(first['note']) or 'not measured'}"
     if not _has_numbers(part):
         notes = part["note"].dropna()
         return notes.iloc[0] if len(notes) else "no plugin has a number"

@@ -96,9 +96,8 @@ def verdict_counts(verdicts: Iterable[str | None]) -> str:
     """Return how often each verdict occurs, worst first: '1 lost, 2 works'."""
     counts = Counter(verdict if verdict in WORDS else None for verdict in verdicts)
     parts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
-    return ", ".join(
-        [*parts, f"{counts[None]} without a setting to use"] if counts[None] else parts
-    )
+    without = [f"{counts[None]} without a setting to use"] if counts[None] else []
+    return ", ".join(parts + without)
 
 
 def retention_rows(rows: Sequence[Row]) -> list[Row]:

@@ -164,16 +164,17 @@ def _methods(rows: pd.DataFrame) -> None:
     bounds = zip(frame["rank_low"], frame["rank_high"], strict=True)
     frame["ranks"] = [_ranks(low, high) for low, high in bounds]
     _table(frame, _METHOD_TABLE, "Methods by the mean of their numbers for sorting")
-    st.caption(literal(_how_ranked(methods, common_plugins(rows))))
+    st.caption(literal(_how_ranked(rows, methods)))
 
 
-def _how_ranked(methods: pd.DataFrame, common: Sequence[str]) -> str:
-    if not len(methods["rank"].dropna()):
-        if not common and methods["rank_reason"].nunique() == 1:
-            return "No method has a rank."
+def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
+    common = common_plugins(rows)
+    if not len(rows["sort_value"].dropna()):
+        return "No method has a rank: no row has a number for sorting."
+    if not common:
         return (
-            "No method has a rank: no plugin has a number in all rows. Choose runs with the same "
-            "plugins under Filters."
+            "No method has a rank: the rows have no plugin in common. Choose runs with the same "
+            "plugins, or plugins that all runs have, under Filters."
         )
     text = f"Ranked by the mean over the plugins that all ranked rows have: {_names(common)}. "
     if not len(methods["rank_low"].dropna()):
