@@ -20,7 +20,7 @@ from bench.store import Row, records
 from leaderboard.data import Run, RunTables
 from leaderboard.data.catalog import text_of
 from leaderboard.figures.arms import setting_label
-from metrics.stats import Estimate, holm, paired_difference
+from metrics.stats import MIN_CLUSTERS, Estimate, holm, paired_difference
 from metrics.stats.intervals import MIN_PROMPTS, sign_flip_p
 from metrics.stats.margin import within_margin_p
 
@@ -128,11 +128,13 @@ def _p_value(part: pd.DataFrame) -> float | None:
         return None
     one_sided = [within_margin_p(x, 0.0), within_margin_p(-x, 0.0)]
     p = 2 * min(side for side in one_sided if side is not None)
-    # where few prompts change, Student's t finds too much: signs are exact
+    # where few prompts change, Student's t finds too much; flipped signs do not
     changed = x[x != 0]
+    if len(changed) < MIN_CLUSTERS:
+        return min(max(p, 2.0 ** (1 - len(changed))), 1.0)
     if len(changed) <= _MAX_FLIPPED:
         flipped = sign_flip_p(changed.tolist(), [str(i) for i in range(len(changed))])
-        p = 1.0 if flipped is None else max(p, flipped)
+        p = p if flipped is None else max(p, flipped)
     return min(p, 1.0)
 
 

@@ -9,7 +9,7 @@ from bench.report.styles import method_order
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.figures.arms import setting_label
-from leaderboard.figures.verdicts import compatibility_of, has_judged_look, is_judged, mark_of
+from leaderboard.figures.verdicts import compatibility_of, has_judged_look, mark_of
 
 ENDS = ("retention", "quality")
 
@@ -39,9 +39,7 @@ def why_no_tradeoff(rows: Sequence[Row]) -> str:
     reasons = [row[name] for name in ("quality_reason", "reason") for row in own if row[name]]
     if reasons:
         return f"The look of this plugin's images is not judged: {reasons[0]}."
-    if own and not is_judged(own):
-        return "The look of this plugin's images is not judged in this run's tables."
-    return "This plugin has no setting with both retention and a distance of quality."
+    return "The look of this plugin's images is not judged in this run."
 
 
 def _settings(rows: Sequence[Row]) -> list[Row]:
