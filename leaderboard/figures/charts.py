@@ -98,7 +98,7 @@ def curve_chart(
     """
     rows = [{**row, **_visible(row, "value", "low", "high")} for row in rows] if is_share else rows
     color, shape = _looks(row["method"] for row in rows)
-    x = _number("t0") | {"scale": {"zero": False, "padding": 12}}
+    x = _number("t0") | {"scale": {"zero": False, "padding": 12}, "axis": {"format": ".3~f"}}
     y = _number("value", title=title)
     tooltip = _tooltip(label="setting", text="value")
     curve = {"color": color, "x": x, "detail": {"field": "line", "type": "nominal"}}

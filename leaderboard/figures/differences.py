@@ -106,7 +106,8 @@ def differences_sentence(rows: Sequence[Row]) -> str:
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         if found:
             parts.append(f"{len(found)} {word}: {', '.join(names[:_MAX_NAMES])}{more}")
-    return f"Of {len(rows)} comparisons, {'; '.join(parts)}."
+    n = "1 comparison" if len(rows) == 1 else f"{len(rows)} comparisons"
+    return f"Of {n}, {'; '.join(parts)}."
 
 
 def _difference(part: pd.DataFrame) -> Estimate:

@@ -153,13 +153,13 @@ def _mean_row(part: pd.DataFrame, common: Sequence[str]) -> Row:
 
 def _why_unranked(part: pd.DataFrame, own: pd.DataFrame) -> str | None:
     """Return why a run's method has no rank; None if it has a number for each common plugin."""
+    if not _has_numbers(part):
+        notes = part["note"].dropna()
+        return notes.iloc[0] if len(notes) else "no plugin has a number"
     lacking = own.loc[own["sort_value"].isna()]
     if len(lacking):
         first = lacking.iloc[0]
         return f"no number for {first['plugin']}: {text_of(first['note']) or 'not measured'}"
-    if not _has_numbers(part):
-        notes = part["note"].dropna()
-        return notes.iloc[0] if len(notes) else "no plugin has a number"
     return "no plugin in common with all other rows" if own.empty else None
 
 

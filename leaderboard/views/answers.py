@@ -75,12 +75,8 @@ def show_settings(rows: Sequence[Row]) -> None:
         column_config=_COLUMNS,
         alt="The settings as a table",
     )
-    if not is_judged(settings):
-        return
-    st.caption(literal(f"{MARKS} {meanings(row['verdict'] for row in settings)}"))
-    reasons = [row["quality_reason"] for row in settings if row["quality_reason"]]
-    if reasons and not any(has_judged_look(row) for row in settings):
-        st.caption(literal(f"The images' look is not judged: {reasons[0]}."))
+    if is_judged(settings):
+        st.caption(literal(f"{MARKS} {meanings(row['verdict'] for row in settings)}"))
 
 
 def described(row: Row) -> Row:

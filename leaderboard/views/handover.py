@@ -11,7 +11,13 @@ from leaderboard.data import RunTables
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.charts import curve_chart
 from leaderboard.figures.curves import curve_rows, metrics_of
-from leaderboard.figures.verdicts import compatibility_of, retention_rows
+from leaderboard.figures.tradeoff import why_no_tradeoff
+from leaderboard.figures.verdicts import (
+    compatibility_of,
+    has_judged_look,
+    is_judged,
+    retention_rows,
+)
 from leaderboard.ui import Page, choose_plugin, heading, interval
 from leaderboard.ui.numbers import number
 from leaderboard.views.answers import show_answer, show_settings
@@ -34,6 +40,8 @@ def show() -> None:
     rows = compatibility_of(tables, plugin)
     show_answer(tables, rows)
     show_settings(rows)
+    if is_judged(rows) and not any(has_judged_look(row) for row in rows):
+        st.caption(literal(why_no_tradeoff(rows)))
     to_use = [row for row in rows if row["level"] == "method" and row["verdict"] is not None]
     curves = [partial(_retention, plugin, rows, to_use)]
     curves += [partial(_curve, tables, plugin, name, to_use) for name in _metrics(tables, plugin)]

@@ -46,7 +46,7 @@ _PLUGIN_TABLE = {
     "retention_text": st.column_config.TextColumn(
         "Retention [95 %]", help="1: as on the old model, 0: as without the plugin"
     ),
-    "look": "Images",
+    "look": st.column_config.TextColumn("Images", width="medium"),
     "recommended": st.column_config.CheckboxColumn("Use it", width="small"),
     "seconds": st.column_config.NumberColumn("s/image", format=_NUMBER),
     "sort_value": _SORT_NUMBER,
@@ -160,7 +160,7 @@ def _methods(rows: pd.DataFrame) -> None:
     methods = method_rows(rows)
     frame = methods.copy()
     bounds = zip(frame["sort_value_low"], frame["sort_value_high"], strict=True)
-    frame["sort_ends"] = [ends(low, high) for low, high in bounds]
+    frame["sort_ends"] = [ends(*pair) if known(pair[0]) else "" for pair in bounds]
     bounds = zip(frame["rank_low"], frame["rank_high"], strict=True)
     frame["ranks"] = [_ranks(low, high) for low, high in bounds]
     _table(frame, _METHOD_TABLE, "Methods by the mean of their numbers for sorting")
@@ -179,7 +179,8 @@ def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
     text = f"Ranked by the mean over the plugins that all ranked rows have: {_names(common)}. "
     if not len(methods["rank_low"].dropna()):
         text += "Intervals exist from 60 prompts on: without them the order is not a finding. "
-    return text + HOW_SORTED
+    chosen = " A method's is of the setting chosen on five sixths of the prompts, on the rest."
+    return text + HOW_SORTED + chosen
 
 
 def _plugins(rows: pd.DataFrame) -> None:
@@ -187,12 +188,17 @@ def _plugins(rows: pd.DataFrame) -> None:
     listed = records(rows)
     for row in listed:
         row["link"] = site_address("plugin", run=row["run"], plugin=row["plugin"])
-        row["verdict_text"], row["look"] = one_line(verdict_of(row)), look(row)
+        row["verdict_text"], row["look"] = one_line(_verdict_text(row)), look(row)
         row["retention_text"] = interval_of(row, "retention")
     alt = "Plugins, those that lose most first"
     _table(pd.DataFrame(listed), _PLUGIN_TABLE, alt)
     st.caption(literal(meanings(rows["verdict"])))
     _downloads(with_ranks(rows, method_rows(rows)))
+
+
+def _verdict_text(row: Row) -> str:
+    is_earlier = row["note"] == EARLIER
+    return verdict_of(row) or ("" if is_earlier else "no setting to use")
 
 
 def _table(frame: pd.DataFrame, titles: Mapping[str, Any], alt: str) -> None:

@@ -87,12 +87,11 @@ def test_equal_runs_are_not_told_apart() -> None:
     assert row["word"] == "not told apart" and row["p"] == 1 and row["value"] == 0
 
 
-@pytest.mark.parametrize("n", [16, 220])
-def test_words_of_equal_runs_are_wrong_in_one_of_twenty_families(n: int) -> None:
+def test_words_of_equal_runs_are_wrong_in_one_of_twenty_families() -> None:
     rng = np.random.default_rng(0)
     wrong = 0
     for _ in range(60):
-        values = {f"p{i}": tuple(rng.normal(0, 1, (2, n))) for i in range(4)}
+        values = {f"p{i}": tuple(rng.normal(0, 1, (2, 16))) for i in range(4)}
         rows = plugin_differences(pairs_of(values))
         wrong += any(row["word"] in ("worse", "better") for row in rows)
     assert wrong <= 8  # 3 expected; more than 8 in 1 of 200 repetitions
