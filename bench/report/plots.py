@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,16 @@ def write_plots(rows: Sequence[Row], store: RunStore, *, png: bool = True) -> di
         sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, group)]
     for plugin, sketch in sketches:
         found.setdefault(plugin, []).append(_write(sketch, store, png=png))
+    _remove_others(store, {sketch.name for _, sketch in sketches})
     return found
+
+
+def _remove_others(store: RunStore, drawn: Collection[str]) -> None:
+    """Delete plots of earlier tables that today's do not give: they would contradict the report."""
+    for pattern in ("scores.*", "t0-*.*", "plane-*.*", "retention.*"):
+        for path in store.plots_dir.glob(pattern):
+            if path.stem not in drawn and path.suffix in (".png", ".svg"):
+                store.remove_file(path)
 
 
 def _overview(methods: Sequence[Row], found: Sequence[Answer]) -> Iterator[_Sketch]:
@@ -154,6 +163,9 @@ def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
         t0s = [row["t0"] for row in there]
         axes.plot(t0s, [r[name] for r in there], color=color, marker=marker, ls=dash, label=title)
         banded = [row for row in there if row[f"{name}_low"] is not None]
+        if len(banded) == 1:  # a band needs two
+            at, value = [banded[0]["t0"]], [banded[0][name]]
+            axes.errorbar(at, value, yerr=_whiskers(banded, name), color=color)
         low, high = ([row[f"{name}_{end}"] for row in banded] for end in ("low", "high"))
         axes.fill_between([r["t0"] for r in banded], low, high, color=color, alpha=0.18, lw=0)
     _limit(axes, ranges)

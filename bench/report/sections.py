@@ -11,8 +11,8 @@ from bench.analysis.words import (
     mark_of,
     rounded,
     share,
+    short_verdict,
     sort_text,
-    verdict_of,
 )
 from bench.render import read_audits
 from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
@@ -47,8 +47,8 @@ _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
     *((Strong(word), f": {meaning}.") for word, meaning in MEANINGS.items()),
     (
         "Each verdict is a test over whole prompts, one-sided, corrected over the settings of its "
-        "plugin; no ratio is tested. +N prompts: so many more would decide, if means and spreads "
-        "stay as they are.",
+        "plugin; no ratio is tested. +N: about so many more prompts would decide, if means and "
+        "spreads stay as they are.",
     ),
     (
         Strong("q"),
@@ -128,12 +128,25 @@ def compatibility(
         "One row for each method: of its settings that are not told from its best one, the "
         "cheapest that works, measured on all prompts. Every setting is in the plugin's own part."
     )
-    header = ("plugin", "method", "use", "at", *_JUDGED, "seconds", "peak MiB", "why not")
-    lines = [_method_cells(row) for row in methods]
-    n_columns = len(header) if any(cells[-1] for cells in lines) else len(header) - 1
-    yield table(header[:n_columns], [cells[:n_columns] for cells in lines])
+    header = ("plugin", "method", "use", "at", *_JUDGED, "seconds", "peak MiB")
+    yield table(header, [_method_cells(row) for row in methods])
+    if remarks := _remarks(methods):
+        yield Bullets(tuple((f"{', '.join(who)}: {why}.",) for why, who in remarks.items()))
     yield from plots
     yield from _sort_values(methods)
+
+
+def _remarks(methods: Sequence[Row]) -> dict[str, list[str]]:
+    """Return why numbers are missing or have no word -> whose they are."""
+    found: dict[str, list[str]] = {}
+    for row in methods:
+        name = f"{row['plugin']} {row['method']}"
+        if row["verdict"] is None:  # none of the method's settings can be recommended
+            found.setdefault(row["choice_reason"] or row["reason"] or "", []).append(name)
+        elif row["quality_reason"] is not None:
+            names = found.setdefault(f"q: {row['quality_reason']}", [])
+            names += [row["plugin"]] if row["plugin"] not in names else []
+    return found
 
 
 def _sort_values(methods: Sequence[Row]) -> Iterator[Block]:
@@ -257,8 +270,6 @@ def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterat
 
 
 def _method_cells(row: Row) -> tuple[str, ...]:
-    is_chosen = row["verdict"] is not None
-    reason = row["choice_reason"] or row["reason"] or ""
     return (
         row["plugin"],
         row["method"],
@@ -267,20 +278,18 @@ def _method_cells(row: Row) -> tuple[str, ...]:
         *_judged_cells(row),
         number(row["seconds"], digits=2),
         number(row["peak_memory_mib"], digits=0),
-        "" if is_chosen else reason,
     )
 
 
 def _judged_cells(row: Row) -> tuple[str, ...]:
     """Return the cells of `_JUDGED`."""
-    word = row["quality_word"] or "-"
-    more = row["quality_more_prompts"]
+    word, more = row["quality_word"] or "-", row["quality_more_prompts"]
     if more and word == "cannot be told":
-        word += f" (+{rounded(more)} prompts)"
+        word += f" +{rounded(more)}"
     return (
-        verdict_of(row) or "-",
+        short_verdict(row) or "-",
         share(row) or "-",
-        interval_of(row, "quality", digits=3),
+        interval_of(row, "quality", digits=3, small_digits=2),
         word,
         interval_of(row, "place"),
     )
@@ -290,10 +299,10 @@ def _use(row: Row) -> str:
     return {"*": "yes", "=": "="}.get(mark_of(row), "")
 
 
-def interval_of(row: Row, name: str, *, digits: int = 2) -> str:
+def interval_of(row: Row, name: str, *, digits: int = 2, small_digits: int = 1) -> str:
     """Return '0.86 [0.80, 0.94]' of a quantity of a row, or a dash."""
     ends = row[f"{name}_low"], row[f"{name}_high"]
-    return with_ends(row[name], ends, digits=digits, small_digits=1)
+    return with_ends(row[name], ends, digits=digits, small_digits=small_digits)
 
 
 def _main_table(group: Sequence[Row]) -> Block:
