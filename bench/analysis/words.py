@@ -168,6 +168,8 @@ def verdict_of(row: Row) -> str:
 def short_verdict(row: Row) -> str:
     """Return a row's verdict for a narrow column: 'works', or 'open +40'; "" for references."""
     word, more = row["verdict"], row["verdict_more_prompts"]
+    if word == "open" and row["status"] == "no effect":
+        return "no effect"
     if word != "open" or not more:
         return str(word or "")
     return f"open +{rounded(more)}" if more < 1000 else f"open +{min(more / 1000, 100):.2g}k"
@@ -238,7 +240,7 @@ _VERBS: Mapping[PluginWord, str] = {
     "degraded": "is degraded",
     "lost": "is lost",
     "open": "is open",
-    "no effect": "has no measurable effect",
+    "no effect": "has no measurable effect on the base model either",
     "not measured": "was not measured",
 }
 _REST: Mapping[PluginWord, str] = {

@@ -42,7 +42,7 @@ def format_answers(compatibility: pd.DataFrame) -> str:
     if not is_judged(rows):
         return NO_VERDICTS if any(row["method"] not in REFERENCES for row in rows) else ""
     found = answers(rows)
-    lines = [run_sentence(found)]
+    lines = textwrap.wrap(run_sentence(found), WIDTH, subsequent_indent="  ")
     for answer in found:
         sentence = terminal_line(f"{answer.sentence}.")
         lines += _wrapped(sentence, hanging="    ")
@@ -82,14 +82,16 @@ def headline_metrics(rows: Sequence[Row], settings: Sequence[Row]) -> dict[Role,
     """Return the metric that a plugin's table displays for each role.
 
     Where the plugin changes the style and the run has a native plugin, quality is the distance
-    without style.
+    without style; else that of the role, which counts a style as distance.
     """
     names: dict[Role, str] = {
         role: name for role in get_args(Role) if (name := choose_metric(rows, role))
     }
-    axis = next((row for row in settings if row["quality_reference"] == "segment"), None)
-    if axis is not None and axis["kind"] not in PLAIN_KINDS:
-        names["quality"] = axis["quality_metric"]
+    axis = next((row for row in settings if row["quality"] is not None), None)
+    if axis is not None:
+        without_style = axis["quality_reference"] == "segment" and axis["kind"] not in PLAIN_KINDS
+        if without_style or "quality" not in names:
+            names["quality"] = axis["quality_metric"]
     return names
 
 
@@ -185,7 +187,7 @@ def _legend(settings: Sequence[Row]) -> list[str]:
     """Return the meanings of the words and marks that occur."""
     if not settings:
         return []
-    used = {row["verdict"] for row in settings}
+    used = {short_verdict(row).split(" +")[0] for row in settings}
     meanings = [f"{word}: {MEANINGS[word]}" for word in WORDS if word in used]
     lines = [
         "*: the setting to use; =: not told from the plugin's best setting",
