@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bench.analysis import arm_of
 from bench.analysis.words import (
@@ -20,9 +20,10 @@ from bench.report.cells import number, with_ends
 from bench.report.comparisons import of_plugin
 from bench.report.sheets import heading_of
 from bench.report.styles import method_order, method_style
-from bench.report.text import better_of, by_arm, choose_metric, with_interval
+from bench.report.text import better_of, by_arm, headline_metrics, with_interval
 from bench.scoring import RunImages
 from bench.store import Row, RunStore, grouped, records
+from metrics.base import Role
 from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import plugin_sets
 
@@ -199,11 +200,12 @@ def plugin_part(
         yield paragraph(Strong("Only a part of it was applied."), f" {remark}")
     if is_judged(settings):
         yield _verdict_table(settings)
-    yield _main_table(group)
+    names = headline_metrics(group, settings)
+    yield _main_table(group, names)
     yield from pictures
     if pictures:
         yield paragraph(f"Rows of the sheet: the first {sheet_rows} prompts, at the first seed.")
-    yield from _other_table(group)
+    yield from _other_table(group, names)
 
 
 def _verdict_table(settings: Sequence[Row]) -> Block:
@@ -305,9 +307,7 @@ def interval_of(row: Row, name: str, *, digits: int = 2, small_digits: int = 1) 
     return with_ends(row[name], ends, digits=digits, small_digits=small_digits)
 
 
-def _main_table(group: Sequence[Row]) -> Block:
-    names = {role: choose_metric(group, role) for role in ("function", "quality", "text")}
-    chosen = {role: name for role, name in names.items() if name is not None}
+def _main_table(group: Sequence[Row], chosen: Mapping[Role, str]) -> Block:
     header = ["method", "at"]
     for role, name in chosen.items():
         header.append(f"{role}: {name} ({better_of(group, name)} is better)")
@@ -328,8 +328,8 @@ def _main_table(group: Sequence[Row]) -> Block:
     return table([*header, "seconds per image", "peak MiB"], rows)
 
 
-def _other_table(group: Sequence[Row]) -> Iterator[Block]:
-    main = {choose_metric(group, role) for role in ("function", "quality", "text")}
+def _other_table(group: Sequence[Row], chosen: Mapping[Role, str]) -> Iterator[Block]:
+    main = set(chosen.values())
     names = [name for name in sorted({row["metric"] for row in group}) if name not in main]
     if not names:
         return

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from bench.analysis import Arm, answers, arm_of, run_sentence
-from bench.analysis.measures import PLAIN_KINDS, choose
+from bench.analysis.measures import PLAIN_KINDS, choose, quality_axis
 from bench.analysis.summary import ARM_FIELDS
 from bench.analysis.words import (
     MEANINGS,
@@ -65,7 +65,9 @@ def format_summary(
     for plugin in worst_first(groups, judged):
         rows, own = groups[plugin], [row for row in settings if row["plugin"] == plugin]
         names = headline_metrics(rows, own)
-        remark = [clip(f"  {text}") for text in [(remarks or {}).get(plugin)] if text]
+        caution = next((row["quality_reason"] for row in own if row["quality"] is not None), None)
+        found = [(remarks or {}).get(plugin), caution and f"distance: {caution}"]
+        remark = [clip(f"  {text}") for text in found if text]
         title = _title(f"{plugin} ({rows[0]['kind']})", rows, names)
         verdicts = {arm_of(row): row for row in own}
         blocks.append("\n".join([*title, *remark, *_body(rows, names, verdicts)]))
@@ -81,17 +83,18 @@ def worst_first(plugins: Iterable[str], rows: Sequence[Row]) -> list[str]:
 def headline_metrics(rows: Sequence[Row], settings: Sequence[Row]) -> dict[Role, str]:
     """Return the metric that a plugin's table displays for each role.
 
-    Where the plugin changes the style and the run has a native plugin, quality is the distance
-    without style; else that of the role, which counts a style as distance.
+    Quality is a kernel distance to the upgraded model's own images, which has intervals; where the
+    plugin changes the style and the run has a native plugin, it is the distance without style.
     """
     names: dict[Role, str] = {
         role: name for role in get_args(Role) if (name := choose_metric(rows, role))
     }
-    axis = next((row for row in settings if row["quality"] is not None), None)
-    if axis is not None:
-        without_style = axis["quality_reference"] == "segment" and axis["kind"] not in PLAIN_KINDS
-        if without_style or "quality" not in names:
-            names["quality"] = axis["quality_metric"]
+    known = {row["metric"] for row in rows if row["value"] is not None}
+    if axis := quality_axis(known, "floor"):
+        names["quality"] = axis[0]
+    segment = next((row for row in settings if row["quality_reference"] == "segment"), None)
+    if segment is not None and (segment["kind"] not in PLAIN_KINDS or axis is None):
+        names["quality"] = segment["quality_metric"]
     return names
 
 

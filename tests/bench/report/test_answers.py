@@ -12,7 +12,13 @@ from click.testing import CliRunner
 from bench.analysis import answers, run_sentence
 from bench.analysis.words import MEANINGS, WORDS, mark_of, short_verdict
 from bench.cli.main import main
-from bench.report.text import NO_VERDICTS, WIDTH, format_answers, format_summary
+from bench.report.text import (
+    NO_VERDICTS,
+    WIDTH,
+    format_answers,
+    format_summary,
+    headline_metrics,
+)
 from bench.report.write import write_report
 from bench.store import Row, RunStore, records, schema
 from tests.bench.drawn_run import compatible_run
@@ -92,7 +98,9 @@ def test_marks_and_words_of_the_table_are_those_of_the_verdicts(store: RunStore,
     assert sum(mark_of(row) == "=" for row in rows) == len(re.findall(r"^= ", text, re.M)) > 0
     used = {short_verdict(row).split(" +")[0] for row in rows} - {""}
     legend = text.rsplit("\n\n", maxsplit=1)[-1]
-    assert used <= set(MEANINGS) and all(f"{word}: {MEANINGS[word]}" in legend for word in used)
+    assert used <= set(MEANINGS) and all(
+        f"{word}: {meaning}" in legend for word, meaning in MEANINGS.items() if word in used
+    )
     assert "score" not in text and "gain" not in text and "split" not in text
 
 
@@ -109,6 +117,17 @@ def test_marks_and_words_of_the_table_are_those_of_the_verdicts(store: RunStore,
 )
 def test_a_verdict_fits_a_narrow_column(row: Row, cell: str) -> None:
     assert short_verdict(row) == cell
+
+
+def test_the_distance_of_the_table_has_an_interval_and_counts_no_style(store: RunStore) -> None:
+    rows = [row for row in records(store.summary()) if row["plugin"] == "pocket-canny"]
+    fid = [row | {"metric": "pocket-fid", "low": None, "high": None} for row in rows]
+    assert headline_metrics([*rows, *fid], [])["quality"] == "pocket-kid-floor"
+    facts = {"quality_reference": "segment", "quality_metric": "pocket-rest"}
+    lora = setting("p", "sdedit", 0.5, **facts)
+    assert headline_metrics(rows, [lora])["quality"] == "pocket-rest"
+    plain = headline_metrics(rows, [lora | {"kind": "controlnet"}])
+    assert plain["quality"] == "pocket-kid-floor"
 
 
 def test_a_lost_plugin_is_not_recommended_with_a_setting() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.analysis.summary import Scores, arm_of
 from bench.analysis.words import compared
-from bench.report.blocks import Block, Bullets, Heading, Table
+from bench.report.blocks import Block, Bullets, Heading, Strong, Table
 from bench.report.comparisons import against_sdedit
 from bench.store import Row
 from plugins_manifest.documents import read_json
@@ -52,6 +52,7 @@ def claims_of(blocks: list[Block]) -> dict[tuple[str, str], str]:
     (bullets,) = [block for block in blocks if isinstance(block, Bullets)]
     found = {}
     for plugin, text in bullets.items:
+        assert isinstance(plugin, Strong) and isinstance(text, str)
         sentence = text.split("X-Adapter ")[1].rstrip(".")
         for part in sentence.split("; "):
             claim, places = part.split(" SDEdit at ")
