@@ -13,7 +13,7 @@ CANNY_LOW, CANNY_HIGH = 150, 300
 
 
 def resized(picture: np.ndarray, size_px: int) -> np.ndarray:
-    """Shrink a square uint8 picture by cubic convolution (a = -.5) as wide as the scale; rounded."""
+    """Shrink a square uint8 picture by cubic convolution, a = -.5, as wide as the scale; round."""
     side = picture.shape[0]
     if side == size_px:
         return picture
