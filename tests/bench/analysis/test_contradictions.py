@@ -17,7 +17,6 @@ from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm
 from bench.gate.verdict import Rules, Sample, decide_gate
 from bench.report.blocks import Bullets
-from bench.report.comparisons import against_sdedit
 from bench.store.rows import Row
 from metrics.stats.verdicts import Thresholds
 
@@ -241,6 +240,8 @@ def rival_scores(gains: Sequence[float], spread: float, n: int = 24) -> Scores:
 
 def claims(scores: Scores) -> str:
     """Return what the report claims of X-Adapter against SDEdit, in words."""
+    from bench.report.comparisons import against_sdedit
+
     summary = [
         {**row_of(a, m, "image", "higher"), "value": scores.estimate(a, m).value}
         for a, m in scores.cells
