@@ -178,7 +178,7 @@ class Plugin:
         ends = fieller(over, under, spread / len(names), len(names) - 1)
         if ends is None:
             return Interval(None)
-        if ends[1] - ends[0] <= 1e-9:
+        if arm == ceiling:  # its ratio is 1 by definition
             return Interval(over / under)
         return Interval(over / under, *ends, 0.0, n, len(names))
 
