@@ -40,6 +40,7 @@ from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
 from bench.store.verify import PARTS, TO_REPORT, require_sound
+from metrics.stats.verdicts import Thresholds
 from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.progress import Progress
@@ -66,6 +67,7 @@ class RunRequest:
     show_progress: bool = True
     started: float | None = None  # time.time() at the start of the process
     ids_from: Path | None = None  # a run whose ids of unnamed cases are taken over
+    thresholds: Thresholds | None = None  # of the verdicts; None: the shipped ones
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
 
@@ -163,6 +165,8 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
         if is_resumed:
             require_sound(store, may_miss=PARTS)
             if (n_trials := find_finished(store, job)) is not None:
+                if request.thresholds is not None:
+                    write_tables(store, mode=job.manifest.mode, thresholds=request.thresholds)
                 return RunOutcome(store.folder, n_trials, was_finished=True)
             check_job(job, store, clock)
         return _Run(request, job, store, started, clock).go(is_resumed=is_resumed)
@@ -198,11 +202,12 @@ def score_and_tabulate(
     *,
     metrics: Sequence[str] | None = None,
     mode: Mode | None = None,
+    thresholds: Thresholds | None = None,
     show_progress: bool,
 ) -> float:
     """Score a finished run and write its tables; return the seconds spent inside metrics.
 
-    `mode` None is the manifest's.
+    `mode` None is the manifest's, `thresholds` None the shipped ones.
     """
     from bench.scoring import score_by_names
 
@@ -212,7 +217,7 @@ def score_and_tabulate(
         names = selected_metrics(store.manifest(), mode) if metrics is None else metrics
         seconds = score_by_names(store, names, show_progress=show_progress)
         require_sound(store, ("scores",))
-        write_tables(store, mode=mode)
+        write_tables(store, mode=mode, thresholds=thresholds)
         facts = store.run_facts()
         found = provenance.took_part(facts.get("distributions"))
         if found != facts.get("distributions"):
@@ -229,10 +234,17 @@ def load_audit(plan: Plan, store: RunStore, context: str, cache: ImageCache | No
     )
 
 
-def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True) -> None:
+def write_tables(
+    store: RunStore,
+    *,
+    mode: Mode | None = None,
+    thresholds: Thresholds | None = None,
+    png: bool = True,
+) -> None:
     """Write summary.parquet, compatibility.parquet and the report with its image sheets.
 
-    Plots are SVG files, and PNG files too if `png`.
+    `thresholds` of the verdicts, None for the shipped ones. Plots are SVG files, and PNG files too
+    if `png`.
     """
     from bench.analysis import read_run_scores, summarise, write_compatibility
     from bench.report import write_report
@@ -240,7 +252,7 @@ def write_tables(store: RunStore, *, mode: Mode | None = None, png: bool = True)
     with Progress("writing tables and the report"):
         scores = read_run_scores(store)
         summarise(store, scores)
-        write_compatibility(store, scores)
+        write_compatibility(store, scores, thresholds=thresholds)
         write_report(store, scores, mode=mode, png=png)
 
 
@@ -403,7 +415,10 @@ class _Run:
         self.clock.metrics += score_by_names(
             self.store, names, show_progress=show_progress, timeout_s=self.request.batch_timeout
         )
-        write_tables(self.store, mode=mode, png=False)  # `xbench report` draws them too
+        thresholds = self.request.thresholds
+        write_tables(
+            self.store, mode=mode, thresholds=thresholds, png=False
+        )  # `xbench report` draws them too
 
     def _outcome(self, plan: Plan, before: set[str], stopped: str | None) -> RunOutcome:
         planned = {trial.trial_id for trial in plan.trials}

@@ -101,7 +101,7 @@ class _Judged:
             **_estimate("quality", quality),
             "quality_metric": m.axis[0] if m.axis else None,
             "quality_reference": m.axis[1].reference if m.axis else None,
-            "quality_reason": self._quality_reason(quality),
+            "quality_reason": self._quality_reason(arm, quality),
             **_estimate("place", m.place(arm)),
             **_verdict(verdict),
             **_word(word),
@@ -118,10 +118,13 @@ class _Judged:
             row |= _estimate(f"normalized_{ceiling}", m.normalized(arm, ceiling))
         return row
 
-    def _quality_reason(self, quality: Estimate) -> str | None:
+    def _quality_reason(self, arm: Arm, quality: Estimate) -> str | None:
         if quality.value is None:
             return quality.reason
-        return COUNTS_STYLE if self.measures.counts_style else None
+        if self.measures.counts_style:
+            return COUNTS_STYLE
+        word = self.words.get(arm)
+        return None if word is None else word.reason
 
     def method_row(self, method: str, settings: Mapping[Arm, Row]) -> Row:
         """Return the row of the setting of a method to use, with the method's cross-fitted S."""

@@ -52,7 +52,9 @@ class Answer:
         if self.row is None:
             return f"{verb_of(self.word)}: {self.reason}" if self.reason else verb_of(self.word)
         facts = ", ".join(part for part in (keeps(self.row), look(self.row)) if part)
-        first = f"{verb_of(self.word)} with {label_of(self.row)}" + (f": {facts}" if facts else "")
+        more = self.row["verdict_more_prompts"] if self.word == "open" else None
+        first = verb_of(self.word) + (f" (about {rounded(more)} more prompts)" if more else "")
+        first += f" with {label_of(self.row)}" + (f": {facts}" if facts else "")
         return f"{first}; {self.advice}"
 
     @property
@@ -60,11 +62,33 @@ class Answer:
         """Return which setting to use, or that several cannot be told apart."""
         if self.row is None:
             return f"nothing to recommend: {self.reason}" if self.reason else "nothing to recommend"
-        others = [row for row in self.equal if label_of(row) != label_of(self.row)]
+        others = self.other_equal
+        if self.word == "lost":
+            return "no setting is shown to be better"
         if not others:
             return f"use {label_of(self.row)}"
         n = len(others) + 1
-        return f"no clear winner among {n} settings; {label_of(self.row)} is {_why(self)}"
+        return f"no clear winner among {n} settings, {label_of(self.row)} is {_why(self)}"
+
+    @property
+    def other_equal(self) -> list[str]:
+        """Return the other settings that are not told from the best, as labels."""
+        own = None if self.row is None else label_of(self.row)
+        return [label for row in self.equal if (label := label_of(row)) != own]
+
+    def as_data(self) -> Row:
+        """Return plain data for `--json`: words, the setting to use, and its numbers with ends."""
+        row = self.row or {}
+        return {
+            "plugin": self.plugin,
+            "kind": self.kind,
+            "word": self.word,
+            "sentence": self.sentence,
+            "setting": label_of(self.row) if self.row else None,
+            **{name: row.get(name) for name in _IN_DATA},
+            "equal_settings": self.other_equal,
+            "reason": self.reason,
+        }
 
 
 def answers(rows: Sequence[Row]) -> list[Answer]:
@@ -87,11 +111,16 @@ def run_sentence(found: Sequence[Answer], *, upgraded: str = "the upgraded model
     counts = {word: sum(answer.word == word for answer in found) for word in WORDS}
     n = len(found)
     noun = "plugin" if n == 1 else "plugins"
-    verb = "keeps" if counts["works"] == 1 else "keep"
+    verb = "is" if counts["works"] == 1 else "are"
     rest = [
         text for word, text in _REST.items() if counts[word] for text in [_n(counts[word], text)]
     ]
-    return "; ".join([f"{counts['works']} of {n} {noun} {verb} working on {upgraded}", *rest]) + "."
+    return (
+        "; ".join(
+            [f"{counts['works']} of {n} {noun} {verb} shown to keep working on {upgraded}", *rest]
+        )
+        + "."
+    )
 
 
 def label_of(row: Row) -> str:
@@ -111,7 +140,7 @@ def keeps(row: Row) -> str:
         return ""
     text = f"keeps {percent(row['retention'])}"
     ends = row["retention_low"], row["retention_high"]
-    return text if None in ends else f"{text} ({ends[0] * 100:.0f} to {ends[1] * 100:.0f})"
+    return text if None in ends else f"{text} ({' to '.join(_whole(end) for end in ends)})"
 
 
 def look(row: Row) -> str:
@@ -121,7 +150,8 @@ def look(row: Row) -> str:
         return ""
     if word == "cannot be told":
         more = row["quality_more_prompts"]
-        return "quality not told" + (f" (about {rounded(more)} more prompts)" if more else "")
+        why = more_prompts(more) if more else "old and new are not told apart"
+        return f"quality not told ({why})"
     text = "images between both models'" if word == "between" else f"images {word}'s"
     return text if row["quality_reference"] == "segment" else f"{text} own (without plugin)"
 
@@ -132,8 +162,44 @@ def verdict_of(row: Row) -> str:
     if word != "open":
         return str(word or "")
     if more:
-        return f"open, about {rounded(more)} more prompts"
+        return f"open, {more_prompts(more)}"
     return "open" if row["verdict_reason"] is None else f"open: {row['verdict_reason']}"
+
+
+def short_verdict(row: Row) -> str:
+    """Return a row's verdict for a narrow column: 'works', or 'open +40'; "" for references."""
+    word, more = row["verdict"], row["verdict_more_prompts"]
+    if word == "open" and row["status"] == "no effect":
+        return "no effect"
+    if word != "open" or not more:
+        return str(word or "")
+    return f"open +{rounded(more)}" if more < 1000 else f"open +{min(more / 1000, 100):.2g}k"
+
+
+def mark_of(row: Row) -> str:
+    """Return '*' for the setting to use, '=' for one that is not told from the best, or ''."""
+    return "*" if row["recommended"] else "=" if row["among_best"] else ""
+
+
+def share(row: Row) -> str:
+    """Return '90 % [85, 95]', the share of the effect that a row keeps; "" if it is not known."""
+    if row["retention"] is None:
+        return ""
+    ends = row["retention_low"], row["retention_high"]
+    inside = "" if None in ends else f" [{', '.join(_whole(end) for end in ends)}]"
+    return percent(row["retention"]) + inside
+
+
+def compared(difference: float | None, p: float | None, *, better: str, level: float = 0.05) -> str:
+    """Return what a corrected two-sided p allows to say of one arm's function against another's."""
+    if difference is None or p is None or p > level:
+        return "is not told apart from"
+    return "keeps more than" if (difference > 0) == (better == "higher") else "keeps less than"
+
+
+def is_judged(rows: Iterable[Row]) -> bool:
+    """Return whether rows of `schema.COMPATIBILITY` have verdicts; earlier versions wrote none."""
+    return any(row["verdict"] is not None for row in rows)
 
 
 def verb_of(word: PluginWord) -> str:
@@ -143,13 +209,20 @@ def verb_of(word: PluginWord) -> str:
 
 def percent(value: float) -> str:
     """Return a share as whole per cent."""
-    return f"{value * 100:.0f} %"
+    return f"{_whole(value)} %"
+
+
+def more_prompts(n: float) -> str:
+    """Return 'about 40 more prompts': an estimate; beyond 10,000 only that."""
+    if n > 10_000:
+        return "more than 10,000 more prompts"
+    return f"about {rounded(n)} more prompts"
 
 
 def rounded(n: float) -> str:
-    """Return a number of prompts to two digits: it is an estimate; beyond 100,000 it is said so."""
-    if n > 100_000:
-        return "100,000 or more"
+    """Return a number of prompts to two digits; 10,000+ beyond."""
+    if n > 10_000:
+        return "10,000+"
     digits = len(str(int(n)))
     return f"{round(int(n), 2 - digits) if digits > 2 else int(n):,}"
 
@@ -175,7 +248,7 @@ _VERBS: Mapping[PluginWord, str] = {
     "degraded": "is degraded",
     "lost": "is lost",
     "open": "is open",
-    "no effect": "has no measurable effect",
+    "no effect": "has no measurable effect on the base model either",
     "not measured": "was not measured",
 }
 _REST: Mapping[PluginWord, str] = {
@@ -185,6 +258,19 @@ _REST: Mapping[PluginWord, str] = {
     "no effect": "without effect on the base model",
     "not measured": "not measured",
 }
+
+
+_IN_DATA = (
+    *("method", "t0", "plugin_scale", "adapter_scale", "verdict_p", "verdict_more_prompts"),
+    *(f"retention{end}" for end in ("", "_low", "_high")),
+    *("quality_word", "quality_metric"),
+    *(f"quality{end}" for end in ("", "_low", "_high")),
+    *("quality_more_prompts", "n_prompts", "seconds"),
+)
+
+
+def _whole(value: float) -> str:
+    return number(value * 100, digits=0)
 
 
 def _n(count: int, text: str) -> str:
@@ -211,7 +297,7 @@ def _word(judged: Sequence[Row], chosen: Row | None) -> tuple[PluginWord, str | 
     if chosen is not None:
         return chosen["verdict"], None
     if all(row["verdict"] == "lost" for row in judged):
-        return "lost", f"with all {len(judged)} settings"
+        return "lost", f"all {len(judged)} settings lose it"
     if all(row["status"] == "not measured" for row in judged):
         why = next((row["reason"] for row in judged if row["reason"]), reason)
         few = any(row["verdict_more_prompts"] for row in judged)
@@ -225,8 +311,11 @@ def _kept(answer: Answer) -> float:
 
 
 def _why(answer: Answer) -> str:
+    """Return why this one of the equal settings: see `metrics.stats.recommend`."""
     row = answer.row
-    costs = [r["seconds"] for r in answer.equal if r["seconds"] is not None]
-    if row is not None and row["seconds"] is not None and row["seconds"] <= min(costs, default=0):
+    costs = [r["seconds"] for r in answer.equal]
+    if row is None or row["seconds"] is None or None in costs:
+        return "one of them"
+    if row["seconds"] <= min(costs):
         return "the cheapest"
-    return "the cheapest that is shown to keep most"
+    return "the cheapest that works" if answer.word == "works" else "the cheapest that is not lost"

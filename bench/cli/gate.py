@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
@@ -13,10 +13,9 @@ from bench.cli.exits import finish
 from bench.cli.output import echo_lines, json_option, note
 
 if TYPE_CHECKING:
-    from bench.gate import Gate
     from bench.run import RunRequest
 
-_POLICY = click.option(
+policy_option = click.option(
     "--policy", type=click.Path(path_type=Path), help="Metrics, margins, error rates [shipped]."
 )
 
@@ -35,7 +34,7 @@ def gate_files(command: Callable[P, None]) -> Callable[P, None]:
 @click.command()
 @click.argument("baseline", metavar="RUN|URL")
 @click.argument("candidate", metavar="RUN", type=click.Path(path_type=Path))
-@_POLICY
+@policy_option
 @json_option
 @gate_files
 def gate(
@@ -52,14 +51,14 @@ def gate(
     The baseline is a run directory or a published run: URL#KEY, or URL#KEY@sha256:... as `xbench
     publish` prints it, which is exactly that publication.
 
-    Exit code 0: pass; 1: regression; 2: something to fix, e.g. settings that differ; 3:
-    inconclusive, or images are missing; 70: unexpected failure.
+    Exit code 0: pass, identical, or a real loss inside the margin; 1: regression; 2: something to
+    fix, e.g. settings that differ; 3: inconclusive, or images are missing; 70: unexpected failure.
     """
     from bench.gate import compare, load_policy, open_baseline
 
     refuse_other_files(junit, markdown)
     found = compare(open_baseline(baseline), candidate, load_policy(policy))
-    show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
+    show_gate(found.facts, as_json=as_json, junit=junit, markdown=markdown)
 
 
 def refuse_other_files(junit: Path | None, markdown: Path | None) -> None:
@@ -90,7 +89,7 @@ def run_and_gate(
             f"{outcome.n_trials} images, {outcome.n_cached} from the cache, "
             f"{outcome.n_failed} failed\n"
         )
-    show_gate(found, as_json=as_json, junit=junit, markdown=markdown)
+    show_gate(found.facts, as_json=as_json, junit=junit, markdown=markdown)
 
 
 def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) -> RunRequest:
@@ -100,8 +99,19 @@ def prepare_gate(request: RunRequest, baseline: Path, *, policy: Path | None) ->
     return gated_request(request, baseline, load_policy(policy))[0]
 
 
+def outlook_of(baseline: Path, *, policy: Path | None, limit: int | None) -> dict[str, Any]:
+    """Return which tests can pass with a baseline, as plain data."""
+    from bench.gate import gate_outlook, load_policy
+
+    return gate_outlook(baseline, load_policy(policy), limit=limit)
+
+
 def show_gate(
-    found: Gate, *, as_json: bool, junit: Path | None = None, markdown: Path | None = None
+    facts: Mapping[str, Any],
+    *,
+    as_json: bool,
+    junit: Path | None = None,
+    markdown: Path | None = None,
 ) -> NoReturn:
     """Print the outcome, write the requested files, exit with the verdict's code."""
     from bench.gate import as_junit, as_markdown, as_text
@@ -109,6 +119,6 @@ def show_gate(
 
     for path, write in ((junit, as_junit), (markdown, as_markdown)):
         if path is not None:
-            write_bytes(path, write(found.facts).encode())
-    echo_lines(json.dumps(found.facts, indent=2) if as_json else as_text(found.facts))
-    finish(found.exit_code)
+            write_bytes(path, write(facts).encode())
+    echo_lines(json.dumps(facts, indent=2) if as_json else as_text(facts))
+    finish(facts["exit_code"])

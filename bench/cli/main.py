@@ -15,7 +15,7 @@ from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
-from bench.cli.gate import gate, gate_files
+from bench.cli.gate import gate, gate_files, policy_option
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
@@ -42,6 +42,8 @@ from plugins_manifest.extras import require_extra
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
     from bench.run import RunOutcome, RunRequest
+    from bench.store import RunStore
+    from metrics.stats.verdicts import Thresholds
 
 P = ParamSpec("P")
 
@@ -106,6 +108,12 @@ mode_option = click.option(
     "--mode",
     type=click.Choice(["honest", "paper"]),
     help="Which reference metrics are computed and reported [manifest].",
+)
+verdict_policy_option = click.option(
+    "--verdict-policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Thresholds of the verdicts works, degraded and lost [shipped].",
 )
 
 
@@ -175,7 +183,8 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     metavar="RUN|URL",
     help="Compare with this run and stop once the gate is decided [manifest: that run's].",
 )
-@click.option("--policy", type=click.Path(path_type=Path), help="The gate's policy [shipped].")
+@policy_option
+@verdict_policy_option
 @gate_files
 @click.pass_context
 def run(
@@ -213,17 +222,19 @@ def run(
         from bench.cli.plugins import fetch_quietly
 
         fetch_quietly(given["manifest"], ctx.obj, limit=given["limit"])
+    outlook = None
     if compared is not None:
-        from bench.cli.gate import prepare_gate, run_and_gate
+        from bench.cli.gate import outlook_of, prepare_gate, run_and_gate
 
         if not dry_run:
             files = {"junit": junit, "markdown": markdown}
             run_and_gate(request, compared, policy=policy, as_json=as_json, **files)
         request = prepare_gate(request, compared, policy=policy)
+        outlook = outlook_of(compared, policy=policy, limit=given["limit"])
     if dry_run:
         from bench.cli.plan import show_plan
 
-        show_plan(request, as_json=as_json)
+        show_plan(request, as_json=as_json, outlook=outlook)
         return
     from bench.run import run_benchmark
 
@@ -237,11 +248,29 @@ def run(
 
 @click.command()
 @run_options
-def plan(as_json: bool, **given: Any) -> None:
-    """Estimate the cost of a run and list missing downloads (offline)."""
+@click.option(
+    "--baseline", metavar="RUN|URL", help="Also print what a gate with it can decide [manifest]."
+)
+@policy_option
+def plan(*, as_json: bool, baseline: str | None, policy: Path | None, **given: Any) -> None:
+    """Estimate the cost of a run and list missing downloads (offline).
+
+    With --baseline also list, for each test of the policy, how many prompts the baseline has, how
+    many a pass needs, and whether one is possible.
+    """
     from bench.cli.plan import show_plan
 
-    show_plan(_request(**given), as_json=as_json)
+    outlook = None
+    if policy is not None and baseline is None:
+        raise click.UsageError("--policy needs a --baseline")
+    if baseline is not None:
+        from bench.cli.gate import outlook_of
+        from bench.gate import manifest_of, open_baseline
+
+        compared = open_baseline(baseline)
+        given["manifest"] = given["manifest"] or manifest_of(compared)
+        outlook = outlook_of(compared, policy=policy, limit=given["limit"])
+    show_plan(_request(**given), as_json=as_json, outlook=outlook)
 
 
 def _request(
@@ -259,6 +288,7 @@ def _request(
     device: str = "auto",
     cache: bool = True,
     show_progress: bool = True,
+    verdict_policy: Path | None = None,
     batch_timeout: float | None = None,
     max_time: float | None = None,
     max_images: int | None = None,
@@ -289,10 +319,20 @@ def _request(
         device=device,
         use_cache=cache,
         show_progress=show_progress,
+        thresholds=_thresholds(verdict_policy),
         started=started,
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
     )
+
+
+def _thresholds(policy: Path | None) -> Thresholds | None:
+    """Read a user's thresholds before anything runs; None for the shipped ones."""
+    if policy is None:
+        return None
+    from bench.analysis import load_thresholds
+
+    return load_thresholds(policy)
 
 
 def _process_start() -> float:
@@ -306,10 +346,11 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     from bench.errors import shown_path
     from bench.store import RunStore
 
-    report = RunStore(outcome.folder).report_path()
+    store = RunStore(outcome.folder)
+    report = store.report_path()
     if as_json:
         facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
-        echo_lines(json.dumps({**facts, "report": shown_path(report)}, indent=2))
+        echo_json({**facts, "report": shown_path(report), **_answers(store)})
         return
     _show_table(outcome.folder)
     done = outcome.n_trials - outcome.n_failed - outcome.n_open
@@ -328,32 +369,55 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
 
 
 def _show_table(folder: Path) -> None:
+    """Print the answers, worst first, then the table of each plugin."""
     from bench.render import remarks
-    from bench.report import format_compatibility, format_summary
+    from bench.report import format_answers, format_summary
     from bench.store import RunStore
 
     store = RunStore.open(folder)
-    echo_lines(format_summary(store.summary(), remarks(store)))
-    if text := format_compatibility(store.compatibility()):
-        echo_lines(f"\n{text}")
+    compatibility = store.compatibility()
+    if text := format_answers(compatibility):
+        echo_lines(f"{text}\n")
+    echo_lines(format_summary(store.summary(), remarks(store), compatibility))
+
+
+def _answers(store: RunStore) -> dict[str, Any]:
+    """Return the answers for scripts: the same words, in the same order."""
+    from bench.analysis import answers, run_sentence
+    from bench.store import records
+
+    found = answers(records(store.compatibility()))
+    return {"sentence": run_sentence(found), "answers": [answer.as_data() for answer in found]}
 
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
 @mode_option
+@verdict_policy_option
 @json_option
-def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: bool) -> None:
+def score(
+    run_dir: Path,
+    metrics: Sequence[str],
+    mode: Mode | None,
+    verdict_policy: Path | None,
+    as_json: bool,
+) -> None:
     """Score the images of a run again and write its tables."""
     from bench.plan.selection import parse_list
     from bench.run import score_and_tabulate
+    from bench.store import RunStore
 
     require_extra("render")  # without it, every score would be missing
-    names = parse_list(metrics, str, option="--metrics")
-    is_shown = not (as_json or is_quiet())
-    seconds = score_and_tabulate(run_dir, metrics=names, mode=mode, show_progress=is_shown)
+    seconds = score_and_tabulate(
+        run_dir,
+        metrics=parse_list(metrics, str, option="--metrics"),
+        mode=mode,
+        thresholds=_thresholds(verdict_policy),
+        show_progress=not (as_json or is_quiet()),
+    )
     if as_json:
-        echo_lines(json.dumps({"seconds_in_metrics": seconds}))
+        echo_json({"seconds_in_metrics": seconds, **_answers(RunStore.open(run_dir))})
     else:
         _show_table(run_dir)
 
@@ -361,23 +425,25 @@ def score(run_dir: Path, metrics: Sequence[str], mode: Mode | None, as_json: boo
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @mode_option
+@verdict_policy_option
 @json_option
-def report(run_dir: Path, mode: Mode | None, as_json: bool) -> None:
+def report(run_dir: Path, mode: Mode | None, verdict_policy: Path | None, as_json: bool) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.run import write_tables
     from bench.store import RunStore
     from bench.store.verify import TO_REPORT, require_sound
 
+    thresholds = _thresholds(verdict_policy)
     store = RunStore.open(run_dir)
     with store.lock():
         require_sound(store, TO_REPORT)
-        write_tables(store, mode=mode)
+        write_tables(store, mode=mode, thresholds=thresholds)
     if as_json:
         from bench.store import records
 
         tables = {"summary": store.summary(), "compatibility": store.compatibility()}
         found = {name: records(frame) for name, frame in tables.items()}
-        echo_json({"report": str(store.report_path()), **found})
+        echo_json({"report": str(store.report_path()), **_answers(store), **found})
     else:
         _show_table(run_dir)
 

@@ -1,9 +1,9 @@
-"""Print a plan: images, time, disk, downloads."""
+"""Print a plan: images, time, disk, downloads, and what a gate can decide."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.cli.output import echo, echo_json, echo_lines
 from plugins_manifest.text import shortened
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 _N_LISTED = 6
 
 
-def show_plan(request: RunRequest, *, as_json: bool) -> None:
-    """Print the cost of a run and the missing files; raise `UserError` for mistakes."""
+def show_plan(
+    request: RunRequest, *, as_json: bool, outlook: Mapping[str, Any] | None = None
+) -> None:
+    """Print the cost of a run and the missing files; raise `UserError` for mistakes.
+
+    `outlook` is what a gate with a baseline can decide.
+    """
     from bench.plan import estimate
     from bench.plan.cost import cost_facts
     from bench.plan.judges import judge_remarks, judges
@@ -37,6 +42,7 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
         facts |= {"downloads_mib": round(megabytes * 1e6 / 2**20, 2), "missing": listed}
         low, high, is_measured = seconds_range(plan) or (None, None, False)
         facts |= {"seconds_low": low, "seconds_high": high, "is_measured": is_measured}
+        facts |= {} if outlook is None else {"gate": outlook}
         echo_json({**facts, "trial_ids": trial_ids(request)})
         return
     echo(f"{plan.manifest.name}: {facts['trials']:,} images in {facts['batches']:,} batches")
@@ -49,10 +55,42 @@ def show_plan(request: RunRequest, *, as_json: bool) -> None:
     echo(f"downloads  {'about ' if megabytes else ''}{_size(megabytes)}{more}")
     for line in _judged_lines(judged, [*judge_remarks(plan.manifest)]):
         echo(line)
+    for line in [] if outlook is None else _outlook_lines(outlook):
+        echo(line)
     if missing:
         echo_lines("\nMissing on this machine:")
         for line in _lines(missing):
             echo(line)
+
+
+def _outlook_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return an outlook as an aligned table with its meaning below."""
+    from bench.report import aligned, number
+
+    tests: Sequence[Mapping[str, Any]] = facts["tests"]
+    if not tests:
+        return [f"gate       nothing to test: {facts['baseline']} has no scores of the policy"]
+    header = ("plugin", "metric", "margin", "spread", "prompts", "needed", "can pass")
+    rows = [
+        (
+            *(test["plugin"], test["metric"], number(test["margin"])),
+            "unknown" if test["spread"] is None else f"at least {number(test['spread'])}",
+            *(str(test["n_prompts"]), f"{test['needed_prompts']:,}"),
+            "yes" if test["can_pass"] else "no",
+        )
+        for test in tests
+    ]
+    lines = [f"gate       against {facts['baseline']}", *aligned([header, *rows], indent="  ")]
+    n = min(test["n_prompts"] for test in tests)
+    if not facts["can_pass"]:
+        needed = f"{facts['needed_prompts']:,}"
+        lines.append(f"           {n} prompts cannot pass: make a baseline of {needed}")
+    least = facts["min_prompts_regression"]
+    found = "can be" if n >= least else f"needs {least} prompts to be"
+    lines.append(
+        f"           a regression {found} found; identical images are recognized at any number"
+    )
+    return lines
 
 
 def _judged_lines(judged: Mapping[str, Sequence[Judge]], remarks: Sequence[str]) -> Iterator[str]:

@@ -6,16 +6,17 @@ from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bench.gate.baseline import manifest_of, open_baseline
-    from bench.gate.gate import Gate, compare, gated_request, run_gated
+    from bench.gate.gate import compare, gated_request, run_gated
+    from bench.gate.outlook import gate_outlook
     from bench.gate.policy import load_policy
     from bench.gate.report import as_junit, as_markdown, as_text
 
 __all__ = [
-    "Gate",
     "as_junit",
     "as_markdown",
     "as_text",
     "compare",
+    "gate_outlook",
     "gated_request",
     "load_policy",
     "manifest_of",
@@ -24,7 +25,8 @@ __all__ = [
 ]
 _HOMES = {
     "baseline": ["manifest_of", "open_baseline"],
-    "gate": ["Gate", "compare", "gated_request", "run_gated"],
+    "gate": ["compare", "gated_request", "run_gated"],
+    "outlook": ["gate_outlook"],
     "policy": ["load_policy"],
     "report": ["as_junit", "as_markdown", "as_text"],
 }

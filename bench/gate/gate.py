@@ -14,9 +14,12 @@ from typing import Any
 from bench.errors import UserError, shown_path
 from bench.gate.baseline import has_images, shown_run
 from bench.gate.comparable import check_pair, check_plan
+from bench.gate.decision import EXIT_CODES, Rules, Sample
+from bench.gate.outcome import Judgment
 from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
 from bench.gate.policy import Policy
-from bench.gate.verdict import EXIT_CODES, Judgment, Rules, Sample, decide_gate, planned
+from bench.gate.report import test_line
+from bench.gate.verdict import decide_gate, planned
 from bench.plan import Plan
 from bench.provenance import utc_now
 from bench.publish import download_images
@@ -40,7 +43,7 @@ class Gate:
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 regression, 3 inconclusive or incomplete."""
+        """0 nothing lost beyond the margins, 1 regression, 3 inconclusive or incomplete."""
         return EXIT_CODES[self.judgment.verdict]
 
 
@@ -201,6 +204,7 @@ def _rules(policy: Policy) -> Rules:
         power=policy.power,
         min_prompts=policy.min_prompts,
         min_prompts_regression=policy.min_prompts_regression,
+        max_collapse_rate=policy.max_collapse_rate,
         seed=policy.seed,
     )
 
@@ -220,7 +224,7 @@ def _facts(
         "created": utc_now(),
         "verdict": judgment.verdict,
         "exit_code": EXIT_CODES[judgment.verdict],
-        "reason": "; ".join(_test_text(test) for test in decisive) if decisive else None,
+        "reason": "; ".join(test_line(test) for test in decisive) if decisive else None,
         "baseline": _identity(baseline),
         "candidate": _identity(candidate),
         "look": judgment.look,
@@ -229,18 +233,6 @@ def _facts(
         "tests": tests,
         "policy": policy.as_data(),
     }
-
-
-def _test_text(test: dict[str, Any]) -> str:
-    """Describe one test: plugin, metric, difference, interval."""
-    name = f"{test['plugin']} {test['metric']}"
-    if test["difference"] is None:
-        return f"{name}: {test['reason']}"
-    interval = ""
-    if test["low"] is not None:
-        interval = f" [{test['low']:+.4f}, {test['high']:+.4f}]"
-    text = f"{name} {test['difference']:+.4f}{interval}, margin {test['margin']:g}"
-    return f"{text}: {test['reason']}" if test["reason"] else text
 
 
 def _identity(store: RunStore) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import numpy as np
 
 from bench.errors import UserError
 from bench.gate.baseline import shown_run
+from bench.gate.decision import Sample
 from bench.gate.policy import GateMetric, Policy
-from bench.gate.verdict import Sample
 from bench.scoring import content_prompts, read_scores
 from bench.store import Row, RunStore, grouped, records
 from bench.store.documents import left_out_of
@@ -67,7 +67,7 @@ def make_samples(baseline: Side, candidate: Side, policy: Policy) -> list[Sample
             found = [
                 _sample(baseline, candidate, policy, spec=spec, plugin=plugin)
                 for plugin in baseline.trials
-                if _is_tested(baseline, plugin, spec)
+                if is_tested(baseline, plugin, spec)
             ]
             if spec.required and not found:
                 problems.append(
@@ -93,7 +93,7 @@ def looks_of(n_cases: int, policy: Policy) -> list[int]:
 
 def n_cases_of(side: Side) -> int:
     """Return the largest number of cases of a plugin."""
-    return max((len(_cases(trials)) for trials in side.trials.values()), default=0)
+    return max((len(cases_of(trials)) for trials in side.trials.values()), default=0)
 
 
 def _is_compared(row: Row, policy: Policy) -> bool:
@@ -104,7 +104,8 @@ def _is_compared(row: Row, policy: Policy) -> bool:
     )
 
 
-def _is_tested(baseline: Side, plugin: str, spec: GateMetric) -> bool:
+def is_tested(baseline: Side, plugin: str, spec: GateMetric) -> bool:
+    """Return whether a policy's metric makes a test of a plugin: the baseline has scores."""
     if spec.plugins is not None and plugin not in spec.plugins:
         return False
     return any(row["value"] is not None for row in baseline.scores.get((plugin, spec.name), ()))
@@ -114,7 +115,7 @@ def _pair(row: Row) -> _Pair:
     return tuple(row[knob] for knob in _KNOBS), row["case_id"], int(row["seed"])
 
 
-def _cases(trials: Mapping[_Pair, Row]) -> list[str]:
+def cases_of(trials: Mapping[_Pair, Row]) -> list[str]:
     """Return case ids in the order in which a limited run takes them."""
     return list(dict.fromkeys(case_id for _, case_id, _ in trials))
 
@@ -144,7 +145,7 @@ def _sample(
     baseline: Side, candidate: Side, policy: Policy, *, spec: GateMetric, plugin: str
 ) -> Sample:
     planned, rendered = baseline.trials[plugin], candidate.trials.get(plugin, {})
-    order = {case_id: place for place, case_id in enumerate(_cases(planned))}
+    order = {case_id: place for place, case_id in enumerate(cases_of(planned))}
     held = order.keys() - {pair[1] for pair in planned if pair not in rendered}
     sizes = looks_of(n_cases_of(baseline), policy)
     sizes = sorted({min(size, len(order)) for size in sizes})
@@ -173,6 +174,7 @@ def _sample(
         for size in covered
     )
     n_prompts = len({baseline.prompt_of[c] for c in order if order[c] < max(covered, default=0)})
+    n_per_prompt = len(compared) / n_prompts if n_prompts else len(planned) / len(order)
     return Sample(
         plugin=plugin,
         metric=spec.name,
@@ -180,9 +182,23 @@ def _sample(
         margin=spec.margin,
         looks=looks,
         shares=tuple(size / len(order) for size in sizes),
-        n_per_prompt=len(compared) / n_prompts if n_prompts else len(planned) / len(order),
+        n_per_prompt=n_per_prompt,
         step=step,
+        spread=spec.spread or 0.0,
+        collapse=spec.collapse_of(level, step=step, n_per_prompt=n_per_prompt),
+        is_identical=bool(compared) and _are_identical(planned, rendered),
         missing="; ".join(gaps) or None,
+    )
+
+
+def _are_identical(planned: Mapping[_Pair, Row], rendered: Mapping[_Pair, Row]) -> bool:
+    """Return whether all images of the candidate, beyond the looks too, are the baseline's."""
+    return all(
+        row["status"] == planned[pair]["status"] == "ok"
+        and row["image_sha256"]
+        and row["image_sha256"] == planned[pair]["image_sha256"]
+        for pair, row in rendered.items()
+        if pair in planned
     )
 
 

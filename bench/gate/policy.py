@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from bench.errors import UserError, shown_path, unknown_name
+from bench.gate.decision import Collapse
 from plugins_manifest.documents import read_yaml
 from plugins_manifest.schema.numbers import Number, Seed, Whole
 from plugins_manifest.schema.plugins import Section
@@ -19,14 +20,21 @@ from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES
 SHIPPED_POLICY = Path(__file__).parent / "gate_policy.yaml"
 # pocket-fid, fid-infinity, fd-dinov2, ...: biased by c / N, so two runs' bias need not cancel
 _FRECHET = re.compile(r"(^|[-_])(fid|fd|frechet)([-_]|$)", re.IGNORECASE)
+_MARGINS, _SPREADS, _LEAST_IMAGES_OF_A_RATE = 10, 6, 3  # of a collapse
 Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class GateMetric(Section):
-    """A metric with its margin: the largest tolerated loss in the metric's units."""
+    """A metric with its margin: the largest tolerated mean loss in the metric's units.
+
+    `spread` is the least standard deviation of a prompt's difference that is known from earlier
+    pairs of mappers. A prompt that loses `collapse` or more has collapsed (`collapse_of`).
+    """
 
     name: str = Field(min_length=1)
     margin: Number = Field(gt=0)
+    spread: Number | None = Field(default=None, gt=0)
+    collapse: Number | None = Field(default=None, gt=0)
     plugins: tuple[str, ...] | None = None
     required: bool = True
 
@@ -40,20 +48,35 @@ class GateMetric(Section):
             )
         return value
 
+    def collapse_of(self, level: str, *, step: float, n_per_prompt: float) -> Collapse | None:
+        """Return the loss of one prompt that counts as a collapse; None where none can be told.
+
+        By default ten margins: a tenth of the prompts with such losses lose the margin by them
+        alone, so the test of collapses finds the rates that the test of the mean does not. And
+        six robust spreads, which few prompts reach by chance. Of a rate all images of the prompt,
+        at least three: by chance (p (1 - p))^3 < 1.6 % of prompts lose that many.
+        """
+        if self.collapse is not None:
+            return Collapse(self.collapse)
+        if level != "image" or (step == 1 and n_per_prompt < _LEAST_IMAGES_OF_A_RATE):
+            return None
+        return Collapse(1.0) if step == 1 else Collapse(_MARGINS * self.margin, _SPREADS)
+
 
 class Policy(Section):
     """Everything that a gate's verdicts depend on besides the scores.
 
     `looks` are shares of the cases after which the gate may stop; the last is 1. `plugins` and
-    `t0` None mean all of the baseline.
+    `t0` None mean all of the baseline. Of the prompts `max_collapse_rate` may collapse.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
     metrics: tuple[GateMetric, ...] = Field(max_length=MAX_ENTRIES)
     alpha: Number = Field(default=0.05, gt=0, lt=0.5)
     power: Number = Field(default=0.8, gt=0.5, lt=1)
-    min_prompts: Whole = Field(default=20, ge=5, le=MAX_CASES)
+    min_prompts: Whole = Field(default=60, ge=5, le=MAX_CASES)
     min_prompts_regression: Whole = Field(default=10, ge=5, le=MAX_CASES)
+    max_collapse_rate: Number = Field(default=0.02, gt=0, lt=1)
     looks: tuple[Share, ...] = Field(default=(0.4, 0.7, 1.0), max_length=20)
     methods: tuple[str, ...] = Field(default=("xadapter",), min_length=1)
     plugins: tuple[str, ...] | None = None

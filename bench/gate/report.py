@@ -6,15 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from bench.gate.decision import EXIT_CODES, VerdictName
 from bench.report import aligned, number, with_ends
 from plugins_manifest.outputs import markdown, one_line, xml_text
 
 Facts = Mapping[str, Any]
 _LONGEST = 500  # characters of a cell or line of a comment, which hosts bound as a whole
+_GOOD = ("pass", "identical")
 _HEADER = ("plugin", "metric", "verdict", "difference", "margin", "prompts", "to decide")
-_MARKS = {"pass": "✅", "regression": "❌", "inconclusive": "❔"}
-_SUMMARY = {
+_MARKS: dict[VerdictName, str] = {
+    "pass": "✅",
+    "identical": "✅",
+    "real loss inside the margin": "⚠️",
+    "regression": "❌",
+    "inconclusive": "❔",
+}
+_SUMMARY: dict[VerdictName, str] = {
     "pass": "no loss beyond the margins",
+    "identical": "all compared images are byte-identical to the baseline's",
+    "real loss inside the margin": "something got worse, by less than its margin",
     "regression": "the candidate is worse than the baseline",
     "inconclusive": "the images are not enough to decide",
 }
@@ -62,16 +72,39 @@ def as_junit(facts: Facts) -> str:
             suite, "testcase", classname=one_line(test["plugin"]), name=one_line(test["metric"])
         )
         text = "; ".join(f"{k}: {v}" for k, v in zip(_HEADER[2:], _cells(test)[2:], strict=True))
-        if test["verdict"] != "pass":
+        if EXIT_CODES[test["verdict"]]:
             kind = "failure" if test["verdict"] == "regression" else "error"
             node = ElementTree.SubElement(case, kind, type=test["verdict"], message=one_line(text))
-            node.text = None if test["reason"] is None else xml_text(test["reason"])
+            node.text = xml_text(test["sentence"])
         else:
-            ElementTree.SubElement(case, "system-out").text = xml_text(text)
+            ElementTree.SubElement(case, "system-out").text = xml_text(
+                f"{text}; {test['sentence']}"
+            )
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def test_line(test: Facts) -> str:
+    """Return the sentence of a test with its names."""
+    return f"{test['plugin']}, {test['metric']}: {test['sentence']}"
+
+
+def _unseen(tests: Sequence[Facts]) -> list[str]:
+    """Return what the tests that passed do not exclude."""
+    rates = [
+        rate
+        for test in tests
+        if test["verdict"] == "pass" and (rate := test["collapse_rate_high"]) is not None
+    ]
+    if not rates:
+        return []
+    seen = sum(test["n_collapsed"] or 0 for test in tests if test["verdict"] == "pass")
+    return [
+        f"single prompts that collapsed in tests that passed: {seen or 'none'}; up to "
+        f"{max(rates):.1%} of the prompts may collapse unseen"
+    ]
 
 
 def _cells(test: Facts) -> tuple[str, ...]:
@@ -90,11 +123,8 @@ def _cells(test: Facts) -> tuple[str, ...]:
 def _ending(facts: Facts) -> Sequence[str]:
     n_looks = len(facts["looks"])
     lines = [f"verdict: {facts['verdict']} ({_SUMMARY[facts['verdict']]})"]
-    lines += [
-        f"{test['plugin']}, {test['metric']}: {test['reason']}"
-        for test in facts["tests"]
-        if test["reason"] is not None
-    ]
+    lines += [test_line(test) for test in facts["tests"] if test["verdict"] not in _GOOD]
+    lines += _unseen(facts["tests"])
     if facts.get("stopped"):
         lines.append(f"stopped by {facts['stopped']}: run the same command again to go on")
     how = "open after" if facts["verdict"] == "inconclusive" else "decided by"

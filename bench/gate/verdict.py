@@ -1,115 +1,23 @@
-"""Decide a gate: paired differences in, verdicts out.
-
-Two one-sided hypotheses a test: "no loss" (difference 0) and "a loss of the margin" (difference
--margin). Refuting the second is a pass; refuting only the first, a regression; neither,
-inconclusive. Each kind is corrected by Holm over all tests of the gate; early looks follow the
-planned design of `metrics.stats.sequential`, so stopping early keeps the error rates.
-"""
+"""Describe a decided gate: each test with its difference, numbers and sentence."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
-from metrics.stats import clustered_mean, holm
+from bench.gate.decision import Decision, Rules, Sample, decide, overall
+from bench.gate.outcome import GateTest, Judgment, sentence
+from metrics.stats import clustered_mean
 from metrics.stats.margin import (
-    N_FLIPS,
     Pilot,
-    least_variance,
-    loss_p,
+    highest_rate,
     planned_from,
     planned_prompts,
     prompts_to_decide,
-    within_margin_p,
 )
-from metrics.stats.sequential import sequential_p, z_of
-
-VerdictName = Literal["pass", "regression", "inconclusive"]
-EXIT_CODES: dict[VerdictName, int] = {"pass": 0, "regression": 1, "inconclusive": 3}
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The numbers of a policy; see `bench.gate.policy.Policy`.
-
-    A regression needs fewer prompts than a pass: sign flips are exact at any number, the test of
-    the margin is not.
-    """
-
-    alpha: float = 0.05
-    power: float = 0.8
-    min_prompts: int = 20
-    min_prompts_regression: int = 10
-    seed: int = 0
-    n_flips: int = N_FLIPS
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Paired differences of one plugin under one metric.
-
-    `looks[k]` holds each prompt's mean difference [n_prompts] by look k, positive where the
-    candidate is better; `shares[k]` is that look's share of the planned data. `step` and
-    `n_per_prompt` are as in `metrics.stats.margin`. `missing` lists missing data.
-    """
-
-    plugin: str
-    metric: str
-    better: Literal["higher", "lower"]
-    margin: float
-    looks: tuple[np.ndarray, ...]
-    shares: tuple[float, ...]
-    n_per_prompt: float
-    step: float = 0.0
-    missing: str | None = None
-
-
-@dataclass(frozen=True)
-class GateTest:
-    """The outcome for one plugin and metric.
-
-    `difference` is candidate - baseline in the metric's units with its own 95 % interval;
-    `p_loss` and `p_margin` are Holm's, over all looks so far. `further_images` of the candidate
-    are enough to decide if the difference does not change.
-    """
-
-    plugin: str
-    metric: str
-    better: str
-    margin: float
-    verdict: VerdictName
-    difference: float | None
-    low: float | None
-    high: float | None
-    n_prompts: int
-    n_images: int
-    spread: float | None
-    p_loss: float
-    p_margin: float
-    further_images: int | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class Judgment:
-    """All tests and the verdict; `look` is the number of the look that ended the gate."""
-
-    verdict: VerdictName
-    tests: tuple[GateTest, ...]
-    look: int
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A test's verdict with Holm's p-values."""
-
-    verdict: VerdictName
-    p_loss: float
-    p_margin: float
 
 
 def decide_gate(samples: Sequence[Sample], rules: Rules) -> Judgment:
@@ -121,47 +29,6 @@ def decide_gate(samples: Sequence[Sample], rules: Rules) -> Judgment:
         for sample, decision in zip(samples, decisions, strict=True)
     )
     return Judgment(overall(decisions), tests, look)
-
-
-def decide(samples: Sequence[Sample], rules: Rules) -> tuple[int, list[Decision]]:
-    """Return the number of looks taken and each test's decision after them."""
-    n_looks = max([1, *(len(sample.looks) for sample in samples)])
-    z_values: list[list[tuple[float, float]]] = [[] for _ in samples]
-    decisions: list[Decision] = []
-    for look in range(n_looks):
-        for sample, z in zip(samples, z_values, strict=True):
-            z += [_z_values(sample, rules, x) for x in sample.looks[look : look + 1]]
-        decisions = _decisions(samples, z_values, rules)
-        if overall(decisions) != "inconclusive":
-            return look + 1, decisions
-    return n_looks, decisions
-
-
-def _decisions(
-    samples: Sequence[Sample], z_values: Sequence[Sequence[tuple[float, float]]], rules: Rules
-) -> list[Decision]:
-    """Decide by sequential p-values of both kinds, corrected by Holm; 1 if nothing is known."""
-    raw = [
-        [
-            sequential_p([pair[kind] for pair in z], sample.shares[: len(z)])
-            if z and sample.missing is None
-            else 1.0
-            for sample, z in zip(samples, z_values, strict=True)
-        ]
-        for kind in (0, 1)
-    ]
-    return [
-        Decision(_verdict(loss, margin, rules.alpha), loss, margin)
-        for loss, margin in zip(holm(raw[0]), holm(raw[1]), strict=True)
-    ]
-
-
-def overall(decisions: Sequence[Decision]) -> VerdictName:
-    """Return regression if any test is one, pass if all tests are, else inconclusive."""
-    verdicts = {decision.verdict for decision in decisions}
-    if "regression" in verdicts:
-        return "regression"
-    return "pass" if verdicts == {"pass"} else "inconclusive"
 
 
 def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None:
@@ -181,27 +48,9 @@ def planned(samples: Sequence[Sample], rules: Rules, n_taken: int) -> int | None
     power = min(rules.power + rules.alpha / 2, 0.999)
     shares = samples[0].shares if len({s.shares for s in samples}) == 1 else (1.0,)
     n = planned_prompts(tuple(sorted(effects)), alpha=rules.alpha, power=power, shares=shares)
-    pilots = [Pilot(_data(sample, n_taken), sample.margin, _floor(sample)) for sample in samples]
+    pilots = [Pilot(_data(sample, n_taken), sample.margin, sample.floor) for sample in samples]
     least = max(n, rules.min_prompts)
     return planned_from(pilots, alpha=rules.alpha, power=power, shares=shares, least=least)
-
-
-def _verdict(p_loss: float, p_margin: float, alpha: float) -> VerdictName:
-    if p_margin <= alpha:
-        return "pass"
-    return "regression" if p_loss <= alpha else "inconclusive"
-
-
-def _z_values(sample: Sample, rules: Rules, x: np.ndarray) -> tuple[float, float]:
-    """Return evidence for a loss, and for none beyond the margin, as normal values or NaN."""
-    loss = margin = None
-    if len(x) >= rules.min_prompts_regression:
-        loss = loss_p(x, seed=rules.seed, n_flips=rules.n_flips)
-    if len(x) >= rules.min_prompts:
-        margin = within_margin_p(
-            x, sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt
-        )
-    return math.nan if loss is None else z_of(loss), math.nan if margin is None else z_of(margin)
 
 
 def _test(
@@ -212,11 +61,13 @@ def _test(
     estimate = clustered_mean(x.tolist(), [f"{i:09}" for i in range(len(x))], seed=rules.seed)
     ends = [None if v is None else sign * v for v in (estimate.low, estimate.high)]
     low, high = ends if sign > 0 else ends[::-1]
-    spread = _spread(sample, x)
-    further = None
+    spread, further = _spread(sample, x), None
     if verdict == "inconclusive" and sample.missing is None:
         further = _further_images(sample, rules, x, spread=spread, n_open=n_open)
-    return GateTest(
+    share = sample.shares[max(min(n_taken, len(sample.looks)) - 1, 0)]
+    collapse = sample.collapse if len(x) else None
+    n_collapsed = None if collapse is None else int(collapse.count(x))
+    test = GateTest(
         plugin=sample.plugin,
         metric=sample.metric,
         better=sample.better,
@@ -226,25 +77,39 @@ def _test(
         low=low,
         high=high,
         n_prompts=len(x),
+        n_planned_prompts=round(len(x) / share),
         n_images=round(len(x) * sample.n_per_prompt),
         spread=spread,
-        p_loss=decision.p_loss,
-        p_margin=decision.p_margin,
+        p_loss=decision.p.loss,
+        p_margin=decision.p.within,
+        p_beyond=decision.p.beyond,
+        p_collapse=decision.p.collapse,
+        collapse=None if collapse is None else float(collapse.least(x)),
+        n_collapsed=n_collapsed,
+        n_gained=None if collapse is None else int(collapse.count(-x)),
+        collapse_rate_high=(
+            None if n_collapsed is None else highest_rate(n_collapsed, len(x), rules.alpha)
+        ),
+        power_to_pass=decision.power if sample.looks else None,
         further_images=further,
-        reason=_reason(sample, rules, x, verdict),
+        reason=_reason(sample, rules, x, decision),
     )
+    return replace(test, sentence=sentence(test, rules))
 
 
-def _reason(sample: Sample, rules: Rules, x: np.ndarray, verdict: VerdictName) -> str | None:
+def _reason(sample: Sample, rules: Rules, x: np.ndarray, decision: Decision) -> str | None:
+    """Return why a test is open; of a decided one None."""
+    if decision.verdict != "inconclusive":
+        return None
     if sample.missing is not None:
         return sample.missing
     if not sample.looks:
         return "the candidate does not have all images of the first look yet"
-    if verdict == "inconclusive" and len(x) < rules.min_prompts:
+    if decision.p.loss <= rules.alpha:
+        return "a loss is shown, and it may be within the margin at the last look"
+    if len(x) < rules.min_prompts:
         return f"{len(x)} prompts are fewer than the policy's min_prompts, {rules.min_prompts}"
-    if verdict == "inconclusive":
-        return "neither a loss nor its absence within the margin is shown"
-    return None
+    return "neither a loss nor its absence within the margin is shown"
 
 
 def _further_images(
@@ -261,14 +126,10 @@ def _further_images(
 
 
 def _spread(sample: Sample, x: np.ndarray) -> float | None:
-    """Return the standard deviation of the prompts' differences, at least `_floor`."""
+    """Return the standard deviation of the prompts' differences, at least the sample's floor."""
     if len(x) < 2:
         return None
-    return math.sqrt(max(float(x.var(ddof=1)), _floor(sample))) or None
-
-
-def _floor(sample: Sample) -> float:
-    return least_variance(sample.margin, step=sample.step, n_per_prompt=sample.n_per_prompt)
+    return math.sqrt(max(float(x.var(ddof=1)), sample.floor)) or None
 
 
 def _data(sample: Sample, n_taken: int) -> np.ndarray:

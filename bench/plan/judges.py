@@ -99,7 +99,7 @@ def judge_remarks(manifest: Manifest) -> Iterator[str]:
         yield f"no metric measures the function of {shortened(aimless, _N_NAMED)}: {reason}"
     lacking = [m for m in _REFERENCES if m not in _methods(manifest)]
     if lacking and len(blind) < len(found):
-        yield f"no compatibility score without the methods base and floor: add {', '.join(lacking)}"
+        yield f"no verdicts without the methods base and floor: add {', '.join(lacking)}"
 
 
 def _why(roles: Sequence[Judge]) -> str:

@@ -6,14 +6,14 @@ from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bench.report.cells import aligned, number, with_ends
-    from bench.report.text import format_compatibility, format_summary
+    from bench.report.text import format_answers, format_summary
     from bench.report.write import write_report
     from plugins_manifest.outputs import csv_cell, one_line
 
 __all__ = [
     "aligned",
     "csv_cell",
-    "format_compatibility",
+    "format_answers",
     "format_summary",
     "number",
     "one_line",
@@ -22,7 +22,7 @@ __all__ = [
 ]
 _HOMES = {
     "cells": ["aligned", "number", "with_ends"],
-    "text": ["format_compatibility", "format_summary"],
+    "text": ["format_answers", "format_summary"],
     "write": ["write_report"],
 }
 _OUTPUTS = dict.fromkeys(("csv_cell", "one_line"), "plugins_manifest.outputs")

@@ -1,55 +1,75 @@
-"""Compare X-Adapter with SDEdit: in words and as paired tests."""
+"""The findings of a run: the answers in words, and X-Adapter against SDEdit as paired tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.analysis import Arm, Scores
+from bench.analysis import Arm, Scores, answers, run_sentence
+from bench.analysis.words import compared, is_judged
 from bench.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, table
 from bench.report.sheets import heading_of
-from bench.report.text import choose_metric, with_interval
+from bench.report.text import NO_VERDICTS, choose_metric, with_interval
 from bench.store import Row
 from metrics.stats import Estimate, holm
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """X-Adapter and SDEdit at one t0 and plugin scale, in the plugin's function."""
+    """X-Adapter and SDEdit at one t0 and plugin scale, in the plugin's function.
+
+    `p` is Holm's over all comparisons of the run; None with too few prompts.
+    """
 
     adapter: Arm
     sdedit: Arm
     metric: str
     better: str
     difference: Estimate
-    p_value: float | None
+    p: float | None
+
+    @property
+    def claim(self) -> str:
+        """Return what the corrected test allows to say."""
+        return compared(self.difference.value, self.p, better=self.better)
 
 
-def headline(scores: Scores, summary: Sequence[Row]) -> Iterator[Block]:
-    """Yield the findings, in words and as paired tests."""
-    plugins = plugins_of(summary)
-    compared = [pair for plugin in plugins for pair in _comparisons(scores, summary, plugin)]
+def in_words(rows: Sequence[Row]) -> Iterator[Block]:
+    """Yield the answer for each plugin of rows of `schema.COMPATIBILITY`, worst first."""
+    found = answers(rows)
     yield Heading(2, "In words")
-    yield Bullets(tuple(_in_words(p, scores, summary, compared) for p in plugins))
-    if not compared:
+    if not is_judged(rows):
+        yield paragraph(NO_VERDICTS if rows else "No plugin was judged.")
         return
-    known = [pair.p_value for pair in compared if pair.p_value is not None]
-    adjusted = iter(holm(known))
+    yield paragraph(run_sentence(found))
+    yield Bullets(tuple((Strong(answer.plugin), f" {answer.summary}.") for answer in found))
+
+
+def against_sdedit(
+    scores: Scores, summary: Sequence[Row], plugins: Sequence[str]
+) -> Iterator[Block]:
+    """Yield X-Adapter's paired comparisons with SDEdit: a claim only where its test allows it."""
+    pairs = _corrected([pair for plugin in plugins for pair in _pairs(scores, summary, plugin)])
+    if not pairs:
+        return
+    yield Heading(2, "X-Adapter against SDEdit")
+    by_plugin = [(name, [p for p in pairs if p.adapter.plugin == name]) for name in plugins]
+    yield Bullets(tuple(_claims(name, group) for name, group in by_plugin if group))
     rows = []
-    for pair in compared:
-        p = "-" if pair.p_value is None else _p(next(adjusted))
+    for pair in pairs:
         values = [
             with_interval(scores.estimate(a, pair.metric)) for a in (pair.sdedit, pair.adapter)
         ]
         difference = with_interval(pair.difference, signed=True)
-        label = heading_of(pair.adapter)[1]
-        rows.append([pair.adapter.plugin, pair.metric, label, *values, difference, p])
-    yield Heading(3, "X-Adapter against SDEdit")
+        metric, at = f"{pair.metric} ({pair.better} is better)", heading_of(pair.adapter)[1]
+        rows.append([pair.adapter.plugin, metric, at, *values, difference, _p(pair.p)])
     header = ("plugin", "function", "at", "sdedit", "xadapter", "xadapter - sdedit", "p (Holm)")
     yield table(header, rows)
+    n_tests = sum(pair.p is not None for pair in pairs)
     yield paragraph(
-        f"p: sign flips of whole prompts, two-sided, Holm-corrected over the {len(known)} tests of "
-        "this table."
+        f"p: sign flips of whole prompts, two-sided, Holm-corrected over the {n_tests} tests of "
+        "this table; a difference is claimed where p is at most .05. An interval is of its row "
+        "alone, so it may exclude 0 where p does not allow a claim."
     )
 
 
@@ -63,70 +83,39 @@ def of_plugin(plugin: str, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["plugin"] == plugin]
 
 
-def _comparisons(scores: Scores, summary: Sequence[Row], plugin: str) -> list[_Comparison]:
+def _pairs(scores: Scores, summary: Sequence[Row], plugin: str) -> list[_Comparison]:
+    """Return the comparisons of one plugin, with p before the correction."""
     metric = choose_metric(of_plugin(plugin, summary), "function")
     if metric is None:
         return []
     arms = [arm for arm in scores.arms if arm.plugin == plugin and (arm, metric) in scores.cells]
     sdedit = {(arm.t0, arm.plugin_scale): arm for arm in arms if arm.method == "sdedit"}
-    compared = []
+    pairs = []
     for arm in arms:
         other = sdedit.get((arm.t0, arm.plugin_scale))
         if arm.method == "xadapter" and other is not None:
             better = scores.cells[arm, metric].better
             difference = scores.difference(arm, other, metric)
-            p_value = scores.p_value(arm, other, metric)
-            compared.append(_Comparison(arm, other, metric, better, difference, p_value))
-    return compared
+            p = scores.p_value(arm, other, metric)
+            pairs.append(_Comparison(arm, other, metric, better, difference, p))
+    return pairs
 
 
-def _in_words(
-    plugin: str, scores: Scores, summary: Sequence[Row], compared: Sequence[_Comparison]
-) -> tuple[Span, ...]:
-    metric = choose_metric(of_plugin(plugin, summary), "function")
-    if metric is None:
-        return (Strong(plugin), ": no metric of this run measures its function.")
-    arms = {arm.method: arm for arm in scores.arms if arm.plugin == plugin}
-    base, floor = arms.get("base"), arms.get("floor")
-    values = [
-        f"{name} {with_interval(scores.estimate(arm, metric))}"
-        for name, arm in (("base", base), ("floor", floor))
-        if arm is not None and (arm, metric) in scores.cells
-    ]
-    sentence = f" ({metric}): {', '.join(values)}."
-    if base is not None and floor is not None:
-        better = scores.cells[base, metric].better if (base, metric) in scores.cells else "higher"
-        sentence += _effect(scores.difference(base, floor, metric), better)
-    verdicts = _verdicts([pair for pair in compared if pair.adapter.plugin == plugin])
-    return (Strong(plugin), sentence + (f" X-Adapter {verdicts}." if verdicts else ""))
+def _corrected(pairs: Sequence[_Comparison]) -> list[_Comparison]:
+    adjusted = iter(holm([pair.p for pair in pairs if pair.p is not None]))
+    return [replace(pair, p=None if pair.p is None else next(adjusted)) for pair in pairs]
 
 
-def _effect(difference: Estimate, better: str) -> str:
-    if difference.low is None or difference.high is None:
-        return ""
-    if difference.low <= 0 if better == "higher" else difference.high >= 0:
-        text = with_interval(difference, signed=True)
-        return f" The plugin has no measurable effect over floor (base - floor {text})."
-    return ""
-
-
-def _verdicts(compared: Sequence[_Comparison]) -> str:
-    """Return 'keeps more than SDEdit at t0 0.7, 0.9; ...', by whether each interval excludes 0."""
+def _claims(plugin: str, pairs: Sequence[_Comparison]) -> tuple[Span, ...]:
+    """Return 'keeps more than SDEdit at t0 0.9; is not told apart from SDEdit at t0 0.5'."""
     places: dict[str, list[str]] = {}
-    for pair in compared:
-        low, high = pair.difference.low, pair.difference.high
-        if pair.difference.value == 0:
-            verdict = "equals SDEdit"
-        elif low is None or high is None:
-            verdict = "cannot be distinguished from SDEdit (no interval)"
-        elif low > 0 or high < 0:
-            good = (low > 0) == (pair.better == "higher")
-            verdict = "keeps more than SDEdit" if good else "keeps less than SDEdit"
-        else:
-            verdict = "does not differ clearly from SDEdit"
-        places.setdefault(verdict, []).append(heading_of(pair.adapter)[1])
-    return "; ".join(f"{verdict} at {', '.join(at)}" for verdict, at in places.items())
+    for pair in pairs:
+        places.setdefault(pair.claim, []).append(heading_of(pair.adapter)[1])
+    texts = [f"{claim} SDEdit at {', '.join(at)}" for claim, at in places.items()]
+    return (Strong(plugin), f" ({pairs[0].metric}): X-Adapter {'; '.join(texts)}.")
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

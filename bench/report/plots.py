@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis import Answer, answers
+from bench.analysis.words import is_judged, share
 from bench.report.styles import GRAY, method_order, method_style
 from bench.store import Row, RunStore, grouped
 from metrics.stats import pareto_front
@@ -84,38 +86,61 @@ def write_plots(rows: Sequence[Row], store: RunStore, *, png: bool = True) -> di
     SVG files, and PNG files too if `png`.
     """
     found: dict[str, list[Plot]] = {}
+    if not is_judged(rows):
+        return found
     settings = [row for row in rows if row["level"] == "setting"]
-    sketches = [("", s) for s in _overview([row for row in rows if row["level"] == "method"])]
+    methods = [row for row in rows if row["level"] == "method"]
+    sketches = [("", sketch) for sketch in _overview(methods, answers(rows))]
     for (plugin,), group in grouped(settings, "plugin").items():
         sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, group)]
     for plugin, sketch in sketches:
         found.setdefault(plugin, []).append(_write(sketch, store, png=png))
+    _remove_others(store, {sketch.name for _, sketch in sketches})
     return found
 
 
-def _overview(methods: Sequence[Row]) -> Iterator[_Sketch]:
-    scored = [row for row in methods if row["score"] is not None]
-    if scored:
-        alt = "Compatibility score of each plugin by method, with 95 % intervals. " + "; ".join(
-            f"{r['plugin']} {r['method']} {r['score']:.2f}" for r in scored
-        )
-        height = 1.15 + 0.26 * len(scored) + 0.2 * len({row["plugin"] for row in scored})
-        yield _Sketch("scores", alt, "compatibility score", partial(_bars, rows=scored), height)
+def _remove_others(store: RunStore, drawn: Collection[str]) -> None:
+    """Delete plots of earlier tables that today's do not give: they would contradict the report."""
+    for pattern in ("scores.*", "t0-*.*", "plane-*.*", "retention.*"):
+        for path in store.plots_dir.glob(pattern):
+            if path.stem not in drawn and path.suffix in (".png", ".svg"):
+                store.remove_file(path)
+
+
+def _overview(methods: Sequence[Row], found: Sequence[Answer]) -> Iterator[_Sketch]:
+    """Yield bars of the share kept: the plugins worst first, methods that keep nothing too."""
+    rows = [row for a in found for row in methods if row["plugin"] == a.plugin]
+    if any(row["retention"] is not None for row in rows):
+        alt = (
+            "Share of each plugin's effect that each method keeps at its setting to use, with 95 % "
+            "intervals: 0 as without the plugin, 1 as on the base model. "
+        ) + "; ".join(f"{row['plugin']} {row['method']} {_kept(row)}" for row in rows)
+        height = 1.15 + 0.26 * len(rows) + 0.2 * len({row["plugin"] for row in rows})
+        title = "share of the plugin's effect kept"
+        yield _Sketch("retention", alt, title, partial(_bars, rows=rows), height)
+
+
+def _kept(row: Row) -> str:
+    """Return what a method keeps at its setting to use, or that none is shown to keep anything."""
+    return share(row) or row["choice_reason"] or row["reason"] or "not measured"
 
 
 def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[_Sketch]:
     name, title = file_name(plugin), one_line(plugin)
     if any(row["function"] is not None for row in rows):
-        metric = rows[0]["function_metric"]
+        metric, better = rows[0]["function_metric"], rows[0]["function_better"]
+        label = f"{one_line(metric)} ({better} is better)"
         alt = f"{plugin}: {metric} over t0 by method, with 95 % bands; base and floor as lines"
-        draw = partial(_curves, rows=rows, name="function", label=one_line(metric))
+        draw = partial(_curves, rows=rows, name="function", label=label)
         yield _Sketch(f"t0-function-{name}", alt, title, draw)
-    if any(row["gain"] is not None for row in rows):
-        alt = f"{plugin}: quality gain over t0 by method, with 95 % bands"
-        draw = partial(_curves, rows=rows, name="gain", label="quality gain")
-        yield _Sketch(f"t0-gain-{name}", alt, title, draw)
-    if any(row["gain"] is not None and row["retention"] is not None for row in rows):
-        alt = f"{plugin}: retention against quality gain of every setting, with the Pareto front"
+    if any(row["quality"] is not None for row in rows):
+        metric = next(row["quality_metric"] for row in rows if row["quality_metric"])
+        alt = f"{plugin}: distance q ({metric}) over t0 by method, with 95 % bands; lower is better"
+        label = f"q: {one_line(metric)} (lower is better)"
+        draw = partial(_curves, rows=rows, name="quality", label=label)
+        yield _Sketch(f"t0-quality-{name}", alt, title, draw)
+    if any(row["quality_word"] is not None and row["retention"] is not None for row in rows):
+        alt = f"{plugin}: share kept against the distance q of every setting, with the best of both"
         yield _Sketch(f"plane-{name}", alt, title, partial(_plane, rows=rows))
 
 
@@ -123,7 +148,7 @@ def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
     """Draw a quantity over t0; methods without t0 are horizontal lines."""
     axes = figure.add_subplot()
     looks = styles(row["method"] for row in rows)
-    ranges = _reach(rows, name)
+    ranges = _reach(rows, name, room=None)
     for (method, *scales), group in grouped(
         rows, "method", "plugin_scale", "adapter_scale"
     ).items():
@@ -138,6 +163,9 @@ def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
         t0s = [row["t0"] for row in there]
         axes.plot(t0s, [r[name] for r in there], color=color, marker=marker, ls=dash, label=title)
         banded = [row for row in there if row[f"{name}_low"] is not None]
+        if len(banded) == 1:  # a band needs two
+            at, value = [banded[0]["t0"]], [banded[0][name]]
+            axes.errorbar(at, value, yerr=_whiskers(banded, name), color=color)
         low, high = ([row[f"{name}_{end}"] for row in banded] for end in ("low", "high"))
         axes.fill_between([r["t0"] for r in banded], low, high, color=color, alpha=0.18, lw=0)
     _limit(axes, ranges)
@@ -146,18 +174,17 @@ def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
 
 
 def _plane(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw retention against quality gain, with intervals and the Pareto front."""
+    """Draw the share kept against the distance q, with intervals and the Pareto front."""
     axes = figure.add_subplot()
-    there = [row for row in rows if row["retention"] is not None and row["gain"] is not None]
+    there = [row for row in rows if row["retention"] is not None and row["quality"] is not None]
     looks = styles(row["method"] for row in there)
     for (method,), group in grouped(there, "method").items():
         color, marker, _ = looks[method]
-        xs, ys = [row["retention"] for row in group], [row["gain"] for row in group]
         axes.errorbar(
-            xs,
-            ys,
+            [row["retention"] for row in group],
+            [row["quality"] for row in group],
             xerr=_whiskers(group, "retention"),
-            yerr=_whiskers(group, "gain"),
+            yerr=_whiskers(group, "quality"),
             fmt=marker,
             color=color,
             elinewidth=0.7,
@@ -165,21 +192,27 @@ def _plane(figure: Figure, rows: Sequence[Row]) -> None:
             label=one_line(method),
         )
         for row in group:
-            if row["t0"] is not None:
-                place = (row["retention"], row["gain"])
-                axes.annotate(f"{row['t0']:g}", place, (4, 4), textcoords="offset points", size=7)
-    front = pareto_front([(r["retention"], r["gain"]) for r in there if r["method"] != "oracle"])
+            if row["verdict"] is not None:
+                place, text = (row["retention"], row["quality"]), _point_text(row)
+                axes.annotate(text, place, (4, 4), textcoords="offset points", size=7)
+    judged = [row for row in there if row["verdict"] is not None]
+    front = pareto_front([(row["retention"], -row["quality"]) for row in judged])
     if len(front) > 1:
-        xs, ys = zip(*front, strict=True)
-        axes.step(xs, ys, where="pre", color=_INK, lw=1, ls=":", label="Pareto front")
-    _limit(axes, _reach(there, "gain"))
-    _limit(axes, _reach(there, "retention"), axis="x")
-    axes.set(xlabel="retention of the plugin", ylabel="quality gain")
+        xs, ys = [x for x, _ in front], [-y for _, y in front]
+        axes.step(xs, ys, where="pre", color=_INK, lw=1, ls=":", label="best of both")
+    _limit(axes, _reach(there, "quality", room=None))
+    _limit(axes, [1.0, *_reach(there, "retention")], axis="x")
+    axes.invert_yaxis()  # up is better
+    axes.set(xlabel="share kept", ylabel="distance q (up: lower, better)")
     _finish(axes)
 
 
+def _point_text(row: Row) -> str:
+    return " ".join([*([f"{row['t0']:g}"] if row["t0"] is not None else []), row["verdict"]])
+
+
 def _bars(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw horizontal bars of the score: a group for each plugin, a bar for each method."""
+    """Draw horizontal bars of the share kept: a group for each plugin, a bar for each method."""
     longest = max(len(row["plugin"]) for row in rows)
     figure.subplots_adjust(left=min(0.5, 0.04 + 0.0145 * longest))
     axes, place = figure.add_subplot(), 0.0
@@ -190,23 +223,30 @@ def _bars(figure: Figure, rows: Sequence[Row]) -> None:
         ticks.append((place + (len(group) - 1) / 2, plugin))
         for row in group:
             method = row["method"]
-            axes.barh(
-                place,
-                row["score"],
-                height=0.8,
-                color=looks[method][0],
-                hatch=hatches.get(method, ""),
-                edgecolor="white",
-                lw=0,
-                xerr=_whiskers([row], "score"),
-                error_kw={"ecolor": _INK, "elinewidth": 1, "capsize": 2},
-                label=None if method in named else one_line(method),
-            )
-            named.add(method)
+            if row["retention"] is None:
+                text = one_line(f"{method}: {_kept(row)}", longest=60)
+                axes.text(0.01, place, text, size=7, va="center")
+            else:
+                axes.barh(
+                    place,
+                    row["retention"],
+                    height=0.8,
+                    color=looks[method][0],
+                    hatch=hatches.get(method, ""),
+                    edgecolor="white",
+                    lw=0,
+                    xerr=_whiskers([row], "retention"),
+                    error_kw={"ecolor": _INK, "elinewidth": 1, "capsize": 2},
+                    label=None if method in named else one_line(method),
+                )
+                named.add(method)
             place += 1
         place += 0.7
+    for at in (0, 1):
+        axes.axvline(at, color=_INK, lw=0.9, zorder=0)
     axes.set_yticks([at for at, _ in ticks], [one_line(plugin) for _, plugin in ticks])
-    axes.set(xlim=(0, 1.02), xlabel="compatibility score")
+    _limit(axes, [1.0, *_reach(rows, "retention")], axis="x")
+    axes.set(xlabel="0: as without the plugin, 1: as on the base model")
     axes.invert_yaxis()
     _finish(axes)
 
@@ -270,16 +310,17 @@ def _finish(axes: Axes) -> None:
 
 
 def _limit(axes: Axes, values: Sequence[float], *, axis: str = "y") -> None:
-    low, high = min([0.0, *values]), max([1.0, *values])
-    room = 0.06 * (high - low)
+    low, high = min([0.0, *values]), max([0.0, *values])
+    room = 0.06 * ((high - low) or 1.0)
     (axes.set_ylim if axis == "y" else axes.set_xlim)(low - room, high + room)
 
 
-def _reach(rows: Sequence[Row], name: str) -> list[float]:
-    """Return values, and their intervals' ends near 0..1: a ratio's interval may be huge."""
+def _reach(rows: Sequence[Row], name: str, *, room: float | None = 0.5) -> list[float]:
+    """Return values and their intervals' ends: those of a ratio at most `room` beyond 0 and 1."""
     values = [row[name] for row in rows if row[name] is not None]
-    ends = [row[f"{name}_{end}"] for row in rows for end in ("low", "high")]
-    return values + [min(max(end, -0.5), 1.5) for end in ends if end is not None]
+    found = [row[f"{name}_{end}"] for row in rows for end in ("low", "high")]
+    ends = [end for end in found if end is not None]
+    return values + (ends if room is None else [min(max(e, -room), 1 + room) for e in ends])
 
 
 def _whiskers(rows: Sequence[Row], name: str) -> Any:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bench.analysis import arm_of
+from bench.analysis.words import (
+    MEANINGS,
+    is_judged,
+    mark_of,
+    rounded,
+    share,
+    short_verdict,
+    sort_text,
+)
 from bench.render import read_audits
 from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
-from bench.report.cells import number
+from bench.report.cells import number, with_ends
 from bench.report.comparisons import of_plugin
 from bench.report.sheets import heading_of
 from bench.report.styles import method_order, method_style
-from bench.report.text import (
-    better_of,
-    by_arm,
-    choose_metric,
-    interval_of,
-    why_nothing,
-    with_interval,
-)
+from bench.report.text import better_of, by_arm, headline_metrics, with_interval
 from bench.scoring import RunImages
 from bench.store import Row, RunStore, grouped, records
+from metrics.base import Role
 from plugins_manifest.outputs import one_line
 from plugins_manifest.schema import plugin_sets
 
 MAX_FAILURES = 20
 _LONGEST_ERROR = 500  # characters
+_JUDGED = ("verdict", "keeps", "q (lower is better)", "look", "w")
 _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
     ("A larger t0 repaints more of the image of stage 1.",),
     (
@@ -35,22 +40,56 @@ _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
         "prompts).",
     ),
     (
-        Strong("Retention"),
-        " is the share of the plugin's effect that is kept: 1 as on the base model, 0 as without "
-        "the plugin. ",
-        Strong("Quality gain"),
-        " is the share of the upgrade's gain in quality: 0 as the base model, 1 as the native "
-        "plugin's images where there are any, else as the upgraded model without plugin (which "
-        "a plugin that works moves away from).",
+        Strong("Keeps"),
+        " (retention) is the share of the plugin's effect that is kept: 100 % as on the base "
+        "model, 0 % as on the upgraded model without the plugin; above 100 % the effect is "
+        "stronger than at home.",
+    ),
+    *((Strong(word), f": {meaning}.") for word, meaning in MEANINGS.items()),
+    (
+        "Each verdict is a test over whole prompts, one-sided, corrected over the settings of its "
+        "plugin; no ratio is tested. +N: about so many more prompts would decide, if means and "
+        "spreads stay as they are.",
+    ),
+    (
+        Strong("q"),
+        " is the distance of the images' look to what they should look like, in the metric's own "
+        "units: to everything between the upgraded model's own images and the native plugin's "
+        "(method oracle), so that a style does not count as a loss; without native plugin to the "
+        "former alone. ",
+        Strong("w"),
+        " is the place between both: 0 the upgraded model's own look, 1 the native plugin's.",
+    ),
+    (
+        "q can be below 0: it is an unbiased estimate of a squared distance, so where there is no "
+        "distance its values scatter around 0. Below 0 is as good as 0, not better.",
+    ),
+    (
+        Strong("Like the new model"),
+        ", ",
+        Strong("between"),
+        " and ",
+        Strong("like the old model"),
+        " compare q with the base model's own q, each shown by a corrected test; ",
+        Strong("cannot be told"),
+        " otherwise.",
     ),
     (
         "The ",
-        Strong("score"),
-        " is the area that a method's settings dominate in the plane of the two, 0 to 1. "
-        "A plugin without measurable effect on the base model has none: that is not "
-        "incompatibility.",
+        Strong("sort value"),
+        " is share kept x (1 - q / k), each between 0 and 1, k a constant of the metric. It sorts "
+        "settings and claims nothing. A method's is chosen on five sixths of the prompts and "
+        "measured on the rest, six times; it has an interval from 60 prompts on.",
     ),
-    ("Brackets hold 95 % intervals that draw whole prompts; differences pair prompt and seed.",),
+    (
+        Strong("Use"),
+        " marks the setting to use: of those that are not told from the plugin's best one (=), "
+        "the cheapest that works.",
+    ),
+    (
+        "Brackets hold 95 % intervals over whole prompts, from 12 prompts on; differences pair "
+        "prompt and seed. All numbers of a row are of one setting, on all its prompts.",
+    ),
     ('A dash means that there is no number; the reasons are under "Missing scores".',),
 )
 
@@ -78,24 +117,49 @@ def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
         yield paragraph(f"With other settings, their references too: {'; '.join(listed)}.")
 
 
-def compatibility(rows: Sequence[Row], plots: Sequence[Picture]) -> Iterator[Block]:
-    """Yield the recommended settings of each plugin, and how well they work."""
-    methods = [row for row in rows if row["level"] == "method"]
-    if not methods:
+def compatibility(
+    rows: Sequence[Row], plugins: Sequence[str], plots: Sequence[Picture]
+) -> Iterator[Block]:
+    """Yield the setting of each plugin and method to use, and how well it works."""
+    methods = [row for name in plugins for row in of_plugin(name, rows) if row["level"] == "method"]
+    if not methods or not is_judged(rows):
         return
     yield Heading(2, "Compatibility")
     yield paragraph(
-        "Recommended settings were chosen on one half of the prompts; retention and quality gain "
-        "were measured on the other half. The score counts all settings of a method, "
-        "on all prompts; 'split half' chooses them on one half and measures on the other, which "
-        "shows how much of the score is the luck of the best."
+        "One row for each method: of its settings that are not told from its best one, the "
+        "cheapest that works, measured on all prompts. Every setting is in the plugin's own part."
     )
-    header = ("plugin", "method", "use", "t0", "retention", "quality gain", "score", "split half")
-    lines = [_method_cells(row) for row in methods]
-    header = (*header, "seconds", "peak MiB", "why not")
-    n_columns = len(header) if any(cells[-1] for cells in lines) else len(header) - 1
-    yield table(header[:n_columns], [cells[:n_columns] for cells in lines])
+    header = ("plugin", "method", "use", "at", *_JUDGED, "seconds", "peak MiB")
+    yield table(header, [_method_cells(row) for row in methods])
+    if remarks := _remarks(methods):
+        yield Bullets(tuple((f"{', '.join(who)}: {why}.",) for why, who in remarks.items()))
     yield from plots
+    yield from _sort_values(methods)
+
+
+def _remarks(methods: Sequence[Row]) -> dict[str, list[str]]:
+    """Return why numbers are missing or have no word -> whose they are."""
+    found: dict[str, list[str]] = {}
+    for row in methods:
+        name = f"{row['plugin']} {row['method']}"
+        if row["verdict"] is None:  # none of the method's settings can be recommended
+            found.setdefault(row["choice_reason"] or row["reason"] or "", []).append(name)
+        elif row["quality_reason"] is not None:
+            names = found.setdefault(f"q: {row['quality_reason']}", [])
+            names += [row["plugin"]] if row["plugin"] not in names else []
+    return found
+
+
+def _sort_values(methods: Sequence[Row]) -> Iterator[Block]:
+    """Yield the methods' number for sorting: other estimates than those of one setting."""
+    known = [row for row in methods if row["sort_value"] is not None]
+    if not known:
+        return
+    yield paragraph(
+        "For sorting methods: their sort value, with the setting chosen on other prompts."
+    )
+    cells = [[row["plugin"], row["method"], sort_text(row)] for row in known]
+    yield table(("plugin", "method", "sort value"), cells)
 
 
 def how_to_read(methods: Iterable[str]) -> Iterator[Block]:
@@ -121,21 +185,39 @@ def load_audit(store: RunStore) -> Iterator[Block]:
 def plugin_part(
     plugin: str,
     summary: Sequence[Row],
+    compatibility_rows: Sequence[Row],
     pictures: Sequence[Picture],
     *,
     remark: str | None,
     sheet_rows: int,
 ) -> Iterator[Block]:
-    """Yield one plugin: its main table, its plots and image sheet, all other metrics."""
+    """Yield one plugin: its verdicts and main metrics, its plots and image sheet, all metrics."""
     group = of_plugin(plugin, summary)
+    own = of_plugin(plugin, compatibility_rows)
+    settings = [row for row in own if row["level"] == "setting"]
     yield Heading(2, f"{plugin} ({group[0]['kind']})")
     if remark is not None:
         yield paragraph(Strong("Only a part of it was applied."), f" {remark}")
-    yield _main_table(group)
+    if is_judged(settings):
+        yield _verdict_table(settings)
+    names = headline_metrics(group, settings)
+    yield _main_table(group, names)
     yield from pictures
     if pictures:
         yield paragraph(f"Rows of the sheet: the first {sheet_rows} prompts, at the first seed.")
-    yield from _other_table(group)
+    yield from _other_table(group, names)
+
+
+def _verdict_table(settings: Sequence[Row]) -> Block:
+    metric = next((row["function_metric"] for row in settings if row["function_metric"]), "-")
+    header = ("method", "at", "use", f"function: {metric}", *_JUDGED, "p (Holm)", "sort value")
+    rows = []
+    for row in settings:
+        p = "-" if row["verdict_p"] is None else f"{row['verdict_p']:.3f}"
+        function, sort_value = interval_of(row, "function"), number(row["sort_value"], digits=2)
+        cells = (_use(row), function, *_judged_cells(row), p, sort_value)
+        rows.append([*heading_of(arm_of(row)), *cells])
+    return table(header, rows)
 
 
 def failures(store: RunStore) -> Iterator[Block]:
@@ -185,28 +267,47 @@ def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterat
         unique[row["metric"], row["recipe"]] = None
     for row in compatibility_rows:
         if row["level"] == "method":
-            unique[f"{row['plugin']}, {row['method']}", row["recipe"]] = None
+            unique[row["plugin"], row["recipe"]] = None
     yield Bullets(tuple((Strong(name), f": {recipe}") for name, recipe in unique))
 
 
 def _method_cells(row: Row) -> tuple[str, ...]:
-    has_number = row["score"] is not None or row["t0"] is not None
     return (
         row["plugin"],
         row["method"],
         "yes" if row["recommended"] else "",
-        number(row["t0"], digits=2),
-        *(interval_of(row, name) for name in ("retention", "gain", "score")),
-        number(row["score_split_half"], digits=2),
+        heading_of(arm_of(row))[1] or "-",
+        *_judged_cells(row),
         number(row["seconds"], digits=2),
         number(row["peak_memory_mib"], digits=0),
-        "" if has_number else why_nothing(row),
     )
 
 
-def _main_table(group: Sequence[Row]) -> Block:
-    names = {role: choose_metric(group, role) for role in ("function", "quality", "text")}
-    chosen = {role: name for role, name in names.items() if name is not None}
+def _judged_cells(row: Row) -> tuple[str, ...]:
+    """Return the cells of `_JUDGED`."""
+    word, more = row["quality_word"] or "-", row["quality_more_prompts"]
+    if more and word == "cannot be told":
+        word += f" +{rounded(more)}"
+    return (
+        short_verdict(row) or "-",
+        share(row) or "-",
+        interval_of(row, "quality", digits=3, small_digits=2),
+        word,
+        interval_of(row, "place"),
+    )
+
+
+def _use(row: Row) -> str:
+    return {"*": "yes", "=": "="}.get(mark_of(row), "")
+
+
+def interval_of(row: Row, name: str, *, digits: int = 2, small_digits: int = 1) -> str:
+    """Return '0.86 [0.80, 0.94]' of a quantity of a row, or a dash."""
+    ends = row[f"{name}_low"], row[f"{name}_high"]
+    return with_ends(row[name], ends, digits=digits, small_digits=small_digits)
+
+
+def _main_table(group: Sequence[Row], chosen: Mapping[Role, str]) -> Block:
     header = ["method", "at"]
     for role, name in chosen.items():
         header.append(f"{role}: {name} ({better_of(group, name)} is better)")
@@ -227,8 +328,8 @@ def _main_table(group: Sequence[Row]) -> Block:
     return table([*header, "seconds per image", "peak MiB"], rows)
 
 
-def _other_table(group: Sequence[Row]) -> Iterator[Block]:
-    main = {choose_metric(group, role) for role in ("function", "quality", "text")}
+def _other_table(group: Sequence[Row], chosen: Mapping[Role, str]) -> Iterator[Block]:
+    main = set(chosen.values())
     names = [name for name in sorted({row["metric"] for row in group}) if name not in main]
     if not names:
         return

@@ -1,15 +1,28 @@
-"""The tables at the end of a run as text, at most 100 columns wide."""
+"""What is printed at the end of a run: the answers in words, and a table for each plugin.
+
+Lines have at most 100 columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import pandas as pd
 
-from bench.analysis import Arm, arm_of
-from bench.analysis.measures import choose
+from bench.analysis import Arm, answers, arm_of, run_sentence
+from bench.analysis.measures import PLAIN_KINDS, choose, quality_axis
 from bench.analysis.summary import ARM_FIELDS
+from bench.analysis.words import (
+    MEANINGS,
+    REFERENCES,
+    WORDS,
+    is_judged,
+    mark_of,
+    share,
+    short_verdict,
+)
 from bench.report.cells import aligned, number, with_ends
 from bench.store import Row, grouped, records
 from metrics.base import Role
@@ -17,30 +30,72 @@ from metrics.stats import Estimate
 from plugins_manifest.outputs import terminal_line
 
 WIDTH = 100
-TITLE = "compatibility after the upgrade (t0 chosen on half of the prompts, measured on the rest)"
-NO_EFFECT_NOTE = "not incompatible"
+NO_VERDICTS = "No verdicts: these tables are of an earlier version; xbench report RUN writes them."
 _Names = Mapping[Role, str]
-_PLAIN: tuple[Role, ...] = ("quality", "text")
-_COMPATIBILITY = ("  method", "t0", "retention", "quality gain", "score", "split", "s/image")
+_HEADER = ("  method", "t0", "verdict", "function", "keeps", "distance", "text", "s")
+_COLUMNS: Mapping[Role, str] = {"function": "function", "quality": "distance", "text": "text"}
 
 
-# --- the summary
+def format_answers(compatibility: pd.DataFrame) -> str:
+    """Return how many plugins keep working, then one sentence for each of them, worst first."""
+    rows = records(compatibility)
+    if not is_judged(rows):
+        return NO_VERDICTS if any(row["method"] not in REFERENCES for row in rows) else ""
+    found = answers(rows)
+    lines = textwrap.wrap(run_sentence(found), WIDTH, subsequent_indent="  ")
+    for answer in found:
+        sentence = terminal_line(f"{answer.sentence}.")
+        lines += _wrapped(sentence, hanging="    ")
+    return "\n".join(lines)
 
 
-def format_summary(summary: pd.DataFrame, remarks: Mapping[str, str] | None = None) -> str:
-    """Return summary rows as aligned text: a block for each plugin, a line for each method and t0.
+def format_summary(
+    summary: pd.DataFrame,
+    remarks: Mapping[str, str] | None = None,
+    compatibility: pd.DataFrame | None = None,
+) -> str:
+    """Return a table for each plugin, in the order of the answers: a line for each setting.
 
     `remarks` (plugin -> one line) follow the plugin's name.
     """
+    judged = [] if compatibility is None else records(compatibility)
+    settings = [row for row in judged if row["level"] == "setting"] if is_judged(judged) else []
+    groups = {plugin: rows for (plugin,), rows in grouped(records(summary), "plugin").items()}
     blocks = []
-    for (plugin, kind), rows in sorted(grouped(records(summary), "plugin", "kind").items()):
-        names: dict[Role, str] = {
-            role: name for role in get_args(Role) if (name := choose_metric(rows, role))
-        }
-        remark = [clip(f"  {text}") for text in [(remarks or {}).get(plugin)] if text]
-        title = _title(f"{plugin} ({kind})", rows, names)
-        blocks.append("\n".join([*title, *remark, *_body(rows, names)]))
-    return "\n\n".join(blocks)
+    for plugin in worst_first(groups, judged):
+        rows, own = groups[plugin], [row for row in settings if row["plugin"] == plugin]
+        names = headline_metrics(rows, own)
+        caution = next((row["quality_reason"] for row in own if row["quality"] is not None), None)
+        found = [(remarks or {}).get(plugin), caution and f"distance: {caution}"]
+        remark = [clip(f"  {text}") for text in found if text]
+        title = _title(f"{plugin} ({rows[0]['kind']})", rows, names)
+        verdicts = {arm_of(row): row for row in own}
+        blocks.append("\n".join([*title, *remark, *_body(rows, names, verdicts)]))
+    return "\n\n".join([*blocks, *_legend(settings)])
+
+
+def worst_first(plugins: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """Return plugins in the order of the answers of rows of `schema.COMPATIBILITY`."""
+    order = {answer.plugin: place for place, answer in enumerate(answers(rows))}
+    return sorted(plugins, key=lambda name: (order.get(name, len(order)), name))
+
+
+def headline_metrics(rows: Sequence[Row], settings: Sequence[Row]) -> dict[Role, str]:
+    """Return the metric that a plugin's table displays for each role.
+
+    Quality is a kernel distance to the upgraded model's own images, which has intervals; where the
+    plugin changes the style and the run has a native plugin, it is the distance without style.
+    """
+    names: dict[Role, str] = {
+        role: name for role in get_args(Role) if (name := choose_metric(rows, role))
+    }
+    known = {row["metric"] for row in rows if row["value"] is not None}
+    if axis := quality_axis(known, "floor"):
+        names["quality"] = axis[0]
+    segment = next((row for row in settings if row["quality_reference"] == "segment"), None)
+    if segment is not None and (segment["kind"] not in PLAIN_KINDS or axis is None):
+        names["quality"] = segment["quality_metric"]
+    return names
 
 
 def choose_metric(rows: Sequence[Row], role: Role) -> str | None:
@@ -79,41 +134,50 @@ def with_interval(
 
 def _title(plugin: str, rows: Sequence[Row], names: _Names) -> list[str]:
     directions: dict[str, list[str]] = {}
-    for name in names.values():
-        directions.setdefault(better_of(rows, name), []).append(name)
+    for role, name in names.items():
+        directions.setdefault(better_of(rows, name), []).append(f"{_COLUMNS[role]} {name}")
     text = "; ".join(f"{better} is better: {', '.join(n)}" for better, n in directions.items())
-    title = f"{plugin}: {text or 'no scores'}"
-    return [clip(title)] if len(title) <= WIDTH else [clip(plugin), clip(f"  {text}")]
+    text = terminal_line(text or "no scores")
+    return [clip(plugin), *_wrapped(text, hanging="  ")]
 
 
-def _body(rows: Sequence[Row], names: _Names) -> list[str]:
-    """Return the block's lines, with fewer decimals if they would be too wide."""
-    header = ("method", "t0", names.get("function", "function"), "difference to base")
-    header = (*header, names.get("quality", "quality"), names.get("text", "text"), "s/image")
-    for digits in (3, 2):
-        cells = [_line(arm_rows, names, digits=digits) for arm_rows in by_arm(rows).values()]
-        lines = aligned([header, *cells], n_left=4, indent="  ")
+def _wrapped(text: str, *, hanging: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="  ", subsequent_indent=hanging, break_on_hyphens=False
+    )
+
+
+def _body(rows: Sequence[Row], names: _Names, verdicts: Mapping[Arm, Row]) -> list[str]:
+    """Return the block's lines, with fewer columns if they would be too wide."""
+    cells = [_line(arm, there, names, verdicts.get(arm)) for arm, there in by_arm(rows).items()]
+    lines: list[str] = []
+    for n_columns in (8, 7, 6):
+        lines = aligned([line[:n_columns] for line in (_HEADER, *cells)], n_left=6)
         if max(len(line) for line in lines) <= WIDTH:
             return lines
     return [clip(line) for line in lines]
 
 
-def _line(rows: Mapping[str, Row], names: _Names, *, digits: int) -> tuple[str, ...]:
+def _line(arm: Arm, rows: Mapping[str, Row], names: _Names, judged: Row | None) -> tuple[str, ...]:
+    function, quality = (rows.get(names.get(role, "")) for role in ("function", "quality"))
+    text = rows.get(names.get("text", ""))
     first = next(iter(rows.values()))
-    function = rows.get(names.get("function", ""))
-    cells = ["-", "-"]
-    if function is not None:
-        cells = [with_interval(function, digits=digits)]
-        cells.append(with_interval(function, prefix="delta", signed=True, digits=digits))
-    plain = [rows.get(names.get(role, "")) for role in _PLAIN]
-    numbers = ["-" if row is None else number(row["value"]) for row in plain]
     return (
-        _method(first),
-        number(first["t0"], digits=2),
-        *cells,
-        *numbers,
+        f"{'' if judged is None else mark_of(judged):1} {_method(first)}",
+        "-" if arm.t0 is None else f"{arm.t0:g}",
+        "-" if judged is None else short_verdict(judged) or "-",
+        _cell(function),
+        "-" if judged is None else share(judged) or "-",
+        _cell(quality),
+        "-" if text is None else number(text["value"], digits=2),
         number(first["seconds"], digits=2),
     )
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return with_ends(row["value"], (row["low"], row["high"]), digits=2, small_digits=1)
 
 
 def _method(row: Row) -> str:
@@ -122,54 +186,23 @@ def _method(row: Row) -> str:
     return " ".join([row["method"], *marks])
 
 
-# --- the compatibility table
-
-
-def format_compatibility(table: pd.DataFrame) -> str:
-    """Return rows of `schema.COMPATIBILITY` as aligned text, a line for each plugin and method."""
-    rows = [row for row in records(table) if row["level"] == "method"]
-    if not rows:
-        return ""
-    plugins = grouped(rows, "plugin")
-    displayed = {key: [row for row in part if _has_numbers(row)] for key, part in plugins.items()}
-    cells = [
-        _COMPATIBILITY,
-        *(_method_line(row) for part in displayed.values() for row in part),
+def _legend(settings: Sequence[Row]) -> list[str]:
+    """Return the meanings of the words and marks that occur."""
+    if not settings:
+        return []
+    used = {short_verdict(row).split(" +")[0] for row in settings}
+    meanings = [f"{word}: {MEANINGS[word]}" for word in WORDS if word in used]
+    lines = [
+        "*: the setting to use; =: not told from the plugin's best setting",
+        *(
+            f"{text}; +N: about N more prompts decide" if text.startswith("open") else text
+            for text in meanings
+        ),
+        "keeps: share of the plugin's effect on the base model; [ ]: 95 % intervals over prompts",
+        "distance: of the look to the new model's images; below 0 by chance, where there is none",
+        "s: seconds an image",
     ]
-    header, *lines = aligned(cells, n_left=5, indent="  ")
-    text, rest = [TITLE, header], iter(lines)
-    for key, part in plugins.items():
-        why = "" if displayed[key] else f": {why_nothing(part[0])}"
-        text += [f"  {key[0]}{why}", *(next(rest) for _ in displayed[key])]
-    note = "  *: the method to use; split: the score with settings chosen on the other half"
-    return "\n".join(clip(line) for line in [*text, note])
-
-
-def why_nothing(row: Row) -> str:
-    """Return the reason why a method row has no score."""
-    if row["status"] == "no effect":
-        return f"{row['reason']} ({NO_EFFECT_NOTE})"
-    return str(row["reason"] or row["score_reason"] or row["gain_reason"] or "not measured")
-
-
-def interval_of(row: Row, name: str, *, digits: int = 2) -> str:
-    """Return '0.86 [0.80, 0.94]' of a quantity of a row, or a dash."""
-    return with_ends(row[name], (row[f"{name}_low"], row[f"{name}_high"]), digits=digits)
-
-
-def _has_numbers(row: Row) -> bool:
-    return row["score"] is not None or row["t0"] is not None
-
-
-def _method_line(row: Row) -> tuple[str, ...]:
-    mark = " *" if row["recommended"] else ""
-    return (
-        f"  {row['method']}{mark}",
-        number(row["t0"], digits=2),
-        *(interval_of(row, name) for name in ("retention", "gain", "score")),
-        number(row["score_split_half"], digits=2),
-        number(row["seconds"], digits=2),
-    )
+    return ["\n".join(f"  {line}" for line in lines)]
 
 
 def clip(line: str) -> str:

@@ -11,10 +11,11 @@ from bench.plan.metrics import Mode
 from bench.render import remarks
 from bench.report import sections as parts
 from bench.report.blocks import Block, Picture
-from bench.report.comparisons import headline, plugins_of
+from bench.report.comparisons import against_sdedit, in_words, plugins_of
 from bench.report.paper import paper_part
 from bench.report.plots import Plot, write_plots
 from bench.report.sheets import MAX_ROWS, write_sheets
+from bench.report.text import worst_first
 from bench.report.writers import to_html, to_markdown
 from bench.scoring import read_images
 from bench.store import RunStore, records
@@ -50,17 +51,20 @@ def _blocks(store: RunStore, scores: Scores, mode: Mode, *, png: bool) -> Iterat
         drawing = pool.submit(write_sheets, gallery, store)
         plots = _pictures(write_plots(found, store, png=png), folder, "png" if png else "svg")
         sheets = drawing.result()
+    plugins = worst_first(plugins_of(summary), found)
     yield from parts.heading(store, gallery)
+    yield from in_words(found)
+    yield from parts.compatibility(found, plugins, plots.get("", ()))
+    yield from against_sdedit(scores, summary, plugins)
     if mode == "paper":
-        yield from paper_part(store.manifest(), summary)
-    yield from parts.compatibility(found, plots.get("", ()))
-    yield from headline(scores, summary)
+        yield from paper_part(store.manifest(), summary, scores)
     yield from parts.how_to_read(row["method"] for row in summary)
     yield from parts.load_audit(store)
-    for plugin in plugins_of(summary):
+    for plugin in plugins:
         yield from parts.plugin_part(
             plugin,
             summary,
+            found,
             [*plots.get(plugin, ()), *_sheet(plugin, sheets)],
             remark=partial.get(plugin),
             sheet_rows=MAX_ROWS,

@@ -116,6 +116,12 @@ class RunStore:
 
     # --- writing
 
+    def remove_file(self, path: Path) -> None:
+        """Delete a file of the run, if it exists, and its checksum."""
+        path.unlink(missing_ok=True)
+        with self._changed_checksums() as sums:
+            sums.forget(path.relative_to(self.folder).as_posix())
+
     def write_file(self, path: Path, content: bytes) -> None:
         """Write a file of the run and record its hash; see `write_bytes` for errors."""
         name = path.relative_to(self.folder).as_posix()
@@ -353,10 +359,7 @@ class RunStore:
         One file a metric: scores/<metric>.parquet.
         """
         if frame.empty:
-            path = self.table_path("scores", metric)
-            path.unlink(missing_ok=True)
-            with self._changed_checksums() as sums:
-                sums.forget(path.relative_to(self.folder).as_posix())
+            self.remove_file(self.table_path("scores", metric))
         else:
             self.write_table("scores", frame, metric)
 
@@ -365,7 +368,7 @@ class RunStore:
         return self.read_table("summary")
 
     def compatibility(self) -> pd.DataFrame:
-        """Return retention, quality gain and score of every plugin: `schema.COMPATIBILITY`."""
+        """Return verdict, retention and quality of every plugin: `schema.COMPATIBILITY`."""
         return self.read_table("compatibility")
 
     # --- images and reports

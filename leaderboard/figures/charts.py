@@ -28,61 +28,77 @@ _POINT = {"type": "point", "filled": True, "size": 90, "opacity": 1}
 _RULE = {"type": "rule", "strokeWidth": 2, "tooltip": None}
 
 
-def score_chart(rows: Sequence[Row]) -> Chart:
-    """Draw scores with intervals, a line for each plugin and method."""
+def retention_chart(rows: Sequence[Row]) -> Chart:
+    """Draw retention with intervals, a line for each plugin and method, and rules at 0 and 1."""
     color, shape = _looks(row["method"] for row in rows)
     order = [one_line(name) for name in method_order(row["method"] for row in rows)]
+    plugins = list(dict.fromkeys(one_line(row["plugin"]) for row in rows))
     axis = {"title": None, "labelLimit": 260, "domain": False, "ticks": False}
     shared = {
-        "y": {"field": "plugin", "type": "nominal", "axis": axis},
+        "y": {"field": "plugin", "type": "nominal", "axis": axis, "sort": plugins},
         "yOffset": {"field": "method", "type": "nominal", "sort": order},
         "color": color,
     }
-    score = _number("score", title="compatibility score") | {"scale": {"domain": [0, 1]}}
+    x = _number("retention", title="share of the plugin's effect that is kept")
+    tooltip = _tooltip(method="method", text="retention", verdict="verdict")
     layers = [
-        _layer(_RULE, shared, x=score | {"field": "score_low"}, x2={"field": "score_high"}),
-        _layer(
-            _POINT, shared, x=score, shape=shape, tooltip=_tooltip(method="method", text="score")
-        ),
+        *_ends_of_retention("x"),
+        _layer(_RULE, shared, x=x | {"field": "retention_low"}, x2={"field": "retention_high"}),
+        _layer(_POINT, shared, x=x, shape=shape, tooltip=tooltip),
     ]
-    names = ("plugin", "method", "score", "score_low", "score_high", "text")
-    return _chart(rows, names, layers, height=_height(len(rows), 21))
+    names = ("plugin", "method", "retention", "retention_low", "retention_high", "text", "verdict")
+    drawn = [
+        {**row, **_visible(row, "retention", "retention_low", "retention_high")} for row in rows
+    ]
+    return _chart(drawn, names, layers, height=_height(len(rows), 21))
 
 
-def tradeoff_chart(rows: Sequence[Row], front: Sequence[Row]) -> Chart:
-    """Draw retention against quality gain: points labeled with t0, whiskers, the Pareto front.
+def tradeoff_chart(rows: Sequence[Row], *, title: str) -> Chart:
+    """Draw retention against a distance of quality: points labeled with t0 and mark, whiskers.
 
     A row's `image` is the address of an example for the tooltip.
     """
     color, shape = _looks(row["method"] for row in rows)
-    x, y = (
-        _number("retention", title="retention of the plugin"),
-        _number("gain", title="quality gain"),
-    )
+    x = _number("retention", title="retention of the plugin \u2192 better")
+    y = _number("quality", title=f"{title}, lower is better")
     shared = {"color": color}
     whisker = {**_RULE, "strokeWidth": 1, "opacity": 0.35}
     line = {"type": "line", "strokeDash": [2, 2], "opacity": 0.6, "tooltip": None}
     label = {"type": "text", "dx": 9, "dy": -8, "align": "left", "fontSize": 11, "tooltip": None}
-    tooltip = _tooltip(label="setting", retention_text="retention", gain_text="gain", image="image")
+    tooltip = _tooltip(label="setting", verdict="verdict", retention_text="retention")
+    tooltip += _tooltip(quality_text="distance", look="images", image="image")
+    ends = {name: {"field": f"{name}_low"} for name in ("retention", "quality")}
     layers = [
-        _front_line(front, x=x, y=y),
-        _layer(
-            whisker, shared, x=x | {"field": "retention_low"}, x2={"field": "retention_high"}, y=y
-        ),
-        _layer(whisker, shared, y=y | {"field": "gain_low"}, y2={"field": "gain_high"}, x=x),
+        _layer(whisker, shared, x=x | ends["retention"], x2={"field": "retention_high"}, y=y),
+        _layer(whisker, shared, y=y | ends["quality"], y2={"field": "quality_high"}, x=x),
         _layer(line, shared, x=x, y=y, order=_number("t0")),
         _layer({**_POINT, "size": 110}, shared, x=x, y=y, shape=shape, tooltip=tooltip),
         _layer(label, shared, x=x, y=y, text={"field": "t0_text", "type": "nominal"}),
     ]
-    names = ("method", "t0", "t0_text", "retention", "retention_low", "retention_high", "gain")
-    names += ("gain_low", "gain_high", "label", "retention_text", "gain_text", "image")
-    return _chart([_readable(row) for row in rows], names, layers, height=460)
+    names = ("method", "t0", "t0_text", "retention", "retention_low", "retention_high", "quality")
+    names += ("quality_low", "quality_high", "label", "retention_text", "quality_text", "image")
+    names += ("verdict", "look")
+    drawn = [
+        {
+            **row,
+            **_visible(row, "retention", "retention_low", "retention_high"),
+            "t0_text": _point_name(row),
+        }
+        for row in rows
+    ]
+    return _chart(drawn, names, layers, height=460)
 
 
-def curve_chart(rows: Sequence[Row], *, title: str, recommended: Sequence[Row] = ()) -> Chart:
-    """Draw a metric over t0 with bands; methods without t0 are dashed, recommended t0 dotted."""
+def curve_chart(
+    rows: Sequence[Row], *, title: str, recommended: Sequence[Row] = (), is_share: bool = False
+) -> Chart:
+    """Draw a metric over t0 with bands; methods without t0 are dashed, t0 to use dotted.
+
+    The bands of a share of 0 to 1 are clipped: its interval may be huge.
+    """
+    rows = [{**row, **_visible(row, "value", "low", "high")} for row in rows] if is_share else rows
     color, shape = _looks(row["method"] for row in rows)
-    x = _number("t0") | {"scale": {"zero": False, "padding": 12}}
+    x = _number("t0") | {"scale": {"zero": False, "padding": 12}, "axis": {"format": ".3~f"}}
     y = _number("value", title=title)
     tooltip = _tooltip(label="setting", text="value")
     curve = {"color": color, "x": x, "detail": {"field": "line", "type": "nominal"}}
@@ -137,19 +153,22 @@ def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:
     return _chart(rows, names, layers, height=_height(len(rows), 28))
 
 
-def _front_line(front: Sequence[Row], *, x: Chart, y: Chart) -> Chart:
-    mark = {"type": "line", "interpolate": "step-before", "strokeWidth": 5, "opacity": 0.35}
-    layer = _layer({**mark, "color": GRAY, "tooltip": None}, {"x": x, "y": y, "order": x})
-    return layer | {"data": _values(front, ("retention", "gain"))}
+def _ends_of_retention(axis: str) -> list[Chart]:
+    """Return rules at 1, as on the old model, and at 0, as without the plugin."""
+    mark = {"type": "rule", "strokeDash": [4, 3], "color": GRAY, "tooltip": None}
+    return [_layer(mark, {}, **{axis: {"datum": end}}) for end in (0, 1)]
 
 
-def _readable(row: Row) -> Row:
-    """Clip intervals to the visible range and add t0 as text."""
-    ends = [f"{name}_{end}" for name in ("retention", "gain") for end in ("low", "high")]
-    cut = {
-        name: min(max(row[name], _RANGE[0]), _RANGE[1]) for name in ends if row[name] is not None
-    }
-    return {**row, **cut, "t0_text": "" if row["t0"] is None else f"{row['t0']:g}"}
+def _visible(row: Row, name: str, *ends: str) -> Row:
+    """Return the two ends of a value's interval, clipped to a range that contains the value."""
+    least, most = min(_RANGE[0], row[name]), max(_RANGE[1], row[name])
+    return {end: None if row[end] is None else min(max(row[end], least), most) for end in ends}
+
+
+def _point_name(row: Row) -> str:
+    """Return t0 with the setting's mark."""
+    parts = ["" if row["t0"] is None else f"{row['t0']:g}", row["mark"]]
+    return " ".join(part for part in parts if part)
 
 
 def _looks(methods: Iterable[str]) -> tuple[Chart, Chart]:

@@ -1,4 +1,4 @@
-"""A plugin's metrics over t0, and the t0 that the run recommends."""
+"""A plugin's metrics over t0."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def metrics_of(tables: RunTables, plugin: str) -> list[str]:
         [plugin],
     )
     roles = tables.rows(
-        "SELECT any_value(function_metric) AS f, any_value(gain_metric) AS g "
+        "SELECT any_value(function_metric) AS f, any_value(quality_metric) AS q "
         "FROM compatibility WHERE plugin = ?",
         [plugin],
     )
     names = [row["metric"] for row in rows]
-    first = [roles[0]["f"], roles[0]["g"]]
+    first = [roles[0]["f"], roles[0]["q"]]
     return sorted(names, key=lambda name: (first.index(name) if name in first else 2, name))
 
 
@@ -40,14 +40,3 @@ def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
         row["line"] = setting_label({**row, "t0": None})
     places = {name: i for i, name in enumerate(method_order(row["method"] for row in rows))}
     return sorted(rows, key=lambda row: (places[row["method"]], row["line"], row["t0"] or 0))
-
-
-def recommendations(tables: RunTables, plugin: str) -> list[Row]:
-    """Return each method's recommended setting with its measurements; the best is marked."""
-    return tables.rows(
-        "SELECT method, t0, plugin_scale, adapter_scale, retention, retention_low, retention_high, "
-        "gain, gain_low, gain_high, score, score_low, score_high, score_split_half, score_reason, "
-        "recommended, seconds FROM compatibility WHERE level = 'method' AND plugin = ? "
-        "ORDER BY score DESC NULLS LAST, method",
-        [plugin],
-    )

@@ -2,15 +2,17 @@
 
 A pair is one case (with equal prompts) and seed of one plugin under the same settings, metric and
 recipe in both runs. Differences are signed so that above 0 the candidate is better.
+Words about them are tests, corrected by Holm over all that are displayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.report.styles import method_order
@@ -18,9 +20,16 @@ from bench.store import Row, records
 from leaderboard.data import Run, RunTables
 from leaderboard.data.catalog import text_of
 from leaderboard.figures.arms import setting_label
-from metrics.stats import clustered_mean
+from metrics.stats import MIN_CLUSTERS, Estimate, holm, paired_difference
+from metrics.stats.intervals import MIN_PROMPTS, sign_flip_p
+from metrics.stats.margin import within_margin_p
 
 FUNCTION = "what each plugin is for"
+FEW_PROMPTS = f"not tested (fewer than {MIN_PROMPTS} prompts)"
+DIFFERENCE_WORDS = ("worse", FEW_PROMPTS, "not told apart", "better")
+_LEVEL = 0.05
+_MAX_FLIPPED = 200
+_MAX_NAMES = 8
 # methods that depend on the adapter come first
 _FIRST = "xadapter"
 _KEYS = ["plugin", "metric", "recipe", "case_id", "seed", "method", "t0", "plugin_scale"]
@@ -67,18 +76,75 @@ def paired_images(a: RunTables, b: RunTables, *, metric: str, method: str) -> pd
 
 
 def plugin_differences(pairs: pd.DataFrame) -> list[Row]:
-    """Return the mean difference of each plugin and metric with a 95 % interval, worst first.
+    """Return the mean difference of each plugin and metric, those shown to be worse first.
 
-    Intervals resample whole prompts.
+    Each has a 95 % interval over whole prompts, `p` (two-sided, Holm's over all rows) and what may
+    be claimed of it, `word`; none of them below 12 prompts.
     """
     rows = []
     for key, part in pairs.groupby(["plugin", "metric"], sort=True):
         plugin, metric = key if isinstance(key, tuple) else (key, None)
-        found = clustered_mean(part["difference"].tolist(), part["prompt"].fillna("").tolist())
+        found = _difference(part)
         row: Row = {"plugin": plugin, "metric": metric, "value": found.value}
         row |= {"low": found.low, "high": found.high, "n": found.n, "n_prompts": found.n_clusters}
-        rows.append({**row, "reason": found.reason})
-    return sorted(rows, key=lambda row: row["value"])
+        rows.append({**row, "reason": found.reason, "p": _p_value(part)})
+    tested = [row for row in rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p"] = p
+    for row in rows:
+        row["word"] = _word_of(row["value"], row["p"])
+    return sorted(rows, key=lambda row: (DIFFERENCE_WORDS.index(row["word"]), row["value"]))
+
+
+def differences_sentence(rows: Sequence[Row]) -> str:
+    """Return how many of the displayed differences are shown, and of which plugins."""
+    several = len({row["metric"] for row in rows}) > 1
+    parts = []
+    for word in DIFFERENCE_WORDS:
+        found = [row for row in rows if row["word"] == word]
+        names = [f"{r['plugin']} ({r['metric']})" if several else str(r["plugin"]) for r in found]
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        if found:
+            parts.append(f"{len(found)} {word}: {', '.join(names[:_MAX_NAMES])}{more}")
+    n = "1 comparison" if len(rows) == 1 else f"{len(rows)} comparisons"
+    return f"Of {n}, {'; '.join(parts)}."
+
+
+def _difference(part: pd.DataFrame) -> Estimate:
+    """Return the mean of one plugin's differences; rates get the interval of paired rates."""
+    # above 0 is better: a metric whose lower values are better is subtracted the other way round
+    flips = bool((part["better"] == "lower").any())
+    left, right = ("value_old", "value_new") if flips else ("value_new", "value_old")
+    pairs = [(str(i), 0) for i in range(len(part))]  # one key a pair: settings share case and seed
+    sides = (dict(zip(pairs, part[side].tolist(), strict=True)) for side in (left, right))
+    prompts = part["prompt"].fillna("").tolist()
+    cluster_of = {name: prompt for (name, _), prompt in zip(pairs, prompts, strict=True)}
+    return paired_difference(*sides, cluster_of=cluster_of)
+
+
+def _p_value(part: pd.DataFrame) -> float | None:
+    """Return the two-sided p that the mean difference over prompts is 0; None if they are few."""
+    x = np.asarray(part.groupby(part["prompt"].fillna(""))["difference"].mean(), float)
+    if len(x) < MIN_PROMPTS:
+        return None
+    one_sided = [within_margin_p(x, 0.0), within_margin_p(-x, 0.0)]
+    p = 2 * min(side for side in one_sided if side is not None)
+    # where few prompts change, Student's t finds too much; flipped signs do not
+    changed = x[x != 0]
+    if len(changed) < MIN_CLUSTERS:
+        return min(max(p, 2.0 ** (1 - len(changed))), 1.0)
+    if len(changed) <= _MAX_FLIPPED:
+        flipped = sign_flip_p(changed.tolist(), [str(i) for i in range(len(changed))])
+        p = p if flipped is None else max(p, flipped)
+    return min(p, 1.0)
+
+
+def _word_of(value: float, p: float | None) -> str:
+    if p is None:
+        return FEW_PROMPTS
+    if p > _LEVEL:
+        return "not told apart"
+    return "worse" if value < 0 else "better"
 
 
 def worst_pairs(pairs: pd.DataFrame, new: RunTables, *, n: int) -> list[Row]:
@@ -136,12 +202,13 @@ def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
 
 
 def _test(test: Mapping[str, Any]) -> Row:
-    words = {name: text_of(test.get(name)) for name in ("plugin", "metric", "verdict", "better")}
+    names = ("plugin", "metric", "verdict", "better", "reason", "sentence")
+    words = {name: text_of(test.get(name)) for name in names}
     numbers = {
         name: _finite(test.get(name))
         for name in ("difference", "low", "high", "margin", "n_prompts", "further_images")
     }
-    return {**words, **numbers, "reason": text_of(test.get("reason"))}
+    return {**words, **numbers}
 
 
 def _prompts(tables: RunTables) -> dict[tuple[Any, Any], Any]:

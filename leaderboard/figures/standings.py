@@ -1,7 +1,8 @@
-"""Rank methods and plugins by compatibility score, with intervals of score and rank.
+"""Rank methods by the mean of their numbers for sorting, over the plugins that all of them have.
 
-A rank interval contains the ranks that are compatible with the intervals of the scores: a row ranks
-below all rows whose interval is entirely above its own, and above those entirely below (ours).
+A rank interval contains the ranks that are compatible with the intervals of the numbers: a row
+ranks below all rows whose interval is entirely above its own, and above those entirely below
+(ours). A row without an interval may have any rank, and leaves those of the others open.
 """
 
 from __future__ import annotations
@@ -12,21 +13,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.store import PUBLISHED, Row
 from bench.store.recent import RecentItems
 from leaderboard.data import Run, RunTables, open_tables
 from leaderboard.data.catalog import text_of
 from leaderboard.data.isolation import isolated
 from leaderboard.escape import csv_cell
-
-PLUGIN_COLUMNS = (
-    *("rank", "rank_low", "rank_high", "run", "family", "adapter", "plugin", "kind", "condition"),
-    *("license", "method", "t0", "score", "score_low", "score_high", "retention", "retention_low"),
-    *("retention_high", "gain", "gain_low", "gain_high", "gain_reference", "recommended", "status"),
-    *("reason", "score_reason", "n_prompts", "seconds"),
+from leaderboard.figures.verdicts import (
+    EARLIER,
+    compatibility_of,
+    is_judged,
+    method_rows_of,
+    verdict_counts,
 )
-_RUN_COLUMNS = [name for name in PLUGIN_COLUMNS if not name.startswith("rank")]
-_MEANS = ("score", "score_low", "score_high", "retention", "gain", "seconds")
+
+_RANKS = ("rank", "rank_low", "rank_high", "rank_reason")
+_ENDS = ("", "_low", "_high")
+PLUGIN_COLUMNS = (
+    *(*_RANKS, "run", "family", "adapter", "plugin", "kind", "condition", "license"),
+    *("word", "answer", "method", "t0", "plugin_scale", "adapter_scale"),
+    *("verdict", "verdict_p", "verdict_more_prompts", "verdict_reason", "status", "reason"),
+    *("function_metric", "function_better", *(f"function{end}" for end in _ENDS)),
+    *(f"retention{end}" for end in _ENDS),
+    *("quality_metric", "quality_reference", *(f"quality{end}" for end in _ENDS)),
+    *("quality_word", "quality_more_prompts", "quality_reason"),
+    *(f"place{end}" for end in _ENDS),
+    *(*(f"sort_value{end}" for end in _ENDS), "sort_reason"),
+    *("recommended", "choice_reason", "note", "n", "n_prompts", "seconds", "recipe"),
+)
+_RUN_COLUMNS = [name for name in PLUGIN_COLUMNS if name not in _RANKS]
 _KEYS = ["run", "family", "adapter", "method"]
+_TYPES = {"double": "float64", "int64": "Int64", "bool": "boolean", "string": "object"}
 _Standings = tuple[pd.DataFrame, tuple[str, ...]]  # rows, problems
 _STANDINGS = RecentItems[tuple[str, int], _Standings](1000)  # by folder and stamp
 
@@ -51,18 +68,32 @@ def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 
 def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
-    """Return one row per plugin and method of a run, with facts of the plugin from the manifest."""
-    rows = tables.query(
-        "SELECT coalesce(plugin, '') AS plugin, coalesce(kind, '') AS kind, "
-        "coalesce(method, '') AS method, t0, score, score_low, score_high, retention, "
-        "retention_low, retention_high, gain, gain_low, gain_high, gain_reference, recommended, "
-        "status, reason, score_reason, n_prompts, seconds FROM compatibility WHERE level = 'method'"
-    )
+    """Return one row per plugin and method of a run, worst plugin first.
+
+    `word` and `answer` are the plugin's, `condition` and `license` those of its manifest entry;
+    `note` is why numbers are missing.
+    """
+    rows = compatibility_of(tables)
+    judged = is_judged(rows)
+    listed = [row | {"note": _note(row, judged=judged)} for row in method_rows_of(rows)]
+    found = _typed(pd.DataFrame(listed, columns=_RUN_COLUMNS))
     entries = manifest_plugins(run.manifest)
     for column in ("condition", "license"):
-        rows[column] = [text_of(entries.get(plugin, {}).get(column)) for plugin in rows["plugin"]]
-    rows["run"], rows["family"], rows["adapter"] = run.key, run.family, run.adapter
-    return rows.reindex(columns=_RUN_COLUMNS)
+        found[column] = [text_of(entries.get(name, {}).get(column)) for name in found["plugin"]]
+    found["run"], found["family"], found["adapter"] = run.key, run.family, run.adapter
+    return found
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the types of the schema, also where a column has no value."""
+    kinds = {c.name: _TYPES[str(c.type)] for c in PUBLISHED["compatibility"] if c.name in rows}
+    return rows.astype({**dict.fromkeys(rows.columns, "object"), **kinds})
+
+
+def _note(row: Row, *, judged: bool) -> str | None:
+    if not judged:
+        return EARLIER
+    return row["choice_reason"] or row["reason"] or row["sort_reason"]
 
 
 def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -76,37 +107,92 @@ def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
     }
 
 
-def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
-    """Return ranked means over the plugins of each run and method.
+def common_plugins(plugins: pd.DataFrame) -> list[str]:
+    """Return the plugins that ranks are over: those of all runs and methods that have a number.
 
-    An interval is the mean of the plugins' bounds: never too narrow, whatever the dependence
-    between the plugins' scores. Plugins without a score are counted in `n_unmeasured`.
+    A plugin without any number is not among them, nor are rows without any (earlier versions).
     """
-    known = plugins.assign(is_measured=plugins["score"].notna())
-    groups = known.groupby(_KEYS, dropna=False, sort=False)
-    rows = groups.agg(
-        n_plugins=("is_measured", "sum"),
-        n_unmeasured=("is_measured", lambda measured: int((~measured).sum())),
-        **{name: (name, "mean") for name in _MEANS},
-    ).reset_index()
-    return ranked(rows)
+    numbered = plugins.loc[plugins["sort_value"].notna()]
+    sets = [
+        set(part["plugin"])
+        for _, part in plugins.groupby(_KEYS, dropna=False, sort=False)
+        if _has_numbers(part)
+    ]
+    return sorted(set.intersection(*sets) & set(numbered["plugin"])) if sets else []
+
+
+def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each run and method, ranked by means over the common plugins.
+
+    The interval is the mean of the plugins' bounds: never too narrow, whatever the dependence
+    between them; none where a plugin has none. A row that lacks a number for a common plugin has
+    no rank, and `rank_reason` says why.
+    """
+    common = common_plugins(plugins)
+    groups = plugins.groupby(_KEYS, dropna=False, sort=False)
+    rows = [
+        dict(zip(_KEYS, key, strict=True)) | _mean_row(part, common)
+        for key, part in groups
+        if isinstance(key, tuple)
+    ]
+    return ranked(pd.DataFrame(rows))
+
+
+def _mean_row(part: pd.DataFrame, common: Sequence[str]) -> Row:
+    judged = part.loc[part["note"] != EARLIER]
+    counts = {"n_plugins": len(part), "verdicts": verdict_counts(judged["verdict"])}
+    own = part.loc[part["plugin"].isin(list(common))]
+    reason = _why_unranked(part, own)
+    names = ["sort_value", "sort_value_low", "sort_value_high"]
+    means = own[names].astype(float).mean(skipna=False)
+    if reason is not None:
+        means[names] = np.nan
+    seconds = own["seconds"].astype(float).mean()
+    return {**counts, **means.to_dict(), "seconds": seconds, "rank_reason": reason}
+
+
+def _why_unranked(part: pd.DataFrame, own: pd.DataFrame) -> str | None:
+    """Return why a run's method has no rank; None if it has a number for each common plugin."""
+    if not _has_numbers(part):
+        notes = part["note"].dropna()
+        return notes.iloc[0] if len(notes) else "no plugin has a number"
+    lacking = own.loc[own["sort_value"].isna()]
+    if len(lacking):
+        first = lacking.iloc[0]
+        return f"no number for {first['plugin']}: {text_of(first['note']) or 'not measured'}"
+    return "no plugin in common with all other rows" if own.empty else None
+
+
+def _has_numbers(part: pd.DataFrame) -> bool:
+    return bool(part["sort_value"].notna().any())
 
 
 def ranked(rows: pd.DataFrame) -> pd.DataFrame:
-    """Order rows by score; add `rank`, `rank_low` (best), `rank_high` (worst), null if unknown."""
-    ordered = rows.sort_values("score", ascending=False, na_position="last", kind="stable")
+    """Order rows by number; add `rank`, `rank_low` (best), `rank_high` (worst), null if unknown."""
+    ordered = rows.sort_values("sort_value", ascending=False, na_position="last", kind="stable")
     ordered = ordered.reset_index(drop=True)
-    score = ordered["score"].to_numpy(dtype=float)
-    low = np.where(np.isnan(ordered["score_low"]), score, ordered["score_low"])
-    high = np.where(np.isnan(ordered["score_high"]), score, ordered["score_high"])
-    n_known = int((~np.isnan(score)).sum())
-    best = [1 + int((low > end).sum()) for end in high]
-    worst = [n_known - int((high < end).sum()) for end in low]
-    rank = [1 + int((score > own).sum()) for own in score]
-    for name, values in (("rank", rank), ("rank_low", best), ("rank_high", worst)):
-        known = [None if np.isnan(s) else v for s, v in zip(score, values, strict=True)]
-        ordered[name] = pd.array(known, dtype="Int64")
+    value, low, high = (ordered[f"sort_value{end}"].to_numpy(dtype=float) for end in _ENDS)
+    is_known = ~np.isnan(value)
+    has_ends = is_known & ~np.isnan(low) & ~np.isnan(high)
+    low, high = np.where(has_ends, low, -np.inf), np.where(has_ends, high, np.inf)
+    n_known = int(is_known.sum())
+    best = [1 + int((low[is_known] > end).sum()) for end in high]
+    worst = [n_known - int((high[is_known] < end).sum()) for end in low]
+    rank = [1 + int((value > own).sum()) for own in value]
+    for name, values, known in (
+        ("rank", rank, is_known),
+        ("rank_low", best, has_ends),
+        ("rank_high", worst, has_ends),
+    ):
+        shown = [v if k else None for v, k in zip(values, known, strict=True)]
+        ordered[name] = pd.array(shown, dtype="Int64")
     return ordered
+
+
+def with_ranks(plugins: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of plugins with the ranks of their runs' methods, for export."""
+    ranks = methods[[*_KEYS, *_RANKS]]
+    return plugins.merge(ranks, on=_KEYS, how="left").reindex(columns=list(PLUGIN_COLUMNS))
 
 
 def as_csv(rows: pd.DataFrame) -> str:

@@ -1,44 +1,49 @@
-"""Retention against quality gain of a plugin's settings, and their Pareto front."""
+"""Retention against the distance of quality of a plugin's settings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.analysis.words import REFERENCES
 from bench.report.styles import method_order
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.figures.arms import setting_label
-from metrics.stats import pareto_front
+from leaderboard.figures.verdicts import compatibility_of, has_judged_look, mark_of
 
-ENDS = ("retention", "gain")
-# the ceiling and the ends of the axes are not options after an upgrade
-REFERENCES = frozenset({"base", "floor", "oracle"})
+ENDS = ("retention", "quality")
 
 
 def tradeoff_rows(tables: RunTables, plugin: str) -> list[Row]:
-    """Return the settings with both numbers, `label`, an example's `trial_id`, and `on_front`."""
-    rows = tables.rows(
-        "SELECT method, t0, plugin_scale, adapter_scale, retention, retention_low, retention_high, "
-        "gain, gain_low, gain_high, gain_reference, gain_metric, function_metric, seconds "
-        "FROM compatibility WHERE level = 'setting' AND plugin = ? "
-        "AND isfinite(retention) AND isfinite(gain)",
-        [plugin],
-    )
+    """Return the settings with both numbers, `label`, `mark` and an example's `trial_id`.
+
+    None unless the distance is judged: it has a word, or a native plugin as reference.
+    """
+    rows = _settings(compatibility_of(tables, plugin))
+    own = [row for row in rows if row["method"] not in REFERENCES]
+    if not any(has_judged_look(row) for row in own):
+        return []
+    rows = [row for row in rows if None not in (row["retention"], row["quality"])]
+    rows = [row for row in rows if row["method"] in REFERENCES or has_judged_look(row)]
     examples = _examples(tables, plugin)
-    choices = [row for row in rows if row["method"] not in REFERENCES]
-    front = set(pareto_front([(row["retention"], row["gain"]) for row in choices]))
     for row in rows:
-        row["label"] = setting_label(row)
+        row["label"], row["mark"] = setting_label(row), mark_of(row)
         row.update(examples.get(_knobs(row), {"trial_id": None, "image_sha256": None}))
-        row["on_front"] = row in choices and (row["retention"], row["gain"]) in front
     places = {name: i for i, name in enumerate(method_order(row["method"] for row in rows))}
     return sorted(rows, key=lambda row: (places[row["method"]], row["t0"] or 0, row["label"]))
 
 
-def front_of(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows on the front from left to right, without duplicates."""
-    places = {(row["retention"], row["gain"]): row for row in rows if row["on_front"]}
-    return [places[place] for place in sorted(places)]
+def why_no_tradeoff(rows: Sequence[Row]) -> str:
+    """Return why the settings of one plugin have no distance of quality that is judged."""
+    own = [row for row in _settings(rows) if row["method"] not in REFERENCES]
+    reasons = [row[name] for name in ("quality_reason", "reason") for row in own if row[name]]
+    if reasons:
+        return f"The look of this plugin's images is not judged: {reasons[0]}."
+    return "The look of this plugin's images is not judged in this run."
+
+
+def _settings(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["level"] == "setting"]
 
 
 def _examples(tables: RunTables, plugin: str) -> dict[tuple[object, ...], Row]:

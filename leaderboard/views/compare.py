@@ -1,4 +1,4 @@
-"""Compare: two runs, usually two versions of an adapter, and regressions between them."""
+"""Compare: two runs, usually two versions of an adapter, and losses between them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from leaderboard.figures.differences import (
     Verdict,
     common_methods,
     common_metrics,
+    differences_sentence,
     first_pair,
     gate_of,
     paired_images,
@@ -30,7 +31,14 @@ from leaderboard.web.pictures import What
 _N_WORST = 8
 _PLUGINS_PER_PAGE = 25
 _CELL_PX = 124
-_VERDICTS = {"pass": st.success, "regression": st.error, "inconclusive": st.warning}
+_VERDICTS = {
+    "pass": st.success,
+    "identical": st.success,
+    "real loss inside the margin": st.warning,
+    "regression": st.error,
+    "inconclusive": st.warning,
+}
+_LOSSES = ("regression", "real loss inside the margin")
 
 
 def show() -> None:
@@ -38,7 +46,7 @@ def show() -> None:
     heading(
         "Did the new weights make anything worse?",
         "Two runs of the same prompts and seeds. Differences above 0 mean that the candidate is "
-        "better; intervals resample whole prompts.",
+        "better; intervals are over whole prompts, and exist from 12 prompts on.",
     )
     chosen = _choose_two()
     if chosen is None:
@@ -95,7 +103,7 @@ def _verdict(baseline: Run, candidate: Run) -> None:
             )
         )
         return
-    n_lost = sum(test["verdict"] == "regression" for test in found.tests)
+    n_lost = sum(test["verdict"] in _LOSSES for test in found.tests)
     summary = f"{found.verdict or 'unknown'}: {n_lost} of {len(found.tests)} tests found a loss"
     _VERDICTS.get(found.verdict, st.warning)(literal(summary))
     with st.expander("Tests", expanded=n_lost > 0, icon=":material/checklist:"):
@@ -115,7 +123,7 @@ def _test_row(test: Row) -> Row:
         ),
         "Margin": test["margin"],
         "Prompts": test["n_prompts"],
-        "Reason": one_line(test["reason"]),
+        "In words": one_line(test["sentence"] or test["reason"]),
     }
 
 
@@ -129,6 +137,7 @@ def _when(found: Verdict) -> str:
 def _differences(pairs: pd.DataFrame) -> None:
     st.subheader("Differences by plugin", anchor=False)
     rows = plugin_differences(pairs)
+    st.markdown(literal(differences_sentence(rows)))
     page = choose_page(len(rows), per_page=_PLUGINS_PER_PAGE, key="plugins_page")
     visible = rows[page * _PLUGINS_PER_PAGE : (page + 1) * _PLUGINS_PER_PAGE]
     several = len({row["metric"] for row in rows}) > 1
@@ -139,14 +148,30 @@ def _differences(pairs: pd.DataFrame) -> None:
     st.vega_lite_chart(
         difference_chart(visible, title="candidate better \u2192"), alt=one_line(alt)
     )
-    frame = pd.DataFrame(visible)[["plugin", "metric", "text", "n", "n_prompts", "reason"]]
-    frame.columns = ["Plugin", "Metric", "Difference [95 %]", "Images", "Prompts", "Note"]
+    st.caption(
+        "Worse and better are shown: two-sided tests over prompts at 5 %, corrected by Holm for "
+        "all comparisons of this choice. The intervals are not corrected."
+    )
+    frame = pd.DataFrame([_difference_row(row) for row in visible])
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(frame, hide_index=True, placeholder="", alt="Differences by plugin")
 
 
+def _difference_row(row: Row) -> Row:
+    return {
+        "Plugin": row["plugin"],
+        "Metric": row["metric"],
+        "Candidate is": row["word"],
+        "Difference [95 %]": row["text"],
+        "p (Holm)": number(row["p"]),
+        "Images": row["n"],
+        "Prompts": row["n_prompts"],
+        "Note": row["reason"],
+    }
+
+
 def _worst(rows: list[Row], baseline: Run, candidate: Run) -> None:
-    st.subheader("Largest regressions", anchor=False)
+    st.subheader("Images that lost most", anchor=False)
     if not rows:
         st.info("No image got worse.")
         return

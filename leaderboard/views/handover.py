@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.escape import literal, one_line
-from leaderboard.figures import setting_label
 from leaderboard.figures.charts import curve_chart
-from leaderboard.figures.curves import curve_rows, metrics_of, recommendations
+from leaderboard.figures.curves import curve_rows, metrics_of
+from leaderboard.figures.tradeoff import why_no_tradeoff
+from leaderboard.figures.verdicts import (
+    compatibility_of,
+    has_judged_look,
+    is_judged,
+    retention_rows,
+)
 from leaderboard.ui import Page, choose_plugin, heading, interval
 from leaderboard.ui.numbers import number
+from leaderboard.views.answers import show_answer, show_settings
 
-_FIRST_METRICS = 4
+_FIRST_METRICS = 3
 
 
 def show() -> None:
@@ -21,17 +30,34 @@ def show() -> None:
     heading(
         "How much of the schedule should the new model denoise?",
         "t0 is the share of the noise schedule that the new model denoises again. Bands are 95 % "
-        "intervals; methods without t0 are dashed; dotted vertical lines mark recommended t0.",
+        "intervals; methods without t0 are dashed; dotted vertical lines mark each method's t0 to "
+        "use.",
     )
     chosen = choose_plugin()
     if chosen is None:
         return
     _run, tables, plugin = chosen
+    rows = compatibility_of(tables, plugin)
+    show_answer(tables, rows)
+    show_settings(rows)
+    if is_judged(rows) and not any(has_judged_look(row) for row in rows):
+        st.caption(literal(why_no_tradeoff(rows)))
+    to_use = [row for row in rows if row["level"] == "method" and row["verdict"] is not None]
+    curves = [partial(_retention, plugin, rows, to_use)]
+    curves += [partial(_curve, tables, plugin, name, to_use) for name in _metrics(tables, plugin)]
+    for i in range(0, len(curves), 2):  # narrow screens stack columns
+        for column, draw in zip(st.columns(2), curves[i : i + 2], strict=False):
+            with column:
+                draw()
+
+
+def _metrics(tables: RunTables, plugin: str) -> list[str]:
+    """Let the reader choose metrics of a plugin's summary."""
     names = metrics_of(tables, plugin)
     if not names:
         st.info("This run has no summary of this plugin. To make it: `xbench report RUN`.")
-        return
-    chosen_metrics = st.multiselect(
+        return []
+    return st.multiselect(
         "Metrics",
         names,
         names[:_FIRST_METRICS],
@@ -39,32 +65,24 @@ def show() -> None:
         bind="query-params",
         format_func=one_line,
     )
-    recommended = recommendations(tables, plugin)
-    _show_recommended(recommended)
-    for i in range(0, len(chosen_metrics), 2):  # narrow screens stack columns
-        for column, metric in zip(st.columns(2), chosen_metrics[i : i + 2], strict=False):
-            with column:
-                _curve(tables, plugin, metric, recommended)
 
 
-def _show_recommended(rows: list[Row]) -> None:
-    best = next((row for row in rows if row["recommended"]), None)
-    if best is None:
-        st.info("No setting is recommended: none keeps enough of the plugin's effect.")
+def _retention(plugin: str, rows: list[Row], to_use: list[Row]) -> None:
+    drawn = retention_rows(rows)
+    st.subheader("Retention", anchor=False)
+    if not drawn:
+        reasons = [row["reason"] for row in rows if row["reason"]]
+        st.info(literal(f"No retention: {reasons[0] if reasons else 'not in the tables'}."))
         return
-    score = interval(best["score"], best["score_low"], best["score_high"])
-    kept = interval(best["retention"], best["retention_low"], best["retention_high"])
-    gained = interval(best["gain"], best["gain_low"], best["gain_high"])
-    text = (
-        f"Recommended: {setting_label(best)}, score {score}: keeps {kept} of the plugin and "
-        f"reaches {gained} of the gain in quality (chosen on half of the prompts, measured on "
-        "the other half)."
+    st.caption("share of the plugin's effect: 1 as on the old model, 0 as without the plugin")
+    for row in drawn:
+        row["text"] = interval(row["value"], row["low"], row["high"])
+        row["text"] += f", {row['verdict']}" if row["verdict"] else ""
+    alt = f"retention of {plugin} over t0: " + "; ".join(
+        f"{row['label']} {row['text']}" for row in drawn
     )
-    if (best["retention"] or 0) > 0 and (best["gain"] or 0) > 0:
-        st.success(literal(text), icon=":material/recommend:")
-    else:
-        text += " The other half does not confirm the choice: take more prompts before using it."
-        st.warning(literal(text), icon=":material/warning:")
+    chart = curve_chart(drawn, title="retention", recommended=to_use, is_share=True)
+    st.vega_lite_chart(chart, alt=one_line(alt))
 
 
 def _curve(tables: RunTables, plugin: str, metric: str, recommended: list[Row]) -> None:

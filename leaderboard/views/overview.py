@@ -1,58 +1,76 @@
-"""Overview: methods and adapters ranked by compatibility score."""
+"""Overview: which plugins keep working, and methods and adapters in order."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from bench.store import records
+from bench.analysis import Answer, run_sentence
+from bench.analysis.words import look, verdict_of
+from bench.store import Row, records
 from leaderboard.data import current_runs
 from leaderboard.escape import literal, one_line
-from leaderboard.figures import method_rows, open_standings, ranked
-from leaderboard.figures.charts import score_chart
-from leaderboard.figures.standings import as_csv, matching
-from leaderboard.ui import Page, heading, interval, site_address
+from leaderboard.figures import method_rows, open_standings
+from leaderboard.figures.charts import retention_chart
+from leaderboard.figures.standings import as_csv, common_plugins, matching, with_ranks
+from leaderboard.figures.verdicts import EARLIER
+from leaderboard.ui import Page, heading, site_address
 from leaderboard.ui.numbers import ends, known
 from leaderboard.ui.page import NO_RUNS, show_problems
 from leaderboard.ui.selection import choose_some
+from leaderboard.views.answers import HOW_SORTED, interval_of, meanings
 
 _FILTERS = {
     "run": "Run",
     "family": "Family",
+    "plugin": "Plugin",
     "kind": "Plugin kind",
     "condition": "Condition",
     "license": "License",
     "adapter": "Adapter version",
     "method": "Method",
 }
-_MAX_CHARTED = 60
+_MAX_CHARTED, _MAX_LISTED = 60, 25
 _NUMBER = "%.2f"
-_COLUMNS = {
+_SORT_NUMBER = st.column_config.NumberColumn("For sorting", format=_NUMBER, help=HOW_SORTED)
+_PLUGIN_TABLE = {
     "link": st.column_config.LinkColumn("Details", display_text="open", width="small"),
-    "rank": st.column_config.NumberColumn("Rank", width="small"),
-    "ranks": st.column_config.TextColumn(
-        "Rank interval", help="Ranks compatible with the intervals of the scores"
-    ),
     "plugin": "Plugin",
     "method": "Method",
-    "t0": st.column_config.NumberColumn("t0", format="%.2f", width="small"),
-    "score": st.column_config.ProgressColumn(
-        "Score", format=_NUMBER, min_value=0, max_value=1, color="primary"
+    "t0": st.column_config.NumberColumn("t0", format=_NUMBER, width="small"),
+    "verdict_text": "Verdict",
+    "retention_text": st.column_config.TextColumn(
+        "Retention [95 %]", help="1: as on the old model, 0: as without the plugin"
     ),
-    "scores": st.column_config.TextColumn("95 % interval"),
-    "retention": st.column_config.NumberColumn("Retention", format=_NUMBER),
-    "gain": st.column_config.NumberColumn("Quality gain", format=_NUMBER),
+    "look": st.column_config.TextColumn("Images", width="medium"),
+    "recommended": st.column_config.CheckboxColumn("Use it", width="small"),
     "seconds": st.column_config.NumberColumn("s/image", format=_NUMBER),
-    "n_plugins": st.column_config.NumberColumn("Plugins", width="small"),
-    "n_unmeasured": "Not measured",
+    "sort_value": _SORT_NUMBER,
     "kind": "Kind",
     "condition": "Condition",
     "license": "License",
     "run": "Run",
     "adapter": "Adapter",
-    "score_reason": "Why it has no score",
+    "note": "Note",
+}
+_METHOD_TABLE = {
+    "rank": st.column_config.NumberColumn("Rank", width="small"),
+    "ranks": st.column_config.TextColumn(
+        "Rank interval", help="Ranks compatible with the intervals of the numbers for sorting"
+    ),
+    "method": "Method",
+    "verdicts": "Verdicts",
+    "sort_value": _SORT_NUMBER,
+    "sort_ends": st.column_config.TextColumn("95 % interval"),
+    "seconds": st.column_config.NumberColumn("s/image", format=_NUMBER),
+    "n_plugins": st.column_config.NumberColumn("Plugins", width="small"),
+    "run": "Run",
+    "adapter": "Adapter",
+    "rank_reason": "Why it has no rank",
 }
 
 
@@ -60,8 +78,9 @@ def show() -> None:
     """Draw the page."""
     heading(
         "Do plugins survive the upgrade?",
-        "The compatibility score (0 to 1) measures how much of a plugin's effect and of the new "
-        "model's quality a method keeps at the same time, over all t0.",
+        "A plugin works where the images show that it keeps most of its effect on the old model, "
+        "and is lost where they show that it keeps little. Both are tests, corrected for their "
+        "number; open needs more prompts.",
     )
     runs = current_runs()
     if not runs:
@@ -80,8 +99,10 @@ def show() -> None:
     if chosen.empty:
         st.info("No plugin matches these filters.")
         return
+    _answers(chosen)
     _chart(chosen)
-    _tables(chosen)
+    _methods(chosen)
+    _plugins(chosen)
 
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,51 +119,97 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     return matching(rows, wanted)
 
 
-def _chart(rows: pd.DataFrame) -> None:
-    """Draw the scores of the newest run among the rows, plugin by plugin."""
+def _answers(rows: pd.DataFrame) -> None:
+    """Write one sentence for each plugin of the newest run among the rows, worst first."""
+    earlier = list(dict.fromkeys(rows.loc[rows["note"] == EARLIER, "run"]))
     newest = rows["run"].iloc[0]
-    charted = rows.loc[(rows["run"] == newest) & rows["score"].notna()].head(_MAX_CHARTED)
+    judged = rows.loc[(rows["run"] == newest) & rows["answer"].notna()]
+    listed = records(judged.drop_duplicates("plugin"))
+    if listed:
+        st.subheader(literal(f"What {newest} shows"), anchor=False)
+        st.markdown(f"**{literal(_counted(listed))}**")
+        lines = [f"- {literal(row['answer'])}." for row in listed[:_MAX_LISTED]]
+        n_more = len(listed) - len(lines)
+        st.markdown("\n".join([*lines, f"- and {n_more} more below"] if n_more else lines))
+    if earlier:
+        st.info(f"{literal(_names(earlier))}: {EARLIER}.", icon=":material/history:")
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    found = [Answer(r["plugin"], r["kind"], r["word"], None, (), None) for r in rows]
+    return run_sentence(found)
+
+
+def _chart(rows: pd.DataFrame) -> None:
+    """Draw the retention of the newest run among the rows, plugin by plugin."""
+    newest = rows["run"].iloc[0]
+    charted = rows.loc[(rows["run"] == newest) & rows["retention"].notna()].head(_MAX_CHARTED)
     if charted.empty:
         return
     drawn = records(charted)
     for row in drawn:
-        row["text"] = interval(row["score"], row["score_low"], row["score_high"])
-    st.subheader(literal(f"Scores of {newest}"), anchor=False)
+        row["text"], row["verdict"] = interval_of(row, "retention"), verdict_of(row)
+    st.subheader(literal(f"Retention in {newest}"), anchor=False)
+    st.caption("1: as on the old model; 0: as without the plugin; lines are 95 % intervals")
     alt = "; ".join(f"{row['plugin']} {row['method']} {row['text']}" for row in drawn)
-    st.vega_lite_chart(score_chart(drawn), alt=one_line(f"Compatibility scores: {alt}"))
+    st.vega_lite_chart(retention_chart(drawn), alt=one_line(f"Retention: {alt}"))
 
 
-def _tables(rows: pd.DataFrame) -> None:
+def _methods(rows: pd.DataFrame) -> None:
     st.subheader("Methods", anchor=False)
     methods = method_rows(rows)
-    names = "rank ranks method score scores retention gain seconds n_plugins n_unmeasured"
-    _table(methods, [*names.split(), "run", "adapter"], "Methods ranked by compatibility score")
-    st.caption(
-        "Means over plugins. An interval is the mean of the plugins' bounds, so it is never too "
-        "narrow."
-    )
+    frame = methods.copy()
+    bounds = zip(frame["sort_value_low"], frame["sort_value_high"], strict=True)
+    frame["sort_ends"] = [ends(*pair) if known(pair[0]) else "" for pair in bounds]
+    bounds = zip(frame["rank_low"], frame["rank_high"], strict=True)
+    frame["ranks"] = [_ranks(low, high) for low, high in bounds]
+    _table(frame, _METHOD_TABLE, "Methods by the mean of their numbers for sorting")
+    st.caption(literal(_how_ranked(rows, methods)))
+
+
+def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
+    common = common_plugins(rows)
+    if not len(rows["sort_value"].dropna()):
+        return "No method has a rank: no row has a number for sorting."
+    if not common:
+        return (
+            "No method has a rank: the rows have no plugin in common. Choose runs with the same "
+            "plugins, or plugins that all runs have, under Filters."
+        )
+    text = f"Ranked by the mean over the plugins that all ranked rows have: {_names(common)}. "
+    if not len(methods["rank_low"].dropna()):
+        text += "Intervals exist from 60 prompts on: without them the order is not a finding. "
+    chosen = " A method's is of the setting chosen on five sixths of the prompts, on the rest."
+    return text + HOW_SORTED + chosen
+
+
+def _plugins(rows: pd.DataFrame) -> None:
     st.subheader("Plugins", anchor=False)
-    plugins = ranked(rows)
-    plugins["link"] = [
-        site_address("plugin", run=run, plugin=plugin)
-        for run, plugin in zip(plugins["run"], plugins["plugin"], strict=True)
-    ]
-    names = "link rank plugin method t0 score scores retention gain seconds kind condition license"
-    reasons = ["score_reason"] if any(plugins["score"].isna()) else []
-    columns = [*names.split(), "run", "adapter", *reasons]
-    _table(plugins, columns, "Plugins ranked by compatibility score")
-    _downloads(plugins.drop(columns="link"))
+    listed = records(rows)
+    for row in listed:
+        row["link"] = site_address("plugin", run=row["run"], plugin=row["plugin"])
+        row["verdict_text"], row["look"] = one_line(_verdict_text(row)), look(row)
+        row["retention_text"] = interval_of(row, "retention")
+    alt = "Plugins, those that lose most first"
+    _table(pd.DataFrame(listed), _PLUGIN_TABLE, alt)
+    st.caption(literal(meanings(rows["verdict"])))
+    _downloads(with_ranks(rows, method_rows(rows)))
 
 
-def _table(rows: pd.DataFrame, names: list[str], alt: str) -> None:
-    frame = rows.copy()
-    for name, low, high in (
-        ("scores", "score_low", "score_high"),
-        ("ranks", "rank_low", "rank_high"),
-    ):
-        bounds = zip(frame[low], frame[high], strict=True)
-        frame[name] = [_ranks(a, b) if name == "ranks" else ends(a, b) for a, b in bounds]
-    st.dataframe(frame[names], hide_index=True, placeholder="", column_config=_COLUMNS, alt=alt)
+def _verdict_text(row: Row) -> str:
+    is_earlier = row["note"] == EARLIER
+    return verdict_of(row) or ("" if is_earlier else "no setting to use")
+
+
+def _table(frame: pd.DataFrame, titles: Mapping[str, Any], alt: str) -> None:
+    """Write a table without the columns that have no value."""
+    used = [name for name in titles if any(v != "" for v in frame[name].dropna())]
+    st.dataframe(frame[used], hide_index=True, placeholder="", column_config=titles, alt=alt)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _ranks(low: object, high: object) -> str:

@@ -10,9 +10,11 @@ import streamlit as st
 from leaderboard.data import Run, RunTables
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_page
+from leaderboard.figures.verdicts import compatibility_of
 from leaderboard.ui import Page, choose_plugin, heading
 from leaderboard.ui.numbers import number
 from leaderboard.ui.selection import choose_part
+from leaderboard.views.answers import show_answer
 from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
 
 _MAX_AUDIT_ROWS = 500
@@ -30,6 +32,7 @@ def show() -> None:
     if chosen is None:
         return
     run, tables, plugin = chosen
+    show_answer(tables, compatibility_of(tables, plugin))
     part = choose_part("Part", [*_PARTS, "Card"], key="part")
     if part == "Card":
         _card(run, plugin)

@@ -1,8 +1,9 @@
 """Non-inferiority of paired scores at a margin: p-values and how many prompts decide.
 
 One value a prompt, the mean difference of its images, positive where the candidate is better.
-Two one-sided tests: of a loss at all (difference 0 is rejected), and of a loss within the margin
-(difference -margin is rejected).
+One-sided tests of the mean: of a loss at all (difference 0 is rejected), of a loss within the
+margin (difference -margin is rejected) and of a loss beyond it; and of single prompts: that more
+of them collapse than may.
 """
 
 from __future__ import annotations
@@ -24,40 +25,43 @@ _N_RESAMPLES, _MAX_RESAMPLED = 1000, 3000
 
 
 def loss_p(differences: np.ndarray, *, seed: int = 0, n_flips: int = N_FLIPS) -> float | None:
-    """Return the one-sided p that the mean difference is >= 0, by flipping prompts' signs.
+    """Return the one-sided p that the mean difference is >= 0.
 
-    Exact where baseline and candidate are exchangeable, whatever the distribution. None below the
-    least number of prompts.
+    The larger of two: flipping prompts' signs, which is exact where baseline and candidate are
+    exchangeable, and Hall's t (`within_margin_p`), since skewed differences of mean 0 are not.
+    None below the least number of prompts.
     """
     names = [f"{i:09}" for i in range(len(differences))]
-    return sign_flip_p(differences.tolist(), names, seed=seed, side="less", n_flips=n_flips)
+    p = sign_flip_p(differences.tolist(), names, seed=seed, side="less", n_flips=n_flips)
+    return None if p is None else max(p, float(mean_p(-differences[None], 0.0)[0]))
 
 
 def within_margin_p(
-    differences: np.ndarray, margin: float, *, step: float = 0.0, n_per_prompt: float = 1.0
+    differences: np.ndarray, margin: float, *, step: float = 0.0, spread: float = 0.0
 ) -> float | None:
-    """Return the one-sided p that the mean difference is <= -margin: Student's t over prompts.
+    """Return the one-sided p that the mean difference is <= -margin, by `mean_p`.
 
-    The larger of the plain p and that of Hall's transformation (Hall 1992, "On the removal of
-    skewness by transformation"): rare large losses make the plain one too small. The variance is
-    at least what scores in steps of `step` have when their mean is -margin (`least_variance`):
-    without that floor, a few prompts without any change would exclude rare losses.
-    None below the least number of prompts.
+    The variance is at least `floor_of`: without it, a few prompts without any change would exclude
+    rare losses. None below the least number of prompts.
     """
     if len(differences) < MIN_CLUSTERS:
         return None
-    floor = least_variance(margin, step=step, n_per_prompt=n_per_prompt)
-    return float(_margin_p(differences[None], margin, floor)[0])
+    floor = floor_of(margin, step=step, spread=spread)
+    return float(mean_p(differences[None], -margin, floor=floor)[0])
 
 
-def _margin_p(x_rn: np.ndarray, margin: float, floor: float) -> np.ndarray:
-    """Return `within_margin_p` of many samples [r, n] at once: p-values [r]."""
+def mean_p(x_rn: np.ndarray, at: float, *, floor: float = 0.0) -> np.ndarray:
+    """Return the one-sided p [r] that the mean of each sample [r, n] is <= `at`.
+
+    Student's t over prompts with a floor under the variance. The larger of the plain p and that of
+    Hall's transformation (Hall 1992, "On the removal of skewness by transformation"): rare large
+    losses make the plain one too small.
+    """
     from scipy.special import stdtr
 
-    # Student's t of mean + margin, with a floor under the variance
     n, mean = x_rn.shape[1], x_rn.mean(axis=1)
     variance = x_rn.var(axis=1, ddof=1).clip(max(floor, 1e-18))
-    t = np.sqrt(n / variance) * (mean + margin)
+    t = np.sqrt(n / variance) * (mean - at)
     # Hall 1992: t + a t^2 / 3 + a^2 t^3 / 27 + a / 6, a = skewness / sqrt(n)
     skewness = ((x_rn - mean[:, None]) ** 3).mean(axis=1) / variance**1.5
     a = skewness / math.sqrt(n)
@@ -66,13 +70,51 @@ def _margin_p(x_rn: np.ndarray, margin: float, floor: float) -> np.ndarray:
     return stdtr(n - 1, -np.minimum(t, transformed))
 
 
-def least_variance(margin: float, *, step: float, n_per_prompt: float = 1.0) -> float:
+def floor_of(margin: float, *, step: float = 0.0, spread: float = 0.0) -> float:
+    """Return the variance that a prompt's difference has at least.
+
+    That of scores in steps (`least_variance`), or the square of the least standard deviation that
+    is known from earlier pairs of mappers.
+    """
+    return max(least_variance(margin, step=step), spread**2)
+
+
+def least_variance(margin: float, *, step: float) -> float:
     """Return the least variance of a prompt's mean if differences are multiples of a step.
 
     A variable on the lattice {0, +-h, ...} with mean -d, 0 < d < h, varies by d (h - d) at least,
-    which only losses of one step reach; images of a prompt are taken as independent.
+    which only losses of one step reach. Images of a prompt may fail together, so their number does
+    not divide it.
     """
-    return margin * (step - margin) / n_per_prompt if step > margin else 0.0
+    return margin * (step - margin) if step > margin else 0.0
+
+
+def collapse_p(
+    n_collapsed: np.ndarray, n: int, max_rate: float, *, n_gained: np.ndarray | int = 0
+) -> np.ndarray:
+    """Return the exact one-sided p that the rate of collapsed prompts is at most tolerated.
+
+    That is `max_rate`; where as large gains were seen, at least (gains + 1) / n, since mappers that
+    are equally good move single prompts both ways.
+    """
+    from scipy.special import bdtrc
+
+    gained = np.where(np.asarray(n_gained) > 0, (np.asarray(n_gained) + 1) / n, 0.0)
+    rates = np.maximum(max_rate, gained).clip(max=1.0)
+    # P(X >= k), X binomial
+    return np.where(n_collapsed > 0, bdtrc(np.maximum(n_collapsed, 1) - 1.0, n, rates), 1.0)
+
+
+def highest_rate(n_collapsed: int, n: int, alpha: float) -> float:
+    """Return the highest rate of collapses that n prompts do not exclude at the level.
+
+    The upper end of Clopper and Pearson's one-sided interval (1934).
+    """
+    from scipy.special import betaincinv
+
+    if n_collapsed >= n:
+        return 1.0
+    return float(betaincinv(n_collapsed + 1, n - n_collapsed, 1 - alpha))
 
 
 def step_of(values: np.ndarray) -> float:
@@ -147,7 +189,7 @@ def planned_from(
         # equal lengths share their draws, so that correlated tests stay correlated
         drawn = {length: rng.integers(0, length, (_N_RESAMPLES, n)) for length in sorted(lengths)}
         z = [
-            -ndtri(_margin_p(x[drawn[len(x)]], p.margin, p.floor).clip(1e-300))
+            -ndtri(mean_p(x[drawn[len(x)]], -p.margin, floor=p.floor).clip(1e-300))
             for x, p in zip(centered, pilots, strict=True)
         ]
         return _all_pass(np.stack(z, axis=1), alpha, shares)

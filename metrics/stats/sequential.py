@@ -68,17 +68,34 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
 
 
 def sequential_p(z_values: Sequence[float], shares: Sequence[float]) -> float:
-    """Return the least level at which the planned test rejects by the last of these looks.
+    """Return the least level at which the planned test rejects by the last of these looks."""
+    return float(running_p(np.array(z_values, float), shares)[-1]) if len(z_values) else 1.0
+
+
+def running_p(z: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return by look [..., K] the least level at which the test of z [..., K] has rejected so far.
 
     A p-value that stays valid whenever one stops (Liu and Anderson 2008); it never rises from look
-    to look. `shares` are those of the looks taken; NaN marks a look without information.
+    to look. `shares` are those of the looks taken. A look with NaN has too few data, whatever they
+    are: it is not one of the design, so it spends no error.
     """
-    levels = [
-        float(look_p(np.array(z), shares, look=i))
-        for i, z in enumerate(z_values)
-        if not math.isnan(z)
-    ]
-    return min(levels, default=1.0)
+    levels = np.ones(z.shape)
+    informative = [k for k in range(z.shape[-1]) if not np.isnan(z[..., k]).any()]
+    design = [shares[k] for k in informative]
+    for look, k in enumerate(informative):
+        levels[..., k] = look_p(z[..., k], design, look=look)
+    return np.minimum.accumulate(levels, axis=-1)
+
+
+def conditional_power(z: np.ndarray, share: float, *, alpha: float) -> np.ndarray:
+    """Return the chance that a test with statistic z at a share of the data rejects at the end.
+
+    Under the current trend: the final statistic is normal around z / sqrt(share) with variance
+    1 - share (Lan and Wittes 1988, "The B-value").
+    """
+    from scipy.special import ndtr
+
+    return ndtr((z / math.sqrt(share) - z_of(alpha)) / math.sqrt(1 - share))
 
 
 def look_p(z: np.ndarray, shares: Sequence[float], *, look: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from metrics.stats.rates import is_binary
 Word = Literal["works", "degraded", "lost", "open"]
 QualityWord = Literal["like the new model", "between", "like the old model", "cannot be told"]
 _POWER = 0.8
+ALIKE = "the base model's own images are not told from what images should look like"
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def judge_quality(
     pairs = [_on_shared(*pair) for pair in distances]
     enough = [i for i, (q, _) in enumerate(pairs) if len(q) >= thresholds.min_prompts]
     shares = (thresholds.like_new, thresholds.like_old)
+    # arms share their base: one question, asked once
+    is_far = {i: _mean_p(pairs[i][1]) <= thresholds.level for i in enough}
     tests = [
         [_mean_p(sign * (q - share * base)) for share in shares for sign in (-1.0, 1.0)]
         for q, base in (pairs[i] for i in enough)
@@ -129,7 +132,9 @@ def judge_quality(
     ]
     for place, i in enumerate(enough):
         below_new, above_new, below_old, above_old = (column[place] for column in columns)
-        if below_new <= thresholds.level:
+        if not is_far[i]:
+            found[i] = QualityVerdict("cannot be told", reason=ALIKE)
+        elif below_new <= thresholds.level:
             found[i] = QualityVerdict("like the new model")
         elif above_old <= thresholds.level:
             found[i] = QualityVerdict("like the old model")

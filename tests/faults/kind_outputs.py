@@ -222,7 +222,7 @@ def _blocks(text: str) -> list[Heading | Bullets]:
 
 def _gate_facts(text: str) -> dict[str, object]:
     numbers = dict.fromkeys(("difference", "low", "high", "further_images"))
-    test = {"plugin": text, "metric": text, "verdict": "inconclusive", "reason": text, **numbers}
+    test = {"plugin": text, "metric": text, "verdict": "inconclusive", "sentence": text, **numbers}
     return {
         "verdict": "inconclusive",
         "created": "2026-01-01T00:00:00+00:00",

@@ -16,6 +16,7 @@ METHODS = {"base": [None], "floor": [None], "sdedit": [0.5, 0.9], "xadapter": [0
 PLUGINS = {"canny-net": "controlnet", "ink-lora": "lora"}
 METRICS = {"canny-net": "edge-f1", "ink-lora": "style-clip-i"}
 LEVEL = {"base": 0.9, "floor": 0.2, "sdedit": 0.5, "xadapter": 0.7}
+_OPEN = {"verdict": "open", "verdict_more_prompts": 40}
 REGRESSION = {
     "verdict": "regression",
     "created": "2026-11-21T11:00:00+00:00",
@@ -147,21 +148,31 @@ def _summary(loss: float) -> Any:
 
 
 def _compatibility(loss: float) -> Any:
+    """Yield settings and methods; of X-Adapter's, t0 0.9 is to be used."""
     for plugin, kind, method, t0 in _arms():
         keeps = (LEVEL[method] - (loss if method == "xadapter" else 0) - 0.2) / 0.7
-        gain = {"base": 0.0, "floor": 1.0}.get(method, t0 or 0.0)
+        distance = {"base": 0.5, "floor": 0.0}.get(method, 0.5 - (t0 or 0.0) / 2)
         row = {
             **{"plugin": plugin, "kind": kind, "method": method, "t0": t0, "status": "measured"},
             **{"retention": keeps, "retention_low": keeps - 0.1, "retention_high": keeps + 0.1},
-            **{"gain": gain, "gain_low": gain - 0.1, "gain_high": gain + 0.1},
+            **{"quality": distance, "quality_metric": "drawn-kid", "quality_reference": "segment"},
+            **{"quality_low": distance - 0.1, "quality_high": distance + 0.1},
             **{"plugin_scale": 1.0, "adapter_scale": 1.0 if method == "xadapter" else None},
-            **{"gain_reference": "upgraded", "function_metric": METRICS[plugin], "seconds": 0.5},
+            **{"function_metric": METRICS[plugin], "seconds": 0.5, "n": 120, "n_prompts": 60},
+            **{"recommended": False, "recipe": "drawn"},
         }
-        yield {**row, "level": "setting"}
-        if method in ("sdedit", "xadapter") and t0 == 0.9:
-            score = keeps * gain
-            ends = {"score": score, "score_low": score - 0.05, "score_high": score + 0.05}
-            yield {**row, **ends, "level": "method", "recommended": method == "xadapter"}
+        if method in ("base", "floor"):
+            yield {**row, "level": "setting"}
+            continue
+        is_to_use = method == "xadapter" and t0 == 0.9
+        row |= {"verdict": "works", "verdict_p": 0.01} if keeps > 0.6 else _OPEN
+        row |= {"quality_word": "like the new model" if t0 == 0.9 else "between"}
+        row |= {"among_best": method == "xadapter", "recommended": is_to_use}
+        value = keeps * (1 - distance)
+        yield {**row, "level": "setting", "sort_value": value}
+        if t0 == 0.9:
+            ends = {"sort_value_low": value - 0.05, "sort_value_high": value + 0.05}
+            yield {**row, **ends, "level": "method", "sort_value": value}
 
 
 def _write_audit(store: RunStore) -> None:

@@ -121,21 +121,23 @@ def _write_tables(folder: Path, keys: pd.DataFrame, rng: np.random.Generator) ->
         **{"better": "higher", "plugin_scale": 1.0, "adapter_scale": 1.0, "seconds": 1.0},
     )
     write_table(folder / "tables" / "summary.parquet", summary, schema.SUMMARY)
-    kept, gain = rng.uniform(0, 1, len(keys)), rng.uniform(0, 1, len(keys))
+    kept, distance = rng.uniform(0, 1, len(keys)), rng.uniform(0, 0.5, len(keys))
+    judged = ~keys["method"].isin(["base", "floor", "oracle"])
     rows = keys.assign(
-        **{"level": "setting", "retention": kept, "gain": gain, "status": "measured"},
-        **{
-            "plugin_scale": 1.0,
-            "adapter_scale": 1.0,
-            "seconds": 1.0,
-            "function_metric": "metric-0",
-        },
+        **{"level": "setting", "retention": kept, "quality": distance, "status": "measured"},
+        **{"plugin_scale": 1.0, "adapter_scale": 1.0, "seconds": 1.0, "n_prompts": N_CASES},
+        **{"function_metric": "metric-0", "quality_metric": "metric-1"},
+        **{"quality_reference": "floor", "recommended": False},
         **{"retention_low": kept - 0.1, "retention_high": kept + 0.1},
-        **{"gain_low": gain - 0.1, "gain_high": gain + 0.1, "gain_metric": "metric-1"},
+        **{"quality_low": distance - 0.1, "quality_high": distance + 0.1},
+        **{"verdict": np.where(judged, np.where(kept > 0.8, "works", "degraded"), None)},
+        **{"quality_word": np.where(judged, "between", None), "among_best": judged},
+        **{"sort_value": np.where(judged, kept, np.nan)},
     )
     best = rows[rows["t0"].notna()].drop_duplicates(["plugin", "method"])
-    score = best["retention"] * best["gain"]
-    best = best.assign(level="method", score=score, score_low=score - 0.05, score_high=score + 0.05)
+    rows.loc[best.index[best["method"] == "xadapter"], "recommended"] = True
+    value = best["sort_value"]
+    best = best.assign(level="method", sort_value_low=value - 0.05, sort_value_high=value + 0.05)
     best["recommended"] = best["method"] == "xadapter"
     both = pd.concat([rows, best], ignore_index=True)
     write_table(folder / "tables" / "compatibility.parquet", both, schema.COMPATIBILITY)

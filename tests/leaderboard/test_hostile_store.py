@@ -17,6 +17,7 @@ from tests.leaderboard.drawn_results import write_gate, write_results
 from tests.leaderboard.views_driver import VIEWS, addresses, charts, open_view, texts
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1)) :red[x] $x$"
+_TEXTS = ("quality_metric", "quality_reason", "verdict_reason", "choice_reason", "sort_reason")
 PARTS = ("Images", "Best and worst", "Side by side", "Card")
 # unescaped Markdown: a link, HTML, a color, a formula
 LIVE = re.compile(r"(?<!\\)[<\[$]|(?<!\\):\w+(?<!\\)\[")
@@ -56,7 +57,7 @@ def evil_run(folder: Path, **settings: Any) -> RunStore:
         frame = pd.read_parquet(path)
         if "plugin" in frame:
             frame["plugin"] = frame["plugin"].replace(rename)
-        for name in ("recipe", "reason", "detail", "function_metric", "gain_metric"):
+        for name in ("recipe", "reason", "detail", "function_metric", *_TEXTS):
             if name in frame:
                 frame[name] = EVIL
         if "metric" in frame:
@@ -183,13 +184,18 @@ def test_an_older_format_says_so_on_every_page(tmp_path: Path) -> None:
 def test_tables_with_strange_numbers_and_types_open(tmp_path: Path) -> None:
     for name in ("one", "two"):
         store = write_results(tmp_path / name, n_cases=2)
-        rewritten(store.folder / "tables" / "compatibility.parquet", t0=float("inf"), score="x")
+        rewritten(
+            store.folder / "tables" / "compatibility.parquet",
+            t0=float("inf"),
+            sort_value="x",
+            retention_low=-float("inf"),
+        )
         rewritten(store.folder / "tables" / "summary.parquet", value=float("inf"), low=[[1]] * 12)
         rewritten(store.folder / "trials.parquet", seed="zero", case_id=None, method=3)
         rewritten(store.folder / "scores" / "edge-f1.parquet", value=float("nan"), better=None)
     pages = dict(zip(VIEWS, open_all(tmp_path), strict=False))
-    assert not charts(pages["overview"])  # scores are text
-    (_, [points, _front]) = charts(pages["tradeoff"])[0]
+    (_, [points]) = charts(pages["tradeoff"])[0]
+    assert pages["overview"].dataframe[0].value["rank_reason"].notna().all()  # numbers are text
     assert points["t0"].isna().all() and points["retention"].notna().all()
     assert "no values" in texts(pages["handover"])
 

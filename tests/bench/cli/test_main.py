@@ -142,9 +142,9 @@ def test_dry_run_and_plan_say_the_same_and_write_nothing(pocket_weights: None) -
     dry = call("run", "--manifest", "pocket", "--dry-run", "--json")
     facts = json.loads(plan.stdout)
     assert facts == json.loads(dry.stdout)
-    assert facts["trials"] == sum(facts["methods"].values()) == 540
+    assert facts["trials"] == sum(facts["methods"].values()) == 792
     assert facts["downloads_mib"] == 0
-    assert "sdedit     192" in call("plan", "--manifest", "pocket").stdout
+    assert "sdedit     288" in call("plan", "--manifest", "pocket").stdout
     assert not Path("runs").exists()
 
 

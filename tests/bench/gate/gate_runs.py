@@ -36,11 +36,12 @@ def write_run(
     settings: dict[str, Any] | None = None,
     failed: int = 0,
     device: str = "cpu",
+    redrawn: int = 0,
 ) -> RunStore:
     """Return a finished run; `losses` (metric -> loss) make it worse than a run without.
 
     Prompts are as hard in every run; `noise_seed` decides what the mapper adds. The first `failed`
-    images of X-Adapter are missing.
+    images of X-Adapter are missing; the last `redrawn` differ from those of the same mapper.
     """
     store = RunStore(folder)
     folder.mkdir(parents=True)
@@ -67,7 +68,10 @@ def write_run(
     ]
     store.write_trials(trials)
     gone = {trial["trial_id"] for trial in trials[:failed]}
-    store.write_results("all", [_result(trial, gone) for trial in trials])
+    results = [_result(trial, gone) for trial in trials]
+    for row in results[len(results) - redrawn :]:
+        row["image_sha256"] += " redrawn"
+    store.write_results("all", results)
     _write_scores(store, trials, gone, noise_seed=noise_seed, losses=losses or {})
     return store
 

@@ -39,6 +39,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
     write_run(root / "baseline")
     write_run(root / "equal", noise_seed=1, mapper="c" * 64)
+    write_run(root / "copy")
+    write_run(root / "real", noise_seed=4, mapper="e" * 64, losses={"edge-f1": 0.03})
     write_run(root / "worse", noise_seed=2, mapper="d" * 64, losses={"edge-f1": 0.1})
     write_run(root / "few", noise_seed=3, mapper="d" * 64, failed=3)
     (root / "policy.yaml").write_text(yaml.safe_dump(POLICY))
@@ -67,7 +69,13 @@ def run_action(runner: Runner, **inputs: object) -> tuple[int, dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("candidate", "code", "verdict"),
-    [("equal", 0, "pass"), ("worse", 1, "regression"), ("few", 3, "inconclusive")],
+    [
+        ("equal", 0, "pass"),
+        ("copy", 0, "identical"),
+        ("real", 0, "real loss inside the margin"),
+        ("worse", 1, "regression"),
+        ("few", 3, "inconclusive"),
+    ],
 )
 def test_the_job_ends_as_the_gate_does(runner: Runner, candidate: str, code: int, verdict: str):
     found, outputs = run_action(

@@ -19,16 +19,40 @@ def calibrate(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def test_the_gate_passes_its_calibration():
-    done = calibrate("simulate", "--gates", 60)
+def cells(text: str, scenario: str) -> list[str]:
+    """Return the cells of a scenario's row, from the number of gates on."""
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {scenario} |")]
+    return [cell.strip() for cell in row.split("|")[2:-1]]
+
+
+def test_the_gate_passes_its_calibration_where_the_rules_before_do_not():
+    scenario = "rate, 4 images alike, margin lost, 62 prompts, looks"
+    done = calibrate("simulate", "--gates", 1000, "--only", scenario)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All rates hold." in done.stdout and "planned number of prompts" in done.stdout
+    assert "All rates hold." in done.stdout
+    now, before = cells(done.stdout, scenario)[1:3]
+    rates = [float(cell.removeprefix("false pass ").split("%")[0]) for cell in (now, before)]
+    assert rates[0] < 3 and rates[1] > 5
+
+
+def test_a_bound_that_so_few_gates_cannot_show_fails():
+    done = calibrate("simulate", "--gates", 40, "--only", "rate, 4 images alike, equal, 62")
+    assert done.returncode == 1 and "FAILS: rate, 4 images alike, equal" in done.stdout
+
+
+def test_a_known_limit_is_printed_with_its_number():
+    scenario = "exponential gains, equal, 20 prompts, one look"
+    done = calibrate("simulate", "--gates", 1000, "--only", scenario)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Known limit: {scenario}, up to 7.5%" in done.stdout
 
 
 def test_a_gate_that_is_always_inconclusive_fails_the_calibration():
-    done = calibrate("simulate", "--gates", 40, "--gate", "always-inconclusive")
-    assert done.returncode == 1
-    assert "too few passes" in done.stdout and "caught in" in done.stdout
+    for only, problem in (("difference 0, one", "too few passes"), ("planted: twice", "caught in")):
+        words = ("simulate", "--gates", 40, "--gate", "always-inconclusive", "--only", only)
+        done = calibrate(*words)
+        assert done.returncode == 1 and problem in done.stdout, done.stdout + done.stderr
+        assert "planned number of prompts" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +66,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_runs_are_resampled_with_swapped_labels(folder: Path):
-    words = ("resample", folder / "a", folder / "b", "--gates", 60, "--planted", folder / "bad")
+    words = ("resample", folder / "a", folder / "b", "--gates", 300, "--planted", folder / "bad")
     done = calibrate(*words, "--policy", folder / "policy.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pool of 60 prompts" in done.stdout and "not independent" in done.stdout
     planted = next(line for line in done.stdout.splitlines() if "planted: bad" in line)
-    assert "| 100.0% [" in planted
+    assert planted.split("|")[5].strip() == "100.0%"
     row = next(line for line in done.stdout.splitlines() if line.startswith("| net | edge-f1"))
     unpaired, paired = (float(cell) for cell in row.split("|")[4:6])
     assert paired < unpaired / 2

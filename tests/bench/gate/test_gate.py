@@ -1,6 +1,7 @@
 """The gate over drawn runs: verdicts, exit codes, refusals, files."""
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -62,6 +63,67 @@ def test_a_worse_mapper_is_a_regression_and_named(folder: Path, policy_file: Pat
     test = by_name(json.loads((folder / "worse" / "gate.json").read_text()))["edge-f1"]
     assert test["low"] < -0.1 < test["high"] < 0
     assert test["p_loss"] < 0.01 and test["further_images"] is None
+
+
+def test_a_copy_of_a_run_is_identical_at_any_number_of_prompts(tmp_path: Path):
+    write_run(tmp_path / "a", n_cases=3)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    found = compare(tmp_path / "a", tmp_path / "copy", policy()).facts
+    assert (found["verdict"], found["exit_code"]) == ("identical", 0)
+    assert {test["verdict"] for test in found["tests"]} == {"identical"}
+    assert "byte-identical" in found["tests"][0]["sentence"]
+
+
+def test_one_other_picture_behind_the_looks_is_not_identical(folder: Path, tmp_path: Path):
+    write_run(tmp_path / "copy", redrawn=1)  # the last case of the plugin style
+    found = compare(folder / "baseline", tmp_path / "copy", policy())
+    verdicts = {(test["plugin"], test["verdict"]) for test in found.facts["tests"]}
+    assert ("net", "identical") in verdicts and ("style", "identical") not in verdicts
+    assert found.facts["verdict"] != "identical"
+
+
+def test_a_candidate_of_few_prompts_gets_an_outcome_and_the_number_that_a_pass_needs(
+    tmp_path: Path,
+):
+    write_run(tmp_path / "a", n_cases=24)
+    write_run(tmp_path / "b", n_cases=24, noise_seed=5, mapper="c" * 64)
+    write_run(tmp_path / "bad", n_cases=24, noise_seed=6, losses={"edge-f1": 0.2}, mapper="d" * 64)
+    chosen = policy(metrics=[{"name": "edge-f1", "margin": 0.05}])
+    found = compare(tmp_path / "a", tmp_path / "b", chosen).facts
+    assert found["exit_code"] == 3 and "the policy's 60 for a pass" in found["reason"]
+    assert compare(tmp_path / "a", tmp_path / "bad", chosen).exit_code == 1
+
+
+def test_every_test_has_one_sentence_in_all_formats(
+    folder: Path, policy_file: Path, tmp_path: Path
+):
+    files = tmp_path / "gate.xml", tmp_path / "gate.md"
+    words = ("--policy", policy_file, "--junit", files[0], "--markdown", files[1])
+    text = call(folder / "baseline", folder / "worse", *words).stdout
+    facts = json.loads((folder / "worse" / "gate.json").read_text())
+    for test in facts["tests"]:
+        assert test["sentence"] and "\n" not in test["sentence"]
+        assert test["sentence"].replace("<", "&lt;") in files[0].read_text()
+        if test["verdict"] == "regression":
+            assert test["sentence"] in text and test["sentence"] in facts["reason"]
+            assert "leaderboard" in files[1].read_text()
+
+
+def test_collapsed_prompts_are_a_regression_of_their_own(folder: Path, tmp_path: Path):
+    store = write_run(tmp_path / "holes", noise_seed=1, mapper="c" * 64)
+    scores = store.scores()
+    lost = (scores["metric"] == "edge-f1") & scores["case_id"].isin(
+        [f"case-{i:03}" for i in (30, 31, 32, 33, 34, 35)]
+    )
+    scores.loc[lost, "value"] -= 0.4
+    store.write_scores("edge-f1", scores[scores["metric"] == "edge-f1"])
+    spec = {"name": "edge-f1", "margin": 0.1, "collapse": 0.25}
+    (test,) = compare(folder / "baseline", tmp_path / "holes", policy(metrics=[spec])).facts[
+        "tests"
+    ]
+    assert test["verdict"] == "regression" and test["n_collapsed"] == 6
+    assert test["p_margin"] <= 0.05 and test["p_collapse"] < 0.01
+    assert test["sentence"].startswith("6 of 60 prompts lost 0.250 or more")
 
 
 def test_a_distance_that_grows_and_a_rate_that_falls_are_regressions(folder: Path):

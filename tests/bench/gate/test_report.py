@@ -27,7 +27,7 @@ def with_text(facts: dict[str, Any], text: str) -> dict[str, Any]:
     """Return the facts with every text that others wrote replaced."""
     changed = copy.deepcopy(facts)
     for test in changed["tests"]:
-        test |= {"plugin": text, "metric": text, "reason": text}
+        test |= {"plugin": text, "metric": text, "reason": text, "sentence": text}
     changed["candidate"]["folder"] = text
     return changed
 

@@ -101,7 +101,7 @@ def test_plugins_without_a_judge_are_named(manifest_file: Path) -> None:
     ]
     bare = parse_manifest(SMALL.replace("  - name: floor\n", ""), manifest_file)
     assert [*judge_remarks(with_default_metrics(bare))] == [
-        "no compatibility score without the methods base and floor: add floor"
+        "no verdicts without the methods base and floor: add floor"
     ]
 
 

@@ -1,6 +1,8 @@
 """The HTML report and the plots: self-contained, escaped, and not blank."""
 
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,15 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.analysis.summary import summarise
+from bench.analysis.summary import arm_order, read_run_scores, summarise
+from bench.analysis.words import MEANINGS
 from bench.plan.metrics import selected_metrics
 from bench.registry import installed
 from bench.report.blocks import Paragraph, Strong, Table
-from bench.report.paper import PAPER_FAMILY, TABLE_1, TABLE_2
+from bench.report.paper import PAPER_FAMILY, TABLE_1, TABLE_2, paper_part
 from bench.report.plots import page_svg, styles
 from bench.report.write import write_report
 from bench.report.writers import to_html, to_markdown
 from bench.scoring.score import score_run
+from bench.store.rows import records
 from bench.store.run_store import RunStore
 from metrics.pocket_scorer import PocketEncoder
 from metrics.stats.ratio import pareto_front
@@ -92,8 +96,8 @@ def test_every_picture_has_words_and_every_table_a_header(page: Page):
 
 
 def test_the_page_says_what_the_markdown_says(store: RunStore, page: Page):
-    assert "plugin has no measurable effect over floor (not incompatible)" in page.text
-    assert "Compatibility" in page.text and "split half" in page.text
+    assert "pocket-idle has no measurable effect on the base model either." in page.text
+    assert "Compatibility" in page.text and "split half" not in page.text
     text = (store.tables_dir / "report.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^#+ (.*)$", text, re.M):
         assert heading.replace("\\", "") in page.text
@@ -127,9 +131,10 @@ def test_plots_are_not_blank_and_well_formed(store: RunStore):
     folder = store.tables_dir / "plots"
     names = {path.stem for path in folder.glob("*.png")}
     assert names == {path.stem for path in folder.glob("*.svg")}
-    canny = {f"{kind}-pocket-canny" for kind in ("t0-function", "t0-gain", "plane")}
-    assert {"scores", "t0-function-pocket-idle", *canny} <= names
+    canny = {f"{kind}-pocket-canny" for kind in ("t0-function", "t0-quality", "plane")}
+    assert {"retention", "t0-function-pocket-idle", *canny} <= names
     assert "plane-pocket-idle" not in names  # nothing to keep: it has no place in the plane
+    assert "plane-pocket-outline" not in names  # its distance counts its style: no word on quality
     for name in names:
         pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB")).reshape(-1, 3)
         assert pixels.shape[0] > 100_000 and (pixels == 255).all(axis=1).mean() > 0.3
@@ -138,8 +143,36 @@ def test_plots_are_not_blank_and_well_formed(store: RunStore):
         assert root.tag.endswith("svg")
 
 
+def test_bars_name_every_plugin_and_method_also_those_that_keep_nothing(page: Page):
+    (alt,) = [
+        a["aria-label"]
+        for tag, a in page.tags
+        if tag == "figure" and a["aria-label"].startswith("Share of each plugin's effect")
+    ]
+    for plugin in ("pocket-canny", "pocket-outline", "pocket-idle"):
+        for method in ("sdedit", "xadapter"):
+            assert f"{plugin} {method} " in alt
+    assert "pocket-outline xadapter 100 % [" in alt
+    assert "pocket-outline sdedit no setting has an effect that is shown" in alt
+
+
+def test_plots_of_an_earlier_version_are_removed(tmp_path: Path, store: RunStore):
+    old = RunStore.open(shutil.copytree(store.folder, tmp_path / "run"))
+    for name in ("scores.svg", "t0-gain-pocket-canny.png", "plane-pocket-idle.svg"):
+        old.write_file(old.plots_dir / name, b"old")
+    write_report(old)
+    assert {p.name for p in old.plots_dir.iterdir()} == {p.name for p in store.plots_dir.iterdir()}
+    assert not any("t0-gain" in name or "scores.svg" in name for name in old.checksums().files)
+
+
+def test_the_glossary_explains_every_word(page: Page):
+    part = page.text.split("How to read this")[-1].split("Load audit")[0]
+    for word in (*MEANINGS, "Keeps", "q", "w", "sort value", "cannot be told", "below 0"):
+        assert word in part, word
+
+
 def test_an_embedded_plot_takes_the_pages_ink_and_keeps_no_address(store: RunStore):
-    svg = page_svg((store.tables_dir / "plots" / "scores.svg").read_text(encoding="utf-8"))
+    svg = page_svg((store.tables_dir / "plots" / "retention.svg").read_text(encoding="utf-8"))
     assert svg.startswith("<svg") and "://" not in svg and "currentColor" in svg
     assert "pocket-canny</text>" in svg
 
@@ -179,6 +212,67 @@ def test_the_papers_figures_stand_beside_ours_for_its_own_pair_of_models_only(tm
     for figure in {row[1] for row in (*TABLE_1, *TABLE_2)}:
         assert figure in texts[PAPER_FAMILY] and figure not in texts["pocket"]
     assert "the paper (arXiv 2312.02238v3)" in texts[PAPER_FAMILY]
+
+
+def paper_tables(store: RunStore) -> list[Table]:
+    found = paper_part(store.manifest(), records(store.summary()), read_run_scores(store))
+    return [block for block in found if isinstance(block, Table)]
+
+
+def cell_of(table: Table, plugin: str, method: str, column: str) -> str:
+    place = next(i for i, name in enumerate(table.header) if name.startswith(column))
+    return next(row[place] for row in table.rows if row[:2] == (plugin, method))
+
+
+def test_pooled_rows_are_means_over_the_images_of_all_and_have_no_fid(tmp_path: Path):
+    store = paper_run(tmp_path, PAPER_FAMILY)
+    data = store.manifest().as_data()
+    # a second ControlNet and a second LoRA with the images of the first ones
+    twins = {"pocket-canny": ("other-depth", "depth"), "pocket-outline": ("other-style", None)}
+    specs = {spec["id"]: spec for spec in data["plugins"]}
+    for old, (new, condition) in twins.items():
+        copy = {**specs[old], "id": new, **({"condition": condition} if condition else {})}
+        data["plugins"].append(copy)
+    store.write_manifest(data)
+    scores = read_run_scores(store)
+    for (arm, metric), cell in list(scores.cells.items()):
+        if arm.plugin in twins and (metric != "edge-iou" or arm.plugin != "pocket-canny"):
+            twin = replace(arm, plugin=twins[arm.plugin][0])
+            shifted = {pair: value - 0.1 for pair, value in cell.by_pair.items()}
+            scores.cells[twin, metric] = replace(cell, arm=twin, by_pair=shifted)
+            scores.arms = sorted({*scores.arms, twin}, key=arm_order)
+    rows = records(store.summary())
+    rows += [
+        {**row, "plugin": twins[row["plugin"]][0]}
+        for row in rows
+        if row["plugin"] in twins and row["metric"] != "edge-iou"
+    ]
+    found = list(paper_part(store.manifest(), rows, scores))
+    conditions, styles = [block for block in found if isinstance(block, Table)]
+    both, loras = "pocket-canny + other-depth", "other-style + pocket-outline"
+    for table, pooled, one in (
+        (conditions, both, "pocket-canny"),
+        (styles, loras, "pocket-outline"),
+    ):
+        assert cell_of(table, pooled, "xadapter", "FID") == "-"
+        alone = float(cell_of(table, one, "xadapter", "CLIP").split()[0])
+        together = float(cell_of(table, pooled, "xadapter", "CLIP").split()[0])
+        assert together == pytest.approx(alone - 0.05, abs=2e-4)
+    # two metrics of conditions are not averaged
+    assert cell_of(conditions, both, "xadapter", "condition") == "-"
+    assert cell_of(styles, loras, "xadapter", "style similarity") != "-"
+
+
+def test_paper_mode_marks_directions_and_names_the_papers_deviation_and_its_fid(tmp_path: Path):
+    store = paper_run(tmp_path, PAPER_FAMILY)
+    conditions, styles = paper_tables(store)
+    for table in (conditions, styles):
+        assert {"FID (lower is better)", "CLIP (higher is better)"} <= set(table.header)
+        assert not any(" + " in row[0] for row in table.rows)  # one plugin alone is not pooled
+    assert "edge-iou (higher is better)" in {row[-1] for row in conditions.rows}
+    text = (store.tables_dir / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "± is the standard deviation over images, not an interval" in text
+    assert "FID is biased: with fewer images it is higher" in text
 
 
 def test_the_papers_style_has_no_value_for_the_base_row(tmp_path: Path):

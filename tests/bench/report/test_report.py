@@ -41,8 +41,10 @@ def rendered(markdown: str) -> str:
 
 def test_the_report_says_in_words_what_was_found(text: str):
     words = text.split("## How to read", maxsplit=1)[0]
-    assert "**pocket-canny** (edge-f1): base 1.000, floor 0.0" in words
-    assert "equals SDEdit at t0 0.5; keeps more than SDEdit at t0 0.9" in words
+    assert "0 of 2 plugins are shown to keep working on the upgraded model" in words
+    assert "- **pocket-canny** is open: 6 prompts are too few for a ratio" in words
+    claim = "X-Adapter is not told apart from SDEdit at t0 0.5, t0 0.9"
+    assert f"- **pocket-canny** (edge-f1): {claim}." in words.replace("\\", "")
 
 
 def test_the_report_holds_every_part(text: str):
@@ -111,9 +113,9 @@ def test_the_console_table_fits_100_columns(store: RunStore):
     text = format_summary(store.summary(), remarks(store))
     assert max(len(line) for line in text.splitlines()) <= 100
     assert text.isascii()
-    assert "edge-f1" in text
+    assert "function edge-f1" in text and "distance pocket-kid" in text
     assert "pocket-style" in text
-    assert len(re.findall(r"^  xadapter  0\.90", text, re.M)) == 2
+    assert len(re.findall(r"^  xadapter  0\.9 ", text, re.M)) == 2
 
 
 def test_a_run_without_scores_has_a_report(tmp_path: Path):

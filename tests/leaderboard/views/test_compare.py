@@ -70,6 +70,27 @@ def test_differences_are_those_of_the_statistics(results: Path) -> None:
     assert at_half == pytest.approx(displayed, abs=0.03)
 
 
+def test_words_of_differences_are_tests_and_few_prompts_have_none(
+    results: Path, tmp_path: Path
+) -> None:
+    page = open_view("compare", results, baseline="old", candidate="new")
+    few = page.dataframe[1].value
+    assert set(few["Candidate is"]) == {"not tested (fewer than 12 prompts)"}
+    for name, day, loss in (("before", "01", 0.0), ("after", "02", 0.2)):
+        created = f"2026-11-{day}T00:00:00+00:00"
+        store = write_results(tmp_path / name, created=created, n_cases=24, loss=loss, images=False)
+        trials = store.trials()
+        trials["base_prompt"] = trials["case_id"]  # a prompt of its own for each case
+        store.write_trials(trials.to_dict("records"))
+    page = open_view("compare", tmp_path)
+    text = texts(page).replace("\\", "").replace("\u2060", "")
+    assert "Of 2 comparisons, 2 worse: canny-net (edge-f1), ink-lora (style-clip-i)." in text
+    assert "corrected by Holm" in text and "exist from 12 prompts on" in text
+    table = page.dataframe[0].value
+    assert table["Candidate is"].tolist() == ["worse"] * 2
+    assert all("[-0.2" in text for text in table["Difference [95 %]"])
+
+
 def test_the_images_that_lost_most_come_in_pairs(results: Path) -> None:
     page = open_view("compare", results, baseline="old", candidate="new", compared_metric="edge-f1")
     displayed = pictures(page, "small")

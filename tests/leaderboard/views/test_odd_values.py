@@ -86,14 +86,16 @@ def test_yaml_that_names_itself_again_and_again_is_not_built(tmp_path: Path) -> 
     assert not page.exception and "manifest.yaml is damaged" in texts(page).replace("\\", "")
 
 
-def test_a_recommendation_that_was_not_confirmed_is_a_warning(tmp_path: Path) -> None:
+def test_unknown_words_are_no_verdicts(tmp_path: Path) -> None:
     store = write_results(tmp_path / "one", n_cases=1, images=False)
     path = store.tables_dir / "compatibility.parquet"
     frame = pd.read_parquet(path)
-    frame.loc[frame["recommended"].eq(True), "gain"] = -0.7
+    frame["verdict"] = "splendid"
     frame.to_parquet(path)
-    page = open_view("handover", tmp_path, plugin="canny-net")
-    assert not page.success and "does not confirm" in page.warning[0].value
+    for view in ("overview", "handover", "tradeoff", "plugin"):
+        page = open_view(view, tmp_path)
+        assert not page.success and "splendid" not in texts(page)
+        assert any("made by an earlier version" in info.value for info in page.info)
 
 
 def test_a_run_named_by_a_dot_has_its_folder_s_name(

@@ -1,13 +1,17 @@
 """Claims about the pages of one run, by Streamlit's own test driver on real files."""
 
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.store.run_store import RunStore
 from leaderboard.study.runs import RESULTS_VARIABLE
 from tests.leaderboard.drawn_results import write_results
 from tests.leaderboard.views_driver import VIEWS, charts, open_view, pictures, texts
+
+OLD_RUN = Path(__file__).parents[2] / "data" / "old-run"
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +33,82 @@ def test_a_page_without_results_shows_the_command_that_makes_some(
     assert "xbench run" in open_view(view, tmp_path).info[0].value
 
 
+def edited(folder: Path, rows: str, **values: object) -> Path:
+    """Write a run and replace values in the rows of its compatibility table that match a query."""
+    store = write_results(folder / "one", n_cases=2, images=False)
+    path = store.tables_dir / "compatibility.parquet"
+    frame = pd.read_parquet(path)
+    for name, value in values.items():
+        frame.loc[frame.query(rows).index, name] = value
+    frame.to_parquet(path)
+    return folder
+
+
+# --- overview
+
+
+def test_the_overview_answers_in_words_for_each_plugin_worst_first(tmp_path: Path) -> None:
+    edited(tmp_path, "plugin == 'ink-lora' and verdict.notna()", verdict="lost")
+    page = open_view("overview", tmp_path)
+    text = texts(page).replace("\\", "").replace("\u2060", "")
+    assert "**1 of 2 plugins keeps working on the upgraded model; 1 lost.**" in text
+    first = text.index("- ink-lora is lost with xadapter at t0 0.9: keeps 71 % (61 to 81)")
+    assert first < text.index("- canny-net works with xadapter at t0 0.9")
+    assert "lost: shown to keep little of its effect, or none." in text
+    methods, plugins = (element.value for element in page.dataframe)
+    assert methods["verdicts"].tolist() == ["1 lost, 1 works", "1 lost, 1 open"]
+    assert plugins["plugin"].tolist() == ["ink-lora"] * 2 + ["canny-net"] * 2
+    assert plugins["retention_text"].tolist()[0] == "0.71 [0.61, 0.81]"
+
+
+def test_the_overview_names_the_plugins_of_its_ranks_and_how_they_are_made(results: Path) -> None:
+    text = texts(open_view("overview", results)).replace("\\", "").replace("\u2060", "")
+    assert "the plugins that all ranked rows have: canny-net, ink-lora." in text
+    assert "The number for sorting is retention times 1 - q / k" in text
+
+
+def test_the_overview_draws_retention_with_intervals(results: Path) -> None:
+    alt, layers = charts(open_view("overview", results))[0]
+    row = layers[0].set_index(["plugin", "method"]).loc[("ink-lora", "xadapter")]
+    ends = row[["retention", "retention_low", "retention_high"]].tolist()
+    assert ends == pytest.approx([0.714, 0.614, 0.814], abs=0.001)
+    assert alt.startswith("Retention: ") and "ink-lora xadapter 0.71 [0.61, 0.81]" in alt
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_page_names_the_retired_numbers(results: Path, view: str) -> None:
+    page = open_view(view, results)
+    shown = [texts(page), *(alt for alt, _ in charts(page))]
+    shown += [" ".join(map(str, element.value.columns)) for element in page.dataframe]
+    for words in ("quality gain", "compatibility score", "split half", "area"):
+        assert words not in " ".join(shown).lower()
+
+
+def test_an_old_run_beside_a_new_one_is_listed_without_rank_or_score(
+    results: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(results / "first", tmp_path / "first")
+    shutil.copytree(OLD_RUN, tmp_path / "old-run")
+    page = open_view("overview", tmp_path)
+    assert "old" in page.info[0].value and "for verdicts" in page.info[0].value
+    methods = page.dataframe[0].value.set_index(["run", "method"])
+    assert methods["rank"].groupby("run").count().to_dict() == {"first": 2, "old-run": 0}
+    assert methods.loc[("old-run", "xadapter"), "rank_reason"].startswith("made by an earlier")
+    assert not page.exception and len(page.dataframe[1].value) == 8
+
+
 # --- trade-off
 
 
-def test_tradeoff_marks_the_settings_that_no_other_beats(results: Path) -> None:
+def test_tradeoff_marks_the_setting_to_use_and_those_not_told_from_the_best(results: Path) -> None:
     page = open_view("tradeoff", results, plugin="ink-lora")
-    table = page.dataframe[0].value.set_index("label")
-    # same retention as at t0 0.5 and more gain; base, floor and oracle are references only
-    assert table.index[table["on_front"]].tolist() == ["xadapter t0 0.9"]
-    assert table.loc["xadapter t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
+    table = page.dataframe[0].value.set_index("setting")
+    assert table["mark"].to_dict() == {
+        **{"xadapter at t0 0.9": "*", "xadapter at t0 0.5": "="},
+        **{"sdedit at t0 0.9": "", "sdedit at t0 0.5": ""},
+    }
+    assert table.loc["xadapter at t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
+    assert table.loc["xadapter at t0 0.9", "quality_text"] == "0.05 [-0.05, 0.15]"
 
 
 def test_a_point_of_the_tradeoff_shows_an_image_of_its_setting(results: Path) -> None:
@@ -45,26 +116,91 @@ def test_a_point_of_the_tradeoff_shows_an_image_of_its_setting(results: Path) ->
     points = next(rows for rows in layers if "image" in rows).set_index("label")
     address = points.loc["sdedit t0 0.5", "image"]
     assert "/run-image/first/small/aaa-ink-lora-sdedit-0.5-0-0?v=" in address
-    assert "ink-lora" in alt and "sdedit t0 0.5 0.43 [0.33, 0.53]" in alt
+    assert points.loc["xadapter t0 0.9", "t0_text"] == "0.9 *"
+    assert "ink-lora" in alt and "sdedit t0 0.5 0.43 [0.33, 0.53], 0.25 [0.15, 0.35]" in alt
+
+
+def test_a_distance_that_counts_the_style_is_not_drawn_and_the_page_says_why(
+    tmp_path: Path,
+) -> None:
+    reason = "without a native plugin, the distance counts the plugin's style as a loss"
+    none = {"quality_word": None, "quality_reference": "floor", "quality_reason": reason}
+    edited(tmp_path, "plugin == 'ink-lora'", **none)
+    page = open_view("tradeoff", tmp_path, plugin="ink-lora")
+    assert charts(page) == [] and "counts the plugin" in page.info[0].value
+    assert "quality_text" not in page.dataframe[0].value
+    assert len(charts(open_view("tradeoff", tmp_path, plugin="canny-net"))) == 1
 
 
 # --- t0
 
 
-def test_t0_recommends_a_setting_with_what_it_was_measured_to_do(results: Path) -> None:
+def test_t0_says_what_is_shown_of_the_plugin_and_lists_each_setting(results: Path) -> None:
     page = open_view("handover", results, plugin="canny-net")
-    assert "xadapter t0 0" in page.success[0].value and "0\\.64" in page.success[0].value
+    text = page.success[0].value.replace("\\", "").replace("\u2060", "")
+    assert text.startswith("canny-net works with xadapter at t0 0.9: keeps 71 % (61 to 81)")
+    assert "no clear winner among 2 settings" in text
+    table = page.dataframe[0].value.set_index("setting")
+    assert table["verdict"].to_dict() == {
+        **{"xadapter at t0 0.9": "works", "xadapter at t0 0.5": "works"},
+        **dict.fromkeys(("sdedit at t0 0.9", "sdedit at t0 0.5"), "open, about 40 more prompts"),
+    }
 
 
-def test_a_curve_has_the_band_of_the_summary_and_the_recommended_t0(results: Path) -> None:
+@pytest.mark.parametrize(("verdict", "box"), [("lost", "error"), ("open", "warning")])
+def test_an_answer_that_is_no_success_does_not_look_like_one(
+    tmp_path: Path, verdict: str, box: str
+) -> None:
+    edited(tmp_path, "verdict.notna()", verdict=verdict)
+    for view in ("handover", "tradeoff", "plugin"):
+        page = open_view(view, tmp_path, plugin="canny-net")
+        assert not page.success and len(getattr(page, box)) == 1
+
+
+def test_a_plugin_without_quality_axis_is_judged_by_its_function_alone(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("quality", "quality_low", "quality_high", "quality_word"))
+    numbers = {"retention": 1.375, "retention_low": 0.9, "retention_high": 1.9}
+    edited(tmp_path, "plugin == 'ink-lora'", **nothing, quality_metric=None, **numbers)
+    page = open_view("handover", tmp_path, plugin="ink-lora")
+    assert "keeps 138 " in page.success[0].value
+    assert "enough of the plugin" not in texts(page)
+    assert "is not judged" in texts(open_view("tradeoff", tmp_path, plugin="ink-lora"))
+
+
+def test_a_plugin_without_effect_is_not_shown_as_incompatible(tmp_path: Path) -> None:
+    values = {"status": "no effect", "recommended": False, "among_best": False, "verdict": "open"}
+    edited(tmp_path, "plugin == 'ink-lora' and verdict.notna()", **values)
+    page = open_view("handover", tmp_path, plugin="ink-lora")
+    assert page.info[0].value.startswith("ink\\-lora has no measurable effect")
+    assert not page.success and not page.error
+
+
+def test_retention_over_t0_has_its_intervals_and_the_t0_to_use(results: Path) -> None:
     page = open_view("handover", results, plugin="canny-net")
-    assert page.multiselect[0].value == ["edge-f1"]
-    (_, layers), *more = charts(page)
-    assert not more
+    alt, layers = charts(page)[0]
     point = layers[0].set_index("label").loc["xadapter t0 0.9"]
-    assert point[["value", "low", "high"]].tolist() == pytest.approx([0.7, 0.65, 0.75])
+    ends = point[["value", "low", "high"]].tolist()
+    assert ends == pytest.approx([0.714, 0.614, 0.814], abs=0.001)
+    levels = layers[0][layers[0]["t0"].isna()].set_index("label")["value"]
+    assert levels.to_dict() == pytest.approx({"base": 1.0, "floor": 0.0})
+    assert "xadapter t0 0.9 0.71 [0.61, 0.81], works" in alt
     ruled = next(rows for rows in layers if set(rows.columns) == {"method", "t0"})
     assert set(ruled["t0"]) == {0.9}
+
+
+def test_a_huge_interval_is_clipped_in_the_chart_and_whole_in_the_text(tmp_path: Path) -> None:
+    edited(tmp_path, "method == 'sdedit'", retention_low=-40.0, retention_high=90.0)
+    alt, layers = charts(open_view("handover", tmp_path, plugin="canny-net"))[0]
+    drawn = layers[0].set_index("label").loc["sdedit t0 0.9"]
+    assert (drawn["low"], drawn["high"]) == (-0.5, 1.5) and "[-40.00, 90.00]" in alt
+
+
+def test_a_curve_has_the_band_of_the_summary(results: Path) -> None:
+    page = open_view("handover", results, plugin="canny-net")
+    assert page.multiselect[0].value == ["edge-f1"]
+    _, (_, layers) = charts(page)
+    point = layers[0].set_index("label").loc["xadapter t0 0.9"]
+    assert point[["value", "low", "high"]].tolist() == pytest.approx([0.7, 0.65, 0.75])
 
 
 # --- plugin

@@ -8,8 +8,12 @@ from scipy import stats as reference
 
 from metrics.stats.intervals import holm, sign_flip_p
 from metrics.stats.margin import (
+    collapse_p,
+    floor_of,
+    highest_rate,
     least_variance,
     loss_p,
+    mean_p,
     planned_prompts,
     prompts_to_decide,
     step_of,
@@ -23,12 +27,25 @@ def rate(p_values: list[float | None], alpha: float = 0.05) -> float:
     return float(np.mean([p is not None and p <= alpha for p in p_values]))
 
 
-def test_p_of_a_loss_equals_scipys_one_sided_permutation_test():
-    x = np.random.default_rng(6).normal(-0.3, size=10)
-    expected = reference.permutation_test(
-        (x,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="less"
-    )
-    assert loss_p(x) == pytest.approx(expected.pvalue)
+def test_p_of_a_loss_is_the_larger_of_scipys_permutation_test_and_halls_t():
+    rng = np.random.default_rng(6)
+    for x in rng.normal(-0.3, size=(20, 10)) + rng.exponential(0.5, (20, 10)):
+        flips = reference.permutation_test(
+            (x,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="less"
+        )
+        plain = reference.ttest_1samp(x, 0.0, alternative="less").pvalue
+        found = loss_p(x)
+        assert found is not None and found >= max(flips.pvalue, plain) - 1e-7
+        assert found == pytest.approx(max(flips.pvalue, mean_p(-x[None], 0.0)[0]))
+
+
+def test_skewed_differences_of_mean_0_are_not_called_a_loss_too_often():
+    rng = np.random.default_rng(9)
+    drawn = rng.exponential(size=(2000, 24)) - 1  # few prompts gain much, most lose a little
+    names = [f"{i:02}" for i in range(24)]
+    flips = [sign_flip_p(x.tolist(), names, side="less", n_flips=999) for x in drawn]
+    assert rate(flips) > 0.08
+    assert rate([loss_p(x, n_flips=999) for x in drawn]) < 0.08
 
 
 def test_sides_of_the_sign_test_fit_together():
@@ -81,6 +98,35 @@ def test_the_floor_of_the_variance_is_that_of_losses_of_one_step():
     losses = -np.repeat([1.0, 0.0], [5, 95])
     assert least_variance(0.05, step=1.0) == pytest.approx(losses.var())
     assert least_variance(0.05, step=0.01) == 0.0
+
+
+def test_images_that_fail_together_pass_a_lost_margin_no_more_often_than_stated():
+    rng = np.random.default_rng(10)
+    drawn = -(rng.random((4000, 20)) < 0.1).astype(float)  # all images of a prompt at once
+    assert rate([within_margin_p(x, 0.1, step=1.0) for x in drawn]) <= 0.065
+
+
+def test_a_known_spread_is_a_floor_under_the_variance():
+    rng = np.random.default_rng(11)
+    change = (rng.random((4000, 20)) < 0.08) * rng.normal(-0.25, 0.25, (4000, 20))
+    spread = 0.08**0.5 * 0.25  # of two equal mappers: 8 % of prompts change by N(0, .25)
+    assert rate([within_margin_p(x, 0.02) for x in change]) > 0.12
+    assert rate([within_margin_p(x, 0.02, spread=spread) for x in change]) < 0.065
+    assert floor_of(0.02, spread=0.1) == pytest.approx(0.01)
+    assert floor_of(0.1, step=1.0, spread=0.1) == pytest.approx(0.09)
+
+
+def test_p_of_collapses_equals_scipys_binomial_test():
+    for k, n in ((0, 60), (1, 58), (4, 60), (12, 12)):
+        expected = reference.binomtest(k, n, 0.02, alternative="greater")
+        assert collapse_p(np.array([k]), n, 0.02)[0] == pytest.approx(expected.pvalue)
+        high = reference.binomtest(k, n, alternative="less").proportion_ci(0.95).high
+        assert highest_rate(k, n, 0.05) == pytest.approx(high)
+
+
+def test_single_collapses_are_excluded_from_149_prompts_on():
+    assert highest_rate(0, 60, 0.05) == pytest.approx(0.0487, abs=1e-4)
+    assert highest_rate(0, 148, 0.05) > 0.02 > highest_rate(0, 149, 0.05)
 
 
 def test_steps_of_scores_are_found():

@@ -8,7 +8,15 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import multivariate_normal
 
 from metrics.stats import sequential as stats_sequential
-from metrics.stats.sequential import bounds, look_p, sequential_p, spent, z_of
+from metrics.stats.sequential import (
+    bounds,
+    conditional_power,
+    look_p,
+    running_p,
+    sequential_p,
+    spent,
+    z_of,
+)
 
 SHARES = (0.4, 0.7, 1.0)
 
@@ -76,6 +84,26 @@ def test_looking_three_times_keeps_the_error_rate():
 def test_looks_that_tell_nothing_do_not_count():
     assert sequential_p([math.nan, math.nan], SHARES[:2]) == 1.0
     assert sequential_p([math.nan, 2.5], SHARES[:2]) < 0.05
+
+
+def test_looks_that_are_too_small_to_tell_spend_no_error():
+    assert sequential_p([math.nan, math.nan, 1.6449], SHARES) == pytest.approx(0.05, abs=1e-4)
+    rng = np.random.default_rng(3)
+    sums = rng.standard_normal((20_000, 100)).cumsum(axis=1)
+    z = np.stack([sums[:, n - 1] / math.sqrt(n) for n in (40, 70, 100)], axis=1)
+    z[:, 0] = np.nan
+    assert (running_p(z, SHARES)[:, -1] <= 0.05).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_conditional_power_is_the_share_of_continuations_that_reject():
+    rng = np.random.default_rng(4)
+    mean = 0.1
+    first, rest = rng.normal(mean, size=40), rng.normal(mean, size=(20_000, 60))
+    first += mean - first.mean()
+    z = mean * math.sqrt(40)
+    final = (first.sum() + rest.sum(axis=1)) / math.sqrt(100)
+    found = conditional_power(np.array(z), 0.4, alpha=0.05)
+    assert float(found) == pytest.approx((final >= 1.6449).mean(), abs=0.015)
 
 
 def test_z_values_are_those_of_the_p():

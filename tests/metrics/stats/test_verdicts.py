@@ -7,7 +7,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from metrics.stats.verdicts import Function, Thresholds, contrast, judge
+from metrics.stats.verdicts import (
+    ALIKE,
+    Function,
+    Thresholds,
+    contrast,
+    judge,
+    judge_quality,
+    shown_above,
+)
 
 NAMES = [f"p{i:03}" for i in range(200)]
 
@@ -91,3 +99,45 @@ def test_an_open_verdict_says_about_how_many_prompts_decide() -> None:
 def test_thresholds_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="0 <= lost < works <= 1"):
         Thresholds(works=0.4, lost=0.8)
+
+
+def distances(rng: np.random.Generator, *means: float, n: int, noise: float) -> list[dict]:
+    return [{f"p{i}": float(v) for i, v in enumerate(rng.normal(mean, noise, n))} for mean in means]
+
+
+@pytest.mark.parametrize(
+    ("q", "word"),
+    [(0.0, "like the new model"), (0.5, "between"), (1.0, "like the old model")],
+)
+def test_quality_is_judged_by_its_share_of_the_base_models_distance(q: float, word: str) -> None:
+    arm, base = distances(np.random.default_rng(0), q, 1.0, n=60, noise=0.2)
+    assert [found.word for found in judge_quality([(arm, base)])] == [word]
+
+
+def test_quality_near_a_threshold_cannot_be_told_and_needs_more_prompts() -> None:
+    arm, base = distances(np.random.default_rng(1), 0.24, 1.0, n=24, noise=0.3)
+    (found,) = judge_quality([(arm, base)])
+    assert found.word == "cannot be told" and found.n_more is not None and found.n_more > 100
+
+
+def test_where_the_old_model_is_not_far_there_is_nothing_to_tell() -> None:
+    arm, base = distances(np.random.default_rng(2), 0.0, 0.01, n=24, noise=0.3)
+    (found,) = judge_quality([(arm, base)])
+    assert (found.word, found.n_more, found.reason) == ("cannot be told", None, ALIKE)
+
+
+@pytest.mark.parametrize("n", [12, 24, 60])
+def test_a_quality_at_a_threshold_is_rarely_called_better(n: int) -> None:
+    rng, wrong = np.random.default_rng(n), 0
+    for _ in range(400):
+        arm, base = distances(rng, 0.25, 1.0, n=n, noise=0.3)
+        (found,) = judge_quality([(arm, base)])
+        wrong += found.word == "like the new model"
+    assert wrong / 400 <= 0.08
+
+
+def test_an_effect_is_shown_only_where_it_is_above_the_other() -> None:
+    high, same, zero = distances(np.random.default_rng(3), 0.5, 0.0, 0.0, n=24, noise=0.3)
+    assert shown_above([high, same], zero) == [True, False]
+    ones, none = dict.fromkeys(high, 1.0), dict.fromkeys(high, 0.0)
+    assert shown_above([ones, none], none) == [True, False]
