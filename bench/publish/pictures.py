@@ -19,11 +19,38 @@ from bench.publish.format import MAX_OBJECT_BYTES, THUMBNAIL_SIDE_PX, Ending, ob
 from bench.store.files import decode_image, write_bytes
 
 _QUALITY, _EFFORT = 85, 4  # of 100, of 6
-# everything that changes a thumbnail's bytes: those of another recipe are made again
-THUMBNAIL_RECIPE = f"webp {THUMBNAIL_SIDE_PX} px, quality {_QUALITY}, effort {_EFFORT}"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 # chunks about displaying pixels alone (PNG specification, chapter 11)
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """How thumbnails are written; of pictures that keep their size lossless, or in a quality."""
+
+    small_quality: int | None = None  # of 100
+
+    @property
+    def recipe(self) -> str:
+        """Return everything that changes bytes: thumbnails of another recipe are made again."""
+        small = "" if self.small_quality is None else f", small ones {self.small_quality}"
+        return f"webp {THUMBNAIL_SIDE_PX} px, quality {_QUALITY}{small}, effort {_EFFORT}"
+
+    def encode(self, pixels: Image.Image) -> bytes:
+        """Return WebP of at most `THUMBNAIL_SIDE_PX` on the longer side, never enlarged."""
+        buffer = io.BytesIO()
+        if max(pixels.size) > THUMBNAIL_SIDE_PX:
+            small = pixels.copy()
+            small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
+            small.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
+        elif self.small_quality is None:
+            pixels.save(buffer, "WEBP", lossless=True, method=_EFFORT)
+        else:
+            pixels.save(buffer, "WEBP", quality=self.small_quality, method=_EFFORT)
+        return buffer.getvalue()
+
+
+LOSSLESS = Thumbnails()
 
 
 class UploadQueue:
@@ -71,27 +98,17 @@ class Published:
     thumbnail: str
 
 
-def publish_picture(content: bytes, queue: UploadQueue, *, with_original: bool) -> Published:
+def publish_picture(
+    content: bytes, queue: UploadQueue, thumbnails: Thumbnails, *, with_original: bool
+) -> Published:
     """Queue a PNG file's objects; raise `UserError` if it is not a readable picture."""
     try:
         pixels = Image.fromarray(decode_image(content, name="it"))
     except UserError as error:
         raise UserError(f"it is not a readable picture: {error}") from error
-    thumbnail = queue.add(_webp(pixels), "webp")
+    thumbnail = queue.add(thumbnails.encode(pixels), "webp")
     image = queue.add(_plain_png(content, pixels), "png") if with_original else None
     return Published(image, thumbnail)
-
-
-def _webp(pixels: Image.Image) -> bytes:
-    """Return at most `THUMBNAIL_SIDE_PX` on the longer side, never enlarged; lossless if small."""
-    buffer = io.BytesIO()
-    if max(pixels.size) <= THUMBNAIL_SIDE_PX:
-        pixels.save(buffer, "WEBP", lossless=True, method=_EFFORT)
-    else:
-        small = pixels.copy()
-        small.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX), Image.Resampling.LANCZOS)
-        small.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
-    return buffer.getvalue()
 
 
 def _plain_png(content: bytes, pixels: Image.Image) -> bytes:

@@ -33,7 +33,7 @@ from bench.publish.format import (
     is_object,
 )
 from bench.publish.locations import is_remote, local_folder, open_location
-from bench.publish.pictures import THUMBNAIL_RECIPE, Published, UploadQueue
+from bench.publish.pictures import LOSSLESS, Published, Thumbnails, UploadQueue
 from bench.publish.redaction import Privacy
 from bench.publish.select import (
     KnownPictures,
@@ -88,13 +88,15 @@ def publish_run(
     key: str | None = None,
     images: bool = False,
     nsfw: bool = False,
+    thumbnails: Thumbnails = LOSSLESS,
     show_progress: bool = False,
     report: Report = lambda _: None,
 ) -> Publication:
     """Publish a run at an address; raise one `UserError` with all problems of the run.
 
     `key` is its name in the store (default: its folder's), `images` adds the PNG files, `nsfw`
-    keeps plugins that are marked so. `report` is called with a line before the upload.
+    keeps plugins that are marked so; by default `thumbnails` of small pictures are lossless.
+    `report` is called with a line before the upload.
     """
     store, place = RunStore.open(run_dir), open_location(address)
     if not is_remote(address):
@@ -111,11 +113,12 @@ def publish_run(
         made = render_pictures(
             chosen,
             queue,
-            _published_pictures(place, old),
+            _published_pictures(place, old, thumbnails),
             images=images,
+            thumbnails=thumbnails,
             show_progress=show_progress,
         )
-        content, is_comparable = _index(key, chosen, made, queue)
+        content, is_comparable = _index(key, chosen, made, queue, thumbnails)
         pinned = RunAddress(address, key, sha256_of(content))
         size = sum(queue.sizes[name] for name in queue.new)
         changes = {} if content == old else {index_name(key): content}
@@ -161,12 +164,14 @@ def _published_index(place: StoreLocation, key: str, chosen: PublicRun) -> bytes
     return content
 
 
-def _published_pictures(place: StoreLocation, index: bytes | None) -> KnownPictures:
+def _published_pictures(
+    place: StoreLocation, index: bytes | None, thumbnails: Thumbnails
+) -> KnownPictures:
     """Return the pictures that the results of an index name; none if any of it is not valid."""
     data = _parsed(index)
     tables = data.get("tables")
     names = tables.get("results") if isinstance(tables, dict) else None
-    if data.get("thumbnails") != THUMBNAIL_RECIPE or not isinstance(names, list):
+    if data.get("thumbnails") != thumbnails.recipe or not isinstance(names, list):
         return {}
     found: dict[tuple[str, str], Published] = {}
     for name in names:
@@ -197,7 +202,9 @@ def _parsed(index: bytes | None) -> dict[str, Any]:
 # --- the new index
 
 
-def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> tuple[bytes, bool]:
+def _index(
+    key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue, thumbnails: Thumbnails
+) -> tuple[bytes, bool]:
     """Return the index file, and whether a gate can compare with the run.
 
     Every object that the index names is put into the queue.
@@ -232,7 +239,7 @@ def _index(key: str, chosen: PublicRun, made: Pictures, queue: UploadQueue) -> t
         "comparison": compared and {name: queue_table(t, queue) for name, t in compared.items()},
         "manifest": queue.add(_json(manifest), "json"),
         "gate": None if gate is None else queue.add(_json(gate), "json"),
-        "thumbnails": THUMBNAIL_RECIPE,
+        "thumbnails": thumbnails.recipe,
         "n_nsfw_left_out": len(chosen.left_out),
     }
     content = _json(data)

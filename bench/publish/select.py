@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.errors import UserError, shown_path
 from bench.publish.format import file_inside
-from bench.publish.pictures import Published, UploadQueue, publish_picture
+from bench.publish.pictures import Published, Thumbnails, UploadQueue, publish_picture
 from bench.publish.redaction import Privacy
 from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
 from bench.store import RunStore
@@ -89,6 +89,7 @@ def render_pictures(
     published: KnownPictures,
     *,
     images: bool,
+    thumbnails: Thumbnails,
     show_progress: bool,
 ) -> Pictures:
     """Put all pictures into the queue, on all cores; those `published` before are only counted."""
@@ -107,7 +108,7 @@ def render_pictures(
                 return item[0], old
         path = file_inside(chosen.folder, item[1])
         content = path.read_bytes() if path else b""
-        return item[0], publish_picture(content, queue, with_original=original)
+        return item[0], publish_picture(content, queue, thumbnails, with_original=original)
 
     total = len(wanted) + len(existing)
     with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import yaml
@@ -26,19 +26,24 @@ from tests.recompute.verdicts import Policy
 POLICY = Path(__file__).parents[2] / "bench" / "analysis" / "verdict_policy.yaml"
 # these read styles by an approximate distance and the largest piece alone: another definition
 _OLD_STYLE_RATE = "pocket.oracle.read_style at 128 px equals"
+PARTS = ("scores", "ceilings", "summary", "compatibility")
 _COUNTS = ("verdict_more_prompts", "quality_more_prompts")
 
 
-def compare_run(folder: Path, *, policy: Path = POLICY) -> Comparison:
-    """Recompute everything of a run directory and compare."""
-    run = RunFiles(folder)
-    features = Features(run)
-    comparison = Comparison()
-    _compare_scores(run, features, comparison)
-    _compare_ceilings(run, comparison)
+def compare_run(
+    folder: Path, *, policy: Path = POLICY, parts: Collection[str] = PARTS
+) -> Comparison:
+    """Recompute everything of a run directory, or some parts, and compare."""
+    run, comparison = RunFiles(folder), Comparison()
+    if "scores" in parts:
+        _compare_scores(run, Features(run), comparison)
+    if "ceilings" in parts:
+        _compare_ceilings(run, comparison)
     arms = Arms(run)
-    comparison.add(_summary(run, arms))
-    comparison.add(_compatibility(run, arms, _read_policy(policy)))
+    if "summary" in parts:
+        comparison.add(_summary(run, arms))
+    if "compatibility" in parts:
+        comparison.add(_compatibility(run, arms, _read_policy(policy)))
     return comparison
 
 

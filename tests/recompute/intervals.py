@@ -200,8 +200,10 @@ def fieller(
     """
     t = stats.t.ppf((1 + LEVEL) / 2, dof)
     (v11, v12), (_, v22) = covariance
+    if under <= 0:
+        return None
     g = t**2 * v22 / under**2
-    if under <= 0 or g >= 1:
+    if g >= 1:
         return None
     r = over / under
     middle = r if v22 == 0 else r - g * v12 / v22

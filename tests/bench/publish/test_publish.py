@@ -13,6 +13,7 @@ from PIL import Image
 from bench.cli.main import main
 from bench.errors import UserError
 from bench.publish.format import MAX_OBJECT_BYTES, is_content, is_object
+from bench.publish.pictures import Thumbnails
 from bench.publish.publish import publish_run
 from bench.store.files import sha256_of
 from bench.store.run_store import RunStore
@@ -131,6 +132,19 @@ def test_thumbnails_are_small_lossless_where_they_can_be_and_never_enlarged(
             assert small.size == picture.size and small.tobytes() == picture.tobytes()
     conditions = set(table(tmp_path / "board", "trials", "run")["condition_path"].to_pylist())
     assert all(is_object(name, "webp") for name in conditions - {None}) and len(conditions) == 2
+
+
+def test_small_thumbnails_may_have_a_quality_and_are_made_anew_in_another(
+    store: RunStore, tmp_path: Path
+) -> None:
+    where = str(tmp_path / "board")
+    lossless = publish_run(store.folder, where)
+    small = publish_run(store.folder, where, thumbnails=Thumbnails(small_quality=80))
+    assert small.n_new > 1 and small.n_bytes < lossless.n_bytes
+    again = publish_run(store.folder, where, thumbnails=Thumbnails(small_quality=80))
+    assert again.n_new == 0
+    named = [n for n in table(tmp_path / "board", "results")["thumbnail"].to_pylist() if n]
+    assert all(b"VP8 " in (tmp_path / "board" / n).read_bytes()[:16] for n in named)
 
 
 def test_originals_come_when_asked_for_and_hold_pixels_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from leaderboard.data.tables import RunTables
 from plugins_manifest.schema.load import load_manifest
 from runners.families.registry import family_fingerprint
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 20_000_000
 
 
 def shipped(tmp_path) -> Run:
@@ -22,11 +22,11 @@ def shipped(tmp_path) -> Run:
     return with_tables(PublishedStore(FolderLocation(SHIPPED), cache).runs()["pocket"])
 
 
-def test_they_belong_to_the_shipped_weights_and_the_manifest_pocket(tmp_path) -> None:
+def test_they_belong_to_the_shipped_weights_and_the_manifest_pocket_results(tmp_path) -> None:
     facts = shipped(tmp_path).facts
     assert facts["weights"] == family_fingerprint("pocket")
-    assert facts["manifest_fingerprint"] == load_manifest("pocket").fingerprint()
-    assert facts["command"].startswith("xbench run --manifest pocket")
+    assert facts["manifest_fingerprint"] == load_manifest("pocket-results").fingerprint()
+    assert facts["command"].startswith("xbench run --manifest pocket-results")
     assert facts["status"] == "complete" and not facts["git"]["changed"]
 
 
