@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from bench.analysis import Scores, answers, load_thresholds
+from bench.analysis import Scores, answers
 from bench.analysis.compatibility import plugin_rows
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm
+from bench.analysis.verdict_policy import load_thresholds
 from bench.gate.verdict import Rules, Sample, decide_gate
 from bench.report.blocks import Bullets
 from bench.store.rows import Row
