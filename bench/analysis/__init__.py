@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from bench.analysis.summary import (
         Arm,
         Scores,
-        arm_of,
         arm_order,
         read_run_scores,
         summarise,
@@ -21,8 +20,11 @@ __all__ = [
     "Arm",
     "Scores",
     "answers",
-    "arm_of",
     "arm_order",
+<<<<<<< HEAD
+=======
+    "load_thresholds",
+>>>>>>> v-report
     "read_run_scores",
     "run_sentence",
     "summarise",
@@ -30,7 +32,12 @@ __all__ = [
 ]
 _HOMES = {
     "compatibility": ["write_compatibility"],
+<<<<<<< HEAD
     "summary": ["Arm", "Scores", "arm_of", "arm_order", "read_run_scores", "summarise"],
+=======
+    "summary": ["Arm", "Scores", "arm_order", "read_run_scores", "summarise"],
+    "verdict_policy": ["load_thresholds"],
+>>>>>>> v-report
     "words": ["Answer", "answers", "run_sentence"],
 }
 __getattr__ = lazy_names(
