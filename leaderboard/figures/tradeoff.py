@@ -11,8 +11,6 @@ from leaderboard.data import RunTables
 from leaderboard.figures.arms import setting_label
 from leaderboard.figures.verdicts import compatibility_of, has_judged_look, mark_of
 
-ENDS = ("retention", "quality")
-
 
 def tradeoff_rows(tables: RunTables, plugin: str) -> list[Row]:
     """Return the settings with both numbers, `label`, `mark` and an example's `trial_id`.

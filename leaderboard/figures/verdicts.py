@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import get_args
 
-from bench.analysis.words import REFERENCES, WORDS, Answer, answers, in_order, verdict_of
+from bench.analysis import Answer, answers
+from bench.analysis.words import REFERENCES, WORDS, in_order, verdict_of
 from bench.report.styles import method_order
 from bench.store import Row, grouped
 from leaderboard.data import RunTables

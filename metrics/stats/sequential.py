@@ -67,11 +67,6 @@ def bounds(shares: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     return tuple(found)
 
 
-def sequential_p(z_values: Sequence[float], shares: Sequence[float]) -> float:
-    """Return the least level at which the planned test rejects by the last of these looks."""
-    return float(running_p(np.array(z_values, float), shares)[-1]) if len(z_values) else 1.0
-
-
 def running_p(z: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """Return by look [..., K] the least level at which the test of z [..., K] has rejected so far.
 

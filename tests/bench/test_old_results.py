@@ -77,7 +77,7 @@ def test_an_old_run_is_scored_and_reported_again(old_run: Path) -> None:
 def test_an_old_run_is_gated_against_an_old_baseline(old_run: Path) -> None:
     result = CliRunner().invoke(main, ["gate", str(DATA / "old-run"), str(old_run), "--json"])
     verdict = json.loads(result.stdout)
-    assert result.exit_code == 3 and verdict["verdict"] == "inconclusive"  # ten prompts
+    assert result.exit_code == 0 and verdict["verdict"] == "identical"  # a copy, of ten prompts
     assert {test["plugin"] for test in verdict["tests"]} == {"pocket-canny", "pocket-outline"}
 
 

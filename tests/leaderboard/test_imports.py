@@ -9,8 +9,10 @@ import leaderboard
 
 FOLDER = Path(leaderboard.__file__).parent
 OTHERS = ("bench", "metrics", "runners", "xadapter", "pocket", "plugins_manifest")
-# readers of results, and statistics; nothing that renders, plans, scores or publishes
+# readers of results, words and statistics; nothing that renders, plans, scores or publishes
 ALLOWED = (
+    *("bench.analysis.words", "bench.analysis.answers", "bench.analysis.Answer"),
+    "bench.analysis.run_sentence",
     *("bench.store", "bench.errors", "bench.report.styles", "bench.report.cells"),
     *("bench.report.number", "bench.report.with_ends"),
     *("bench.report.csv_cell", "bench.report.one_line"),
