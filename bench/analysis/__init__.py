@@ -21,10 +21,6 @@ __all__ = [
     "Scores",
     "answers",
     "arm_order",
-<<<<<<< HEAD
-=======
-    "load_thresholds",
->>>>>>> v-report
     "read_run_scores",
     "run_sentence",
     "summarise",
@@ -32,12 +28,7 @@ __all__ = [
 ]
 _HOMES = {
     "compatibility": ["write_compatibility"],
-<<<<<<< HEAD
     "summary": ["Arm", "Scores", "arm_of", "arm_order", "read_run_scores", "summarise"],
-=======
-    "summary": ["Arm", "Scores", "arm_order", "read_run_scores", "summarise"],
-    "verdict_policy": ["load_thresholds"],
->>>>>>> v-report
     "words": ["Answer", "answers", "run_sentence"],
 }
 __getattr__ = lazy_names(

@@ -15,12 +15,8 @@ from tests.leaderboard.views_driver import VIEWS, addresses, charts, open_view
 DATA = Path(__file__).parents[1] / "data"
 MANIFEST = DATA / "old.yaml"
 COSTS = ["seconds", "peak_memory_mib"]
-<<<<<<< HEAD
 INTERVALS = ["low", "high", "delta_low", "delta_high"]  # since then none on ten prompts
 READ_ANEW = "pocket-style-rate"  # at exact distances, by the area of all pieces
-=======
-ENDS = ["low", "high", "delta_low", "delta_high"]  # today's intervals need 12 prompts
->>>>>>> v-report
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
 
@@ -39,12 +35,8 @@ def call(*words: str | Path) -> Result:
 
 
 def summary(folder: Path) -> pd.DataFrame:
-<<<<<<< HEAD
     """Return the values of all metrics whose recipe is still that of the old run."""
     table = RunStore.open(folder).summary().drop(columns=[*COSTS, *INTERVALS])
-=======
-    table = RunStore.open(folder).summary().drop(columns=[*COSTS, *ENDS])
->>>>>>> v-report
     keys = ["plugin", "method", "metric"]
     return table[table["metric"] != READ_ANEW].sort_values(keys, ignore_index=True)
 

@@ -10,15 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
 from bench.analysis import Scores, answers
-from bench.analysis.compatibility import plugin_rows
-from bench.analysis.measures import PluginMeasures
-from bench.analysis.summary import ARM_FIELDS, Arm
 from bench.analysis.verdict_policy import load_thresholds
-=======
-from bench.analysis import Scores, answers, load_thresholds
->>>>>>> v-tools
 from bench.gate.verdict import Rules, Sample, decide_gate
 from bench.report.blocks import Bullets
 from metrics.stats.verdicts import Thresholds
