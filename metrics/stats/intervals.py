@@ -25,6 +25,7 @@ Side = Literal["both", "less", "greater"]
 # weights of the clusters, one row a resample [R, C] -> the statistic of each [R]
 Statistic = Callable[[np.ndarray], np.ndarray]
 _EXACT_FLIPS_CLUSTERS = 13
+_ROUNDING = 1e-12  # relative: smaller spreads are not measured
 _NORMAL = NormalDist()
 
 
@@ -70,7 +71,7 @@ def clustered_mean(
     if is_binary(values):
         low, high = clustered_rate_interval(values, clusters, confidence=confidence)
         return Estimate(mean, low, high, len(values), n_clusters)
-    if np.ptp(np.asarray(values, float)) == 0:
+    if np.ptp(np.asarray(values, float)) <= _ROUNDING * max(1.0, abs(mean)):
         equal = f"all {len(values)} values are equal: resampling cannot tell their spread"
         return Estimate(mean, None, None, len(values), n_clusters, equal)
     # clusters may differ in size: the mean is a ratio of two weighted sums
@@ -181,7 +182,7 @@ def jackknife(
     parts = np.array([left_out[name] for name in sorted(left_out)])
     variance = (n_clusters - 1) / n_clusters * ((parts - parts.mean()) ** 2).sum()
     half = float(stdtrit(n_clusters - 1, 0.5 + confidence / 2)) * math.sqrt(variance)
-    if half == 0:
+    if half <= _ROUNDING * max(1.0, abs(value)):
         return Estimate(value, None, None, n, n_clusters, "no prompt changes it: no spread")
     return Estimate(value, value - half, value + half, n, n_clusters)
 

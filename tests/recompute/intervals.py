@@ -16,6 +16,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 MIN_PROMPTS = 12  # of an interval
 MIN_TESTED = 5  # of a test
 LEVEL = 0.95
+ROUNDING = 1e-12  # relative: a smaller spread is none
 N_RESAMPLES = 9999
 # A bootstrap has other draws here: ends agree within this share of the interval's width
 OF_WIDTH = 0.08
@@ -51,7 +52,7 @@ def mean_over_prompts(
     if set(values) <= {0.0, 1.0}:
         low, high = clopper_pearson(mean, effective_number(frame))
         return Interval(mean, low, high, n=len(values), n_prompts=n)
-    if frame["value"].nunique() == 1:
+    if np.ptp(frame["value"]) <= ROUNDING * max(1.0, abs(mean)):
         return bare
     low, high = bca(by_prompt["sum"].to_numpy(), by_prompt["count"].to_numpy())
     slack = OF_WIDTH * (high - low)
@@ -96,7 +97,9 @@ def jackknife(value: float, without: Mapping[str, float], n: int) -> Interval:
         return bare
     pseudo = np.array([count * value - (count - 1) * left for left in without.values()])
     half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * stats.sem(pseudo)
-    return bare if half < 1e-15 else Interval(value, value - half, value + half, 0.0, n, count)
+    if half <= ROUNDING * max(1.0, abs(value)):
+        return bare
+    return Interval(value, value - half, value + half, 0.0, n, count)
 
 
 def clopper_pearson(rate: float, n: float) -> tuple[float, float]:

@@ -204,3 +204,17 @@ def test_holm_follows_his_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_a_spread_of_rounding_errors_gives_no_interval():
+    noise = [1.0 + sign * 4e-16 for sign in (1, -1) * 6]
+    names = [f"prompt {i}" for i in range(12)]
+    found = jackknife(1.0, dict(zip(names, noise, strict=True)), n=12)
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+    mean = clustered_mean([0.3 + sign * 5e-17 for sign in (1, -1) * 6], names)
+    assert (mean.low, mean.high) == (None, None) and mean.reason
+    # an effect of the same size in small units is a spread
+    small = jackknife(1e-6, {name: 1e-6 * x for name, x in zip(names, noise, strict=True)}, n=12)
+    assert small.low is None
+    real = jackknife(1e-6, {n: 1e-6 * (1 + 0.1 * (i % 2)) for i, n in enumerate(names)}, n=12)
+    assert real.low is not None
