@@ -123,6 +123,13 @@ def run_sentence(found: Sequence[Answer], *, upgraded: str = "the upgraded model
     )
 
 
+def run_count(found: Sequence[Answer]) -> str:
+    """Return '3 of 4 plugins work': the run's sentence for a badge or a title."""
+    n = len(found)
+    n_working = sum(answer.word == "works" for answer in found)
+    return f"{n_working} of {n} {'plugin' if n == 1 else 'plugins'} {_agreed(n_working, n)}"
+
+
 def label_of(row: Row) -> str:
     """Return a setting: 'xadapter at t0 0.7', with scales that are not 1."""
     text = str(row["method"] or "")
@@ -174,6 +181,15 @@ def short_verdict(row: Row) -> str:
     if word != "open" or not more:
         return str(word or "")
     return f"open +{rounded(more)}" if more < 1000 else f"open +{min(more / 1000, 100):.2g}k"
+
+
+def pace(row: Row, alone: Row | None) -> str:
+    """Return '0.67 s an image, 1.3 x the new model alone'; "" where no time is known."""
+    if row["seconds"] is None:
+        return ""
+    text = f"{number(row['seconds'], digits=2)} s an image"
+    own = None if alone is None else alone["seconds"]
+    return f"{text}, {row['seconds'] / own:.1f} x the new model alone" if own else text
 
 
 def mark_of(row: Row) -> str:
@@ -271,6 +287,10 @@ _IN_DATA = (
 
 def _whole(value: float) -> str:
     return number(value * 100, digits=0)
+
+
+def _agreed(n_working: int, n: int) -> str:
+    return "works" if 1 in (n, n_working) else "work"
 
 
 def _n(count: int, text: str) -> str:

@@ -45,6 +45,11 @@ class Pictures:
     n_conditions_missing: int
 
 
+def is_finished(facts: Mapping[str, Any]) -> bool:
+    """Return whether the facts of a run state that nothing of it is left to do."""
+    return facts.get("status") in _FINISHED
+
+
 def select_public(store: RunStore, *, nsfw: bool) -> PublicRun:
     """Return the public part of a finished run; raise one `UserError` with all its problems.
 
@@ -53,7 +58,7 @@ def select_public(store: RunStore, *, nsfw: bool) -> PublicRun:
     found = find_damage(store)
     problems = damage_lines(store, [one for one in found if not _is_unpublished(one)])
     facts, manifest = store.run_facts(), _manifest(store, problems)
-    if facts.get("status") not in _FINISHED:
+    if not is_finished(facts):
         problems.append(
             f"its status is {facts.get('status')!r}: run the same command again to finish it"
         )
