@@ -1,0 +1,90 @@
+"""Badges: an SVG file, and the same content as JSON for the endpoint badge of shields.io.
+
+https://shields.io/badges/endpoint-badge describes the JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from bench.analysis import Answer
+from bench.analysis.words import PluginWord, keeps
+from bench.site.runs import SiteRun
+from plugins_manifest.outputs import one_line, xml_text
+
+# white text on each has a contrast of at least 4.5
+COLORS: Mapping[PluginWord, str] = {
+    "works": "#1a7f37",
+    "degraded": "#9a6700",
+    "lost": "#cf222e",
+    "open": "#57606a",
+    "no effect": "#57606a",
+    "not measured": "#57606a",
+}
+_OTHER = "#57606a"
+_LONGEST = 60  # characters of either side
+_CHARACTER_PX, _PADDING_PX = 6.7, 6.0
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A label, a message and the message's color."""
+
+    label: str
+    message: str
+    color: str
+
+    def as_json(self) -> str:
+        """Return the content of badge.json."""
+        data = {
+            "schemaVersion": 1,
+            "label": self.label,
+            "message": self.message,
+            "color": self.color,
+        }
+        return json.dumps(data, indent=2) + "\n"
+
+    def as_svg(self) -> str:
+        """Return the content of badge.svg; it loads nothing."""
+        left, right = (_width(text) for text in (self.label, self.message))
+        title = quoteattr(xml_text(f"{self.label}: {self.message}"))
+        texts = ((self.label, left / 2, left), (self.message, left + right / 2, right))
+        body = "".join(
+            f'<text x="{middle:.1f}" y="14" textLength="{width - 2 * _PADDING_PX:.1f}" '
+            f'lengthAdjust="spacingAndGlyphs">{escape(xml_text(text))}</text>'
+            for text, middle, width in texts
+        )
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.1f}" height="20" '
+            f'role="img" aria-label={title}>'
+            f'<rect width="{left + right:.1f}" height="20" rx="3" fill="#3a3f45"/>'
+            f'<path d="M{left:.1f} 0h{right - 3:.1f}a3 3 0 0 1 3 3v14a3 3 0 0 1 -3 3h-{right - 3:.1f}z" '
+            f'fill="{self.color}"/>'
+            '<g fill="#fff" text-anchor="middle" font-family="Verdana,Geneva,DejaVu Sans,sans-serif" '
+            f'font-size="11">{body}</g></svg>\n'
+        )
+
+
+def plugin_badge(answer: Answer) -> Badge:
+    """Return a plugin's badge: its verdict and what it keeps."""
+    kept = "" if answer.row is None else keeps(answer.row)
+    message = f"{answer.word}, {kept}" if kept else answer.word
+    return Badge(_cut(answer.plugin), _cut(message), COLORS[answer.word])
+
+
+def run_badge(run: SiteRun) -> Badge:
+    """Return a run's badge: how many plugins work; gray unless all of them do."""
+    working = run.is_finished and all(answer.word == "works" for answer in run.answers)
+    color = COLORS["works"] if working and run.answers else _OTHER
+    return Badge(_cut(run.title), _cut(run.count), color)
+
+
+def _cut(text: str) -> str:
+    return one_line(text, longest=_LONGEST) or "-"
+
+
+def _width(text: str) -> float:
+    return len(text) * _CHARACTER_PX + 2 * _PADDING_PX
