@@ -35,6 +35,7 @@ from bench.cli.output import (
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
+from bench.cli.site import site
 from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
 from plugins_manifest.extras import require_extra
@@ -489,7 +490,7 @@ main.add_sections(
     {
         "Run": (plan, run, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
-        "Results": (publish, leaderboard, votes),
+        "Results": (site, publish, leaderboard, votes),
         "Tools": (metrics, new, train, pocket, config, cache, doctor),
     }
 )

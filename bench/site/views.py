@@ -1,0 +1,240 @@
+"""What the templates show: cards, bars, picture strips and tables as plain values.
+
+Every sentence and number comes from `bench.analysis.words`; nothing is computed here but places on
+a drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.analysis.glossary import function_word, method_name
+from bench.analysis.numbers import number
+from bench.analysis.summary import Arm, arm_of
+from bench.analysis.words import (
+    MEANINGS,
+    REFERENCES,
+    PluginWord,
+    keeps,
+    label_of,
+    look,
+    mark_of,
+    pace,
+    share,
+    short_verdict,
+    verdict_of,
+)
+from bench.registry import method_order
+from bench.site.addresses import Addresses, plugin_file
+from bench.site.examples import Example, Shot
+from bench.site.pictures import Pictures
+from bench.site.runs import SitePlugin, SiteRun
+from bench.store import Row
+
+View = dict[str, Any]
+ICONS: Mapping[PluginWord, str] = {
+    "works": "✓",
+    "degraded": "◐",
+    "lost": "✕",
+    "open": "?",
+    "no effect": "–",
+    "not measured": "–",
+}
+_LOW, _HIGH = -0.1, 1.3  # share kept at the ends of a bar
+_BAR_LEFT, _BAR_WIDTH = 4.0, 292.0  # of 300
+
+
+class Views:
+    """Makes the views of one page; links are relative to it."""
+
+    def __init__(self, pictures: Pictures, addresses: Addresses, page: str) -> None:
+        self._pictures, self._addresses, self.page = pictures, addresses, page
+
+    def link(self, name: str) -> str:
+        """Return the link to a file of the site."""
+        return self._addresses.link(name, page=self.page)
+
+    def card(self, run: SiteRun, plugin: SitePlugin) -> View:
+        """Return one plugin of the grid."""
+        answer = plugin.answer
+        return {
+            "name": plugin.name,
+            "kind": answer.kind,
+            "href": self.link(plugin_file(run, plugin, "index.html")),
+            **verdict(answer.word),
+            "advice": answer.advice,
+            "keeps": "" if answer.row is None else keeps(answer.row),
+            "look": "" if answer.row is None else look(answer.row),
+            "pace": pace(answer.row, plugin.reference("floor")) if answer.row else "",
+            "bar": bar(plugin),
+            "prompt": plugin.examples[0].prompt if plugin.examples else "",
+            "shots": [self.shot(shot, title, "") for title, shot in three(plugin)],
+        }
+
+    def shot(self, shot: Shot, title: str, word: str) -> View:
+        """Return one image with its words; without a picture if it is missing."""
+        known = None if shot.missing else self._pictures.written(shot.load, key=shot.trial_id)
+        return {
+            "title": title,
+            "src": known and self.link(known.name),
+            "width": known and known.width_px,
+            "height": known and known.height_px,
+            "trial": shot.trial_id,
+            "missing": shot.missing or "not readable",
+            "score": "" if shot.score is None else f"{word} {number(shot.score, digits=2)}",
+        }
+
+    def strip(self, plugin: SitePlugin) -> View:
+        """Return the picture strip: columns of settings in a fixed order, a row for each prompt."""
+        arms = columns(plugin)
+        with_condition = any(example.load_condition for example in plugin.examples)
+        return {
+            "columns": [self._column(arm, plugin) for arm in arms],
+            "with_condition": with_condition,
+            "rows": [self._row(example, arms, plugin) for example in plugin.examples],
+            "t0s": sorted({arm.t0 for arm in arms if arm.t0 is not None}),
+            "t0": plugin.shown["t0"],
+        }
+
+    def _column(self, arm: Arm, plugin: SitePlugin) -> View:
+        return {
+            "title": heading(arm),
+            "detail": detail(arm),
+            "t0": None if arm.t0 is None else f"{arm.t0:g}",
+            "is_shown": arm == arm_of(plugin.shown),
+        }
+
+    def _row(self, example: Example, arms: Sequence[Arm], plugin: SitePlugin) -> View:
+        word = function_word(plugin.answer.kind)
+        cells = []
+        for arm in arms:
+            shot = example.shot_of(arm)
+            title = ", ".join(part for part in (heading(arm), detail(arm)) if part)
+            cells.append(None if shot is None else self.shot(shot, title, word))
+        return {
+            "title": example.title,
+            "prompt": example.prompt,
+            "seed": example.seed,
+            "condition": self._condition(example),
+            "cells": cells,
+        }
+
+    def _condition(self, example: Example) -> View | None:
+        if example.load_condition is None:
+            return None
+        key = f"condition {example.shots[0].trial_id}"
+        known = self._pictures.written(example.load_condition, key=key)
+        size = {"width": known.width_px, "height": known.height_px} if known else {}
+        return None if known is None else {"src": self.link(known.name), **size}
+
+
+def verdict(word: PluginWord) -> View:
+    """Return a verdict with its icon, meaning and class."""
+    name = word.replace(" ", "-")
+    return {"word": word, "icon": ICONS[word], "meaning": MEANINGS[word], "class": f"is-{name}"}
+
+
+def three(plugin: SitePlugin) -> list[tuple[str, Shot]]:
+    """Return before, after and without plugin: images of the typical prompt."""
+    if not plugin.examples:
+        return []
+    example = plugin.examples[0]
+    after = f"After: {method_name(plugin.shown['method'])}"
+    if plugin.shown["t0"] is not None:
+        after += f", t0 {plugin.shown['t0']:g}"
+    found = (
+        ("Before: old model", example.shot("base")),
+        (after, example.shot_of(arm_of(plugin.shown))),
+        ("Without plugin", example.shot("floor")),
+    )
+    return [(title, shot) for title, shot in found if shot is not None]
+
+
+def bar(plugin: SitePlugin) -> View | None:
+    """Return the places of a bar from 0, without plugin, to 1, at home; None if not known."""
+    row = plugin.answer.row
+    if row is None or row["retention"] is None:
+        return None
+    ends = row["retention_low"], row["retention_high"]
+    native = plugin.reference("oracle")
+    ceiling = None if native is None else native["retention"]
+    return {
+        "zero": _place(0.0),
+        "one": _place(1.0),
+        "value": _place(row["retention"]),
+        "ends": None if None in ends else [_place(end) for end in ends],
+        "native": None if ceiling is None else _place(ceiling),
+        "text": keeps(row),
+    }
+
+
+def _place(value: float) -> float:
+    inside = min(max(value, _LOW), _HIGH)
+    return round(_BAR_LEFT + _BAR_WIDTH * (inside - _LOW) / (_HIGH - _LOW), 1)
+
+
+def columns(plugin: SitePlugin) -> list[Arm]:
+    """Return the settings of a strip: before, the methods by t0, native, without plugin."""
+    places = {"base": 0, "oracle": 2, "floor": 3}
+    arms = dict.fromkeys(shot.arm for example in plugin.examples for shot in example.shots)
+    return sorted(arms, key=lambda arm: places.get(arm.method, 1))
+
+
+def heading(arm: Arm) -> str:
+    """Return the heading of a column."""
+    return "Before: base model" if arm.method == "base" else method_name(arm.method)
+
+
+def detail(arm: Arm) -> str:
+    """Return the settings of a column: t0, and scales that are not 1."""
+    parts = [] if arm.t0 is None else [f"t0 {arm.t0:g}"]
+    for name, scale in (("plugin", arm.plugin_scale), ("adapter", arm.adapter_scale)):
+        parts += [] if scale in (None, 1.0) else [f"{name} {scale:g}"]
+    return ", ".join(parts)
+
+
+def settings_table(plugin: SitePlugin) -> list[View]:
+    """Return the settings of a plugin with their verdicts, references last."""
+    alone = plugin.reference("floor")
+    judged = [row for row in plugin.settings if row["method"] not in REFERENCES]
+    others = [row for row in plugin.settings if row["method"] in REFERENCES]
+    return [
+        {
+            "mark": {"*": "use", "=": "equal"}.get(mark_of(row), ""),
+            "setting": label_of(row) if row in judged else method_name(row["method"]),
+            "verdict": verdict_of(row) or "reference",
+            "keeps": share(row),
+            "look": look(row),
+            "pace": pace(row, alone if row in judged else None),
+        }
+        for row in (*judged, *others)
+    ]
+
+
+def matrix(run: SiteRun, views: Views) -> View:
+    """Return plugins by methods: the verdict, the share kept and t0 of each method's setting."""
+    methods = method_order(row["method"] for plugin in run.plugins for row in plugin.methods)
+    rows = []
+    for plugin in run.plugins:
+        by_method = {row["method"]: row for row in plugin.methods}
+        rows.append(
+            {
+                "name": plugin.name,
+                "href": views.link(plugin_file(run, plugin, "index.html")),
+                "cells": [_matrix_cell(by_method.get(method)) for method in methods],
+            }
+        )
+    return {"methods": [method_name(method) for method in methods], "rows": rows}
+
+
+def _matrix_cell(row: Row | None) -> View | None:
+    if row is None:
+        return None
+    word = row["verdict"] or "not measured"
+    return {
+        **verdict(word),
+        "verdict": short_verdict(row) or word,
+        "share": share(row),
+        "detail": detail(arm_of(row)),
+    }
