@@ -26,8 +26,8 @@ _TERMS: Mapping[str, str] = {
     "t0": "how much is redrawn by the new model: 0.1 little, 1 all of it",
     "Keeps": "the share of the plugin's effect that is left: 100 % as on the base model, 0 % as "
     "without the plugin; brackets hold the 95 % interval over prompts",
-    "Images like the new model's": "the look of the images, apart from the plugin's own style, is "
-    "nearer to the new model's than to the old one's",
+    "Images like the new model's": "apart from the plugin's own style they are shown to look more "
+    "like the new model's own images than the old model's images do",
 }
 _WITH_CONDITION = frozenset(kinds_where(lambda kind: kind.needs_condition))
 _WITH_REFERENCE = frozenset(kinds_where(lambda kind: kind.needs_reference))

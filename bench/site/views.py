@@ -66,7 +66,7 @@ class Views:
             "advice": answer.advice,
             "keeps": "" if answer.row is None else keeps(answer.row),
             "look": "" if answer.row is None else look(answer.row),
-            "pace": pace(answer.row, plugin.reference("floor")) if answer.row else "",
+            "pace": pace(answer.row, plugin.settings) if answer.row else "",
             "bar": bar(plugin),
             "prompt": plugin.examples[0].prompt if plugin.examples else "",
             "shots": [self.shot(shot, title, "") for title, shot in three(plugin)],
@@ -183,12 +183,13 @@ def columns(plugin: SitePlugin) -> list[Arm]:
 
 def heading(arm: Arm) -> str:
     """Return the heading of a column."""
-    return "Before: base model" if arm.method == "base" else method_name(arm.method)
+    return "Before" if arm.method == "base" else method_name(arm.method)
 
 
 def detail(arm: Arm) -> str:
     """Return the settings of a column: t0, and scales that are not 1."""
     parts = [] if arm.t0 is None else [f"t0 {arm.t0:g}"]
+    parts += [method_name("base").lower()] if arm.method == "base" else []
     for name, scale in (("plugin", arm.plugin_scale), ("adapter", arm.adapter_scale)):
         parts += [] if scale in (None, 1.0) else [f"{name} {scale:g}"]
     return ", ".join(parts)
@@ -196,7 +197,6 @@ def detail(arm: Arm) -> str:
 
 def settings_table(plugin: SitePlugin) -> list[View]:
     """Return the settings of a plugin with their verdicts, references last."""
-    alone = plugin.reference("floor")
     judged = [row for row in plugin.settings if row["method"] not in REFERENCES]
     others = [row for row in plugin.settings if row["method"] in REFERENCES]
     return [
@@ -206,7 +206,7 @@ def settings_table(plugin: SitePlugin) -> list[View]:
             "verdict": verdict_of(row) or "reference",
             "keeps": share(row),
             "look": look(row),
-            "pace": pace(row, alone if row in judged else None),
+            "pace": pace(row, plugin.settings),
         }
         for row in (*judged, *others)
     ]
