@@ -26,6 +26,7 @@ COLORS: Mapping[PluginWord, str] = {
 }
 _OTHER = "#57606a"
 _LONGEST = 60  # characters of either side
+_FONTS = "Verdana,Geneva,DejaVu Sans,sans-serif"
 _CHARACTER_PX, _PADDING_PX = 6.7, 6.0
 
 
@@ -50,6 +51,7 @@ class Badge:
     def as_svg(self) -> str:
         """Return the content of badge.svg; it loads nothing."""
         left, right = (_width(text) for text in (self.label, self.message))
+        all_px, end = f"{left + right:.1f}", f"{right - 3:.1f}"
         title = quoteattr(xml_text(f"{self.label}: {self.message}"))
         texts = ((self.label, left / 2, left), (self.message, left + right / 2, right))
         body = "".join(
@@ -58,13 +60,13 @@ class Badge:
             for text, middle, width in texts
         )
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.1f}" height="20" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{all_px}" height="20" '
             f'role="img" aria-label={title}>'
-            f'<rect width="{left + right:.1f}" height="20" rx="3" fill="#3a3f45"/>'
-            f'<path d="M{left:.1f} 0h{right - 3:.1f}a3 3 0 0 1 3 3v14a3 3 0 0 1 -3 3h-{right - 3:.1f}z" '
+            f'<rect width="{all_px}" height="20" rx="3" fill="#3a3f45"/>'
+            f'<path d="M{left:.1f} 0h{end}a3 3 0 0 1 3 3v14a3 3 0 0 1 -3 3h-{end}z" '
             f'fill="{self.color}"/>'
-            '<g fill="#fff" text-anchor="middle" font-family="Verdana,Geneva,DejaVu Sans,sans-serif" '
-            f'font-size="11">{body}</g></svg>\n'
+            f'<g fill="#fff" text-anchor="middle" font-family="{_FONTS}" font-size="11">'
+            f"{body}</g></svg>\n"
         )
 
 

@@ -1,4 +1,4 @@
-"""Build a site: read the runs, write pictures, pages, badges, data and feed, the first page last."""
+"""Build a site: read runs, write pictures, pages, badges, data and feed, the first page last."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def build_site(folders: Sequence[Path], to: Path, options: SiteOptions) -> SiteS
 def _keys(folders: Sequence[Path]) -> list[str]:
     """Return the name of each run in addresses: its folder's."""
     keys = [folder.resolve().name for folder in folders]
-    problems = [f"{key!r} cannot be a part of an address: rename the run" for key in keys if not is_key(key)]
+    problems = [
+        f"{key!r} cannot be a part of an address: rename the run" for key in keys if not is_key(key)
+    ]
     doubled = sorted({key for key in keys if keys.count(key) > 1})
     problems += [f"two runs are named {key!r}: rename one of their folders" for key in doubled]
     if problems:

@@ -56,7 +56,9 @@ def model_card(run: SiteRun, plugin: SitePlugin, addresses: Addresses) -> str:
     )
 
 
-def eval_results(run: SiteRun, plugin: SitePlugin, addresses: Addresses, dataset: str) -> str | None:
+def eval_results(
+    run: SiteRun, plugin: SitePlugin, addresses: Addresses, dataset: str
+) -> str | None:
     """Return a file for `.eval_results`: the share kept in per cent; None if it is not known."""
     row = plugin.answer.row
     if row is None or row["retention"] is None:

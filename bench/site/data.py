@@ -54,5 +54,7 @@ def results_csv(runs: Sequence[SiteRun]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     header = list(rows[0]) if rows else ["run"]
     writer.writerow(header)
-    writer.writerows([csv_cell("" if row[name] is None else row[name]) for name in header] for row in rows)
+    writer.writerows(
+        [csv_cell("" if row[name] is None else row[name]) for name in header] for row in rows
+    )
     return buffer.getvalue()

@@ -23,7 +23,7 @@ def draw_preview(title: str, sentence: str, tiles: Sequence[tuple[str, np.ndarra
     page = Image.new("RGB", SIZE_PX, _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_MARGIN_PX, 24), one_line(title, longest=38), fill=_INK, font=_font(_TITLE_PX))
-    lines = textwrap.wrap(one_line(sentence), 80)[:2]
+    lines = textwrap.wrap(one_line(sentence), 78, max_lines=2, placeholder=" ...")
     draw.multiline_text((_MARGIN_PX, 96), "\n".join(lines), fill=_FAINT, font=_font(_TEXT_PX))
     for place, (label, pixels) in enumerate(tiles[:3]):
         left = _MARGIN_PX + place * (_TILE_PX + _GAP_PX)

@@ -38,8 +38,8 @@ ICONS: Mapping[PluginWord, str] = {
     "degraded": "◐",
     "lost": "✕",
     "open": "?",
-    "no effect": "–",
-    "not measured": "–",
+    "no effect": "·",
+    "not measured": "·",
 }
 _LOW, _HIGH = -0.1, 1.3  # share kept at the ends of a bar
 _BAR_LEFT, _BAR_WIDTH = 4.0, 292.0  # of 300
