@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.glossary import glossary
+from bench.analysis.words import WORDS
 from bench.registry import method_order, method_style
 from bench.site.addresses import Addresses, plugin_file, run_file
 from bench.site.pictures import Pictures
@@ -76,6 +77,7 @@ class Pages:
 
     def _run(self, run: SiteRun, views: Views) -> dict[str, Any]:
         names = ("results.json", "badge.svg", "badge.json")
+        used = {answer.word for answer in run.answers}
         return {
             "key": run.key,
             "title": run.title,
@@ -84,7 +86,7 @@ class Pages:
             "command": run.facts.get("command", ""),
             "is_finished": run.is_finished,
             "cards": [views.card(run, plugin) for plugin in run.plugins],
-            "words": [verdict(w) for w in dict.fromkeys(a.word for a in run.answers)],
+            "words": [verdict(word) for word in WORDS if word in used],
             "matrix": matrix(run, views),
             "files": {name: views.link(run_file(run, name)) for name in names},
         }

@@ -36,7 +36,7 @@ def page_of(site: Path, plugin: str) -> Page:
 
 def test_a_run_gives_cards_worst_first_and_a_page_for_each_plugin(run: RunStore, site: Path):
     index = Page(site / "index.html")
-    names = [a["data-name"] for _, a in index.tags if "data-name" in a]
+    names = [str(a["data-name"]) for _, a in index.tags if "data-name" in a]
     assert names == [answer.plugin for answer in found(run)] and len(names) == 3
     for name in names:
         page = page_of(site, name)
