@@ -56,7 +56,7 @@ class Viewer {
   constructor(strip) {
     this.run = strip.dataset.run;
     this.rows = [...strip.querySelectorAll("tbody tr")];
-    this.dialog = element("dialog", { class: "viewer", "aria-label": "Picture" });
+    this.dialog = element("dialog", { class: "viewer", "aria-label": "Picture", tabindex: -1 });
     this.title = element("p", { "aria-live": "polite" });
     this.image = element("img", { alt: "" });
     this.command = element("code");
@@ -87,6 +87,7 @@ class Viewer {
       this.flipped = false;
       this.opener = shot;
       this.dialog.showModal();
+      this.dialog.focus(); // a focused button would take the space key
       this.show();
     });
     this.dialog.addEventListener("close", () => this.opener.focus());
