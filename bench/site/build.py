@@ -127,8 +127,11 @@ class _Builder:
         write(INDEX, self._pages.index(runs))
 
     def _write_plugin(self, run: SiteRun, plugin: SitePlugin) -> None:
+        files: list[str] = []
+
         def write(name: str, content: bytes | str) -> None:
             self._folder.write(plugin_file(run, plugin, name), content)
+            files.append(name)
 
         badge = plugin_badge(plugin.answer)
         write("badge.svg", badge.as_svg())
@@ -141,7 +144,7 @@ class _Builder:
                 write("eval-results.yaml", results)
         name = plugin_file(run, plugin, PREVIEW)
         self._write_preview(name, plugin.name, plugin.answer.summary, plugin)
-        write(INDEX, self._pages.plugin(run, plugin))
+        write(INDEX, self._pages.plugin(run, plugin, files))
 
     def _write_preview(self, name: str, title: str, sentence: str, plugin: SitePlugin) -> None:
         tiles = [(label, shot.load()) for label, shot in three(plugin) if not shot.missing]

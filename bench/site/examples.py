@@ -6,7 +6,7 @@ the base model's image of the same prompt and seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +42,13 @@ class Example:
     load_condition: Callable[[], np.ndarray] | None
     shots: tuple[Shot, ...]
 
+    def before(self, arm: Arm) -> Shot | None:
+        """Return the base model's image at a setting's plugin scale, or the nearest to it."""
+        base = base_of([shot.arm for shot in self.shots], arm)
+        return None if base is None else self.shot_of(base)
+
     def shot(self, method: str) -> Shot | None:
-        """Return the first image of a method, such as base; None if there is none."""
+        """Return the first image of a method, such as floor; None if there is none."""
         return next((shot for shot in self.shots if shot.arm.method == method), None)
 
     def shot_of(self, arm: Arm) -> Shot | None:
@@ -90,6 +95,16 @@ def examples(gallery: Gallery, shown: Row) -> tuple[Example, ...]:
     return tuple(_example(gallery, title, pairs[pair], metric) for title, pair in chosen)
 
 
+def base_of(arms: Iterable[Arm], arm: Arm) -> Arm | None:
+    """Return the base model's setting whose plugin scale is nearest to another's."""
+    own = 1.0 if arm.plugin_scale is None else arm.plugin_scale
+
+    def distance(base: Arm) -> float:
+        return abs((1.0 if base.plugin_scale is None else base.plugin_scale) - own)
+
+    return min((a for a in arms if a.method == "base"), key=distance, default=None)
+
+
 def _ordered(
     gallery: Gallery, pairs: Mapping[_Pair, Mapping[Arm, ImageToScore]], shown: Row
 ) -> list[_Pair]:
@@ -102,8 +117,8 @@ def _ordered(
         value = None if own is None else gallery.score(own, metric)
         if value is None:
             continue
-        base = next((s for a, s in there.items() if a.method == "base"), None)
-        home = None if base is None else gallery.score(base, metric)
+        base = base_of(there, arm)
+        home = None if base is None else gallery.score(there[base], metric)
         ranked.append((sign * (value - (home or 0.0)), pair))
     return [pair for _, pair in sorted(ranked)]
 

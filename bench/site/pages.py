@@ -9,13 +9,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.glossary import glossary
+from bench.analysis.summary import arm_of
 from bench.analysis.words import WORDS
 from bench.registry import method_order, method_style
 from bench.site.addresses import Addresses, plugin_file, run_file
 from bench.site.pictures import Pictures
 from bench.site.runs import SitePlugin, SiteRun
 from bench.site.views import Views, matrix, settings_table, verdict
-from plugins_manifest.outputs import html_text
+from plugins_manifest.outputs import html_text, markdown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,12 +41,13 @@ class Pages:
         sentences = " ".join(run.sentence for run in runs)
         return self._render("index", views, title, sentences, preview, runs=parts)
 
-    def plugin(self, run: SiteRun, plugin: SitePlugin) -> str:
-        """Return the page of one plugin."""
+    def plugin(self, run: SiteRun, plugin: SitePlugin, files: Sequence[str]) -> str:
+        """Return the page of one plugin; `files` are those that lie beside it."""
         page = plugin_file(run, plugin, INDEX)
         views = self._views(page)
         answer = plugin.answer
-        names = ("badge.svg", "badge.json", "model-card.md", "results.json")
+        badge = self._addresses.public(plugin_file(run, plugin, "badge.svg"), page=page)
+        own = self._addresses.public(page, page=page)
         return self._render(
             "plugin",
             views,
@@ -61,7 +63,8 @@ class Pages:
             facts=plugin.facts,
             audit=plugin.audit,
             commands=commands(run, plugin),
-            files={name: views.link(plugin_file(run, plugin, name)) for name in names},
+            files={name: views.link(plugin_file(run, plugin, name)) for name in files},
+            badge_text=f"[![{markdown(plugin.name)}]({badge})]({own})",
         )
 
     def about(self, runs: Sequence[SiteRun]) -> str:
@@ -129,8 +132,8 @@ def commands(run: SiteRun, plugin: SitePlugin) -> list[str]:
     """Return the commands that repeat the run, this plugin's part, and one image."""
     manifest = shlex.quote(str(run.facts.get("manifest") or "MANIFEST"))
     own = f"xbench run --manifest {manifest} --plugins {shlex.quote(plugin.name)}"
-    shots = plugin.examples[0].shots if plugin.examples else ()
-    explain = [f"xbench explain {shlex.quote(run.key)} {shots[0].trial_id}"] if shots else []
+    after = plugin.examples[0].shot_of(arm_of(plugin.shown)) if plugin.examples else None
+    explain = [f"xbench explain {shlex.quote(run.key)} {after.trial_id}"] if after else []
     whole = str(run.facts.get("command") or "")
     return list(dict.fromkeys(part for part in (whole, own, *explain) if part))
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.analysis import Arm
 from bench.analysis.glossary import function_word, method_name
 from bench.analysis.numbers import number
-from bench.analysis.summary import Arm, arm_of
+from bench.analysis.summary import arm_of
 from bench.analysis.words import (
     MEANINGS,
     REFERENCES,
@@ -139,13 +140,13 @@ def three(plugin: SitePlugin) -> list[tuple[str, Shot]]:
     """Return before, after and without plugin: images of the typical prompt."""
     if not plugin.examples:
         return []
-    example = plugin.examples[0]
+    example, arm = plugin.examples[0], arm_of(plugin.shown)
     after = f"After: {method_name(plugin.shown['method'])}"
     if plugin.shown["t0"] is not None:
         after += f", t0 {plugin.shown['t0']:g}"
     found = (
-        ("Before: old model", example.shot("base")),
-        (after, example.shot_of(arm_of(plugin.shown))),
+        ("Before: old model", example.before(arm)),
+        (after, example.shot_of(arm)),
         ("Without plugin", example.shot("floor")),
     )
     return [(title, shot) for title, shot in found if shot is not None]
