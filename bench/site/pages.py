@@ -121,11 +121,12 @@ class Pages:
 
 
 def line(run: SiteRun) -> str:
-    """Return the gray line of a run: prompts, seeds, date."""
+    """Return the gray line of a run: names, prompts, seeds, date."""
     date = str(run.facts.get("finished") or run.facts.get("created") or "")[:10]
     n_prompts = f"{run.n_prompts} prompts" if run.n_prompts else ""
     n_seeds = f"{run.n_seeds} {'seed' if run.n_seeds == 1 else 'seeds'}" if run.n_seeds else ""
-    return ", ".join(part for part in (f"Manifest {run.title}", n_prompts, n_seeds, date) if part)
+    names = f"Run {run.key}, manifest {run.title}"
+    return ", ".join(part for part in (names, n_prompts, n_seeds, date) if part)
 
 
 def commands(run: SiteRun, plugin: SitePlugin) -> list[str]:

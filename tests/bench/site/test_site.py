@@ -9,12 +9,13 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from bench.analysis import answers, run_sentence
+from bench.analysis import Arm, answers, run_sentence
 from bench.analysis.glossary import glossary
 from bench.analysis.words import MEANINGS, keeps, run_count
 from bench.cli.exits import USER_ERROR
 from bench.errors import UserError
 from bench.site import SiteOptions, build_site
+from bench.site.examples import base_of
 from bench.store import RunStore, records
 from plugins_manifest.documents import read_json, read_yaml
 from plugins_manifest.outputs import html_text
@@ -271,3 +272,33 @@ def test_the_command_reports_what_it_wrote(run: RunStore, tmp_path: Path):
     assert json.loads(done.stdout)["n_plugins"] == 3
     failed = runner.invoke(main, ["site", str(tmp_path / "none"), "--to", str(tmp_path / "new")])
     assert failed.exit_code == USER_ERROR and "no run directory" in failed.output
+
+
+def test_before_is_the_base_model_at_the_same_plugin_scale():
+    arms = [Arm("p", "lora", "base", None, scale, None) for scale in (0.5, 1.0, 2.0)]
+    for scale, expected in ((0.5, 0), (None, 1), (1.8, 2)):
+        after = Arm("p", "lora", "xadapter", 0.5, scale, 1.0)
+        assert base_of([*arms, after], after) == arms[expected]
+    assert base_of([after], after) is None
+
+
+def test_examples_are_ordered_by_what_is_left_of_the_base_image(run: RunStore, site: Path):
+    scores = records(run.scores())
+    for answer in found(run):
+        rows = records(run.compatibility())
+        metric = next(r["function_metric"] for r in rows if r["plugin"] == answer.plugin)
+        own = [r for r in scores if r["plugin"] == answer.plugin and r["metric"] == metric]
+        arm = answer.row or next(r for r in rows if r["method"] == "xadapter")
+        base = {r["case_id"]: r["value"] for r in own if r["method"] == "base"}
+        left = {
+            r["case_id"]: r["value"] - base[r["case_id"]]
+            for r in own
+            if (r["method"], r["t0"]) == (arm["method"], arm["t0"])
+        }
+        words = page_of(site, answer.plugin).words
+        if answer.row is not None and len(left) == 24:
+            prompts = {case.case_id: case.prompt for case in run.cases().values()}
+            best = max(left, key=lambda case: (left[case], case))
+            worst = min(left, key=lambda case: (left[case], case))
+            assert f"Best prompt {prompts[best]} seed" in words
+            assert f"Worst prompt {prompts[worst]} seed" in words
