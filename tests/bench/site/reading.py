@@ -23,6 +23,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self.text += "\n" if tag == "br" else ""
         if tag not in VOID:
             self._open.append(tag)
 

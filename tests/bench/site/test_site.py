@@ -283,22 +283,17 @@ def test_before_is_the_base_model_at_the_same_plugin_scale():
 
 
 def test_examples_are_ordered_by_what_is_left_of_the_base_image(run: RunStore, site: Path):
-    scores = records(run.scores())
-    for answer in found(run):
-        rows = records(run.compatibility())
+    scores, rows = records(run.scores()), records(run.compatibility())
+    prompts = {case.case_id: case.prompt for case in run.cases().values()}
+    judged = [answer for answer in found(run) if answer.row is not None]
+    assert len(judged) == 2
+    for answer in judged:
         metric = next(r["function_metric"] for r in rows if r["plugin"] == answer.plugin)
-        own = [r for r in scores if r["plugin"] == answer.plugin and r["metric"] == metric]
-        arm = answer.row or next(r for r in rows if r["method"] == "xadapter")
+        own = [r for r in scores if (r["plugin"], r["metric"]) == (answer.plugin, metric)]
         base = {r["case_id"]: r["value"] for r in own if r["method"] == "base"}
-        left = {
-            r["case_id"]: r["value"] - base[r["case_id"]]
-            for r in own
-            if (r["method"], r["t0"]) == (arm["method"], arm["t0"])
-        }
+        after = [r for r in own if all(r[k] == answer.row[k] for k in ("method", "t0"))]
+        order = sorted((r["value"] - base[r["case_id"]], r["case_id"]) for r in after)
+        assert len(order) == 24
         words = page_of(site, answer.plugin).words
-        if answer.row is not None and len(left) == 24:
-            prompts = {case.case_id: case.prompt for case in run.cases().values()}
-            best = max(left, key=lambda case: (left[case], case))
-            worst = min(left, key=lambda case: (left[case], case))
-            assert f"Best prompt {prompts[best]} seed" in words
-            assert f"Worst prompt {prompts[worst]} seed" in words
+        for title, place in (("Typical", 12), ("Best", 23), ("Worst", 0)):
+            assert f"{title} prompt {prompts[order[place][1]]} seed" in words
