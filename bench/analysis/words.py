@@ -195,6 +195,12 @@ def pace(row: Row, settings: Iterable[Row]) -> str:
     return f"{text}, " + ("the fastest setting" if times == 1 else f"{times:.1f} x the fastest")
 
 
+def method_word(method: Row, settings: Iterable[Row]) -> PluginWord:
+    """Return the word for one method of a plugin: its row has no verdict where none can be used."""
+    own = [row for row in settings if row["method"] == method["method"]]
+    return _word(own or [method], method if method["verdict"] else None)[0]
+
+
 def mark_of(row: Row) -> str:
     """Return '*' for the setting to use, '=' for one that is not told from the best, or ''."""
     return "*" if row["recommended"] else "=" if row["among_best"] else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from bench.analysis.words import MEANINGS, keeps, label_of, look, share, verdict_of
+from bench.analysis.words import MEANINGS, keeps, label_of, look, method_word, share, verdict_of
 from bench.errors import UserError
 from bench.site.addresses import Addresses, plugin_file
 from bench.site.feed import updated
@@ -34,7 +34,8 @@ def model_card(run: SiteRun, plugin: SitePlugin, addresses: Addresses) -> str:
     header = ("method", "verdict", "keeps", "images")
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in plugin.methods:
-        cells = (label_of(row), verdict_of(row), share(row), look(row))
+        word = verdict_of(row) or method_word(row, plugin.settings)
+        cells = (label_of(row), word, share(row), look(row))
         lines.append("| " + " | ".join(markdown(cell) or "-" for cell in cells) + " |")
     badge = addresses.public(plugin_file(run, plugin, "badge.svg"), page="model-card.md")
     page = addresses.public(plugin_file(run, plugin, "index.html"), page="model-card.md")

@@ -21,6 +21,7 @@ from bench.analysis.words import (
     label_of,
     look,
     mark_of,
+    method_word,
     pace,
     share,
     short_verdict,
@@ -65,9 +66,9 @@ class Views:
             "href": self.link(plugin_file(run, plugin, "index.html")),
             **verdict(answer.word),
             "advice": answer.advice,
-            "keeps": "" if answer.row is None else keeps(answer.row),
+            "keeps": kept(plugin),
             "look": "" if answer.row is None else look(answer.row),
-            "pace": pace(answer.row, plugin.settings) if answer.row else "",
+            "pace": pace(plugin.shown, plugin.settings),
             "bar": bar(plugin),
             "prompt": plugin.examples[0].prompt if plugin.examples else "",
             "shots": [self.shot(shot, title, "") for title, shot in three(plugin)],
@@ -152,10 +153,17 @@ def three(plugin: SitePlugin) -> list[tuple[str, Shot]]:
     return [(title, shot) for title, shot in found if shot is not None]
 
 
+def kept(plugin: SitePlugin) -> str:
+    """Return what the shown setting keeps, with its name where it is not one to use."""
+    text = keeps(plugin.shown)
+    is_advice = plugin.answer.row is not None or not text
+    return text if is_advice else f"{text} with {label_of(plugin.shown)}"
+
+
 def bar(plugin: SitePlugin) -> View | None:
     """Return the places of a bar from 0, without plugin, to 1, at home; None if not known."""
-    row = plugin.answer.row
-    if row is None or row["retention"] is None:
+    row = plugin.shown
+    if row["retention"] is None:
         return None
     ends = row["retention_low"], row["retention_high"]
     native = plugin.reference("oracle")
@@ -166,7 +174,7 @@ def bar(plugin: SitePlugin) -> View | None:
         "value": _place(row["retention"]),
         "ends": None if None in ends else [_place(end) for end in ends],
         "native": None if ceiling is None else _place(ceiling),
-        "text": keeps(row),
+        "text": kept(plugin),
     }
 
 
@@ -223,16 +231,16 @@ def matrix(run: SiteRun, views: Views) -> View:
             {
                 "name": plugin.name,
                 "href": views.link(plugin_file(run, plugin, "index.html")),
-                "cells": [_matrix_cell(by_method.get(method)) for method in methods],
+                "cells": [_matrix_cell(plugin, by_method.get(method)) for method in methods],
             }
         )
     return {"methods": [method_name(method) for method in methods], "rows": rows}
 
 
-def _matrix_cell(row: Row | None) -> View | None:
+def _matrix_cell(plugin: SitePlugin, row: Row | None) -> View | None:
     if row is None:
         return None
-    word = row["verdict"] or "not measured"
+    word = method_word(row, plugin.settings)
     return {
         **verdict(word),
         "verdict": short_verdict(row) or word,

@@ -297,3 +297,39 @@ def test_examples_are_ordered_by_what_is_left_of_the_base_image(run: RunStore, s
         words = page_of(site, answer.plugin).words
         for title, place in (("Typical", 12), ("Best", 23), ("Worst", 0)):
             assert f"{title} prompt {prompts[order[place][1]]} seed" in words
+
+
+def test_a_method_without_a_setting_to_use_is_not_called_unmeasured(run: RunStore, site: Path):
+    rows = records(run.compatibility())
+    lost = {
+        (r["plugin"], r["method"])
+        for r in rows
+        if r["level"] == "method" and r["verdict"] is None and r["status"] == "measured"
+    }
+    for plugin, method in sorted(lost):
+        verdicts = {
+            r["verdict"]
+            for r in rows
+            if (r["level"], r["plugin"], r["method"]) == ("setting", plugin, method)
+        }
+        card = (site / "runs" / "drawn" / plugin / "model-card.md").read_text()
+        expected = "lost" if verdicts == {"lost"} else "open"
+        assert f"| {method} | {expected} |" in card
+    assert ("pocket-outline", "sdedit") in lost
+    index = Page(site / "index.html")
+    assert "not measured" not in index.words
+
+
+def test_a_lost_plugin_shows_what_its_best_setting_keeps(drawn: RunStore, tmp_path: Path):
+    store = copied_run(drawn, tmp_path / "drawn")
+    table = store.compatibility()
+    own = (table["plugin"] == "pocket-outline") & table["verdict"].notna()
+    table.loc[own, "verdict"] = "lost"
+    table.loc[own, "recommended"] = False
+    store.write_table("compatibility", table)
+    build_site([store.folder], tmp_path / "out", SiteOptions())
+    index = Page(tmp_path / "out" / "index.html")
+    names = [a["data-name"] for _, a in index.tags if "data-name" in a]
+    assert names[0] == "pocket-outline" and "1 lost" in index.words
+    assert "✕ Lost" in index.words and "with xadapter at t0 0." in index.words
+    assert any("is-lost" in str(a.get("class")) for _, a in index.tags)
