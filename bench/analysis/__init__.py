@@ -6,16 +6,13 @@ from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bench.analysis.compatibility import write_compatibility
-    from bench.analysis.numbers import number, with_ends
     from bench.analysis.summary import (
         Arm,
         Scores,
-        arm_of,
         arm_order,
         read_run_scores,
         summarise,
     )
-    from bench.analysis.verdict_policy import load_thresholds
     from bench.analysis.words import Answer, answers, run_sentence
 
 __all__ = [
@@ -23,21 +20,15 @@ __all__ = [
     "Arm",
     "Scores",
     "answers",
-    "arm_of",
     "arm_order",
-    "load_thresholds",
-    "number",
     "read_run_scores",
     "run_sentence",
     "summarise",
-    "with_ends",
     "write_compatibility",
 ]
 _HOMES = {
     "compatibility": ["write_compatibility"],
-    "numbers": ["number", "with_ends"],
     "summary": ["Arm", "Scores", "arm_of", "arm_order", "read_run_scores", "summarise"],
-    "verdict_policy": ["load_thresholds"],
     "words": ["Answer", "answers", "run_sentence"],
 }
 __getattr__ = lazy_names(

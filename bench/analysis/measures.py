@@ -16,7 +16,7 @@ from bench.registry import find_metric, installed
 from metrics.base import Better, Quality, QualityReference, Role, Traits, traits_of
 from metrics.stats import Estimate
 from metrics.stats.quantity import Pairs, Quantity, image_quantities, restricted, set_quantity
-from metrics.stats.ratio import normalized, retention
+from metrics.stats.ratio import NO_EFFECT, normalized, retention
 from metrics.stats.verdicts import Function
 from plugins_manifest.schema.kinds import kinds_where
 
@@ -73,6 +73,30 @@ class PluginMeasures:
         self.oracle = next((arm for arm in self.arms if arm.method == "oracle"), None)
         self._source = dict((ceilings or {}).get(self.metric or "", {}))
 
+    @cached_property
+    def lacks_effect(self) -> bool:
+        """Whether a function beside the chosen one shows no effect of the plugin.
+
+        A projection between floor and base holds the base model's own look too: on it a plugin
+        without any effect seems to have one, which a rate of recognized styles does not show.
+        """
+        base = next((arm for arm in self.arms if arm.method == "base"), None)
+        if self.metric is None or base is None or self.floor is None:
+            return False
+        beside = _traits([self.metric])[self.metric].beside
+        checks = [name for name, t in _traits(beside).items() if t.role == "function"]
+        return any(self._lacks_effect(name, base, self.floor) for name in checks)
+
+    def _lacks_effect(self, metric: str, base: Arm, floor: Arm) -> bool:
+        cells = [self.scores.cells.get((arm, metric)) for arm in (base, floor)]
+        if None in cells or not all(cell.by_pair for cell in cells if cell):
+            return False
+        found = self._quantities([cell.by_pair for cell in cells if cell])
+        if found is None or cells[0] is None:
+            return False
+        better = _direction(cells[0].better)
+        return retention(found[0], base=found[0], floor=found[1], better=better).reason == NO_EFFECT
+
     @property
     def better(self) -> Better | None:
         """Return the function's direction; None without a function."""
@@ -91,6 +115,8 @@ class PluginMeasures:
         found = self._with_references(arm)
         if isinstance(found, str):
             return _none(found)
+        if self.lacks_effect:
+            return Estimate(None, None, None, found[0].n, len(found[0].sums), NO_EFFECT)
         ratio = retention(found[0], base=found[1], floor=found[2], better=self.better or "higher")
         return _by_definition(ratio) if arm in (self._base(arm), self.floor) else ratio
 

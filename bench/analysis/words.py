@@ -111,7 +111,7 @@ def run_sentence(found: Sequence[Answer], *, upgraded: str = "the upgraded model
     counts = {word: sum(answer.word == word for answer in found) for word in WORDS}
     n = len(found)
     noun = "plugin" if n == 1 else "plugins"
-    verb = "is" if counts["works"] == 1 else "are"
+    verb = "is" if 1 in (n, counts["works"]) else "are"
     rest = [
         text for word, text in _REST.items() if counts[word] for text in [_n(counts[word], text)]
     ]

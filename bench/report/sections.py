@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bench.analysis import arm_of
+from bench.analysis.summary import arm_of
 from bench.analysis.words import (
     MEANINGS,
     is_judged,

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from bench.analysis import Arm, answers, arm_of, run_sentence
+from bench.analysis import Arm, answers, run_sentence
 from bench.analysis.measures import PLAIN_KINDS, choose, quality_axis
-from bench.analysis.summary import ARM_FIELDS
+from bench.analysis.summary import ARM_FIELDS, arm_of
 from bench.analysis.words import (
     MEANINGS,
     REFERENCES,

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.analysis import Scores, load_thresholds
+from bench.analysis import Scores
 from bench.analysis.compatibility import plugin_rows
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm
+from bench.analysis.verdict_policy import load_thresholds
 from bench.store import schema
 from bench.store.rows import Row
 

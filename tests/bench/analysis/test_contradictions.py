@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from bench.analysis import Scores, answers, load_thresholds
+from bench.analysis import Scores, answers
+from bench.analysis.verdict_policy import load_thresholds
 from bench.gate.verdict import Rules, Sample, decide_gate
 from bench.report.blocks import Bullets
+from bench.store.rows import Row
 from metrics.stats.verdicts import Thresholds
 from tests.bench.analysis.recorded import (
     arm,
@@ -196,3 +198,18 @@ def test_more_than_sdedit_is_claimed_only_after_the_correction():
 
 def test_the_thresholds_of_these_tables_are_the_shipped_ones():
     assert load_thresholds() == Thresholds()
+
+
+def test_a_style_that_base_does_not_have_is_no_effect_whatever_a_projection_reads() -> None:
+    """Between floor and base lies the base model's look too: there an idle plugin seems lost."""
+    n, plugin = 24, ("pocket-idle", "lora")
+    arms = [arm(*plugin, "base"), arm(*plugin, "floor"), arm(*plugin, "sdedit", 0.9)]
+    rows: list[Row] = []
+    for place, (of, mean) in enumerate(zip(arms, (1.0, 0.0, 0.1), strict=True)):
+        projected = spread_out(mean, 0.2, n=n, seed=place)
+        rows += image_rows(of, "pocket-style-projection", projected.tolist())
+        rows += image_rows(of, "pocket-style-rate", rate(0, n).tolist())
+    row = find(table(scores_of(rows, n), "pocket-idle"), level="setting", method="sdedit")
+    assert (row["function_metric"], row["status"]) == ("pocket-style-projection", "no effect")
+    assert (row["verdict"], row["retention"], row["recommended"]) == ("open", None, False)
+    assert answers(table(scores_of(rows, n), "pocket-idle"))[0].word == "no effect"

@@ -63,7 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("worse", {"noise_seed": 2, "mapper": "d" * 64, "losses": {"edge-f1": 0.1}}),
     ):
         publishable(write_run(root / name, n_cases=30, seeds=(0,), **facts))
-    (root / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+    (root / "policy.yaml").write_text(yaml.safe_dump({**POLICY, "min_prompts": 15}))
     return root
 
 
@@ -71,7 +71,8 @@ def publishable(store: RunStore) -> None:
     """Give every trial of a drawn run an image, and the run its tables, as `publish` demands."""
     rows = store.results().to_dict("records")
     for number, row in enumerate(rows):
-        image = np.full((8, 8, 3), number % 250, dtype=np.uint8)
+        shade = number + len(store.folder.name)  # another in each run
+        image = np.full((8, 8, 3), shade % 250, dtype=np.uint8)
         name, sha256 = store.write_image_file(row["trial_id"], png_bytes(image))
         row |= {"image": name, "image_sha256": sha256}
     scores = {path.stem: store.scores_of(path.stem) for path in store.table_paths("scores")}
