@@ -16,6 +16,8 @@ REFERENCES = ("base", "floor", "oracle")
 # the constants of the sorting number
 SCALES = {"pocket-rest": 0.25, "pocket-kid-floor": 0.25, "pocket-kid": 0.25}
 MIN_PROMPTS_OF_S = 60
+# functions that have to show the plugin's effect too, or there is none
+CHECKS = {"pocket-style-projection": "pocket-style-rate", "edge-f1-1px": "edge-f1"}
 
 
 class Plugin:
@@ -43,7 +45,8 @@ class Plugin:
             and row["value"] is not None
         }
         self.settings = {arm: s for arm in self.judged if (s := self._setting(arm)) is not None}
-        self.without_effect = {a for a in self.arms if self._has_no_effect(a)}
+        self.lacks_effect = self._lacks_effect()
+        self.without_effect = {a for a in self.arms if self.lacks_effect or self._has_no_effect(a)}
         self._judge()
 
     def _judge(self) -> None:
@@ -57,7 +60,7 @@ class Plugin:
         with_s = {
             _key(a): self._sorted_setting(s, counts_style)
             for a, s in self.settings.items()
-            if self.ratio(a, self._base(a)).value is not None
+            if self.retention(a).value is not None
         }
         self.sorting = v.Sorting(with_s) if with_s else None
         self.shown = v.shown_effects(keyed, self.policy.level)
@@ -71,7 +74,7 @@ class Plugin:
         """Return a setting's numbers and words by column."""
         name = _key(arm)
         function = self.data.estimate(arm, self.function) if self.function else Interval(None)
-        retention = self.ratio(arm, self._base(arm))
+        retention = self.retention(arm)
         found: dict[str, Any] = {
             "function": function,
             "retention": retention,
@@ -155,6 +158,22 @@ class Plugin:
             return Interval(None)
         found = self._ratio([self._pairs(a) for a in (arm, ceiling, floor)])
         return _bare(found) if arm in (ceiling, floor) else found
+
+    def retention(self, arm: Arm) -> Interval:
+        """Return the share of the plugin's effect that is kept; None without an effect."""
+        return Interval(None) if self.lacks_effect else self.ratio(arm, self._base(arm))
+
+    def _lacks_effect(self) -> bool:
+        """Whether the metric that checks the function does not tell base from floor."""
+        check, floor = CHECKS.get(self.function or ""), self._one("floor")
+        base = self._base(self.arms[0])
+        sides = [self.data.images.get((a, check), {}) for a in (base, floor) if a and check]
+        if len(sides) < 2 or not all(sides):
+            return False
+        shared = set(sides[0]) & set(sides[1])
+        if len({self.data.prompt_of[case] for case, _ in shared}) < MIN_PROMPTS:
+            return False
+        return self._ratio([sides[0], *sides]).value is None
 
     def _source_ratio(self, arm: Arm) -> Interval:
         floor = self._one("floor")
