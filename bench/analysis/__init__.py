@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         read_run_scores,
         summarise,
     )
-    from bench.analysis.verdict_policy import load_thresholds
     from bench.analysis.words import Answer, answers, run_sentence
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "Scores",
     "answers",
     "arm_order",
-    "load_thresholds",
     "read_run_scores",
     "run_sentence",
     "summarise",
@@ -30,8 +28,7 @@ __all__ = [
 ]
 _HOMES = {
     "compatibility": ["write_compatibility"],
-    "summary": ["Arm", "Scores", "arm_order", "read_run_scores", "summarise"],
-    "verdict_policy": ["load_thresholds"],
+    "summary": ["Arm", "Scores", "arm_of", "arm_order", "read_run_scores", "summarise"],
     "words": ["Answer", "answers", "run_sentence"],
 }
 __getattr__ = lazy_names(

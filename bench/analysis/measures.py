@@ -7,7 +7,7 @@ prompts. A value that cannot be computed is null, with the reason.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -87,11 +87,12 @@ class PluginMeasures:
         return self.scores.estimate(arm, self.metric)
 
     def retention(self, arm: Arm) -> Estimate:
-        """Return the share of the plugin's effect that an arm keeps; base has no interval."""
+        """Return the share of the effect that an arm keeps; of base and floor by definition."""
         found = self._with_references(arm)
         if isinstance(found, str):
             return _none(found)
-        return retention(found[0], base=found[1], floor=found[2], better=self.better or "higher")
+        ratio = retention(found[0], base=found[1], floor=found[2], better=self.better or "higher")
+        return _by_definition(ratio) if arm in (self._base(arm), self.floor) else ratio
 
     def contrast(self, arm: Arm) -> Function | str:
         """Return the arm's function by prompt, higher is better; or why there is none."""
@@ -168,7 +169,9 @@ class PluginMeasures:
         if found is None:
             return _none("no (case, seed) has images of this method, floor and ceiling")
         better = self.better or "higher"
-        return normalized(found[0], floor=found[1], ceiling=found[2], better=better)
+        ratio = normalized(found[0], floor=found[1], ceiling=found[2], better=better)
+        ends = (self.floor, self.oracle) if ceiling == "oracle" else (self.floor,)
+        return _by_definition(ratio) if arm in ends else ratio
 
     def _with_references(self, arm: Arm) -> tuple[Quantity, Quantity, Quantity] | str:
         """Return the functions of an arm, base and floor on common images, or what is missing."""
@@ -233,6 +236,13 @@ def _on_common(quantities: Sequence[Quantity]) -> list[Quantity] | None:
 
 def _direction(better: str) -> Better:
     return "higher" if better == "higher" else "lower"
+
+
+def _by_definition(ratio: Estimate) -> Estimate:
+    """Return the ratio of a reference to itself, 0 or 1, without an interval."""
+    if ratio.value is None:
+        return ratio
+    return replace(ratio, low=None, high=None, reason="this arm is the reference itself")
 
 
 def _none(reason: str) -> Estimate:

@@ -328,11 +328,9 @@ def _request(
 
 def _thresholds(policy: Path | None) -> Thresholds | None:
     """Read a user's thresholds before anything runs; None for the shipped ones."""
-    if policy is None:
-        return None
-    from bench.analysis import load_thresholds
+    from bench.analysis.verdict_policy import load_thresholds
 
-    return load_thresholds(policy)
+    return None if policy is None else load_thresholds(policy)
 
 
 def _process_start() -> float:

@@ -15,7 +15,8 @@ from tests.leaderboard.views_driver import VIEWS, addresses, charts, open_view
 DATA = Path(__file__).parents[1] / "data"
 MANIFEST = DATA / "old.yaml"
 COSTS = ["seconds", "peak_memory_mib"]
-ENDS = ["low", "high", "delta_low", "delta_high"]  # today's intervals need 12 prompts
+INTERVALS = ["low", "high", "delta_low", "delta_high"]  # since then none on ten prompts
+READ_ANEW = "pocket-style-rate"  # at exact distances, by the area of all pieces
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
 
@@ -34,10 +35,10 @@ def call(*words: str | Path) -> Result:
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    table = RunStore.open(folder).summary().drop(columns=[*COSTS, *ENDS])
-    table = table[table["metric"] != "pocket-style-rate"]  # today its distances are exact
+    """Return the values of all metrics whose recipe is still that of the old run."""
+    table = RunStore.open(folder).summary().drop(columns=[*COSTS, *INTERVALS])
     keys = ["plugin", "method", "metric"]
-    return table.sort_values(keys, ignore_index=True)
+    return table[table["metric"] != READ_ANEW].sort_values(keys, ignore_index=True)
 
 
 def test_every_table_of_an_old_run_is_read(old_run: Path) -> None:
@@ -74,6 +75,14 @@ def test_an_old_run_is_scored_and_reported_again(old_run: Path) -> None:
     call("score", old_run)
     call("report", old_run)
     pd.testing.assert_frame_equal(summary(old_run), before, atol=1e-6)
+
+
+def test_scores_of_an_old_reading_are_replaced_and_never_mixed(old_run: Path) -> None:
+    store = RunStore.open(old_run)
+    (old,) = store.scores_of(READ_ANEW)["recipe"].unique()
+    call("score", old_run)
+    (new,) = RunStore.open(old_run).scores_of(READ_ANEW)["recipe"].unique()
+    assert new != old and "pieces weighted by area" in new
 
 
 def test_an_old_run_is_gated_against_an_old_baseline(old_run: Path) -> None:

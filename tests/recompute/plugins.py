@@ -153,7 +153,8 @@ class Plugin:
         floor = self._one("floor")
         if ceiling is None or floor is None or self.function is None:
             return Interval(None)
-        return self._ratio([self._pairs(a) for a in (arm, ceiling, floor)])
+        found = self._ratio([self._pairs(a) for a in (arm, ceiling, floor)])
+        return _bare(found) if arm in (ceiling, floor) else found
 
     def _source_ratio(self, arm: Arm) -> Interval:
         floor = self._one("floor")
@@ -162,7 +163,7 @@ class Plugin:
         sides = [self._pairs(arm), {}, self._pairs(floor)]
         keys = {pair for side in sides for pair in side if pair[0] in self.source}
         sides[1] = {pair: self.sign * self.source[pair[0]] for pair in keys}
-        return self._ratio(sides)
+        return _bare(self._ratio(sides)) if arm == floor else self._ratio(sides)
 
     def _ratio(self, sides: list[Pairs]) -> Interval:
         arm, ceiling, floor = (self._side(side, sides) for side in sides)
@@ -178,7 +179,7 @@ class Plugin:
         ends = fieller(over, under, spread / len(names), len(names) - 1)
         if ends is None:
             return Interval(None)
-        if arm == ceiling:  # its ratio is 1 by definition
+        if ends[1] - ends[0] < 1e-7:  # equal images: rounding errors
             return Interval(over / under)
         return Interval(over / under, *ends, 0.0, n, len(names))
 
@@ -261,6 +262,11 @@ _JUDGED = (
     *("verdict", "verdict_p", "verdict_more_prompts", "quality_word", "quality_more_prompts"),
     "among_best",
 )
+
+
+def _bare(interval: Interval) -> Interval:
+    """Return the ratio of a reference to itself, which is not measured: without an interval."""
+    return Interval(interval.value)
 
 
 def _influence(side: v.Side, names: list[str]) -> np.ndarray:

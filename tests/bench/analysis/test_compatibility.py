@@ -84,7 +84,11 @@ def test_references_stand_at_one_and_zero_and_are_not_judged(rows: list[Row]):
     floor = find(rows, level="setting", plugin="pocket-canny", method="floor")
     native = find(rows, level="setting", plugin="pocket-canny", method="oracle")
     assert (base["retention"], floor["retention"]) == pytest.approx((1, 0))
-    assert base["retention_low"] is None  # by definition, not by measurement
+    style = [r for r in rows if r["plugin"] == "pocket-outline"]  # rates of all and none
+    for row in (base, floor, *(r for r in style if r["method"] in ("base", "floor"))):
+        assert row["retention_low"] is None is row["retention_high"]  # by definition
+    measured = find(rows, level="setting", plugin="pocket-outline", method="xadapter", t0=0.9)
+    assert measured["retention_low"] < measured["retention"] < measured["retention_high"]
     assert (native["normalized_oracle"], floor["normalized_oracle"]) == pytest.approx((1, 0))
     for row in (base, floor, native):
         assert {row["verdict"], row["quality_word"], row["sort_value"]} == {None}

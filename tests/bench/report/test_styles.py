@@ -26,7 +26,7 @@ def report_looks(names):
 
 def page_looks(names):
     from leaderboard.figures.charts import retention_chart
-    rows = [{"plugin": "p", "method": name, "retention": 0.5} for name in names]
+    rows = [{"plugin": "p", "method": name, "retention": 0.5, "retention_low": 0.4, "retention_high": 0.6} for name in names]
     points = retention_chart(rows)["layer"][0]["layer"][-1]
     colors, shapes = (points["encoding"][key]["scale"] for key in ("color", "shape"))
     assert colors["domain"] == shapes["domain"] == points["encoding"]["yOffset"]["sort"]
@@ -84,7 +84,15 @@ def test_an_unknown_method_looks_the_same_whatever_stands_beside_it():
     known = {(style.color, style.marker) for style in map(method_style, METHODS)}
     assert (method_style("theirs").color, method_style("theirs").marker) not in known
     assert method_order(["floor", "theirs", "base"]) == ["base", "theirs", "floor"]
-    rows = [{"plugin": "p", "method": "theirs", "retention": 0.5}]
+    rows = [
+        {
+            "plugin": "p",
+            "method": "theirs",
+            "retention": 0.5,
+            "retention_low": 0.4,
+            "retention_high": 0.6,
+        }
+    ]
     assert method_style("theirs").color in str(retention_chart(rows))
 
 

@@ -1,0 +1,96 @@
+"""scripts/pocket-claims: each claim is a test that is corrected over all claims."""
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bench.analysis import Scores
+from metrics.stats import Estimate
+from tests.bench.analysis.recorded import (
+    arm,
+    image_rows,
+    scores_of,
+    set_row,
+    spread_out,
+)
+
+PATH = Path(__file__).parents[3] / "scripts" / "pocket-claims"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    loader = SourceFileLoader("pocket_claims", str(PATH))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    import sys
+
+    sys.modules[loader.name] = module  # dataclasses look it up
+    loader.exec_module(module)
+    return module
+
+
+def twelve(script: ModuleType, p_values: dict[tuple[str, str], tuple[float, float]]) -> list:
+    """Return comparisons of four plugins and three claims; p is 1 where none is given."""
+    found = []
+    for plugin in script.FUNCTION:
+        for what in (script.MORE, script.LOST, script.BETTER):
+            ps = p_values.get((plugin, what), (1.0, 1.0))
+            for t0, p in zip(script.CLAIMED_T0, ps, strict=True):
+                difference = Estimate(np.sign(p) * 0.1, None, None, 128, 64)
+                found.append(script.Comparison(plugin, "m", t0, what, difference, 1, abs(p)))
+    return found
+
+
+def outcome(script: ModuleType, p: tuple[float, float], *, others: float = 1.0) -> str:
+    key = ("pocket-outline", script.MORE)
+    known = {("pocket-hatched", script.MORE): (others, others), key: p}
+    found = script.claims(twelve(script, known))
+    assert len(found) == 12
+    return next(c.outcome for c in found if (c.plugin, c.what) == key)
+
+
+def test_the_better_of_two_plugins_does_not_carry_a_claim(script: ModuleType):
+    # each interval excludes 0 (p .03), and with twelve claims nothing is shown
+    assert outcome(script, (0.03, 0.03)) == "not shown"
+    assert outcome(script, (0.003, 0.003)) == "shown"
+    assert outcome(script, (0.0045, 0.0045)) == "not shown"
+    assert outcome(script, (0.0045, 0.0045), others=0.0001) == "shown"  # Holm: eleven are left
+
+
+def test_both_t0_have_to_show_it(script: ModuleType):
+    assert outcome(script, (0.0001, 0.2)) == "not shown"
+    assert outcome(script, (0.0001, -0.0001)) == "not shown"
+    assert outcome(script, (-0.0001, -0.0002)) == "the opposite is shown"
+
+
+def run_of(gain: float, *, n: int = 64) -> Scores:
+    """Return the canny ControlNet alone: X-Adapter ahead of SDEdit by a gain, behind base."""
+    plugin, metric = "pocket-canny", "edge-f1-1px"
+    rows = []
+    means = {"base": 0.91, "sdedit": 0.6, "xadapter": 0.6 + gain}
+    for method, mean in means.items():
+        for t0 in (None,) if method == "base" else (0.7, 0.9):
+            of = arm(plugin, "controlnet", method, t0)
+            seed = sum(map(ord, method)) + int(10 * (t0 or 0))
+            rows += image_rows(of, metric, spread_out(mean, 0.1, n=n, seed=seed))
+            q = 0.25 if method == "base" else 0.02
+            rows += set_row(of, "pocket-rest", q, 0.3, n=n, seed=seed)
+    return scores_of(rows, n)
+
+
+def test_claims_of_scores_are_shown_where_the_effect_is_large_alone(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(script, "FUNCTION", {"pocket-canny": "edge-f1-1px"})
+    for gain, expected in ((0.1, "shown"), (0.01, "not shown"), (-0.1, "the opposite is shown")):
+        scores = run_of(gain)
+        found = list(script.comparisons(scores))
+        outcomes = {c.what: c.outcome for c in script.claims(found)}
+        assert outcomes == {script.MORE: expected, script.LOST: "shown", script.BETTER: "shown"}
+        text = script.report(scores, found)
+        assert f"| pocket-canny | {script.MORE} |" in text and f"| {expected} |" in text
