@@ -26,7 +26,8 @@ def report_looks(names):
 
 def page_looks(names):
     from leaderboard.figures.charts import retention_chart
-    rows = [{"plugin": "p", "method": name, "retention": 0.5, "retention_low": 0.4, "retention_high": 0.6} for name in names]
+    kept = {"retention": 0.5, "retention_low": 0.4, "retention_high": 0.6}
+    rows = [{"plugin": "p", "method": name, **kept} for name in names]
     points = retention_chart(rows)["layer"][0]["layer"][-1]
     colors, shapes = (points["encoding"][key]["scale"] for key in ("color", "shape"))
     assert colors["domain"] == shapes["domain"] == points["encoding"]["yOffset"]["sort"]
