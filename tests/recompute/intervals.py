@@ -6,11 +6,11 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 MIN_PROMPTS = 12  # of an interval
@@ -54,7 +54,7 @@ def mean_over_prompts(
         return Interval(mean, low, high, n=len(values), n_prompts=n)
     if np.ptp(frame["value"]) <= ROUNDING * max(1.0, abs(mean)):
         return bare
-    low, high = bca(by_prompt["sum"].to_numpy(), by_prompt["count"].to_numpy())
+    low, high = bca(tuple(by_prompt["sum"]), tuple(by_prompt["count"]))
     slack = OF_WIDTH * (high - low)
     if support is not None:
         wider = beside_far_end((by_prompt["sum"] / by_prompt["count"]).to_numpy(), support)
@@ -152,7 +152,8 @@ def tango(gained: float, lost: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def bca(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+@lru_cache(maxsize=4096)
+def bca(sums: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float]:
     """Return scipy's BCa interval of a ratio of sums, at the levels of Student's t."""
     n = len(sums)
     t = stats.t.ppf((1 + LEVEL) / 2, n - 1)
@@ -166,7 +167,7 @@ def bca(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = stats.bootstrap(
-                (sums, counts.astype(float)),
+                (np.array(sums), np.array(counts, float)),
                 ratio,
                 paired=True,
                 vectorized=True,
@@ -240,5 +241,10 @@ def mean_above_p(values: np.ndarray, least_variance: float = 0.0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values by statsmodels."""
-    return list(multipletests(p_values, method="holm")[1]) if len(p_values) else []
+    """Return adjusted p-values (Holm 1979): the largest of all steps up to each one's own."""
+
+    def step(p: float) -> float:
+        # of equal p the first has the most tests left
+        return min(1.0, p * sum(q >= p for q in p_values))
+
+    return [max(step(q) for q in p_values if q <= p) for p in p_values]
