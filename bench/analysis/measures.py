@@ -14,9 +14,9 @@ from typing import Literal
 from bench.analysis.summary import Arm, Cell, Scores
 from bench.registry import find_metric, installed
 from metrics.base import Better, Quality, QualityReference, Role, Traits, traits_of
-from metrics.stats import Estimate
+from metrics.stats import NO_EFFECT, Estimate
 from metrics.stats.quantity import Pairs, Quantity, image_quantities, restricted, set_quantity
-from metrics.stats.ratio import NO_EFFECT, normalized, retention
+from metrics.stats.ratio import normalized, retention
 from metrics.stats.verdicts import Function
 from plugins_manifest.schema.kinds import kinds_where
 
