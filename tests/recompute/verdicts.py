@@ -135,6 +135,7 @@ def verdicts(settings: Mapping[str, Setting], policy: Policy) -> dict[str, Found
 def quality_words(settings: Mapping[str, Setting], policy: Policy) -> dict[str, Found]:
     """Return each setting's word on quality, of those with distances of arm and base."""
     found, tested = {}, {}
+    alike: set[str] = set()  # where the base model's own distance is not told from 0
     for name, s in settings.items():
         if s.quality is None or s.base_quality is None:
             continue
@@ -144,6 +145,7 @@ def quality_words(settings: Mapping[str, Setting], policy: Policy) -> dict[str, 
             found[name] = Found("cannot be told", None, policy.min_prompts - len(shared))
         else:
             tested[name] = (q - policy.like_new * b, q - policy.like_old * b)
+            alike |= {name} if _above_p(b) > policy.level else set()
     p = {
         (side, end): dict(
             zip(tested, holm([_above_p(sign * x[end]) for x in tested.values()]), strict=True)
@@ -152,7 +154,9 @@ def quality_words(settings: Mapping[str, Setting], policy: Policy) -> dict[str, 
         for end in (0, 1)
     }
     for name, ends in tested.items():
-        if p["below", 0][name] <= policy.level:
+        if name in alike:
+            found[name] = Found("cannot be told")
+        elif p["below", 0][name] <= policy.level:
             found[name] = Found("like the new model")
         elif p["above", 1][name] <= policy.level:
             found[name] = Found("like the old model")
