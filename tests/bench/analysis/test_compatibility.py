@@ -103,7 +103,7 @@ def test_every_number_of_a_method_is_that_of_its_setting(rows: list[Row]):
             keys = ("plugin", "method", "t0", "plugin_scale", "adapter_scale")
             setting = find(rows, level="setting", **{key: row[key] for key in keys})
             own = {"level", "recommended", "choice_reason"}
-            own |= {key for key in row if key.startswith("sort_")}
+            own |= {key for key in row if key.startswith(("sort_", "kept"))}
             assert {k: v for k, v in row.items() if k not in own} == {
                 k: v for k, v in setting.items() if k not in own
             }
