@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class Plugin:
             "normalized_oracle": self.ratio(arm, self._one("oracle")),
             "normalized_source": self._source_ratio(arm),
             "quality": self._of_set(arm, self.axis),
-            "place": self._of_set(arm, self._place_metric),
+            "place": _within_0_to_1(self._of_set(arm, self._place_metric)),
             "sort_value": Interval(self.sorting.values.get(name) if self.sorting else None),
             "n": function.n,
             "n_prompts": function.n_prompts,
@@ -101,10 +102,27 @@ class Plugin:
         choice = self._choose(arms)
         sort_value = self._cross_fitted([_key(arm) for arm in arms])
         chosen = next((arm for arm in arms if _key(arm) == choice.name), None)
+        own = {"sort_value": sort_value, "kept": self._kept(arms)}
         if chosen is None:
-            return {"sort_value": sort_value, "recommended": False, "retention": Interval(None)}
+            return {**own, "recommended": False, "retention": Interval(None)}
         row = self.setting(chosen)
-        return {**row, "sort_value": sort_value, "recommended": self.choice.name == choice.name}
+        return {**row, **own, "recommended": self.choice.name == choice.name}
+
+    def _kept(self, arms: list[Arm]) -> Interval:
+        """Return the mean clipped retention over a method's t0; scales are 1 here."""
+        known = self.sorting.settings if self.sorting else {}
+        names = [_key(a) for a in arms if _key(a) in known]
+        if not names:
+            return Interval(None)
+        plain = {n: v.Setting(s.function, s.base, s.floor) for n, s in known.items()}
+        by_function = v.Sorting(plain)
+        value = float(np.mean([by_function.values[n] for n in names]))
+        parts = [by_function.pseudo(n) for n in names]
+        means = {p: float(np.mean([part[p] for part in parts])) for p in by_function.prompts}
+        count = len(means)
+        without = {p: (count * value - x) / (count - 1) for p, x in means.items() if count > 1}
+        found = jackknife(value, without, count)
+        return _within_0_to_1(found)
 
     def _words_of(self, arm: Arm) -> dict[str, Any]:
         verdict = self.verdicts.get(_key(arm), v.Found("open"))
@@ -304,3 +322,10 @@ def _half_count(side: v.Side, names: list[str]) -> float:
 
 def _key(arm: Arm) -> str:
     return repr(arm)
+
+
+def _within_0_to_1(found: Interval) -> Interval:
+    if found.low is None or found.high is None:
+        return found
+    low, high = max(found.low, 0.0), min(found.high, 1.0)
+    return replace(found, low=low, high=high) if low < high else replace(found, low=None, high=None)

@@ -217,17 +217,50 @@ class Sorting:
         return share * float(np.clip(1 - q / s.scale, 0, 1))
 
     def pseudo(self, name: str) -> dict[str, float]:
-        """Return jackknife pseudo-values."""
-        n, whole = len(self.prompts), self.values[name]
+        """Return each prompt's part in S, by the product rule on what is not clipped."""
         if name not in self._pseudo:
+            share, d_share = self._share_parts(name)
+            look, d_look = self._look_parts(name)
             self._pseudo[name] = {
-                p: n * whole - (n - 1) * self._value(name, [x for x in self.prompts if x != p])
-                for p in self.prompts
+                p: share * look + d_share[p] * look + share * d_look[p] for p in self.prompts
             }
         return self._pseudo[name]
 
+    def _share_parts(self, name: str) -> tuple[float, dict[str, float]]:
+        """Return clipped retention, and how each prompt's weight moves it."""
+        s = self.settings[name]
+        sides = (s.function, s.base, s.floor)
+        f, b, o = (side.mean(self.prompts) for side in sides)
+        df, db, do = (self._mean_parts(side) for side in sides)
+        ratio = (f - o) / (b - o) if b > o else 0.0
+        if b <= o or not 0 < ratio < 1:
+            return float(np.clip(ratio, 0, 1)), dict.fromkeys(self.prompts, 0.0)
+        return ratio, {
+            p: ((df[p] - do[p]) - ratio * (db[p] - do[p])) / (b - o) for p in self.prompts
+        }
+
+    def _look_parts(self, name: str) -> tuple[float, dict[str, float]]:
+        """Return clipped 1 - q / k, and how each prompt's weight moves it."""
+        s = self.settings[name]
+        none = dict.fromkeys(self.prompts, 0.0)
+        if self.by_function or s.quality is None or s.value is None or s.scale is None:
+            return 1.0, none
+        here = float(np.mean([s.quality[p] for p in self.prompts]))
+        q = s.value - float(np.mean(list(s.quality.values()))) + here
+        look = 1 - q / s.scale
+        if not 0 < look < 1:
+            return float(np.clip(look, 0, 1)), none
+        return look, {p: -(s.quality[p] - here) / s.scale for p in self.prompts}
+
+    def _mean_parts(self, side: Side) -> dict[str, float]:
+        """Return how each prompt's weight moves a mean over images."""
+        mean = side.mean(self.prompts)
+        counts = {p: side.counts[p] for p in self.prompts}
+        scale = len(self.prompts) / sum(counts.values())
+        return {p: (side.sums[p] - mean * counts[p]) * scale for p in self.prompts}
+
     def cross_fitted(self, names: Sequence[str]) -> np.ndarray:
-        """Return each prompt's pseudo-value under the setting chosen without its fold [n]."""
+        """Return each prompt's part under the setting chosen without its fold [n]."""
         by_hash = sorted(self.prompts, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
         pseudo = {name: self.pseudo(name) for name in names}
         found = []

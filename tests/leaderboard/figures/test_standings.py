@@ -119,7 +119,7 @@ def test_a_row_at_other_t0_is_listed_without_rank_and_one_without_t0_is_ranked()
 
 def test_an_interval_needs_that_of_every_plugin() -> None:
     rows = standings({("p", "sdedit"): 0.5, ("q", "sdedit"): 0.7})
-    rows.loc[rows["plugin"] == "q", ["sort_value_low", "sort_value_high"]] = None
+    rows.loc[rows["plugin"] == "q", ["kept_low", "kept_high"]] = None
     (row,) = method_rows(rows).to_dict("records")
     assert row["kept"] == pytest.approx(0.6) and pd.isna(row["kept_low"])
     assert pd.isna(row["rank_low"])
