@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
@@ -13,19 +11,14 @@ from safetensors.numpy import load_file
 
 from plugins_manifest.schema.load import parse_manifest
 from pocket.weights import WeightsError, part_path
+from tests.scripts import load_script
 
 PATH = Path(__file__).parents[3] / "scripts" / "damaged-mappers"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("damaged_mappers", str(PATH))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    sys.modules[loader.name] = module  # dataclasses look it up
-    loader.exec_module(module)
-    return module
+    return load_script("damaged-mappers")
 
 
 @pytest.fixture(scope="module")
