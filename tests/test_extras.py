@@ -27,7 +27,7 @@ WITHOUT_RENDER = {
     "report": ("report run", 0),
     "explain": ("explain run {trial}", 0),
     "repair": ("repair run", 0),
-    "gate": ("gate run other", 3),
+    "gate": ("gate run other", 0),
     "publish": ("publish run --to published", 0),
     "plugins list": ("plugins list --manifest pocket-smoke", 0),
     "plugins inspect": (f"plugins inspect {ROOT / LORA}", 1),

@@ -8,7 +8,7 @@ use. The columns are explained in `schema.COMPATIBILITY`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +82,7 @@ class _Judged:
         self.words = self._words()
         self.sorted_arms: list[Arm] = []  # those that have an S, in the order of `sorted`
         self.sorted, self.sort_problem = self._sorted()
+        self.by_function = self._by_function()
         self.choice = self._recommendation(self.sorted_arms)
 
     def row(self, arm: Arm) -> Row:
@@ -141,8 +142,10 @@ class _Judged:
                 "recommended": False,
                 "choice_reason": found.reason,
                 **self._method_sort(arms),
+                **self._method_kept(arms),
             }
-        row = {**settings[found.arm], "level": "method", **self._method_sort(arms)}
+        row = {**settings[found.arm], "level": "method"}
+        row |= {**self._method_sort(arms), **self._method_kept(arms)}
         return {**row, "recommended": self.choice.arm == found.arm, "choice_reason": None}
 
     def _method_sort(self, arms: Sequence[Arm]) -> Row:
@@ -159,6 +162,26 @@ class _Judged:
             without = {name: (n * mean - v) / (n - 1) for name, v in parts.items()}
             found = jackknife(mean, without, n=n)
         return {**_estimate("sort_value", found), "sort_reason": None}
+
+    def _method_kept(self, arms: Sequence[Arm]) -> Row:
+        """Return the mean clipped retention over a method's t0, with the jackknife's interval."""
+        grid = [arm for arm in _one_a_t0(arms) if arm in self.sorted_arms]
+        if self.by_function is None or not grid:
+            return {**_estimate("kept", _NOTHING), "kept_t0s": None}
+        places = [self.sorted_arms.index(arm) for arm in grid]
+        columns = [self.by_function.by_prompt(place) for place in places]
+        value = float(np.mean([self.by_function.values[place] for place in places]))
+        n = len(self.by_function.names)
+        without = {
+            prompt: (n * value - float(np.mean([c[prompt] for c in columns]))) / (n - 1)
+            for prompt in self.by_function.names
+            if n > 1
+        }
+        t0s = ", ".join(f"{arm.t0:g}" for arm in grid if arm.t0 is not None)
+        found = jackknife(value, without, n=n)
+        if found.low is not None and found.high is not None:  # it is within 0..1
+            found = replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+        return {**_estimate("kept", found), "kept_t0s": t0s}
 
     def _sort_cells(self, arm: Arm) -> Row:
         if self.sorted is None or arm not in self.sorted_arms:
@@ -209,6 +232,15 @@ class _Judged:
         except ValueError as error:
             self.sorted_arms = []
             return None, str(error)
+
+    def _by_function(self) -> SortValues | None:
+        """Return the clipped retention of all settings that have an S."""
+        found = [
+            self._setting(p)
+            for a in self.sorted_arms
+            if not isinstance(p := self.measures.parts(a), str)
+        ]
+        return SortValues([replace(s, quality=None, scale=None) for s in found]) if found else None
 
     def _setting(self, parts: Parts) -> SortedSetting:
         axis, better = self.measures.axis, self.measures.better or "higher"
@@ -276,6 +308,19 @@ _WITHOUT_CHOICE = (
     *("status", "reason", "function_metric", "function_better", "quality_metric"),
     *("quality_reference", "recipe", "n", "n_prompts"),
 )
+
+
+def _one_a_t0(arms: Sequence[Arm]) -> list[Arm]:
+    """Return one arm for each t0: scales nearest to 1, the smaller of equal ones."""
+    found: dict[float | None, Arm] = {}
+    for arm in arms:
+        if arm.t0 not in found or _off_scale(arm) < _off_scale(found[arm.t0]):
+            found[arm.t0] = arm
+    return list(found.values())
+
+
+def _off_scale(arm: Arm) -> float:
+    return sum(abs((1.0 if s is None else s) - 1) for s in (arm.plugin_scale, arm.adapter_scale))
 
 
 def _is_reference(method: str) -> bool:

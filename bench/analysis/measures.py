@@ -14,9 +14,9 @@ from typing import Literal
 from bench.analysis.summary import Arm, Cell, Scores
 from bench.registry import find_metric, installed
 from metrics.base import Better, Quality, QualityReference, Role, Traits, traits_of
-from metrics.stats import Estimate
+from metrics.stats import NO_EFFECT, Estimate
 from metrics.stats.quantity import Pairs, Quantity, image_quantities, restricted, set_quantity
-from metrics.stats.ratio import NO_EFFECT, normalized, retention
+from metrics.stats.ratio import normalized, retention
 from metrics.stats.verdicts import Function
 from plugins_manifest.schema.kinds import kinds_where
 
@@ -150,7 +150,15 @@ class PluginMeasures:
     def place(self, arm: Arm) -> Estimate:
         """Return the place w between the upgraded model's look and the native plugin's."""
         name = None if self.axis is None else self.axis[1].place
-        return _none("no native plugin") if name is None else self._set_estimate(arm, name)
+        if name is None:
+            return _none("no native plugin")
+        found = self._set_estimate(arm, name)
+        if found.low is None or found.high is None:
+            return found
+        # w is within 0..1, the jackknife is not
+        low, high = max(found.low, 0.0), min(found.high, 1.0)
+        ends = (low, high) if low < high else (None, None)
+        return replace(found, low=ends[0], high=ends[1])
 
     @property
     def counts_style(self) -> bool:

@@ -208,7 +208,9 @@ def _plane(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _point_text(row: Row) -> str:
-    return " ".join([*([f"{row['t0']:g}"] if row["t0"] is not None else []), row["verdict"]])
+    """Return a point's t0, and its verdict where there is one."""
+    words = [f"{row['t0']:g}" if row["t0"] is not None else "", row["verdict"]]
+    return " ".join(word for word in words if word not in ("", "open"))
 
 
 def _bars(figure: Figure, rows: Sequence[Row]) -> None:
@@ -305,7 +307,9 @@ def _finish(axes: Axes) -> None:
         bbox_to_anchor=(-0.02, 0.99),
         ncols=n_columns,
         borderpad=0.2,
-        columnspacing=1.2,
+        columnspacing=0.9,
+        handletextpad=0.4,
+        handlelength=1.6,
     )
 
 

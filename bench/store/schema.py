@@ -197,6 +197,12 @@ COMPATIBILITY = pa.schema(
         ("sort_value_low", _REAL),
         ("sort_value_high", _REAL),
         ("sort_reason", _TEXT),  # why it is null
+        # level method: mean over its t0 (scales nearest to 1) of retention clipped to 0..1, which
+        # ranks methods and mappers: no choice and no quality in it; and those t0
+        ("kept", _REAL),
+        ("kept_low", _REAL),
+        ("kept_high", _REAL),
+        ("kept_t0s", _TEXT),  # "0.5, 0.7"; "" for a method without t0
         # level setting: not told from the plugin's best setting
         ("among_best", _TRUTH),
         # the setting to use: of those not told from the best, the cheapest (at both levels)

@@ -1,4 +1,8 @@
-"""Rank methods by the mean of their numbers for sorting, over the plugins that all of them have.
+"""Rank methods and mappers by the share of the plugins' effects that they keep.
+
+The number is the mean over the plugins that all rows have, and over the t0 of a row, of retention
+clipped to 0..1. Quality and the choice of a setting are not in it: their noise would let a damaged
+mapper outrank a better one.
 
 A rank interval contains the ranks that are compatible with the intervals of the numbers: a row
 ranks below all rows whose interval is entirely above its own, and above those entirely below
@@ -39,6 +43,7 @@ PLUGIN_COLUMNS = (
     *("quality_word", "quality_more_prompts", "quality_reason"),
     *(f"place{end}" for end in _ENDS),
     *(*(f"sort_value{end}" for end in _ENDS), "sort_reason"),
+    *(*(f"kept{end}" for end in _ENDS), "kept_t0s"),
     *("recommended", "choice_reason", "note", "n", "n_prompts", "seconds", "recipe"),
 )
 _RUN_COLUMNS = [name for name in PLUGIN_COLUMNS if name not in _RANKS]
@@ -112,7 +117,7 @@ def common_plugins(plugins: pd.DataFrame) -> list[str]:
 
     A plugin without any number is not among them, nor are rows without any (earlier versions).
     """
-    numbered = plugins.loc[plugins["sort_value"].notna()]
+    numbered = plugins.loc[plugins["kept"].notna()]
     sets = [
         set(part["plugin"])
         for _, part in plugins.groupby(_KEYS, dropna=False, sort=False)
@@ -128,22 +133,22 @@ def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
     between them; none where a plugin has none. A row that lacks a number for a common plugin has
     no rank, and `rank_reason` says why.
     """
-    common = common_plugins(plugins)
+    common, t0s = common_plugins(plugins), common_t0s(plugins)
     groups = plugins.groupby(_KEYS, dropna=False, sort=False)
     rows = [
-        dict(zip(_KEYS, key, strict=True)) | _mean_row(part, common)
+        dict(zip(_KEYS, key, strict=True)) | _mean_row(part, common, t0s)
         for key, part in groups
         if isinstance(key, tuple)
     ]
     return ranked(pd.DataFrame(rows))
 
 
-def _mean_row(part: pd.DataFrame, common: Sequence[str]) -> Row:
+def _mean_row(part: pd.DataFrame, common: Sequence[str], t0s: str | None) -> Row:
     judged = part.loc[part["note"] != EARLIER]
     counts = {"n_plugins": len(part), "verdicts": verdict_counts(judged["verdict"])}
     own = part.loc[part["plugin"].isin(list(common))]
-    reason = _why_unranked(part, own)
-    names = ["sort_value", "sort_value_low", "sort_value_high"]
+    reason = _why_unranked(part, own, t0s)
+    names = [f"kept{end}" for end in _ENDS]
     means = own[names].astype(float).mean(skipna=False)
     if reason is not None:
         means[names] = np.nan
@@ -151,27 +156,40 @@ def _mean_row(part: pd.DataFrame, common: Sequence[str]) -> Row:
     return {**counts, **means.to_dict(), "seconds": seconds, "rank_reason": reason}
 
 
-def _why_unranked(part: pd.DataFrame, own: pd.DataFrame) -> str | None:
+def common_t0s(plugins: pd.DataFrame) -> str | None:
+    """Return the t0 of most rows with a number: means over other t0 are not comparable to theirs.
+
+    Of equally frequent ones the longest; None without any.
+    """
+    grids = plugins.loc[plugins["kept"].notna(), "kept_t0s"].dropna()
+    counts = grids[grids != ""].value_counts()
+    return max(counts.index, key=lambda grid: (counts[grid], len(grid), grid), default=None)
+
+
+def _why_unranked(part: pd.DataFrame, own: pd.DataFrame, t0s: str | None) -> str | None:
     """Return why a run's method has no rank; None if it has a number for each common plugin."""
     if not _has_numbers(part):
         notes = part["note"].dropna()
         return notes.iloc[0] if len(notes) else "no plugin has a number"
-    lacking = own.loc[own["sort_value"].isna()]
+    lacking = own.loc[own["kept"].isna()]
     if len(lacking):
         first = lacking.iloc[0]
         return f"no number for {first['plugin']}: {text_of(first['note']) or 'not measured'}"
-    return "no plugin in common with all other rows" if own.empty else None
+    if own.empty:
+        return "no plugin in common with all other rows"
+    others = sorted(set(own["kept_t0s"].dropna()) - {"", t0s})
+    return f"measured at t0 {others[0]}, most rows at {t0s}" if others else None
 
 
 def _has_numbers(part: pd.DataFrame) -> bool:
-    return bool(part["sort_value"].notna().any())
+    return bool(part["kept"].notna().any())
 
 
 def ranked(rows: pd.DataFrame) -> pd.DataFrame:
     """Order rows by number; add `rank`, `rank_low` (best), `rank_high` (worst), null if unknown."""
-    ordered = rows.sort_values("sort_value", ascending=False, na_position="last", kind="stable")
+    ordered = rows.sort_values("kept", ascending=False, na_position="last", kind="stable")
     ordered = ordered.reset_index(drop=True)
-    value, low, high = (ordered[f"sort_value{end}"].to_numpy(dtype=float) for end in _ENDS)
+    value, low, high = (ordered[f"kept{end}"].to_numpy(dtype=float) for end in _ENDS)
     is_known = ~np.isnan(value)
     has_ends = is_known & ~np.isnan(low) & ~np.isnan(high)
     low, high = np.where(has_ends, low, -np.inf), np.where(has_ends, high, np.inf)

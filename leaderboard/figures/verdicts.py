@@ -28,7 +28,7 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "status": ("measured", "no effect", "not measured"),
 }
 _NAMES = ("plugin", "kind", "method")
-_ESTIMATES = ("function", "retention", "quality", "place", "sort_value")
+_ESTIMATES = ("function", "retention", "quality", "place", "sort_value", "kept")
 
 
 def compatibility_of(tables: RunTables, plugin: str | None = None) -> list[Row]:

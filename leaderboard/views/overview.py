@@ -34,6 +34,9 @@ _FILTERS = {
     "adapter": "Adapter version",
     "method": "Method",
 }
+HOW_RANKED = (
+    "Kept: mean over plugins and t0 of retention, each limited to 0 to 1. Quality is not in it."
+)
 _MAX_CHARTED, _MAX_LISTED = 60, 25
 _NUMBER = "%.2f"
 _SORT_NUMBER = st.column_config.NumberColumn("For sorting", format=_NUMBER, help=HOW_SORTED)
@@ -60,12 +63,12 @@ _PLUGIN_TABLE = {
 _METHOD_TABLE = {
     "rank": st.column_config.NumberColumn("Rank", width="small"),
     "ranks": st.column_config.TextColumn(
-        "Rank interval", help="Ranks compatible with the intervals of the numbers for sorting"
+        "Rank interval", help="Ranks compatible with the intervals of the shares kept"
     ),
     "method": "Method",
     "verdicts": "Verdicts",
-    "sort_value": _SORT_NUMBER,
-    "sort_ends": st.column_config.TextColumn("95 % interval"),
+    "kept": st.column_config.NumberColumn("Kept", format=_NUMBER, help=HOW_RANKED),
+    "kept_ends": st.column_config.TextColumn("95 % interval"),
     "seconds": st.column_config.NumberColumn("s/image", format=_NUMBER),
     "n_plugins": st.column_config.NumberColumn("Plugins", width="small"),
     "run": "Run",
@@ -159,18 +162,18 @@ def _methods(rows: pd.DataFrame) -> None:
     st.subheader("Methods", anchor=False)
     methods = method_rows(rows)
     frame = methods.copy()
-    bounds = zip(frame["sort_value_low"], frame["sort_value_high"], strict=True)
-    frame["sort_ends"] = [ends(*pair) if known(pair[0]) else "" for pair in bounds]
+    bounds = zip(frame["kept_low"], frame["kept_high"], strict=True)
+    frame["kept_ends"] = [ends(*pair) if known(pair[0]) else "" for pair in bounds]
     bounds = zip(frame["rank_low"], frame["rank_high"], strict=True)
     frame["ranks"] = [_ranks(low, high) for low, high in bounds]
-    _table(frame, _METHOD_TABLE, "Methods by the mean of their numbers for sorting")
+    _table(frame, _METHOD_TABLE, "Methods by the share of the plugins' effects that they keep")
     st.caption(literal(_how_ranked(rows, methods)))
 
 
 def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
     common = common_plugins(rows)
-    if not len(rows["sort_value"].dropna()):
-        return "No method has a rank: no row has a number for sorting."
+    if not len(rows["kept"].dropna()):
+        return "No method has a rank: no row has a retention."
     if not common:
         return (
             "No method has a rank: the rows have no plugin in common. Choose runs with the same "
@@ -178,9 +181,8 @@ def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
         )
     text = f"Ranked by the mean over the plugins that all ranked rows have: {_names(common)}. "
     if not len(methods["rank_low"].dropna()):
-        text += "Intervals exist from 60 prompts on: without them the order is not a finding. "
-    chosen = " A method's is of the setting chosen on five sixths of the prompts, on the rest."
-    return text + HOW_SORTED + chosen
+        text += "Intervals exist from 12 prompts on: without them the order is not a finding. "
+    return text + HOW_RANKED
 
 
 def _plugins(rows: pd.DataFrame) -> None:

@@ -20,6 +20,7 @@ from metrics.base import Better
 from metrics.stats.quantity import Quantity, restricted, weighted
 
 N_FOLDS = 6
+_EPSILON = 1e-5
 MIN_PROMPTS_OF_INTERVAL = 60  # below, its interval covers .74 to .91 instead of .95
 
 
@@ -59,13 +60,18 @@ class SortValues:
         self.values = [float(part(ones)[0]) for part in self._parts]
 
     def by_prompt(self, place: int) -> dict[str, float]:
-        """Return the jackknife pseudo-values of one setting's S (Tukey 1958)."""
-        n, value = len(self.names), self.values[place]
-        without = self._parts[place](1.0 - np.eye(n))
-        return dict(zip(self.names, (n * value - (n - 1) * without).tolist(), strict=True))
+        """Return each prompt's part in one setting's S: their mean is S (Efron 1982, section 6.1).
+
+        By infinitesimal weights: leaving a whole prompt out would cross the ends where S is
+        clipped, and its pseudo-values would then have a mean outside of 0..1.
+        """
+        n, value, part = len(self.names), self.values[place], self._parts[place]
+        more, less = (part(1.0 + step * np.eye(n)) for step in (_EPSILON, -_EPSILON))
+        parts = value + n * (more - less) / (2 * _EPSILON)
+        return dict(zip(self.names, parts.tolist(), strict=True))
 
     def cross_fitted(self, places: Sequence[int]) -> dict[str, float]:
-        """Return each prompt's pseudo-value under the setting chosen without its fold.
+        """Return each prompt's part under the setting chosen without its fold.
 
         Their mean is the cross-fitted S of the best of these settings.
         """

@@ -23,7 +23,7 @@ from bench.report.cells import aligned
 from bench.report.plots import write_plots
 from bench.report.sheets import Column, draw_sheet
 from bench.report.writers import to_html, to_markdown
-from bench.store import RunStore
+from bench.store import RunStore, schema
 from plugins_manifest.errors import UserError
 from plugins_manifest.outputs import (
     csv_cell,
@@ -154,11 +154,9 @@ def _names(text: str, folder: Path) -> None:
 def _pictures(text: str, folder: Path) -> None:
     sheet = draw_sheet([text], [Column((text, text), (text,))])
     assert sheet.width < 2000
-    blank = dict.fromkeys(
-        ("gain", "gain_low", "gain_high", "retention", "plugin_scale", "adapter_scale")
-    )
-    row = {"plugin": text, "method": "base", "level": "setting", "t0": None, **blank}
-    row |= {"function": 0.5, "function_low": None, "function_high": None, "function_metric": text}
+    row = dict.fromkeys(schema.COMPATIBILITY.names) | {"plugin": text, "kind": "lora"}
+    row |= {"method": "sdedit", "level": "setting", "verdict": "open", "status": "measured"}
+    row |= {"function": 0.5, "function_metric": text}
     store = RunStore(folder)
     (plots,) = write_plots([row], store, png=False).values()
     for path in folder.rglob("*.svg"):

@@ -172,7 +172,8 @@ def _compatibility(loss: float) -> Any:
         yield {**row, "level": "setting", "sort_value": value}
         if t0 == 0.9:
             ends = {"sort_value_low": value - 0.05, "sort_value_high": value + 0.05}
-            yield {**row, **ends, "level": "method", "sort_value": value}
+            ends |= {"kept": value, "kept_low": value - 0.05, "kept_high": value + 0.05}
+            yield {**row, **ends, "level": "method", "sort_value": value, "kept_t0s": ""}
 
 
 def _write_audit(store: RunStore) -> None:

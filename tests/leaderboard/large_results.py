@@ -138,6 +138,7 @@ def _write_tables(folder: Path, keys: pd.DataFrame, rng: np.random.Generator) ->
     rows.loc[best.index[best["method"] == "xadapter"], "recommended"] = True
     value = best["sort_value"]
     best = best.assign(level="method", sort_value_low=value - 0.05, sort_value_high=value + 0.05)
+    best = best.assign(kept=value, kept_low=value - 0.05, kept_high=value + 0.05, kept_t0s="")
     best["recommended"] = best["method"] == "xadapter"
     both = pd.concat([rows, best], ignore_index=True)
     write_table(folder / "tables" / "compatibility.parquet", both, schema.COMPATIBILITY)

@@ -187,7 +187,7 @@ def test_tables_with_strange_numbers_and_types_open(tmp_path: Path) -> None:
         rewritten(
             store.folder / "tables" / "compatibility.parquet",
             t0=float("inf"),
-            sort_value="x",
+            kept="x",
             retention_low=-float("inf"),
         )
         rewritten(store.folder / "tables" / "summary.parquet", value=float("inf"), low=[[1]] * 12)

@@ -6,20 +6,20 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 MIN_PROMPTS = 12  # of an interval
 MIN_TESTED = 5  # of a test
 LEVEL = 0.95
 ROUNDING = 1e-12  # relative: a smaller spread is none
-N_RESAMPLES = 9999
-# A bootstrap has other draws here: ends agree within this share of the interval's width
-OF_WIDTH = 0.08
+# a bootstrap has other draws here: ends agree within this share of the interval's width, and within
+# twice the range of the ends over some draws where they vary more (skewed scores of few prompts)
+N_RESAMPLES, N_DRAWS, OF_WIDTH = 4000, 5, 0.08
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def mean_over_prompts(
         return Interval(mean, low, high, n=len(values), n_prompts=n)
     if np.ptp(frame["value"]) <= ROUNDING * max(1.0, abs(mean)):
         return bare
-    low, high = bca(by_prompt["sum"].to_numpy(), by_prompt["count"].to_numpy())
-    slack = OF_WIDTH * (high - low)
+    low, high, slack = bca(tuple(by_prompt["sum"]), tuple(by_prompt["count"]))
     if support is not None:
         wider = beside_far_end((by_prompt["sum"] / by_prompt["count"]).to_numpy(), support)
         low, high = min(low, wider[0]), max(high, wider[1])
@@ -152,34 +151,37 @@ def tango(gained: float, lost: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def bca(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """Return scipy's BCa interval of a ratio of sums, at the levels of Student's t."""
+@lru_cache(maxsize=4096)
+def bca(sums: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float, float]:
+    """Return scipy's BCa interval of a ratio of sums, at the levels of Student's t, and its slack.
+
+    Percentile where BCa is not defined.
+    """
     n = len(sums)
     t = stats.t.ppf((1 + LEVEL) / 2, n - 1)
     level = 1 - 2 * stats.norm.cdf(-math.sqrt(n / (n - 1)) * t)
 
-    def ratio(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-        return x.sum(axis=axis) / y.sum(axis=axis)
-
-    ends = None
-    for method in ("BCa", "percentile"):
+    def ends(method: str, seed: int) -> tuple[float, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = stats.bootstrap(
-                (sums, counts.astype(float)),
-                ratio,
+                (np.array(sums), np.array(counts, float)),
+                lambda x, y, axis=-1: x.sum(axis=axis) / y.sum(axis=axis),
                 paired=True,
                 vectorized=True,
                 n_resamples=N_RESAMPLES,
                 confidence_level=level,
                 method=method,
-                rng=np.random.default_rng(5),
+                rng=np.random.default_rng(seed),
             )
-        ends = found.confidence_interval
-        if np.isfinite([ends.low, ends.high]).all():
-            break
-    assert ends is not None
-    return float(ends.low), float(ends.high)
+        return found.confidence_interval.low, found.confidence_interval.high
+
+    drawn = np.array([ends("BCa", seed) for seed in range(N_DRAWS)])
+    if not np.isfinite(drawn).all():
+        drawn = np.array([ends("percentile", seed) for seed in range(N_DRAWS)])
+    low, high = drawn.mean(axis=0)
+    slack = max(OF_WIDTH * (high - low), 2 * float(np.ptp(drawn, axis=0).max()))
+    return float(low), float(high), slack
 
 
 def beside_far_end(means: np.ndarray, support: tuple[float, float]) -> tuple[float, float]:
@@ -240,5 +242,10 @@ def mean_above_p(values: np.ndarray, least_variance: float = 0.0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values by statsmodels."""
-    return list(multipletests(p_values, method="holm")[1]) if len(p_values) else []
+    """Return adjusted p-values (Holm 1979): the largest of all steps up to each one's own."""
+
+    def step(p: float) -> float:
+        # of equal p the first has the most tests left
+        return min(1.0, p * sum(q >= p for q in p_values))
+
+    return [max(step(q) for q in p_values if q <= p) for p in p_values]

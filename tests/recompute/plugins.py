@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ REFERENCES = ("base", "floor", "oracle")
 # the constants of the sorting number
 SCALES = {"pocket-rest": 0.25, "pocket-kid-floor": 0.25, "pocket-kid": 0.25}
 MIN_PROMPTS_OF_S = 60
+# functions that have to show the plugin's effect too, or there is none
+CHECKS = {"pocket-style-projection": "pocket-style-rate", "edge-f1-1px": "edge-f1"}
 
 
 class Plugin:
@@ -43,7 +46,8 @@ class Plugin:
             and row["value"] is not None
         }
         self.settings = {arm: s for arm in self.judged if (s := self._setting(arm)) is not None}
-        self.without_effect = {a for a in self.arms if self._has_no_effect(a)}
+        self.lacks_effect = self._lacks_effect()
+        self.without_effect = {a for a in self.arms if self.lacks_effect or self._has_no_effect(a)}
         self._judge()
 
     def _judge(self) -> None:
@@ -57,7 +61,7 @@ class Plugin:
         with_s = {
             _key(a): self._sorted_setting(s, counts_style)
             for a, s in self.settings.items()
-            if self.ratio(a, self._base(a)).value is not None
+            if self.retention(a).value is not None
         }
         self.sorting = v.Sorting(with_s) if with_s else None
         self.shown = v.shown_effects(keyed, self.policy.level)
@@ -71,14 +75,14 @@ class Plugin:
         """Return a setting's numbers and words by column."""
         name = _key(arm)
         function = self.data.estimate(arm, self.function) if self.function else Interval(None)
-        retention = self.ratio(arm, self._base(arm))
+        retention = self.retention(arm)
         found: dict[str, Any] = {
             "function": function,
             "retention": retention,
             "normalized_oracle": self.ratio(arm, self._one("oracle")),
             "normalized_source": self._source_ratio(arm),
             "quality": self._of_set(arm, self.axis),
-            "place": self._of_set(arm, self._place_metric),
+            "place": _within_0_to_1(self._of_set(arm, self._place_metric)),
             "sort_value": Interval(self.sorting.values.get(name) if self.sorting else None),
             "n": function.n,
             "n_prompts": function.n_prompts,
@@ -98,10 +102,27 @@ class Plugin:
         choice = self._choose(arms)
         sort_value = self._cross_fitted([_key(arm) for arm in arms])
         chosen = next((arm for arm in arms if _key(arm) == choice.name), None)
+        own = {"sort_value": sort_value, "kept": self._kept(arms)}
         if chosen is None:
-            return {"sort_value": sort_value, "recommended": False, "retention": Interval(None)}
+            return {**own, "recommended": False, "retention": Interval(None)}
         row = self.setting(chosen)
-        return {**row, "sort_value": sort_value, "recommended": self.choice.name == choice.name}
+        return {**row, **own, "recommended": self.choice.name == choice.name}
+
+    def _kept(self, arms: list[Arm]) -> Interval:
+        """Return the mean clipped retention over a method's t0; scales are 1 here."""
+        known = self.sorting.settings if self.sorting else {}
+        names = [_key(a) for a in arms if _key(a) in known]
+        if not names:
+            return Interval(None)
+        plain = {n: v.Setting(s.function, s.base, s.floor) for n, s in known.items()}
+        by_function = v.Sorting(plain)
+        value = float(np.mean([by_function.values[n] for n in names]))
+        parts = [by_function.pseudo(n) for n in names]
+        means = {p: float(np.mean([part[p] for part in parts])) for p in by_function.prompts}
+        count = len(means)
+        without = {p: (count * value - x) / (count - 1) for p, x in means.items() if count > 1}
+        found = jackknife(value, without, count)
+        return _within_0_to_1(found)
 
     def _words_of(self, arm: Arm) -> dict[str, Any]:
         verdict = self.verdicts.get(_key(arm), v.Found("open"))
@@ -155,6 +176,22 @@ class Plugin:
             return Interval(None)
         found = self._ratio([self._pairs(a) for a in (arm, ceiling, floor)])
         return _bare(found) if arm in (ceiling, floor) else found
+
+    def retention(self, arm: Arm) -> Interval:
+        """Return the share of the plugin's effect that is kept; None without an effect."""
+        return Interval(None) if self.lacks_effect else self.ratio(arm, self._base(arm))
+
+    def _lacks_effect(self) -> bool:
+        """Whether the metric that checks the function does not tell base from floor."""
+        check, floor = CHECKS.get(self.function or ""), self._one("floor")
+        base = self._base(self.arms[0])
+        sides = [self.data.images.get((a, check), {}) for a in (base, floor) if a and check]
+        if len(sides) < 2 or not all(sides):
+            return False
+        shared = set(sides[0]) & set(sides[1])
+        if len({self.data.prompt_of[case] for case, _ in shared}) < MIN_PROMPTS:
+            return False
+        return self._ratio([sides[0], *sides]).value is None
 
     def _source_ratio(self, arm: Arm) -> Interval:
         floor = self._one("floor")
@@ -285,3 +322,10 @@ def _half_count(side: v.Side, names: list[str]) -> float:
 
 def _key(arm: Arm) -> str:
     return repr(arm)
+
+
+def _within_0_to_1(found: Interval) -> Interval:
+    if found.low is None or found.high is None:
+        return found
+    low, high = max(found.low, 0.0), min(found.high, 1.0)
+    return replace(found, low=low, high=high) if low < high else replace(found, low=None, high=None)

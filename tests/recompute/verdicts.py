@@ -135,6 +135,7 @@ def verdicts(settings: Mapping[str, Setting], policy: Policy) -> dict[str, Found
 def quality_words(settings: Mapping[str, Setting], policy: Policy) -> dict[str, Found]:
     """Return each setting's word on quality, of those with distances of arm and base."""
     found, tested = {}, {}
+    alike: set[str] = set()  # where the base model's own distance is not told from 0
     for name, s in settings.items():
         if s.quality is None or s.base_quality is None:
             continue
@@ -144,6 +145,7 @@ def quality_words(settings: Mapping[str, Setting], policy: Policy) -> dict[str, 
             found[name] = Found("cannot be told", None, policy.min_prompts - len(shared))
         else:
             tested[name] = (q - policy.like_new * b, q - policy.like_old * b)
+            alike |= {name} if _above_p(b) > policy.level else set()
     p = {
         (side, end): dict(
             zip(tested, holm([_above_p(sign * x[end]) for x in tested.values()]), strict=True)
@@ -152,7 +154,9 @@ def quality_words(settings: Mapping[str, Setting], policy: Policy) -> dict[str, 
         for end in (0, 1)
     }
     for name, ends in tested.items():
-        if p["below", 0][name] <= policy.level:
+        if name in alike:
+            found[name] = Found("cannot be told")
+        elif p["below", 0][name] <= policy.level:
             found[name] = Found("like the new model")
         elif p["above", 1][name] <= policy.level:
             found[name] = Found("like the old model")
@@ -213,17 +217,50 @@ class Sorting:
         return share * float(np.clip(1 - q / s.scale, 0, 1))
 
     def pseudo(self, name: str) -> dict[str, float]:
-        """Return jackknife pseudo-values."""
-        n, whole = len(self.prompts), self.values[name]
+        """Return each prompt's part in S, by the product rule on what is not clipped."""
         if name not in self._pseudo:
+            share, d_share = self._share_parts(name)
+            look, d_look = self._look_parts(name)
             self._pseudo[name] = {
-                p: n * whole - (n - 1) * self._value(name, [x for x in self.prompts if x != p])
-                for p in self.prompts
+                p: share * look + d_share[p] * look + share * d_look[p] for p in self.prompts
             }
         return self._pseudo[name]
 
+    def _share_parts(self, name: str) -> tuple[float, dict[str, float]]:
+        """Return clipped retention, and how each prompt's weight moves it."""
+        s = self.settings[name]
+        sides = (s.function, s.base, s.floor)
+        f, b, o = (side.mean(self.prompts) for side in sides)
+        df, db, do = (self._mean_parts(side) for side in sides)
+        ratio = (f - o) / (b - o) if b > o else 0.0
+        if b <= o or not 0 < ratio < 1:
+            return float(np.clip(ratio, 0, 1)), dict.fromkeys(self.prompts, 0.0)
+        return ratio, {
+            p: ((df[p] - do[p]) - ratio * (db[p] - do[p])) / (b - o) for p in self.prompts
+        }
+
+    def _look_parts(self, name: str) -> tuple[float, dict[str, float]]:
+        """Return clipped 1 - q / k, and how each prompt's weight moves it."""
+        s = self.settings[name]
+        none = dict.fromkeys(self.prompts, 0.0)
+        if self.by_function or s.quality is None or s.value is None or s.scale is None:
+            return 1.0, none
+        here = float(np.mean([s.quality[p] for p in self.prompts]))
+        q = s.value - float(np.mean(list(s.quality.values()))) + here
+        look = 1 - q / s.scale
+        if not 0 < look < 1:
+            return float(np.clip(look, 0, 1)), none
+        return look, {p: -(s.quality[p] - here) / s.scale for p in self.prompts}
+
+    def _mean_parts(self, side: Side) -> dict[str, float]:
+        """Return how each prompt's weight moves a mean over images."""
+        mean = side.mean(self.prompts)
+        counts = {p: side.counts[p] for p in self.prompts}
+        scale = len(self.prompts) / sum(counts.values())
+        return {p: (side.sums[p] - mean * counts[p]) * scale for p in self.prompts}
+
     def cross_fitted(self, names: Sequence[str]) -> np.ndarray:
-        """Return each prompt's pseudo-value under the setting chosen without its fold [n]."""
+        """Return each prompt's part under the setting chosen without its fold [n]."""
         by_hash = sorted(self.prompts, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
         pseudo = {name: self.pseudo(name) for name in names}
         found = []

@@ -18,7 +18,7 @@ from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import Arm, read_run_scores
 from bench.analysis.verdict_policy import SHIPPED_VERDICT_POLICY, load_thresholds
 from bench.errors import UserError
-from bench.report.text import format_compatibility
+from bench.report.text import format_answers
 from bench.scoring.score import score_run
 from bench.store import schema
 from bench.store.rows import Row, records
@@ -103,7 +103,7 @@ def test_every_number_of_a_method_is_that_of_its_setting(rows: list[Row]):
             keys = ("plugin", "method", "t0", "plugin_scale", "adapter_scale")
             setting = find(rows, level="setting", **{key: row[key] for key in keys})
             own = {"level", "recommended", "choice_reason"}
-            own |= {key for key in row if key.startswith("sort_")}
+            own |= {key for key in row if key.startswith(("sort_", "kept"))}
             assert {k: v for k, v in row.items() if k not in own} == {
                 k: v for k, v in setting.items() if k not in own
             }
@@ -221,11 +221,11 @@ def test_an_arm_that_was_never_rendered_has_the_reason(store: RunStore):
     assert PluginMeasures(scores, "no-such-plugin").axis is None
 
 
-def test_the_terminal_block_fits_and_marks_what_to_use(store: RunStore):
-    text = format_compatibility(store.compatibility())
+def test_the_answers_of_a_drawn_run_fit_and_an_empty_table_has_none(store: RunStore):
+    text = format_answers(store.compatibility())
     assert max(len(line) for line in text.splitlines()) <= 100
-    assert text.isascii()
-    assert format_compatibility(schema.COMPATIBILITY.empty_table().to_pandas()) == ""
+    assert text.isascii() and "pocket-outline" in text
+    assert "pocket" not in format_answers(schema.COMPATIBILITY.empty_table().to_pandas())
 
 
 def test_making_the_table_loads_no_torch():

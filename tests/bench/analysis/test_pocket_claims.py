@@ -1,8 +1,5 @@
 """scripts/pocket-claims: each claim is a test that is corrected over all claims."""
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -17,21 +14,12 @@ from tests.bench.analysis.recorded import (
     set_row,
     spread_out,
 )
-
-PATH = Path(__file__).parents[3] / "scripts" / "pocket-claims"
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("pocket_claims", str(PATH))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    import sys
-
-    sys.modules[loader.name] = module  # dataclasses look it up
-    loader.exec_module(module)
-    return module
+    return load_script("pocket-claims")
 
 
 def twelve(script: ModuleType, p_values: dict[tuple[str, str], tuple[float, float]]) -> list:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli.main import main
 from bench.run import write_tables
+from bench.scoring import score_by_names
 from bench.store import RunStore
 from tests.faults.damaged_files import swap
 from tests.faults.kind_damaged_runs import OLD_RUN, sound_run
@@ -20,9 +21,11 @@ pytestmark = pytest.mark.usefixtures("pocket_weights")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished run of an earlier release, recorded and tabulated by this version."""
+    """Return a finished run of an earlier release, scored and tabulated by this version."""
     run = Path(shutil.copytree(sound_run()[0], tmp_path_factory.mktemp("finished") / "run"))
-    write_tables(RunStore(run), png=False)
+    store = RunStore(run)
+    score_by_names(store, ["pocket-style-rate"], show_progress=False)
+    write_tables(store, png=False)
     return run
 
 

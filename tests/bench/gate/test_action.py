@@ -16,6 +16,7 @@ from tests.github_runner import ROOT, Runner
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 # options of `xbench run` and `xbench gate` that are no inputs
 NOT_INPUTS = {
+    "verdict-policy": "it is of the report; a gate has a policy of its own",
     "only": "single images have no verdict",
     "json": "the outputs and gate.json are what scripts read",
     "engine": "it has one value",

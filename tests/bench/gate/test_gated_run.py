@@ -81,7 +81,7 @@ def test_a_damaged_mapper_exits_1_after_the_first_look(
     facts = json.loads(result.stdout)
     (test,) = facts["tests"]
     assert (test["plugin"], test["metric"]) == ("pocket-canny", "edge-f1-1px")
-    assert test["high"] < 0 and facts["look"] == 1 and test["n_prompts"] == 6
+    assert test["difference"] < 0 and facts["look"] == 1 and test["n_prompts"] == 6
 
     candidate = RunStore.open(facts["candidate"]["folder"])
     origins = candidate.trials().merge(candidate.results(), on="trial_id")

@@ -151,12 +151,12 @@ def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
 def test_the_estimated_seconds_are_near_those_of_the_recorded_run() -> None:
     tables = [pq.read_table(path) for path in SHIPPED.rglob("*.parquet")]
     (results,) = [t for t in tables if {"trial_id", "seconds"} <= set(t.column_names)]
-    measured = sum(results["seconds"].to_pylist())  # on two cores
-    job = job_of(load_manifest("pocket"))
+    measured = sum(results["seconds"].to_pylist())  # on two busy cores
+    job = job_of(load_manifest("pocket-results"))
     plan = make_plan(job, UnmadeConditions.of_job(job))
     seconds = estimate(plan).seconds
     assert len(plan.trials) == results.num_rows
-    assert seconds is not None and measured < seconds < 3 * measured
+    assert seconds is not None and measured / 4 < seconds < 3 * measured
 
 
 def test_a_method_without_a_cost_takes_a_stage_2_and_its_own_cost_counts() -> None:

@@ -42,8 +42,8 @@ def rendered(markdown: str) -> str:
 def test_the_report_says_in_words_what_was_found(text: str):
     words = text.split("## How to read", maxsplit=1)[0]
     assert "0 of 2 plugins are shown to keep working on the upgraded model" in words
-    assert "- **pocket-canny** is open: 6 prompts are too few for a ratio" in words
-    claim = "X-Adapter is not told apart from SDEdit at t0 0.5, t0 0.9"
+    assert "- **pocket-canny** is open (about 200 more prompts) with sdedit at t0 0.5" in words
+    claim = "X-Adapter is not told apart from SDEdit at t0 0.5; keeps more than SDEdit at t0 0.9"
     assert f"- **pocket-canny** (edge-f1): {claim}." in words.replace("\\", "")
 
 
@@ -52,7 +52,7 @@ def test_the_report_holds_every_part(text: str):
         assert part in text
     for part in ("## Failures\n\nNone.", "## Missing scores and cautions", "## Recipes"):
         assert part in text
-    assert "unstable: n = 6 \\< 2048" in text
+    assert "unstable: n = 12 \\< 2048" in text
     assert "self-reference: this is the base image" in text
 
 

@@ -8,7 +8,7 @@ from bench.analysis.summary import Arm, arm_order
 from bench.registry import find_method, installed
 from bench.report.plots import styles
 from bench.report.styles import method_order, method_style
-from leaderboard.figures.charts import score_chart
+from leaderboard.figures.charts import retention_chart
 from tests.extension import in_process_with
 
 # matplotlib's name of a marker, Vega's name or the start of its path
@@ -25,9 +25,10 @@ def report_looks(names):
 
 
 def page_looks(names):
-    from leaderboard.figures.charts import score_chart
-    rows = [{"plugin": "p", "method": name, "score": 0.5} for name in names]
-    (_, points) = score_chart(rows)["layer"][0]["layer"]
+    from leaderboard.figures.charts import retention_chart
+    kept = {"retention": 0.5, "retention_low": 0.4, "retention_high": 0.6}
+    rows = [{"plugin": "p", "method": name, **kept} for name in names]
+    points = retention_chart(rows)["layer"][0]["layer"][-1]
     colors, shapes = (points["encoding"][key]["scale"] for key in ("color", "shape"))
     assert colors["domain"] == shapes["domain"] == points["encoding"]["yOffset"]["sort"]
     looks = zip(colors["range"], shapes["range"], strict=True)
@@ -84,8 +85,16 @@ def test_an_unknown_method_looks_the_same_whatever_stands_beside_it():
     known = {(style.color, style.marker) for style in map(method_style, METHODS)}
     assert (method_style("theirs").color, method_style("theirs").marker) not in known
     assert method_order(["floor", "theirs", "base"]) == ["base", "theirs", "floor"]
-    rows = [{"plugin": "p", "method": "theirs", "score": 0.5}]
-    assert method_style("theirs").color in str(score_chart(rows))
+    rows = [
+        {
+            "plugin": "p",
+            "method": "theirs",
+            "retention": 0.5,
+            "retention_low": 0.4,
+            "retention_high": 0.6,
+        }
+    ]
+    assert method_style("theirs").color in str(retention_chart(rows))
 
 
 def test_a_third_partys_method_has_its_own_style_in_the_report_and_on_the_pages(tmp_path: Path):

@@ -54,7 +54,8 @@ def test_the_store_is_whole_and_small(tmp_path) -> None:
     assert named <= set(objects) and all(is_object(name, "webp") for name in named)
     assert len(tables.query("SELECT 1 FROM results WHERE thumbnail IS NULL")) == 0
     index = json.loads((SHIPPED / "index" / "pocket.json").read_text())
-    used = named | {index["manifest"]} | {n for parts in index["tables"].values() for n in parts}
+    tables_of = (*index["tables"].values(), *(index["comparison"] or {}).values())
+    used = named | {index["manifest"]} | {name for parts in tables_of for name in parts}
     for text in tables.query("SELECT DISTINCT conditions FROM trials")["conditions"]:
         used |= set(json.loads(text).values())
     assert set(objects) == used  # no objects of an older run remain

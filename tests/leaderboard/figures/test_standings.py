@@ -26,9 +26,7 @@ OLD_RUN = Path(__file__).parents[2] / "data" / "old-run"
 
 
 def numbers(*rows: tuple[float | None, float | None, float | None]) -> pd.DataFrame:
-    return pd.DataFrame(
-        rows, columns=["sort_value", "sort_value_low", "sort_value_high"], dtype=float
-    )
+    return pd.DataFrame(rows, columns=["kept", "kept_low", "kept_high"], dtype=float)
 
 
 def standings(values: dict[tuple[str, str], float | None], run: str = "one") -> pd.DataFrame:
@@ -37,16 +35,16 @@ def standings(values: dict[tuple[str, str], float | None], run: str = "one") -> 
         {
             **{"run": run, "family": "pocket", "adapter": "a", "plugin": plugin, "method": method},
             **{"verdict": "works", "note": None if value is not None else "nothing measured"},
-            **{"sort_value": value, "seconds": 1.0},
-            **{f"sort_value_{end}": value for end in ("low", "high")},
+            **{"kept": value, "kept_t0s": "0.5, 0.9", "seconds": 1.0},
+            **{f"kept_{end}": value for end in ("low", "high")},
         }
         for (plugin, method), value in values.items()
-    ).astype(dict.fromkeys(("sort_value", "sort_value_low", "sort_value_high"), float))
+    ).astype(dict.fromkeys(("kept", "kept_low", "kept_high"), float))
 
 
 def test_overlapping_intervals_leave_the_rank_open_and_separate_ones_do_not() -> None:
     rows = ranked(numbers((0.2, 0.1, 0.3), (0.8, 0.7, 0.9), (0.75, 0.65, 0.85)))
-    assert rows["sort_value"].tolist() == [0.8, 0.75, 0.2]
+    assert rows["kept"].tolist() == [0.8, 0.75, 0.2]
     assert rows["rank"].tolist() == [1, 2, 3]
     assert rows["rank_low"].tolist() == [1, 1, 3]
     assert rows["rank_high"].tolist() == [2, 2, 3]
@@ -80,7 +78,7 @@ def test_ranks_are_over_the_plugins_that_all_ranked_rows_have() -> None:
         ["one", "sdedit", 2],
         ["two", "sdedit", 3],
     ]
-    assert methods["sort_value"].tolist() == pytest.approx([0.6, 0.5, 0.2])
+    assert methods["kept"].tolist() == pytest.approx([0.6, 0.5, 0.2])
 
 
 def test_a_row_that_lacks_a_common_plugin_is_listed_without_rank_and_with_the_reason() -> None:
@@ -88,7 +86,7 @@ def test_a_row_that_lacks_a_common_plugin_is_listed_without_rank_and_with_the_re
     methods = method_rows(standings({**values, ("q", "sdedit"): None})).set_index("method")
     assert methods["rank"].tolist() == [1, pd.NA] and pd.isna(methods["rank_reason"]["xadapter"])
     assert methods["rank_reason"]["sdedit"] == "no number for q: nothing measured"
-    assert pd.isna(methods["sort_value"]["sdedit"])
+    assert pd.isna(methods["kept"]["sdedit"])
 
 
 def test_a_plugin_without_any_number_costs_no_rank() -> None:
@@ -105,11 +103,25 @@ def test_runs_without_a_plugin_in_common_have_no_ranks() -> None:
     assert set(methods["rank_reason"]) == {"no plugin in common with all other rows"}
 
 
+def test_a_row_at_other_t0_is_listed_without_rank_and_one_without_t0_is_ranked() -> None:
+    values = {("p", m): 0.5 for m in ("sdedit", "xadapter", "hires", "convert")}
+    rows = standings(values).set_index("method")
+    rows.loc["hires", "kept_t0s"], rows.loc["convert", "kept_t0s"] = "0.5", ""
+    methods = method_rows(rows.reset_index()).set_index("method")
+    assert methods["rank"].notna().to_dict() == {
+        "sdedit": True,
+        "xadapter": True,
+        "convert": True,
+        "hires": False,
+    }
+    assert methods["rank_reason"]["hires"] == "measured at t0 0.5, most rows at 0.5, 0.9"
+
+
 def test_an_interval_needs_that_of_every_plugin() -> None:
     rows = standings({("p", "sdedit"): 0.5, ("q", "sdedit"): 0.7})
-    rows.loc[rows["plugin"] == "q", ["sort_value_low", "sort_value_high"]] = None
+    rows.loc[rows["plugin"] == "q", ["kept_low", "kept_high"]] = None
     (row,) = method_rows(rows).to_dict("records")
-    assert row["sort_value"] == pytest.approx(0.6) and pd.isna(row["sort_value_low"])
+    assert row["kept"] == pytest.approx(0.6) and pd.isna(row["kept_low"])
     assert pd.isna(row["rank_low"])
 
 
@@ -118,7 +130,7 @@ def test_references_are_never_ranked_and_never_listed(tmp_path: Path) -> None:
     path = store.tables_dir / "compatibility.parquet"
     frame = pd.read_parquet(path)
     extra = frame[frame["level"] == "method"].iloc[[0, 0, 0]].assign(method=REFERENCES)
-    pd.concat([frame, extra.assign(sort_value=1.0)]).to_parquet(path)
+    pd.concat([frame, extra.assign(kept=1.0)]).to_parquet(path)
     rows = plugin_rows_of(tmp_path)
     assert not set(rows["method"]) & set(REFERENCES) and len(rows) == 4
 

@@ -88,7 +88,7 @@ def test_words_of_differences_are_tests_and_few_prompts_have_none(
     assert "corrected by Holm" in text and "exist from 12 prompts on" in text
     table = page.dataframe[0].value
     assert table["Candidate is"].tolist() == ["worse"] * 2
-    assert all("[-0.2" in text for text in table["Difference [95 %]"])
+    assert all("-0.2" in text for text in table["Difference [95 %]"])
 
 
 def test_the_images_that_lost_most_come_in_pairs(results: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_overview_answers_in_words_for_each_plugin_worst_first(tmp_path: Pat
     edited(tmp_path, "plugin == 'ink-lora' and verdict.notna()", verdict="lost")
     page = open_view("overview", tmp_path)
     text = texts(page).replace("\\", "").replace("\u2060", "")
-    assert "**1 of 2 plugins keeps working on the upgraded model; 1 lost.**" in text
+    assert "**1 of 2 plugins is shown to keep working on the upgraded model; 1 lost.**" in text
     first = text.index("- ink-lora is lost with xadapter at t0 0.9: keeps 71 % (61 to 81)")
     assert first < text.index("- canny-net works with xadapter at t0 0.9")
     assert "lost: shown to keep little of its effect, or none." in text
@@ -64,7 +64,7 @@ def test_the_overview_answers_in_words_for_each_plugin_worst_first(tmp_path: Pat
 def test_the_overview_names_the_plugins_of_its_ranks_and_how_they_are_made(results: Path) -> None:
     text = texts(open_view("overview", results)).replace("\\", "").replace("\u2060", "")
     assert "the plugins that all ranked rows have: canny-net, ink-lora." in text
-    assert "The number for sorting is retention times 1 - q / k" in text
+    assert "Kept: mean over plugins and t0 of retention" in text
 
 
 def test_the_overview_draws_retention_with_intervals(results: Path) -> None:
@@ -304,4 +304,4 @@ def test_a_newcomer_sees_the_shipped_results_on_every_page(
         page = open_view(view, Path())
         assert any("come with xbench" in info.value for info in page.info), view
         assert not page.warning
-    assert len(pictures(open_view("plugin", Path()), "small")) == 24
+    assert len(pictures(open_view("plugin", Path()), "small")) == 18
