@@ -15,16 +15,16 @@ from bench.analysis.words import PluginWord, keeps
 from bench.site.runs import SiteRun
 from plugins_manifest.outputs import one_line, xml_text
 
+_GRAY = "#57606a"
 # white text on each has a contrast of at least 4.5
 COLORS: Mapping[PluginWord, str] = {
     "works": "#1a7f37",
     "degraded": "#9a6700",
     "lost": "#cf222e",
-    "open": "#57606a",
-    "no effect": "#57606a",
-    "not measured": "#57606a",
+    "open": _GRAY,
+    "no effect": _GRAY,
+    "not measured": _GRAY,
 }
-_OTHER = "#57606a"
 _LONGEST = 60  # characters of either side
 _FONTS = "Verdana,Geneva,DejaVu Sans,sans-serif"
 _CHARACTER_PX, _PADDING_PX = 6.7, 6.0
@@ -80,7 +80,7 @@ def plugin_badge(answer: Answer) -> Badge:
 def run_badge(run: SiteRun) -> Badge:
     """Return a run's badge: how many plugins work; gray unless all of them do."""
     working = run.is_finished and all(answer.word == "works" for answer in run.answers)
-    color = COLORS["works"] if working and run.answers else _OTHER
+    color = COLORS["works"] if working and run.answers else _GRAY
     return Badge(_cut(run.title), _cut(run.count), color)
 
 

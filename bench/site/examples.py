@@ -23,10 +23,14 @@ _TITLES = ("Typical prompt", "Best prompt", "Worst prompt")
 
 @dataclass(frozen=True)
 class Shot:
-    """One image of an example, or why it is missing; `score` is that of the plugin's function."""
+    """One image of an example, or why it is missing; `score` is that of the plugin's function.
+
+    `key` tells the images of a site apart: runs may share trials, and differ in their pixels.
+    """
 
     arm: Arm
     trial_id: str
+    key: str
     load: Callable[[], np.ndarray]
     missing: str | None
     score: float | None
@@ -59,8 +63,10 @@ class Example:
 class Gallery:
     """A run's images by plugin, prompt and setting, with the scores of each image."""
 
-    def __init__(self, images: RunImages, scores: Sequence[Row], privacy: Privacy) -> None:
-        self.privacy = privacy
+    def __init__(
+        self, images: RunImages, scores: Sequence[Row], privacy: Privacy, *, run: str
+    ) -> None:
+        self.privacy, self.run = privacy, run
         self._pairs: dict[str, dict[_Pair, dict[Arm, ImageToScore]]] = {}
         for subject in images.subjects:
             i = subject.image
@@ -131,6 +137,7 @@ def _example(
         Shot(
             arm=arm,
             trial_id=subject.image.trial_id,
+            key=f"{gallery.run} {subject.image.trial_id}",
             load=subject.image.load_picture,
             missing=None if subject.missing is None else "not rendered",
             score=gallery.score(subject, metric),

@@ -100,7 +100,7 @@ def read_run(folder: Path, key: str, *, nsfw: bool) -> SiteRun:
     if not is_judged(rows):
         raise UserError(f"{shown_path(folder)} has no verdicts: run `xbench report` on it first")
     manifest = public_manifest(chosen.manifest, privacy, left_out=chosen.left_out)
-    plugins = _plugins(store, chosen, rows, manifest, privacy)
+    plugins = _plugins(store, chosen, rows, manifest, privacy, key=key)
     trials = chosen.tables["trials"].num_rows
     seeds = set(chosen.tables["trials"]["seed"].to_pylist())
     return SiteRun(
@@ -132,9 +132,11 @@ def _plugins(
     rows: Sequence[Row],
     manifest: Mapping[str, Any],
     privacy: Privacy,
+    *,
+    key: str,
 ) -> list[SitePlugin]:
     scores = public_table(chosen.tables["scores"], privacy).to_pylist()
-    gallery = Gallery(read_images(store), scores, privacy)
+    gallery = Gallery(read_images(store), scores, privacy, run=key)
     audits = {name: privacy.technical(a.summary()) for name, a in read_audits(store).items()}
     by_plugin = {plugin: group for (plugin,), group in grouped(rows, "plugin").items()}
     found = []

@@ -76,7 +76,7 @@ class Views:
 
     def shot(self, shot: Shot, title: str, word: str) -> View:
         """Return one image with its words; without a picture if it is missing."""
-        known = None if shot.missing else self._pictures.written(shot.load, key=shot.trial_id)
+        known = None if shot.missing else self._pictures.written(shot.load, key=shot.key)
         return {
             "title": title,
             "src": known and self.link(known.name),
@@ -125,7 +125,7 @@ class Views:
     def _condition(self, example: Example) -> View | None:
         if example.load_condition is None:
             return None
-        key = f"condition {example.shots[0].trial_id}"
+        key = f"condition {example.shots[0].key}"
         known = self._pictures.written(example.load_condition, key=key)
         size = {"width": known.width_px, "height": known.height_px} if known else {}
         return None if known is None else {"src": self.link(known.name), **size}

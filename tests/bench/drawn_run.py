@@ -107,10 +107,15 @@ def finished_run(root: Path) -> RunStore:
 def compatible_run(root: Path) -> RunStore:
     """Return a drawn run with native twins on 24 prompts, scores and all tables but the report."""
     store = draw_run(root / "compatible" / "drawn", n_cases=24, natives=True)
+    judge_run(store)
+    return store
+
+
+def judge_run(store: RunStore) -> None:
+    """Write a drawn run's scores and all tables but the report."""
     score_run(store, [EDGE_F1, POCKET_STYLE_RATE, *thumbnail_distances()])
     summarise(store)
     write_compatibility(store)
-    return store
 
 
 @dataclass(frozen=True)

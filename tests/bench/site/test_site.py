@@ -17,8 +17,11 @@ from bench.errors import UserError
 from bench.site import SiteOptions, build_site
 from bench.site.examples import base_of
 from bench.store import RunStore, records
+from bench.store.files import png_bytes
 from plugins_manifest.documents import read_json, read_yaml
+from plugins_manifest.images import read_image
 from plugins_manifest.outputs import html_text
+from tests.bench.drawn_run import judge_run
 from tests.bench.report.test_report import HOSTILE
 from tests.bench.site.conftest import copied_run
 from tests.bench.site.reading import Page, contents, pages
@@ -100,6 +103,27 @@ def test_pictures_have_alternative_texts_and_sizes(site: Path):
     for page in pages(site):
         for attributes in (a for tag, a in page.tags if tag == "img"):
             assert attributes["alt"] and attributes["height"]
+
+
+def test_runs_of_the_same_trials_show_their_own_pictures(
+    run: RunStore, drawn: RunStore, tmp_path: Path
+):
+    other = copied_run(drawn, tmp_path / "other")
+    rows = records(other.results())
+    for row in rows:
+        pixels = 255 - read_image(other.folder / row["image"])
+        row["image"], row["image_sha256"] = other.write_image_file(
+            row["trial_id"], png_bytes(pixels)
+        )
+    other.write_results("all", rows)
+    judge_run(other)
+    build_site([run.folder, other.folder], tmp_path / "both", SiteOptions())
+    for plugin in (answer.plugin for answer in found(run)):
+        shown = [
+            {str(a["href"]) for _, a in Page(path).tags if a.get("class") == "shot"}
+            for path in (tmp_path / "both" / "runs").glob(f"*/{plugin}/index.html")
+        ]
+        assert len(shown) == 2 and shown[0] and not shown[0] & shown[1]
 
 
 def test_badges_have_the_schema_of_shields(run: RunStore, site: Path):
