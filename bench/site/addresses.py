@@ -20,6 +20,18 @@ class Addresses:
         depth = page.count("/")
         return "../" * depth + quote(name)
 
+    def plugin_page(self, run: SiteRun, plugin: SitePlugin, *, page: str) -> str:
+        """Return the link from a page to a plugin's page."""
+        return self.link(plugin_file(run, plugin, "index.html"), page=page)
+
+    def home(self, *, page: str) -> str:
+        """Return the link from a page to the first page."""
+        return self.link("index.html", page=page)
+
+    def shared(self, name: str) -> str | None:
+        """Return the full address of a file to copy; None where the site's is not known."""
+        return f"{self.url}{quote(name)}" if self.url else None
+
     def public(self, name: str, *, page: str) -> str:
         """Return the full address of a file, where the site's address is known; else the link."""
         return f"{self.url}{quote(name)}" if self.url else self.link(name, page=page)

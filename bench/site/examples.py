@@ -1,4 +1,4 @@
-"""Example prompts of a plugin: a typical one, the best and the worst, with every method's image.
+"""Example prompts of a plugin: typical, best, worst, failures, and where methods differ most.
 
 Prompts are ordered by how much of the plugin's function the shown setting's image has lost against
 the base model's image of the same prompt and seed.
@@ -8,39 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from bench.analysis import Arm, arm_order
+from bench.analysis import Arm
 from bench.analysis.summary import arm_of
-from bench.publish.redaction import Privacy
-from bench.scoring import ImageToScore, RunImages
 from bench.store import Row
 
-_Pair = tuple[str, int]  # case id, seed
-_TITLES = ("Typical prompt", "Best prompt", "Worst prompt")
+Pair = tuple[str, int]  # case id, seed
+Scores = Mapping[Pair, Mapping[Arm, float]]
+_MOST = 2  # prompts of each further kind
+FAILURE, DIFFER = "Failure", "Methods differ most"
+TAGS = {"Typical prompt": "examples", "Best prompt": "examples", "Worst prompt": "examples"}
+TAGS |= {FAILURE: "failures", DIFFER: "differ"}
 
 
 @dataclass(frozen=True)
 class Shot:
     """One image of an example, or why it is missing; `score` is that of the plugin's function.
 
-    `key` tells the images of a site apart: runs may share trials, and differ in their pixels.
+    `version` is the sha256 of its file, where that is known.
     """
 
     arm: Arm
+    run: str
     trial_id: str
-    key: str
     load: Callable[[], np.ndarray]
     missing: str | None
     score: float | None
+    version: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells images apart: runs may share trials, and differ in their pixels."""
+        return f"{self.run} {self.trial_id}"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt with the images of all settings in the reading order."""
+    """One prompt with the images of all settings in the reading order; `titles` say why."""
 
-    title: str
+    titles: tuple[str, ...]
     prompt: str
     seed: int
     load_condition: Callable[[], np.ndarray] | None
@@ -60,45 +69,92 @@ class Example:
         return next((shot for shot in self.shots if shot.arm == arm), None)
 
 
-class Gallery:
-    """A run's images by plugin, prompt and setting, with the scores of each image."""
+class Scenes(Protocol):
+    """The prompts of a run's plugins, with images and scores."""
 
-    def __init__(
-        self, images: RunImages, scores: Sequence[Row], privacy: Privacy, *, run: str
-    ) -> None:
-        self.privacy, self.run = privacy, run
-        self._pairs: dict[str, dict[_Pair, dict[Arm, ImageToScore]]] = {}
-        for subject in images.subjects:
-            i = subject.image
-            arm = Arm(i.plugin, i.kind, i.method, i.t0, i.plugin_scale, i.adapter_scale)
-            pairs = self._pairs.setdefault(i.plugin, {})
-            pairs.setdefault((i.case_id, i.seed), {})[arm] = subject
-        self._scores = {
-            (row["plugin"], row["trial_id"], row["metric"]): row["value"]
-            for row in scores
-            if row["level"] == "image"
-        }
+    def pairs(self, plugin: str) -> Sequence[Pair]:
+        """Return a plugin's first prompts and seeds, sorted."""
+        ...
 
-    def pairs(self, plugin: str) -> Mapping[_Pair, Mapping[Arm, ImageToScore]]:
-        """Return the images of a plugin by prompt and seed, then by setting."""
-        return self._pairs.get(plugin, {})
+    def scores(self, plugin: str, metric: str) -> Scores:
+        """Return a metric by prompt and seed, then by setting."""
+        ...
 
-    def score(self, subject: ImageToScore, metric: str | None) -> float | None:
-        """Return an image's score; None if it has none."""
-        return self._scores.get((subject.image.plugin, subject.image.trial_id, metric or ""))
+    def examples(
+        self, plugin: str, metric: str | None, chosen: Mapping[Pair, tuple[str, ...]]
+    ) -> Sequence[Example]:
+        """Return examples of some prompts and seeds, in their order."""
+        ...
 
 
-def examples(gallery: Gallery, shown: Row) -> tuple[Example, ...]:
-    """Return a typical prompt, the best and the worst one; the first ones without scores."""
+def examples(scenes: Scenes, shown: Row) -> tuple[Example, ...]:
+    """Return the examples of a plugin, each prompt once; the first prompts without scores."""
     plugin, metric = shown["plugin"], shown["function_metric"]
-    pairs = gallery.pairs(plugin)
-    order = _ordered(gallery, pairs, shown)
-    if order:
-        places = dict.fromkeys((len(order) // 2, len(order) - 1, 0))
-        chosen = [(title, order[i]) for title, i in zip(_TITLES, places, strict=False)]
-    else:
-        chosen = [(f"Prompt {i}", pair) for i, pair in enumerate(sorted(pairs)[:3], start=1)]
-    return tuple(_example(gallery, title, pairs[pair], metric) for title, pair in chosen)
+    scores = scenes.scores(plugin, metric) if metric else {}
+    chosen = choose(scores, shown)
+    if not chosen:
+        pairs = scenes.pairs(plugin)[:3]
+        chosen = {pair: (f"Prompt {i}",) for i, pair in enumerate(pairs, start=1)}
+    return tuple(scenes.examples(plugin, metric, chosen))
+
+
+def choose(scores: Scores, shown: Row) -> dict[Pair, tuple[str, ...]]:
+    """Return the prompts to show with their titles; {} where the shown setting has no score."""
+    order = [pair for _, pair in worst_first(scores, shown)]
+    if not order:
+        return {}
+    picked = [
+        ("Typical prompt", order[len(order) // 2]),
+        ("Best prompt", order[-1]),
+        ("Worst prompt", order[0]),
+        *((FAILURE, pair) for pair in failures(scores, shown)[:_MOST]),
+        *((DIFFER, pair) for pair in differ_most(scores)[:_MOST]),
+    ]
+    found: dict[Pair, tuple[str, ...]] = {}
+    for title, pair in picked:
+        if len(order) > 1 or not found:
+            found[pair] = (*found.get(pair, ()), title)
+    return found
+
+
+def worst_first(scores: Scores, shown: Row) -> list[tuple[float, Pair]]:
+    """Return what the shown setting's images gained on the base model's, the largest loss first."""
+    arm, sign = arm_of(shown), _sign(shown)
+    ranked = []
+    for pair, own in scores.items():
+        if arm in own:
+            base = base_of(own, arm)
+            ranked.append((sign * (own[arm] - (own[base] if base else 0.0)), pair))
+    return sorted(ranked)
+
+
+def failures(scores: Scores, shown: Row) -> list[Pair]:
+    """Return the prompts whose image is nearer to the one without plugin than to the base model's.
+
+    The largest loss comes first. Prompts on which the plugin has no effect are left out.
+    """
+    arm, sign = arm_of(shown), _sign(shown)
+    found = []
+    for loss, pair in worst_first(scores, shown):
+        own = scores[pair]
+        base = base_of(own, arm)
+        floor = next((a for a in own if a.method == "floor"), None)
+        if base is None or floor is None:
+            continue
+        effect = sign * (own[base] - own[floor])
+        if effect > 0 and loss < -effect / 2:
+            found.append(pair)
+    return found
+
+
+def differ_most(scores: Scores) -> list[Pair]:
+    """Return the prompts by the range of the methods' scores, the widest first."""
+    ranges = []
+    for pair, own in scores.items():
+        values = [v for arm, v in own.items() if arm.method not in ("base", "floor", "oracle")]
+        if len(values) > 1 and max(values) > min(values):
+            ranges.append((min(values) - max(values), pair))
+    return [pair for _, pair in sorted(ranges)]
 
 
 def base_of(arms: Iterable[Arm], arm: Arm) -> Arm | None:
@@ -111,39 +167,5 @@ def base_of(arms: Iterable[Arm], arm: Arm) -> Arm | None:
     return min((a for a in arms if a.method == "base"), key=distance, default=None)
 
 
-def _ordered(
-    gallery: Gallery, pairs: Mapping[_Pair, Mapping[Arm, ImageToScore]], shown: Row
-) -> list[_Pair]:
-    """Return the prompts that have a score, the worst first."""
-    arm, metric = arm_of(shown), shown["function_metric"]
-    sign = -1.0 if shown["function_better"] == "lower" else 1.0
-    ranked = []
-    for pair, there in pairs.items():
-        own = there.get(arm)
-        value = None if own is None else gallery.score(own, metric)
-        if value is None:
-            continue
-        base = base_of(there, arm)
-        home = None if base is None else gallery.score(there[base], metric)
-        ranked.append((sign * (value - (home or 0.0)), pair))
-    return [pair for _, pair in sorted(ranked)]
-
-
-def _example(
-    gallery: Gallery, title: str, there: Mapping[Arm, ImageToScore], metric: str | None
-) -> Example:
-    first = next(iter(there.values())).image
-    shots = tuple(
-        Shot(
-            arm=arm,
-            trial_id=subject.image.trial_id,
-            key=f"{gallery.run} {subject.image.trial_id}",
-            load=subject.image.load_picture,
-            missing=None if subject.missing is None else "not rendered",
-            score=gallery.score(subject, metric),
-        )
-        for arm, subject in sorted(there.items(), key=lambda item: arm_order(item[0]))
-    )
-    conditions = [s.image.load_condition for s in there.values() if s.image.load_condition]
-    load = conditions[0] if conditions else None
-    return Example(title, gallery.privacy.content(first.prompt), first.seed, load, shots)
+def _sign(row: Row) -> float:
+    return -1.0 if row["function_better"] == "lower" else 1.0

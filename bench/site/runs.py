@@ -6,8 +6,9 @@ is not finished has no plugins here, so it ranks nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from bench.publish.select import PublicRun, is_finished, select_public
 from bench.publish.tables import public_table
 from bench.render import read_audits
 from bench.scoring import read_images
-from bench.site.examples import Example, Gallery, examples
+from bench.site.examples import Example, Scenes, examples
+from bench.site.gallery import Gallery
 from bench.store import Row, RunStore, grouped
 from plugins_manifest.outputs import file_name
 
@@ -39,7 +41,18 @@ class SitePlugin:
     shown: Row
     facts: Mapping[str, Any]
     audit: str | None
-    examples: Sequence[Example]
+    scenes: Scenes
+
+    @cached_property
+    def examples(self) -> Sequence[Example]:
+        """The example prompts; read when they are shown first."""
+        return examples(self.scenes, self.shown)
+
+    @property
+    def search_text(self) -> str:
+        """What a search looks through: name, kind, file or address, and its sha256."""
+        facts = (self.facts.get(name) for name in ("source", "sha256", "trigger"))
+        return " ".join(str(part) for part in (self.name, self.answer.kind, *facts) if part)
 
     @property
     def name(self) -> str:
@@ -136,42 +149,74 @@ def _plugins(
     key: str,
 ) -> list[SitePlugin]:
     scores = public_table(chosen.tables["scores"], privacy).to_pylist()
-    gallery = Gallery(read_images(store), scores, privacy, run=key)
+    scenes = Gallery(read_images(store), scores, privacy, run=key)
     audits = {name: privacy.technical(a.summary()) for name, a in read_audits(store).items()}
-    by_plugin = {plugin: group for (plugin,), group in grouped(rows, "plugin").items()}
+    return site_plugins(rows, manifest, scenes, audits.get)
+
+
+def site_plugins(
+    rows: Sequence[Row],
+    manifest: Mapping[str, Any],
+    scenes: Scenes,
+    audit_of: Callable[[str], str | None],
+) -> list[SitePlugin]:
+    """Return the judged plugins of a compatibility table, worst first.
+
+    `audit_of` gives the load audit of a plugin's file in one line, None without one.
+    """
+    by_plugin = grouped(rows, "plugin")
+    entries, stacks = _by_id(manifest, "plugins"), _by_id(manifest, "stacks")
     found = []
     for answer in answers(rows):
-        levels = {level: group for (level,), group in _by_level(by_plugin[answer.plugin])}
-        settings = levels["setting"]
-        shown = answer.row or in_order(settings)[0]
-        facts = _facts(answer.plugin, manifest)
-        loaded = [f"{name}: {audits[name]}" for name in facts["members"] if name in audits]
+        levels = grouped(by_plugin[(answer.plugin,)], "level")
+        settings = levels[("setting",)]
+        facts = _facts(answer.plugin, entries, stacks)
+        loaded = [f"{name}: {text}" for name in facts["members"] if (text := audit_of(name))]
         found.append(
             SitePlugin(
                 answer=answer,
                 settings=settings,
-                methods=[r for r in levels.get("method", []) if r["method"] not in REFERENCES],
-                shown=shown,
+                methods=[r for r in levels.get(("method",), []) if r["method"] not in REFERENCES],
+                shown=answer.row or in_order(settings)[0],
                 facts=facts,
                 audit="; ".join(loaded) or None,
-                examples=examples(gallery, shown),
+                scenes=scenes,
             )
         )
     return found
 
 
-def _by_level(rows: Sequence[Row]) -> list[tuple[tuple[Any, ...], list[Row]]]:
-    return list(grouped(rows, "level").items())
+def _by_id(manifest: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of a manifest's list by id; of an invalid manifest what is valid."""
+    listed = manifest.get(name)
+    entries = listed if isinstance(listed, list) else []
+    return {
+        entry["id"]: entry
+        for entry in entries
+        if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)
+    }
 
 
-def _facts(plugin: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(
+    plugin: str,
+    entries: Mapping[str, Mapping[str, Any]],
+    stacks: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     """Return what the manifest states of a plugin, or of a stack's members together."""
-    stack = next((s for s in manifest.get("stacks", ()) if s["id"] == plugin), None)
-    members = [plugin] if stack is None else [m["id"] for m in stack["plugins"]]
-    entries = [entry for entry in manifest["plugins"] if entry["id"] in members]
+    listed = stacks[plugin].get("plugins") if plugin in stacks else [{"id": plugin}]
+    parts = listed if isinstance(listed, list) else []
+    members = [p["id"] for p in parts if isinstance(p, Mapping) and isinstance(p.get("id"), str)]
+    own = [entries[name] for name in members if name in entries]
 
     def joined(key: str) -> str:
-        return ", ".join(dict.fromkeys(str(entry[key]) for entry in entries if entry.get(key)))
+        return ", ".join(dict.fromkeys(_text(entry[key]) for entry in own if entry.get(key)))
 
-    names = ("source", "sha256", "license", "trigger", "condition")
+    names = ("source", "sha256", "license", "trigger", "condition", "native")
     return {"members": members, **{name: joined(name) for name in names}}
+
+
+def _text(value: Any) -> str:
+    """Return a value of a manifest; of deep ones nothing, since YAML aliases can be endless."""
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value if isinstance(part, str | int | float))
+    return str(value) if isinstance(value, str | int | float) else ""

@@ -7,7 +7,8 @@ a drawing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from bench.analysis import Arm
 from bench.analysis.glossary import function_word, method_name
@@ -28,9 +29,9 @@ from bench.analysis.words import (
     verdict_of,
 )
 from bench.registry import method_order
-from bench.site.addresses import Addresses, plugin_file
-from bench.site.examples import Example, Shot
-from bench.site.pictures import Pictures
+from bench.site.addresses import Addresses
+from bench.site.charts import function_chart, quality_chart
+from bench.site.examples import TAGS, Example, Shot, base_of, worst_first
 from bench.site.runs import SitePlugin, SiteRun
 from bench.store import Row
 
@@ -43,19 +44,46 @@ ICONS: Mapping[PluginWord, str] = {
     "no effect": "·",
     "not measured": "·",
 }
+_MOST_LOSSES = 3
 _LOW, _HIGH = -0.1, 1.3  # share kept at the ends of a bar
 _BAR_LEFT, _BAR_WIDTH = 4.0, 292.0  # of 300
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Links to a picture, small and whole, and the size to reserve on a page."""
+
+    src: str
+    full: str
+    width: int
+    height: int
+
+
+class PictureLinks(Protocol):
+    """Where the pictures of a page lie."""
+
+    def picture(self, shot: Shot, *, page: str) -> Picture | None:
+        """Return an image's picture; None if it cannot be read."""
+        ...
+
+    def condition(self, example: Example, *, page: str) -> Picture | None:
+        """Return the picture of an example's condition; None without one."""
+        ...
 
 
 class Views:
     """Makes the views of one page; links are relative to it."""
 
-    def __init__(self, pictures: Pictures, addresses: Addresses, page: str) -> None:
+    def __init__(self, pictures: PictureLinks, addresses: Addresses, page: str) -> None:
         self._pictures, self._addresses, self.page = pictures, addresses, page
 
     def link(self, name: str) -> str:
         """Return the link to a file of the site."""
         return self._addresses.link(name, page=self.page)
+
+    def plugin_link(self, run: SiteRun, plugin: SitePlugin) -> str:
+        """Return the link to a plugin's page."""
+        return self._addresses.plugin_page(run, plugin, page=self.page)
 
     def card(self, run: SiteRun, plugin: SitePlugin) -> View:
         """Return one plugin of the grid."""
@@ -63,7 +91,8 @@ class Views:
         return {
             "name": plugin.name,
             "kind": answer.kind,
-            "href": self.link(plugin_file(run, plugin, "index.html")),
+            "search": plugin.search_text,
+            "href": self.plugin_link(run, plugin),
             **verdict(answer.word),
             "advice": answer.advice,
             "keeps": kept(plugin),
@@ -76,12 +105,10 @@ class Views:
 
     def shot(self, shot: Shot, title: str, word: str) -> View:
         """Return one image with its words; without a picture if it is missing."""
-        known = None if shot.missing else self._pictures.written(shot.load, key=shot.key)
+        known = None if shot.missing else self._pictures.picture(shot, page=self.page)
         return {
             "title": title,
-            "src": known and self.link(known.name),
-            "width": known and known.width_px,
-            "height": known and known.height_px,
+            **_linked(known),
             "trial": shot.trial_id,
             "missing": shot.missing or "not readable",
             "score": "" if shot.score is None else f"{word} {number(shot.score, digits=2)}",
@@ -91,13 +118,33 @@ class Views:
         """Return the picture strip: columns of settings in a fixed order, a row for each prompt."""
         arms = columns(plugin)
         with_condition = any(example.load_condition for example in plugin.examples)
+        rows = [self._row(example, arms, plugin) for example in plugin.examples]
         return {
             "columns": [self._column(arm, plugin) for arm in arms],
             "with_condition": with_condition,
-            "rows": [self._row(example, arms, plugin) for example in plugin.examples],
+            "rows": rows,
+            "tags": list(dict.fromkeys(tag for row in rows for tag in row["tags"])),
             "t0s": sorted({arm.t0 for arm in arms if arm.t0 is not None}),
             "t0": plugin.shown["t0"],
         }
+
+    def losses(self, plugin: SitePlugin, strip: View) -> list[View]:
+        """Return the prompts of a strip that lost most: before, after, and their difference."""
+        metric, arm = plugin.shown["function_metric"], arm_of(plugin.shown)
+        scores = {
+            (str(i), example.seed): {s.arm: s.score for s in example.shots if s.score is not None}
+            for i, example in enumerate(plugin.examples)
+        }
+        lost = [pair for gain, pair in worst_first(scores, plugin.shown) if gain < 0 and metric]
+        found = []
+        for place, _ in lost[:_MOST_LOSSES]:
+            example, row = plugin.examples[int(place)], strip["rows"][int(place)]
+            base = base_of([shot.arm for shot in example.shots], arm)
+            cells = dict(zip(columns(plugin), row["cells"], strict=True))
+            before, after = cells.get(base) if base else None, cells.get(arm)
+            if before and after and before["src"] and after["src"]:
+                found.append({"prompt": row["prompt"], "before": before, "after": after})
+        return found
 
     def _column(self, arm: Arm, plugin: SitePlugin) -> View:
         return {
@@ -114,21 +161,24 @@ class Views:
             shot = example.shot_of(arm)
             title = ", ".join(part for part in (heading(arm), detail(arm)) if part)
             cells.append(None if shot is None else self.shot(shot, title, word))
+        condition = self._pictures.condition(example, page=self.page)
         return {
-            "title": example.title,
+            "title": ", ".join(example.titles),
+            "tags": list(dict.fromkeys(TAGS.get(t, "examples") for t in example.titles)),
             "prompt": example.prompt,
             "seed": example.seed,
-            "condition": self._condition(example),
+            "condition": None if condition is None else asdict(condition),
             "cells": cells,
         }
 
-    def _condition(self, example: Example) -> View | None:
-        if example.load_condition is None:
-            return None
-        key = f"condition {example.shots[0].key}"
-        known = self._pictures.written(example.load_condition, key=key)
-        size = {"width": known.width_px, "height": known.height_px} if known else {}
-        return None if known is None else {"src": self.link(known.name), **size}
+
+def charts(plugin: SitePlugin) -> list[View]:
+    """Return the drawings of a plugin that say something."""
+    return [chart for chart in (function_chart(plugin), quality_chart(plugin)) if chart]
+
+
+def _linked(known: Picture | None) -> View:
+    return dict.fromkeys(("src", "full", "width", "height")) if known is None else asdict(known)
 
 
 def verdict(word: PluginWord) -> View:
@@ -221,16 +271,16 @@ def settings_table(plugin: SitePlugin) -> list[View]:
     ]
 
 
-def matrix(run: SiteRun, views: Views) -> View:
+def matrix(run: SiteRun, plugins: Sequence[SitePlugin], views: Views) -> View:
     """Return plugins by methods: the verdict, the share kept and t0 of each method's setting."""
-    methods = method_order(row["method"] for plugin in run.plugins for row in plugin.methods)
+    methods = method_order(row["method"] for plugin in plugins for row in plugin.methods)
     rows = []
-    for plugin in run.plugins:
+    for plugin in plugins:
         by_method = {row["method"]: row for row in plugin.methods}
         rows.append(
             {
                 "name": plugin.name,
-                "href": views.link(plugin_file(run, plugin, "index.html")),
+                "href": views.plugin_link(run, plugin),
                 "cells": [_matrix_cell(plugin, by_method.get(method)) for method in methods],
             }
         )
