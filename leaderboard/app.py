@@ -6,19 +6,20 @@ import streamlit as st
 
 from leaderboard.ui import pages
 from leaderboard.ui.address import remember_page
+from leaderboard.ui.fragments import show_style
+from leaderboard.ui.pages import MORE
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
-# Streamlit writes chosen values in white on the primary color, which is bright on a dark background
-TAGS = (
-    "<style>[data-testid=stMultiSelectTagsContainer] [data-tag] * "
-    "{ color: light-dark(#fff, #111318); }</style>"
-)
-st.html(TAGS)
+show_style()
+listed = [
+    (page, st.Page(page.draw, title=page.title, url_path=page.path, default=i == 0))
+    for i, page in enumerate(pages())
+]
 page = st.navigation(
-    [
-        st.Page(page.draw, title=page.title, url_path=page.path, default=i == 0)
-        for i, page in enumerate(pages())
-    ],
+    {
+        "": [entry for page, entry in listed if page.order < MORE],
+        "More": [entry for page, entry in listed if page.order >= MORE],
+    },
     position="top",
 )
 remember_page(page.url_path)

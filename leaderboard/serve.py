@@ -80,12 +80,19 @@ def _app(script: str, *, port: int, host: str, allowed_hosts: Sequence[str]) -> 
     from streamlit.web import bootstrap
 
     from leaderboard.study import RaterCookie, study_routes
-    from leaderboard.web import KnownHosts, OwnOrigin, SecurityHeaders, picture_routes
+    from leaderboard.web import (
+        KnownHosts,
+        OwnOrigin,
+        SecurityHeaders,
+        picture_routes,
+        site_routes,
+    )
 
     queue = PictureQueue()
+    own = site_routes(queue) if script == _SCRIPT else []  # raters of a study see no results
     app = st.App(
         Path(__file__).with_name(script),
-        routes=[*study_routes(queue), *picture_routes(queue)],
+        routes=[*study_routes(queue), *picture_routes(queue), *own],
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, bound=host, allowed=_checked(allowed_hosts)),
@@ -167,11 +174,13 @@ def warm_up() -> None:
     """
     from leaderboard.data import current_runs
     from leaderboard.figures import open_standings
+    from leaderboard.figures.site_runs import open_site_run
     from leaderboard.ui import pages
 
     pages()
     for run in current_runs().values():
         open_standings(run)
+        open_site_run(run)
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # frozen objects would be reported as leaks at exit

@@ -1,6 +1,6 @@
 """Render the trials of a plan: cached, resumable, interruptible."""
 
-from bench.render.audit import LoadAudit, read_audits, remarks
+from bench.render.audit import LoadAudit, audits_of, read_audits, remarks
 from bench.render.budget import Budget
 from bench.render.execute import Execution, Stopwatch
 from bench.render.family import FamilyRenderer
@@ -11,6 +11,7 @@ __all__ = [
     "FamilyRenderer",
     "LoadAudit",
     "Stopwatch",
+    "audits_of",
     "read_audits",
     "remarks",
 ]

@@ -126,8 +126,13 @@ def _of_earlier_version(path: Path) -> list[Any] | None:
 
 def read_audits(store: RunStore) -> dict[str, Audit]:
     """Return plugin id -> its audit."""
+    return audits_of(records(store.read_table("audit")))
+
+
+def audits_of(rows: Iterable[Row]) -> dict[str, Audit]:
+    """Return plugin id -> its audit of rows of the audit table."""
     names = [field.name for field in fields(AuditRow)]
-    groups = grouped(records(store.read_table("audit")), "plugin")
+    groups = grouped(rows, "plugin")
     return {
         str(plugin): Audit(tuple(AuditRow(**{name: row[name] for name in names}) for row in rows))
         for (plugin,), rows in groups.items()

@@ -15,7 +15,7 @@ from bench.site.content import SiteContent, files_of, files_of_run
 from bench.site.folder import SiteFolder
 from bench.site.pages import INDEX
 from bench.site.pictures import Pictures
-from bench.site.runs import read_run
+from bench.site.read import read_run
 from plugins_manifest.folders import refuse_overlap
 from plugins_manifest.progress import Progress
 

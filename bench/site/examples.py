@@ -86,6 +86,10 @@ class Scenes(Protocol):
         """Return examples of some prompts and seeds, in their order."""
         ...
 
+    def typical(self, shown: Row) -> Example | None:
+        """Return the first of a plugin's `examples`; None if it has no images."""
+        ...
+
 
 def examples(scenes: Scenes, shown: Row) -> tuple[Example, ...]:
     """Return the examples of a plugin, each prompt once; the first prompts without scores."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.analysis import Arm, arm_order
 from bench.publish.redaction import Privacy
 from bench.scoring import ImageToScore, RunImages
-from bench.site.examples import Example, Pair, Scores, Shot
+from bench.site.examples import Example, Pair, Scores, Shot, examples
 from bench.store import Row
 
 
@@ -49,6 +49,10 @@ class Gallery:
     ) -> list[Example]:
         """Return examples of some prompts and seeds, in their order."""
         return [self._example(plugin, metric, pair, titles) for pair, titles in chosen.items()]
+
+    def typical(self, shown: Row) -> Example | None:
+        """Return the first of a plugin's examples; None if it has no images."""
+        return next(iter(examples(self, shown)), None)
 
     def _score(self, subject: ImageToScore, metric: str | None) -> float | None:
         return self._scores.get((subject.image.plugin, subject.image.trial_id, metric or ""))

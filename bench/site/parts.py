@@ -125,7 +125,7 @@ def commands(run: SiteRun, plugin: SitePlugin) -> list[str]:
     """Return the commands that repeat the run, this plugin's part, and one image."""
     manifest = shlex.quote(str(run.facts.get("manifest") or "MANIFEST"))
     own = f"xbench run --manifest {manifest} --plugins {shlex.quote(plugin.name)}"
-    after = plugin.examples[0].shot_of(arm_of(plugin.shown)) if plugin.examples else None
+    after = plugin.typical and plugin.typical.shot_of(arm_of(plugin.shown))
     explain = [f"xbench explain {shlex.quote(run.key)} {after.trial_id}"] if after else []
     return list(dict.fromkeys(text for text in (_command(run), own, *explain) if text))
 

@@ -1,7 +1,6 @@
-"""Read runs as a site shows them: the public part alone, each plugin with its answer and examples.
+"""A run as a site shows it: each plugin with its answer and examples.
 
-What is private is redacted, and plugins marked nsfw are left out, as in a publication. A run that
-is not finished has no plugins here, so it ranks nowhere.
+A run that is not finished has no plugins here, so it ranks nowhere.
 """
 
 from __future__ import annotations
@@ -9,21 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from bench.analysis import Answer, answers, run_sentence
-from bench.analysis.words import REFERENCES, in_order, is_judged, run_count
-from bench.errors import UserError, shown_path
-from bench.publish.facts import public_facts, public_manifest
-from bench.publish.redaction import Privacy
-from bench.publish.select import PublicRun, is_finished, select_public
-from bench.publish.tables import public_table
-from bench.render import read_audits
-from bench.scoring import read_images
+from bench.analysis.words import REFERENCES, in_order, run_count
 from bench.site.examples import Example, Scenes, examples
-from bench.site.gallery import Gallery
-from bench.store import Row, RunStore, grouped
+from bench.store import Row, grouped
 from plugins_manifest.outputs import file_name
 
 
@@ -40,13 +30,25 @@ class SitePlugin:
     methods: Sequence[Row]
     shown: Row
     facts: Mapping[str, Any]
-    audit: str | None
     scenes: Scenes
+    audit_of: Callable[[str], str | None]
 
     @cached_property
     def examples(self) -> Sequence[Example]:
         """The example prompts; read when they are shown first."""
         return examples(self.scenes, self.shown)
+
+    @cached_property
+    def typical(self) -> Example | None:
+        """The example that stands for the plugin; read when it is shown first."""
+        return self.scenes.typical(self.shown)
+
+    @cached_property
+    def audit(self) -> str | None:
+        """How much of the plugin's files was loaded, in one line; None if that is not known."""
+        members = self.facts["members"]
+        loaded = [f"{name}: {text}" for name in members if (text := self.audit_of(name))]
+        return "; ".join(loaded) or None
 
     @property
     def search_text(self) -> str:
@@ -102,58 +104,6 @@ class SiteRun:
         return run_count(self.answers) if self.is_finished else "unfinished"
 
 
-def read_run(folder: Path, key: str, *, nsfw: bool) -> SiteRun:
-    """Return a run; raise `UserError` if it is damaged or has no verdicts."""
-    store = RunStore.open(folder)
-    if not is_finished(store.run_facts()):
-        return _unfinished(store, key)
-    chosen = select_public(store, nsfw=nsfw)
-    privacy = Privacy(words=chosen.left_out)
-    rows = public_table(chosen.tables["compatibility"], privacy).to_pylist()
-    if not is_judged(rows):
-        raise UserError(f"{shown_path(folder)} has no verdicts: run `xbench report` on it first")
-    manifest = public_manifest(chosen.manifest, privacy, left_out=chosen.left_out)
-    plugins = _plugins(store, chosen, rows, manifest, privacy, key=key)
-    trials = chosen.tables["trials"].num_rows
-    seeds = set(chosen.tables["trials"]["seed"].to_pylist())
-    return SiteRun(
-        key=key,
-        title=str(manifest.get("name", key)),
-        facts=public_facts(chosen.facts, privacy, left_out=chosen.left_out),
-        is_finished=True,
-        n_done=trials,
-        n_trials=trials,
-        n_prompts=max((row["n_prompts"] or 0 for row in rows), default=0),
-        n_seeds=len(seeds),
-        rows=rows,
-        plugins=plugins,
-    )
-
-
-def _unfinished(store: RunStore, key: str) -> SiteRun:
-    privacy = Privacy()
-    facts = public_facts(store.run_facts(), privacy, left_out=())
-    kept = {name: facts[name] for name in ("run_id", "status", "created") if name in facts}
-    title = privacy.content(store.manifest().name)
-    done, n_trials = len(store.finished_trials()), len(store.trials())
-    return SiteRun(key, title, kept, False, done, n_trials, 0, 0, (), ())
-
-
-def _plugins(
-    store: RunStore,
-    chosen: PublicRun,
-    rows: Sequence[Row],
-    manifest: Mapping[str, Any],
-    privacy: Privacy,
-    *,
-    key: str,
-) -> list[SitePlugin]:
-    scores = public_table(chosen.tables["scores"], privacy).to_pylist()
-    scenes = Gallery(read_images(store), scores, privacy, run=key)
-    audits = {name: privacy.technical(a.summary()) for name, a in read_audits(store).items()}
-    return site_plugins(rows, manifest, scenes, audits.get)
-
-
 def site_plugins(
     rows: Sequence[Row],
     manifest: Mapping[str, Any],
@@ -170,17 +120,15 @@ def site_plugins(
     for answer in answers(rows):
         levels = grouped(by_plugin[(answer.plugin,)], "level")
         settings = levels[("setting",)]
-        facts = _facts(answer.plugin, entries, stacks)
-        loaded = [f"{name}: {text}" for name in facts["members"] if (text := audit_of(name))]
         found.append(
             SitePlugin(
                 answer=answer,
                 settings=settings,
                 methods=[r for r in levels.get(("method",), []) if r["method"] not in REFERENCES],
                 shown=answer.row or in_order(settings)[0],
-                facts=facts,
-                audit="; ".join(loaded) or None,
+                facts=_facts(answer.plugin, entries, stacks),
                 scenes=scenes,
+                audit_of=audit_of,
             )
         )
     return found

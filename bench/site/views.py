@@ -99,7 +99,7 @@ class Views:
             "look": "" if answer.row is None else look(answer.row),
             "pace": pace(plugin.shown, plugin.settings),
             "bar": bar(plugin),
-            "prompt": plugin.examples[0].prompt if plugin.examples else "",
+            "prompt": "" if plugin.typical is None else plugin.typical.prompt,
             "shots": [self.shot(shot, title, "") for title, shot in three(plugin)],
         }
 
@@ -189,9 +189,9 @@ def verdict(word: PluginWord) -> View:
 
 def three(plugin: SitePlugin) -> list[tuple[str, Shot]]:
     """Return before, after and without plugin: images of the typical prompt."""
-    if not plugin.examples:
+    example, arm = plugin.typical, arm_of(plugin.shown)
+    if example is None:
         return []
-    example, arm = plugin.examples[0], arm_of(plugin.shown)
     after = f"After: {method_name(plugin.shown['method'])}"
     if plugin.shown["t0"] is not None:
         after += f", t0 {plugin.shown['t0']:g}"

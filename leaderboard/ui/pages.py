@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.registry import installed, load_entry
 from leaderboard.escape import literal
 
+MORE = 10  # pages from this order on are in the menu "More"
 _LOG = logging.getLogger(__name__)
 
 
@@ -23,7 +24,8 @@ _LOG = logging.getLogger(__name__)
 class Page:
     """A page: its title in the navigation, its URL path, and the function that draws it.
 
-    Pages are listed by `order`; the first one is also the start page.
+    Pages are listed by `order`; the first one is also the start page. Those of an order from 10 on
+    are in the menu "More" of the navigation.
     """
 
     title: str

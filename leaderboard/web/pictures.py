@@ -39,8 +39,16 @@ def picture_address(run: Run, what: What, trial_id: str, *, version: str | None 
 
     `version` is the picture's sha256; without it the address changes whenever the run does.
     """
+    path, query = picture_path(run, what, trial_id, version=version)
+    return site_address(path, v=query)
+
+
+def picture_path(
+    run: Run, what: What, trial_id: str, *, version: str | None = None
+) -> tuple[str, str]:
+    """Return a picture's path inside of the site, and its version for the query."""
     parts = (IMAGE_ROUTE.lstrip("/"), quote(run.key, safe=""), what, quote(trial_id, safe=""))
-    return site_address("/".join(parts), v=version[:12] if version else f"{run.stamp:x}"[-12:])
+    return "/".join(parts), version[:12] if version else f"{run.stamp:x}"[-12:]
 
 
 def picture_routes(queue: PictureQueue | None = None) -> list[Route]:

@@ -1,0 +1,54 @@
+"""Show HTML that templates of `bench.site` made, with its style and script."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import streamlit as st
+from streamlit.components import v2
+
+from bench.site import asset
+
+# Streamlit's own frame: a bar of 48 px, less air above the page, chosen values in white on the
+# primary color, which is bright on a dark background
+_FRAME = """
+[data-testid=stHeader] { height: 48px; min-height: 48px; }
+[data-testid=stMainBlockContainer] { padding-top: 56px; padding-bottom: 3rem; max-width: 88rem; }
+[data-testid=stMultiSelectTagsContainer] [data-tag] * { color: light-dark(#fff, #111318); }
+"""
+# the pages change without a reload: what appears later is completed too
+_WATCH = """
+export default function() {
+  enhancePictures();
+  const observer = new MutationObserver(() => enhancePictures());
+  observer.observe(document.body, { childList: true, subtree: true });
+  return () => observer.disconnect();
+}
+"""
+
+
+def show_style() -> None:
+    """Write the style of fragments into the page."""
+    st.html(f"<style>{_style()}</style>")
+
+
+def show_fragment(*parts: str) -> None:
+    """Write HTML of templates, which escape every text of others."""
+    st.html(f'<div class="xb">{"".join(parts)}</div>')
+
+
+def enhance_fragments() -> None:
+    """Add viewer, slider and copy buttons to the fragments of the page."""
+    _component()(key="fragments", height=1)
+
+
+@cache
+def _style() -> str:
+    return asset("parts.css").decode() + _FRAME
+
+
+@cache
+def _component() -> Any:
+    script = asset("pictures.js").decode() + _WATCH
+    return v2.component("xbench_fragments", html="<span></span>", js=script, isolate_styles=False)
