@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.analysis.glossary import method_name
 from bench.analysis.numbers import number
-from bench.analysis.words import REFERENCES, label_of, mark_of
+from bench.analysis.words import REFERENCES, mark_of
 from bench.registry import method_order, method_style
 from bench.site.runs import SitePlugin
 from bench.store import Row
@@ -68,7 +68,6 @@ def quality_chart(plugin: SitePlugin) -> View | None:
             "x": round(_LEFT + (_RIGHT - _LEFT) * _inside(row["retention"]), 1),
             "y": round(_TOP + (_BOTTOM - _TOP) * (row["quality"] - low) / (high - low), 1),
             "text": ("" if row["t0"] is None else f"{row['t0']:g}") + mark_of(row),
-            "title": label_of(row),
         }
         for row in rows
     ]

@@ -7,7 +7,8 @@ from importlib.resources import files
 from typing import Any
 
 from bench.site.addresses import Addresses, plugin_file, run_file
-from bench.site.parts import Parts, plugin_title, rendered
+from bench.site.parts import Parts, plugin_title
+from bench.site.rendering import rendered
 from bench.site.runs import SitePlugin, SiteRun
 from bench.site.views import PictureLinks
 
@@ -69,10 +70,8 @@ class Pages:
 
 def _section(run: SiteRun, parts: Parts, *, is_first: bool) -> dict[str, Any]:
     """Return what the first page shows of one run."""
-    names = ("results.json", "badge.svg", "badge.json")
     return {
         "key": run.key,
-        "title": run.title,
         "is_finished": run.is_finished,
         "head": parts.run_head(run, level=1 if is_first else 2),
         "legend": parts.legend(run),
@@ -80,7 +79,7 @@ def _section(run: SiteRun, parts: Parts, *, is_first: bool) -> dict[str, Any]:
         if run.plugins
         else "",
         "matrix": parts.matrix(run, run.plugins),
-        "files": {name: parts.link(run_file(run, name)) for name in names},
+        "files": parts.run_files(run),
     }
 
 

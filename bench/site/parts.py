@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.analysis.glossary import glossary
 from bench.analysis.summary import arm_of
 from bench.analysis.words import WORDS, label_of
 from bench.registry import method_order, method_style
-from bench.site.addresses import Addresses, plugin_file
+from bench.site.addresses import Addresses, plugin_file, run_file
+from bench.site.rendering import part
 from bench.site.runs import SitePlugin, SiteRun
 from bench.site.sources import source_page
 from bench.site.views import PictureLinks, Views, charts, matrix, settings_table, verdict
-from plugins_manifest.outputs import html_text, markdown
+from plugins_manifest.outputs import markdown
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
     from markupsafe import Markup
 
 
@@ -54,6 +52,13 @@ class Parts:
     def matrix(self, run: SiteRun, plugins: Sequence[SitePlugin]) -> Markup:
         """Return the table of plugins by methods."""
         return part("matrix", matrix=matrix(run, plugins, self._views))
+
+    def run_files(self, run: SiteRun) -> Markup:
+        """Return links to the data and the badge of a run."""
+        names = ("results.json", "badge.svg", "badge.json")
+        files = {name: self.link(run_file(run, name)) for name in names}
+        files["results.csv"] = self.link("results.csv")
+        return part("run_files", run={"title": run.title}, files=files)
 
     def plugin_head(
         self, run: SiteRun, plugin: SitePlugin, names: Sequence[str], *, has_crumb: bool = True
@@ -130,40 +135,5 @@ def commands(run: SiteRun, plugin: SitePlugin) -> list[str]:
     return list(dict.fromkeys(text for text in (_command(run), own, *explain) if text))
 
 
-def part(name: str, **values: Any) -> Markup:
-    """Return a template's HTML as markup, which other templates do not escape again."""
-    from markupsafe import Markup
-
-    return Markup(rendered(name, **values))
-
-
-def rendered(name: str, **values: Any) -> str:
-    """Return a template's HTML."""
-    return _environment().get_template(f"{name}.html.jinja").render(**values)
-
-
 def _command(run: SiteRun) -> str:
     return str(run.facts.get("command") or "")
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    return Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        loader=FunctionLoader(_template),
-        finalize=_printable,
-    )
-
-
-def _template(name: str) -> str:
-    return files("bench.site").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _printable(value: Any) -> Any:
-    """Replace controls and marks of text direction in a text; markup of a macro is kept."""
-    return html_text(value) if type(value) is str else value

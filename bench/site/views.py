@@ -32,6 +32,7 @@ from bench.registry import method_order
 from bench.site.addresses import Addresses
 from bench.site.charts import function_chart, quality_chart
 from bench.site.examples import TAGS, Example, Shot, base_of, worst_first
+from bench.site.rendering import drawing
 from bench.site.runs import SitePlugin, SiteRun
 from bench.store import Row
 
@@ -174,7 +175,8 @@ class Views:
 
 def charts(plugin: SitePlugin) -> list[View]:
     """Return the drawings of a plugin that say something."""
-    return [chart for chart in (function_chart(plugin), quality_chart(plugin)) if chart]
+    drawn = [chart for chart in (function_chart(plugin), quality_chart(plugin)) if chart]
+    return [{**chart, "image": drawing("drawing", chart=chart)} for chart in drawn]
 
 
 def _linked(known: Picture | None) -> View:
@@ -218,14 +220,14 @@ def bar(plugin: SitePlugin) -> View | None:
     ends = row["retention_low"], row["retention_high"]
     native = plugin.reference("oracle")
     ceiling = None if native is None else native["retention"]
-    return {
+    drawn = {
         "zero": _place(0.0),
         "one": _place(1.0),
         "value": _place(row["retention"]),
         "ends": None if None in ends else [_place(end) for end in ends],
         "native": None if ceiling is None else _place(ceiling),
-        "text": kept(plugin),
     }
+    return {**drawn, "text": kept(plugin), "image": drawing("bar", bar=drawn)}
 
 
 def _place(value: float) -> float:

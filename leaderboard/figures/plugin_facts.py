@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from bench.site.sources import source_page
 from bench.store import Row
 from leaderboard.data import Run, RunTables
 from leaderboard.figures.standings import manifest_plugins
 
-_CIVITAI = re.compile(r"urn:air:[a-z0-9]+:[a-z]+:civitai:(\d+)(?:@(\d+))?")
-_HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?(?:/.*)?")
-_WEB = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?(?:/[!-;=?-~]*)?")
 _CARD = {
     "kind": "Kind",
     "source": "Source",
@@ -32,17 +29,9 @@ def card_of(run: Run, plugin: str) -> Row:
     return {title: _as_text(value) for title, value in card.items() if value not in (None, "", [])}
 
 
-def source_page(run: Run, plugin: str) -> str | None:
+def source_of(run: Run, plugin: str) -> str | None:
     """Return the plugin's web page: an https address on the host of its source, or None."""
-    source = manifest_plugins(run.manifest).get(plugin, {}).get("source")
-    if not isinstance(source, str):
-        return None
-    if found := _CIVITAI.fullmatch(source):
-        version = f"?modelVersionId={found[2]}" if found[2] else ""
-        return f"https://civitai.com/models/{found[1]}{version}"
-    if found := _HUB.fullmatch(source):
-        return f"https://huggingface.co/{found[1]}" + (f"/tree/{found[2]}" if found[2] else "")
-    return source if _WEB.fullmatch(source) else None
+    return source_page(manifest_plugins(run.manifest).get(plugin, {}).get("source"))
 
 
 def audit_of(tables: RunTables, plugin: str) -> Row | None:

@@ -15,6 +15,13 @@ from bench.site import asset
 _FRAME = """
 [data-testid=stHeader] { height: 48px; min-height: 48px; }
 [data-testid=stMainBlockContainer] { padding-top: 56px; padding-bottom: 3rem; max-width: 88rem; }
+[data-testid=stHeader] [data-testid=stToolbar]::before { content: "xbench";
+  font-weight: 700; padding: 0 .8rem; }
+@media (min-width: 64rem) {
+  .st-key-bar { position: fixed; top: 4px; right: 4.5rem; width: 44rem; max-width: 48vw;
+    z-index: 999991; }
+}
+[data-testid=stExpandSidebarButton]::after { content: "Pages"; padding-left: .3rem; }
 [data-testid=stMultiSelectTagsContainer] [data-tag] * { color: light-dark(#fff, #111318); }
 """
 # the pages change without a reload: what appears later is completed too

@@ -15,7 +15,7 @@ from leaderboard.data import (
     results_problems,
     shown_results,
 )
-from leaderboard.escape import literal
+from leaderboard.escape import literal, one_line
 from leaderboard.ui.selection import choose_one
 
 SHIPPED_NOTE = (
@@ -25,10 +25,21 @@ SHIPPED_NOTE = (
 NO_RUNS = "There are no results yet. To make some: `xbench run --manifest pocket`."
 
 
+def page_title(title: str) -> None:
+    """Set the title of the browser's window."""
+    st.set_page_config(page_title=f"{one_line(title)} | xbench")
+
+
 def heading(title: str, explanation: str) -> None:
     """Write the title and explanation of a page, and problems of the results location."""
+    page_title(title)
     st.title(title, anchor=False)
     st.caption(explanation)
+    show_notes()
+
+
+def show_notes() -> None:
+    """Write problems of the results location, and what the shipped results are."""
     show_problems(results_problems())
     if shown_results()[1]:
         st.info(SHIPPED_NOTE, icon=":material/inventory_2:")
@@ -46,6 +57,7 @@ def choose_run(
     key: str = "run",
     runs: Mapping[str, Run] | None = None,
     default: str | None = None,
+    is_labeled: bool = True,
 ) -> tuple[Run, RunTables] | None:
     """Let the reader choose a run (at first `default` or the newest); None if there are no runs."""
     runs = current_runs() if runs is None else runs
@@ -53,23 +65,20 @@ def choose_run(
         st.info(NO_RUNS)
         return None
     keys = list(runs)
-    chosen = choose_one(label, keys, key=key, default=default)
+    chosen = choose_one(label, keys, key=key, default=default, is_labeled=is_labeled)
     return runs[chosen], open_tables(runs[chosen])
 
 
 def choose_plugin() -> tuple[Run, RunTables, str] | None:
     """Let the reader choose a run and a plugin; None, with a message, if there are none."""
-    left, right = st.columns(2)
-    with left:
-        found = choose_run()
-    if found is None:
-        return None
-    run, tables = found
-    plugins = plugins_of(tables)
     plugin = None
-    with right:
-        if plugins:
-            plugin = choose_one("Plugin", plugins, key="plugin")
+    with st.container(key="bar", horizontal=True):
+        found = choose_run(is_labeled=False)
+        if found is None:
+            return None
+        run, tables = found
+        if plugins := plugins_of(tables):
+            plugin = choose_one("Plugin", plugins, key="plugin", is_labeled=False)
     show_problems(tables.problems)
     if plugin is None:
         st.info("This run has no plugins.")

@@ -6,7 +6,7 @@ ignores values that are not among the options.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -27,11 +27,37 @@ def choose_one(
     *,
     key: str,
     default: str | None = None,
+    is_labeled: bool = True,
 ) -> str:
     """Let the reader choose one of at least one options, at first `default` or the first."""
     index = options.index(default) if default in options else 0
-    chosen = st.selectbox(label, options, index, key=key, bind="query-params", format_func=one_line)
+    chosen = st.selectbox(
+        label,
+        options,
+        index,
+        key=key,
+        bind="query-params",
+        format_func=one_line,
+        label_visibility="visible" if is_labeled else "collapsed",
+    )
     return chosen if chosen in options else options[index]
+
+
+def choose_tags(
+    label: str, options: Sequence[str], *, key: str, labels: Mapping[str, str]
+) -> list[str]:
+    """Let the reader choose some of a few options, shown as chips; none at first."""
+    return list(
+        st.pills(
+            label,
+            options,
+            selection_mode="multi",
+            key=key,
+            bind="query-params",
+            format_func=lambda option: labels[option],
+            label_visibility="collapsed",
+        )
+    )
 
 
 def choose_part(label: str, options: Sequence[str], *, key: str) -> str:

@@ -202,4 +202,4 @@ def _pair(row: Row, baseline: Run, candidate: Run) -> None:
     )
 
 
-PAGE = Page("Compare", "compare", show, order=4)
+PAGE = Page("Compare", "compare", show, order=1)

@@ -1,4 +1,4 @@
-"""Overview: which plugins keep working, and methods and adapters in order."""
+"""The first page: which plugins of a run keep working; below, all runs in order."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.analysis import Answer, run_sentence
 from bench.analysis.words import look, verdict_of
 from bench.store import Row, records
-from leaderboard.data import current_runs
+from leaderboard.data import Run, current_runs
 from leaderboard.escape import literal, one_line
 from leaderboard.figures import method_rows, open_standings
 from leaderboard.figures.charts import retention_chart
 from leaderboard.figures.standings import as_csv, common_plugins, matching, with_ranks
 from leaderboard.figures.verdicts import EARLIER
-from leaderboard.ui import Page, heading, site_address
+from leaderboard.ui import Page, page_title, site_address
 from leaderboard.ui.numbers import ends, known
-from leaderboard.ui.page import NO_RUNS, show_problems
+from leaderboard.ui.page import show_problems
 from leaderboard.ui.selection import choose_some
 from leaderboard.views.answers import HOW_SORTED, interval_of, meanings
+from leaderboard.views.first_page import show_first_page
 
 _FILTERS = {
     "run": "Run",
@@ -79,20 +79,21 @@ _METHOD_TABLE = {
 
 def show() -> None:
     """Draw the page."""
-    heading(
-        "Do plugins survive the upgrade?",
-        "A plugin works where the images show that it keeps most of its effect on the old model, "
-        "and is lost where they show that it keeps little. Both are tests, corrected for their "
-        "number; open needs more prompts.",
-    )
+    page_title("Do plugins survive the upgrade?")
+    show_first_page()
     runs = current_runs()
-    if not runs:
-        st.info(NO_RUNS)
-        return
+    if runs:
+        _all_runs(runs)
+
+
+def _all_runs(runs: Mapping[str, Run]) -> None:
+    st.subheader("All numbers, of all runs", anchor=False)
     frames = []
     for run in runs.values():
         found, problems = open_standings(run)
-        show_problems(f"{run.key}: {problem}" for problem in problems)
+        show_problems(
+            f"{run.key}: {problem}" for problem in problems if problem not in run.problems
+        )
         frames.append(found)
     rows = pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
     if rows.empty:
@@ -102,7 +103,7 @@ def show() -> None:
     if chosen.empty:
         st.info("No plugin matches these filters.")
         return
-    _answers(chosen)
+    _earlier(chosen)
     _chart(chosen)
     _methods(chosen)
     _plugins(chosen)
@@ -122,25 +123,11 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     return matching(rows, wanted)
 
 
-def _answers(rows: pd.DataFrame) -> None:
-    """Write one sentence for each plugin of the newest run among the rows, worst first."""
+def _earlier(rows: pd.DataFrame) -> None:
+    """Name the runs whose tables have no verdicts."""
     earlier = list(dict.fromkeys(rows.loc[rows["note"] == EARLIER, "run"]))
-    newest = rows["run"].iloc[0]
-    judged = rows.loc[(rows["run"] == newest) & rows["answer"].notna()]
-    listed = records(judged.drop_duplicates("plugin"))
-    if listed:
-        st.subheader(literal(f"What {newest} shows"), anchor=False)
-        st.markdown(f"**{literal(_counted(listed))}**")
-        lines = [f"- {literal(row['answer'])}." for row in listed[:_MAX_LISTED]]
-        n_more = len(listed) - len(lines)
-        st.markdown("\n".join([*lines, f"- and {n_more} more below"] if n_more else lines))
     if earlier:
         st.info(f"{literal(_names(earlier))}: {EARLIER}.", icon=":material/history:")
-
-
-def _counted(rows: Sequence[Row]) -> str:
-    found = [Answer(r["plugin"], r["kind"], r["word"], None, (), None) for r in rows]
-    return run_sentence(found)
 
 
 def _chart(rows: pd.DataFrame) -> None:
@@ -229,4 +216,4 @@ def _downloads(plugins: pd.DataFrame) -> None:
         st.caption(literal(f"{len(plugins)} rows"))
 
 
-PAGE = Page("Overview", "overview", show, order=0)
+PAGE = Page("Plugins", "overview", show, order=0)

@@ -7,17 +7,23 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
+from bench.site import Parts, SitePlugin, SiteRun
 from leaderboard.data import Run, RunTables
 from leaderboard.escape import literal, one_line
-from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_page
+from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_of
+from leaderboard.figures.site_runs import open_site_run
 from leaderboard.figures.verdicts import compatibility_of
-from leaderboard.ui import Page, choose_plugin, heading
+from leaderboard.ui import Page, choose_plugin, page_title
+from leaderboard.ui.fragments import enhance_fragments, show_fragment
 from leaderboard.ui.numbers import number
+from leaderboard.ui.page import show_notes
 from leaderboard.ui.selection import choose_part
 from leaderboard.views.answers import show_answer
 from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
+from leaderboard.web import PageAddresses, RoutePictures
 
 _MAX_AUDIT_ROWS = 500
+_FILES = ("badge.svg", "badge.json", "model-card.md", "results.json")
 _PARTS: dict[str, Callable[[Run, RunTables, str], None]] = {
     "Images": show_grid,
     "Best and worst": show_extremes,
@@ -27,18 +33,41 @@ _PARTS: dict[str, Callable[[Run, RunTables, str], None]] = {
 
 def show() -> None:
     """Draw the page."""
-    heading("Plugin", "One plugin: its images, its source, and how much of its file was loaded.")
+    show_notes()
     chosen = choose_plugin()
     if chosen is None:
+        page_title("Plugin")
         return
     run, tables, plugin = chosen
-    show_answer(tables, compatibility_of(tables, plugin))
-    part = choose_part("Part", [*_PARTS, "Card"], key="part")
-    if part == "Card":
+    found = next((p for p in open_site_run(run).plugins if p.name == plugin), None)
+    if found is None:
+        _unjudged(tables, plugin)
+    else:
+        _judged(open_site_run(run), found)
+    st.subheader("Every image", anchor=False)
+    part = choose_part("Part", [*_PARTS, "File"], key="part")
+    if part == "File":
         _card(run, plugin)
         _audit(tables, plugin)
     else:
         _PARTS[part](run, tables, plugin)
+
+
+def _judged(run: SiteRun, plugin: SitePlugin) -> None:
+    page_title(f"{plugin.name} {plugin.answer.word}")
+    parts = Parts(RoutePictures(), PageAddresses(), "")
+    show_fragment(
+        parts.plugin_head(run, plugin, _FILES, has_crumb=False),
+        parts.plugin_pictures(run, plugin),
+        parts.plugin_facts(run, plugin),
+    )
+    enhance_fragments()
+
+
+def _unjudged(tables: RunTables, plugin: str) -> None:
+    page_title(plugin)
+    st.title(literal(plugin), anchor=False)
+    show_answer(tables, compatibility_of(tables, plugin))
 
 
 def _card(run: Run, plugin: str) -> None:
@@ -49,7 +78,7 @@ def _card(run: Run, plugin: str) -> None:
         return
     rows = [{"What": title, "Value": one_line(value)} for title, value in card.items()]
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt=f"Manifest entry of {one_line(plugin)}")
-    page = source_page(run, plugin)
+    page = source_of(run, plugin)
     if page is not None:
         st.link_button("Open the source", page, icon=":material/open_in_new:")
 
@@ -80,4 +109,4 @@ def _audit(tables: RunTables, plugin: str) -> None:
         st.caption(literal(f"Only the first {_MAX_AUDIT_ROWS} rows."))
 
 
-PAGE = Page("Plugin", "plugin", show, order=3)
+PAGE = Page("One plugin", "plugin", show, order=10)

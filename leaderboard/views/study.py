@@ -268,4 +268,4 @@ def _results(seat: Seat) -> None:
     show_results(seat.home.database, seat.study)
 
 
-PAGE = Page("Study", "study", show, order=5)
+PAGE = Page("Study", "study", show, order=2)

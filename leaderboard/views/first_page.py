@@ -1,0 +1,91 @@
+"""The first page: the answer of one run in a sentence, its plugins as cards, and its matrix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import streamlit as st
+
+from bench.analysis.words import WORDS
+from bench.site import Parts, SitePlugin, SiteRun
+from leaderboard.data import Run, current_runs, open_tables
+from leaderboard.escape import literal
+from leaderboard.figures.site_runs import open_site_run, read_typical
+from leaderboard.figures.verdicts import EARLIER, is_earlier
+from leaderboard.ui.fragments import enhance_fragments, show_fragment
+from leaderboard.ui.page import NO_RUNS, show_notes, show_problems
+from leaderboard.ui.selection import choose_one, choose_page, choose_tags
+from leaderboard.web import PageAddresses, RoutePictures
+
+PER_PAGE = 24
+
+
+def show_first_page() -> None:
+    """Draw the bar, the sentence, the cards and the matrix of the chosen run."""
+    show_notes()
+    runs = current_runs()
+    if not runs:
+        st.info(NO_RUNS)
+        return
+    with st.container(key="bar", horizontal=True, vertical_alignment="center"):
+        wanted = st.text_input(
+            "Search",
+            key="search",
+            bind="query-params",
+            placeholder="Search plugin, file, sha256",
+            label_visibility="collapsed",
+        )
+        key = choose_one("Run", list(runs), key="run", is_labeled=False)
+    run = runs[key]
+    tables = open_tables(run)
+    show_problems(tables.problems)
+    found = open_site_run(run)
+    parts = Parts(RoutePictures(), PageAddresses(), "")
+    show_fragment(parts.run_head(found, level=1))
+    if not found.is_finished:
+        st.warning("This run is not finished: it has no verdicts yet and ranks nowhere.")
+    elif is_earlier(tables):
+        st.info(f"These tables were {EARLIER}.", icon=":material/history:")
+    elif not found.plugins:
+        st.info("Nothing to judge: this run has no method that keeps a plugin.")
+    else:
+        _plugins(run, found, parts, wanted or "")
+    enhance_fragments()
+
+
+def _plugins(run: Run, found: SiteRun, parts: Parts, wanted: str) -> None:
+    plugins = _matching(found.plugins, wanted, _choose_words(found.plugins))
+    if not plugins:
+        st.info("No plugin matches.")
+        return
+    page = choose_page(len(plugins), per_page=PER_PAGE, key="cards")
+    visible = plugins[page * PER_PAGE : (page + 1) * PER_PAGE]
+    read_typical(visible)
+    show_fragment(parts.legend(found), parts.cards(found, visible, level=2, eager=True))
+    show_fragment("<h2>Plugins by methods</h2>", parts.matrix(found, visible))
+    if len(visible) < len(plugins):
+        first = page * PER_PAGE + 1
+        st.caption(
+            literal(f"Plugins {first} to {first + len(visible) - 1} of {len(plugins)}, worst first")
+        )
+    show_fragment(parts.run_files(found))
+
+
+def _choose_words(plugins: Sequence[SitePlugin]) -> set[str]:
+    """Let the reader choose verdicts; an empty choice means all."""
+    counts = Counter(plugin.answer.word for plugin in plugins)
+    words = [word for word in WORDS if counts[word]]
+    if len(words) < 2:
+        return set()
+    labels = {word: f"{word.capitalize()} {counts[word]}" for word in words}
+    return set(choose_tags("Verdicts", words, key="verdicts", labels=labels))
+
+
+def _matching(plugins: Sequence[SitePlugin], wanted: str, words: set[str]) -> list[SitePlugin]:
+    text = wanted.strip().lower()
+    return [
+        plugin
+        for plugin in plugins
+        if (not words or plugin.answer.word in words) and text in plugin.search_text.lower()
+    ]
