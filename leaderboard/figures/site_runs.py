@@ -17,8 +17,9 @@ from bench.analysis.summary import arm_of
 from bench.errors import UserError
 from bench.publish.select import is_finished
 from bench.render import audits_of
+from bench.site import SitePlugin, SiteRun
 from bench.site.examples import Example, Pair, Scores, Shot, base_of
-from bench.site.runs import SitePlugin, SiteRun, site_plugins
+from bench.site.runs import site_plugins
 from bench.store import Row
 from bench.store.files import decode_image
 from bench.store.recent import RecentItems

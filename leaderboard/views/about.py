@@ -9,6 +9,7 @@ from leaderboard.data import current_runs
 from leaderboard.figures.site_runs import open_site_run
 from leaderboard.ui import Page, page_title
 from leaderboard.ui.fragments import show_fragment
+from leaderboard.ui.page import NO_RUNS, show_notes
 from leaderboard.web import PageAddresses, RoutePictures
 
 _MAX_RUNS = 20  # whose methods are described: the newest
@@ -17,7 +18,10 @@ _MAX_RUNS = 20  # whose methods are described: the newest
 def show() -> None:
     """Draw the page."""
     page_title("About")
+    show_notes()
     runs = [open_site_run(run) for run in list(current_runs().values())[:_MAX_RUNS]]
+    if not runs:
+        st.info(NO_RUNS)
     parts = Parts(RoutePictures(), PageAddresses(), "")
     show_fragment("<h1>About</h1>", parts.terms(runs))
     st.caption("Pages of this server as files for other programs: feed.xml, results.json, badges.")

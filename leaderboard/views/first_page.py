@@ -21,13 +21,13 @@ from leaderboard.web import PageAddresses, RoutePictures
 PER_PAGE = 24
 
 
-def show_first_page() -> None:
-    """Draw the bar, the sentence, the cards and the matrix of the chosen run."""
+def show_first_page() -> str | None:
+    """Draw bar, sentence, cards and matrix of the chosen run; return its key, None without runs."""
     show_notes()
     runs = current_runs()
     if not runs:
         st.info(NO_RUNS)
-        return
+        return None
     with st.container(key="bar", horizontal=True, vertical_alignment="center"):
         wanted = st.text_input(
             "Search",
@@ -52,6 +52,7 @@ def show_first_page() -> None:
     else:
         _plugins(run, found, parts, wanted or "")
     enhance_fragments()
+    return key
 
 
 def _plugins(run: Run, found: SiteRun, parts: Parts, wanted: str) -> None:

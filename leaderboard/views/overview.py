@@ -80,20 +80,18 @@ _METHOD_TABLE = {
 def show() -> None:
     """Draw the page."""
     page_title("Do plugins survive the upgrade?")
-    show_first_page()
-    runs = current_runs()
-    if runs:
-        _all_runs(runs)
+    shown = show_first_page()
+    if shown is not None:
+        _all_runs(current_runs(), shown)
 
 
-def _all_runs(runs: Mapping[str, Run]) -> None:
+def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
     st.subheader("All numbers, of all runs", anchor=False)
     frames = []
     for run in runs.values():
         found, problems = open_standings(run)
-        show_problems(
-            f"{run.key}: {problem}" for problem in problems if problem not in run.problems
-        )
+        if run.key != shown:
+            show_problems(f"{run.key}: {problem}" for problem in problems)
         frames.append(found)
     rows = pd.concat([f for f in frames if not f.empty] or frames[:1], ignore_index=True)
     if rows.empty:

@@ -45,8 +45,8 @@ def show() -> None:
     else:
         _judged(open_site_run(run), found)
     st.subheader("Every image", anchor=False)
-    part = choose_part("Part", [*_PARTS, "File"], key="part")
-    if part == "File":
+    part = choose_part("Part", [*_PARTS, "Card"], key="part")
+    if part == "Card":
         _card(run, plugin)
         _audit(tables, plugin)
     else:

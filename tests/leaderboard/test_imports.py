@@ -9,10 +9,14 @@ import leaderboard
 
 FOLDER = Path(leaderboard.__file__).parent
 OTHERS = ("bench", "metrics", "runners", "xadapter", "pocket", "plugins_manifest")
-# readers of results, words and statistics; nothing that renders, plans, scores or publishes
+# readers of results, words, statistics and pages; nothing that renders, plans, scores or publishes
 ALLOWED = (
     *("bench.analysis.words", "bench.analysis.answers", "bench.analysis.Answer"),
-    "bench.analysis.run_sentence",
+    *("bench.analysis.run_sentence", "bench.analysis.Arm", "bench.analysis.arm_order"),
+    *("bench.analysis.summary.arm_of", "bench.publish.select.is_finished"),
+    *("bench.render.audits_of", "bench.site.Addresses", "bench.site.Parts", "bench.site.asset"),
+    *("bench.site.SiteContent", "bench.site.SitePlugin", "bench.site.SiteRun"),
+    *("bench.site.examples", "bench.site.sources", "bench.site.runs", "bench.site.views"),
     *("bench.store", "bench.errors", "bench.report.styles", "bench.report.cells"),
     *("bench.report.number", "bench.report.with_ends"),
     *("bench.report.csv_cell", "bench.report.one_line"),

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from leaderboard.study.runs import RESULTS_VARIABLE
 
-VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "provenance")
+VIEWS = ("overview", "tradeoff", "handover", "plugin", "compare", "provenance", "about")
 
 
 def open_view(view: str, results: Path, **chosen: str | list[str]) -> AppTest:
@@ -46,6 +46,11 @@ def texts(page: AppTest) -> str:
     elements: list[Any] = [*page.markdown, *page.caption, *page.info, *page.success, *page.warning]
     elements += [*page.error, *page.title, *page.subheader]
     return "\n".join(element.value for element in elements)
+
+
+def fragments(page: AppTest) -> str:
+    """Return the HTML of all fragments of the page."""
+    return "\n".join(element.proto.body for element in page.get("html"))
 
 
 def charts(page: AppTest) -> list[tuple[str, list[pd.DataFrame]]]:

@@ -66,7 +66,7 @@ class Viewer {
     this.dialog = element("dialog", { class: "xb viewer", "aria-label": "Picture", tabindex: -1 });
     this.title = element("p", { "aria-live": "polite" });
     this.frame = element("div", { class: "frame" });
-    this.image = element("img", { alt: "" });
+    this.image = element("img", { class: "current", alt: "" });
     this.over = element("img", { class: "over", alt: "" });
     this.frame.append(this.image, this.over);
     this.other = element("div", { class: "frame" });

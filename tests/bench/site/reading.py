@@ -44,12 +44,13 @@ class Page(HTMLParser):
 
     @property
     def links(self) -> list[str]:
-        """Every address that the page names."""
+        """Every address that the page names, without the drawings that are written into it."""
         return [
             str(value)
             for _, attributes in self.tags
             for name, value in attributes.items()
             if name in ("href", "src", "srcset", "action", "poster", "data")
+            and not str(value).startswith("data:image/svg+xml,")
         ]
 
     def target(self, link: str) -> Path:

@@ -60,7 +60,7 @@ def test_the_slider_shows_one_t0_and_without_script_all_are_there(browser: Brows
     page = opened(browser, site, PAGES[2]).page
     assert "SDEdit\nt0 0.5" in shown_headings(page) or "SDEdit\nt0 0.9" in shown_headings(page)
     assert sum("SDEdit" in text for text in shown_headings(page)) == 1
-    page.locator(".slider input").press("End")
+    page.locator(".choices input").first.press("End")
     assert [t for t in shown_headings(page) if "SDEdit" in t] == ["SDEdit\nt0 0.9"]
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto((site / PAGES[2]).as_uri())
@@ -70,7 +70,7 @@ def test_the_slider_shows_one_t0_and_without_script_all_are_there(browser: Brows
 def test_the_viewer_works_by_keys(browser: Browser, site: Path):
     page = opened(browser, site, PAGES[2]).page
     page.locator("a.shot").first.click()
-    viewer, image = page.locator("dialog.viewer"), page.locator("dialog.viewer img")
+    viewer, image = page.locator("dialog.viewer"), page.locator("dialog.viewer img.current")
     first = image.get_attribute("src")
     page.keyboard.press("ArrowRight")
     other = image.get_attribute("src")
@@ -89,11 +89,11 @@ def test_the_viewer_works_by_keys(browser: Browser, site: Path):
 def test_the_viewer_works_by_touch(browser: Browser, site: Path):
     page = opened(browser, site, PAGES[2], width_px=390).page
     page.locator("a.shot").first.tap()
-    image = page.locator("dialog.viewer img")
+    image = page.locator("dialog.viewer img.current")
     first = image.get_attribute("src")
     page.get_by_role("button", name="Method →").tap()
     assert image.get_attribute("src") != first
-    image.tap()
+    page.locator("dialog.viewer .stage").tap()
     assert image.get_attribute("src") == first
     page.get_by_role("button", name="Close").tap()
     assert not page.locator("dialog.viewer").is_visible()

@@ -9,7 +9,10 @@ import pytest
 from leaderboard.ui.pages import pages
 from plugins_manifest.installed import installed
 
-BUILT_IN = ["overview", "tradeoff", "t0", "plugin", "compare", "study", "provenance"]
+BUILT_IN = [
+    *("overview", "compare", "study", "about"),
+    *("plugin", "tradeoff", "t0", "provenance"),
+]
 
 
 @pytest.fixture
