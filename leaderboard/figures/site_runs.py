@@ -28,7 +28,6 @@ from leaderboard.data.catalog import text_of
 from leaderboard.data.isolation import isolated
 from leaderboard.data.run_files import RunFiles
 from leaderboard.escape import one_line
-from leaderboard.figures.arms import OF_PLUGIN
 from leaderboard.figures.verdicts import compatibility_of
 
 _FACTS = ("command", "manifest", "finished", "created", "run_id", "family", "status")
@@ -247,19 +246,29 @@ class TableScenes:
         ]
 
     def _images(self, wanted: Sequence[tuple[str, Pair]]) -> dict[tuple[str, Pair], list[Row]]:
-        """Return the images of plugins' prompts, with those of their references."""
-        found: dict[tuple[str, Pair], list[Row]] = {}
-        for plugin in dict.fromkeys(plugin for plugin, _ in wanted):
-            pairs = [pair for name, pair in wanted if name == plugin]
-            rows = self._tables.rows(
-                f"SELECT {_IMAGE} FROM images i WHERE {OF_PLUGIN} AND "
-                "list_contains($cases, i.case_id) ORDER BY i.trial_id",
-                {"plugin": plugin, "cases": [case for case, _ in pairs]},
-            )
-            for row in rows:
-                pair = (row["case_id"], int(row["seed"] or 0))
-                if pair in pairs:
-                    found.setdefault((plugin, pair), []).append(row)
+        """Return the images of plugins' prompts, with those of their references.
+
+        References are without any plugin: those of the same prompt, steps, guidance and sampler.
+        """
+        rows = self._tables.rows(
+            f"SELECT {_IMAGE}, coalesce(i.plugin, '') AS plugin, coalesce(i.settings, '') AS knobs "
+            "FROM images i WHERE list_contains($cases, i.case_id) AND "
+            "(i.plugin = '' OR list_contains($plugins, i.plugin)) ORDER BY i.trial_id",
+            {
+                "plugins": sorted({plugin for plugin, _ in wanted}),
+                "cases": sorted({case for _, (case, _) in wanted}),
+            },
+        )
+        by_pair: dict[tuple[str, Pair], list[Row]] = {}
+        for row in rows:
+            pair = (row["case_id"], int(row["seed"] or 0))
+            by_pair.setdefault((row["plugin"], pair), []).append(row)
+        found = {}
+        for plugin, pair in wanted:
+            own = by_pair.get((plugin, pair), [])
+            knobs = {row["knobs"] for row in own}
+            shared = [row for row in by_pair.get(("", pair), []) if row["knobs"] in knobs]
+            found[(plugin, pair)] = [*own, *shared] if plugin else own
         return found
 
     def _example(

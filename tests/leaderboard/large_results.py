@@ -18,11 +18,11 @@ METRICS = [f"metric-{i}" for i in range(10)]
 N_CASES, N_SEEDS, N_PICTURES, PICTURE_PX = 50, 2, 200, 512
 
 
-def draw_store(root: Path, n_plugins: int) -> None:
+def draw_store(root: Path, n_plugins: int, n_cases: int = N_CASES) -> None:
     """Write two runs; the second is slightly worse."""
     pictures = _pictures(root / "pictures")
     for run, (day, loss) in {"old": ("01", 0.0), "new": ("02", 0.05)}.items():
-        _draw_run(root / "runs" / run, n_plugins, pictures, day=day, loss=loss)
+        _draw_run(root / "runs" / run, n_plugins, n_cases, pictures, day=day, loss=loss)
 
 
 def _pictures(folder: Path) -> list[tuple[Path, str]]:
@@ -41,13 +41,19 @@ def _pictures(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _draw_run(
-    folder: Path, n_plugins: int, pictures: list[tuple[Path, str]], *, day: str, loss: float
+    folder: Path,
+    n_plugins: int,
+    n_cases: int,
+    pictures: list[tuple[Path, str]],
+    *,
+    day: str,
+    loss: float,
 ) -> None:
     store = RunStore(folder)
     folder.mkdir(parents=True)
     plugins = [f"plugin-{i:03}" for i in range(n_plugins)]
     kinds = {p: ("controlnet" if i % 2 else "lora") for i, p in enumerate(plugins)}
-    trials = _trials(plugins, kinds, folder.name)
+    trials = _trials(plugins, kinds, n_cases)
     facts = {"run_id": folder.name, "status": "complete", "family": "drawn"}
     facts |= {"created": f"2026-11-{day}T00:00:00+00:00", "command": "drawn", "manifest": "drawn"}
     facts |= {"adapter_sha256": sha256_of(folder.name.encode()), "counts": {"trials": len(trials)}}
@@ -72,12 +78,12 @@ def _draw_run(
         )
         write_table(folder / "scores" / f"{metric}.parquet", scores, schema.SCORES)
     keys = arms.size().reset_index()[["plugin", "kind", "method", "t0"]]
-    _write_tables(folder, keys, rng)
+    _write_tables(folder, keys, n_cases, rng)
 
 
-def _trials(plugins: list[str], kinds: dict[str, str], run: str) -> pd.DataFrame:
+def _trials(plugins: list[str], kinds: dict[str, str], n_cases: int) -> pd.DataFrame:
     grid = pd.MultiIndex.from_product(
-        [plugins, range(len(ARMS)), range(N_CASES), range(N_SEEDS)],
+        [plugins, range(len(ARMS)), range(n_cases), range(N_SEEDS)],
         names=["plugin", "arm", "case", "seed"],
     ).to_frame(index=False)
     prompt = "a photograph of scene number " + grid["case"].astype(str)
@@ -113,7 +119,9 @@ def _write_results(folder: Path, trials: pd.DataFrame, pictures: list[tuple[Path
         write_table(folder / "results" / f"{plugin}-{part}.parquet", group, schema.RESULTS)
 
 
-def _write_tables(folder: Path, keys: pd.DataFrame, rng: np.random.Generator) -> None:
+def _write_tables(
+    folder: Path, keys: pd.DataFrame, n_cases: int, rng: np.random.Generator
+) -> None:
     summary = pd.concat([keys.assign(metric=metric) for metric in METRICS], ignore_index=True)
     value = rng.uniform(0.2, 0.9, len(summary))
     summary = summary.assign(
@@ -125,7 +133,7 @@ def _write_tables(folder: Path, keys: pd.DataFrame, rng: np.random.Generator) ->
     judged = ~keys["method"].isin(["base", "floor", "oracle"])
     rows = keys.assign(
         **{"level": "setting", "retention": kept, "quality": distance, "status": "measured"},
-        **{"plugin_scale": 1.0, "adapter_scale": 1.0, "seconds": 1.0, "n_prompts": N_CASES},
+        **{"plugin_scale": 1.0, "adapter_scale": 1.0, "seconds": 1.0, "n_prompts": n_cases},
         **{"function_metric": "metric-0", "quality_metric": "metric-1"},
         **{"quality_reference": "floor", "recommended": False},
         **{"retention_low": kept - 0.1, "retention_high": kept + 0.1},
