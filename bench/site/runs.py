@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.analysis import Answer, answers, run_sentence
+from bench.analysis import Answer, answers, arm_order, run_sentence
+from bench.analysis.summary import arm_of
 from bench.analysis.words import REFERENCES, in_order, run_count
 from bench.site.examples import Example, Scenes, examples
 from bench.store import Row, grouped
@@ -119,7 +120,7 @@ def site_plugins(
     found = []
     for answer in answers(rows):
         levels = grouped(by_plugin[(answer.plugin,)], "level")
-        settings = levels[("setting",)]
+        settings = sorted(levels[("setting",)], key=lambda row: arm_order(arm_of(row)))
         found.append(
             SitePlugin(
                 answer=answer,

@@ -295,7 +295,8 @@ class TableScenes:
         )
         condition = next((row["condition_path"] for row in rows if row["condition_path"]), None)
         load = _loader(files, condition) if condition else None
-        prompt = next((row["prompt"] for row in rows if row["prompt"]), "")
+        # prompts of the plugin's images have its trigger words, those of its references have not
+        prompt = min((row["prompt"] for row in rows if row["prompt"]), key=len, default="")
         return Example(titles, prompt, int(rows[0]["seed"] or 0), load, shots)
 
     def _arm(self, plugin: str, row: Row) -> Arm:

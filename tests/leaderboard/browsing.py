@@ -37,9 +37,10 @@ _IMAGES = """
   return within(document);
 })()
 """
-_TOLD_OF_IMAGE = "i => ({ src: i.src, alt: i.alt, loaded: i.complete && i.naturalWidth > 0 })"
+_TOLD_OF_IMAGE = """i => ({ src: i.src, loaded: i.complete && i.naturalWidth > 0,
+  alt: i.alt || (i.closest(".difference") ? "said by the other picture" : "") })"""
 _SETTLED = f"""
-{_IMAGES.strip()}.every((image) => image.complete) &&
+{_IMAGES.strip()}.every((image) => (image.loading = "eager") && image.complete) &&
 document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&
 Array.from(document.querySelectorAll("[data-testid=stVegaLiteChart]")).every(
   (chart) => chart.querySelector("svg, canvas") !== null) &&

@@ -119,9 +119,7 @@ def _write_results(folder: Path, trials: pd.DataFrame, pictures: list[tuple[Path
         write_table(folder / "results" / f"{plugin}-{part}.parquet", group, schema.RESULTS)
 
 
-def _write_tables(
-    folder: Path, keys: pd.DataFrame, n_cases: int, rng: np.random.Generator
-) -> None:
+def _write_tables(folder: Path, keys: pd.DataFrame, n_cases: int, rng: np.random.Generator) -> None:
     summary = pd.concat([keys.assign(metric=metric) for metric in METRICS], ignore_index=True)
     value = rng.uniform(0.2, 0.9, len(summary))
     summary = summary.assign(

@@ -17,7 +17,7 @@ from tests.leaderboard.drawn_results import METHODS
 from tests.leaderboard.test_hostile_store import EVIL, PARTS, evil_run
 from tests.leaderboard.web_server import WebServer, running_server
 
-NAVIGATION = ["Overview", "Trade-off", "t0", "Plugin", "Compare", "Study", "Provenance"]
+NAVIGATION = ["Plugins", "Compare", "Study", "About", "More"]
 # name of the focused element, also inside a component
 _FOCUSED = """
 (() => {
@@ -130,10 +130,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     "paths",
     [
         ["/plugin", "/compare"],
-        pytest.param(["/", "/tradeoff", "/t0", "/study", "/provenance"], marks=pytest.mark.slow),
+        pytest.param(
+            ["/", "/about", "/tradeoff", "/t0", "/study", "/provenance"], marks=pytest.mark.slow
+        ),
         pytest.param([f"/plugin?part={part}" for part in PARTS[1:]], marks=pytest.mark.slow),
     ],
-    ids=["images", "pages", "parts"],
+    ids=["images", "answers", "pages", "parts"],
 )
 def test_hostile_text_runs_no_script_and_is_read_as_text(
     hostile: WebServer, browser: Browser, paths: list[str]

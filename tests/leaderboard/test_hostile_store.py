@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench.store.run_store import RunStore
 from leaderboard.study.runs import RESULTS_VARIABLE
 from leaderboard.web.pictures import read_picture
 from tests.leaderboard.drawn_results import write_gate, write_results
-from tests.leaderboard.views_driver import VIEWS, addresses, charts, open_view, texts
+from tests.leaderboard.views_driver import VIEWS, addresses, charts, fragments, open_view, texts
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1)) :red[x] $x$"
 _TEXTS = ("quality_metric", "quality_reason", "verdict_reason", "choice_reason", "sort_reason")
@@ -66,13 +67,41 @@ def evil_run(folder: Path, **settings: Any) -> RunStore:
     return store
 
 
+class _Fragments(HTMLParser):
+    """The tags of HTML, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def check_fragments(page: Any) -> None:
+    """Hostile text is text: no script, no handler, and no address but those of the site."""
+    found = _Fragments(fragments(page))
+    assert not {tag for tag, _ in found.tags} & {"script", "iframe", "object", "form", "em"}
+    for _, attributes in found.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("href", "src", "data-full", "data-copy"):
+            place = attributes.get(name) or "http://localhost/"
+            assert place.startswith(("http://localhost/", "data:image/svg+xml,")), place
+
+
 def test_hostile_text_is_shown_literally_on_every_page(tmp_path: Path) -> None:
     evil_run(tmp_path / "<b>run")
     evil_run(tmp_path / "other", loss=0.2)
     for page in open_all(tmp_path, plugin=EVIL):
         plain = texts(page).replace("**", "")  # bold text of the pages themselves
         assert not LIVE.search(plain), LIVE.search(plain)
-        assert not page.get("html") and not page.get("link_button")
+        assert not page.get("link_button")
+        check_fragments(page)
         assert all(url.startswith("http://localhost/") for url in addresses(page))
 
 
