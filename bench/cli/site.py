@@ -11,9 +11,7 @@ from bench.cli.output import echo, echo_json, json_option, note
 
 
 @click.command()
-@click.argument(
-    "run_dirs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option(
     "--to", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write."
 )
@@ -27,7 +25,7 @@ from bench.cli.output import echo, echo_json, json_option, note
 @json_option
 def site(
     *,
-    run_dirs: Sequence[Path],
+    runs: Sequence[str],
     to: Path,
     url: str | None,
     dataset: str | None,
@@ -36,19 +34,21 @@ def site(
 ) -> None:
     """Write runs as a static site: cards, a page for each plugin, badges, feed, data.
 
+    RUN is a run directory, or STORE#KEY for a run that was published with its images.
+
     Opens from the disk and from any static host; no page loads anything from elsewhere. Paths,
     names of machine and user, and tokens are removed. The same command replaces its own files.
     """
     from bench.publish.publish import size_text
     from bench.site import SiteOptions, build_site
 
-    done = build_site(run_dirs, to, SiteOptions(url=url, dataset=dataset, nsfw=nsfw))
+    done = build_site(runs, to, SiteOptions(url=url, dataset=dataset, nsfw=nsfw))
     if as_json:
         echo_json(done.as_data())
         return
-    runs = f"{done.n_runs} {'run' if done.n_runs == 1 else 'runs'}"
+    n_runs = f"{done.n_runs} {'run' if done.n_runs == 1 else 'runs'}"
     plugins = f"{done.n_plugins} {'plugin' if done.n_plugins == 1 else 'plugins'}"
-    echo(f"wrote {plugins} of {runs}: {done.n_files} files, {size_text(done.n_bytes)}")
+    echo(f"wrote {plugins} of {n_runs}: {done.n_files} files, {size_text(done.n_bytes)}")
     if done.n_unfinished:
-        note(f"unfinished, without verdicts: {done.n_unfinished} of {runs}")
+        note(f"unfinished, without verdicts: {done.n_unfinished} of {n_runs}")
     note(f"open it: {done.first_page}")

@@ -118,11 +118,10 @@ class Views:
     def strip(self, plugin: SitePlugin) -> View:
         """Return the picture strip: columns of settings in a fixed order, a row for each prompt."""
         arms = columns(plugin)
-        with_condition = any(example.load_condition for example in plugin.examples)
         rows = [self._row(example, arms, plugin) for example in plugin.examples]
         return {
             "columns": [self._column(arm, plugin) for arm in arms],
-            "with_condition": with_condition,
+            "with_condition": any(row["condition"] for row in rows),
             "rows": rows,
             "tags": list(dict.fromkeys(tag for row in rows for tag in row["tags"])),
             "t0s": sorted({arm.t0 for arm in arms if arm.t0 is not None}),

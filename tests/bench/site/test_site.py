@@ -14,6 +14,7 @@ from bench.analysis.glossary import glossary
 from bench.analysis.words import MEANINGS, keeps, run_count
 from bench.cli.exits import USER_ERROR
 from bench.errors import UserError
+from bench.publish import publish_run
 from bench.site import SiteOptions, build_site
 from bench.site.examples import base_of
 from bench.site.pages import ASSETS
@@ -279,6 +280,22 @@ def test_folders_of_others_are_refused(run: RunStore, tmp_path: Path):
         with pytest.raises(UserError, match="--to"):
             build_site([run.folder], folder, SiteOptions())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_a_published_run_gives_the_site_of_its_directory(run: RunStore, site: Path, tmp_path: Path):
+    publish_run(run.folder, str(tmp_path / "store"), images=True)
+    build_site([f"{tmp_path / 'store'}#drawn"], tmp_path / "out", SiteOptions())
+    for plugin in (answer.plugin for answer in found(run)):
+        page = Page(tmp_path / "out" / "runs" / "drawn" / plugin / "index.html")
+        shots = [a["href"] for _, a in page.tags if a.get("class") == "shot"]
+        own = [a["href"] for _, a in page_of(site, plugin).tags if a.get("class") == "shot"]
+        assert shots == own and len(own) > 10
+
+
+def test_a_run_that_was_published_without_images_is_refused(run: RunStore, tmp_path: Path):
+    publish_run(run.folder, str(tmp_path / "store"))
+    with pytest.raises(UserError, match="without its images"):
+        build_site([f"{tmp_path / 'store'}#drawn"], tmp_path / "out", SiteOptions())
 
 
 def test_a_damaged_run_is_refused(drawn: RunStore, tmp_path: Path):
