@@ -130,9 +130,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     "paths",
     [
         ["/plugin", "/compare"],
-        pytest.param(
-            ["/", "/about", "/tradeoff", "/t0", "/study", "/provenance"], marks=pytest.mark.slow
-        ),
+        ["/", "/about"],
+        pytest.param(["/tradeoff", "/t0", "/study", "/provenance"], marks=pytest.mark.slow),
         pytest.param([f"/plugin?part={part}" for part in PARTS[1:]], marks=pytest.mark.slow),
     ],
     ids=["images", "answers", "pages", "parts"],
