@@ -49,6 +49,7 @@ _CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
 _CONDITION_INDEX = "index.json"
 _WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
+_FINISHED = ("complete", "failed trials")
 _LOG = logging.getLogger(__name__)
 
 
@@ -445,6 +446,11 @@ class RunStore:
     def gate_path(self) -> Path:
         """The outcome of the last gate that had this run as candidate."""
         return self.folder / GATE_FILE
+
+
+def is_finished(facts: Mapping[str, Any]) -> bool:
+    """Return whether the facts of a run state that nothing of it is left to do."""
+    return facts.get("status") in _FINISHED
 
 
 def is_run(folder: Path) -> bool:

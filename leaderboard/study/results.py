@@ -91,9 +91,10 @@ def robust_votes(votes: Sequence[Row], question: Question) -> Robust:
 def robust_ratings(ratings: Sequence[Row]) -> tuple[list[Row], dict[str, float]]:
     """Return the ratings that are not excluded, and the weight of each rater's mean.
 
-    Raters of one network count for at most `MAX_NETWORK` raters together.
+    Raters of one network count for at most `MAX_NETWORK` raters together; skips are left out.
     """
-    allowed = [rating for rating in ratings if rating["excluded"] is None]
+    given = [rating for rating in ratings if rating["rating"] is not None]
+    allowed = [rating for rating in given if rating["excluded"] is None]
     network_of = {rating["rater"]: _network(rating) for rating in allowed}
     sizes = Counter(network_of.values())
     shares = {rater: min(1.0, MAX_NETWORK / sizes[w]) for rater, w in network_of.items()}
