@@ -109,7 +109,10 @@ def rating_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.
 def export_votes(
     database: VotesDatabase, folder: Path, *, study_id: str | None = None
 ) -> dict[str, int]:
-    """Write votes.parquet and ratings.parquet into a folder; return their numbers of rows."""
+    """Write votes.parquet and ratings.parquet into a folder; return their numbers of answers.
+
+    Skipped questions are rows of the files, and counted apart as `skipped`.
+    """
     tables = {
         "votes": (vote_table(database, study_id=study_id), VOTE_COLUMNS),
         "ratings": (rating_table(database, study_id=study_id), RATING_COLUMNS),
@@ -118,7 +121,12 @@ def export_votes(
         _refuse_other_table(folder / f"{name}.parquet", columns)
     for name, (frame, columns) in tables.items():
         write_table(folder / f"{name}.parquet", frame, columns)
-    return {name: len(frame) for name, (frame, _) in tables.items()}
+    skips = {
+        "votes": int((tables["votes"][0]["answer"] == "skip").sum()),
+        "ratings": int(tables["ratings"][0]["rating"].isna().sum()),
+    }
+    counts = {name: len(frame) - skips[name] for name, (frame, _) in tables.items()}
+    return {**counts, "skipped": sum(skips.values())}
 
 
 def _refuse_other_table(path: Path, columns: pa.Schema) -> None:

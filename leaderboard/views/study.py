@@ -50,31 +50,52 @@ _PRIVACY = (
 )
 
 
-# answers stay in reach of the thumb on phones; the pictures above them have the rest of the screen
+# question, pictures and answers fit on one screen; on phones the answers stay in reach of the thumb
 _STYLE = """<style>
+.st-key-study h1 { font-size: 1.75rem; padding: 0; }
+.st-key-study h3 { padding: 0.25rem 0; }
 @media (max-width: 640px) {
-  .st-key-answers { position: sticky; bottom: 0; z-index: 10; padding: 6px 0;
-    background: light-dark(#fff, #0e1117); }
+  .st-key-study h1 { font-size: 1.25rem; }
+  .st-key-study h3 { font-size: 1.1rem; }
+  .st-key-answers { position: sticky; bottom: 0; z-index: 10; padding: 6px 0; gap: 6px;
+    backdrop-filter: blur(12px); }
+  .st-key-answers kbd { display: none; }
+  .st-key-answers button { padding-inline: 0.5rem; }
 }
 </style>"""
 
 
 def show() -> None:
     """Draw the page."""
-    st.title("Study", anchor=False)
+    st.html(_STYLE)
+    with st.container(key="study", gap="small"):
+        _show()
+
+
+def _show() -> None:
     sources = study_sources()
+    head = st.container(horizontal=True, vertical_alignment="center")
+    head.title("Study", anchor=False, width="content")
     if not sources:
         st.info("There are no results to study yet: a study begins when its run is finished.")
         return
-    left, right = st.columns(2, vertical_alignment="bottom")
-    run = left.selectbox("Run", list(sources), key="run", bind="query-params", format_func=one_line)
-    part = right.segmented_control(
+    part = head.segmented_control(
         "Part",
         _PARTS,
         default="Compare",
         key="part",
         required=True,
         bind="query-params",
+        label_visibility="collapsed",
+    )
+    run = head.selectbox(
+        "Run",
+        list(sources),
+        key="run",
+        bind="query-params",
+        format_func=one_line,
+        label_visibility="collapsed",
+        width=220,
     )
     try:
         seat = _take_seat(sources[run])
@@ -188,7 +209,7 @@ def _ask(scene: Any, question: Question, *, compares: bool) -> None:
     refusal = st.session_state.pop(REFUSAL, None)
     if refusal is not None:
         st.error(literal(refusal))
-    aim = "the small one" if scene.condition_path is not None else "the style of the small ones"
+    aim = "the condition" if scene.condition_path is not None else "the style of the examples"
     if question == "quality":
         text = "Which picture looks better made?" if compares else "How well made is the picture?"
         st.subheader("Image quality: " + text, anchor=False)
@@ -203,7 +224,6 @@ def _buttons(
     choices: Sequence[tuple[Any, str, str]], answer: Callable[[Any], None], n_done: int
 ) -> None:
     """Show a button with its key per choice; a double key press cannot answer the next question."""
-    st.html(_STYLE)
     row = st.container(horizontal=True, key="answers")  # narrow screens would stack columns
     for choice, label, key in choices:
         row.button(
