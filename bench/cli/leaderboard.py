@@ -79,7 +79,7 @@ def export(place: str | None, study_id: str | None, out: Path, as_json: bool) ->
     if as_json:
         echo_json({**counts, "folder": str(out)})
         return
-    skipped = f" ({counts['skipped']} questions were skipped)" if counts["skipped"] else ""
+    skipped = f", {counts['skipped']} of them skipped questions" if counts["skipped"] else ""
     echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}{skipped}")
 
 

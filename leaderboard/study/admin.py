@@ -23,7 +23,7 @@ class VotesAdmin:
     place: str
 
     def export(self, folder: Path, *, study_id: str | None) -> dict[str, int]:
-        """Write the tables; return their numbers of answers. `UserError` for an unknown study."""
+        """Write the tables; return their numbers of rows. `UserError` for an unknown study."""
         with VotesDatabase.open(self.place) as database:
             if study_id is not None:
                 _check_study(database, study_id)

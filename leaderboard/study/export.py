@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select
 
 from bench.errors import UserError, shown_path
+from bench.store import records
 from bench.store.files import write_table
 from leaderboard.study.database import reading
 from leaderboard.study.schema import (
@@ -109,9 +110,9 @@ def rating_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.
 def export_votes(
     database: VotesDatabase, folder: Path, *, study_id: str | None = None
 ) -> dict[str, int]:
-    """Write votes.parquet and ratings.parquet into a folder; return their numbers of answers.
+    """Write votes.parquet and ratings.parquet into a folder; return their numbers of rows.
 
-    Skipped questions are rows of the files, and counted apart as `skipped`.
+    `skipped` is how many of them are skipped questions, which are not answers.
     """
     tables = {
         "votes": (vote_table(database, study_id=study_id), VOTE_COLUMNS),
@@ -121,12 +122,10 @@ def export_votes(
         _refuse_other_table(folder / f"{name}.parquet", columns)
     for name, (frame, columns) in tables.items():
         write_table(folder / f"{name}.parquet", frame, columns)
-    skips = {
-        "votes": int((tables["votes"][0]["answer"] == "skip").sum()),
-        "ratings": int(tables["ratings"][0]["rating"].isna().sum()),
-    }
-    counts = {name: len(frame) - skips[name] for name, (frame, _) in tables.items()}
-    return {**counts, "skipped": sum(skips.values())}
+    votes, ratings = (records(frame) for frame, _ in tables.values())
+    skips = [row for row in votes if row["answer"] == "skip"]
+    skips += [row for row in ratings if row["rating"] is None]
+    return {**{name: len(frame) for name, (frame, _) in tables.items()}, "skipped": len(skips)}
 
 
 def _refuse_other_table(path: Path, columns: pa.Schema) -> None:
