@@ -34,8 +34,8 @@ _TITLES: dict[Question, str] = {
     "fidelity": "Fidelity to the condition or style",
 }
 _ALL = "all"
-_BLUE = "#0072B2"  # from the Okabe-Ito palette
-_GRAY = "#73787f"  # of a result that says nothing yet; readable on light and dark
+# readable on light and dark; gray where a result says nothing yet
+_BLUE, _GRAY = "#2a8fd0", "#7b8087"
 
 
 def show_results(database: VotesDatabase, study: Study) -> None:
@@ -198,7 +198,11 @@ def _chart(rows: list[Row]) -> Any:
         .mark_text(dy=-12, fontSize=11)
         .encode(x=alt.X("score:Q", scale=scale), text="note:N", color=color)
     )
-    even = alt.Chart(pd.DataFrame({"x": [0.5]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
+    even = (
+        alt.Chart(pd.DataFrame({"x": [0.5]}))
+        .mark_rule(strokeDash=[4, 4], color=_GRAY)
+        .encode(x="x:Q")
+    )
     layers = even + (spans + points + notes).encode(y=method)
     return layers.properties(height=alt.Step(40))
 
