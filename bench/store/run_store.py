@@ -8,6 +8,7 @@ that two runs cannot write into one directory at the same time. Hashes of all fi
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from bench.errors import UserError, disk_error, shown_path
 from bench.store.checksums import (
@@ -50,6 +56,7 @@ _CONDITION_INDEX = "index.json"
 _WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _FINISHED = ("complete", "failed trials")
+_LOCK_SECONDS = 0.2
 _LOG = logging.getLogger(__name__)
 
 
@@ -97,7 +104,8 @@ class RunStore:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / _LOCK_FILE, timeout=0)
+            # `is_locked` holds the lock for a moment
+            lock = FileLock(self.folder / _LOCK_FILE, timeout=_LOCK_SECONDS, poll_interval=0.02)
             lock.acquire()
         except Timeout as error:
             raise UserError(
@@ -114,6 +122,26 @@ class RunStore:
         finally:
             self._home = self._image_hashes = None
             lock.release()
+
+    def is_locked(self) -> bool | None:
+        """Return whether a process is writing into the directory; None where that is unknown."""
+        if fcntl is None:
+            return None
+        try:
+            handle = os.open(self.folder / _LOCK_FILE, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # of no effect on other readers
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return None
+        finally:
+            os.close(handle)
+        return False
 
     # --- writing
 
@@ -174,9 +202,14 @@ class RunStore:
 
     # --- facts and plan
 
+    @property
+    def run_path(self) -> Path:
+        """The facts of the run: run.json."""
+        return self.folder / RUN_FILE
+
     def run_facts(self) -> dict[str, Any]:
         """Return the content of run.json; raise `UserError` if it is missing or damaged."""
-        path = self.folder / RUN_FILE
+        path = self.run_path
         if not path.exists():
             raise UserError(
                 f"{shown_path(self.folder)} is not a run directory: it has no {RUN_FILE}"
@@ -192,7 +225,7 @@ class RunStore:
     def write_run_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
         data = {"format": RUN_FORMAT, **facts, "checksums": CHECKSUMS_FORMAT}
-        self.write_file(self.folder / RUN_FILE, json_bytes(data))
+        self.write_file(self.run_path, json_bytes(data))
 
     @property
     def manifest_path(self) -> Path:

@@ -23,6 +23,7 @@ from leaderboard.ui.numbers import ends, known
 from leaderboard.ui.page import NO_RUNS, show_problems
 from leaderboard.ui.selection import choose_some
 from leaderboard.views.answers import HOW_SORTED, interval_of, meanings
+from leaderboard.views.live import show_progress
 
 _FILTERS = {
     "run": "Run",
@@ -89,6 +90,7 @@ def show() -> None:
     if not runs:
         st.info(NO_RUNS)
         return
+    show_progress(runs.values())
     frames = []
     for run in runs.values():
         found, problems = open_standings(run)
