@@ -6,6 +6,7 @@ the results that are new, and looks at the files of one batch: its work does not
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import time
@@ -30,8 +31,8 @@ from leaderboard.data.catalog import text_of
 
 State = Literal["preparing", "rendering", "scoring", "stopped", "finished"]
 N_NEWEST = 6
-_N_PACED = 60  # images whose times give the pace
-_MAX_BATCH = 1000  # images of one batch that are looked for
+_N_PACED = 120  # images whose times give the pace: batches come in bursts
+_MAX_BATCH = 500  # images of one batch that are looked for
 _QUIET_SECONDS = {False: 30.0, None: 300.0}  # without a new file; by whether the lock is held
 _QUIET_GAPS = 4  # or this many of the longest gaps between images
 _FRESH_SECONDS = 2.0  # a folder that changed so lately may change again in the same clock tick
@@ -151,8 +152,10 @@ class _Watch:
         is_pending = newest is not None and newest.n_rows == newest.n_failed and newest.n_rows > 0
         after = max(begun, newest.written if newest else 0.0)
         batch = self._images(last.ids if is_pending else last.following, after=after)
-        times = sorted(at for at, _ in {*made, *batch})[-_N_PACED:]
-        is_alive = self._is_alive(facts, times, now)
+        events = sorted([*self._events(), *((at, 1) for at, _ in batch)])
+        if len(self.parts) < 2:  # too few to know the pace without the loading of the models
+            events.insert(0, (begun, 0))
+        is_alive = self._is_alive(facts, [at for at, _ in events], now)
         if is_alive:  # a batch that is broken off is rendered again
             n_done += len(batch)
             if is_pending and newest is not None:  # written ahead, in case the process is ended
@@ -161,7 +164,7 @@ class _Watch:
         n_left = len(plan) - n_done
         state: State = "stopped" if not is_alive else "rendering" if n_left else "scoring"
         shown = sorted({*made, *batch}, reverse=True)[:N_NEWEST]
-        pace = _pace(times, now) if state == "rendering" else None
+        pace = _pace(events, now) if state == "rendering" else None
         return Progress(
             state=state,
             status=text_of(facts.get("status")),
@@ -226,6 +229,11 @@ class _Watch:
         name = max(self.parts, key=lambda name: self.parts[name].stamp, default="")
         return name, self.parts.get(name)
 
+    def _events(self) -> list[tuple[float, int]]:
+        """Return when the newest files of results were written, each with its number of rows."""
+        newest = heapq.nlargest(_N_PACED, self.parts.values())
+        return [(part.written, part.n_rows) for part in newest]
+
     def _last(self, plan: pd.DataFrame, name: str, part: _Part | None) -> _Last:
         key = (name, part.stamp if part else (0, 0))
         if self.last is None or self.last.key != key:
@@ -249,12 +257,17 @@ class _Watch:
         return found
 
 
-def _pace(times: Sequence[float], now: float) -> float | None:
-    """Return the seconds an image takes, from the times of the last ones; None for too few."""
-    if len(times) < 2:
-        return None
-    past = (times[-1] - times[0]) / (len(times) - 1)
-    return max(past, (now - times[0]) / len(times))  # the next one may take longer
+def _pace(events: Sequence[tuple[float, int]], now: float) -> float | None:
+    """Return the seconds an image takes, from the last events (time, images done by then).
+
+    None where the last images came all at once.
+    """
+    n_images = 0
+    for at, n in reversed(events):
+        if at < events[-1][0] and (n_images >= _N_PACED or at == events[0][0]):
+            return (now - at) / n_images
+        n_images += n
+    return None
 
 
 def _duration(seconds: float) -> str:
