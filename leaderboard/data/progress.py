@@ -218,7 +218,7 @@ class _Watch:
             for entry in entries:
                 if entry.name.startswith(".") or not entry.name.endswith(".parquet"):
                     continue
-                stamp, known = _stamp_of(Path(entry.path)), self.parts.get(entry.name)
+                stamp, known = _stamp_of(entry), self.parts.get(entry.name)
                 if known is not None and known.stamp == stamp:
                     found[entry.name] = known
                 elif stamp is not None:
@@ -277,7 +277,7 @@ def _duration(seconds: float) -> str:
     return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.0f} h"
 
 
-def _stamp_of(path: Path) -> _Stamp | None:
+def _stamp_of(path: Path | os.DirEntry[str]) -> _Stamp | None:
     try:
         state = path.stat()
     except OSError:

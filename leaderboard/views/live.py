@@ -18,7 +18,7 @@ from leaderboard.web.pictures import inline_picture
 
 _REFRESH_SECONDS = 3.0
 _MAX_SHOWN = 3
-_CELL_PX = 112
+_CELL_PX = 96
 
 
 def show_progress(runs: Iterable[Run]) -> None:
@@ -49,11 +49,11 @@ def _show_run(key: str, folder: Path, *, was_running: bool) -> None:
         icon = ":material/pending:" if found.is_running else ":material/stop_circle:"
         st.markdown(f"{icon} **{literal(key)}**: {literal(found.sentence)}")
         st.progress(found.share)
-        _show_newest(found, folder)
         if found.is_running:
+            _show_newest(found, folder)
             st.caption("Without verdicts and ranks until it is finished.")
         elif found.command:
-            st.code(one_line(found.command), language=None)
+            st.code(one_line(found.command), language=None, wrap_lines=True)
 
 
 def _show_newest(found: Progress, folder: Path) -> None:
