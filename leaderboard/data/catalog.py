@@ -75,7 +75,7 @@ class Run:
     @property
     def label(self) -> str:
         """The run's name, marked if it is unfinished."""
-        return self.key if self.is_finished else f"{self.key} (unfinished)"
+        return f"{self.key} (unfinished)" if self.facts and not self.is_finished else self.key
 
     @property
     def family(self) -> str:

@@ -250,7 +250,7 @@ class _Watch:
         """Return the trials with an image that is newer than a time, each with the image's time."""
         found = []
         for trial in trials:
-            if trial and _SAFE_ID.fullmatch(trial):
+            if isinstance(trial, str) and _SAFE_ID.fullmatch(trial):  # an id may be missing
                 stamp = _stamp_of(self.store.image_path(trial))
                 if stamp is not None and stamp[0] / 1e9 > after:
                     found.append((stamp[0] / 1e9, trial))
