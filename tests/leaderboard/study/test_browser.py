@@ -133,8 +133,8 @@ def test_on_a_phone_pictures_enlarge_answers_are_undone_and_methods_follow_the_a
     check_blind(page, visit.asked)
     visit.act(lambda: page.get_by_role("button", name="Show the methods").click())
     expect(page.locator(".st-key-last")).to_contain_text("No difference")
-    shown = page.get_by_text("Left: ").first.inner_text()
-    assert "Right: " in shown and "plugin" in shown
+    shown = page.locator(".st-key-study").inner_text().replace("\u2060", "")
+    assert "; Right: " in shown and (", plugin canny" in shown or ", plugin outline" in shown)
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
     assert len(stored(votes_place)) == 2
     assert serious_findings(page) == [] and visit.errors == []
