@@ -8,7 +8,6 @@ that two runs cannot write into one directory at the same time. Hashes of all fi
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,14 +18,8 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 import yaml
-from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-from bench.errors import UserError, disk_error, shown_path
+from bench.errors import UserError, shown_path
 from bench.store.checksums import (
     CHECKSUMS_FORMAT,
     Checksums,
@@ -41,6 +34,7 @@ from bench.store.files import (
     table_bytes,
     write_bytes,
 )
+from bench.store.lock import acquire, is_locked
 from bench.store.rows import records
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
@@ -51,12 +45,11 @@ from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
 _MOST_CASES_BYTES = 256 << 20
-_CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
+_CASES_FILE = "cases.json"
 _CONDITION_INDEX = "index.json"
 _WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _FINISHED = ("complete", "failed trials")
-_LOCK_SECONDS = 0.2
 _LOG = logging.getLogger(__name__)
 
 
@@ -102,18 +95,7 @@ class RunStore:
 
         The lock ends with its process, so a killed run does not leave one behind.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # `is_locked` holds the lock for a moment
-            lock = FileLock(self.folder / _LOCK_FILE, timeout=_LOCK_SECONDS, poll_interval=0.02)
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"another run is writing into {shown_path(self.folder)}: wait for it, stop it, or "
-                "choose another --out"
-            ) from error
-        except OSError as error:
-            raise disk_error(error, self.folder) from error
+        lock = acquire(self.folder)
         try:
             _LOG.info("writing into %s", shown_path(self.folder))
             sweep_temporary(self.folder)
@@ -125,23 +107,7 @@ class RunStore:
 
     def is_locked(self) -> bool | None:
         """Return whether a process is writing into the directory; None where that is unknown."""
-        if fcntl is None:
-            return None
-        try:
-            handle = os.open(self.folder / _LOCK_FILE, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # of no effect on other readers
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without locks
-            return None
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self.folder)
 
     # --- writing
 
