@@ -7,4 +7,9 @@ import streamlit as st
 from leaderboard.views import study
 
 st.set_page_config(page_title="Which picture is better?", layout="wide")
+# raters need no toolbar: its place is for the pictures
+st.html(
+    "<style>[data-testid=stHeader] { display: none; } "
+    "[data-testid=stMainBlockContainer] { padding-top: 1.5rem; }</style>"
+)
 study.show()

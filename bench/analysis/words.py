@@ -239,9 +239,12 @@ def percent(value: float) -> str:
 
 def more_prompts(n: float) -> str:
     """Return 'about 40 more prompts': an estimate; beyond 10,000 only that."""
-    if n > 10_000:
-        return "more than 10,000 more prompts"
-    return f"about {rounded(n)} more prompts"
+    return _more(n, "prompts")
+
+
+def more_votes(n: float) -> str:
+    """Return 'about 40 more votes': an estimate; beyond 10,000 only that."""
+    return _more(n, "votes")
 
 
 def rounded(n: float) -> str:
@@ -292,6 +295,12 @@ _IN_DATA = (
     *(f"quality{end}" for end in ("", "_low", "_high")),
     *("quality_more_prompts", "n_prompts", "seconds"),
 )
+
+
+def _more(n: float, what: str) -> str:
+    if n > 10_000:
+        return f"more than 10,000 more {what}"
+    return f"about {rounded(n)} more {what}"
 
 
 def _whole(value: float) -> str:

@@ -79,7 +79,8 @@ def export(place: str | None, study_id: str | None, out: Path, as_json: bool) ->
     if as_json:
         echo_json({**counts, "folder": str(out)})
         return
-    echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}")
+    skipped = f", {counts['skipped']} of them skipped questions" if counts["skipped"] else ""
+    echo(f"{counts['votes']} votes and {counts['ratings']} ratings in {out}{skipped}")
 
 
 @votes.command("forget")
@@ -161,7 +162,9 @@ def _show_origins(rows: Sequence[Mapping[str, Any]]) -> None:
         times = f"{row['first']:%Y-%m-%d %H:%M} to {row['last']:%Y-%m-%d %H:%M}"
         gold = f"{row['gold_right']} of {row['gold']}"
         line = f"{row['network'] or 'unknown':12}  {len(row['raters']):6}  {row['votes']:5}  "
-        note = f"  excluded: {row['excluded']}" if row["excluded"] else ""
+        counts = ("skipped", "undone")
+        note = "".join(f"  {name} {row[name]}" for name in counts if row[name])
+        note += f"  excluded: {row['excluded']}" if row["excluded"] else ""
         echo(f"{line}{gold:>13}  {times}{note}")
         if row["network"] is None or len(row["raters"]) <= _FEW_RATERS:
             echo(f"    raters {' '.join(row['raters'])}")

@@ -16,11 +16,11 @@ from bench.publish.redaction import Privacy
 from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
 from bench.store import RunStore
 from bench.store.documents import paths_of, read_json, read_yaml
+from bench.store.run_store import is_finished
 from bench.store.verify import Damage, damage_lines, find_damage
 from plugins_manifest.progress import Progress
 
 KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
-_FINISHED = ("complete", "failed trials")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ class Pictures:
     pictures: Mapping[str, Published]
     conditions: Mapping[str, Published]
     n_conditions_missing: int
-
-
-def is_finished(facts: Mapping[str, Any]) -> bool:
-    """Return whether the facts of a run state that nothing of it is left to do."""
-    return facts.get("status") in _FINISHED
 
 
 def select_public(store: RunStore, *, nsfw: bool) -> PublicRun:

@@ -18,9 +18,8 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 import yaml
-from filelock import FileLock, Timeout
 
-from bench.errors import UserError, disk_error, shown_path
+from bench.errors import UserError, shown_path
 from bench.store.checksums import (
     CHECKSUMS_FORMAT,
     Checksums,
@@ -35,6 +34,7 @@ from bench.store.files import (
     table_bytes,
     write_bytes,
 )
+from bench.store.lock import acquire, is_locked
 from bench.store.rows import records
 from bench.store.schema import RUN_FORMAT, TABLES
 from plugins_manifest.cases import Case
@@ -45,10 +45,11 @@ from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
 _MOST_CASES_BYTES = 256 << 20
-_CASES_FILE, _LOCK_FILE = "cases.json", ".lock"
+_CASES_FILE = "cases.json"
 _CONDITION_INDEX = "index.json"
 _WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
+_FINISHED = ("complete", "failed trials")
 _LOG = logging.getLogger(__name__)
 
 
@@ -94,17 +95,7 @@ class RunStore:
 
         The lock ends with its process, so a killed run does not leave one behind.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / _LOCK_FILE, timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"another run is writing into {shown_path(self.folder)}: wait for it, stop it, or "
-                "choose another --out"
-            ) from error
-        except OSError as error:
-            raise disk_error(error, self.folder) from error
+        lock = acquire(self.folder)
         try:
             _LOG.info("writing into %s", shown_path(self.folder))
             sweep_temporary(self.folder)
@@ -113,6 +104,10 @@ class RunStore:
         finally:
             self._home = self._image_hashes = None
             lock.release()
+
+    def is_locked(self) -> bool | None:
+        """Return whether a process is writing into the directory; None where that is unknown."""
+        return is_locked(self.folder)
 
     # --- writing
 
@@ -173,9 +168,14 @@ class RunStore:
 
     # --- facts and plan
 
+    @property
+    def run_path(self) -> Path:
+        """The facts of the run: run.json."""
+        return self.folder / RUN_FILE
+
     def run_facts(self) -> dict[str, Any]:
         """Return the content of run.json; raise `UserError` if it is missing or damaged."""
-        path = self.folder / RUN_FILE
+        path = self.run_path
         if not path.exists():
             raise UserError(
                 f"{shown_path(self.folder)} is not a run directory: it has no {RUN_FILE}"
@@ -191,7 +191,7 @@ class RunStore:
     def write_run_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
         data = {"format": RUN_FORMAT, **facts, "checksums": CHECKSUMS_FORMAT}
-        self.write_file(self.folder / RUN_FILE, json_bytes(data))
+        self.write_file(self.run_path, json_bytes(data))
 
     @property
     def manifest_path(self) -> Path:
@@ -445,6 +445,11 @@ class RunStore:
     def gate_path(self) -> Path:
         """The outcome of the last gate that had this run as candidate."""
         return self.folder / GATE_FILE
+
+
+def is_finished(facts: Mapping[str, Any]) -> bool:
+    """Return whether the facts of a run state that nothing of it is left to do."""
+    return facts.get("status") in _FINISHED
 
 
 def is_run(folder: Path) -> bool:

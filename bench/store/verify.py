@@ -18,7 +18,7 @@ from bench.store.checksums import CHECKSUMS_FILE, Checksums
 from bench.store.files import pixels_sha256, read_image, table_frame
 from bench.store.parquet import read_bytes
 from bench.store.rows import Row, records
-from bench.store.run_store import RUN_FILE, RunStore
+from bench.store.run_store import RUN_FILE, RunStore, is_finished
 from bench.store.schema import TABLES
 from plugins_manifest.files import file_sha256
 from plugins_manifest.progress import Progress
@@ -43,7 +43,6 @@ _FOLDERS: dict[str, Part] = {
     CHECKSUMS_FILE: "run",
 }
 _STATUSES = ("ok", "failed", "skipped")
-_FINISHED = ("complete", "failed trials")
 _SETTINGS = ("method", "t0", "plugin_scale", "adapter_scale", "case_id", "seed")
 _N_NAMED = 10
 
@@ -130,7 +129,7 @@ def _all(store: RunStore, parts: Collection[Part]) -> Iterator[Damage]:
     tables = _Tables(store, broken)
     yield from _plan(store, tables, sums)
     if "results" in parts or "images" in parts:
-        yield from _results(store, tables, is_finished=facts.get("status") in _FINISHED)
+        yield from _results(store, tables, is_whole=is_finished(facts))
     if "conditions" in parts:
         yield from _conditions(store, sums)
     if "scores" in parts:
@@ -227,7 +226,7 @@ def _plan(store: RunStore, tables: _Tables, sums: Checksums) -> Iterator[Damage]
             yield Damage(name, "trial ids are missing or doubled")
 
 
-def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator[Damage]:
+def _results(store: RunStore, tables: _Tables, *, is_whole: bool) -> Iterator[Damage]:
     trials = tables.whole("trials")
     known = set() if trials is None else set(trials["trial_id"])
     for name, frame in tables.parts("results").items():
@@ -241,7 +240,7 @@ def _results(store: RunStore, tables: _Tables, *, is_finished: bool) -> Iterator
         if row["status"] == "ok" and row["image"] and _is_inside(row["image"])
     ]
     yield from _in_parallel(_file, jobs)
-    if is_finished and trials is not None and tables.whole("results") is not None:
+    if is_whole and trials is not None and tables.whole("results") is not None:
         lost = set(trials["trial_id"]) - set(results["trial_id"])
         if lost:
             yield Damage("results", f"{len(lost)} trials have no result", is_missing=True)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from bench.errors import UserError
 from bench.store import PUBLISHED, TABLES, RunStore, is_run
 from bench.store.documents import read_json, read_yaml
-from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, run_folders
+from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, is_finished, run_folders
 from leaderboard.data.isolation import isolated
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 
@@ -68,10 +68,14 @@ class Run:
         return FolderFiles(self.folder) if self.store is None else PublishedFiles(self.store)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether nothing of the run is left to do; other runs rank nowhere."""
+        return is_finished(self.facts)
+
+    @property
     def label(self) -> str:
-        """The run's name with its date."""
-        day = text_of(self.facts.get("created"))[:10]
-        return f"{self.key} ({day})" if day else self.key
+        """The run's name, marked if it is unfinished."""
+        return f"{self.key} (unfinished)" if self.facts and not self.is_finished else self.key
 
     @property
     def family(self) -> str:
@@ -154,7 +158,10 @@ def state_problems(facts: Mapping[str, Any]) -> list[str]:
     problems = []
     if facts and status != "complete":
         status = status or "unknown"
-        problems.append(f"This run is not complete (status: {status}): numbers may still change.")
+        rank = "" if is_finished(facts) else "it ranks nowhere and "
+        problems.append(
+            f"This run is not complete (status: {status}): {rank}numbers may still change."
+        )
     if isinstance(failed, int) and failed > 0:
         problems.append(f"{failed} images of this run failed.")
     return problems

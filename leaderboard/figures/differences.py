@@ -192,12 +192,15 @@ def gate_of(baseline: Run, candidate: Run) -> Verdict | None:
 
 
 def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
-    """Return the default baseline and candidate: the newest gate's, else the two newest runs."""
+    """Return the default baseline and candidate: the newest gate's, else the two newest runs.
+
+    Finished runs come before others.
+    """
     for candidate in runs.values():
         for baseline in runs.values():
             if baseline.key != candidate.key and gate_of(baseline, candidate) is not None:
                 return baseline.key, candidate.key
-    keys = list(runs)
+    keys = sorted(runs, key=lambda key: not runs[key].is_finished)
     return keys[1], keys[0]
 
 

@@ -56,8 +56,11 @@ _STANDINGS = RecentItems[tuple[str, int], _Standings](1000)  # by folder and sta
 def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return a run's rows for the overview, and its problems; cached while the run is unchanged.
 
-    Many runs are ranked without keeping the tables of all of them open.
+    An unfinished run has no rows: it ranks nowhere, and its tables are not opened. Many runs are
+    ranked without keeping the tables of all of them open.
     """
+    if not run.is_finished:
+        return _frame([]), run.problems
     place = (str(run.folder), run.stamp)
     known = _STANDINGS.find(place)
     if known is not None:
@@ -65,7 +68,7 @@ def open_standings(run: Run) -> tuple[pd.DataFrame, tuple[str, ...]]:
     tables = open_tables(run)
     found = isolated(
         lambda: (plugin_rows(run, tables), tuple(tables.problems)),
-        lambda line: (pd.DataFrame(columns=_RUN_COLUMNS), (*tables.problems, line)),
+        lambda line: (_frame([]), (*tables.problems, line)),
         run=run.key,
     )
     # a table that cannot be read may be readable the next time
@@ -81,7 +84,7 @@ def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
     rows = compatibility_of(tables)
     judged = is_judged(rows)
     listed = [row | {"note": _note(row, judged=judged)} for row in method_rows_of(rows)]
-    found = _typed(pd.DataFrame(listed, columns=_RUN_COLUMNS))
+    found = _frame(listed)
     entries = manifest_plugins(run.manifest)
     for column in ("condition", "license"):
         found[column] = [text_of(entries.get(name, {}).get(column)) for name in found["plugin"]]
@@ -89,8 +92,9 @@ def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
     return found
 
 
-def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+def _frame(listed: Sequence[Row]) -> pd.DataFrame:
     """Return rows with the types of the schema, also where a column has no value."""
+    rows = pd.DataFrame(list(listed), columns=_RUN_COLUMNS)
     kinds = {c.name: _TYPES[str(c.type)] for c in PUBLISHED["compatibility"] if c.name in rows}
     return rows.astype({**dict.fromkeys(rows.columns, "object"), **kinds})
 

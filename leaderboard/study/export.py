@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select
 
 from bench.errors import UserError, shown_path
+from bench.store import records
 from bench.store.files import write_table
 from leaderboard.study.database import reading
 from leaderboard.study.schema import (
@@ -109,7 +110,10 @@ def rating_table(database: VotesDatabase, *, study_id: str | None = None) -> pd.
 def export_votes(
     database: VotesDatabase, folder: Path, *, study_id: str | None = None
 ) -> dict[str, int]:
-    """Write votes.parquet and ratings.parquet into a folder; return their numbers of rows."""
+    """Write votes.parquet and ratings.parquet into a folder; return their numbers of rows.
+
+    `skipped` is how many of them are skipped questions, which are not answers.
+    """
     tables = {
         "votes": (vote_table(database, study_id=study_id), VOTE_COLUMNS),
         "ratings": (rating_table(database, study_id=study_id), RATING_COLUMNS),
@@ -118,7 +122,10 @@ def export_votes(
         _refuse_other_table(folder / f"{name}.parquet", columns)
     for name, (frame, columns) in tables.items():
         write_table(folder / f"{name}.parquet", frame, columns)
-    return {name: len(frame) for name, (frame, _) in tables.items()}
+    votes, ratings = (records(frame) for frame, _ in tables.values())
+    skips = [row for row in votes if row["answer"] == "skip"]
+    skips += [row for row in ratings if row["rating"] is None]
+    return {**{name: len(frame) for name, (frame, _) in tables.items()}, "skipped": len(skips)}
 
 
 def _refuse_other_table(path: Path, columns: pa.Schema) -> None:

@@ -5,6 +5,7 @@ Answers are never changed: an exclusion is a row with its reason and time, lifti
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from leaderboard.study.schema import (
     QUESTIONS,
     RATERS,
     RATINGS,
+    UNDONE,
     VOTES,
     Question,
 )
@@ -96,9 +98,11 @@ def origins(database: VotesDatabase, study_id: str) -> list[Row]:
     """Return one row per network with what it answered, most votes first.
 
     A rater of unknown network is a row without a network. `gold_right` of `gold` are the answers
-    that agree with most other networks, over both questions.
+    that agree with most other networks, over both questions; `skipped` questions are not votes, and
+    `undone` answers were taken back.
     """
     votes = records(vote_table(database, study_id=study_id))
+    undone = _undone(database, study_id)
     gold = [robust_votes(votes, question).gold for question in QUESTIONS]
     found = []
     for (network, _), rows in grouped(
@@ -107,11 +111,14 @@ def origins(database: VotesDatabase, study_id: str) -> list[Row]:
         raters = sorted({row["rater"] for row in rows})
         pairs = [part[rater] for part in gold for rater in raters if rater in part]
         times = [row["voted_at"] for row in rows]
+        n_skipped = sum(row["answer"] == "skip" for row in rows)
         found.append(
             {
                 "network": network,
                 "raters": raters,
-                "votes": len(rows),
+                "votes": len(rows) - n_skipped,
+                "skipped": n_skipped,
+                "undone": sum(undone[rater] for rater in raters),
                 "first": min(times),
                 "last": max(times),
                 "gold_right": sum(right for right, _ in pairs),
@@ -120,6 +127,13 @@ def origins(database: VotesDatabase, study_id: str) -> list[Row]:
             }
         )
     return sorted(found, key=lambda row: -row["votes"])
+
+
+def _undone(database: VotesDatabase, study_id: str) -> Counter[str]:
+    """Return how many answers each rater took back, by the rater's code."""
+    query = select(UNDONE.c.rater_id).where(UNDONE.c.study_id == study_id)
+    with reading(database.engine) as connection:
+        return Counter(code_of(rater) for rater in connection.execute(query).scalars())
 
 
 def _subjects(connection: Connection, study_id: str) -> dict[Who, str]:

@@ -37,9 +37,9 @@ def study_picture(
     files = files_of(row.run_id) if row is not None else None
     if row is None or files is None:
         return None
-    if what == "condition":
-        return _png(files, row.condition_path, None)
     pictures = database.pictures(row.study_id)
+    if what == "condition":
+        return _png(files, _condition(row, pictures), None)
     if what == "picture":
         return _png(files, row.image, _common_size(files, row, pictures))
     examples = example_pictures(pictures, row, n=N_EXAMPLES)
@@ -47,11 +47,26 @@ def study_picture(
     return _png(files, examples[names.index(what)].image, None) if what in names else None
 
 
+def _condition(row: Any, pictures: Sequence[Any]) -> str | None:
+    """Return the condition of a scene, the same for all its pictures: the base model's, if any.
+
+    Methods may have condition images of other sizes, which would reveal them.
+    """
+    found = [p for p in _scene(row, pictures) if p.condition_path is not None]
+    best = min(found, key=lambda p: (p.method != "base", p.condition_path), default=None)
+    return best.condition_path if best is not None else None
+
+
 def _common_size(files: RunFiles, row: Any, pictures: Sequence[Any]) -> tuple[int, int]:
     """Return the largest width and height in px among the pictures of the plugin, case and seed."""
-    scene = (row.plugin, row.case_id, row.seed)
-    sizes = [_size(files, p.image) for p in pictures if (p.plugin, p.case_id, p.seed) == scene]
+    sizes = [_size(files, p.image) for p in _scene(row, pictures)]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
+
+
+def _scene(row: Any, pictures: Sequence[Any]) -> list[Any]:
+    """Return the pictures of the same plugin, case and seed."""
+    scene = (row.plugin, row.case_id, row.seed)
+    return [p for p in pictures if (p.plugin, p.case_id, p.seed) == scene]
 
 
 def _size(files: RunFiles, name: str) -> tuple[int, int]:

@@ -13,11 +13,13 @@ from statistics import mean, median
 
 import numpy as np
 
+from bench.analysis.words import more_votes as more_votes_text
 from bench.store import Row, grouped
 from leaderboard.study.design import Arm
 from leaderboard.study.schema import SCALE, Question
 from metrics.stats import Comparisons, Estimate, Ranking, rank_methods
 from metrics.stats.agreement import agreement
+from metrics.stats.preference import more_votes
 from metrics.stats.vote_weights import MAX_NETWORK, Ballots, weigh_votes
 
 # arXiv 2312.02238v3, Tables 1 and 2: 5 users, ratings 1 to 5, mean and spread; SD 1.5 to SDXL
@@ -91,9 +93,10 @@ def robust_votes(votes: Sequence[Row], question: Question) -> Robust:
 def robust_ratings(ratings: Sequence[Row]) -> tuple[list[Row], dict[str, float]]:
     """Return the ratings that are not excluded, and the weight of each rater's mean.
 
-    Raters of one network count for at most `MAX_NETWORK` raters together.
+    Raters of one network count for at most `MAX_NETWORK` raters together; skips are left out.
     """
-    allowed = [rating for rating in ratings if rating["excluded"] is None]
+    given = [rating for rating in ratings if rating["rating"] is not None]
+    allowed = [rating for rating in given if rating["excluded"] is None]
     network_of = {rating["rater"]: _network(rating) for rating in allowed}
     sizes = Counter(network_of.values())
     shares = {rater: min(1.0, MAX_NETWORK / sizes[w]) for rater, w in network_of.items()}
@@ -141,10 +144,15 @@ def comparisons(answered: Sequence[Row], weights: Sequence[float] | None = None)
 
 
 def ranking_rows(ranking: Ranking) -> list[Row]:
-    """Return one row per method, best first; 95 % intervals, null with fewer than five raters."""
+    """Return one row per method, best first; 95 % intervals, null with fewer than five raters.
+
+    `more_votes` is about how many more votes tell the method from an even chance; 0: it is told.
+    """
+    more = more_votes(ranking)
     return [
         {
             "rank": s.rank,
+            "more_votes": more[s.name],
             "rank_low": s.rank_low,
             "rank_high": s.rank_high,
             "method": s.name,
@@ -156,6 +164,24 @@ def ranking_rows(ranking: Ranking) -> list[Row]:
         }
         for s in ranking.standings
     ]
+
+
+def ranking_sentence(rows: Sequence[Row]) -> str:
+    """Return which methods win more or less often than not, and what the others need."""
+    told = [row for row in rows if not row["more_votes"]]
+    groups = [
+        ("wins more often than not", [row["method"] for row in told if row["score"] > 0.5]),
+        ("wins less often than not", [row["method"] for row in told if row["score"] < 0.5]),
+    ]
+    parts = [f"{', '.join(names)} {words}" for words, names in groups if names]
+    waiting = [row["more_votes"] for row in rows if row["more_votes"]]
+    if waiting:
+        which = "no method is" if not told else "the other is" if len(waiting) == 1 else ""
+        which = which or f"the other {len(waiting)} are"
+        state = "told from an even chance yet" if not told else "open"
+        parts.append(f"{which} {state}: {more_votes_text(max(waiting))}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if not told else f"{text}."
 
 
 def rating_rows(

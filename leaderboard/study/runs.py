@@ -35,8 +35,8 @@ class StudySource:
 
 
 def study_sources() -> dict[str, StudySource]:
-    """Return the served runs with readable facts, by key."""
-    return {key: _source(run) for key, run in current_runs().items() if run.facts}
+    """Return the finished runs, by key: the pictures of others, and so their pairs, change."""
+    return {key: _source(run) for key, run in current_runs().items() if run.is_finished}
 
 
 def files_of_run(run_id: str) -> RunFiles | None:

@@ -159,6 +159,34 @@ EXCLUSIONS = Table(
     _one_of("kind", ("rater", "network")),
 )
 
+# answers that their raters took back, as they were given
+UNDONE = Table(
+    "undone_answers",
+    _metadata,
+    Column("undone_id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.study_id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("rater_id", String(ID_LENGTH), nullable=False),
+    Column("item", String(ID_LENGTH), nullable=False),  # the pair's id or the picture's key
+    Column("question", String(16), nullable=False),
+    Column("answer", String(16), nullable=False),  # of a rating: 1 to 5 or skip
+    Column("shown_left", String(16)),  # null: a rating
+    Column("seconds", Float, nullable=False),
+    Column("answered_at", DateTime(timezone=True), nullable=False),
+    Column("undone_at", DateTime(timezone=True), nullable=False),
+    _one_of("kind", ("vote", "rating")),
+    Index("undone_of_rater", "rater_id"),
+)
+
+# pictures whose method a rater has seen: the rater answers no further question about them
+REVEALS = Table(
+    "revealed_pictures",
+    _metadata,
+    Column("rater_id", String(ID_LENGTH), primary_key=True),
+    Column("picture_key", ForeignKey("pictures.picture_key"), primary_key=True),
+    Column("revealed_at", DateTime(timezone=True), nullable=False),
+)
+
 
 def prepare(connection: Connection) -> None:
     """Create the tables that are missing; `UserError` for tables of another version.
@@ -177,5 +205,5 @@ def prepare(connection: Connection) -> None:
             f"the votes database has schema version {found}, this program reads "
             f"{SCHEMA_VERSION}: use the program version that wrote it, or another database"
         )
-    for added in (RATERS, EXCLUSIONS):
+    for added in (RATERS, EXCLUSIONS, UNDONE, REVEALS):
         added.create(connection, checkfirst=True)

@@ -54,14 +54,15 @@ def next_pair(
     rater_id: str,
     blinding: Blinding,
     n_shared: int,
+    revealed: Collection[str] = (),
 ) -> PairTask | None:
     """Return a rater's next open question; None if all are answered.
 
     All raters start with the first `n_shared` pairs of the study, so that their agreement can be
     measured; these and the remaining pairs are shuffled per rater. The two questions about a pair
-    are consecutive.
+    are consecutive. Pairs with one of the `revealed` pictures are left out.
     """
-    remaining = [pair for pair in pairs if _open_questions(pair.pair_id, done)]
+    remaining = open_pairs(pairs, done, revealed=revealed)
     if not remaining:
         return None
     pair = min(
@@ -72,10 +73,15 @@ def next_pair(
 
 
 def next_picture(
-    pictures: Sequence[Any], done: Collection[tuple[str, str]], *, rater_id: str, blinding: Blinding
+    pictures: Sequence[Any],
+    done: Collection[tuple[str, str]],
+    *,
+    rater_id: str,
+    blinding: Blinding,
+    revealed: Collection[str] = (),
 ) -> PictureTask | None:
     """Return the next picture to rate, in an order shuffled per rater; None if all are rated."""
-    remaining = [p for p in pictures if _open_questions(p.picture_key, done)]
+    remaining = open_pictures(pictures, done, revealed=revealed)
     if not remaining:
         return None
     picture = min(remaining, key=lambda p: blinding.rank_of(rater_id, p.picture_key))
@@ -90,6 +96,35 @@ def example_pictures(pictures: Sequence[Any], of: Any, *, n: int = 3) -> list[An
         if p.method == "base" and p.plugin == of.plugin and p.prompt != of.prompt
     ]
     return sorted(found, key=lambda p: (p.case_id, p.seed))[:n]
+
+
+def open_pairs(
+    pairs: Sequence[Any], done: Collection[tuple[str, str]], *, revealed: Collection[str] = ()
+) -> list[Any]:
+    """Return the pairs with an open question, without those of a revealed picture."""
+    return [
+        pair
+        for pair in pairs
+        if _open_questions(pair.pair_id, done)
+        and pair.first_key not in revealed
+        and pair.second_key not in revealed
+    ]
+
+
+def open_pictures(
+    pictures: Sequence[Any], done: Collection[tuple[str, str]], *, revealed: Collection[str] = ()
+) -> list[Any]:
+    """Return the pictures with an open question, without revealed ones."""
+    return [
+        p
+        for p in pictures
+        if _open_questions(p.picture_key, done) and p.picture_key not in revealed
+    ]
+
+
+def n_open(keys: Sequence[str], done: Collection[tuple[str, str]]) -> int:
+    """Count the open questions about pairs or pictures."""
+    return sum(len(_open_questions(key, done)) for key in keys)
 
 
 def _open_questions(key: str, done: Collection[tuple[str, str]]) -> list[Question]:

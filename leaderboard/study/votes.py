@@ -31,8 +31,10 @@ from leaderboard.study.schema import (
     QUESTIONS,
     RATERS,
     RATINGS,
+    REVEALS,
     SCALE,
     STUDIES,
+    UNDONE,
     VOTES,
     Answer,
     Position,
@@ -127,7 +129,7 @@ class VotesDatabase:
                 run_name=study.run_name,
                 family=study.family,
                 n_shared=study.n_shared,
-                created=self._now(),
+                created=self.now(),
             )
             if connection.execute(made.on_conflict_do_nothing()).rowcount == 0:
                 return
@@ -187,7 +189,7 @@ class VotesDatabase:
         _check(vote.rater_id, vote.question, vote.seconds)
         if vote.answer not in ANSWERS or vote.shown_left not in ("first", "second"):
             raise VoteError(f"{quoted(vote.answer)} is not an answer: use {', '.join(ANSWERS)}")
-        values = {**vars(vote), "voted_at": self._now()}
+        values = {**vars(vote), "voted_at": self.now()}
         found = select(PAIRS.c.study_id).where(PAIRS.c.pair_id == vote.pair_id)
         self._store(VOTES, values, found, address_code=address_code, network=network)
 
@@ -198,7 +200,7 @@ class VotesDatabase:
         _check(rating.rater_id, rating.question, rating.seconds)
         if rating.rating is not None and rating.rating not in SCALE:
             raise VoteError(f"{quoted(rating.rating)} is not a rating: use 1 to 5")
-        values = {**vars(rating), "rated_at": self._now()}
+        values = {**vars(rating), "rated_at": self.now()}
         found = select(PICTURES.c.study_id).where(PICTURES.c.picture_key == rating.picture_key)
         self._store(RATINGS, values, found, address_code=address_code, network=network)
 
@@ -212,12 +214,23 @@ class VotesDatabase:
         query = select(RATINGS.c.picture_key, RATINGS.c.question).join(PICTURES)
         return self._answered(query.where(PICTURES.c.study_id == study_id), RATINGS, rater_id)
 
-    def n_votes(self, study_id: str) -> int:
-        """Count the votes of a study, skips included."""
+    def skipped(self, rater_id: str, study_id: str) -> int:
+        """Count the questions about pairs that a rater skipped."""
         query = select(func.count()).select_from(VOTES).join(PAIRS)
-        with reading(self.engine) as connection:
-            found = query.where(PAIRS.c.study_id == study_id)
-            return connection.execute(found).scalar_one()
+        own = (VOTES.c.rater_id == rater_id) & (VOTES.c.answer == "skip")
+        return self._counted(query.where(own, PAIRS.c.study_id == study_id))
+
+    def unrated(self, rater_id: str, study_id: str) -> int:
+        """Count the questions about single pictures that a rater skipped."""
+        query = select(func.count()).select_from(RATINGS).join(PICTURES)
+        own = (RATINGS.c.rater_id == rater_id) & RATINGS.c.rating.is_(None)
+        return self._counted(query.where(own, PICTURES.c.study_id == study_id))
+
+    def n_votes(self, study_id: str) -> int:
+        """Count the votes of a study; a skipped question is not a vote."""
+        query = select(func.count()).select_from(VOTES).join(PAIRS)
+        own = (PAIRS.c.study_id == study_id) & (VOTES.c.answer != "skip")
+        return self._counted(query.where(own))
 
     def forget(self, rater_id: str) -> int:
         """Delete all data of a rater; return the number of votes and ratings."""
@@ -225,10 +238,16 @@ class VotesDatabase:
             connection.execute(RATERS.delete().where(RATERS.c.rater_id == rater_id))
             about = (EXCLUSIONS.c.kind == "rater") & (EXCLUSIONS.c.subject == rater_id)
             connection.execute(EXCLUSIONS.delete().where(about))
+            for table in (UNDONE, REVEALS):
+                connection.execute(table.delete().where(table.c.rater_id == rater_id))
             return sum(
                 connection.execute(table.delete().where(table.c.rater_id == rater_id)).rowcount
                 for table in (VOTES, RATINGS)
             )
+
+    def _counted(self, query: Any) -> int:
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar_one()
 
     def _answered(self, query: Any, table: Any, rater_id: str) -> set[tuple[str, str]]:
         with reading(self.engine) as connection:
@@ -252,7 +271,8 @@ class VotesDatabase:
         changed = {name: value for name, value in values.items() if name not in key}
         try:
             with writing(self.engine) as connection:
-                self._count(connection, values["rater_id"], address_code)
+                self.count_request(connection, values["rater_id"], address_code)
+                _refuse_revealed(connection, values["rater_id"], target, values[target])
                 row = insert_into(connection, table).values(**values)
                 connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed))
                 if network is not None:
@@ -266,21 +286,36 @@ class VotesDatabase:
     def _register(self, connection: Connection, study_id: str, rater_id: str, network: str) -> None:
         """Store a rater's network with the first answer; `TooFastError` for too many raters."""
         values = {"study_id": study_id, "rater_id": rater_id, "network": network}
-        row = insert_into(connection, RATERS).values(**values, first_answer=self._now())
+        row = insert_into(connection, RATERS).values(**values, first_answer=self.now())
         added = row.on_conflict_do_nothing().returning(RATERS.c.rater_id)
         if connection.execute(added).first() is not None:
             limit = self._limit.new_raters
             count_new_rater(connection, network, limit=limit, now=self._clock())
 
-    def _count(self, connection: Connection, rater_id: str, address_code: str | None) -> None:
+    def count_request(
+        self, connection: Connection, rater_id: str, address_code: str | None
+    ) -> None:
+        """Count one request of a rater in the caller's transaction; `TooFastError` for too many."""
         now = self._clock()
         limit = self._limit
         count_vote(connection, f"rater:{rater_id}", limit=limit.per_rater, now=now, clears=True)
         if address_code is not None:
             count_vote(connection, f"address:{address_code}", limit=limit.per_address, now=now)
 
-    def _now(self) -> datetime:
+    def now(self) -> datetime:
+        """Return the time by the clock of this database."""
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _refuse_revealed(connection: Connection, rater_id: str, target: str, item: str) -> None:
+    """Raise `VoteError` for a picture, or a pair with one, whose method the rater has seen."""
+    shown = REVEALS.c.picture_key == item
+    if target == "pair_id":
+        pair = select(PAIRS.c.first_key, PAIRS.c.second_key).where(PAIRS.c.pair_id == item)
+        shown = REVEALS.c.picture_key.in_([k for row in connection.execute(pair) for k in row])
+    found = select(REVEALS.c.picture_key).where(REVEALS.c.rater_id == rater_id, shown)
+    if connection.execute(found).first() is not None:
+        raise VoteError("the methods of these pictures were shown to you: the answers are final")
 
 
 def _check(rater_id: str, question: str, seconds: float) -> None:

@@ -65,8 +65,15 @@ def choose_run(
         st.info(NO_RUNS)
         return None
     keys = list(runs)
-    chosen = choose_one(label, keys, key=key, default=default, is_labeled=is_labeled)
+    chosen = choose_one(
+        label, keys, key=key, default=default, is_labeled=is_labeled, labels=labels_of(runs)
+    )
     return runs[chosen], open_tables(runs[chosen])
+
+
+def labels_of(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Return the names of runs in a choice: unfinished ones are marked."""
+    return {key: run.label for key, run in runs.items()}
 
 
 def choose_plugin() -> tuple[Run, RunTables, str] | None:

@@ -28,8 +28,13 @@ def choose_one(
     key: str,
     default: str | None = None,
     is_labeled: bool = True,
+    labels: Mapping[str, str] | None = None,
 ) -> str:
-    """Let the reader choose one of at least one options, at first `default` or the first."""
+    """Let the reader choose one of at least one options, at first `default` or the first.
+
+    `labels` are shown for the options instead of themselves.
+    """
+    shown = labels or {}
     index = options.index(default) if default in options else 0
     chosen = st.selectbox(
         label,
@@ -37,7 +42,7 @@ def choose_one(
         index,
         key=key,
         bind="query-params",
-        format_func=one_line,
+        format_func=lambda option: one_line(shown.get(option, option)),
         label_visibility="visible" if is_labeled else "collapsed",
     )
     return chosen if chosen in options else options[index]

@@ -50,7 +50,9 @@ _COLUMNS = {
 def show_answer(tables: RunTables, rows: Sequence[Row]) -> None:
     """Write what may be claimed of a plugin; of earlier versions' tables, how to get verdicts."""
     found = answers(rows)
-    if found:
+    if not tables.run.is_finished:
+        st.info("This run is unfinished: it has no verdict yet.", icon=":material/pending:")
+    elif found:
         box = _BOXES.get(found[0].word, st.info)
         box(literal(f"{found[0].sentence}."), icon=":material/extension:")
     elif is_earlier(tables):

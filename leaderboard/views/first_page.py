@@ -14,8 +14,9 @@ from leaderboard.escape import literal
 from leaderboard.figures.site_runs import open_site_run, read_typical
 from leaderboard.figures.verdicts import EARLIER, is_earlier
 from leaderboard.ui.fragments import enhance_fragments, show_fragment
-from leaderboard.ui.page import NO_RUNS, show_notes, show_problems
+from leaderboard.ui.page import NO_RUNS, labels_of, show_notes, show_problems
 from leaderboard.ui.selection import choose_one, choose_page, choose_tags
+from leaderboard.views.live import show_progress
 from leaderboard.web import PageAddresses, RoutePictures
 
 PER_PAGE = 24
@@ -36,15 +37,19 @@ def show_first_page() -> str | None:
             placeholder="Search plugin, file, sha256",
             label_visibility="collapsed",
         )
-        key = choose_one("Run", list(runs), key="run", is_labeled=False)
+        newest = next((key for key, run in runs.items() if run.is_finished), None)
+        key = choose_one(
+            "Run", list(runs), key="run", default=newest, is_labeled=False, labels=labels_of(runs)
+        )
     run = runs[key]
     tables = open_tables(run)
-    show_problems(tables.problems)
     found = open_site_run(run)
+    show_progress((other for other in runs.values() if other.key != key), only_running=True)
+    show_problems(tables.problems)
     parts = Parts(RoutePictures(), PageAddresses(), "")
     show_fragment(parts.run_head(found, level=1))
     if not found.is_finished:
-        st.warning("This run is not finished: it has no verdicts yet and ranks nowhere.")
+        show_progress([run])
     elif is_earlier(tables):
         st.info(f"These tables were {EARLIER}.", icon=":material/history:")
     elif not found.plugins:

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import streamlit as st
 
 from bench.errors import UserError
 from leaderboard.escape import literal, one_line
-from leaderboard.study import Study, Vote, study_of, voting
-from leaderboard.study.config import COOKIE, Voting
+from leaderboard.study import Vote, study_of, voting
+from leaderboard.study.afterwards import revealed
+from leaderboard.study.config import COOKIE
 from leaderboard.study.pictures import N_EXAMPLES
 from leaderboard.study.runs import StudySource, study_sources
-from leaderboard.study.schema import QUESTIONS, SCALE, Question
+from leaderboard.study.schema import Question
 from leaderboard.study.tasks import (
     Choice,
     PairTask,
     PictureTask,
     example_pictures,
+    n_open,
     next_pair,
     next_picture,
+    open_pairs,
+    open_pictures,
 )
 from leaderboard.study.votes import Rating
-from leaderboard.ui import Page, site_address
+from leaderboard.ui import Page
+from leaderboard.ui.enlarge import Shown, show_pictures
+from leaderboard.views.study_after import (
+    CHOICES,
+    REFUSAL,
+    STARS,
+    Seat,
+    picture_url,
+    show_last_answer,
+)
 from leaderboard.views.study_results import show_results
 
 Part = Literal["Compare", "Rate", "Results"]
 _PARTS: tuple[Part, ...] = ("Compare", "Rate", "Results")
-# choice, label, key
-_CHOICES: tuple[tuple[Choice, str, str], ...] = (
-    ("left", "Left", "Left"),
-    ("tie", "No difference", "0"),
-    ("skip", "Skip", "S"),
-    ("right", "Right", "Right"),
-)
-_WORDS = dict(zip(SCALE, ("very poor", "poor", "fair", "good", "very good"), strict=True))
-_STARS: tuple[tuple[int | None, str, str], ...] = (
-    *((stars, word, str(stars)) for stars, word in _WORDS.items()),
-    (None, "Skip", "S"),
-)
-_SMALL_PX = 140
 _PRIVACY = (
     "Stored about you: a random number from a cookie of this site, your answers, when you gave "
     "them and how long you took, and a code of your network (a keyed hash of the first part of "
@@ -51,32 +50,52 @@ _PRIVACY = (
 )
 
 
-@dataclass(frozen=True)
-class Seat:
-    """One rater in one study."""
-
-    home: Voting
-    study: Study
-    rater_id: str
+# question, pictures and answers fit on one screen; on phones the answers stay in reach of the thumb
+_STYLE = """<style>
+.st-key-study h1 { font-size: 1.75rem; padding: 0; }
+.st-key-study h3 { padding: 0.25rem 0; }
+@media (max-width: 640px) {
+  .st-key-study h1 { font-size: 1.25rem; }
+  .st-key-study h3 { font-size: 1.1rem; }
+  .st-key-answers { position: sticky; bottom: 0; z-index: 10; padding: 6px 0; gap: 6px;
+    backdrop-filter: blur(12px); }
+  .st-key-answers kbd { display: none; }
+  .st-key-answers button { padding-inline: 0.5rem; }
+}
+</style>"""
 
 
 def show() -> None:
     """Draw the page."""
-    st.title("Study", anchor=False)
-    st.caption("Which picture is better? The methods that made them are hidden.")
+    st.html(_STYLE)
+    with st.container(key="study", gap="small"):
+        _show()
+
+
+def _show() -> None:
     sources = study_sources()
+    head = st.container(horizontal=True, vertical_alignment="center")
+    head.title("Study", anchor=False, width="content")
     if not sources:
-        st.info("There are no results to study yet.")
+        st.info("There are no results to study yet: a study begins when its run is finished.")
         return
-    left, right = st.columns(2, vertical_alignment="bottom")
-    run = left.selectbox("Run", list(sources), key="run", bind="query-params", format_func=one_line)
-    part = right.segmented_control(
+    part = head.segmented_control(
         "Part",
         _PARTS,
         default="Compare",
         key="part",
         required=True,
         bind="query-params",
+        label_visibility="collapsed",
+    )
+    run = head.selectbox(
+        "Run",
+        list(sources),
+        key="run",
+        bind="query-params",
+        format_func=one_line,
+        label_visibility="collapsed",
+        width=220,
     )
     try:
         seat = _take_seat(sources[run])
@@ -102,27 +121,34 @@ def _take_seat(source: StudySource) -> Seat:
 
 
 def _compare(seat: Seat) -> None:
-    database, study_id = seat.home.database, seat.study.study_id
-    pairs, done = database.pairs(study_id), database.voted(seat.rater_id, study_id)
-    _progress(len(done), [len(QUESTIONS) * n for n in (seat.study.n_shared, len(pairs))])
+    database, study = seat.home.database, seat.study
+    pairs, done = database.pairs(study.study_id), database.voted(seat.rater_id, study.study_id)
+    shown = revealed(database, seat.rater_id)
     task = next_pair(
         pairs,
         done,
         rater_id=seat.rater_id,
         blinding=seat.home.blinding,
-        n_shared=seat.study.n_shared,
+        n_shared=study.n_shared,
+        revealed=shown,
     )
+    left = open_pairs(pairs, done, revealed=shown)
+    first_round = [pair for pair in left if pair.position < study.n_shared]
+    n_left = n_open([pair.pair_id for pair in first_round or left], done)
+    _progress(len(done), n_left, database.skipped(seat.rater_id, study.study_id))
     if task is None:
         st.success("You have compared every pair. Thank you!")
+        show_last_answer(seat, "vote")
         return
     _ask(task.pair, task.question, compares=True)
+    pictures = [
+        Shown(picture_url("picture", task.left_key), "Left", "left picture"),
+        Shown(picture_url("picture", task.right_key), "Right", "right picture"),
+    ]
+    show_pictures(pictures, aims=_aims(seat, task.pair, task.question, task.left_key), key="pair")
     answer = _once(seat, task.pair.pair_id, task.question, _cast, task)
-    _buttons(_CHOICES, answer, len(done))
-    left, middle, right = st.columns([5, 2, 5])
-    left.image(_url("picture", task.left_key), "Left", width="stretch", alt="left picture")
-    right.image(_url("picture", task.right_key), "Right", width="stretch", alt="right picture")
-    with middle:
-        _show_aim(seat, task.pair, task.question, task.left_key)
+    _buttons(CHOICES, answer, len(done))
+    show_last_answer(seat, "vote")
     _privacy(seat)
 
 
@@ -135,7 +161,7 @@ def _cast(seat: Seat, task: PairTask, choice: Choice, seconds: float) -> None:
         shown_left=task.shown_left,
         seconds=seconds,
     )
-    seat.home.database.cast(vote, **_origin(seat))
+    seat.home.database.cast(vote, **seat.origin())
 
 
 # --- rating
@@ -144,18 +170,23 @@ def _cast(seat: Seat, task: PairTask, choice: Choice, seconds: float) -> None:
 def _rate(seat: Seat) -> None:
     database, study_id = seat.home.database, seat.study.study_id
     pictures, done = database.pictures(study_id), database.rated(seat.rater_id, study_id)
-    _progress(len(done), [len(QUESTIONS) * len(pictures)])
-    task = next_picture(pictures, done, rater_id=seat.rater_id, blinding=seat.home.blinding)
+    shown = revealed(database, seat.rater_id)
+    left = open_pictures(pictures, done, revealed=shown)
+    n_left = n_open([picture.picture_key for picture in left], done)
+    _progress(len(done), n_left, database.unrated(seat.rater_id, study_id))
+    task = next_picture(
+        pictures, done, rater_id=seat.rater_id, blinding=seat.home.blinding, revealed=shown
+    )
     if task is None:
         st.success("You have rated every picture. Thank you!")
+        show_last_answer(seat, "rating")
         return
     key = task.picture.picture_key
     _ask(task.picture, task.question, compares=False)
-    _buttons(_STARS, _once(seat, key, task.question, _store_rating, task), len(done))
-    left, right = st.columns([5, 7])
-    left.image(_url("picture", key), width="stretch", alt="picture to rate")
-    with right:
-        _show_aim(seat, task.picture, task.question, key)
+    picture = Shown(picture_url("picture", key), "Picture", "picture to rate")
+    show_pictures([picture], aims=_aims(seat, task.picture, task.question, key), key="rated")
+    _buttons(STARS, _once(seat, key, task.question, _store_rating, task), len(done))
+    show_last_answer(seat, "rating")
     _privacy(seat)
 
 
@@ -167,18 +198,18 @@ def _store_rating(seat: Seat, task: PictureTask, stars: int | None, seconds: flo
         rating=stars,
         seconds=seconds,
     )
-    seat.home.database.rate(rating, **_origin(seat))
+    seat.home.database.rate(rating, **seat.origin())
 
 
 # --- shared parts
 
 
 def _ask(scene: Any, question: Question, *, compares: bool) -> None:
-    """Show the question as a heading, after the error of the last answer, if any."""
-    refusal = st.session_state.pop("refusal", None)
+    """Show the question and the prompt, after the error of the last answer, if any."""
+    refusal = st.session_state.pop(REFUSAL, None)
     if refusal is not None:
         st.error(literal(refusal))
-    aim = "the small one" if scene.condition_path is not None else "the style of the small ones"
+    aim = "the condition" if scene.condition_path is not None else "the style of the examples"
     if question == "quality":
         text = "Which picture looks better made?" if compares else "How well made is the picture?"
         st.subheader("Image quality: " + text, anchor=False)
@@ -186,13 +217,14 @@ def _ask(scene: Any, question: Question, *, compares: bool) -> None:
         text = "Which picture follows" if compares else "How well does the picture follow"
         more = " more closely" if compares else ""
         st.subheader(f"Fidelity: {text} {aim}{more}?", anchor=False)
+    st.caption("Prompt: " + literal(scene.prompt))
 
 
 def _buttons(
     choices: Sequence[tuple[Any, str, str]], answer: Callable[[Any], None], n_done: int
 ) -> None:
     """Show a button with its key per choice; a double key press cannot answer the next question."""
-    row = st.container(horizontal=True)  # narrow screens would stack columns
+    row = st.container(horizontal=True, key="answers")  # narrow screens would stack columns
     for choice, label, key in choices:
         row.button(
             label,
@@ -204,20 +236,18 @@ def _buttons(
         )
 
 
-def _show_aim(seat: Seat, scene: Any, question: Question, key: str) -> None:
-    """Show the prompt; for fidelity also the condition, or examples of the style."""
-    st.caption("Prompt: " + literal(scene.prompt))
+def _aims(seat: Seat, scene: Any, question: Question, key: str) -> list[Shown]:
+    """Return what fidelity is about: the condition image, or examples of the style."""
     if question == "quality":
-        return
+        return []
     if scene.condition_path is not None:
-        st.image(_url("condition", key), width=_SMALL_PX, alt="the condition")
-        return
+        return [Shown(picture_url("condition", key), "Condition", "the condition")]
     pictures = seat.home.database.pictures(seat.study.study_id)
     n_examples = len(example_pictures(pictures, scene, n=N_EXAMPLES))
-    urls = [_url(f"example-{n}", key) for n in range(n_examples)]
-    alts = [f"example {n + 1} of the style" for n in range(n_examples)]
-    if urls:
-        st.image(urls, width=_SMALL_PX, alt=alts)
+    return [
+        Shown(picture_url(f"example-{n}", key), f"Style {n + 1}", f"example {n + 1} of the style")
+        for n in range(n_examples)
+    ]
 
 
 def _once(
@@ -232,36 +262,27 @@ def _once(
         try:
             store(seat, task, choice, time.monotonic() - displayed[2])
         except UserError as error:
-            st.session_state["refusal"] = str(error)
+            st.session_state[REFUSAL] = str(error)
 
     return answer
 
 
-def _progress(n_done: int, goals: Sequence[int]) -> None:
-    """Show the progress to the next goal."""
-    goal = next((goal for goal in goals if n_done < goal), goals[-1])
-    st.progress(n_done / max(goal, 1), text=f"{n_done} of {goal} answers counted")
+def _progress(n_done: int, n_left: int, n_skipped: int) -> None:
+    """Show the progress to the next goal; a skipped question is not an answer and no goal."""
+    n_answers = n_done - n_skipped
+    goal = n_answers + n_left
+    skipped = f", {n_skipped} skipped" if n_skipped else ""
+    text = f"{n_answers} of {goal} answers counted{skipped}"
+    st.progress(n_answers / goal if goal else 1.0, text=text)
 
 
 def _privacy(seat: Seat) -> None:
-    st.caption("Every button shows its key. Answers are stored immediately.")
+    st.caption(
+        "Every button shows its key; E or a click enlarges a picture. Answers are stored "
+        "immediately; the methods that made the pictures are hidden until you ask for them."
+    )
     with st.expander("What is stored"):
         st.caption(literal(_PRIVACY.format(rater=seat.rater_id)))
-
-
-def _url(what: str, key: str) -> str:
-    return site_address(f"study-image/{what}/{key}")
-
-
-def _origin(seat: Seat) -> dict[str, str | None]:
-    """Return the codes of the visitor's address and network; browsers on this machine are one."""
-    address = st.context.ip_address
-    known = address if isinstance(address, str) else None  # None for a local browser
-    blinding = seat.home.blinding
-    return {
-        "address_code": blinding.address_code(known) if known else None,
-        "network": blinding.network_code(seat.study.study_id, known or "127.0.0.1"),
-    }
 
 
 def _results(seat: Seat) -> None:

@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from bench.analysis.words import more_votes
 from bench.store import Row, records
 from leaderboard.escape import literal, one_line
 from leaderboard.study import Study, VotesDatabase
@@ -19,6 +20,7 @@ from leaderboard.study.results import (
     Robust,
     question_result,
     ranking_rows,
+    ranking_sentence,
     rating_agreement,
     rating_rows,
     robust_ratings,
@@ -32,7 +34,8 @@ _TITLES: dict[Question, str] = {
     "fidelity": "Fidelity to the condition or style",
 }
 _ALL = "all"
-_BLUE = "#0072B2"  # from the Okabe-Ito palette
+# readable on light and dark; gray where a result says nothing yet
+_BLUE, _GRAY = "#2a8fd0", "#7b8087"
 
 
 def show_results(database: VotesDatabase, study: Study) -> None:
@@ -89,8 +92,15 @@ def _result(question: Question, result: QuestionResult, which: str) -> None:
     if not rows:
         st.info("No vote is left.")
         return
+    st.markdown(literal(ranking_sentence(rows)))
     st.altair_chart(_chart(rows), alt=f"Chance to win of each method: {_TITLES[question]}{which}")
-    st.dataframe(_ranking_table(rows), hide_index=True, alt=f"Ranking: {_TITLES[question]}{which}")
+    table = _ranking_table(rows)
+    grays = [f"color: {_GRAY}" if row["more_votes"] else "" for row in rows]
+    st.dataframe(
+        table.style.apply(lambda column: grays, axis=0),
+        hide_index=True,
+        alt=f"Ranking: {_TITLES[question]}{which}",
+    )
     facts = [
         f"votes {result.n_votes}, raters {result.ranking.n_raters}, "
         f"prompts {result.ranking.n_prompts}, skipped {result.n_skipped}",
@@ -146,6 +156,7 @@ def _ranking_table(rows: list[Row]) -> pd.DataFrame:
         {
             "rank": _ranks(row),
             "method": row["method"],
+            "result": _result_text(row),
             "chance to win": _interval(row, "score"),
             "strength (log odds)": _interval(row, "strength"),
             "won": row["wins"],
@@ -156,24 +167,44 @@ def _ranking_table(rows: list[Row]) -> pd.DataFrame:
     )
 
 
+def _result_text(row: Row) -> str:
+    """Return whether a method wins more often than not, or how many votes tell it."""
+    if row["more_votes"]:
+        return more_votes(row["more_votes"])
+    return "wins more often" if row["score"] > 0.5 else "wins less often"
+
+
 def _chart(rows: list[Row]) -> Any:
+    """Draw chances to win with intervals; gray ones are not told from an even chance yet."""
     frame = pd.DataFrame(rows)
+    frame["color"] = [_GRAY if row["more_votes"] else _BLUE for row in rows]
+    frame["note"] = [_result_text(row) if row["more_votes"] else "" for row in rows]
     order = frame["method"].tolist()
     scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(tickCount=5)
     method = alt.Y("method:N", sort=order, title=None)
+    color = alt.Color("color:N", scale=None)
     points = (
         alt.Chart(frame)
-        .mark_point(filled=True, size=90, color=_BLUE)
-        .encode(x=alt.X("score:Q", title="chance to win", scale=scale, axis=axis))
+        .mark_point(filled=True, size=90)
+        .encode(x=alt.X("score:Q", title="chance to win", scale=scale, axis=axis), color=color)
     )
     spans = (
         alt.Chart(frame)
-        .mark_rule(strokeWidth=2, color=_BLUE)
-        .encode(x=alt.X("score_low:Q", scale=scale), x2="score_high:Q")
+        .mark_rule(strokeWidth=2)
+        .encode(x=alt.X("score_low:Q", scale=scale), x2="score_high:Q", color=color)
     )
-    even = alt.Chart(pd.DataFrame({"x": [0.5]})).mark_rule(strokeDash=[4, 4]).encode(x="x:Q")
-    layers = even + (spans + points).encode(y=method)
-    return layers.properties(height=alt.Step(32))
+    notes = (
+        alt.Chart(frame)
+        .mark_text(dy=-12, fontSize=11)
+        .encode(x=alt.X("score:Q", scale=scale), text="note:N", color=color)
+    )
+    even = (
+        alt.Chart(pd.DataFrame({"x": [0.5]}))
+        .mark_rule(strokeDash=[4, 4], color=_GRAY)
+        .encode(x="x:Q")
+    )
+    layers = even + (spans + points + notes).encode(y=method)
+    return layers.properties(height=alt.Step(40))
 
 
 def estimate_text(estimate: Estimate) -> str:

@@ -6,6 +6,7 @@ file; file names come from the run's tables and are validated, so nothing outsid
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import Literal
 from urllib.parse import quote
@@ -49,6 +50,17 @@ def picture_path(
     """Return a picture's path inside of the site, and its version for the query."""
     parts = (IMAGE_ROUTE.lstrip("/"), quote(run.key, safe=""), what, quote(trial_id, safe=""))
     return "/".join(parts), version[:12] if version else f"{run.stamp:x}"[-12:]
+
+
+def inline_picture(files: RunFiles, name: str) -> str | None:
+    """Return a small picture of a run in progress as a data URL; None if it cannot be read.
+
+    The picture's route reads the tables of a run, which change with every batch.
+    """
+    found = _small(files, name)
+    if found is None:
+        return None
+    return f"data:{found.media_type};base64,{base64.b64encode(found.content).decode()}"
 
 
 def picture_routes(queue: PictureQueue | None = None) -> list[Route]:

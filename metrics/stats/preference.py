@@ -14,6 +14,7 @@ one rater are correlated and so are votes on one prompt. Its intervals are conse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from itertools import combinations
 import numpy as np
 
 from metrics.stats.intervals import MIN_CLUSTERS, Estimate
+from metrics.stats.margin import prompts_to_decide
 
 N_DRAWS = 1000
 PRIOR_PRECISION = 0.01
@@ -29,6 +31,9 @@ _CHUNK = 100  # draws whose weights are held at once
 _MAX_STEP = 2.0  # of a Newton step, in log strength
 _MAX_STEPS = 200
 _TOLERANCE = 1e-9  # of the largest gradient, a vote
+_LEVEL, _POWER = 0.025, 0.8  # of a 95 % interval that lies on one side of one half
+_Z_END = 1.96  # standard errors from an estimate to the end of its interval
+_LEAST_EFFECT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,39 @@ def rank_methods(
         confidence=confidence,
     )
     return Ranking(standings, float(np.exp(log_ties[0])), len(raters), len(prompts), reason)
+
+
+def more_votes(ranking: Ranking) -> dict[str, int]:
+    """Return by method about how many more votes, over all pairs, tell it from an even chance.
+
+    0 where the interval of its score lies on one side of one half. Else the votes at which a test
+    of the score against one half has a power of .8, under the current score: the standard error
+    falls with the square root of the votes, as long as raters and prompts grow with them. Without
+    intervals, the votes of the raters, or on the prompts, that are missing for any.
+    """
+    n_votes = sum(s.wins + s.ties + s.losses for s in ranking.standings) // 2
+    if ranking.reason is not None:
+        own = math.ceil(n_votes / max(ranking.n_raters, 1))  # of a typical rater
+        missing = MIN_CLUSTERS - ranking.n_raters, MIN_CLUSTERS - ranking.n_prompts
+        least = max(missing[0] * own, missing[1], 1)
+        return {standing.name: least for standing in ranking.standings}
+    # a vote is about two of the methods: of n votes on a method, all pairs need n K / 2
+    share = len(ranking.standings) / 2
+    return {s.name: math.ceil(_more_of(s.score) * share) for s in ranking.standings}
+
+
+def _more_of(score: Estimate) -> int:
+    """Return how many more votes on one method tell its score from one half."""
+    value, low, high = score.value, score.low, score.high
+    if value is None or low is None or high is None:
+        return 1
+    if low > 0.5 or high < 0.5:
+        return 0
+    reach = value - low if value >= 0.5 else high - value
+    spread = reach / _Z_END * math.sqrt(score.n)
+    effect = max(abs(value - 0.5), _LEAST_EFFECT)
+    needed = prompts_to_decide(spread, effect=effect, alpha=_LEVEL, power=_POWER)
+    return max(needed - score.n, 1)
 
 
 def fit_davidson(

@@ -97,3 +97,22 @@ def test_a_picture_too_large_to_hold_is_not_sent(database, folder, study):
     row = database.pictures(study.study_id)[0]
     Image.new("1", (8000, 4000)).save(folder / row.image)
     assert sent(database, folder, row.picture_key) is None
+
+
+def test_the_condition_of_a_pair_does_not_depend_on_its_methods(database, folder, study):
+    large = Image.new("RGB", (96, 96))
+    large.save(folder / "conditions" / "large.png")
+    other = PICTURES.c.method == "xadapter"
+    with database.engine.begin() as connection:
+        connection.execute(
+            update(PICTURES)
+            .where(other, PICTURES.c.plugin == "canny")
+            .values(condition_path="conditions/large.png")
+        )
+    for pair in database.pairs(study.study_id):
+        if pair.plugin == "canny":
+            keys = pair.first_key, pair.second_key
+            conditions = {sent(database, folder, key, "condition") for key in keys}
+            assert len(conditions) == 1 and None not in conditions
+            size = Image.open(io.BytesIO(conditions.pop() or b"")).size
+            assert size == (32, 32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from metrics.stats.preference import Comparisons, fit_davidson, rank_methods
+from metrics.stats.preference import Comparisons, fit_davidson, more_votes, rank_methods
 
 NAMES = ["base", "floor", "sdedit", "xadapter"]
 STRENGTHS = np.array([-0.4, -0.9, 0.1, 1.2])
@@ -144,3 +144,34 @@ def test_intervals_hold_the_truth_as_often_as_they_claim():
         for s in rank_methods(votes, n_draws=400).standings:
             held.append(s.strength.low <= truth[s.name] <= s.strength.high)
     assert np.mean(held) >= 0.92
+
+
+def test_more_votes_are_none_once_the_interval_excludes_an_even_chance():
+    ranking = rank_methods(drawn_votes(3, n_raters=12, n_prompts=12))
+    needed = more_votes(ranking)
+    for standing in ranking.standings:
+        low, high = standing.score.low, standing.score.high
+        assert low is not None and high is not None
+        assert (needed[standing.name] == 0) == (low > 0.5 or high < 0.5)
+    assert needed["xadapter"] == 0
+
+
+def test_the_votes_that_are_said_to_be_missing_tell_the_method():
+    few = rank_methods(drawn_votes(5, n_raters=5, n_prompts=5))
+    n_few = 5 * 5 * 6
+    waiting = {name: n for name, n in more_votes(few).items() if n}
+    name = min(waiting, key=lambda method: waiting[method])
+    needed = waiting[name]
+    assert needed < 5000
+    # as many raters and prompts, in proportion, as the votes need
+    side = int(np.sqrt((n_few + needed) / 6)) + 1
+    told = [
+        more_votes(rank_methods(drawn_votes(20 + i, n_raters=side, n_prompts=side), n_draws=200))
+        for i in range(5)
+    ]
+    assert sum(found[name] == 0 for found in told) >= 4
+
+
+def test_without_an_interval_the_missing_raters_are_counted_in_votes():
+    ranking = rank_methods(drawn_votes(9, n_raters=2, n_prompts=8))
+    assert set(more_votes(ranking).values()) == {3 * 8 * 6}  # three raters as busy as the two
