@@ -138,6 +138,16 @@ def _plugins(
     scores = public_table(chosen.tables["scores"], privacy).to_pylist()
     gallery = Gallery(read_images(store), scores, privacy, run=key)
     audits = {name: privacy.technical(a.summary()) for name, a in read_audits(store).items()}
+    return plugins_of(rows, gallery, manifest, audits)
+
+
+def plugins_of(
+    rows: Sequence[Row],
+    gallery: Gallery,
+    manifest: Mapping[str, Any],
+    audits: Mapping[str, str],
+) -> list[SitePlugin]:
+    """Return the plugins of rows of `schema.COMPATIBILITY`, worst first; `audits` are by plugin."""
     by_plugin = {plugin: group for (plugin,), group in grouped(rows, "plugin").items()}
     found = []
     for answer in answers(rows):

@@ -59,33 +59,14 @@ class Views:
 
     def card(self, run: SiteRun, plugin: SitePlugin) -> View:
         """Return one plugin of the grid."""
-        answer = plugin.answer
-        return {
-            "name": plugin.name,
-            "kind": answer.kind,
-            "href": self.link(plugin_file(run, plugin, "index.html")),
-            **verdict(answer.word),
-            "advice": answer.advice,
-            "keeps": kept(plugin),
-            "look": "" if answer.row is None else look(answer.row),
-            "pace": pace(plugin.shown, plugin.settings),
-            "bar": bar(plugin),
-            "prompt": plugin.examples[0].prompt if plugin.examples else "",
-            "shots": [self.shot(shot, title, "") for title, shot in three(plugin)],
-        }
+        shots = [self.shot(shot, title, "") for title, shot in three(plugin)]
+        return card(plugin, shots, href=self.link(plugin_file(run, plugin, "index.html")))
 
     def shot(self, shot: Shot, title: str, word: str) -> View:
         """Return one image with its words; without a picture if it is missing."""
         known = None if shot.missing else self._pictures.written(shot.load, key=shot.key)
-        return {
-            "title": title,
-            "src": known and self.link(known.name),
-            "width": known and known.width_px,
-            "height": known and known.height_px,
-            "trial": shot.trial_id,
-            "missing": shot.missing or "not readable",
-            "score": "" if shot.score is None else f"{word} {number(shot.score, digits=2)}",
-        }
+        place = known and (self.link(known.name), known.width_px, known.height_px)
+        return shot_view(shot, title, word, place)
 
     def strip(self, plugin: SitePlugin) -> View:
         """Return the picture strip: columns of settings in a fixed order, a row for each prompt."""
@@ -129,6 +110,38 @@ class Views:
         known = self._pictures.written(example.load_condition, key=key)
         size = {"width": known.width_px, "height": known.height_px} if known else {}
         return None if known is None else {"src": self.link(known.name), **size}
+
+
+def card(plugin: SitePlugin, shots: Sequence[View], *, href: str) -> View:
+    """Return a plugin's card with its images, linked to where the whole plugin is described."""
+    answer = plugin.answer
+    return {
+        "name": plugin.name,
+        "kind": answer.kind,
+        "href": href,
+        **verdict(answer.word),
+        "advice": answer.advice,
+        "keeps": kept(plugin),
+        "look": "" if answer.row is None else look(answer.row),
+        "pace": pace(plugin.shown, plugin.settings),
+        "bar": bar(plugin),
+        "prompt": plugin.examples[0].prompt if plugin.examples else "",
+        "shots": list(shots),
+    }
+
+
+def shot_view(shot: Shot, title: str, word: str, place: tuple[str, int, int] | None) -> View:
+    """Return one image with its words; `place` is its source, width and height, if it has any."""
+    src, width, height = place or (None, None, None)
+    return {
+        "title": title,
+        "src": src,
+        "width": width,
+        "height": height,
+        "trial": shot.trial_id,
+        "missing": shot.missing or "not readable",
+        "score": "" if shot.score is None else f"{word} {number(shot.score, digits=2)}",
+    }
 
 
 def verdict(word: PluginWord) -> View:
