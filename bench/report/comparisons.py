@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.analysis import Arm, Scores, answers, run_sentence
 from bench.analysis.words import compared, is_judged
-from bench.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, table
+from bench.report.blocks import Block, Bullets, Fold, Heading, Lead, Span, Strong, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import NO_VERDICTS, choose_metric, with_interval
 from bench.store import Row
@@ -34,15 +34,19 @@ class _Comparison:
         return compared(self.difference.value, self.p, better=self.better)
 
 
+def lead(rows: Sequence[Row]) -> Lead:
+    """Return the sentence of a run's rows of `schema.COMPATIBILITY`."""
+    if is_judged(rows) or not rows:
+        return Lead(run_sentence(answers(rows)))
+    return Lead(NO_VERDICTS)
+
+
 def in_words(rows: Sequence[Row]) -> Iterator[Block]:
     """Yield the answer for each plugin of rows of `schema.COMPATIBILITY`, worst first."""
-    found = answers(rows)
-    yield Heading(2, "In words")
-    if not is_judged(rows):
-        yield paragraph(NO_VERDICTS if rows else "No plugin was judged.")
-        return
-    yield paragraph(run_sentence(found))
-    yield Bullets(tuple((Strong(answer.plugin), f" {answer.summary}.") for answer in found))
+    if is_judged(rows):
+        found = answers(rows)
+        lines = tuple((Strong(answer.plugin), f" {answer.summary}.") for answer in found)
+        yield Fold(Heading(2, "In words"), (Bullets(lines),))
 
 
 def against_sdedit(

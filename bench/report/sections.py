@@ -15,7 +15,17 @@ from bench.analysis.words import (
     sort_text,
 )
 from bench.render import read_audits
-from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
+from bench.report.blocks import (
+    Block,
+    Bullets,
+    Fold,
+    Heading,
+    Picture,
+    Span,
+    Strong,
+    paragraph,
+    table,
+)
 from bench.report.cells import number, with_ends
 from bench.report.comparisons import of_plugin
 from bench.report.sheets import heading_of
@@ -94,17 +104,17 @@ _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
 )
 
 
-def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
-    """Yield the run's name and settings."""
+def settings_line(store: RunStore, gallery: RunImages) -> Iterator[Block]:
+    """Yield the run's settings."""
     manifest = store.manifest()
     settings = manifest.settings
     base, upgraded = ("x".join(map(str, s)) for s in (settings.base_size, settings.upgraded_size))
     n_cases = len({s.image.case_id for s in gallery.subjects})
     n_images = len({s.image.trial_id for s in gallery.subjects if s.missing is None})
-    yield Heading(1, manifest.name)
+    seeds = "1 seed" if len(manifest.seeds) == 1 else f"{len(manifest.seeds)} seeds"
     yield paragraph(
         f"Family {manifest.family}: {n_images} images of {n_cases} prompts, "
-        f"{len(manifest.seeds)} seed(s), base {base} px, upgraded {upgraded} px, "
+        f"{seeds}, base {base} px, upgraded {upgraded} px, "
         f"{settings.steps} steps, guidance {settings.guidance_scale:g}, preset {settings.preset}."
     )
     own = [
@@ -165,8 +175,7 @@ def _sort_values(methods: Sequence[Row]) -> Iterator[Block]:
 def how_to_read(methods: Iterable[str]) -> Iterator[Block]:
     """Explain the methods of the run and the words of the report."""
     lines = [(Strong(m), f": {method_style(m).sentence}.") for m in method_order(methods)]
-    yield Heading(2, "How to read this")
-    yield Bullets((*lines, *_HOW_TO_READ))
+    yield Fold(Heading(2, "How to read this"), (Bullets((*lines, *_HOW_TO_READ)),))
 
 
 def load_audit(store: RunStore) -> Iterator[Block]:
@@ -177,9 +186,9 @@ def load_audit(store: RunStore) -> Iterator[Block]:
     rows = [
         [name, f"{a.n_applied} of {a.n_expected}", f"{a.percent} %", a.why()] for name, a in audits
     ]
-    yield Heading(2, "Load audit")
-    yield table(("plugin", "changes applied", "share", "what is wrong"), rows)
-    yield paragraph("Every module is in audit.parquet.")
+    found = table(("plugin", "changes applied", "share", "what is wrong"), rows)
+    note = paragraph("Every module is in audit.parquet.")
+    yield Fold(Heading(2, "Load audit"), (found, note))
 
 
 def plugin_part(
@@ -195,7 +204,7 @@ def plugin_part(
     group = of_plugin(plugin, summary)
     own = of_plugin(plugin, compatibility_rows)
     settings = [row for row in own if row["level"] == "setting"]
-    yield Heading(2, f"{plugin} ({group[0]['kind']})")
+    yield Heading(2, f"{plugin} ({group[0]['kind']})", plugin)
     if remark is not None:
         yield paragraph(Strong("Only a part of it was applied."), f" {remark}")
     if is_judged(settings):
@@ -254,21 +263,20 @@ def missing(store: RunStore) -> Iterator[Block]:
         what = f"{n_missing} missing" if n_missing else f"{len(rows)} with a caution"
         lines.append((f"{metric}, {method}: {what}: {reason}",))
     if lines:
-        yield Heading(2, "Missing scores and cautions")
-        yield Bullets(tuple(lines))
+        yield Fold(Heading(2, "Missing scores and cautions"), (Bullets(tuple(lines)),))
 
 
 def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterator[Block]:
     """Yield everything that changes a number."""
-    yield Heading(2, "Recipes")
-    yield paragraph("Everything that changes a number.")
     unique: dict[tuple[str, str], None] = {}
     for row in sorted(summary, key=lambda row: (row["metric"], row["recipe"])):
         unique[row["metric"], row["recipe"]] = None
     for row in compatibility_rows:
         if row["level"] == "method":
             unique[row["plugin"], row["recipe"]] = None
-    yield Bullets(tuple((Strong(name), f": {recipe}") for name, recipe in unique))
+    lines = tuple((Strong(name), f": {recipe}") for name, recipe in unique)
+    text = paragraph("Everything that changes a number.")
+    yield Fold(Heading(2, "Recipes"), (text, Bullets(lines)))
 
 
 def _method_cells(row: Row) -> tuple[str, ...]:
@@ -333,9 +341,11 @@ def _other_table(group: Sequence[Row], chosen: Mapping[Role, str]) -> Iterator[B
     names = [name for name in sorted({row["metric"] for row in group}) if name not in main]
     if not names:
         return
-    yield paragraph("All other metrics:")
     rows = [
         [*heading_of(arm)] + ["-" if n not in cells else with_interval(cells[n]) for n in names]
         for arm, cells in by_arm(group).items()
     ]
-    yield table(["method", "at", *(f"{n} ({better_of(group, n)})" for n in names)], rows)
+    found = table(["method", "at", *(f"{n} ({better_of(group, n)})" for n in names)], rows)
+    yield Fold(
+        Heading(3, f"{len(names)} other {'metric' if len(names) == 1 else 'metrics'}"), (found,)
+    )
