@@ -36,6 +36,7 @@ from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.site import site
+from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
 from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
 from plugins_manifest.extras import require_extra
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from bench.plan.metrics import Mode
     from bench.run import RunOutcome, RunRequest
     from bench.store import RunStore
-    from metrics.stats.verdicts import Thresholds
 
 P = ParamSpec("P")
 
@@ -103,19 +103,6 @@ def main(ctx: click.Context, *, verbose: int, quiet: bool) -> None:
     Start with:  xbench run --manifest pocket
     """
     apply_options(ctx, verbose=verbose, quiet=quiet)
-
-
-mode_option = click.option(
-    "--mode",
-    type=click.Choice(["honest", "paper"]),
-    help="Which reference metrics are computed and reported [manifest].",
-)
-verdict_policy_option = click.option(
-    "--verdict-policy",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Thresholds of the verdicts works, degraded and lost [shipped].",
-)
 
 
 def run_options(command: Callable[P, None]) -> Callable[P, None]:
@@ -320,18 +307,11 @@ def _request(
         device=device,
         use_cache=cache,
         show_progress=show_progress,
-        thresholds=_thresholds(verdict_policy),
+        thresholds=thresholds_of(verdict_policy),
         started=started,
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
     )
-
-
-def _thresholds(policy: Path | None) -> Thresholds | None:
-    """Read a user's thresholds before anything runs; None for the shipped ones."""
-    from bench.analysis.verdict_policy import load_thresholds
-
-    return None if policy is None else load_thresholds(policy)
 
 
 def _process_start() -> float:
@@ -412,7 +392,7 @@ def score(
         run_dir,
         metrics=parse_list(metrics, str, option="--metrics"),
         mode=mode,
-        thresholds=_thresholds(verdict_policy),
+        thresholds=thresholds_of(verdict_policy),
         show_progress=not (as_json or is_quiet()),
     )
     if as_json:
@@ -425,26 +405,42 @@ def score(
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @mode_option
 @verdict_policy_option
+@figures_option
 @json_option
-def report(run_dir: Path, mode: Mode | None, verdict_policy: Path | None, as_json: bool) -> None:
+def report(
+    *,
+    run_dir: Path,
+    mode: Mode | None,
+    verdict_policy: Path | None,
+    figures: Path | None,
+    as_json: bool,
+) -> None:
     """Write a run's tables, report and plots again and print the tables."""
+    from bench.errors import shown_path
+    from bench.report.figures import check_figures, write_figures
     from bench.run import write_tables
     from bench.store import RunStore
     from bench.store.verify import TO_REPORT, require_sound
 
-    thresholds = _thresholds(verdict_policy)
+    thresholds = thresholds_of(verdict_policy)
     store = RunStore.open(run_dir)
+    if figures is not None:
+        check_figures(figures, store.folder)
     with store.lock():
         require_sound(store, TO_REPORT)
         write_tables(store, mode=mode, thresholds=thresholds)
+        written = [] if figures is None else write_figures(store, figures)
     if as_json:
         from bench.store import records
 
         tables = {"summary": store.summary(), "compatibility": store.compatibility()}
         found = {name: records(frame) for name, frame in tables.items()}
-        echo_json({"report": str(store.report_path()), **_answers(store), **found})
+        more = {} if figures is None else {"figures": [shown_path(path) for path in written]}
+        echo_json({"report": str(store.report_path()), **more, **_answers(store), **found})
     else:
         _show_table(run_dir)
+        if figures is not None:
+            note(f"figures: {len(written)} files in {shown_path(figures)}")
 
 
 @click.command()

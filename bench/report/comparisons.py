@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis import Arm, Scores, answers, run_sentence
+from bench.analysis.glossary import method_name
 from bench.analysis.words import compared, is_judged
 from bench.report.blocks import Block, Bullets, Fold, Heading, Lead, Span, Strong, paragraph, table
 from bench.report.sheets import heading_of
@@ -67,7 +68,8 @@ def against_sdedit(
         difference = with_interval(pair.difference, signed=True)
         metric, at = f"{pair.metric} ({pair.better} is better)", heading_of(pair.adapter)[1]
         rows.append([pair.adapter.plugin, metric, at, *values, difference, _p(pair.p)])
-    header = ("plugin", "function", "at", "sdedit", "xadapter", "xadapter - sdedit", "p (Holm)")
+    names = method_name("sdedit"), method_name("xadapter")
+    header = ("plugin", "function", "at", *names, f"{names[1]} - {names[0]}", "p (Holm)")
     yield table(header, rows)
     n_tests = sum(pair.p is not None for pair in pairs)
     yield paragraph(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bench.analysis.glossary import method_name
 from bench.analysis.summary import arm_of
 from bench.analysis.words import (
     MEANINGS,
@@ -151,7 +152,7 @@ def _remarks(methods: Sequence[Row]) -> dict[str, list[str]]:
     """Return why numbers are missing or have no word -> whose they are."""
     found: dict[str, list[str]] = {}
     for row in methods:
-        name = f"{row['plugin']} {row['method']}"
+        name = f"{row['plugin']} {method_name(row['method'])}"
         if row["verdict"] is None:  # none of the method's settings can be recommended
             found.setdefault(row["choice_reason"] or row["reason"] or "", []).append(name)
         elif row["quality_reason"] is not None:
@@ -165,16 +166,17 @@ def _sort_values(methods: Sequence[Row]) -> Iterator[Block]:
     known = [row for row in methods if row["sort_value"] is not None]
     if not known:
         return
-    yield paragraph(
-        "For sorting methods: their sort value, with the setting chosen on other prompts."
-    )
-    cells = [[row["plugin"], row["method"], sort_text(row)] for row in known]
-    yield table(("plugin", "method", "sort value"), cells)
+    text = "For sorting methods: their sort value, with the setting chosen on other prompts."
+    cells = [[row["plugin"], method_name(row["method"]), sort_text(row)] for row in known]
+    found = table(("plugin", "method", "sort value"), cells)
+    yield Fold(Heading(3, "Sort values"), (paragraph(text), found))
 
 
 def how_to_read(methods: Iterable[str]) -> Iterator[Block]:
     """Explain the methods of the run and the words of the report."""
-    lines = [(Strong(m), f": {method_style(m).sentence}.") for m in method_order(methods)]
+    lines = [
+        (Strong(method_name(m)), f": {method_style(m).sentence}.") for m in method_order(methods)
+    ]
     yield Fold(Heading(2, "How to read this"), (Bullets((*lines, *_HOW_TO_READ)),))
 
 
@@ -240,7 +242,7 @@ def failures(store: RunStore) -> Iterator[Block]:
     yield paragraph(f"{len(failed)} of {len(rows)} trials failed.")
     listed = [
         (
-            f"{row['plugin']} {row['method']}",
+            f"{row['plugin'] or ''} {method_name(row['method'])}".strip(),
             number(row["t0"]),
             row["case_id"],
             str(row["seed"]),
@@ -282,7 +284,7 @@ def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterat
 def _method_cells(row: Row) -> tuple[str, ...]:
     return (
         row["plugin"],
-        row["method"],
+        method_name(row["method"]),
         "yes" if row["recommended"] else "",
         heading_of(arm_of(row))[1] or "-",
         *_judged_cells(row),
