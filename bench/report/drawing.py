@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#010203"  # becomes the page's text color in an embedded SVG
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 3)))
+_DASHES: tuple[Any, ...] = (
+    *("-", (0, (5, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 3))),
+    (0, (1, 4)),
+)
 # marker of a `MethodStyle` -> matplotlib's marker, and the dash of lines with it
 _MARKS: dict[Marker, tuple[str, Any]] = {
     "circle": ("o", _DASHES[0]),
@@ -31,7 +34,7 @@ _MARKS: dict[Marker, tuple[str, Any]] = {
     "triangle-up": ("^", _DASHES[3]),
     "diamond": ("D", _DASHES[2]),
     "cross": ("P", _DASHES[4]),
-    "triangle-down": ("v", _DASHES[2]),
+    "triangle-down": ("v", _DASHES[5]),
     "triangle-left": ("<", _DASHES[1]),
     "triangle-right": (">", _DASHES[3]),
     "star": ("*", _DASHES[4]),
@@ -135,7 +138,7 @@ def draw_curves(figure: Figure, look: Look, *, rows: Sequence[Row], name: str, l
     if len(t0s) <= _MAX_TICKS:
         axes.set_xticks(t0s, [f"{t0:g}" for t0 in t0s])
     axes.set_xlabel(_T0)
-    axes.set_ylabel(_lines(label, look.n_characters(look.height_inches * 0.7)))
+    axes.set_ylabel(wrapped(label, look.n_characters(look.height_inches * 0.7)))
     _finish(figure, axes, look)
 
 
@@ -169,8 +172,17 @@ def draw_plane(figure: Figure, look: Look, *, rows: Sequence[Row]) -> None:
     axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("Share of the effect kept")
     label = "Distance in look (q; up is better)"
-    axes.set_ylabel(_lines(label, look.n_characters(look.height_inches * 0.7)))
+    axes.set_ylabel(wrapped(label, look.n_characters(look.height_inches * 0.7)))
     _finish(figure, axes, look)
+
+
+def share_lines(rows: Sequence[Row], look: Look) -> dict[str, float]:
+    """Return plugin -> the lines of a forest plot that its methods, or its wrapped name, take."""
+    width = look.n_characters(look.width_inches * 0.3)
+    return {
+        plugin: max(len(group), 0.65 * len(wrapped(one_line(plugin), width).splitlines()))
+        for (plugin,), group in grouped(rows, "plugin").items()
+    }
 
 
 def draw_shares(
@@ -183,8 +195,9 @@ def draw_shares(
     axes, place = figure.add_subplot(), 0.0
     looks = styles(row["method"] for row in rows)
     named: set[str] = set()
-    ticks = []
+    ticks, lines = [], share_lines(rows, look)
     for (plugin,), group in grouped(rows, "plugin").items():
+        begin, place = place, place + (lines[plugin] - len(group)) / 2
         ticks.append((place + (len(group) - 1) / 2, plugin))
         native = natives.get(plugin)
         if native is not None:
@@ -213,17 +226,17 @@ def draw_shares(
                 )
                 named.add(method)
             place += 1
-        place += 0.7
+        place = begin + lines[plugin] + 0.7
     for at in (0, 1):
         axes.axvline(at, color=INK, lw=0.08 * look.font_points, zorder=0)
     width = look.n_characters(look.width_inches * 0.3)
-    axes.set_yticks([at for at, _ in ticks], [_lines(one_line(name), width) for _, name in ticks])
+    axes.set_yticks([at for at, _ in ticks], [wrapped(one_line(name), width) for _, name in ticks])
     _limit(axes, [1.0, *_reach(rows, "retention"), *_reach(list(natives.values()), "retention")])
     axes.set_xlim(*axes.get_ylim())
     axes.set_ylim(place - 0.7, -1.0)  # the first plugin is at the top
     axes.xaxis.set_major_formatter(_percent)
     label = "Share of the effect kept (0 %: without the plugin, 100 %: at home)"
-    axes.set_xlabel(_lines(label, look.n_characters(look.width_inches * 0.68)))
+    axes.set_xlabel(wrapped(label, look.n_characters(look.width_inches * 0.68)))
     _finish(figure, axes, look)
 
 
@@ -231,7 +244,7 @@ def _percent(value: float, _: object) -> str:
     return f"{round(100 * value)} %"
 
 
-def _lines(text: str, width: int) -> str:
+def wrapped(text: str, width: int) -> str:
     """Wrap a label, also inside of long names without spaces."""
     return "\n".join(textwrap.wrap(text, max(width, 12), break_on_hyphens=True)) or text
 
@@ -251,7 +264,7 @@ def _name_points(axes: Axes, rows: Sequence[Row], look: Look) -> None:
         n_near = n_near + 1 if is_near else 0
         x, y, side = sides[n_near % len(sides)]
         axes.annotate(
-            _point_text(row),
+            "" if row["t0"] is None else f"{row['t0']:g}",
             place,
             (x, y),
             textcoords="offset points",
@@ -262,19 +275,13 @@ def _name_points(axes: Axes, rows: Sequence[Row], look: Look) -> None:
         last = place
 
 
-def _point_text(row: Row) -> str:
-    """Return a point's t0, and its verdict where there is one."""
-    words = [f"{row['t0']:g}" if row["t0"] is not None else "", row["verdict"]]
-    return " ".join(word for word in words if word not in ("", "open"))
-
-
 def _finish(figure: Figure, axes: Axes, look: Look) -> None:
     axes.grid(True, color=GRAY, alpha=0.25, lw=0.07 * look.font_points)
     axes.set_axisbelow(True)
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
-    labels = [_lines(label, look.n_characters(look.width_inches * 0.8)) for label in labels]
+    labels = [wrapped(label, look.n_characters(look.width_inches * 0.8)) for label in labels]
     longest = max(len(line) for label in labels for line in label.splitlines())
     room = look.n_characters(look.width_inches * 0.95)
     figure.legend(

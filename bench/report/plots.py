@@ -23,7 +23,9 @@ from bench.report.drawing import (
     draw_shares,
     function_label,
     kept_words,
+    share_lines,
     styles,
+    wrapped,
 )
 from bench.store import Row, RunStore, grouped
 from plugins_manifest.outputs import file_name, one_line
@@ -55,19 +57,24 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class Sketch:
-    """A plot that can be drawn in any look; `n_lines` of a forest plot decide its height."""
+    """A plot that can be drawn in any look; `shares` of a forest plot decide its height."""
 
     name: str
     alt: str
     title: str
     draw: Draw
-    n_lines: float | None = None
+    shares: Sequence[Row] | None = None
 
     def look(self, look: Look) -> Look:
         """Return the look with this plot's height."""
-        if self.n_lines is None:
+        if self.shares is None:
             return look
-        inches = look.font_points / 72 * (6.5 + 1.9 * self.n_lines)
+        lines = share_lines(self.shares, look)
+        n_lines = sum(lines.values()) + 0.7 * len(lines)
+        methods = {row["method"] for row in self.shares}
+        names = "  ".join(f"      {method_name(method)}" for method in methods)
+        n_lines += 0.7 * len(names) // look.n_characters(look.width_inches)  # of the legend
+        inches = look.font_points / 72 * (7 + 1.9 * n_lines)
         return replace(look, height_inches=inches + 0.3)
 
 
@@ -125,7 +132,7 @@ def _overview(rows: Sequence[Row], found: Sequence[Answer]) -> Iterator[Sketch]:
         "plugin, 100 % as on the base model. "
     ) + "; ".join(f"{r['plugin']} {method_name(r['method'])} {kept_words(r)}" for r in methods)
     draw = partial(draw_shares, rows=methods, natives=natives)
-    yield Sketch("retention", alt, title, draw, len(methods) + 0.7 * len(names))
+    yield Sketch("retention", alt, title, draw, methods)
 
 
 def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[Sketch]:
@@ -154,6 +161,8 @@ def page_svg(svg: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.S)
     body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    used = set(re.findall(r"#([\w-]+)", body))  # other names would be doubled on a page
+    body = re.sub(r'\sid="([^"]*)"', lambda m: m[0] if m[1] in used else "", body)
     head, rest = body.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
     return f"{head}>{rest}".replace(INK, "currentColor")
@@ -174,7 +183,8 @@ def draw(sketch: Sketch, look: Look, formats: Mapping[str, Mapping[str, Any]]) -
         figure = Figure(figsize=(look.width_inches, look.height_inches), layout="constrained")
         FigureCanvasAgg(figure)
         if look.with_title:
-            figure.suptitle(sketch.title, x=0.01, ha="left", weight="bold", wrap=True)
+            title = wrapped(sketch.title, look.n_characters(0.85 * look.width_inches))
+            figure.suptitle(title, x=0.01, ha="left", weight="bold")
         sketch.draw(figure, look)
         files = {}
         for name, options in formats.items():
