@@ -15,7 +15,7 @@ from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
-from bench.cli.gate import gate, gate_files, policy_option
+from bench.cli.gate import GateFiles, gate, gate_files, policy_option
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
@@ -186,6 +186,7 @@ def run(
     policy: Path | None,
     junit: Path | None,
     markdown: Path | None,
+    pictures_url: str | None,
     **given: Any,
 ) -> None:
     """Render, score and compare; the same command resumes a run.
@@ -196,8 +197,9 @@ def run(
     URL#KEY@sha256:... for exactly those bytes.
     """
     compared = None
-    if baseline is None and (junit or markdown):
-        raise click.UsageError("--junit and --markdown need a --baseline")
+    files = GateFiles(junit, markdown, pictures_url)
+    if baseline is None and files != GateFiles():
+        raise click.UsageError("--junit, --markdown and --pictures-url need a --baseline")
     if baseline is not None:
         from bench.gate import manifest_of, open_baseline
 
@@ -215,8 +217,7 @@ def run(
         from bench.cli.gate import outlook_of, prepare_gate, run_and_gate
 
         if not dry_run:
-            files = {"junit": junit, "markdown": markdown}
-            run_and_gate(request, compared, policy=policy, as_json=as_json, **files)
+            run_and_gate(request, compared, policy=policy, as_json=as_json, files=files)
         request = prepare_gate(request, compared, policy=policy)
         outlook = outlook_of(compared, policy=policy, limit=given["limit"])
     if dry_run:
