@@ -418,30 +418,29 @@ def report(
 ) -> None:
     """Write a run's tables, report and plots again and print the tables."""
     from bench.errors import shown_path
-    from bench.report.figures import check_figures, write_figures
+    from bench.report.figures import open_figures, write_figures
     from bench.run import write_tables
     from bench.store import RunStore
     from bench.store.verify import TO_REPORT, require_sound
 
     thresholds = thresholds_of(verdict_policy)
     store = RunStore.open(run_dir)
-    if figures is not None:
-        check_figures(figures, store.folder)
+    target = None if figures is None else open_figures(figures, store.folder)
     with store.lock():
         require_sound(store, TO_REPORT)
         write_tables(store, mode=mode, thresholds=thresholds)
-        written = [] if figures is None else write_figures(store, figures)
+        n_figures = 0 if target is None else write_figures(store, target)
     if as_json:
         from bench.store import records
 
         tables = {"summary": store.summary(), "compatibility": store.compatibility()}
         found = {name: records(frame) for name, frame in tables.items()}
-        more = {} if figures is None else {"figures": [shown_path(path) for path in written]}
+        more = {} if figures is None else {"figures": str(figures), "n_figures": n_figures}
         echo_json({"report": str(store.report_path()), **more, **_answers(store), **found})
     else:
         _show_table(run_dir)
         if figures is not None:
-            note(f"figures: {len(written)} files in {shown_path(figures)}")
+            note(f"figures: {n_figures} files in {shown_path(figures)}")
 
 
 @click.command()

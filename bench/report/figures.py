@@ -18,12 +18,11 @@ from bench.errors import UserError, shown_path
 from bench.report.drawing import Look
 from bench.report.plots import draw, sketches
 from bench.report.text import worst_first
+from bench.site.folder import FolderKind, SiteFolder
 from bench.store import Row, RunStore, grouped, records
-from bench.store.files import write_bytes
-from plugins_manifest.folders import refuse_others, refuse_overlap
+from plugins_manifest.folders import refuse_overlap
 from plugins_manifest.outputs import csv_cell, latex
 
-OPTION = "--figures"
 IN_A_COLUMN = Look(
     3.35,
     2.5,
@@ -31,7 +30,7 @@ IN_A_COLUMN = Look(
     with_title=False,
     settings={"pdf.fonttype": 42, "svg.fonttype": "path"},
 )
-_OWN = ("retention.", "t0-function-", "t0-quality-", "plane-", "methods.", "settings.")
+_KIND = FolderKind("--figures", "figures.json", "xbench-figures-1")
 _FORMATS = {
     "pdf": {"metadata": {"CreationDate": None}},
     "svg": {"transparent": True, "metadata": {"Date": None}},
@@ -44,38 +43,31 @@ _NUMBERS = (
 )
 
 
-def check_figures(folder: Path, run: Path) -> None:
-    """Raise `UserError` if a folder cannot take figures: it is the run's or has other files."""
-    refuse_overlap(folder, [run], option=OPTION)
-    refuse_others(folder, _OWN, option=OPTION)
+def open_figures(folder: Path, run: Path) -> SiteFolder:
+    """Return a folder to write; raise `UserError` if it is the run's or has files of others."""
+    refuse_overlap(folder, [run], option=_KIND.option)
+    return SiteFolder(folder, _KIND)
 
 
-def write_figures(store: RunStore, folder: Path) -> list[Path]:
-    """Write the plots and tables of a run's verdicts into a folder; return the files.
+def write_figures(store: RunStore, folder: SiteFolder) -> int:
+    """Write the plots and tables of a run's verdicts into a folder; return the number of files.
 
     Those of an earlier call that the run does not have are removed.
     """
-    check_figures(folder, store.folder)
     rows = records(store.compatibility())
     if not is_judged(rows):
         raise UserError(f"{shown_path(store.folder)} has no verdicts, so there is nothing to draw")
-    files = {
-        f"{sketch.name}.{ending}": content
-        for _, sketch in sketches(rows)
-        for ending, content in draw(sketch, IN_A_COLUMN, _FORMATS).items()
-    }
+    for _, sketch in sketches(rows):
+        for ending, content in draw(sketch, IN_A_COLUMN, _FORMATS).items():
+            folder.write(f"{sketch.name}.{ending}", content)
     for level in ("method", "setting"):
         of_level = [row for row in rows if row["level"] == level]
         order = worst_first({row["plugin"] for row in of_level}, rows)
         there = sorted(of_level, key=lambda row: order.index(row["plugin"]))
-        files[f"{level}s.tex"] = latex_table(there).encode()
-        files[f"{level}s.csv"] = csv_table(there).encode()
-    for path in folder.glob("*"):
-        if path.name.startswith(_OWN) and path.name not in files:
-            path.unlink()
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    return sorted(folder / name for name in files)
+        folder.write(f"{level}s.tex", latex_table(there))
+        folder.write(f"{level}s.csv", csv_table(there))
+    folder.close()
+    return len(folder.names)
 
 
 def latex_table(rows: Sequence[Row]) -> str:
@@ -120,7 +112,7 @@ def _latex_cells(row: Row) -> list[str]:
         "--" if row["t0"] is None else f"{row['t0']:g}",
         latex(short_verdict(row)) or "--",
         f"\\textbf{{{kept}}}" if row["among_best"] else kept,
-        latex(row["quality_word"] or "--"),
+        latex(row["quality_word"] or "") or "--",
         number(row["seconds"], digits=2, missing="--"),
     ]
 
