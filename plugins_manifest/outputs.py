@@ -23,6 +23,19 @@ _REPLACED_LATER = re.compile(
 )
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # and their full-width forms
 _PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "{}$&#%_"},
+        "\\": "\\textbackslash{}",
+        "^": "\\textasciicircum{}",
+        "~": "\\textasciitilde{}",
+        "<": "\\textless{}",
+        ">": "\\textgreater{}",
+        "|": "\\textbar{}",
+        '"': "{\\char34}",
+    }
+)
+_LIGATURE = re.compile(r"(?<=[-`',!?])(?=[-`',])")  # two hyphens are a dash, and so on
 _LONGEST_FILE_NAME = 60  # characters, of up to four bytes
 _FILE_NAME = re.compile(rf"\w[\w.+-]{{0,{_LONGEST_FILE_NAME - 1}}}")
 _NOT_IN_FILE_NAME = re.compile(r"[^\w.+-]")
@@ -61,6 +74,16 @@ def markdown(text: object, *, longest: int = LONGEST_TEXT) -> str:
         return line
     line = _BLOCK_START.sub(_escaped_start, line.translate(_PUNCTUATION))
     return _REPLACED_LATER.sub(lambda found: found[0] + _JOINER, line)
+
+
+def latex(text: object, *, longest: int = LONGEST_TEXT) -> str:
+    """Return text that LaTeX prints literally, on one line, in any place of a text or table.
+
+    Letters beyond ASCII are kept: for other scripts it takes XeLaTeX or LuaLaTeX.
+    """
+    line = _LIGATURE.sub("{}", one_line(text, longest=longest).translate(_LATEX))
+    # after a line's end, [ and * would begin an argument
+    return f"{{{line[0]}}}{line[1:]}" if line.startswith(("[", "*")) else line
 
 
 def html_text(text: object) -> str:

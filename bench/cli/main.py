@@ -15,7 +15,7 @@ from bench.cli.budget import Duration, stopped_line
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
-from bench.cli.gate import gate, gate_files, policy_option
+from bench.cli.gate import GateFiles, gate, gate_files, policy_option
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
@@ -36,6 +36,7 @@ from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.site import site
+from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
 from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
 from plugins_manifest.extras import require_extra
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from bench.plan.metrics import Mode
     from bench.run import RunOutcome, RunRequest
     from bench.store import RunStore
-    from metrics.stats.verdicts import Thresholds
 
 P = ParamSpec("P")
 
@@ -103,19 +103,6 @@ def main(ctx: click.Context, *, verbose: int, quiet: bool) -> None:
     Start with:  xbench run --manifest pocket
     """
     apply_options(ctx, verbose=verbose, quiet=quiet)
-
-
-mode_option = click.option(
-    "--mode",
-    type=click.Choice(["honest", "paper"]),
-    help="Which reference metrics are computed and reported [manifest].",
-)
-verdict_policy_option = click.option(
-    "--verdict-policy",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Thresholds of the verdicts works, degraded and lost [shipped].",
-)
 
 
 def run_options(command: Callable[P, None]) -> Callable[P, None]:
@@ -199,6 +186,7 @@ def run(
     policy: Path | None,
     junit: Path | None,
     markdown: Path | None,
+    pictures_url: str | None,
     **given: Any,
 ) -> None:
     """Render, score and compare; the same command resumes a run.
@@ -209,8 +197,9 @@ def run(
     URL#KEY@sha256:... for exactly those bytes.
     """
     compared = None
-    if baseline is None and (junit or markdown):
-        raise click.UsageError("--junit and --markdown need a --baseline")
+    files = GateFiles(junit, markdown, pictures_url)
+    if baseline is None and files != GateFiles():
+        raise click.UsageError("--junit, --markdown and --pictures-url need a --baseline")
     if baseline is not None:
         from bench.gate import manifest_of, open_baseline
 
@@ -228,8 +217,7 @@ def run(
         from bench.cli.gate import outlook_of, prepare_gate, run_and_gate
 
         if not dry_run:
-            files = {"junit": junit, "markdown": markdown}
-            run_and_gate(request, compared, policy=policy, as_json=as_json, **files)
+            run_and_gate(request, compared, policy=policy, as_json=as_json, files=files)
         request = prepare_gate(request, compared, policy=policy)
         outlook = outlook_of(compared, policy=policy, limit=given["limit"])
     if dry_run:
@@ -320,18 +308,11 @@ def _request(
         device=device,
         use_cache=cache,
         show_progress=show_progress,
-        thresholds=_thresholds(verdict_policy),
+        thresholds=thresholds_of(verdict_policy),
         started=started,
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
     )
-
-
-def _thresholds(policy: Path | None) -> Thresholds | None:
-    """Read a user's thresholds before anything runs; None for the shipped ones."""
-    from bench.analysis.verdict_policy import load_thresholds
-
-    return None if policy is None else load_thresholds(policy)
 
 
 def _process_start() -> float:
@@ -412,7 +393,7 @@ def score(
         run_dir,
         metrics=parse_list(metrics, str, option="--metrics"),
         mode=mode,
-        thresholds=_thresholds(verdict_policy),
+        thresholds=thresholds_of(verdict_policy),
         show_progress=not (as_json or is_quiet()),
     )
     if as_json:
@@ -425,26 +406,41 @@ def score(
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @mode_option
 @verdict_policy_option
+@figures_option
 @json_option
-def report(run_dir: Path, mode: Mode | None, verdict_policy: Path | None, as_json: bool) -> None:
+def report(
+    *,
+    run_dir: Path,
+    mode: Mode | None,
+    verdict_policy: Path | None,
+    figures: Path | None,
+    as_json: bool,
+) -> None:
     """Write a run's tables, report and plots again and print the tables."""
+    from bench.errors import shown_path
+    from bench.report.figures import open_figures, write_figures
     from bench.run import write_tables
     from bench.store import RunStore
     from bench.store.verify import TO_REPORT, require_sound
 
-    thresholds = _thresholds(verdict_policy)
+    thresholds = thresholds_of(verdict_policy)
     store = RunStore.open(run_dir)
+    target = None if figures is None else open_figures(figures, store.folder)
     with store.lock():
         require_sound(store, TO_REPORT)
         write_tables(store, mode=mode, thresholds=thresholds)
+        n_figures = 0 if target is None else write_figures(store, target)
     if as_json:
         from bench.store import records
 
         tables = {"summary": store.summary(), "compatibility": store.compatibility()}
         found = {name: records(frame) for name, frame in tables.items()}
-        echo_json({"report": str(store.report_path()), **_answers(store), **found})
+        more = {} if figures is None else {"figures": str(figures), "n_figures": n_figures}
+        echo_json({"report": str(store.report_path()), **more, **_answers(store), **found})
     else:
         _show_table(run_dir)
+        if figures is not None:
+            note(f"figures: {n_figures} files in {shown_path(figures)}")
 
 
 @click.command()

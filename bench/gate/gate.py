@@ -16,10 +16,11 @@ from bench.gate.baseline import has_images, shown_run
 from bench.gate.comparable import check_pair, check_plan
 from bench.gate.decision import EXIT_CODES, Rules, Sample
 from bench.gate.outcome import Judgment
-from bench.gate.pairs import looks_of, make_samples, n_cases_of, read_side
+from bench.gate.pairs import Side, looks_of, make_samples, n_cases_of, read_side
 from bench.gate.policy import Policy
 from bench.gate.report import test_line
 from bench.gate.verdict import decide_gate, planned
+from bench.gate.worst import worst_pairs
 from bench.plan import Plan
 from bench.provenance import utc_now
 from bench.publish import download_images
@@ -62,9 +63,13 @@ def compare(
         require_sound(store, TO_REPORT, may_miss=_NOT_COMPARED)
     check_pair(baseline, candidate, policy)
     with Progress("comparing the two runs"):
-        samples = _samples(baseline, candidate, policy)
+        sides = _sides(baseline, candidate, policy)
+        samples = make_samples(*sides, policy)
         judgment = decide_gate(samples, _rules(policy))
+        prompts = {case.case_id: case.prompt for case in candidate.cases().values()}
+        worst = worst_pairs(*sides, policy, prompts=prompts)
     facts = _facts(baseline, candidate, policy=policy, samples=samples, judgment=judgment)
+    facts["worst_pairs"] = worst
     facts["stopped"] = stopped or candidate.run_facts().get("stopped")
     with candidate.lock():
         candidate.write_file(candidate.gate_path, json_bytes(facts))
@@ -135,8 +140,8 @@ def _mapper_of(plan: Plan) -> str:
     return plan.weights.get("mapper", "candidate")[:8]
 
 
-def _samples(baseline: RunStore, candidate: RunStore, policy: Policy) -> list[Sample]:
-    """Return paired samples; a baseline with more cases is scored again on the candidate's."""
+def _sides(baseline: RunStore, candidate: RunStore, policy: Policy) -> tuple[Side, Side]:
+    """Return both runs' scores; a baseline with more cases is scored again on the candidate's."""
     sides = [
         read_side(name, store, policy)
         for name, store in (("baseline", baseline), ("candidate", candidate))
@@ -153,7 +158,7 @@ def _samples(baseline: RunStore, candidate: RunStore, policy: Policy) -> list[Sa
             conditions=_conditions_of(baseline, candidate),
         )
         sides[0] = replace(sides[0], scores=read_side("baseline", view, policy).scores)
-    return make_samples(sides[0], sides[1], policy)
+    return sides[0], sides[1]
 
 
 def _conditions_of(baseline: RunStore, candidate: RunStore) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,9 @@ from bench.store import Row, RunStore, grouped, records
 from bench.store.documents import left_out_of
 from metrics.stats.margin import step_of
 
-_KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")
+KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")
 _Knobs = tuple[Any, ...]
-_Pair = tuple[_Knobs, str, int]  # knobs, case id, seed
+Pair = tuple[_Knobs, str, int]  # knobs, case id, seed
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Side:
 
     name: str
     run: str
-    trials: Mapping[str, Mapping[_Pair, Row]]  # plugin -> pair -> trial with its result
+    trials: Mapping[str, Mapping[Pair, Row]]  # plugin -> pair -> trial with its result
     scores: Mapping[tuple[str, str], Sequence[Row]]  # (plugin, metric) -> rows
     prompt_of: Mapping[str, str]
 
@@ -46,7 +46,7 @@ def read_side(name: str, store: RunStore, policy: Policy) -> Side:
         for row in records(store.trials().merge(store.results(), on="trial_id", how="left"))
         if _is_compared(row, policy)
     ]
-    trials: dict[str, dict[_Pair, Row]] = {}
+    trials: dict[str, dict[Pair, Row]] = {}
     for row in rows:
         trials.setdefault(row["plugin"], {})[_pair(row)] = row
     planned = {None, *(row["trial_id"] for row in rows)}
@@ -111,11 +111,11 @@ def is_tested(baseline: Side, plugin: str, spec: GateMetric) -> bool:
     return any(row["value"] is not None for row in baseline.scores.get((plugin, spec.name), ()))
 
 
-def _pair(row: Row) -> _Pair:
-    return tuple(row[knob] for knob in _KNOBS), row["case_id"], int(row["seed"])
+def _pair(row: Row) -> Pair:
+    return tuple(row[knob] for knob in KNOBS), row["case_id"], int(row["seed"])
 
 
-def cases_of(trials: Mapping[_Pair, Row]) -> list[str]:
+def cases_of(trials: Mapping[Pair, Row]) -> list[str]:
     """Return case ids in the order in which a limited run takes them."""
     return list(dict.fromkeys(case_id for _, case_id, _ in trials))
 
@@ -191,7 +191,22 @@ def _sample(
     )
 
 
-def _are_identical(planned: Mapping[_Pair, Row], rendered: Mapping[_Pair, Row]) -> bool:
+def image_differences(
+    baseline: Side, candidate: Side, plugin: str, metric: str
+) -> Iterator[tuple[Pair, tuple[float, float], float]]:
+    """Yield pairs of images with both scores; 1 where higher is better, else -1."""
+    rows = [side.scores.get((plugin, metric), ()) for side in (baseline, candidate)]
+    if not all(rows) or rows[0][0]["level"] != "image":
+        return
+    sign = 1.0 if rows[0][0]["better"] == "higher" else -1.0
+    new = {_pair(row): row["value"] for row in rows[1]}
+    for row in rows[0]:
+        value, other = row["value"], new.get(_pair(row))
+        if value is not None and other is not None:
+            yield _pair(row), (value, other), sign
+
+
+def _are_identical(planned: Mapping[Pair, Row], rendered: Mapping[Pair, Row]) -> bool:
     """Return whether all images of the candidate, beyond the looks too, are the baseline's."""
     return all(
         row["status"] == planned[pair]["status"] == "ok"
@@ -202,7 +217,7 @@ def _are_identical(planned: Mapping[_Pair, Row], rendered: Mapping[_Pair, Row]) 
     )
 
 
-def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[_Pair]) -> list[str]:
+def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[Pair]) -> list[str]:
     """List what was not rendered among the compared images."""
     problems = []
     for side in (baseline, candidate):
@@ -219,9 +234,7 @@ def _failed(baseline: Side, candidate: Side, plugin: str, compared: Sequence[_Pa
     return problems
 
 
-def _unscored(
-    values: Sequence[Mapping[_Pair, float | None]], compared: Sequence[_Pair]
-) -> list[str]:
+def _unscored(values: Sequence[Mapping[Pair, float | None]], compared: Sequence[Pair]) -> list[str]:
     """List pairs with a score on one side alone; pairs without any do not matter."""
     problems = []
     for name, own, other in (("baseline", *values), ("candidate", *values[::-1])):
@@ -241,7 +254,7 @@ def _of_sets(
     first_case: dict[str, str] = {}
     for case_id in order:
         first_case.setdefault(prompt_of[case_id], case_id)
-    sides = [{tuple(row[knob] for knob in _KNOBS): row for row in part} for part in rows]
+    sides = [{tuple(row[knob] for knob in KNOBS): row for row in part} for part in rows]
     sums: dict[str, list[float]] = {}
     for knobs, left in sides[0].items():
         right = sides[1].get(knobs)

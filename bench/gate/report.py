@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from bench.analysis.glossary import method_name
 from bench.gate.decision import EXIT_CODES, VerdictName
 from bench.report import aligned, number, with_ends
 from plugins_manifest.outputs import markdown, one_line, xml_text
 
 Facts = Mapping[str, Any]
 _LONGEST = 500  # characters of a cell or line of a comment, which hosts bound as a whole
+_LONGEST_NAME = 120  # of a cell with names of others
+MAX_ROWS, MAX_SENTENCES = 15, 4  # of a comment
 _GOOD = ("pass", "identical")
 _HEADER = ("plugin", "metric", "verdict", "difference", "margin", "prompts", "to decide")
 _MARKS: dict[VerdictName, str] = {
@@ -21,6 +24,10 @@ _MARKS: dict[VerdictName, str] = {
     "regression": "❌",
     "inconclusive": "❔",
 }
+_WORST_FIRST: tuple[VerdictName, ...] = (
+    *("regression", "inconclusive", "real loss inside the margin"),
+    *("pass", "identical"),
+)
 _SUMMARY: dict[VerdictName, str] = {
     "pass": "no loss beyond the margins",
     "identical": "all compared images are byte-identical to the baseline's",
@@ -33,26 +40,80 @@ _SUMMARY: dict[VerdictName, str] = {
 def as_text(facts: Facts) -> str:
     """Return an aligned table with the verdict below."""
     lines = aligned([_HEADER, *(_cells(test) for test in facts["tests"])])
-    ending = [one_line(line, longest=_LONGEST) for line in _ending(facts)]
+    verdict = facts["verdict"]
+    ending = [f"verdict: {verdict} ({_SUMMARY[verdict]})"]
+    ending += [test_line(test) for test in facts["tests"] if test["verdict"] not in _GOOD]
+    ending += _facts_below(facts)
+    ending = [one_line(line, longest=_LONGEST) for line in ending]
     return "\n".join([*lines, "", *ending])
 
 
-def as_markdown(facts: Facts) -> str:
-    """Return a comment for a pull request."""
-    verdict = facts["verdict"]
+def as_markdown(facts: Facts, links: Sequence[Mapping[str, str]] = ()) -> str:
+    """Return a comment for a pull request, of less than 60 lines for any number of tests.
+
+    `links` are the addresses of the worst pairs' pictures, as `worst.link_pictures` returns them.
+    """
+    tests = sorted(facts["tests"], key=lambda test: _WORST_FIRST.index(test["verdict"]))
     lines = [
-        f"## {_MARKS[verdict]} xbench gate: {verdict}",
+        f"## {_MARKS[facts['verdict']]} xbench gate: {facts['verdict']}",
         "",
-        f"{_SUMMARY[verdict].capitalize()}.",
+        f"{headline(facts)}",
         "",
-        "| | " + " | ".join(_HEADER) + " |",
-        "|---" * (len(_HEADER) + 1) + "|",
+        *_markdown_table(("", *_HEADER), [(_MARKS[t["verdict"]], *_cells(t)) for t in tests]),
+        *_markdown_pairs(facts.get("worst_pairs") or (), links),
     ]
-    for test in facts["tests"]:
-        cells = [markdown(cell, longest=_LONGEST) for cell in _cells(test)]
-        lines.append(f"| {_MARKS[test['verdict']]} | " + " | ".join(cells) + " |")
-    ending = [f"- {markdown(line, longest=_LONGEST)}" for line in _ending(facts)]
+    bad = [test_line(test) for test in tests if test["verdict"] not in _GOOD]
+    more = [f"{len(bad) - MAX_SENTENCES:,} more such sentences are in gate.json"]
+    bad = bad[:MAX_SENTENCES] + (more if len(bad) > MAX_SENTENCES else [])
+    ending = [f"- {markdown(line, longest=_LONGEST)}" for line in (*bad, *_facts_below(facts))]
     return "\n".join([*lines, "", *ending, "", _NOTE, ""])
+
+
+def headline(facts: Facts) -> str:
+    """Return the outcome in one sentence, with how many tests it is of."""
+    verdict, tests = facts["verdict"], facts["tests"]
+    n = sum(test["verdict"] == verdict for test in tests)
+    total = f"{len(tests):,} {'test' if len(tests) == 1 else 'tests'}"
+    count = f"{total}" if verdict in _GOOD else f"{n:,} of {total}"
+    return f"{_SUMMARY[verdict].capitalize()} ({count})."
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table of the first rows, and below it where the others are."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for row in rows[:MAX_ROWS]:
+        lines.append("| " + " | ".join(markdown(c, longest=_LONGEST_NAME) for c in row) + " |")
+    if len(rows) > MAX_ROWS:
+        left = f"{len(rows) - MAX_ROWS:,} more tests, none of them worse, are in the run's"
+        lines += ["", f"{left} gate.json and in the JUnit file."]
+    return lines
+
+
+def _markdown_pairs(pairs: Sequence[Facts], links: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a table of the worst pairs: pictures where they have an address, else scores."""
+    if not pairs:
+        return []
+    lines = [
+        "",
+        "The largest losses of single images, baseline and candidate at the same prompt and seed:",
+        "",
+        "| plugin and metric | prompt | baseline | candidate |",
+        "|---|---|---|---|",
+    ]
+    for i, pair in enumerate(pairs):
+        found = links[i] if i < len(links) else {}
+        setting = method_name(pair["method"])
+        setting += "" if pair["t0"] is None else f", t0 {pair['t0']:g}"
+        cells = [
+            markdown(f"{pair['plugin']}, {pair['metric']} ({setting})", longest=_LONGEST_NAME),
+            markdown(f"{pair['prompt']} (seed {pair['seed']})", longest=_LONGEST_NAME),
+        ]
+        for side in ("baseline", "candidate"):
+            alt = markdown(f"{side}: {pair['prompt']}", longest=_LONGEST_NAME)
+            picture = f"![{alt}]({found[side]}) " if side in found else ""
+            cells.append(picture + markdown(number(pair[side])))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def as_junit(facts: Facts) -> str:
@@ -120,11 +181,10 @@ def _cells(test: Facts) -> tuple[str, ...]:
     )
 
 
-def _ending(facts: Facts) -> Sequence[str]:
+def _facts_below(facts: Facts) -> list[str]:
+    """Return what holds for the whole gate: collapses, limits, looks, the planned number."""
     n_looks = len(facts["looks"])
-    lines = [f"verdict: {facts['verdict']} ({_SUMMARY[facts['verdict']]})"]
-    lines += [test_line(test) for test in facts["tests"] if test["verdict"] not in _GOOD]
-    lines += _unseen(facts["tests"])
+    lines = _unseen(facts["tests"])
     if facts.get("stopped"):
         lines.append(f"stopped by {facts['stopped']}: run the same command again to go on")
     how = "open after" if facts["verdict"] == "inconclusive" else "decided by"

@@ -33,6 +33,7 @@ from bench.publish.format import (
     is_object,
     key_of,
 )
+from bench.publish.hub import HubLocation
 from bench.publish.locations import is_remote, local_folder, open_location
 from bench.publish.object_cache import TableCache, read_object
 from bench.store import PUBLISHED, TABLES, RunStore, cache_folder, is_run, records
@@ -336,3 +337,19 @@ def download_images(store: RunStore, case_ids: Collection[str]) -> None:
     ):
         for _ in pool.map(fetch, missing):
             bar.update()
+
+
+def picture_urls(store: RunStore, trials: Collection[str]) -> dict[str, str]:
+    """Return trial -> web address of its published thumbnail.
+
+    Empty where a run was not published, or to a place that browsers do not read.
+    """
+    origin = store.run_facts().get("published")
+    if not isinstance(origin, dict) or (address := parse_address(origin["address"])) is None:
+        return {}
+    if not isinstance(place := open_location(address.store), HubLocation):
+        return {}
+    objects = _Objects(place, address.store)
+    frame = objects.tables(origin["results"], PUBLISHED["results"], title="Results")
+    found = zip(frame["trial_id"], frame["thumbnail"], strict=True)
+    return {t: place.url(name) for t, name in found if t in trials and is_object(name, "webp")}

@@ -77,17 +77,11 @@ class HubLocation:
 
     def read(self, name: str, *, limit_bytes: int) -> bytes | None:
         """See `StoreLocation`."""
-        from huggingface_hub import get_session, hf_hub_url
+        from huggingface_hub import get_session
         from huggingface_hub.errors import EntryNotFoundError
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-        url = hf_hub_url(
-            self._repo,
-            self._prefix + name,
-            repo_type="dataset",
-            revision=self._revision,
-            endpoint=self._hub.endpoint,
-        )
+        url = self.url(name)
         content = bytearray()
         with self._explained():
             asked = get_session().stream(
@@ -107,6 +101,18 @@ class HubLocation:
                     if len(content) > limit_bytes:
                         raise too_large(name, limit_bytes)
         return bytes(content)
+
+    def url(self, name: str) -> str:
+        """Return the address that a browser finds a file at, if the dataset is public."""
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(
+            self._repo,
+            self._prefix + name,
+            repo_type="dataset",
+            revision=self._revision,
+            endpoint=self._hub.endpoint,
+        )
 
     def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
         """See `StoreLocation`; one commit."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis import Arm, Scores, answers, run_sentence
+from bench.analysis.glossary import method_name
 from bench.analysis.words import compared, is_judged
-from bench.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, table
+from bench.report.blocks import Block, Bullets, Fold, Heading, Lead, Span, Strong, paragraph, table
 from bench.report.sheets import heading_of
 from bench.report.text import NO_VERDICTS, choose_metric, with_interval
 from bench.store import Row
@@ -34,15 +35,19 @@ class _Comparison:
         return compared(self.difference.value, self.p, better=self.better)
 
 
+def lead(rows: Sequence[Row]) -> Lead:
+    """Return the sentence of a run's rows of `schema.COMPATIBILITY`."""
+    if is_judged(rows) or not rows:
+        return Lead(run_sentence(answers(rows)))
+    return Lead(NO_VERDICTS)
+
+
 def in_words(rows: Sequence[Row]) -> Iterator[Block]:
     """Yield the answer for each plugin of rows of `schema.COMPATIBILITY`, worst first."""
-    found = answers(rows)
-    yield Heading(2, "In words")
-    if not is_judged(rows):
-        yield paragraph(NO_VERDICTS if rows else "No plugin was judged.")
-        return
-    yield paragraph(run_sentence(found))
-    yield Bullets(tuple((Strong(answer.plugin), f" {answer.summary}.") for answer in found))
+    if is_judged(rows):
+        found = answers(rows)
+        lines = tuple((Strong(answer.plugin), f" {answer.summary}.") for answer in found)
+        yield Fold(Heading(2, "In words"), (Bullets(lines),))
 
 
 def against_sdedit(
@@ -63,7 +68,8 @@ def against_sdedit(
         difference = with_interval(pair.difference, signed=True)
         metric, at = f"{pair.metric} ({pair.better} is better)", heading_of(pair.adapter)[1]
         rows.append([pair.adapter.plugin, metric, at, *values, difference, _p(pair.p)])
-    header = ("plugin", "function", "at", "sdedit", "xadapter", "xadapter - sdedit", "p (Holm)")
+    names = method_name("sdedit"), method_name("xadapter")
+    header = ("plugin", "function", "at", *names, f"{names[1]} - {names[0]}", "p (Holm)")
     yield table(header, rows)
     n_tests = sum(pair.p is not None for pair in pairs)
     yield paragraph(

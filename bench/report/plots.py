@@ -1,65 +1,43 @@
-"""Draw the plots of a report: PNG and SVG files, and SVG for a page.
+"""The plots of a run: PNG and SVG files of its report, and SVG for a page.
 
-matplotlib is imported when a plot is drawn. Methods differ in marker and dash, not in color alone.
+matplotlib is imported when a plot is drawn.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.analysis import Answer, answers
-from bench.analysis.words import is_judged, share
-from bench.report.styles import GRAY, method_order, method_style
+from bench.analysis.glossary import function_word, method_name
+from bench.analysis.words import is_judged
+from bench.report.drawing import (
+    INK,
+    Look,
+    draw_curves,
+    draw_plane,
+    draw_shares,
+    function_label,
+    kept_words,
+    share_lines,
+    styles,
+    wrapped,
+)
 from bench.store import Row, RunStore, grouped
-from metrics.stats import pareto_front
 from plugins_manifest.outputs import file_name, one_line
-from runners.base import Marker
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["Plot", "Sketch", "draw", "page_svg", "sketches", "styles", "write_plots"]
+
 PNG_DPI = 110
-_SIZE_INCHES = (5.2, 3.5)
-_INK = "#010203"  # becomes the page's text color in an embedded SVG
-_GRID = GRAY
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 3)))
-# marker of a `MethodStyle` -> matplotlib's marker, and the dash of lines with it
-_MARKS: dict[Marker, tuple[str, Any]] = {
-    "circle": ("o", _DASHES[0]),
-    "square": ("s", _DASHES[1]),
-    "triangle-up": ("^", _DASHES[3]),
-    "diamond": ("D", _DASHES[2]),
-    "cross": ("P", _DASHES[4]),
-    "triangle-down": ("v", _DASHES[2]),
-    "triangle-left": ("<", _DASHES[1]),
-    "triangle-right": (">", _DASHES[3]),
-    "star": ("*", _DASHES[4]),
-    "x": ("X", _DASHES[0]),
-    "pentagon": ("p", _DASHES[1]),
-    "hexagon": ("h", _DASHES[2]),
-}
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.parse_math": False,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
+MAX_SHARES = 40  # plugins in one forest plot: more are not readable, and too high for a PNG file
+ON_A_PAGE = Look(10.4, 3.7, 10, with_title=True, settings={"svg.fonttype": "none"})
 
 
 @dataclass(frozen=True)
@@ -71,13 +49,33 @@ class Plot:
     svg: str
 
 
+class Draw(Protocol):
+    """Draws into an empty figure."""
+
+    def __call__(self, figure: Figure, look: Look, /) -> None: ...
+
+
 @dataclass(frozen=True)
-class _Sketch:
+class Sketch:
+    """A plot that can be drawn in any look; `shares` of a forest plot decide its height."""
+
     name: str
     alt: str
     title: str
-    draw: Callable[[Figure], None]
-    height_inches: float = _SIZE_INCHES[1]
+    draw: Draw
+    shares: Sequence[Row] | None = None
+
+    def look(self, look: Look) -> Look:
+        """Return the look with this plot's height."""
+        if self.shares is None:
+            return look
+        lines = share_lines(self.shares, look)
+        n_lines = sum(lines.values()) + 0.7 * len(lines)
+        methods = {row["method"] for row in self.shares}
+        names = "  ".join(f"      {method_name(method)}" for method in methods)
+        n_lines += 0.7 * len(names) // look.n_characters(look.width_inches)  # of the legend
+        inches = look.font_points / 72 * (7 + 1.9 * n_lines)
+        return replace(look, height_inches=inches + 0.3)
 
 
 def write_plots(rows: Sequence[Row], store: RunStore, *, png: bool = True) -> dict[str, list[Plot]]:
@@ -86,16 +84,22 @@ def write_plots(rows: Sequence[Row], store: RunStore, *, png: bool = True) -> di
     SVG files, and PNG files too if `png`.
     """
     found: dict[str, list[Plot]] = {}
-    if not is_judged(rows):
-        return found
-    settings = [row for row in rows if row["level"] == "setting"]
-    methods = [row for row in rows if row["level"] == "method"]
-    sketches = [("", sketch) for sketch in _overview(methods, answers(rows))]
-    for (plugin,), group in grouped(settings, "plugin").items():
-        sketches += [(plugin, sketch) for sketch in _of_plugin(plugin, group)]
-    for plugin, sketch in sketches:
+    names = set()
+    for plugin, sketch in sketches(rows):
         found.setdefault(plugin, []).append(_write(sketch, store, png=png))
-    _remove_others(store, {sketch.name for _, sketch in sketches})
+        names.add(sketch.name)
+    _remove_others(store, names)
+    return found
+
+
+def sketches(rows: Sequence[Row]) -> list[tuple[str, Sketch]]:
+    """Return (plugin, or "" for all; plot) of rows of `schema.COMPATIBILITY`."""
+    if not is_judged(rows):
+        return []
+    settings = [row for row in rows if row["level"] == "setting"]
+    found = [("", sketch) for sketch in _overview(rows, answers(rows))]
+    for (plugin,), group in grouped(settings, "plugin").items():
+        found += [(plugin, sketch) for sketch in _of_plugin(plugin, group)]
     return found
 
 
@@ -107,156 +111,48 @@ def _remove_others(store: RunStore, drawn: Collection[str]) -> None:
                 store.remove_file(path)
 
 
-def _overview(methods: Sequence[Row], found: Sequence[Answer]) -> Iterator[_Sketch]:
-    """Yield bars of the share kept: the plugins worst first, methods that keep nothing too."""
-    rows = [row for a in found for row in methods if row["plugin"] == a.plugin]
-    if any(row["retention"] is not None for row in rows):
-        alt = (
-            "Share of each plugin's effect that each method keeps at its setting to use, with 95 % "
-            "intervals: 0 as without the plugin, 1 as on the base model. "
-        ) + "; ".join(f"{row['plugin']} {row['method']} {_kept(row)}" for row in rows)
-        height = 1.15 + 0.26 * len(rows) + 0.2 * len({row["plugin"] for row in rows})
-        title = "share of the plugin's effect kept"
-        yield _Sketch("retention", alt, title, partial(_bars, rows=rows), height)
+def _overview(rows: Sequence[Row], found: Sequence[Answer]) -> Iterator[Sketch]:
+    """Yield the share kept: the plugins worst first, methods that keep nothing too."""
+    names = [answer.plugin for answer in found[:MAX_SHARES]]
+    methods = [r for n in names for r in rows if r["level"] == "method" and r["plugin"] == n]
+    if all(row["retention"] is None for row in methods):
+        return
+    natives = {
+        row["plugin"]: row
+        for row in rows
+        if row["plugin"] in names
+        and (row["level"], row["method"]) == ("setting", "oracle")
+        and row["retention"] is not None
+    }
+    title = "Share of each plugin's effect that is kept"
+    if len(found) > len(names):
+        title += f": the worst {len(names)} of {len(found):,} plugins"
+    alt = (
+        f"{title}, by each method at its setting to use, with 95 % intervals: 0 as without the "
+        "plugin, 100 % as on the base model. "
+    ) + "; ".join(f"{r['plugin']} {method_name(r['method'])} {kept_words(r)}" for r in methods)
+    draw = partial(draw_shares, rows=methods, natives=natives)
+    yield Sketch("retention", alt, title, draw, methods)
 
 
-def _kept(row: Row) -> str:
-    """Return what a method keeps at its setting to use, or that none is shown to keep anything."""
-    return share(row) or row["choice_reason"] or row["reason"] or "not measured"
-
-
-def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[_Sketch]:
+def _of_plugin(plugin: str, rows: Sequence[Row]) -> Iterator[Sketch]:
     name, title = file_name(plugin), one_line(plugin)
     if any(row["function"] is not None for row in rows):
-        metric, better = rows[0]["function_metric"], rows[0]["function_better"]
-        label = f"{one_line(metric)} ({better} is better)"
-        alt = f"{plugin}: {metric} over t0 by method, with 95 % bands; base and floor as lines"
-        draw = partial(_curves, rows=rows, name="function", label=label)
-        yield _Sketch(f"t0-function-{name}", alt, title, draw)
+        word, label = function_word(rows[0]["kind"]), function_label(rows[0])
+        alt = f"{plugin}: {label} over t0 by method, with 95 % bands; references as lines"
+        draw = partial(draw_curves, rows=rows, name="function", label=label)
+        yield Sketch(f"t0-function-{name}", alt, f"{title}: {word} over t0", draw)
     if any(row["quality"] is not None for row in rows):
         metric = next(row["quality_metric"] for row in rows if row["quality_metric"])
-        alt = f"{plugin}: distance q ({metric}) over t0 by method, with 95 % bands; lower is better"
-        label = f"q: {one_line(metric)} (lower is better)"
-        draw = partial(_curves, rows=rows, name="quality", label=label)
-        yield _Sketch(f"t0-quality-{name}", alt, title, draw)
-    if any(row["quality_word"] is not None and row["retention"] is not None for row in rows):
-        alt = f"{plugin}: share kept against the distance q of every setting, with the best of both"
-        yield _Sketch(f"plane-{name}", alt, title, partial(_plane, rows=rows))
-
-
-def _curves(figure: Figure, rows: Sequence[Row], name: str, label: str) -> None:
-    """Draw a quantity over t0; methods without t0 are horizontal lines."""
-    axes = figure.add_subplot()
-    looks = styles(row["method"] for row in rows)
-    ranges = _reach(rows, name, room=None)
-    for (method, *scales), group in grouped(
-        rows, "method", "plugin_scale", "adapter_scale"
-    ).items():
-        color, marker, dash = looks[method]
-        there = sorted((r for r in group if r[name] is not None), key=lambda r: r["t0"] or 0)
-        if not there:
-            continue
-        title = _titled(method, scales)
-        if there[0]["t0"] is None:
-            axes.axhline(there[0][name], color=color, linestyle=dash, linewidth=1.3, label=title)
-            continue
-        t0s = [row["t0"] for row in there]
-        axes.plot(t0s, [r[name] for r in there], color=color, marker=marker, ls=dash, label=title)
-        banded = [row for row in there if row[f"{name}_low"] is not None]
-        if len(banded) == 1:  # a band needs two
-            at, value = [banded[0]["t0"]], [banded[0][name]]
-            axes.errorbar(at, value, yerr=_whiskers(banded, name), color=color)
-        low, high = ([row[f"{name}_{end}"] for row in banded] for end in ("low", "high"))
-        axes.fill_between([r["t0"] for r in banded], low, high, color=color, alpha=0.18, lw=0)
-    _limit(axes, ranges)
-    axes.set(xlabel="t0", ylabel=label)
-    _finish(axes)
-
-
-def _plane(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw the share kept against the distance q, with intervals and the Pareto front."""
-    axes = figure.add_subplot()
-    there = [row for row in rows if row["retention"] is not None and row["quality"] is not None]
-    looks = styles(row["method"] for row in there)
-    for (method,), group in grouped(there, "method").items():
-        color, marker, _ = looks[method]
-        axes.errorbar(
-            [row["retention"] for row in group],
-            [row["quality"] for row in group],
-            xerr=_whiskers(group, "retention"),
-            yerr=_whiskers(group, "quality"),
-            fmt=marker,
-            color=color,
-            elinewidth=0.7,
-            alpha=0.9,
-            label=one_line(method),
-        )
-        for row in group:
-            if row["verdict"] is not None:
-                place, text = (row["retention"], row["quality"]), _point_text(row)
-                axes.annotate(text, place, (4, 4), textcoords="offset points", size=7)
-    judged = [row for row in there if row["verdict"] is not None]
-    front = pareto_front([(row["retention"], -row["quality"]) for row in judged])
-    if len(front) > 1:
-        xs, ys = [x for x, _ in front], [-y for _, y in front]
-        axes.step(xs, ys, where="pre", color=_INK, lw=1, ls=":", label="best of both")
-    _limit(axes, _reach(there, "quality", room=None))
-    _limit(axes, [1.0, *_reach(there, "retention")], axis="x")
-    axes.invert_yaxis()  # up is better
-    axes.set(xlabel="share kept", ylabel="distance q (up: lower, better)")
-    _finish(axes)
-
-
-def _point_text(row: Row) -> str:
-    """Return a point's t0, and its verdict where there is one."""
-    words = [f"{row['t0']:g}" if row["t0"] is not None else "", row["verdict"]]
-    return " ".join(word for word in words if word not in ("", "open"))
-
-
-def _bars(figure: Figure, rows: Sequence[Row]) -> None:
-    """Draw horizontal bars of the share kept: a group for each plugin, a bar for each method."""
-    longest = max(len(row["plugin"]) for row in rows)
-    figure.subplots_adjust(left=min(0.5, 0.04 + 0.0145 * longest))
-    axes, place = figure.add_subplot(), 0.0
-    looks = styles(row["method"] for row in rows)
-    ticks, named = [], set()
-    hatches = dict(zip(looks, ("", "///", "...", "xx", "\\\\\\", "++"), strict=False))
-    for (plugin,), group in grouped(rows, "plugin").items():
-        ticks.append((place + (len(group) - 1) / 2, plugin))
-        for row in group:
-            method = row["method"]
-            if row["retention"] is None:
-                text = one_line(f"{method}: {_kept(row)}", longest=60)
-                axes.text(0.01, place, text, size=7, va="center")
-            else:
-                axes.barh(
-                    place,
-                    row["retention"],
-                    height=0.8,
-                    color=looks[method][0],
-                    hatch=hatches.get(method, ""),
-                    edgecolor="white",
-                    lw=0,
-                    xerr=_whiskers([row], "retention"),
-                    error_kw={"ecolor": _INK, "elinewidth": 1, "capsize": 2},
-                    label=None if method in named else one_line(method),
-                )
-                named.add(method)
-            place += 1
-        place += 0.7
-    for at in (0, 1):
-        axes.axvline(at, color=_INK, lw=0.9, zorder=0)
-    axes.set_yticks([at for at, _ in ticks], [one_line(plugin) for _, plugin in ticks])
-    _limit(axes, [1.0, *_reach(rows, "retention")], axis="x")
-    axes.set(xlabel="0: as without the plugin, 1: as on the base model")
-    axes.invert_yaxis()
-    _finish(axes)
-
-
-def styles(methods: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
-    """Return color, marker and dash of each method, in the order of legends."""
-    found = {name: method_style(name) for name in method_order(methods)}
-    return {name: (style.color, *_MARKS[style.marker]) for name, style in found.items()}
+        label = f"Distance in look (q: {one_line(metric)}, lower is better)"
+        alt = f"{plugin}: {label} over t0 by method, with 95 % bands"
+        draw = partial(draw_curves, rows=rows, name="quality", label=label)
+        yield Sketch(f"t0-quality-{name}", alt, f"{title}: distance in look over t0", draw)
+    told = [row for row in rows if row["quality_word"] not in (None, "cannot be told")]
+    if any(row["retention"] is not None for row in told):
+        alt = f"{plugin}: share kept against the distance in look (q) of every setting"
+        draw = partial(draw_plane, rows=rows)
+        yield Sketch(f"plane-{name}", alt, f"{title}: look against share kept", draw)
 
 
 def page_svg(svg: str) -> str:
@@ -265,78 +161,45 @@ def page_svg(svg: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.S)
     body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    used = set(re.findall(r"#([\w-]+)", body))  # other names would be doubled on a page
+    body = re.sub(r'\sid="([^"]*)"', lambda m: m[0] if m[1] in used else "", body)
     head, rest = body.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    return f"{head}>{rest}".replace(_INK, "currentColor")
+    return f"{head}>{rest}".replace(INK, "currentColor")
 
 
-def _write(sketch: _Sketch, store: RunStore, *, png: bool) -> Plot:
+def draw(sketch: Sketch, look: Look, formats: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return a plot's file in each format; `formats` are options of matplotlib's `savefig`.
+
+    The same plot gives the same bytes.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    settings: Any = {**_SETTINGS, "svg.hashsalt": sketch.name}
+    look = sketch.look(look)
+    settings: Any = look.all_settings(sketch.name)
     with matplotlib.rc_context(settings):
-        height = sketch.height_inches
-        figure = Figure(figsize=(_SIZE_INCHES[0], height))
+        figure = Figure(figsize=(look.width_inches, look.height_inches), layout="constrained")
         FigureCanvasAgg(figure)
-        figure.text(0.02, 1 - 0.08 / height, sketch.title, weight="bold", va="top", size=10)
-        figure.subplots_adjust(left=0.13, right=0.97, top=1 - 0.55 / height, bottom=0.48 / height)
-        sketch.draw(figure)
-        pixels, svg = io.BytesIO(), io.BytesIO()
-        if png:
-            figure.savefig(
-                pixels, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
-            )
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    if png:
-        store.write_file(store.plots_dir / f"{sketch.name}.png", pixels.getvalue())
-    store.write_file(store.plots_dir / f"{sketch.name}.svg", svg.getvalue())
-    return Plot(sketch.name, sketch.alt, page_svg(svg.getvalue().decode()))
+        if look.with_title:
+            title = wrapped(sketch.title, look.n_characters(0.85 * look.width_inches))
+            figure.suptitle(title, x=0.01, ha="left", weight="bold")
+        sketch.draw(figure, look)
+        files = {}
+        for name, options in formats.items():
+            stream = io.BytesIO()
+            figure.savefig(stream, format=name, **options)
+            files[name] = stream.getvalue()
+    return files
 
 
-def _finish(axes: Axes) -> None:
-    axes.grid(True, color=_GRID, alpha=0.25, lw=0.6)
-    axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
-    n_columns = min(6, max(1, len(labels)))
-    axes.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 0.99),
-        ncols=n_columns,
-        borderpad=0.2,
-        columnspacing=0.9,
-        handletextpad=0.4,
-        handlelength=1.6,
-    )
+_PNG = {"dpi": PNG_DPI, "facecolor": "white", "metadata": {"Software": None}}
+_SVG = {"transparent": True, "metadata": {"Date": None}}
 
 
-def _limit(axes: Axes, values: Sequence[float], *, axis: str = "y") -> None:
-    low, high = min([0.0, *values]), max([0.0, *values])
-    room = 0.06 * ((high - low) or 1.0)
-    (axes.set_ylim if axis == "y" else axes.set_xlim)(low - room, high + room)
-
-
-def _reach(rows: Sequence[Row], name: str, *, room: float | None = 0.5) -> list[float]:
-    """Return values and their intervals' ends: those of a ratio at most `room` beyond 0 and 1."""
-    values = [row[name] for row in rows if row[name] is not None]
-    found = [row[f"{name}_{end}"] for row in rows for end in ("low", "high")]
-    ends = [end for end in found if end is not None]
-    return values + (ends if room is None else [min(max(e, -room), 1 + room) for e in ends])
-
-
-def _whiskers(rows: Sequence[Row], name: str) -> Any:
-    """Return the distances to the ends of the intervals, [2, N]; 0 for a missing end."""
-    ends: Mapping[str, list[float]] = {"low": [], "high": []}
-    for row in rows:
-        for end, sign in (("low", -1), ("high", 1)):
-            edge = row[f"{name}_{end}"]
-            ends[end].append(0.0 if edge is None else max(0.0, sign * (edge - row[name])))
-    return [ends["low"], ends["high"]]
-
-
-def _titled(method: str, scales: Sequence[float | None]) -> str:
-    marks = [f"{m}{s:g}" for m, s in zip("pa", scales, strict=True) if s not in (None, 1.0)]
-    return " ".join([one_line(method), *marks])
+def _write(sketch: Sketch, store: RunStore, *, png: bool) -> Plot:
+    files = draw(sketch, ON_A_PAGE, {"svg": _SVG, **({"png": _PNG} if png else {})})
+    for ending, content in files.items():
+        store.write_file(store.plots_dir / f"{sketch.name}.{ending}", content)
+    return Plot(sketch.name, sketch.alt, page_svg(files["svg"].decode()))

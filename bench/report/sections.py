@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bench.analysis.glossary import method_name
 from bench.analysis.summary import arm_of
 from bench.analysis.words import (
     MEANINGS,
@@ -15,7 +16,17 @@ from bench.analysis.words import (
     sort_text,
 )
 from bench.render import read_audits
-from bench.report.blocks import Block, Bullets, Heading, Picture, Span, Strong, paragraph, table
+from bench.report.blocks import (
+    Block,
+    Bullets,
+    Fold,
+    Heading,
+    Picture,
+    Span,
+    Strong,
+    paragraph,
+    table,
+)
 from bench.report.cells import number, with_ends
 from bench.report.comparisons import of_plugin
 from bench.report.sheets import heading_of
@@ -94,17 +105,17 @@ _HOW_TO_READ: tuple[tuple[Span, ...], ...] = (
 )
 
 
-def heading(store: RunStore, gallery: RunImages) -> Iterator[Block]:
-    """Yield the run's name and settings."""
+def settings_line(store: RunStore, gallery: RunImages) -> Iterator[Block]:
+    """Yield the run's settings."""
     manifest = store.manifest()
     settings = manifest.settings
     base, upgraded = ("x".join(map(str, s)) for s in (settings.base_size, settings.upgraded_size))
     n_cases = len({s.image.case_id for s in gallery.subjects})
     n_images = len({s.image.trial_id for s in gallery.subjects if s.missing is None})
-    yield Heading(1, manifest.name)
+    seeds = "1 seed" if len(manifest.seeds) == 1 else f"{len(manifest.seeds)} seeds"
     yield paragraph(
         f"Family {manifest.family}: {n_images} images of {n_cases} prompts, "
-        f"{len(manifest.seeds)} seed(s), base {base} px, upgraded {upgraded} px, "
+        f"{seeds}, base {base} px, upgraded {upgraded} px, "
         f"{settings.steps} steps, guidance {settings.guidance_scale:g}, preset {settings.preset}."
     )
     own = [
@@ -141,7 +152,7 @@ def _remarks(methods: Sequence[Row]) -> dict[str, list[str]]:
     """Return why numbers are missing or have no word -> whose they are."""
     found: dict[str, list[str]] = {}
     for row in methods:
-        name = f"{row['plugin']} {row['method']}"
+        name = f"{row['plugin']} {method_name(row['method'])}"
         if row["verdict"] is None:  # none of the method's settings can be recommended
             found.setdefault(row["choice_reason"] or row["reason"] or "", []).append(name)
         elif row["quality_reason"] is not None:
@@ -155,18 +166,18 @@ def _sort_values(methods: Sequence[Row]) -> Iterator[Block]:
     known = [row for row in methods if row["sort_value"] is not None]
     if not known:
         return
-    yield paragraph(
-        "For sorting methods: their sort value, with the setting chosen on other prompts."
-    )
-    cells = [[row["plugin"], row["method"], sort_text(row)] for row in known]
-    yield table(("plugin", "method", "sort value"), cells)
+    text = "For sorting methods: their sort value, with the setting chosen on other prompts."
+    cells = [[row["plugin"], method_name(row["method"]), sort_text(row)] for row in known]
+    found = table(("plugin", "method", "sort value"), cells)
+    yield Fold(Heading(3, "Sort values"), (paragraph(text), found))
 
 
 def how_to_read(methods: Iterable[str]) -> Iterator[Block]:
     """Explain the methods of the run and the words of the report."""
-    lines = [(Strong(m), f": {method_style(m).sentence}.") for m in method_order(methods)]
-    yield Heading(2, "How to read this")
-    yield Bullets((*lines, *_HOW_TO_READ))
+    lines = [
+        (Strong(method_name(m)), f": {method_style(m).sentence}.") for m in method_order(methods)
+    ]
+    yield Fold(Heading(2, "How to read this"), (Bullets((*lines, *_HOW_TO_READ)),))
 
 
 def load_audit(store: RunStore) -> Iterator[Block]:
@@ -177,9 +188,9 @@ def load_audit(store: RunStore) -> Iterator[Block]:
     rows = [
         [name, f"{a.n_applied} of {a.n_expected}", f"{a.percent} %", a.why()] for name, a in audits
     ]
-    yield Heading(2, "Load audit")
-    yield table(("plugin", "changes applied", "share", "what is wrong"), rows)
-    yield paragraph("Every module is in audit.parquet.")
+    found = table(("plugin", "changes applied", "share", "what is wrong"), rows)
+    note = paragraph("Every module is in audit.parquet.")
+    yield Fold(Heading(2, "Load audit"), (found, note))
 
 
 def plugin_part(
@@ -195,7 +206,7 @@ def plugin_part(
     group = of_plugin(plugin, summary)
     own = of_plugin(plugin, compatibility_rows)
     settings = [row for row in own if row["level"] == "setting"]
-    yield Heading(2, f"{plugin} ({group[0]['kind']})")
+    yield Heading(2, f"{plugin} ({group[0]['kind']})", plugin)
     if remark is not None:
         yield paragraph(Strong("Only a part of it was applied."), f" {remark}")
     if is_judged(settings):
@@ -231,7 +242,7 @@ def failures(store: RunStore) -> Iterator[Block]:
     yield paragraph(f"{len(failed)} of {len(rows)} trials failed.")
     listed = [
         (
-            f"{row['plugin']} {row['method']}",
+            f"{row['plugin'] or ''} {method_name(row['method'])}".strip(),
             number(row["t0"]),
             row["case_id"],
             str(row["seed"]),
@@ -254,27 +265,26 @@ def missing(store: RunStore) -> Iterator[Block]:
         what = f"{n_missing} missing" if n_missing else f"{len(rows)} with a caution"
         lines.append((f"{metric}, {method}: {what}: {reason}",))
     if lines:
-        yield Heading(2, "Missing scores and cautions")
-        yield Bullets(tuple(lines))
+        yield Fold(Heading(2, "Missing scores and cautions"), (Bullets(tuple(lines)),))
 
 
 def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterator[Block]:
     """Yield everything that changes a number."""
-    yield Heading(2, "Recipes")
-    yield paragraph("Everything that changes a number.")
     unique: dict[tuple[str, str], None] = {}
     for row in sorted(summary, key=lambda row: (row["metric"], row["recipe"])):
         unique[row["metric"], row["recipe"]] = None
     for row in compatibility_rows:
         if row["level"] == "method":
             unique[row["plugin"], row["recipe"]] = None
-    yield Bullets(tuple((Strong(name), f": {recipe}") for name, recipe in unique))
+    lines = tuple((Strong(name), f": {recipe}") for name, recipe in unique)
+    text = paragraph("Everything that changes a number.")
+    yield Fold(Heading(2, "Recipes"), (text, Bullets(lines)))
 
 
 def _method_cells(row: Row) -> tuple[str, ...]:
     return (
         row["plugin"],
-        row["method"],
+        method_name(row["method"]),
         "yes" if row["recommended"] else "",
         heading_of(arm_of(row))[1] or "-",
         *_judged_cells(row),
@@ -333,9 +343,11 @@ def _other_table(group: Sequence[Row], chosen: Mapping[Role, str]) -> Iterator[B
     names = [name for name in sorted({row["metric"] for row in group}) if name not in main]
     if not names:
         return
-    yield paragraph("All other metrics:")
     rows = [
         [*heading_of(arm)] + ["-" if n not in cells else with_interval(cells[n]) for n in names]
         for arm, cells in by_arm(group).items()
     ]
-    yield table(["method", "at", *(f"{n} ({better_of(group, n)})" for n in names)], rows)
+    found = table(["method", "at", *(f"{n} ({better_of(group, n)})" for n in names)], rows)
+    yield Fold(
+        Heading(3, f"{len(names)} other {'metric' if len(names) == 1 else 'metrics'}"), (found,)
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.analysis import Arm, arm_order
+from bench.analysis.glossary import method_name
 from bench.scoring import ImageToScore, RunImages
 from bench.store import RunStore
 from plugins_manifest.outputs import file_name, one_line
@@ -94,13 +95,13 @@ def _lefts(columns: Sequence[Column]) -> list[int]:
 
 
 def heading_of(arm: Arm) -> tuple[str, str]:
-    """Return the method, and below it t0 and the scales that are not 1."""
+    """Return the method's plain name, and below it t0 and the scales that are not 1."""
     settings = [] if arm.t0 is None else [f"t0 {arm.t0:g}"]
     if arm.plugin_scale not in (None, 1.0):
         settings.append(f"plugin {arm.plugin_scale:g}")
     if arm.adapter_scale not in (None, 1.0):
         settings.append(f"adapter {arm.adapter_scale:g}")
-    return arm.method, ", ".join(settings)
+    return method_name(arm.method), ", ".join(settings)
 
 
 def _arm_of(subject: ImageToScore) -> Arm:
@@ -118,7 +119,7 @@ def _condition_column(subjects: Sequence[ImageToScore], cases: Sequence[str]) ->
     for case_id in cases:
         load = loaders[case_id]
         cells.append(Image.fromarray(load()) if load else "none")
-    return Column(("condition", ""), tuple(cells))
+    return Column(("Condition", ""), tuple(cells))
 
 
 def _picture(subject: ImageToScore | None) -> Image.Image | str:

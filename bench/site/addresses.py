@@ -47,13 +47,13 @@ def plugin_file(run: SiteRun, plugin: SitePlugin, name: str) -> str:
     return f"runs/{run.key}/{plugin.folder_name}/{name}"
 
 
-def checked_url(text: str | None) -> str | None:
+def checked_url(text: str | None, *, option: str = "--url") -> str | None:
     """Return a site's address with a slash at its end; raise `UserError` if it is not one."""
     if text is None:
         return None
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise UserError(f"--url {text!r} is not an address of a site: https://HOST/PATH/")
+        raise UserError(f"{option} {text!r} is not an address of a site: https://HOST/PATH/")
     if parts.username or parts.password or not text.isascii() or any(c in text for c in " <>\"'"):
-        raise UserError("--url has characters or a password that a public address cannot have")
+        raise UserError(f"{option} has characters or a password that a public address cannot have")
     return text.rstrip("/") + "/"

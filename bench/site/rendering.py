@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+# packages with templates -> their folder; names of templates are unique over all of them
+_FOLDERS = {"bench.site": "templates", "bench.report": "."}
 _IN_DATA = " /:=;,()#!*'"  # written as they are in the address of a drawing
 
 
@@ -37,6 +39,12 @@ def drawing(name: str, **values: Any) -> str:
     return f"data:image/svg+xml,{quote(''.join(lines), safe=_IN_DATA).replace('#', '%23')}"
 
 
+def stylesheet() -> str:
+    """Return the style of all pages."""
+    folder = files("bench.site").joinpath("assets")
+    return "".join(folder.joinpath(f"{n}.css").read_text("utf-8") for n in ("parts", "site"))
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -51,8 +59,12 @@ def _environment() -> Environment:
     )
 
 
-def _template(name: str) -> str:
-    return files("bench.site").joinpath("templates", name).read_text(encoding="utf-8")
+def _template(name: str) -> str | None:
+    for package, folder in _FOLDERS.items():
+        path = files(package).joinpath(folder, name)
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return None
 
 
 def _printable(value: Any) -> Any:

@@ -88,32 +88,13 @@ class Views:
 
     def card(self, run: SiteRun, plugin: SitePlugin) -> View:
         """Return one plugin of the grid."""
-        answer = plugin.answer
-        return {
-            "name": plugin.name,
-            "kind": answer.kind,
-            "search": plugin.search_text,
-            "href": self.plugin_link(run, plugin),
-            **verdict(answer.word),
-            "advice": answer.advice,
-            "keeps": kept(plugin),
-            "look": "" if answer.row is None else look(answer.row),
-            "pace": pace(plugin.shown, plugin.settings),
-            "bar": bar(plugin),
-            "prompt": "" if plugin.typical is None else plugin.typical.prompt,
-            "shots": [self.shot(shot, title, "") for title, shot in three(plugin)],
-        }
+        shots = [self.shot(shot, title, "") for title, shot in three(plugin)]
+        return card(plugin, shots, href=self.plugin_link(run, plugin))
 
     def shot(self, shot: Shot, title: str, word: str) -> View:
         """Return one image with its words; without a picture if it is missing."""
         known = None if shot.missing else self._pictures.picture(shot, page=self.page)
-        return {
-            "title": title,
-            **_linked(known),
-            "trial": shot.trial_id,
-            "missing": shot.missing or "not readable",
-            "score": "" if shot.score is None else f"{word} {number(shot.score, digits=2)}",
-        }
+        return shot_view(shot, title, word, known)
 
     def strip(self, plugin: SitePlugin) -> View:
         """Return the picture strip: columns of settings in a fixed order, a row for each prompt."""
@@ -170,6 +151,36 @@ class Views:
             "condition": None if condition is None else asdict(condition),
             "cells": cells,
         }
+
+
+def card(plugin: SitePlugin, shots: Sequence[View], *, href: str) -> View:
+    """Return a plugin's card with its images, linked to where the whole plugin is described."""
+    answer = plugin.answer
+    return {
+        "name": plugin.name,
+        "kind": answer.kind,
+        "search": plugin.search_text,
+        "href": href,
+        **verdict(answer.word),
+        "advice": answer.advice,
+        "keeps": kept(plugin),
+        "look": "" if answer.row is None else look(answer.row),
+        "pace": pace(plugin.shown, plugin.settings),
+        "bar": bar(plugin),
+        "prompt": "" if plugin.typical is None else plugin.typical.prompt,
+        "shots": list(shots),
+    }
+
+
+def shot_view(shot: Shot, title: str, word: str, known: Picture | None) -> View:
+    """Return one image with its words; without a picture if it is missing."""
+    return {
+        "title": title,
+        **_linked(known),
+        "trial": shot.trial_id,
+        "missing": shot.missing or "not readable",
+        "score": "" if shot.score is None else f"{word} {number(shot.score, digits=2)}",
+    }
 
 
 def charts(plugin: SitePlugin) -> list[View]:

@@ -70,7 +70,7 @@ def test_no_sentence_claims_a_difference_whose_corrected_p_is_above_a_twentieth(
         shown = float(row["p (Holm)"].lstrip("< ")) <= 0.05
         assert (claim != "is not told apart from") == shown, row
         if shown:
-            better = not row["xadapter - sdedit"].startswith("-")
+            better = not row["X-Adapter - SDEdit"].startswith("-")
             assert claim == ("keeps more than" if better else "keeps less than")
 
 
@@ -81,7 +81,7 @@ def test_intervals_that_exclude_0_without_a_corrected_test_are_among_the_recorde
         low, high = (float(end) for end in re.findall(r"[\[ ]([-+.\d]+)[,\]]", text))
         return low > 0 or high < 0
 
-    tempting = [row for row in table if excludes_0(row["xadapter - sdedit"])]
+    tempting = [row for row in table if excludes_0(row["X-Adapter - SDEdit"])]
     claims = claims_of(blocks)
     made = [row for row in tempting if claims[row["plugin"], row["at"]].startswith("keeps")]
     assert (len(tempting), len(made)) == (8, 4)

@@ -1,5 +1,6 @@
 """The HTML report and the plots: self-contained, escaped, and not blank."""
 
+import io
 import re
 import shutil
 from dataclasses import replace
@@ -12,12 +13,13 @@ import pytest
 from PIL import Image
 
 from bench.analysis.summary import arm_order, read_run_scores, summarise
-from bench.analysis.words import MEANINGS
+from bench.analysis.words import MEANINGS, answers, run_sentence
 from bench.plan.metrics import selected_metrics
 from bench.registry import installed
 from bench.report.blocks import Paragraph, Strong, Table
+from bench.report.figures import IN_A_COLUMN
 from bench.report.paper import PAPER_FAMILY, TABLE_1, TABLE_2, paper_part
-from bench.report.plots import page_svg, styles
+from bench.report.plots import ON_A_PAGE, draw, page_svg, sketches, styles
 from bench.report.write import write_report
 from bench.report.writers import to_html, to_markdown
 from bench.scoring.score import score_run
@@ -87,9 +89,11 @@ def test_the_page_loads_nothing_and_runs_nothing(store: RunStore, page: Page):
 
 def test_every_picture_has_words_and_every_table_a_header(page: Page):
     pictures = [a for tag, a in page.tags if tag == "img"]
-    plots = [a for tag, a in page.tags if tag == "figure"]
-    assert len(pictures) == 3 and all(a["alt"] for a in pictures)
-    assert len(plots) >= 8 and all(a["role"] == "img" and a["aria-label"] for a in plots)
+    plots = [a for tag, a in page.tags if tag == "figure" and "role" in a]
+    sheets = [a for a in pictures if "images, prompts by methods" in a["alt"]]
+    assert len(sheets) == 3 and len(pictures) == 3 + 3 * 3  # and three on each card
+    assert all(a["alt"] for a in pictures)
+    assert len(plots) >= 7 and all(a["role"] == "img" and a["aria-label"] for a in plots)
     n_tables = sum(tag == "table" for tag, _ in page.tags)
     assert sum(tag == "thead" for tag, _ in page.tags) == n_tables >= 6
     assert any(a.get("name") == "viewport" for tag, a in page.tags if tag == "meta")
@@ -127,13 +131,73 @@ def test_a_whole_run_with_hostile_prompts_stays_text(tmp_path: Path):
     assert not any(tag == "script" or "onerror" in attributes for tag, attributes in page.tags)
 
 
+def test_the_page_starts_with_the_sentence_then_the_cards_worst_first(store: RunStore, page: Page):
+    found = answers(records(store.compatibility()))
+    cards = [a for tag, a in page.tags if tag == "li" and a.get("class", "").startswith("card ")]
+    assert [card["data-name"] for card in cards] == [answer.plugin for answer in found]
+    places = [page.text.index(run_sentence(found)), page.text.index("Bar: how much")]
+    places += [page.text.index(f"{answer.advice[1:]}.") for answer in found[:1]]
+    places += [page.text.index("In words", places[0])]
+    assert places == sorted(places)
+    anchors = [a["id"] for tag, a in page.tags if tag in ("h2", "h3") and a.get("id")]
+    links = [a["href"].removeprefix("#") for tag, a in page.tags if tag == "a"]
+    assert sorted(links) == sorted(anchors) and len(links) == len(set(links))
+    ids = [a["id"] for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_only_the_worst_plugins_of_many_have_pictures(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = RunStore.open(shutil.copytree(store.folder, tmp_path / "run"))
+    monkeypatch.setattr("bench.report.write.MAX_PICTURED", 1)
+    write_report(copy)
+    short = Page((copy.tables_dir / "report.html").read_text(encoding="utf-8"))
+    pictures = [a["alt"] for tag, a in short.tags if tag == "img"]
+    worst = answers(records(store.compatibility()))[0].plugin
+    assert len(pictures) == 4 and f"{worst}: images, prompts by methods and t0" in pictures
+    for path in copy.tables_dir.glob("sheet-*.webp"):
+        assert (f"{path.name}, beside this report" in short.text) == (worst not in path.name)
+
+
+def test_a_forest_plot_of_very_many_plugins_is_of_the_worst(store: RunStore):
+    rows = records(store.compatibility())
+    many = [
+        {**row, "plugin": f"{row['plugin']}-{i}"}
+        for i in range(400)
+        for row in rows
+        if row["plugin"] != "pocket-idle"
+    ]
+    (plugin, sketch), *_ = sketches(many)
+    assert plugin == "" and "the worst 40 of 800 plugins" in sketch.title
+    png = draw(sketch, ON_A_PAGE, {"png": {"dpi": 110}})["png"]
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.height < 8_000
+
+
+def test_long_names_are_inside_of_the_plot(store: RunStore):
+    name = "a-plugin-with-a-name-that-is-longer-than-the-axis-" * 3
+    rows = [
+        {**row, "plugin": name, "method": "a method " * 12}
+        for row in records(store.compatibility())
+        if row["plugin"] == "pocket-outline" and row["method"] == "xadapter"
+    ]
+    for _, sketch in sketches(rows):
+        for look in (ON_A_PAGE, IN_A_COLUMN):
+            png = draw(sketch, look, {"png": {"dpi": 60, "facecolor": "white"}})["png"]
+            pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+            frame = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+            assert min(side.min() for side in frame) > 250, sketch.name
+
+
 def test_plots_are_not_blank_and_well_formed(store: RunStore):
     folder = store.tables_dir / "plots"
     names = {path.stem for path in folder.glob("*.png")}
     assert names == {path.stem for path in folder.glob("*.svg")}
-    canny = {f"{kind}-pocket-canny" for kind in ("t0-function", "t0-quality", "plane")}
-    assert {"retention", "t0-function-pocket-idle", *canny} <= names
-    assert "plane-pocket-idle" not in names  # nothing to keep: it has no place in the plane
+    outline = {f"{kind}-pocket-outline" for kind in ("t0-function", "t0-quality", "plane")}
+    assert {"retention", "t0-function-pocket-idle", *outline} <= names
+    # nothing to keep, and no word on the look: no place in the plane
+    assert not {"plane-pocket-idle", "plane-pocket-canny"} & names
     for name in names:
         pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB")).reshape(-1, 3)
         assert pixels.shape[0] > 100_000 and (pixels == 255).all(axis=1).mean() > 0.3
@@ -142,17 +206,17 @@ def test_plots_are_not_blank_and_well_formed(store: RunStore):
         assert root.tag.endswith("svg")
 
 
-def test_bars_name_every_plugin_and_method_also_those_that_keep_nothing(page: Page):
+def test_the_forest_plot_names_every_plugin_and_method_also_those_that_keep_nothing(page: Page):
     (alt,) = [
         a["aria-label"]
         for tag, a in page.tags
-        if tag == "figure" and a["aria-label"].startswith("Share of each plugin's effect")
+        if tag == "figure" and a.get("aria-label", "").startswith("Share of each plugin's effect")
     ]
     for plugin in ("pocket-canny", "pocket-outline", "pocket-idle"):
-        for method in ("sdedit", "xadapter"):
+        for method in ("SDEdit", "X-Adapter"):
             assert f"{plugin} {method} " in alt
-    assert "pocket-outline xadapter 100 % [" in alt
-    assert "pocket-outline sdedit no setting has an effect that is shown" in alt
+    assert "pocket-outline X-Adapter 100 % [" in alt
+    assert "pocket-outline SDEdit no setting has an effect that is shown" in alt
 
 
 def test_plots_of_an_earlier_version_are_removed(tmp_path: Path, store: RunStore):
@@ -253,13 +317,13 @@ def test_pooled_rows_are_means_over_the_images_of_all_and_have_no_fid(tmp_path: 
         (conditions, both, "pocket-canny"),
         (styles, loras, "pocket-outline"),
     ):
-        assert cell_of(table, pooled, "xadapter", "FID") == "-"
-        alone = float(cell_of(table, one, "xadapter", "CLIP").split()[0])
-        together = float(cell_of(table, pooled, "xadapter", "CLIP").split()[0])
+        assert cell_of(table, pooled, "X-Adapter", "FID") == "-"
+        alone = float(cell_of(table, one, "X-Adapter", "CLIP").split()[0])
+        together = float(cell_of(table, pooled, "X-Adapter", "CLIP").split()[0])
         assert together == pytest.approx(alone - 0.05, abs=2e-4)
     # two metrics of conditions are not averaged
-    assert cell_of(conditions, both, "xadapter", "condition") == "-"
-    assert cell_of(styles, loras, "xadapter", "style similarity") != "-"
+    assert cell_of(conditions, both, "X-Adapter", "condition") == "-"
+    assert cell_of(styles, loras, "X-Adapter", "style similarity") != "-"
 
 
 def test_paper_mode_marks_directions_and_names_the_papers_deviation_and_its_fid(tmp_path: Path):
@@ -278,7 +342,7 @@ def test_the_papers_style_has_no_value_for_the_base_row(tmp_path: Path):
     store = paper_run(tmp_path, "pocket")
     text = (store.tables_dir / "report.md").read_text(encoding="utf-8")
     part = text.split("table 2)")[1].split("\n## ")[0]
-    base = next(line for line in part.splitlines() if "| base |" in line)
+    base = next(line for line in part.splitlines() if "| Base model |" in line)
     assert base.split("|")[6].strip() == "-"
     assert "self-reference: this is the base image" in text
 
