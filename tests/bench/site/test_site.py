@@ -355,5 +355,5 @@ def test_a_lost_plugin_shows_what_its_best_setting_keeps(drawn: RunStore, tmp_pa
     index = Page(tmp_path / "out" / "index.html")
     names = [a["data-name"] for _, a in index.tags if "data-name" in a]
     assert names[0] == "pocket-outline" and "1 lost" in index.words
-    assert "✕ Lost" in index.words and "with xadapter at t0 0." in index.words
+    assert "✕ Lost" in index.words and "with X-Adapter at t0 0." in index.words
     assert any("is-lost" in str(a.get("class")) for _, a in index.tags)
