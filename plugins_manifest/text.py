@@ -21,6 +21,15 @@ def first_line(error: BaseException | str) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in words: "about 3 min 20 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 120:
+        hours = minutes / 60
+        return f"about {hours:.0f} h" if hours >= 10 else f"about {hours:.1f} h"
+    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
+
+
 def shown_path(path: Path) -> str:
     """Shorten a path for display: relative to the working folder or to ~ where it is below them.
 

@@ -88,7 +88,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever ends it early is one message and an exit code."""
-        with guarded(), heartbeat("xbench works"):
+        with guarded(), heartbeat(ctx):
             return super().invoke(ctx)
 
 
@@ -341,9 +341,9 @@ def _process_start() -> float:
 
 
 def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
-    from bench.cli.plan import duration
     from bench.errors import shown_path
     from bench.store import RunStore
+    from plugins_manifest.text import duration
 
     store = RunStore(outcome.folder)
     report = store.report_path()
