@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MAX_PATH = 1024  # characters
@@ -43,3 +44,17 @@ def shown_path(path: Path) -> str:
         except (ValueError, OSError, RuntimeError):  # not below; a loop of links
             continue
     return str(path)
+
+
+def shell_command(words: Iterable[str | Path]) -> str:
+    """Return a command that works when it is pasted into a shell of this folder.
+
+    Paths are shortened as `shown_path` does; a leading ~ stays outside the quotes.
+    """
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str | Path) -> str:
+    text = shown_path(word) if isinstance(word, Path) else word
+    home = "~/" if text.startswith("~/") else ""
+    return home + shlex.quote(text.removeprefix(home))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -28,9 +27,9 @@ from bench.cli.output import (
     echo_json,
     echo_lines,
     is_quiet,
-    json_alone,
     json_option,
     note,
+    width,
 )
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
@@ -64,12 +63,12 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, in one column for all sections."""
-        width = max(map(len, self.commands))
+        longest = max(map(len, self.commands))
         for title, commands in self._sections.items():
             lines = [
                 (
-                    f"{command.name:<{width}}",
-                    command.get_short_help_str(formatter.width - width - 6),
+                    f"{command.name:<{longest}}",
+                    command.get_short_help_str(formatter.width - longest - 6),
                 )
                 for command in commands
             ]
@@ -240,7 +239,7 @@ def run(
     from bench.run import run_benchmark
 
     outcome = run_benchmark(request)
-    _show_outcome(outcome, as_json=as_json)
+    _show_outcome(outcome, request, as_json=as_json)
     if outcome.stopped:
         finish(INCONCLUSIVE)
     if outcome.n_failed:
@@ -340,7 +339,8 @@ def _process_start() -> float:
     return psutil.Process().create_time()
 
 
-def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
+def _show_outcome(outcome: RunOutcome, request: RunRequest, *, as_json: bool) -> None:
+    from bench.cli.next_steps import failure_lines, next_lines
     from bench.errors import shown_path
     from bench.store import RunStore
     from plugins_manifest.text import duration
@@ -355,29 +355,32 @@ def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     done = outcome.n_trials - outcome.n_failed - outcome.n_open
     cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
     note(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed{cached}")
-    note(f"report: {shown_path(report)}")
+    for line in failure_lines(store):
+        note(line)
     if outcome.stopped:
         echo(stopped_line(outcome), err=True)
     if outcome.was_finished:
         note("nothing was left to do")
     elif outcome.overhead is not None:
         note(
-            f"took {duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
-            f"metrics {100 * outcome.overhead:.1f} %"
+            f"took {duration(outcome.wall_seconds).removeprefix('about ')}, "
+            f"{100 * outcome.overhead:.1f} % of it outside models and metrics"
         )
+    for line in () if outcome.stopped else next_lines(store, request):
+        note(line)
 
 
 def _show_table(folder: Path) -> None:
-    """Print the answers, worst first, then the table of each plugin."""
+    """Print the table of each plugin, then the answers, worst first: the end is read first."""
     from bench.render import remarks
     from bench.report import format_answers, format_summary
     from bench.store import RunStore
 
     store = RunStore.open(folder)
     compatibility = store.compatibility()
-    if text := format_answers(compatibility):
-        echo_lines(f"{text}\n")
     echo_lines(format_summary(store.summary(), remarks(store), compatibility))
+    if text := format_answers(compatibility, width=width()):
+        echo_lines(f"\n{text}")
 
 
 def _answers(store: RunStore) -> dict[str, Any]:
@@ -451,19 +454,25 @@ def report(run_dir: Path, mode: Mode | None, verdict_policy: Path | None, as_jso
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
 @click.option("--python", is_flag=True, help="Print code that makes the image with diffusers.")
-@json_alone
-def explain(run_dir: Path, trial: str, *, python: bool) -> None:
-    """Print everything about one image, and how to render it again."""
+@json_option
+def explain(run_dir: Path, trial: str, *, python: bool, as_json: bool) -> None:
+    """Print one image's scores and settings, and how to render it again.
+
+    TRIAL is the beginning of its id, or the path of its picture. --json prints everything.
+    """
     from bench.cli.explain import explain_trial, find_trial
+    from bench.cli.explain_output import trial_lines
     from bench.store import RunStore
 
+    store = RunStore.open(run_dir)
     if python:
         from bench.cli.python_code import python_code
 
-        store = RunStore.open(run_dir)
         echo_lines(python_code(store, find_trial(store, trial)).rstrip())
-        return
-    echo_lines(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
+    elif as_json:
+        echo_json(explain_trial(store, trial))
+    else:
+        echo_lines("\n".join(trial_lines(store, trial)))
 
 
 @click.command()
