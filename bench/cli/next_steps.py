@@ -38,9 +38,9 @@ def next_lines(store: RunStore, request: RunRequest) -> Iterator[str]:
     yield "\nnext:"
     yield from aligned(steps, indent="  ")
     if (more := _more_prompts(store, request)) is not None:
-        why, command = more
+        why, commands = more
         yield wrapped(f"  {why}:", hanging=4)
-        yield f"    {command}"
+        yield from (f"    {line}" for line in commands)
 
 
 def failure_lines(store: RunStore) -> list[str]:
@@ -61,8 +61,8 @@ def _opened(path: Path) -> str:
     return shell_command([opener, path] if shutil.which(opener) else [path])
 
 
-def _more_prompts(store: RunStore, request: RunRequest) -> tuple[str, str] | None:
-    """Return what more prompts decide, and the command for them; None if nothing needs them."""
+def _more_prompts(store: RunStore, request: RunRequest) -> tuple[str, list[str]] | None:
+    """Return what more prompts decide, and the commands for them; None if nothing needs them."""
     needed = _needed(records(store.compatibility()))
     if needed is None or request.selection.only is not None:
         return None
@@ -71,13 +71,13 @@ def _more_prompts(store: RunStore, request: RunRequest) -> tuple[str, str] | Non
     cases, given = manifest.cases, _given(request.manifest)
     known = cases.n if isinstance(cases, PocketCases) else None
     if limit is not None and (known is None or known >= n):
-        return why, _command(request, given, ["--limit", str(n), "--out", store.folder])
+        return why, [_command(request, given, ["--limit", str(n), "--out", store.folder])]
     if known is not None and all(":" in spec.source for spec in manifest.plugins):
         name = f"{manifest.name}-{n}"
         copy = shell_command(["sed", f"s/^  n: {known}$/  n: {n}/", store.manifest_path])
         run = _command(request, f"{name}.yaml", ["--out", Path("runs") / name])
-        return why, f"{copy} > {shell_command([f'{name}.yaml'])} && {run}"
-    return why, f"add cases to {shell_command([given])} and run it with another --out"
+        return why, [f"{copy} > {shell_command([f'{name}.yaml'])}", run]
+    return why, [f"add cases to {shell_command([given])} and run it with another --out"]
 
 
 def _needed(rows: Sequence[Row]) -> tuple[int, str] | None:
