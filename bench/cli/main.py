@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from bench.cli.budget import Duration, stopped_line
+from bench.cli.budget import Duration
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
@@ -23,17 +23,15 @@ from bench.cli.new import new
 from bench.cli.output import (
     accept_all_text,
     apply_options,
-    echo,
     echo_json,
     echo_lines,
     is_quiet,
     json_option,
-    note,
-    width,
 )
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
+from bench.cli.results import answers_data, show_outcome, show_table
 from bench.cli.site import site
 from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
@@ -41,8 +39,7 @@ from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
-    from bench.run import RunOutcome, RunRequest
-    from bench.store import RunStore
+    from bench.run import RunRequest
     from metrics.stats.verdicts import Thresholds
 
 P = ParamSpec("P")
@@ -239,7 +236,7 @@ def run(
     from bench.run import run_benchmark
 
     outcome = run_benchmark(request)
-    _show_outcome(outcome, request, as_json=as_json)
+    show_outcome(outcome, request, as_json=as_json)
     if outcome.stopped:
         finish(INCONCLUSIVE)
     if outcome.n_failed:
@@ -299,7 +296,7 @@ def _request(
     from bench.run import RunRequest
 
     if manifest is None:
-        raise click.UsageError("Missing option '--manifest'.")
+        raise click.UsageError("Missing option '--manifest': try --manifest pocket")
     selection = Selection(
         methods=parse_list(methods, str, option="--methods"),
         t0=parse_list(t0, float, option="--t0"),
@@ -339,59 +336,6 @@ def _process_start() -> float:
     return psutil.Process().create_time()
 
 
-def _show_outcome(outcome: RunOutcome, request: RunRequest, *, as_json: bool) -> None:
-    from bench.cli.next_steps import failure_lines, next_lines
-    from bench.errors import shown_path
-    from bench.store import RunStore
-    from plugins_manifest.text import duration
-
-    store = RunStore(outcome.folder)
-    report = store.report_path()
-    if as_json:
-        facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
-        echo_json({**facts, "report": shown_path(report), **_answers(store)})
-        return
-    _show_table(outcome.folder)
-    done = outcome.n_trials - outcome.n_failed - outcome.n_open
-    cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
-    note(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed{cached}")
-    for line in failure_lines(store):
-        note(line)
-    if outcome.stopped:
-        echo(stopped_line(outcome), err=True)
-    if outcome.was_finished:
-        note("nothing was left to do")
-    elif outcome.overhead is not None:
-        note(
-            f"took {duration(outcome.wall_seconds).removeprefix('about ')}, "
-            f"{100 * outcome.overhead:.1f} % of it outside models and metrics"
-        )
-    for line in () if outcome.stopped else next_lines(store, request):
-        note(line)
-
-
-def _show_table(folder: Path) -> None:
-    """Print the table of each plugin, then the answers, worst first: the end is read first."""
-    from bench.render import remarks
-    from bench.report import format_answers, format_summary
-    from bench.store import RunStore
-
-    store = RunStore.open(folder)
-    compatibility = store.compatibility()
-    echo_lines(format_summary(store.summary(), remarks(store), compatibility))
-    if text := format_answers(compatibility, width=width()):
-        echo_lines(f"\n{text}")
-
-
-def _answers(store: RunStore) -> dict[str, Any]:
-    """Return the answers for scripts: the same words, in the same order."""
-    from bench.analysis import answers, run_sentence
-    from bench.store import records
-
-    found = answers(records(store.compatibility()))
-    return {"sentence": run_sentence(found), "answers": [answer.as_data() for answer in found]}
-
-
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
@@ -419,9 +363,9 @@ def score(
         show_progress=not (as_json or is_quiet()),
     )
     if as_json:
-        echo_json({"seconds_in_metrics": seconds, **_answers(RunStore.open(run_dir))})
+        echo_json({"seconds_in_metrics": seconds, **answers_data(RunStore.open(run_dir))})
     else:
-        _show_table(run_dir)
+        show_table(run_dir)
 
 
 @click.command()
@@ -445,9 +389,9 @@ def report(run_dir: Path, mode: Mode | None, verdict_policy: Path | None, as_jso
 
         tables = {"summary": store.summary(), "compatibility": store.compatibility()}
         found = {name: records(frame) for name, frame in tables.items()}
-        echo_json({"report": str(store.report_path()), **_answers(store), **found})
+        echo_json({"report": str(store.report_path()), **answers_data(store), **found})
     else:
-        _show_table(run_dir)
+        show_table(run_dir)
 
 
 @click.command()
