@@ -183,14 +183,15 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
     Reading the methods' traits imports torch: those seconds count as the models'.
     """
     problems = [*check_room(store.folder, needed_mib=1), *output_problems(store.folder, job)]
-    with clock.in_models():
-        extension_problems((spec.name for spec in job.manifest.methods), ())
-    with clock.in_metrics():
-        extension_problems((), expand_metrics(selected_metrics(job.manifest), job.manifest))
-    try:
-        preflight(job)
-    except UserError as error:
-        problems += error.problems
+    with Progress("checking methods, metrics and files"):
+        with clock.in_models():
+            extension_problems((spec.name for spec in job.manifest.methods), ())
+        with clock.in_metrics():
+            extension_problems((), expand_metrics(selected_metrics(job.manifest), job.manifest))
+        try:
+            preflight(job)
+        except UserError as error:
+            problems += error.problems
     if problems:
         raise UserError.collect(problems)
     for remark in judge_remarks(job.manifest):
@@ -249,10 +250,15 @@ def write_tables(
     from bench.analysis import read_run_scores, summarise, write_compatibility
     from bench.report import write_report
 
-    with Progress("writing tables and the report"):
+    with Progress("writing tables and the report", unit="part", total=3, alike=False) as progress:
+        progress.detail("means and intervals")
         scores = read_run_scores(store)
         summarise(store, scores)
+        progress.update()
+        progress.detail("verdicts")
         write_compatibility(store, scores, thresholds=thresholds)
+        progress.update()
+        progress.detail("report")
         write_report(store, scores, mode=mode, png=png)
 
 
@@ -342,10 +348,11 @@ class _Run:
         cache = ImageCache("conditions") if self.request.use_cache else None
         conditions = ConditionSet.of_job(job, store.folder, cache=cache)
         self._make_conditions(conditions)
-        plan = make_plan(job, conditions)
-        if problems := check_room(store.folder, estimate(plan).disk_mib):
-            raise UserError.collect(problems)
-        self._write_plan(plan, conditions)
+        with Progress("planning the images"):
+            plan = make_plan(job, conditions)
+            if problems := check_room(store.folder, estimate(plan).disk_mib):
+                raise UserError.collect(problems)
+            self._write_plan(plan, conditions)
         before, stopped = store.finished_trials(), None
         if {trial.trial_id for trial in plan.trials} - before:
             stopped = self._execute(plan, conditions, interrupts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MAX_PATH = 1024  # characters
@@ -21,6 +22,15 @@ def first_line(error: BaseException | str) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in words: "about 3 min 20 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 120:
+        hours = minutes / 60
+        return f"about {hours:.0f} h" if hours >= 10 else f"about {hours:.1f} h"
+    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
+
+
 def shown_path(path: Path) -> str:
     """Shorten a path for display: relative to the working folder or to ~ where it is below them.
 
@@ -34,3 +44,17 @@ def shown_path(path: Path) -> str:
         except (ValueError, OSError, RuntimeError):  # not below; a loop of links
             continue
     return str(path)
+
+
+def shell_command(words: Iterable[str | Path]) -> str:
+    """Return a command that works when it is pasted into a shell of this folder.
+
+    Paths are shortened as `shown_path` does; a leading ~ stays outside the quotes.
+    """
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str | Path) -> str:
+    text = shown_path(word) if isinstance(word, Path) else word
+    home = "~/" if text.startswith("~/") else ""
+    return home + shlex.quote(text.removeprefix(home))

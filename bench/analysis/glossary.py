@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.analysis.words import MEANINGS, WORDS
+from bench.analysis.words import MEANINGS, WORDS, method_name
 from plugins_manifest.schema.kinds import kinds_where
 
-# as headings of columns; a method that is not listed keeps its name
-METHOD_NAMES: Mapping[str, str] = {
-    "base": "Base model",
-    "sdedit": "SDEdit",
-    "xadapter": "X-Adapter",
-    "oracle": "Native plugin",
-    "floor": "Without plugin",
-}
+__all__ = ["function_word", "glossary", "method_name"]
+
 _TERMS: Mapping[str, str] = {
     "Base model": "the old model that the plugin was made for; there it counts as 1 (at home)",
     "New model without plugin": "the upgraded model by itself; it counts as 0, the floor",
@@ -32,11 +26,6 @@ _TERMS: Mapping[str, str] = {
 _WITH_CONDITION = frozenset(kinds_where(lambda kind: kind.needs_condition))
 _WITH_REFERENCE = frozenset(kinds_where(lambda kind: kind.needs_reference))
 _WITH_STYLE = frozenset(kinds_where(lambda kind: kind.changes_style))
-
-
-def method_name(method: str) -> str:
-    """Return a method's plain name, as the heading of a column."""
-    return METHOD_NAMES.get(method, method)
 
 
 def function_word(kind: str) -> str:

@@ -25,6 +25,14 @@ MEANINGS: Mapping[PluginWord, str] = {
     "not measured": "no metric of the run measures what it is for",
 }
 REFERENCES = ("base", "floor", "oracle")  # never ranked, recommended or judged
+# in sentences and as headings of columns; a method that is not listed keeps its name
+METHOD_NAMES: Mapping[str, str] = {
+    "base": "Base model",
+    "sdedit": "SDEdit",
+    "xadapter": "X-Adapter",
+    "oracle": "Native plugin",
+    "floor": "Without plugin",
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,12 @@ class Answer:
     @property
     def other_equal(self) -> list[str]:
         """Return the other settings that are not told from the best, as labels."""
-        own = None if self.row is None else label_of(self.row)
-        return [label for row in self.equal if (label := label_of(row)) != own]
+        return [label_of(row) for row in self._equal_rows]
+
+    @property
+    def _equal_rows(self) -> list[Row]:
+        own = None if self.row is None else setting_id(self.row)
+        return [row for row in self.equal if setting_id(row) != own]
 
     def as_data(self) -> Row:
         """Return plain data for `--json`: words, the setting to use, and its numbers with ends."""
@@ -84,9 +96,9 @@ class Answer:
             "kind": self.kind,
             "word": self.word,
             "sentence": self.sentence,
-            "setting": label_of(self.row) if self.row else None,
+            "setting": setting_id(self.row) if self.row else None,
             **{name: row.get(name) for name in _IN_DATA},
-            "equal_settings": self.other_equal,
+            "equal_settings": [setting_id(row) for row in self._equal_rows],
             "reason": self.reason,
         }
 
@@ -130,9 +142,22 @@ def run_count(found: Sequence[Answer]) -> str:
     return f"{n_working} of {n} {'plugin' if n == 1 else 'plugins'} {_agreed(n_working, n)}"
 
 
+def method_name(method: str) -> str:
+    """Return a method's plain name, for sentences and headings."""
+    return METHOD_NAMES.get(method, method)
+
+
 def label_of(row: Row) -> str:
-    """Return a setting: 'xadapter at t0 0.7', with scales that are not 1."""
-    text = str(row["method"] or "")
+    """Return a setting in words: 'X-Adapter at t0 0.7', with scales that are not 1."""
+    return _with_knobs(method_name(row["method"] or ""), row)
+
+
+def setting_id(row: Row) -> str:
+    """Return a setting for scripts: 'xadapter at t0 0.7', with the method as in commands."""
+    return _with_knobs(row["method"] or "", row)
+
+
+def _with_knobs(text: str, row: Row) -> str:
     if row["t0"] is not None:
         text += f" at t0 {row['t0']:g}"
     for name, word in (("plugin_scale", "plugin"), ("adapter_scale", "adapter")):
@@ -260,7 +285,7 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
     judged = [row for row in rows if row["method"] not in REFERENCES]
     return sorted(
         judged,
-        key=lambda r: (-(r["sort_value"] if r["sort_value"] is not None else -1.0), label_of(r)),
+        key=lambda r: (-(r["sort_value"] if r["sort_value"] is not None else -1.0), setting_id(r)),
     )
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bench.cli.python_code import python_code, settings_of_trial
 from bench.errors import UserError, shown_path
 from bench.store import Row, RunStore, records
 from bench.store.documents import members_of
+from plugins_manifest.text import shell_command
 from runners.base import generator_seed
 
 
 def find_trial(store: RunStore, prefix: str) -> Row:
-    """Return the trial with this prefix of an id; raise `UserError` for none or several."""
+    """Return the trial with this prefix of an id, or of this picture's path.
+
+    Raises `UserError` for none or several.
+    """
+    prefix = Path(prefix).stem if prefix.endswith(".png") else prefix
     found = {
         row["trial_id"]: row
         for row in records(store.trials())
@@ -71,8 +76,8 @@ def _python(store: RunStore, trial: Row) -> dict[str, str | None]:
 def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:
     """Return the command that renders this trial alone, without the cache, in a new folder."""
     selection = facts.get("selection", {})
-    words = ["xbench", "run", "--manifest", shown_path(store.manifest_path)]
+    words: list[str | Path] = ["xbench", "run", "--manifest", store.manifest_path]
     words += ["--only", trial_id, "--no-cache", "--out", f"runs/again-{trial_id[:8]}"]
     if "adapter" in selection:
         words += ["--adapter", selection["adapter"]]
-    return shlex.join(words)
+    return shell_command(words)

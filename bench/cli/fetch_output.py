@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.exits import NEGATIVE, finish
-from bench.cli.output import echo, echo_lines
+from bench.cli.output import echo, echo_lines, is_terminal
 from bench.errors import shown_path
 from bench.report import aligned
 from plugins_manifest.errors import UserError
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
-    """Print a manifest's plugins with their pins, and its stacks unless as JSON."""
+    """Print a manifest's plugins with their pins, and its stacks unless as JSON.
+
+    Terminals get a header.
+    """
     from bench.plan.selection import nsfw_plugins
 
     lock = files.lock()
@@ -43,10 +46,16 @@ def show_manifest(files: ManifestFiles, *, as_json: bool) -> None:
         return
     marked = nsfw_plugins(files.manifest)
     lines = [
-        (spec.id, spec.kind, spec.source + _notes(spec, pin, is_nsfw=spec.id in marked))
+        (spec.id, spec.kind, spec.source, _notes(spec, pin, is_nsfw=spec.id in marked))
         for spec, pin in zip(files.manifest.plugins, pins, strict=True)
     ]
-    show_lines([*lines, *((s.id, "stack", _members(s)) for s in files.manifest.stacks)])
+    lines += [(s.id, "stack", _members(s), "") for s in files.manifest.stacks]
+    if is_terminal():
+        columns = (0, 1, 3, 2) if any(row[3] for row in lines) else (0, 1, 2)
+        header = ("PLUGIN", "KIND", "SOURCE", "NOTES")
+        show_lines([tuple(row[i] for i in columns) for row in (header, *lines)])
+    else:  # scripts read these lines: no header, and the notes in brackets
+        show_lines([(*row[:2], row[2] + (f"  ({row[3]})" if row[3] else "")) for row in lines])
 
 
 def show_lines(lines: Sequence[tuple[str, ...]]) -> None:
@@ -63,8 +72,7 @@ def _notes(spec: PluginSpec, pin: str | None, *, is_nsfw: bool) -> str:
         "nsfw: rendered only when named": is_nsfw,
         f"locked {str(pin)[:12]}": pin is not None,
     }
-    text = ", ".join(words for words, holds in notes.items() if holds)
-    return f"  ({text})" if text else ""
+    return ", ".join(words for words, holds in notes.items() if holds)
 
 
 def _members(stack: StackSpec) -> str:

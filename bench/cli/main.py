@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from bench.cli.budget import Duration, stopped_line
+from bench.cli.budget import Duration
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
@@ -24,17 +23,16 @@ from bench.cli.new import new
 from bench.cli.output import (
     accept_all_text,
     apply_options,
-    echo,
     echo_json,
     echo_lines,
     is_quiet,
-    json_alone,
     json_option,
     note,
 )
 from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
+from bench.cli.results import answers_data, show_outcome, show_table
 from bench.cli.site import site
 from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
 from bench.cli.tools import cache, conditions, doctor, pocket, train
@@ -43,8 +41,7 @@ from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
-    from bench.run import RunOutcome, RunRequest
-    from bench.store import RunStore
+    from bench.run import RunRequest
 
 P = ParamSpec("P")
 
@@ -64,12 +61,12 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, in one column for all sections."""
-        width = max(map(len, self.commands))
+        longest = max(map(len, self.commands))
         for title, commands in self._sections.items():
             lines = [
                 (
-                    f"{command.name:<{width}}",
-                    command.get_short_help_str(formatter.width - width - 6),
+                    f"{command.name:<{longest}}",
+                    command.get_short_help_str(formatter.width - longest - 6),
                 )
                 for command in commands
             ]
@@ -88,7 +85,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever ends it early is one message and an exit code."""
-        with guarded(), heartbeat("xbench works"):
+        with guarded(), heartbeat(ctx):
             return super().invoke(ctx)
 
 
@@ -228,7 +225,7 @@ def run(
     from bench.run import run_benchmark
 
     outcome = run_benchmark(request)
-    _show_outcome(outcome, as_json=as_json)
+    show_outcome(outcome, request, as_json=as_json)
     if outcome.stopped:
         finish(INCONCLUSIVE)
     if outcome.n_failed:
@@ -288,7 +285,7 @@ def _request(
     from bench.run import RunRequest
 
     if manifest is None:
-        raise click.UsageError("Missing option '--manifest'.")
+        raise click.UsageError("Missing option '--manifest': try --manifest pocket")
     selection = Selection(
         methods=parse_list(methods, str, option="--methods"),
         t0=parse_list(t0, float, option="--t0"),
@@ -321,55 +318,6 @@ def _process_start() -> float:
     return psutil.Process().create_time()
 
 
-def _show_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
-    from bench.cli.plan import duration
-    from bench.errors import shown_path
-    from bench.store import RunStore
-
-    store = RunStore(outcome.folder)
-    report = store.report_path()
-    if as_json:
-        facts = {**vars(outcome), "folder": shown_path(outcome.folder)}
-        echo_json({**facts, "report": shown_path(report), **_answers(store)})
-        return
-    _show_table(outcome.folder)
-    done = outcome.n_trials - outcome.n_failed - outcome.n_open
-    cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
-    note(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed{cached}")
-    note(f"report: {shown_path(report)}")
-    if outcome.stopped:
-        echo(stopped_line(outcome), err=True)
-    if outcome.was_finished:
-        note("nothing was left to do")
-    elif outcome.overhead is not None:
-        note(
-            f"took {duration(outcome.wall_seconds).removeprefix('about ')}; outside models and "
-            f"metrics {100 * outcome.overhead:.1f} %"
-        )
-
-
-def _show_table(folder: Path) -> None:
-    """Print the answers, worst first, then the table of each plugin."""
-    from bench.render import remarks
-    from bench.report import format_answers, format_summary
-    from bench.store import RunStore
-
-    store = RunStore.open(folder)
-    compatibility = store.compatibility()
-    if text := format_answers(compatibility):
-        echo_lines(f"{text}\n")
-    echo_lines(format_summary(store.summary(), remarks(store), compatibility))
-
-
-def _answers(store: RunStore) -> dict[str, Any]:
-    """Return the answers for scripts: the same words, in the same order."""
-    from bench.analysis import answers, run_sentence
-    from bench.store import records
-
-    found = answers(records(store.compatibility()))
-    return {"sentence": run_sentence(found), "answers": [answer.as_data() for answer in found]}
-
-
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
@@ -397,9 +345,9 @@ def score(
         show_progress=not (as_json or is_quiet()),
     )
     if as_json:
-        echo_json({"seconds_in_metrics": seconds, **_answers(RunStore.open(run_dir))})
+        echo_json({"seconds_in_metrics": seconds, **answers_data(RunStore.open(run_dir))})
     else:
-        _show_table(run_dir)
+        show_table(run_dir)
 
 
 @click.command()
@@ -436,9 +384,9 @@ def report(
         tables = {"summary": store.summary(), "compatibility": store.compatibility()}
         found = {name: records(frame) for name, frame in tables.items()}
         more = {} if figures is None else {"figures": str(figures), "n_figures": n_figures}
-        echo_json({"report": str(store.report_path()), **more, **_answers(store), **found})
+        echo_json({"report": str(store.report_path()), **more, **answers_data(store), **found})
     else:
-        _show_table(run_dir)
+        show_table(run_dir)
         if figures is not None:
             note(f"figures: {n_figures} files in {shown_path(figures)}")
 
@@ -447,19 +395,25 @@ def report(
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("trial")
 @click.option("--python", is_flag=True, help="Print code that makes the image with diffusers.")
-@json_alone
-def explain(run_dir: Path, trial: str, *, python: bool) -> None:
-    """Print everything about one image, and how to render it again."""
+@json_option
+def explain(run_dir: Path, trial: str, *, python: bool, as_json: bool) -> None:
+    """Print one image's scores and settings, and how to render it again.
+
+    TRIAL is the beginning of its id, or the path of its picture. --json prints everything.
+    """
     from bench.cli.explain import explain_trial, find_trial
+    from bench.cli.explain_output import trial_lines
     from bench.store import RunStore
 
+    store = RunStore.open(run_dir)
     if python:
         from bench.cli.python_code import python_code
 
-        store = RunStore.open(run_dir)
         echo_lines(python_code(store, find_trial(store, trial)).rstrip())
-        return
-    echo_lines(json.dumps(explain_trial(RunStore.open(run_dir), trial), indent=2, default=str))
+    elif as_json:
+        echo_json(explain_trial(store, trial))
+    else:
+        echo_lines("\n".join(trial_lines(store, trial)))
 
 
 @click.command()

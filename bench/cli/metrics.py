@@ -51,7 +51,7 @@ def list_metrics(as_json: bool) -> None:
 
 def _line(fact: dict[str, Any]) -> str:
     summary = fact["summary"][0].upper() + fact["summary"][1:]
-    return f"  {fact['name']:<19} {fact['better']:<7} {summary}"
+    return f"  {fact['name']:<23} {fact['better']:<7} {summary}"
 
 
 def _show_needy(facts: Sequence[dict[str, Any]]) -> None:
@@ -99,7 +99,7 @@ def selftest_metrics(names: Sequence[str], as_json: bool) -> None:
             weights = _missing_weights(name)
             wanted |= dict.fromkeys(weights)
             text = f"not tested, needs {', '.join(weights)}" if weights else problem
-        echo(f"{name:<19} {text or 'ok'}")
+        echo(f"{name:<23} {text or 'ok'}")
     if as_json:
         echo_json(found)
     elif not names:

@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import sys
+import textwrap
+from shutil import get_terminal_size
 
 import click
 
@@ -18,6 +20,7 @@ from plugins_manifest.outputs import terminal, terminal_line
 from plugins_manifest.redact import RedactingFilter, redact_text
 
 LOGGERS = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
+_WIDEST, _NARROWEST = 100, 60  # columns
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -54,6 +57,28 @@ def echo(line: object, *, err: bool = False) -> None:
 def echo_lines(text: str, *, err: bool = False) -> None:
     """Print lines, such as a table or JSON; controls and terminal codes are printed as escapes."""
     click.echo(terminal(text), err=err)
+
+
+def is_terminal() -> bool:
+    """Return whether the standard output is a terminal: what is piped is not broken into lines."""
+    return sys.stdout.isatty()
+
+
+def width() -> int:
+    """Return the columns to use: the terminal's, 100 at most and where there is none."""
+    return min(_WIDEST, max(_NARROWEST, get_terminal_size().columns)) if is_terminal() else _WIDEST
+
+
+def wrapped(text: str, *, hanging: int = 2) -> str:
+    """Return a paragraph: in a terminal broken at its width, elsewhere one line."""
+    text = terminal_line(text)
+    if not is_terminal():
+        return text
+    indent = " " * hanging
+    lines = textwrap.wrap(
+        text, width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    return "\n".join(lines)
 
 
 def note(text: str, *, err: bool = False) -> None:

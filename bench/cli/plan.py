@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.output import echo, echo_json, echo_lines
-from plugins_manifest.text import shortened
+from plugins_manifest.text import duration, shortened
 
 if TYPE_CHECKING:
     from bench.plan import MissingItem
@@ -151,15 +151,6 @@ def _time(found: tuple[float, float, bool] | None, gpu_hours: float | None) -> s
         f"estimate: {text}; {gpu_hours:.2g} GPU-hours at {GPU_TFLOPS:.0f} TFLOP/s, half of an "
         "A100's peak; from counted operations, no run has measured this machine yet"
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 120:
-        hours = minutes / 60
-        return f"about {hours:.0f} h" if hours >= 10 else f"about {hours:.1f} h"
-    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
 
 
 def _size(megabytes: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.exits import NEGATIVE, finish
-from bench.cli.output import echo, echo_json, echo_lines, json_option
+from bench.cli.output import echo, echo_json, echo_lines, json_option, wrapped
 from plugins_manifest.errors import UserError
 from plugins_manifest.extras import require_extra
 from plugins_manifest.progress import Progress
@@ -184,18 +184,27 @@ def clean(unused_days: float | None, as_json: bool) -> None:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check whether this machine is ready for a run."""
-    from bench.cli.doctor import examine
+    """Check whether this machine is ready for a run, and conclude what it can run.
 
-    n_problems, found = 0, []
+    Exit code 1: a problem was found.
+    """
+    from bench.cli.doctor import Finding, examine
+    from bench.cli.readiness import conclude
+
+    found: list[Finding] = []
     for finding in examine():
-        n_problems += finding.state != "ok"
-        found.append(vars(finding))
-        if as_json:
-            continue
-        fix = f" -> {finding.fix}" if finding.fix else ""
-        echo(f"{finding.state:<8} {finding.name}: {finding.detail}{fix}")
+        found.append(finding)
+        if not as_json:
+            fix = f" -> {finding.fix}" if finding.fix else ""
+            text = f"{finding.state:<8} {finding.name}: {finding.detail}{fix}"
+            echo_lines(wrapped(text, hanging=9))
+    answers = [*conclude(found)]
     if as_json:
-        echo_json(found)
-    if n_problems:
+        rows = [Finding(a.question, "ok", a.answer, "; ".join(a.steps) or None) for a in answers]
+        echo_json([vars(one) for one in [*found, *rows]])
+    else:
+        for answer in answers:
+            echo_lines("\n" + wrapped(f"{answer.question}: {answer.answer}"))
+            echo_lines("\n".join(wrapped(f"  {step}", hanging=4) for step in answer.steps))
+    if any(finding.state != "ok" for finding in found):
         finish(NEGATIVE)

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
-from bench.gate.baseline import shown_run
+from bench.gate.mismatch import Difference, only_in, refuse
 from bench.gate.policy import Policy
 from bench.plan import Plan
 from bench.publish.comparison import case_facts
@@ -26,6 +25,7 @@ _PLACES = frozenset(
     {"source", "license", "nsfw", "path", "condition_images", "image", "conditions"}
 )
 _FILES = frozenset({"reference"})
+_NAMED = frozenset({"methods", "plugins", "stacks"})
 _MAPPER = "mapper"
 _MACHINE = ("device_kind", "device_name", "torch", "render_context")
 
@@ -36,8 +36,8 @@ def check_pair(baseline: RunStore, candidate: RunStore, policy: Policy) -> None:
     for key in _MACHINE:  # a run of an older version did not record all of them
         if None in (left[key], right[key]):
             del left[key], right[key]
-    problems = [*differences(left, right), *_case_problems(baseline, candidate)]
-    _refuse(problems, baseline)
+    found = [*differences(left, right), *_case_differences(baseline, candidate)]
+    refuse(found, baseline, adapter=candidate.run_facts().get("selection", {}).get("adapter"))
 
 
 def check_plan(baseline: RunStore, plan: Plan, policy: Policy) -> None:
@@ -48,11 +48,11 @@ def check_plan(baseline: RunStore, plan: Plan, policy: Policy) -> None:
     for name, file in plan.plugins.items():
         right["plugins"][name]["sha256"] = file.sha256
     known = {case_id: case_facts(case) for case_id, case in baseline.cases().items()}
-    problems = [
+    found = [
         *differences({key: left[key] for key in right}, right),
         *_differing_cases(known, {i: case_facts(case) for i, case in plan.cases.items()}),
     ]
-    _refuse(problems, baseline)
+    refuse(found, baseline, adapter=plan.selection.adapter)
 
 
 def facts_of_run(store: RunStore, policy: Policy) -> Facts:
@@ -69,15 +69,32 @@ def facts_of_run(store: RunStore, policy: Policy) -> Facts:
     }
 
 
-def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    """Return one line for each leaf in which two nested mappings differ."""
-    flat, other = dict(_leaves(left)), dict(_leaves(right))
-    names = sorted(flat.keys() | other.keys())
-    return [
-        f"{name}: baseline {_value_text(flat.get(name))}, candidate {_value_text(other.get(name))}"
-        for name in names
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
+    """Return each leaf in which two nested mappings differ.
+
+    Of methods, plugins and stacks that one side lacks, the names alone.
+    """
+    found = []
+    for key in _NAMED & left.keys() & right.keys():
+        found += only_in(key, left[key], right[key])
+    flat = dict(_leaves({key: _common(key, left, right) for key in left}))
+    other = dict(_leaves({key: _common(key, right, left) for key in right}))
+    found += [
+        Difference(
+            name,
+            f"baseline {_value_text(flat.get(name))}, candidate {_value_text(other.get(name))}",
+        )
+        for name in flat.keys() | other.keys()
         if flat.get(name) != other.get(name)
     ]
+    return sorted(found, key=str)
+
+
+def _common(key: str, side: Mapping[str, Any], other: Mapping[str, Any]) -> Any:
+    """Return a value without the named entries that the other side lacks."""
+    if key not in _NAMED or key not in other:
+        return side[key]
+    return {name: entry for name, entry in side[key].items() if name in other[key]}
 
 
 def _facts(manifest: Manifest, run: Mapping[str, Any], policy: Policy) -> Facts:
@@ -121,12 +138,12 @@ def _cleaned(entry: Mapping[str, Any], folder: Path) -> Facts:
     return kept
 
 
-def _case_problems(baseline: RunStore, candidate: RunStore) -> list[str]:
+def _case_differences(baseline: RunStore, candidate: RunStore) -> list[Difference]:
     known, rows = (
         {case_id: case_facts(case) for case_id, case in store.cases().items()}
         for store in (baseline, candidate)
     )
-    problems = _differing_cases(known, rows)
+    found, others = _differing_cases(known, rows), []
     planned, made = baseline.condition_hashes(), candidate.condition_hashes()
     for path in _condition_files(candidate):
         left, right, name = baseline.folder / path, candidate.folder / path, path.as_posix()
@@ -135,23 +152,24 @@ def _case_problems(baseline: RunStore, candidate: RunStore) -> list[str]:
         else:  # published, or archived without them
             is_other = name in planned and name in made and planned[name] != made[name]
         if is_other:
-            problems.append(f"{name}: the condition images of the two runs differ")
-    return problems
+            others.append(name)
+    if others:
+        text = f"{len(others)} images of the two runs differ, the first is {others[0]}"
+        found.append(Difference("conditions", text))
+    return found
 
 
-def _differing_cases(known: Mapping[str, Facts], rows: Mapping[str, Facts]) -> list[str]:
+def _differing_cases(known: Mapping[str, Facts], rows: Mapping[str, Facts]) -> list[Difference]:
     unknown = [case_id for case_id in rows if case_id not in known]
-    problems = []
+    found = []
     if unknown:
-        problems.append(
-            f"cases: the candidate has {len(unknown)} that the baseline lacks, "
-            f"the first is {unknown[0]}"
-        )
-    for case_id in rows.keys() & known.keys():
-        problems += differences(
+        text = f"the candidate has {len(unknown)} that the baseline lacks, the first is "
+        found.append(Difference("cases", text + unknown[0]))
+    for case_id in sorted(rows.keys() & known.keys()):
+        found += differences(
             {f"cases.{case_id}": known[case_id]}, {f"cases.{case_id}": rows[case_id]}
         )
-    return problems
+    return found
 
 
 def _condition_files(store: RunStore) -> Iterable[Path]:
@@ -171,15 +189,3 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _value_text(value: Any) -> str:
     text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _refuse(problems: list[str], baseline: RunStore) -> None:
-    if problems:
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise UserError(
-            f"the candidate does not pair with {shown_run(baseline)}: "
-            f"{len(problems)} settings differ\n{lines}\n"
-            "Render the candidate with the baseline's settings (xbench run --baseline RUN takes "
-            "them from it), or make a new baseline",
-            problems,
-        )

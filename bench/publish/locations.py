@@ -10,6 +10,7 @@ from bench.errors import UserError, shown_path
 from bench.publish.base import Listed, StoreLocation, too_large
 from bench.publish.format import file_inside
 from bench.store.files import write_bytes
+from plugins_manifest.progress import Progress
 
 _HUB, _S3, _FILE = "hf://", "s3://", "file://"
 
@@ -80,7 +81,9 @@ class FolderLocation:
 
     def upload(self, objects: Mapping[str, Path], index: Mapping[str, bytes]) -> None:
         """Write every file atomically; see `StoreLocation`."""
-        for name, path in objects.items():
-            write_bytes(self.folder / name, path.read_bytes())
+        with Progress(f"writing to {self.address}", unit="file", total=len(objects)) as bar:
+            for name, path in objects.items():
+                write_bytes(self.folder / name, path.read_bytes())
+                bar.update()
         for name, content in index.items():
             write_bytes(self.folder / name, content)

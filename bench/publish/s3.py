@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.publish.base import Listed, UnreachableError, too_large
+from plugins_manifest.progress import Progress
 
 _N_UPLOADS = 16  # at the same time
 _SETTINGS = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
@@ -78,8 +79,11 @@ class S3Location:
         pool = ThreadPoolExecutor(_N_UPLOADS)
         with self._told():
             try:
-                for _ in pool.map(put, objects.items()):
-                    pass
+                with Progress(
+                    f"uploading to {self.address}", unit="file", total=len(objects)
+                ) as bar:
+                    for _ in pool.map(put, objects.items()):
+                        bar.update()
             finally:  # interrupted, or refused: what has not begun is left
                 pool.shutdown(cancel_futures=True)
             for name, content in index.items():

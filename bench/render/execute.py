@@ -123,10 +123,11 @@ class Execution:
     def _make(self, group: Group, missing: Sequence[Trial], bar: Progress) -> bool:
         """Make the missing trials of a batch, write their rows, return whether it has all."""
         rows: dict[str, Row] = {}
+        bar.detail(one_line(_names(self.plan.stack(group)), longest=_LONGEST_NAME))
         for trial in missing:
             if (row := self._from_cache(trial)) is not None:
                 rows[trial.trial_id] = row
-                bar.update()
+                bar.skip()
         fresh: list[tuple[str, bytes, Row]] = []
         open_trials = [t for t in missing if t.trial_id not in rows]
         _LOG.info(

@@ -36,16 +36,16 @@ _HEADER = ("  method", "t0", "verdict", "function", "keeps", "distance", "text",
 _COLUMNS: Mapping[Role, str] = {"function": "function", "quality": "distance", "text": "text"}
 
 
-def format_answers(compatibility: pd.DataFrame) -> str:
+def format_answers(compatibility: pd.DataFrame, *, width: int = WIDTH) -> str:
     """Return how many plugins keep working, then one sentence for each of them, worst first."""
     rows = records(compatibility)
     if not is_judged(rows):
         return NO_VERDICTS if any(row["method"] not in REFERENCES for row in rows) else ""
     found = answers(rows)
-    lines = textwrap.wrap(run_sentence(found), WIDTH, subsequent_indent="  ")
+    lines = textwrap.wrap(run_sentence(found), width, subsequent_indent="  ")
     for answer in found:
         sentence = terminal_line(f"{answer.sentence}.")
-        lines += _wrapped(sentence, hanging="    ")
+        lines += _wrapped(sentence, hanging="    ", width=width)
     return "\n".join(lines)
 
 
@@ -141,9 +141,9 @@ def _title(plugin: str, rows: Sequence[Row], names: _Names) -> list[str]:
     return [clip(plugin), *_wrapped(text, hanging="  ")]
 
 
-def _wrapped(text: str, *, hanging: str) -> list[str]:
+def _wrapped(text: str, *, hanging: str, width: int = WIDTH) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent="  ", subsequent_indent=hanging, break_on_hyphens=False
+        text, width, initial_indent="  ", subsequent_indent=hanging, break_on_hyphens=False
     )
 
 

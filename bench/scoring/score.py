@@ -95,12 +95,14 @@ def score_run(
     seconds = dict.fromkeys(names_due, 0.0)
     advance = _counter(sum(len(task.subjects) for task in due), progress)
     for task, chunk in _image_work(due):
+        advance(0, task.metric.name)
         start = time.perf_counter()
         _score_chunk(task, chunk, run_images)
         seconds[task.metric.name] += time.perf_counter() - start
         advance(len(chunk), task.metric.name)
     n_scores = 0
     for task in due:
+        advance(0, task.metric.name)
         start = time.perf_counter()
         rows = _rows(task, run_images)
         seconds[task.metric.name] += time.perf_counter() - start

@@ -125,7 +125,7 @@ def test_cached_images_equal_rendered_ones(finished: Path, tmp_path: Path, monke
 
 def test_one_trial_is_explained_and_rendered_again_alike(finished: Path, tmp_path: Path) -> None:
     trial_id = RunStore(finished).trials()["trial_id"].iloc[-1]
-    explained = CliRunner().invoke(main, ["explain", str(finished), trial_id[:10]])
+    explained = CliRunner().invoke(main, ["explain", str(finished), trial_id[:10], "--json"])
     facts = json.loads(explained.stdout)
     assert facts["trial"]["trial_id"] == trial_id
     assert facts["result"]["status"] == "ok"

@@ -82,6 +82,8 @@ def slow_command() -> Iterator[str]:
             bar.to(24)
             bar.detail("net")
             time.sleep(0.2)
+            with Progress("loading metrics", silent=silent):
+                time.sleep(0.2)
 
     yield "probe"
     del main.commands["probe"]
@@ -90,8 +92,10 @@ def slow_command() -> Iterator[str]:
 def test_a_log_has_lines_of_what_is_done_and_how_far(fast: None, slow_command: str) -> None:
     result = call(slow_command)
     lines = result.stderr.splitlines()
-    assert "[0:00] xbench works" in lines
-    assert "[0:00] rendering pocket: 24 of 120 images, net" in lines
+    assert "[0:00] xbench probe" in lines
+    counted = [line for line in lines if "rendering pocket: 24 of 120 images, net, about " in line]
+    assert counted and re.fullmatch(r".*, about \d+ s left", counted[0])
+    assert any(line.endswith(" left; loading metrics") for line in lines)
     assert all(re.fullmatch(r"\[\d+:\d\d\] .*", line) for line in lines) and result.stdout == ""
 
 
@@ -101,7 +105,7 @@ def test_quiet_commands_and_servers_keep_logs_empty(fast: None, slow_command: st
 
 
 def test_the_line_comes_at_least_every_half_minute() -> None:
-    assert heartbeat.SECONDS <= 30
+    assert heartbeat.SECONDS < 30  # the thread wakes up late on a busy machine
 
 
 @pytest.mark.usefixtures("pocket_weights")
@@ -130,7 +134,7 @@ def test_a_run_in_a_log_names_each_of_its_stages(
     words = ("run", "--manifest", str(tmp_path / "logged.yaml"), "--out", str(tmp_path / "run"))
     result = call(*words)
     assert result.exit_code == 0, result.output
-    for stage in ("rendering logged: 0 of 1 image", "loading the models of pocket", "writing"):
+    for stage in ("rendering logged: 0 of 1 image, net; loading the models of pocket", "writing"):
         assert stage in result.stderr
     plan = call("plan", "--manifest", str(tmp_path / "logged.yaml")).stdout
     assert "measured by runs on this machine" in plan and "estimate" not in plan

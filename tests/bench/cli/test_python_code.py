@@ -115,19 +115,15 @@ def test_the_code_of_a_trial_makes_its_image(
 def test_explain_prints_seed_and_code_or_why_there_is_none(run: RunStore) -> None:
     (trial,) = chosen(run, {("base", "canny")})
     facts = json.loads(
-        CliRunner().invoke(main, ["explain", str(run.folder), trial["trial_id"]]).stdout
+        CliRunner().invoke(main, ["explain", str(run.folder), trial["trial_id"], "--json"]).stdout
     )
     assert facts["generator_seed"] == generator_seed(0, "pocket-3-0000")
     assert f"seed = {facts['generator_seed']}  #" in facts["python"]
     done = CliRunner().invoke(main, ["explain", str(run.folder), trial["trial_id"], "--python"])
     assert done.stdout == facts["python"]
     hires = chosen(run, {("hires", "canny")})[0]["trial_id"]
-    assert (
-        "there is no code for the method 'hires'"
-        in json.loads(CliRunner().invoke(main, ["explain", str(run.folder), hires]).stdout)[
-            "no_python"
-        ]
-    )
+    answer = CliRunner().invoke(main, ["explain", str(run.folder), hires, "--json"])
+    assert "there is no code for the method 'hires'" in json.loads(answer.stdout)["no_python"]
     refused = CliRunner().invoke(main, ["explain", str(run.folder), hires, "--python"])
     assert refused.exit_code == 2 and "'hires'" in refused.stderr
 

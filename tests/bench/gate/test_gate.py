@@ -1,6 +1,7 @@
 """The gate over drawn runs: verdicts, exit codes, refusals, files."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,8 +12,12 @@ from click.testing import CliRunner, Result
 
 from bench.cli.main import main
 from bench.errors import UserError
+from bench.gate.comparable import differences
 from bench.gate.gate import compare
+from bench.gate.mismatch import Difference, refuse
 from bench.gate.policy import SHIPPED_POLICY, Policy, load_policy
+from bench.store import RunStore
+from plugins_manifest.text import shell_command
 from tests.bench.gate.gate_runs import POLICY, write_run
 
 
@@ -237,3 +242,52 @@ def test_all_mistakes_of_a_policy_come_at_once(tmp_path: Path):
     assert "unknown key 'alfa'" in message and "alpha" in message
     assert "looks must rise" in message and "margin" in message
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "cause", "n_lines"),
+    [
+        ({"settings": {"steps": 5}}, "other settings", 1),
+        ({"settings": {"upgraded_size": (96, 96)}}, "another size in pixels", 1),
+        ({"seeds": (0, 2)}, "other seeds", 1),
+        ({"n_cases": 70}, "prompts that the baseline lacks", 1),
+        (
+            {"settings": {"upgraded_size": (96, 96)}, "n_cases": 70},
+            "another size .* and prompts .*",
+            2,
+        ),
+    ],
+)
+def test_a_run_that_does_not_pair_gets_one_cause_and_the_command(
+    folder: Path, tmp_path: Path, change: dict, cause: str, n_lines: int
+):
+    write_run(tmp_path / "other", mapper="c" * 64, **change)
+    with pytest.raises(UserError) as caught:
+        compare(folder / "baseline", tmp_path / "other", policy())
+    first, *lines = str(caught.value).splitlines()
+    assert re.search(rf"does not pair with .*: it has ({cause})$", first)
+    listed = [line for line in lines if line.startswith("  - ")]
+    assert len(listed) == n_lines == len(caught.value.problems)
+    assert shell_command(["xbench", "run", "--baseline", folder / "baseline"]) in lines[n_lines]
+
+
+def test_what_follows_from_the_cause_is_not_listed(folder: Path):
+    found = [
+        Difference("settings.base_size", "baseline [64, 64], candidate [48, 48]"),
+        *(Difference("conditions", f"{n} images of the two runs differ") for n in range(50)),
+    ]
+    with pytest.raises(UserError) as caught:
+        refuse(found, RunStore.open(folder / "baseline"), adapter="my mapper")
+    assert len(caught.value.problems) == 1
+    assert "it has another size in pixels\n" in str(caught.value)
+    assert "--adapter 'my mapper'" in str(caught.value)
+
+
+def test_a_plugin_of_one_side_is_one_difference_and_other_t0_has_its_own_words():
+    left = {"plugins": {"a": {"id": "a", "kind": "lora"}}, "methods": {"xadapter": {"t0": [0.5]}}}
+    right = {"plugins": {"b": {"id": "b", "kind": "lora"}}, "methods": {"xadapter": {"t0": [0.7]}}}
+    assert [(one.cause, str(one)) for one in differences(left, right)] == [
+        ("other t0", "methods.xadapter.t0: baseline [0.5], candidate [0.7]"),
+        ("other plugins", "plugins: only the baseline has a"),
+        ("other plugins", "plugins: only the candidate has b"),
+    ]

@@ -133,7 +133,7 @@ def test_the_distance_of_the_table_has_an_interval_and_counts_no_style(store: Ru
 def test_a_lost_plugin_is_not_recommended_with_a_setting() -> None:
     row = setting("p", "sdedit", 0.5, **LOST, recommended=True, among_best=True, retention=0.1)
     (answer,) = answers([row])
-    assert "use sdedit" not in answer.sentence
+    assert "use SDEdit" not in answer.sentence
     assert "no setting is shown to be better" in answer.sentence
 
 
@@ -143,7 +143,7 @@ def test_the_cheapest_is_named_so_only_where_all_costs_are_known() -> None:
         setting("p", "sdedit", 0.5, **equal, recommended=True),
         setting("p", "xadapter", 0.5, **equal) | {"seconds": None},
     ]
-    assert answers(rows)[0].advice.endswith("sdedit at t0 0.5 is one of them")
+    assert answers(rows)[0].advice.endswith("SDEdit at t0 0.5 is one of them")
     cheaper = setting("p", "hires", 0.5, verdict="open", among_best=True) | {"seconds": 0.01}
     assert answers([rows[0], cheaper])[0].advice.endswith("is the cheapest that works")
 

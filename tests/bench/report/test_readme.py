@@ -8,7 +8,7 @@ from plugins_manifest.schema import load_manifest
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 (BLOCK,) = re.findall(r"^```text\n(.*?)^```$", README, re.M | re.S)
-SENTENCES, *TABLES = BLOCK.split("\n\n")
+*TABLES, SENTENCES, _ = BLOCK.split("\n\n")
 MANIFEST = load_manifest("pocket")
 PLUGINS = [spec.id for spec in MANIFEST.plugins if spec.side == "base"]
 

@@ -42,7 +42,7 @@ def rendered(markdown: str) -> str:
 def test_the_report_says_in_words_what_was_found(text: str):
     words = text.split("## How to read", maxsplit=1)[0]
     assert "0 of 2 plugins are shown to keep working on the upgraded model" in words
-    assert "- **pocket-canny** is open (about 200 more prompts) with sdedit at t0 0.5" in words
+    assert "- **pocket-canny** is open (about 200 more prompts) with SDEdit at t0 0.5" in words
     claim = "X-Adapter is not told apart from SDEdit at t0 0.5; keeps more than SDEdit at t0 0.9"
     assert f"- **pocket-canny** (edge-f1): {claim}." in words.replace("\\", "")
 

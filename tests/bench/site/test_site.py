@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bench.analysis import Arm, answers, run_sentence
-from bench.analysis.glossary import glossary
+from bench.analysis.glossary import glossary, method_name
 from bench.analysis.words import MEANINGS, keeps, run_count
 from bench.cli.exits import USER_ERROR
 from bench.errors import UserError
@@ -368,7 +368,7 @@ def test_a_method_without_a_setting_to_use_is_not_called_unmeasured(run: RunStor
         }
         card = (site / "runs" / "drawn" / plugin / "model-card.md").read_text()
         expected = "lost" if verdicts == {"lost"} else "open"
-        assert f"| {method} | {expected} |" in card
+        assert f"| {method_name(method)} | {expected} |" in card
     assert ("pocket-outline", "sdedit") in lost
     index = Page(site / "index.html")
     assert "not measured" not in index.words
@@ -385,5 +385,5 @@ def test_a_lost_plugin_shows_what_its_best_setting_keeps(drawn: RunStore, tmp_pa
     index = Page(tmp_path / "out" / "index.html")
     names = card_names(index)
     assert names[0] == "pocket-outline" and "1 lost" in index.words
-    assert "✕ Lost" in index.words and "with xadapter at t0 0." in index.words
+    assert "✕ Lost" in index.words and "with X-Adapter at t0 0." in index.words
     assert any("is-lost" in str(a.get("class")) for _, a in index.tags)

@@ -162,7 +162,7 @@ def test_plugins_come_worst_first_each_with_its_answer(tmp_path: Path) -> None:
     rows = plugin_rows_of(tmp_path)
     assert rows["plugin"].tolist() == ["ink-lora"] * 2 + ["canny-net"] * 2
     assert rows["word"].tolist() == ["lost"] * 2 + ["works"] * 2
-    assert rows["answer"].iloc[0].startswith("ink-lora is lost with xadapter at t0 0.9")
+    assert rows["answer"].iloc[0].startswith("ink-lora is lost with X-Adapter at t0 0.9")
 
 
 def test_a_method_without_a_setting_to_use_is_lost_where_all_its_settings_are(

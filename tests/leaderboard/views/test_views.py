@@ -106,11 +106,11 @@ def test_tradeoff_marks_the_setting_to_use_and_those_not_told_from_the_best(resu
     page = open_view("tradeoff", results, plugin="ink-lora")
     table = page.dataframe[0].value.set_index("setting")
     assert table["mark"].to_dict() == {
-        **{"xadapter at t0 0.9": "*", "xadapter at t0 0.5": "="},
-        **{"sdedit at t0 0.9": "", "sdedit at t0 0.5": ""},
+        **{"X-Adapter at t0 0.9": "*", "X-Adapter at t0 0.5": "="},
+        **{"SDEdit at t0 0.9": "", "SDEdit at t0 0.5": ""},
     }
-    assert table.loc["xadapter at t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
-    assert table.loc["xadapter at t0 0.9", "quality_text"] == "0.05 [-0.05, 0.15]"
+    assert table.loc["X-Adapter at t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
+    assert table.loc["X-Adapter at t0 0.9", "quality_text"] == "0.05 [-0.05, 0.15]"
 
 
 def test_a_point_of_the_tradeoff_shows_an_image_of_its_setting(results: Path) -> None:
@@ -140,12 +140,12 @@ def test_a_distance_that_counts_the_style_is_not_drawn_and_the_page_says_why(
 def test_t0_says_what_is_shown_of_the_plugin_and_lists_each_setting(results: Path) -> None:
     page = open_view("handover", results, plugin="canny-net")
     text = page.success[0].value.replace("\\", "").replace("\u2060", "")
-    assert text.startswith("canny-net works with xadapter at t0 0.9: keeps 71 % (61 to 81)")
+    assert text.startswith("canny-net works with X-Adapter at t0 0.9: keeps 71 % (61 to 81)")
     assert "no clear winner among 2 settings" in text
     table = page.dataframe[0].value.set_index("setting")
     assert table["verdict"].to_dict() == {
-        **{"xadapter at t0 0.9": "works", "xadapter at t0 0.5": "works"},
-        **dict.fromkeys(("sdedit at t0 0.9", "sdedit at t0 0.5"), "open, about 40 more prompts"),
+        **{"X-Adapter at t0 0.9": "works", "X-Adapter at t0 0.5": "works"},
+        **dict.fromkeys(("SDEdit at t0 0.9", "SDEdit at t0 0.5"), "open, about 40 more prompts"),
     }
 
 
