@@ -7,19 +7,20 @@ import streamlit as st
 from leaderboard.ui import pages
 from leaderboard.ui.address import remember_page
 from leaderboard.ui.fragments import show_style
-from leaderboard.ui.pages import MORE
 
 st.set_page_config(page_title="xbench", page_icon="📊", layout="wide")
 show_style()
-listed = [
-    (page, st.Page(page.draw, title=page.title, url_path=page.path, default=i == 0))
-    for i, page in enumerate(pages())
-]
 page = st.navigation(
-    {
-        "": [entry for page, entry in listed if page.order < MORE],
-        "More": [entry for page, entry in listed if page.order >= MORE],
-    },
+    [
+        st.Page(
+            page.draw,
+            title=page.title,
+            url_path=page.path,
+            default=i == 0,
+            visibility="visible" if page.is_listed else "hidden",
+        )
+        for i, page in enumerate(pages())
+    ],
     position="top",
 )
 remember_page(page.url_path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import streamlit as st
+from markupsafe import Markup, escape
 from streamlit.components import v2
 
 from bench.site import asset
+from leaderboard.ui.address import site_address
 
 # Streamlit's own frame: a bar of 48 px, less air above the page, chosen values in white on the
 # primary color, which is bright on a dark background
@@ -43,6 +46,21 @@ def show_style() -> None:
 def show_fragment(*parts: str) -> None:
     """Write HTML of templates, which escape every text of others."""
     st.html(f'<div class="xb">{"".join(parts)}</div>')
+
+
+def show_links(title: str, links: Mapping[str, str]) -> None:
+    """Write links by their texts."""
+    link = Markup('<a href="{}">{}</a>')
+    listed = " ".join(link.format(href, text) for text, href in links.items())
+    show_fragment(f'<p class="files">{escape(title)} {listed}</p>')
+
+
+def run_links(run: str, plugin: str | None = None) -> dict[str, str]:
+    """Return the pages that are not in the navigation, of a run and a plugin."""
+    query = {"run": run} if plugin is None else {"run": run, "plugin": plugin}
+    pages = {"Trade-off": "tradeoff", "Metrics over t0": "t0"}
+    found = {text: site_address(path, **query) for text, path in pages.items()}
+    return {**found, "Provenance": site_address("provenance", run=run)}
 
 
 def enhance_fragments() -> None:

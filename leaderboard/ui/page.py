@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import streamlit as st
 
@@ -59,16 +59,21 @@ def choose_run(
     default: str | None = None,
     is_labeled: bool = True,
 ) -> tuple[Run, RunTables] | None:
-    """Let the reader choose a run (at first `default` or the newest); None if there are no runs."""
+    """Let the reader choose a run, at first `default`, else `default_run`; None without runs."""
     runs = current_runs() if runs is None else runs
     if not runs:
         st.info(NO_RUNS)
         return None
-    keys = list(runs)
+    keys, first = list(runs), default or default_run(runs)
     chosen = choose_one(
-        label, keys, key=key, default=default, is_labeled=is_labeled, labels=labels_of(runs)
+        label, keys, key=key, default=first, is_labeled=is_labeled, labels=labels_of(runs)
     )
     return runs[chosen], open_tables(runs[chosen])
+
+
+def default_run(runs: Mapping[str, Run]) -> str | None:
+    """Return the run that pages open with: the newest finished one, else the newest."""
+    return next((key for key, run in runs.items() if run.is_finished), next(iter(runs), None))
 
 
 def labels_of(runs: Mapping[str, Run]) -> dict[str, str]:
@@ -76,15 +81,20 @@ def labels_of(runs: Mapping[str, Run]) -> dict[str, str]:
     return {key: run.label for key, run in runs.items()}
 
 
-def choose_plugin() -> tuple[Run, RunTables, str] | None:
-    """Let the reader choose a run and a plugin; None, with a message, if there are none."""
+def choose_plugin(
+    order: Callable[[Run, RunTables], list[str]] = lambda _, tables: plugins_of(tables),
+) -> tuple[Run, RunTables, str] | None:
+    """Let the reader choose a run and a plugin; None, with a message, if there are none.
+
+    `order` lists a run's plugins; the first is shown at first.
+    """
     plugin = None
     with st.container(key="bar", horizontal=True):
         found = choose_run(is_labeled=False)
         if found is None:
             return None
         run, tables = found
-        if plugins := plugins_of(tables):
+        if plugins := order(run, tables):
             plugin = choose_one("Plugin", plugins, key="plugin", is_labeled=False)
     show_problems(tables.problems)
     if plugin is None:

@@ -16,7 +16,6 @@ from bench.errors import UserError
 from bench.registry import installed, load_entry
 from leaderboard.escape import literal
 
-MORE = 10  # pages from this order on are in the menu "More"
 _LOG = logging.getLogger(__name__)
 
 
@@ -24,14 +23,15 @@ _LOG = logging.getLogger(__name__)
 class Page:
     """A page: its title in the navigation, its URL path, and the function that draws it.
 
-    Pages are listed by `order`; the first one is also the start page. Those of an order from 10 on
-    are in the menu "More" of the navigation.
+    Pages are listed by `order`; the first one is also the start page. Others are
+    in the navigation unless they are not `is_listed`: other pages link to them.
     """
 
     title: str
     path: str
     show: Callable[[], None]
     order: float = 100
+    is_listed: bool = True
 
     def draw(self) -> None:
         """Draw the page; a user error, such as a run that was just removed, becomes one line."""

@@ -9,15 +9,15 @@ import streamlit as st
 
 from bench.analysis.words import WORDS
 from bench.site import Parts, SitePlugin, SiteRun
-from leaderboard.data import Run, current_runs, open_tables
+from leaderboard.data import current_runs
 from leaderboard.escape import literal
 from leaderboard.figures.site_runs import open_site_run, read_typical
 from leaderboard.figures.verdicts import EARLIER, is_earlier
-from leaderboard.ui.fragments import enhance_fragments, show_fragment
-from leaderboard.ui.page import NO_RUNS, labels_of, show_notes, show_problems
-from leaderboard.ui.selection import choose_one, choose_page, choose_tags
+from leaderboard.ui.fragments import enhance_fragments, run_links, show_fragment, show_links
+from leaderboard.ui.page import NO_RUNS, choose_run, show_notes, show_problems
+from leaderboard.ui.selection import choose_page, choose_tags
 from leaderboard.views.live import show_progress
-from leaderboard.web import PageAddresses, RoutePictures
+from leaderboard.web import page_parts
 
 PER_PAGE = 24
 
@@ -37,30 +37,30 @@ def show_first_page() -> str | None:
             placeholder="Search plugin, file, sha256",
             label_visibility="collapsed",
         )
-        newest = next((key for key, run in runs.items() if run.is_finished), None)
-        key = choose_one(
-            "Run", list(runs), key="run", default=newest, is_labeled=False, labels=labels_of(runs)
-        )
-    run = runs[key]
-    tables = open_tables(run)
-    found = open_site_run(run)
+        found = choose_run(runs=runs, is_labeled=False)
+    if found is None:
+        return None
+    run, tables = found
+    key = run.key
+    shown = open_site_run(run)
     show_progress((other for other in runs.values() if other.key != key), only_running=True)
     show_problems(tables.problems)
-    parts = Parts(RoutePictures(), PageAddresses(), "")
-    show_fragment(parts.run_head(found, level=1))
-    if not found.is_finished:
+    parts = page_parts(runs)
+    show_fragment(parts.run_head(shown, level=1))
+    if not shown.is_finished:
         show_progress([run])
     elif is_earlier(tables):
         st.info(f"These tables were {EARLIER}.", icon=":material/history:")
-    elif not found.plugins:
+    elif not shown.plugins:
         st.info("Nothing to judge: this run has no method that keeps a plugin.")
     else:
-        _plugins(run, found, parts, wanted or "")
+        _plugins(shown, parts, wanted or "")
+    show_links("More of this run:", run_links(key))
     enhance_fragments()
     return key
 
 
-def _plugins(run: Run, found: SiteRun, parts: Parts, wanted: str) -> None:
+def _plugins(found: SiteRun, parts: Parts, wanted: str) -> None:
     plugins = _matching(found.plugins, wanted, _choose_words(found.plugins))
     if not plugins:
         st.info("No plugin matches.")

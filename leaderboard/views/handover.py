@@ -103,4 +103,4 @@ def _curve(tables: RunTables, plugin: str, metric: str, recommended: list[Row]) 
     )
 
 
-PAGE = Page("t0", "t0", show, order=12)
+PAGE = Page("t0", "t0", show, order=12, is_listed=False)

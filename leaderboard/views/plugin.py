@@ -7,20 +7,20 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from bench.site import Parts, SitePlugin, SiteRun
-from leaderboard.data import Run, RunTables
+from bench.site import SitePlugin, SiteRun
+from leaderboard.data import Run, RunTables, current_runs, plugins_of
 from leaderboard.escape import literal, one_line
 from leaderboard.figures.plugin_facts import audit_of, audit_rows, card_of, source_of
 from leaderboard.figures.site_runs import open_site_run
 from leaderboard.figures.verdicts import compatibility_of
 from leaderboard.ui import Page, choose_plugin, page_title
-from leaderboard.ui.fragments import enhance_fragments, show_fragment
+from leaderboard.ui.fragments import enhance_fragments, run_links, show_fragment, show_links
 from leaderboard.ui.numbers import number
 from leaderboard.ui.page import show_notes
 from leaderboard.ui.selection import choose_part
 from leaderboard.views.answers import show_answer
 from leaderboard.views.plugin_images import show_extremes, show_grid, show_side_by_side
-from leaderboard.web import PageAddresses, RoutePictures
+from leaderboard.web import page_parts
 
 _MAX_AUDIT_ROWS = 500
 _FILES = ("badge.svg", "badge.json", "model-card.md", "results.json")
@@ -34,7 +34,7 @@ _PARTS: dict[str, Callable[[Run, RunTables, str], None]] = {
 def show() -> None:
     """Draw the page."""
     show_notes()
-    chosen = choose_plugin()
+    chosen = choose_plugin(_worst_first)
     if chosen is None:
         page_title("Plugin")
         return
@@ -53,14 +53,21 @@ def show() -> None:
         _PARTS[part](run, tables, plugin)
 
 
+def _worst_first(run: Run, tables: RunTables) -> list[str]:
+    """Return a run's plugins: those that are judged, worst first, then the others."""
+    judged = [plugin.name for plugin in open_site_run(run).plugins]
+    return [*judged, *(name for name in plugins_of(tables) if name not in set(judged))]
+
+
 def _judged(run: SiteRun, plugin: SitePlugin) -> None:
     page_title(f"{plugin.name} {plugin.answer.word}")
-    parts = Parts(RoutePictures(), PageAddresses(), "")
+    parts = page_parts(current_runs())
     show_fragment(
         parts.plugin_head(run, plugin, _FILES, has_crumb=False),
         parts.plugin_pictures(run, plugin),
         parts.plugin_facts(run, plugin),
     )
+    show_links("More of this plugin:", run_links(run.key, plugin.name))
     enhance_fragments()
 
 
@@ -109,4 +116,4 @@ def _audit(tables: RunTables, plugin: str) -> None:
         st.caption(literal(f"Only the first {_MAX_AUDIT_ROWS} rows."))
 
 
-PAGE = Page("One plugin", "plugin", show, order=10)
+PAGE = Page("One plugin", "plugin", show, order=10, is_listed=False)

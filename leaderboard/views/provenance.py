@@ -55,4 +55,4 @@ def _table(facts: Mapping[str, str], alt: str) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt=alt)
 
 
-PAGE = Page("Provenance", "provenance", show, order=13)
+PAGE = Page("Provenance", "provenance", show, order=13, is_listed=False)

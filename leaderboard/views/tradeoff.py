@@ -65,4 +65,4 @@ def _how_measured(row: Row) -> str:
     )
 
 
-PAGE = Page("Trade-off", "tradeoff", show, order=11)
+PAGE = Page("Trade-off", "tradeoff", show, order=11, is_listed=False)

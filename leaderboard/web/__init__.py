@@ -5,16 +5,15 @@ from leaderboard.web.headers import SecurityHeaders
 from leaderboard.web.hosts import KnownHosts, host_name
 from leaderboard.web.origin import OwnOrigin
 from leaderboard.web.pictures import picture_address, picture_routes
-from leaderboard.web.site import PageAddresses, RoutePictures, site_routes
+from leaderboard.web.site import page_parts, site_routes
 
 __all__ = [
     "KnownHosts",
     "OwnOrigin",
-    "PageAddresses",
-    "RoutePictures",
     "SecurityHeaders",
     "TimedConnection",
     "host_name",
+    "page_parts",
     "picture_address",
     "picture_routes",
     "site_routes",

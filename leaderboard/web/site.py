@@ -15,14 +15,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bench.errors import UserError
-from bench.site import Addresses, SiteContent, SitePlugin, SiteRun
+from bench.site import Addresses, Parts, SiteContent, SitePlugin, SiteRun
 from bench.site.examples import Example, Shot
 from bench.site.views import Picture
-from leaderboard.data import current_runs
+from leaderboard.data import Run, current_runs
 from leaderboard.figures.site_runs import open_site_run, read_typical
 from leaderboard.pictures import Picture as Answer
 from leaderboard.pictures import PictureQueue
 from leaderboard.ui import site_address
+from leaderboard.ui.page import default_run
 from leaderboard.web.pictures import SMALL_PX, What, picture_path
 
 _TYPES = {
@@ -45,7 +46,13 @@ _MAX_RUNS = 50  # of the files of all runs: the newest
 
 @dataclass(frozen=True)
 class PageAddresses(Addresses):
-    """Addresses for the pages of this server: plugins open in the page of plugins."""
+    """Addresses for the pages of this server: plugins open in the page of plugins.
+
+    What that page shows at first is left out of its address: Streamlit would remove it, as a new
+    entry of the browser's history, and the way back would lead to the same page.
+    """
+
+    default_run: str | None = None
 
     def link(self, name: str, *, page: str) -> str:
         """Return the absolute address of a file."""
@@ -53,7 +60,10 @@ class PageAddresses(Addresses):
 
     def plugin_page(self, run: SiteRun, plugin: SitePlugin, *, page: str) -> str:
         """Return the address of the page of a plugin."""
-        return site_address("plugin", run=run.key, plugin=plugin.name)
+        query = {} if run.key == self.default_run else {"run": run.key}
+        if plugin is not run.plugins[0]:
+            query["plugin"] = plugin.name
+        return site_address("plugin", **query)
 
     def home(self, *, page: str) -> str:
         """Return the address of the first page."""
@@ -67,9 +77,9 @@ class PageAddresses(Addresses):
 class RoutePictures:
     """Links to the pictures that this server sends."""
 
-    def __init__(self, address: Callable[..., str] = site_address) -> None:
+    def __init__(self, runs: Mapping[str, Run], address: Callable[..., str] = site_address) -> None:
         """`address` makes an absolute address of a path, with the query given by name."""
-        self._address = address
+        self._runs, self._address = runs, address
 
     def picture(self, shot: Shot, *, page: str) -> Picture | None:
         """Return an image's links."""
@@ -82,7 +92,7 @@ class RoutePictures:
         return self._picture(example.shots[0], "condition", "condition", None)
 
     def _picture(self, shot: Shot, small: What, full: What, version: str | None) -> Picture | None:
-        run = current_runs().get(shot.run)
+        run = self._runs.get(shot.run)
         if run is None:
             return None
         links = []
@@ -90,6 +100,11 @@ class RoutePictures:
             path, query = picture_path(run, what, shot.trial_id, version=version)
             links.append(self._address(path, v=query))
         return Picture(links[0], links[1], SMALL_PX, SMALL_PX)
+
+
+def page_parts(runs: Mapping[str, Run]) -> Parts:
+    """Return the parts of a page of this server."""
+    return Parts(RoutePictures(runs), PageAddresses(default_run=default_run(runs)), "")
 
 
 def site_routes(queue: PictureQueue) -> list[Route]:
@@ -111,7 +126,7 @@ def site_routes(queue: PictureQueue) -> list[Route]:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/")
 
     names = [
-        name for name in SiteContent(RoutePictures(), Addresses()).site_names if name != _INDEX
+        name for name in SiteContent(RoutePictures({}), Addresses()).site_names if name != _INDEX
     ]
     return [
         Route(f"/{_INDEX}", home, methods=["GET"]),
@@ -139,9 +154,10 @@ def _maker(root: str, name: str, run: str, plugin: str) -> Callable[[], Answer |
         return f"{root}{path}?" + "&".join(f"{key}={value}" for key, value in query.items())
 
     def make() -> Answer | None:
-        content = SiteContent(RoutePictures(address), Addresses(root))
+        runs = current_runs()
+        content = SiteContent(RoutePictures(runs, address), Addresses(root))
         try:
-            made = _content(content, name, run, plugin)
+            made = _content(content, runs, name, run, plugin)
         except UserError:  # the run was removed or changed since it was listed
             return None
         media_type = _TYPES.get(name.rsplit(".", 1)[-1])
@@ -152,8 +168,9 @@ def _maker(root: str, name: str, run: str, plugin: str) -> Callable[[], Answer |
     return make
 
 
-def _content(content: SiteContent, name: str, run: str, plugin: str) -> bytes | str | None:
-    runs = current_runs()
+def _content(
+    content: SiteContent, runs: Mapping[str, Run], name: str, run: str, plugin: str
+) -> bytes | str | None:
     if not run:
         return content.of_site(
             [open_site_run(one) for one in list(runs.values())[:_MAX_RUNS]], name

@@ -38,6 +38,7 @@ _IMAGES = """
 })()
 """
 _TOLD_OF_IMAGE = """i => ({ src: i.src, loaded: i.complete && i.naturalWidth > 0,
+  isFragment: i.closest(".xb") !== null,
   alt: i.alt || (i.closest(".difference") ? "said by the other picture" : "") })"""
 _SETTLED = f"""
 {_IMAGES.strip()}.every((image) => (image.loading = "eager") && image.complete) &&
@@ -118,7 +119,7 @@ def new_visit(
 
 
 def images_of(page: Page) -> list[dict[str, Any]]:
-    """Return `src`, `alt` and `loaded` of all pictures, also those in components."""
+    """Return `src`, `alt`, `loaded` and `isFragment` of all pictures, also those in components."""
     return page.evaluate(f"{_IMAGES}.map({_TOLD_OF_IMAGE})")
 
 
