@@ -132,7 +132,7 @@ def test_a_badge_is_shown_and_every_file_of_the_plugin_is_there(
     visit = opened(browser, judged.url + "/plugin?plugin=pocket-canny")
     badge = visit.page.locator(".files img").first
     assert badge.evaluate("i => i.naturalWidth") > 50
-    for link in visit.page.locator(".files a").all():
+    for link in visit.page.locator(".files").first.locator("a").all():
         place = link.get_attribute("href") or ""
         answer = visit.page.request.get(place)
         assert answer.ok and place.startswith(judged.url + "/runs/drawn/pocket-canny/")
