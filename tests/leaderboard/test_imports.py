@@ -12,6 +12,7 @@ OTHERS = ("bench", "metrics", "runners", "xadapter", "pocket", "plugins_manifest
 # readers of results, words and statistics; nothing that renders, plans, scores or publishes
 ALLOWED = (
     *("bench.analysis.words", "bench.analysis.answers", "bench.analysis.Answer"),
+    "bench.analysis.glossary",
     "bench.analysis.run_sentence",
     *("bench.store", "bench.errors", "bench.report.styles", "bench.report.cells"),
     *("bench.report.number", "bench.report.with_ends"),
