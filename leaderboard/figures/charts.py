@@ -25,14 +25,15 @@ _PATHS = {
     "hexagon": "M0-1L.87-.5L.87 .5L0 1L-.87 .5L-.87-.5Z",
 }
 # names of methods are long: fewer columns on a phone
-_COLUMNS = {"expr": "width < 280 ? 1 : width < 520 ? 2 : 3"}
+_COLUMNS = {"expr": "width < 360 ? 1 : width < 520 ? 2 : 3"}
 _LEGEND = {"orient": "top", "title": None, "columns": _COLUMNS, "labelLimit": 260}
 _LEGEND |= {"symbolOpacity": 1, "symbolSize": 90}
-T0_TITLE = "t0: how much the new model redraws"
+_T0_TITLE = "t0: how much the new model redraws"
+_SHARES = (-1, -0.5, 0, 0.5, 1, 1.5, 2)
 _PERCENT = "format(datum.value * 100, '.3~r') + ' %'"
 # a share's two ends in words, below the tick
 _SHARE_ENDS = (
-    f"datum.value == 0 ? ['0 %', 'without plugin'] : datum.value == 1 ? ['100 %', 'base model'] : "
+    "datum.value == 0 ? ['0 %', 'without plugin'] : datum.value == 1 ? ['100 %', 'base model'] : "
     f"{_PERCENT}"
 )
 _RANGE = (-0.5, 1.5)  # visible range: the interval of a ratio may be huge
@@ -115,8 +116,9 @@ def curve_chart(
     """
     rows = [{**row, **_visible(row, "value", "low", "high")} for row in rows] if is_share else rows
     color, shape = _looks(row["method"] for row in rows)
-    x = _number("t0", title=T0_TITLE)
-    x |= {"scale": {"zero": False, "padding": 12}, "axis": {"format": ".3~f"}}
+    t0s = sorted({row["t0"] for row in rows if row["t0"] is not None})
+    x = _number("t0", title=_T0_TITLE)
+    x |= {"scale": {"zero": False, "padding": 12}, "axis": {"format": ".3~f", "values": t0s}}
     y = _share("value", labels=_PERCENT) if is_share else _number("value", title=title)
     tooltip = _tooltip(label="setting", text="value")
     curve = {"color": color, "x": x, "detail": {"field": "line", "type": "nominal"}}
@@ -130,7 +132,7 @@ def curve_chart(
     layers = [
         _layer(band, curve, over_t0, y=y | {"field": "low"}, y2={"field": "high"}),
         _layer(dashed, level, without, tooltip=tooltip),
-        *_level_names((row["line"] for row in rows if row["t0"] is None), level),
+        *_level_names(rows, level),
         _layer(line, curve, over_t0, y=y),
         _layer({**_POINT, "size": 70}, curve, over_t0, y=y, shape=shape, tooltip=tooltip),
         _layer(dotted, {"color": color, "x": x}, over_t0)
@@ -140,14 +142,19 @@ def curve_chart(
     return _chart(rows, names, layers, height=360)
 
 
-def _level_names(lines: Iterable[str], shared: Chart) -> Iterator[Chart]:
-    """Write the names of dashed lines side by side, so that close lines stay readable."""
-    mark = {"type": "text", "align": "left", "dy": -7, "tooltip": None}
+def _level_names(rows: Sequence[Row], shared: Chart) -> Iterator[Chart]:
+    """Write the names of dashed lines side by side, below a line that has another just above."""
+    mark = {"type": "text", "align": "left", "tooltip": None}
     channels = {"x": {"value": 0}, "text": {"field": "line", "type": "nominal"}}
+    values = [row["value"] for row in rows]
+    near = 0.1 * (max(values, default=0.0) - min(values, default=0.0))
+    levels = {one_line(row["line"]): row["value"] for row in rows if row["t0"] is None}
     left_px = 4
-    for line in dict.fromkeys(one_line(line) for line in lines):
+    for line, value in levels.items():
         only = {"and": ["!isValid(datum.t0)", {"field": "line", "equal": line}]}
-        yield _layer({**mark, "dx": left_px}, shared, {"filter": only}, **channels)
+        is_covered = any(0 < other - value < near for other in levels.values())
+        place = {"dx": left_px, "dy": 8 if is_covered else -7}
+        yield _layer({**mark, **place}, shared, {"filter": only}, **channels)
         left_px += 7 * len(line) + 10
 
 
@@ -212,7 +219,7 @@ def _name(method: str) -> str:
 
 
 def _share(field: str, *, labels: str) -> Chart:
-    axis = {"labelExpr": labels}
+    axis = {"labelExpr": labels, "values": list(_SHARES)}
     return _number(field, title="share of the plugin's effect kept") | {"axis": axis}
 
 
