@@ -135,6 +135,14 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "pocket-rest": ("Distance of the look, without style", _LOOK.format(_BETWEEN)),
     "pocket-place": ("Place between new model and native plugin", _SET_PLACE),
 }
+_KIND_NAMES: Mapping[str, str] = {
+    "lora": "LoRA",
+    "lycoris": "LyCORIS",
+    "controlnet": "ControlNet",
+    "t2i_adapter": "T2I-Adapter",
+    "ip_adapter": "IP-Adapter",
+    "textual_inversion": "Textual inversion",
+}
 _WITH_CONDITION = frozenset(kinds_where(lambda kind: kind.needs_condition))
 _WITH_REFERENCE = frozenset(kinds_where(lambda kind: kind.needs_reference))
 _WITH_STYLE = frozenset(kinds_where(lambda kind: kind.changes_style))
@@ -169,6 +177,11 @@ def meaning_of(term: str) -> str:
 def meanings_of(terms: Iterable[str]) -> str:
     """Return the meanings of several terms, a paragraph each."""
     return "\n\n".join(meaning_of(term) for term in terms)
+
+
+def kind_name(kind: str) -> str:
+    """Return a kind of plugins as its authors spell it; one that is not listed keeps its id."""
+    return _KIND_NAMES.get(kind, kind)
 
 
 def function_word(kind: str) -> str:
