@@ -80,7 +80,7 @@ def tradeoff_chart(rows: Sequence[Row], *, title: str) -> Chart:
     x = _share("retention", labels=_SHARE_ENDS)
     y = _number("quality", title=f"{title}, lower is better")
     shared = {"color": color}
-    whisker = {**_RULE, "strokeWidth": 1, "opacity": 0.35}
+    whisker = {**_RULE, "strokeWidth": 1, "opacity": 0.7}
     line = {"type": "line", "strokeDash": [2, 2], "opacity": 0.6, "tooltip": None}
     label = {"type": "text", "dx": 9, "dy": -8, "align": "left", "fontSize": 11, "tooltip": None}
     tooltip = _tooltip(label="setting", verdict="verdict", retention_text="keeps")
@@ -139,7 +139,7 @@ def curve_chart(
         | {"data": _values(recommended, ("method", "t0"))},
     ]
     names = ("method", "line", "t0", "value", "low", "high", "label", "text")
-    return _chart(rows, names, layers, height=360)
+    return _chart(rows, names, layers, height=440)
 
 
 def _level_names(rows: Sequence[Row], shared: Chart) -> Iterator[Chart]:

@@ -13,7 +13,7 @@ from bench.analysis.words import MEANINGS, WORDS, look, share, sort_text, verdic
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.escape import literal, one_line
-from leaderboard.figures.arms import setting_label
+from leaderboard.figures import setting_label
 from leaderboard.figures.verdicts import (
     EARLIER,
     has_judged_look,
