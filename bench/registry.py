@@ -42,7 +42,7 @@ __all__ = [
 CONDITION_METRICS = "condition"
 _LOG = logging.getLogger(__name__)
 _OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
-_OTHER_COLORS = ("#D55E00", "#56B4E9", "#B8A800")
+_OTHER_COLORS = ("#D55E00", "#3A94C8", "#9A8C00")
 _OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
 
 

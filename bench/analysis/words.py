@@ -28,8 +28,12 @@ REFERENCES = ("base", "floor", "oracle")  # never ranked, recommended or judged
 # in sentences and as headings of columns; a method that is not listed keeps its name
 METHOD_NAMES: Mapping[str, str] = {
     "base": "Base model",
+    "hires": "Hires fix",
     "sdedit": "SDEdit",
     "xadapter": "X-Adapter",
+    "xadapter-truncated": "X-Adapter, truncated stage 1",
+    "xadapter-unplugged": "X-Adapter, plugin off in stage 2",
+    "xadapter-swapped": "X-Adapter, plugin swapped in stage 2",
     "oracle": "Native plugin",
     "floor": "Without plugin",
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.analysis.glossary import method_name
+from bench.analysis.words import label_of
 from bench.report.styles import method_style
 from bench.store import Row
 from leaderboard.data import RunTables
@@ -18,11 +20,15 @@ OF_PLUGIN = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A method with its t0 and scales; `number` is its `setting` in the `images` table."""
+    """A method with its t0 and scales; `number` is its `setting` in the `images` table.
+
+    `id` names it in addresses, `label` on the page.
+    """
 
     number: int
     method: str
     t0: float | None
+    id: str
     label: str
 
 
@@ -34,14 +40,25 @@ def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
         {"plugin": plugin},
     )
     found = [
-        Setting(int(row["setting"]), row["method"] or "", row["t0"], setting_label(row))
+        Setting(
+            number=int(row["setting"]),
+            method=row["method"] or "",
+            t0=row["t0"],
+            id=setting_id(row),
+            label=setting_label(row),
+        )
         for row in rows
     ]
-    return sorted(found, key=lambda s: (method_style(s.method).order, s.method, s.t0 or 0, s.label))
+    return sorted(found, key=lambda s: (method_style(s.method).order, s.method, s.t0 or 0, s.id))
 
 
 def setting_label(row: Row) -> str:
-    """Return a method with its t0, and its scales unless they are 1."""
+    """Return a setting in plain words: 'X-Adapter at t0 0.7', with scales that are not 1."""
+    return label_of({**row, "method": method_name(str(row["method"] or ""))})
+
+
+def setting_id(row: Row) -> str:
+    """Return a setting by the method's id, as addresses have it: 'xadapter t0 0.7'."""
     parts = [str(row["method"] or "")]
     for name, mark in (
         ("t0", "t0 "),

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import get_args
 
 from bench.analysis import Answer, answers
-from bench.analysis.words import REFERENCES, WORDS, in_order, verdict_of
+from bench.analysis.words import REFERENCES, WORDS, in_order, share, verdict_of
 from bench.report.styles import method_order
 from bench.store import Row, grouped
 from leaderboard.data import RunTables
@@ -106,7 +106,7 @@ def retention_rows(rows: Sequence[Row]) -> list[Row]:
     curve = [
         {
             **{name: row[name] for name in ("method", "t0", "plugin_scale", "adapter_scale")},
-            **{"value": row["retention"], "verdict": verdict_of(row)},
+            **{"value": row["retention"], "verdict": verdict_of(row), "share": share(row)},
             **{"low": row["retention_low"], "high": row["retention_high"]},
             **{"label": setting_label(row), "line": setting_label({**row, "t0": None})},
         }

@@ -8,10 +8,12 @@ import pandas as pd
 import streamlit as st
 
 from bench.analysis import answers
-from bench.analysis.words import MEANINGS, WORDS, label_of, look, sort_text, verdict_of
+from bench.analysis.glossary import meaning_of, meanings_of
+from bench.analysis.words import MEANINGS, WORDS, look, share, sort_text, verdict_of
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.escape import literal, one_line
+from leaderboard.figures import setting_label
 from leaderboard.figures.verdicts import (
     EARLIER,
     has_judged_look,
@@ -23,24 +25,25 @@ from leaderboard.figures.verdicts import (
 from leaderboard.ui import interval
 
 HOW_SORTED = (
-    "The number for sorting is retention times 1 - q / k, each limited to 0 to 1 (q: distance of "
-    "the images' look, k: a constant of its metric; without q: retention alone). It orders rows "
-    "and claims nothing."
+    "The number for sorting is the share kept times 1 - q / k, each limited to 0 to 1 (q: distance "
+    "of the images' look, k: a constant of its metric; without q: the share kept alone). It orders "
+    "rows and claims nothing."
 )
 MARKS = "*: the setting to use; =: not told from the best setting."
 _BOXES = {"works": st.success, "degraded": st.warning, "open": st.warning, "lost": st.error}
 _COLUMNS = {
     "mark": st.column_config.TextColumn("", width="small", help=MARKS),
-    "setting": "Setting",
-    "verdict": "Verdict",
-    "retention_text": st.column_config.TextColumn(
-        "Retention [95 %]", help="1: as on the old model, 0: as without the plugin"
+    "setting": st.column_config.TextColumn(
+        "Setting", help=meanings_of(["Setting", "SDEdit", "X-Adapter", "t0"])
     ),
-    "look": "Images",
+    "verdict": st.column_config.TextColumn(
+        "Verdict", help=meanings_of(["Works", "Degraded", "Lost", "Open"])
+    ),
+    "retention_text": st.column_config.TextColumn("Keeps [95 %]", help=meaning_of("Keeps")),
+    "look": st.column_config.TextColumn("Images", help=meaning_of("Images like the new model's")),
     "quality_text": st.column_config.TextColumn(
-        "Distance q [95 %]",
-        help="Distance of the images' look from what they should look like; lower is better, "
-        "below 0 is chance",
+        "Distance of the look [95 %]",
+        help=f"{meaning_of('Distance of the look')} Below 0 is chance.",
     ),
     "sort_text": st.column_config.TextColumn("For sorting", help=HOW_SORTED),
     "seconds": st.column_config.NumberColumn("s/image", format="%.2f"),
@@ -83,7 +86,7 @@ def show_settings(rows: Sequence[Row]) -> None:
 
 def described(row: Row) -> Row:
     """Return a setting's row with its texts: `setting`, `verdict`, `look`, `mark`, intervals."""
-    texts = {"retention_text": interval_of(row, "retention")}
+    texts = {"retention_text": share(row)}
     texts["quality_text"] = interval_of(row, "quality") if has_judged_look(row) else ""
     words = {"verdict": verdict_of(row), "look": look(row)}
     words["sort_text"] = "" if row["sort_value"] is None else sort_text(row)
@@ -92,7 +95,7 @@ def described(row: Row) -> Row:
         **{name: one_line(text) for name, text in words.items()},
         **texts,
         "mark": mark_of(row),
-        "setting": one_line(label_of(row)),
+        "setting": one_line(setting_label(row)),
     }
 
 

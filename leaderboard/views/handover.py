@@ -1,4 +1,4 @@
-"""t0: metrics over the share of the noise schedule that the new model denoises again."""
+"""t0: what is kept, and metrics, over how much the new model redraws."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import partial
 
 import streamlit as st
 
+from bench.analysis.glossary import meaning_of, meanings_of, metric_meaning, metric_name
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.escape import literal, one_line
@@ -19,6 +20,7 @@ from leaderboard.figures.verdicts import (
     retention_rows,
 )
 from leaderboard.ui import Page, choose_plugin, heading, interval
+from leaderboard.ui.named import choose_some_named
 from leaderboard.ui.numbers import number
 from leaderboard.views.answers import show_answer, show_settings
 
@@ -28,10 +30,10 @@ _FIRST_METRICS = 3
 def show() -> None:
     """Draw the page."""
     heading(
-        "How much of the schedule should the new model denoise?",
-        "t0 is the share of the noise schedule that the new model denoises again. Bands are 95 % "
-        "intervals; methods without t0 are dashed; dotted vertical lines mark each method's t0 to "
-        "use.",
+        "How much should the new model redraw?",
+        "t0 is how much the new model redraws: the share of the noise schedule that it denoises "
+        "again. Bands are 95 % intervals; methods without t0 are dashed; dotted vertical lines "
+        "mark each method's t0 to use.",
     )
     chosen = choose_plugin()
     if chosen is None:
@@ -57,49 +59,49 @@ def _metrics(tables: RunTables, plugin: str) -> list[str]:
     if not names:
         st.info("This run has no summary of this plugin. To make it: `xbench report RUN`.")
         return []
-    return st.multiselect(
+    return choose_some_named(
         "Metrics",
-        names,
-        names[:_FIRST_METRICS],
+        {name: metric_name(name) for name in names},
         key="metrics",
-        bind="query-params",
-        format_func=one_line,
+        default=names[:_FIRST_METRICS],
+        explanation=meanings_of(["Function", "Distance of the look"]),
     )
 
 
 def _retention(plugin: str, rows: list[Row], to_use: list[Row]) -> None:
     drawn = retention_rows(rows)
-    st.subheader("Retention", anchor=False)
+    st.subheader("Share of the effect kept", anchor=False, help=meaning_of("Keeps"))
     if not drawn:
         reasons = [row["reason"] for row in rows if row["reason"]]
-        st.info(literal(f"No retention: {reasons[0] if reasons else 'not in the tables'}."))
+        why = reasons[0] if reasons else "not in the tables"
+        st.info(literal(f"The share kept is not known: {why}."))
         return
-    st.caption("share of the plugin's effect: 1 as on the old model, 0 as without the plugin")
+    st.caption("100 % as on the base model, 0 % as without the plugin")
     for row in drawn:
-        row["text"] = interval(row["value"], row["low"], row["high"])
-        row["text"] += f", {row['verdict']}" if row["verdict"] else ""
-    alt = f"retention of {plugin} over t0: " + "; ".join(
+        row["text"] = ", ".join(part for part in (row["share"], row["verdict"]) if part)
+    alt = f"Share of the effect of {plugin} that is kept, over t0: " + "; ".join(
         f"{row['label']} {row['text']}" for row in drawn
     )
-    chart = curve_chart(drawn, title="retention", recommended=to_use, is_share=True)
+    chart = curve_chart(drawn, title="share kept", recommended=to_use, is_share=True)
     st.vega_lite_chart(chart, alt=one_line(alt))
 
 
 def _curve(tables: RunTables, plugin: str, metric: str, recommended: list[Row]) -> None:
     rows = curve_rows(tables, plugin, metric)
     if not rows:
-        st.info(literal(f"{metric}: no values"))
+        st.info(literal(f"{metric_name(metric)}: no values"))
         return
     for row in rows:
         row["text"] = interval(row["value"], row["low"], row["high"])
     better = rows[0]["better"]
-    st.subheader(literal(metric), anchor=False)
+    name = metric_name(metric)
+    st.subheader(literal(name), anchor=False, help=literal(metric_meaning(metric)))
     st.caption(literal(f"{better} is better" if better else ""))
-    alt = f"{metric} of {plugin} over t0: " + "; ".join(
+    alt = f"{name} of {plugin} over t0: " + "; ".join(
         f"{row['label']} {number(row['value'])}" for row in rows
     )
     st.vega_lite_chart(
-        curve_chart(rows, title=one_line(metric), recommended=recommended), alt=one_line(alt)
+        curve_chart(rows, title=one_line(name), recommended=recommended), alt=one_line(alt)
     )
 
 

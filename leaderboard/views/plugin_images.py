@@ -7,6 +7,13 @@ from typing import Literal
 
 import streamlit as st
 
+from bench.analysis.glossary import (
+    meaning_of,
+    meanings_of,
+    method_name,
+    metric_meaning,
+    metric_name,
+)
 from bench.store import Row
 from leaderboard.data import Run, RunTables
 from leaderboard.escape import literal, one_line
@@ -25,14 +32,18 @@ from leaderboard.figures.gallery import (
     scores_of,
     seeds_of,
 )
+from leaderboard.ui.named import choose_named, choose_some_named
 from leaderboard.ui.numbers import number
-from leaderboard.ui.selection import choose_one, choose_page, choose_some
+from leaderboard.ui.selection import choose_one, choose_page
 from leaderboard.ui.slider import compare_pictures
 from leaderboard.web import picture_address
 
 _CELL_PX = 124
 _N_EXTREMES = 6
 _MAX_CASES = 500
+_METHOD_TERMS = ("Base model", "SDEdit", "X-Adapter", "Native plugin (ceiling)")
+_METHOD_TERMS += ("New model without plugin",)
+_SETTING_HELP = meanings_of(["Setting", "t0"])
 Scores = dict[str, dict[str, float | None]]
 
 
@@ -41,8 +52,11 @@ def show_grid(run: Run, tables: RunTables, plugin: str) -> None:
     settings = settings_of(tables, plugin)
     left, right = st.columns(2)
     with left:
-        methods = choose_some("Methods", _methods(settings), key="methods")
-        settings = [s for s in settings if s.method in methods]
+        names = {setting.method: method_name(setting.method) for setting in settings}
+        methods = choose_some_named(
+            "Methods", names, key="methods", explanation=meanings_of(_METHOD_TERMS)
+        )
+        settings = [s for s in settings if s.method in (methods or names)]
     with right:
         metrics = _choose_metrics(tables, plugin)
     per_page = images_per_page(len(settings))
@@ -84,7 +98,7 @@ def show_picture(run: Run, row: Row, label: str, scores: dict[str, float | None]
             st.image(address, width="stretch", alt=one_line(alt))
         else:
             st.warning(literal(f"{row['status'] or 'not rendered yet'}: {row['error'] or ''}"))
-        lines = [f"{name} {number(value)}" for name, value in scores.items()]
+        lines = [f"{metric_name(name)} {number(value)}" for name, value in scores.items()]
         st.caption("  \n".join(literal(line) for line in [label, *lines]))
 
 
@@ -97,12 +111,11 @@ def show_extremes(run: Run, tables: RunTables, plugin: str) -> None:
         return
     left, right = st.columns(2)
     with left:
-        preferred = next((s.label for s in settings if s.method == "xadapter"), None)
         own = [s for s in settings if s.method != "floor"] or settings
-        label = choose_one("Setting", [s.label for s in own], key="setting", default=preferred)
-        setting = next(s for s in own if s.label == label)
+        setting = _choose_setting("Setting", own, key="setting", default=_preferred(own))
     with right:
-        metric = choose_one("Metric", _first_ones(tables, plugin, directions), key="metric")
+        names = _metric_names(tables, plugin, directions)
+        metric = choose_named("Metric", names, key="metric", explanation=meaning_of("Function"))
     base = next((s for s in settings if s.method == "base"), None)
     ends: tuple[tuple[Literal["best", "worst"], str], ...] = (("best", "Best"), ("worst", "Worst"))
     for end, title in ends:
@@ -147,7 +160,6 @@ def _beside_base(
 def show_side_by_side(run: Run, tables: RunTables, plugin: str) -> None:
     """Show two settings of one case under a slider."""
     settings, cases = settings_of(tables, plugin), case_ids(tables, plugin, most=_MAX_CASES)
-    labels = [s.label for s in settings]
     if len(settings) < 2 or not cases:
         st.info("Nothing to compare: this plugin has only one setting.")
         return
@@ -159,11 +171,11 @@ def show_side_by_side(run: Run, tables: RunTables, plugin: str) -> None:
         seed = int(choose_one("Seed", seeds, key="seed"))
     lower = st.columns(2)
     with lower[0]:
-        left = choose_one("Left", labels, key="left")
+        left = _choose_setting("Left", settings, key="left")
     with lower[1]:
-        preferred = next((s.label for s in settings if s.method == "xadapter"), labels[1])
-        right = choose_one("Right", labels, key="right", default=preferred)
-    chosen = [next(s for s in settings if s.label == label) for label in (left, right)]
+        preferred = _preferred(settings) or settings[1]
+        right = _choose_setting("Right", settings, key="right", default=preferred)
+    chosen = [left, right]
     scene = read_scene(tables, plugin, chosen, case_id=case_id, seed=seed)
     by_setting = {row["setting"]: row for row in scene.images} if scene else {}
     sides = [_side(run, by_setting.get(s.number), s.label) for s in chosen]
@@ -182,22 +194,35 @@ def _side(run: Run, row: Row | None, label: str) -> dict[str, str] | None:
 
 
 def _choose_metrics(tables: RunTables, plugin: str) -> list[str]:
-    names = _first_ones(tables, plugin, image_metrics(tables, plugin))
-    return st.multiselect(
+    names = _metric_names(tables, plugin, image_metrics(tables, plugin))
+    return choose_some_named(
         "Scores",
         names,
-        names[:2],
         key="scores",
-        bind="query-params",
-        format_func=one_line,
+        default=list(names)[:2],
+        explanation="\n\n".join(literal(f"{names[m]}: {metric_meaning(m)}") for m in names),
     )
 
 
-def _first_ones(tables: RunTables, plugin: str, known: dict[str, str]) -> list[str]:
-    """Return the per-image metrics, the plugin's function metric first."""
+def _metric_names(tables: RunTables, plugin: str, known: dict[str, str]) -> dict[str, str]:
+    """Return the names of the per-image metrics, the plugin's function metric first."""
     ordered = [name for name in metrics_of(tables, plugin) if name in known]
-    return ordered + [name for name in known if name not in ordered]
+    return {name: metric_name(name) for name in (*ordered, *known)}
 
 
-def _methods(settings: Sequence[Setting]) -> list[str]:
-    return list(dict.fromkeys(setting.method for setting in settings))
+def _choose_setting(
+    label: str, settings: Sequence[Setting], *, key: str, default: Setting | None = None
+) -> Setting:
+    """Let the reader choose a setting, at first `default` or the first one."""
+    chosen = choose_named(
+        label,
+        {setting.id: setting.label for setting in settings},
+        key=key,
+        default=None if default is None else default.id,
+        explanation=_SETTING_HELP,
+    )
+    return next(setting for setting in settings if setting.id == chosen)
+
+
+def _preferred(settings: Sequence[Setting]) -> Setting | None:
+    return next((setting for setting in settings if setting.method == "xadapter"), None)

@@ -14,6 +14,15 @@ from leaderboard.ui import Page, choose_run, heading
 from leaderboard.ui.page import show_problems
 
 _MAX_SHOWN = 50_000
+_FACTS_HELP = """Family: the models, old and new, and how they are loaded.
+
+Manifest's fingerprint: equal for runs of equal plugins, prompts and settings.
+
+Adapter's SHA-256: the weights of X-Adapter.
+
+Plan's key: equal for runs of the same images.
+
+Rendered as: what else changes pixels, such as device and number format."""
 _GROUPS = {"weights": "Weights", "versions": "Versions", "device": "Device", "git": "Code"}
 
 
@@ -32,7 +41,7 @@ def show() -> None:
     if commands:
         st.subheader("Reproduce it", anchor=False)
         st.code("\n".join(one_line(line) for line in commands), language=None, wrap_lines=True)
-    st.subheader("The run", anchor=False)
+    st.subheader("The run", anchor=False, help=_FACTS_HELP)
     _table(facts_of(run), "Facts of the run")
     columns = st.columns(2)
     for i, (name, title) in enumerate(_GROUPS.items()):

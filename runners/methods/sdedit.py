@@ -32,7 +32,7 @@ class SDEdit:
         "upgraded_text",
     )
     style = MethodStyle(
-        30, "#E69F00", "square", "the base image, noised to t0 and denoised by the upgraded model"
+        30, "#C68200", "square", "the base image, noised to t0 and denoised by the upgraded model"
     )
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:

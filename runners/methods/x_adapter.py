@@ -103,7 +103,7 @@ class Unplugged(XAdapterMethod):
     name: str = "xadapter-unplugged"
     arrangement: PluginArrangement = "unplugged"
     shares: tuple[PassName, ...] = (*XAdapterMethod.shares, "stage2_text")
-    style = MethodStyle(60, "#56B4E9", "triangle-right", "xadapter without the plugin in stage 2")
+    style = MethodStyle(60, "#3A94C8", "triangle-right", "xadapter without the plugin in stage 2")
 
 
 class Swapped(XAdapterMethod):
@@ -112,4 +112,4 @@ class Swapped(XAdapterMethod):
     name: str = "xadapter-swapped"
     arrangement: PluginArrangement = "swapped"
     shares: tuple[PassName, ...] = (*XAdapterMethod.shares, "stage2_text")
-    style = MethodStyle(70, "#B8A800", "star", "xadapter with another plugin in stage 2")
+    style = MethodStyle(70, "#9A8C00", "star", "xadapter with another plugin in stage 2")

@@ -12,6 +12,7 @@ OTHERS = ("bench", "metrics", "runners", "xadapter", "pocket", "plugins_manifest
 # readers of results, words, statistics and pages; nothing that renders, plans, scores or publishes
 ALLOWED = (
     *("bench.analysis.words", "bench.analysis.answers", "bench.analysis.Answer"),
+    "bench.analysis.glossary",
     *("bench.analysis.run_sentence", "bench.analysis.Arm", "bench.analysis.arm_order"),
     *("bench.analysis.summary.arm_of", "bench.publish.select.is_finished"),
     *("bench.render.audits_of", "bench.site.Addresses", "bench.site.Parts", "bench.site.asset"),

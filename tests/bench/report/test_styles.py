@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.analysis.glossary import legend_name, method_name
 from bench.analysis.summary import Arm, arm_order
 from bench.registry import find_method, installed
 from bench.report.plots import styles
-from bench.report.styles import method_order, method_style
+from bench.report.styles import GRAY, method_order, method_style
 from leaderboard.figures.charts import retention_chart
 from tests.extension import in_process_with
 
@@ -18,6 +19,7 @@ SAME_MARKER = {
     **{"*": "M0-1L.22", "X": "M-.7-1", "p": "M0-1L.95-.31L.59", "h": "M0-1L.87"},
 }
 METHODS = sorted(installed("methods"))
+PAGES = ("#ffffff", "#0e1117", "#14171c")  # Streamlit's and the site's backgrounds
 LOOKS = """
 def report_looks(names):
     from bench.report.plots import styles
@@ -32,7 +34,9 @@ def page_looks(names):
     colors, shapes = (points["encoding"][key]["scale"] for key in ("color", "shape"))
     assert colors["domain"] == shapes["domain"] == points["encoding"]["yOffset"]["sort"]
     looks = zip(colors["range"], shapes["range"], strict=True)
-    return dict(zip(colors["domain"], looks, strict=True))
+    by_title = dict(zip(colors["domain"], looks, strict=True))
+    from bench.analysis.glossary import legend_name
+    return {name: by_title[legend_name(name)] for name in report_looks(names)}
 """
 THIRD_PARTY = """
 from runners.base import MethodStyle
@@ -77,6 +81,33 @@ def test_every_installed_method_has_its_own_look_and_a_sentence():
     assert len({(style.color, style.marker) for style in found}) == len(found)
     assert len({style.order for style in found}) == len(found)
     assert all(style.sentence and not style.sentence.endswith(".") for style in found)
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a color by WCAG 2.2."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_color_can_be_seen_on_light_and_on_dark_pages():
+    assert contrast("#ffffff", "#000000") == 21
+    unknown = [f"theirs-{i}" for i in range(50)]
+    assert len({method_style(name).color for name in unknown}) == 3
+    for color in {GRAY, *(method_style(name).color for name in [*METHODS, *unknown])}:
+        assert min(contrast(color, page) for page in PAGES) >= 3, color
+
+
+def test_every_installed_method_has_a_plain_name_of_its_own():
+    for naming in (method_name, legend_name):
+        names = {naming(name) for name in METHODS}
+        assert len(names) == len(METHODS) and not names & set(METHODS)
+    assert method_name("theirs") == legend_name("theirs") == "theirs"
 
 
 def test_an_unknown_method_looks_the_same_whatever_stands_beside_it():

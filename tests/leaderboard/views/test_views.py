@@ -71,7 +71,7 @@ def test_the_overview_names_the_plugins_of_its_ranks_and_how_they_are_made(resul
 
 def test_the_overview_draws_retention_with_intervals(results: Path) -> None:
     alt, layers = charts(open_view("overview", results))[0]
-    row = layers[0].set_index(["plugin", "method"]).loc[("ink-lora", "xadapter")]
+    row = layers[0].set_index(["plugin", "method"]).loc[("ink-lora", "X-Adapter")]
     ends = row[["retention", "retention_low", "retention_high"]].tolist()
     assert ends == pytest.approx([0.714, 0.614, 0.814], abs=0.001)
     assert alt.startswith("Retention: ") and "ink-lora xadapter 0.71 [0.61, 0.81]" in alt
@@ -109,17 +109,17 @@ def test_tradeoff_marks_the_setting_to_use_and_those_not_told_from_the_best(resu
         **{"X-Adapter at t0 0.9": "*", "X-Adapter at t0 0.5": "="},
         **{"SDEdit at t0 0.9": "", "SDEdit at t0 0.5": ""},
     }
-    assert table.loc["X-Adapter at t0 0.9", "retention_text"] == "0.71 [0.61, 0.81]"
+    assert table.loc["X-Adapter at t0 0.9", "retention_text"] == "71 % [61, 81]"
     assert table.loc["X-Adapter at t0 0.9", "quality_text"] == "0.05 [-0.05, 0.15]"
 
 
 def test_a_point_of_the_tradeoff_shows_an_image_of_its_setting(results: Path) -> None:
     alt, layers = charts(open_view("tradeoff", results, plugin="ink-lora"))[0]
     points = next(rows for rows in layers if "image" in rows).set_index("label")
-    address = points.loc["sdedit t0 0.5", "image"]
+    address = points.loc["SDEdit at t0 0.5", "image"]
     assert "/run-image/first/small/aaa-ink-lora-sdedit-0.5-0-0?v=" in address
-    assert points.loc["xadapter t0 0.9", "t0_text"] == "0.9 *"
-    assert "ink-lora" in alt and "sdedit t0 0.5 0.43 [0.33, 0.53], 0.25 [0.15, 0.35]" in alt
+    assert points.loc["X-Adapter at t0 0.9", "t0_text"] == "0.9 *"
+    assert "ink-lora" in alt and "SDEdit at t0 0.5 43 % [33, 53], 0.25 [0.15, 0.35]" in alt
 
 
 def test_a_distance_that_counts_the_style_is_not_drawn_and_the_page_says_why(
@@ -182,12 +182,12 @@ def test_a_plugin_without_effect_is_not_shown_as_incompatible(tmp_path: Path) ->
 def test_retention_over_t0_has_its_intervals_and_the_t0_to_use(results: Path) -> None:
     page = open_view("handover", results, plugin="canny-net")
     alt, layers = charts(page)[0]
-    point = layers[0].set_index("label").loc["xadapter t0 0.9"]
+    point = layers[0].set_index("label").loc["X-Adapter at t0 0.9"]
     ends = point[["value", "low", "high"]].tolist()
     assert ends == pytest.approx([0.714, 0.614, 0.814], abs=0.001)
     levels = layers[0][layers[0]["t0"].isna()].set_index("label")["value"]
-    assert levels.to_dict() == pytest.approx({"base": 1.0, "floor": 0.0})
-    assert "xadapter t0 0.9 0.71 [0.61, 0.81], works" in alt
+    assert levels.to_dict() == pytest.approx({"Base model": 1.0, "Without plugin": 0.0})
+    assert "X-Adapter at t0 0.9 71 % [61, 81], works" in alt
     ruled = next(rows for rows in layers if set(rows.columns) == {"method", "t0"})
     assert set(ruled["t0"]) == {0.9}
 
@@ -195,15 +195,15 @@ def test_retention_over_t0_has_its_intervals_and_the_t0_to_use(results: Path) ->
 def test_a_huge_interval_is_clipped_in_the_chart_and_whole_in_the_text(tmp_path: Path) -> None:
     edited(tmp_path, "method == 'sdedit'", retention_low=-40.0, retention_high=90.0)
     alt, layers = charts(open_view("handover", tmp_path, plugin="canny-net"))[0]
-    drawn = layers[0].set_index("label").loc["sdedit t0 0.9"]
-    assert (drawn["low"], drawn["high"]) == (-0.5, 1.5) and "[-40.00, 90.00]" in alt
+    drawn = layers[0].set_index("label").loc["SDEdit at t0 0.9"]
+    assert (drawn["low"], drawn["high"]) == (-0.5, 1.5) and "[-4000, 9000]" in alt
 
 
 def test_a_curve_has_the_band_of_the_summary(results: Path) -> None:
     page = open_view("handover", results, plugin="canny-net")
     assert page.multiselect[0].value == ["edge-f1"]
     _, (_, layers) = charts(page)
-    point = layers[0].set_index("label").loc["xadapter t0 0.9"]
+    point = layers[0].set_index("label").loc["X-Adapter at t0 0.9"]
     assert point[["value", "low", "high"]].tolist() == pytest.approx([0.7, 0.65, 0.75])
 
 
@@ -216,7 +216,7 @@ def test_the_gallery_shows_24_images_a_page_with_conditions_and_scores(results: 
     assert len(displayed) == 24 == len(set(displayed))  # 6 settings of 4 cases and seeds
     assert len(pictures(first, "condition")) == 4
     assert "Images 1 to 24 of 120" in texts(first)
-    assert texts(first).count("edge\\-f1 0\\.") == 24
+    assert texts(first).count("Edges found 0\\.") == 24
     last = open_view("plugin", results, plugin="canny-net", page="5")
     assert len(pictures(last, "small")) == 24
     assert not set(displayed) & set(pictures(last, "small"))
@@ -238,6 +238,33 @@ def test_the_pages_together_show_every_image_once(results: Path) -> None:
 def test_a_link_keeps_the_chosen_methods(results: Path) -> None:
     page = open_view("plugin", results, methods=["base", "floor"])
     assert {trial.split("-")[3] for _, trial in pictures(page, "small")} == {"base", "floor"}
+
+
+def test_an_address_has_ids_where_the_page_has_plain_words(results: Path) -> None:
+    page = open_view("plugin", results, methods=["sdedit"], scores=["edge-f1"])
+    methods, scores = page.multiselect(key="methods"), page.multiselect(key="scores")
+    assert methods.value == ["sdedit"] and "SDEdit" in methods.options
+    assert scores.value == ["edge-f1"] and scores.options == ["Edges found"]
+    assert "SDEdit at t0 0" in texts(page).replace("\\", "").replace("\u2060", "")
+    methods.select("xadapter").run()
+    assert page.query_params["methods"] == ["sdedit", "xadapter"]
+    methods.set_value([]).run()
+    assert "methods" not in page.query_params
+
+
+def test_an_unknown_id_of_an_address_is_ignored_and_leaves_it(results: Path) -> None:
+    page = open_view("plugin", results, part="Best and worst", setting="theirs", metric="none")
+    assert page.selectbox(key="setting").value == "xadapter t0 0.5"
+    assert not {"setting", "metric"} & set(page.query_params)
+
+
+def test_the_first_use_of_each_term_is_explained(results: Path) -> None:
+    page = open_view("handover", results, plugin="canny-net")
+    assert "Function" in page.multiselect(key="metrics").help
+    assert "share of the plugin's effect" in page.subheader[0].help
+    assert page.subheader[1].help.endswith("edge\\-f1")
+    gallery = open_view("plugin", results, plugin="canny-net")
+    assert "X-Adapter: " in gallery.multiselect(key="methods").help
 
 
 def test_a_page_number_beyond_the_last_page_opens(results: Path) -> None:
