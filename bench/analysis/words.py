@@ -24,6 +24,9 @@ MEANINGS: Mapping[PluginWord, str] = {
     "no effect": "has no measurable effect on the base model either: not incompatible",
     "not measured": "no metric of the run measures what it is for",
 }
+DifferenceWord = Literal["worse", "not tested", "not told apart", "better"]
+DIFFERENCES: tuple[DifferenceWord, ...] = ("worse", "not tested", "not told apart", "better")
+_MAX_NAMES = 5
 REFERENCES = ("base", "floor", "oracle")  # never ranked, recommended or judged
 
 
@@ -222,6 +225,50 @@ def compared(difference: float | None, p: float | None, *, better: str, level: f
     return "keeps more than" if (difference > 0) == (better == "higher") else "keeps less than"
 
 
+def difference_word(value: float | None, p: float | None, *, level: float = 0.05) -> DifferenceWord:
+    """Return what Holm's two-sided p allows to say of a run against its baseline.
+
+    A value above 0 is better; without a p there were too few prompts for a test.
+    """
+    if value is None or p is None:
+        return "not tested"
+    if p > level:
+        return "not told apart"
+    return "worse" if value < 0 else "better"
+
+
+def comparison_sentence(
+    baseline: str,
+    found: Mapping[str, Sequence[tuple[str, DifferenceWord]]],
+    *,
+    noun: str = "plugin",
+    unfinished: Sequence[str] = (),
+) -> str:
+    """Return how runs differ from a baseline; `found` has the names and words of each run.
+
+    Runs without a difference are named together, unfinished ones last.
+    """
+    if baseline in unfinished:
+        return f"{baseline} is unfinished: nothing is compared with it yet."
+    clauses: list[str] = []
+    equal: dict[int, list[str]] = {}
+    for run, rows in found.items():
+        if any(word != "not told apart" for _, word in rows):
+            clauses.append(f"{run} is {_differences(rows, noun)}")
+        elif rows:
+            equal.setdefault(len(rows), []).append(run)
+    for n, runs in equal.items():
+        verb = "is" if len(runs) == 1 else "are"
+        clauses.append(f"{_and(runs)} {verb} not told apart on any of {_nouns(n, noun)}")
+    bare = [run for run, rows in found.items() if not rows]
+    if bare:
+        clauses.append(f"{_and(bare)} {_have(bare)} nothing to compare with it")
+    if unfinished:
+        are = "is" if len(unfinished) == 1 else "are"
+        clauses.append(f"{_and(unfinished)} {are} unfinished and not compared")
+    return f"Against {baseline}, {'; '.join(clauses)}."
+
+
 def is_judged(rows: Iterable[Row]) -> bool:
     """Return whether rows of `schema.COMPATIBILITY` have verdicts; earlier versions wrote none."""
     return any(row["verdict"] is not None for row in rows)
@@ -292,6 +339,40 @@ _IN_DATA = (
     *(f"quality{end}" for end in ("", "_low", "_high")),
     *("quality_more_prompts", "n_prompts", "seconds"),
 )
+
+
+def _differences(rows: Sequence[tuple[str, DifferenceWord]], noun: str) -> str:
+    """Return 'worse on 2 of 12 plugins (a, b), better on 1 (c) and not told apart on 9'."""
+    parts = []
+    for word in ("worse", "better", "not tested", "not told apart"):
+        names = [name for name, own in rows if own == word]
+        if not names:
+            continue
+        n = f"{len(names)} of {_nouns(len(rows), noun)}" if not parts else str(len(names))
+        few = ": too few prompts" if word == "not tested" else ""
+        named = f" ({_listed(names)}{few})" if word != "not told apart" else ""
+        parts.append(f"{word} on {n}{named}")
+    return _and(parts)
+
+
+def _and(names: Sequence[str]) -> str:
+    """Return 'a, b and c', or 'a, b and 7 more'."""
+    if len(names) > _MAX_NAMES:
+        return _listed(names)
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def _nouns(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _have(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _whole(value: float) -> str:
