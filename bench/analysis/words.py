@@ -251,10 +251,11 @@ def comparison_sentence(
     if baseline in unfinished:
         return f"{baseline} is unfinished: nothing is compared with it yet."
     clauses: list[str] = []
+    most = _MAX_NAMES if len(found) < 3 else 2
     equal: dict[int, list[str]] = {}
     for run, rows in found.items():
         if any(word != "not told apart" for _, word in rows):
-            clauses.append(f"{run} is {_differences(rows, noun)}")
+            clauses.append(f"{run} is {_differences(rows, noun, most)}")
         elif rows:
             equal.setdefault(len(rows), []).append(run)
     for n, runs in equal.items():
@@ -341,16 +342,17 @@ _IN_DATA = (
 )
 
 
-def _differences(rows: Sequence[tuple[str, DifferenceWord]], noun: str) -> str:
+def _differences(rows: Sequence[tuple[str, DifferenceWord]], noun: str, most: int) -> str:
     """Return 'worse on 2 of 12 plugins (a, b), better on 1 (c) and not told apart on 9'."""
     parts = []
     for word in ("worse", "better", "not tested", "not told apart"):
         names = [name for name, own in rows if own == word]
         if not names:
             continue
-        n = f"{len(names)} of {_nouns(len(rows), noun)}" if not parts else str(len(names))
+        n = f"{len(names):,}"
+        n += "" if parts else f" of {_nouns(len(rows), noun)}"
         few = ": too few prompts" if word == "not tested" else ""
-        named = f" ({_listed(names)}{few})" if word != "not told apart" else ""
+        named = f" ({_listed(names, most)}{few})" if word != "not told apart" else ""
         parts.append(f"{word} on {n}{named}")
     return _and(parts)
 
@@ -362,9 +364,9 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
+def _listed(names: Sequence[str], most: int = _MAX_NAMES) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _nouns(n: int, noun: str) -> str:

@@ -135,7 +135,7 @@ def intervals(
     groups = pairs.groupby(list(choice.line_keys), sort=False, dropna=False)
     found: dict[Line, Estimate] = {}
     for _, part in groups:
-        (first,) = records(part[list(choice.line_keys)].head(1))
+        first = records(part.head(1))[0]
         found[line_of(first, choice)] = difference_estimate(part)
     return _INTERVALS.add(place, found)
 

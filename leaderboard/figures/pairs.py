@@ -8,8 +8,9 @@ prompts leave it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pyarrow as pa
 from bench.registry import method_order
 from bench.store import Row, records
 from bench.store.recent import RecentItems
-from leaderboard.data import Run, RunTables, open_tables
+from leaderboard.data import Run, open_tables
 from leaderboard.figures.arms import setting_label
 
 FUNCTION = "what each plugin is for"
@@ -63,6 +64,9 @@ _WORST = _PAIRS + (
 )
 _Place = tuple[str, int]
 _MEANS = RecentItems[tuple[_Place, _Place, "Choice"], list[Row]](64)
+_WORST_OF = RecentItems[tuple[_Place, _Place, str, str, int], list[Row]](64)
+_BASELINES = RecentItems[tuple[_Place, str, str], pa.Table](2)
+_SHARED = RecentItems[tuple[object, ...], list[str]](64)
 
 
 @dataclass(frozen=True)
@@ -89,17 +93,16 @@ def place_of(run: Run) -> _Place:
     return str(run.folder), run.stamp
 
 
-def common_methods(baseline: RunTables, candidates: Sequence[RunTables]) -> list[str]:
+def common_methods(baseline: Run, candidates: Sequence[Run]) -> list[str]:
     """Return the methods that the baseline shares, those that depend on the adapter first."""
-    sql = "SELECT DISTINCT method FROM trials"
-    shared = _shared([{r["method"] for r in t.rows(sql)} for t in (baseline, *candidates)])
-    return sorted(method_order(shared), key=lambda name: not name.startswith(_FIRST))
+    found = _shared(baseline, candidates, "SELECT DISTINCT method AS name FROM trials")
+    return sorted(method_order(found), key=lambda name: not name.startswith(_FIRST))
 
 
-def common_metrics(baseline: RunTables, candidates: Sequence[RunTables], method: str) -> list[str]:
+def common_metrics(baseline: Run, candidates: Sequence[Run], method: str) -> list[str]:
     """Return the per-image metrics of a method that the baseline shares with a candidate."""
-    sql = "SELECT DISTINCT metric FROM scores WHERE level = 'image' AND method = ?"
-    return _shared([{r["metric"] for r in t.rows(sql, [method])} for t in (baseline, *candidates)])
+    sql = "SELECT DISTINCT metric AS name FROM scores WHERE level = 'image' AND method = ?"
+    return _shared(baseline, candidates, sql, method)
 
 
 def prompt_means(baseline: Run, candidate: Run, choice: Choice) -> list[Row]:
@@ -133,6 +136,12 @@ def worst_pairs(baseline: Run, candidate: Run, choice: Choice, *, n: int) -> lis
 
     Pairs that did not get worse are left out.
     """
+    place = (place_of(baseline), place_of(candidate), choice.method, choice.metric, n)
+    known = _WORST_OF.find(place)
+    return known or _WORST_OF.add(place, _worst_pairs(baseline, candidate, choice, n))
+
+
+def _worst_pairs(baseline: Run, candidate: Run, choice: Choice, n: int) -> list[Row]:
     lost = records(_beside(baseline, candidate, choice, _WORST, n=n).to_pandas())
     conditioned = open_tables(candidate).rows(
         "SELECT trial_id FROM trials WHERE condition_path <> '' AND list_contains(?, trial_id)",
@@ -159,17 +168,33 @@ def _beside(
     plugins: Sequence[str] | None = None,
     n: int | None = None,
 ) -> pa.Table:
-    given = {"method": choice.method}
+    given: dict[str, Any] = {"method": choice.method}
     wanted = _OF_FUNCTION
     if choice.metric != FUNCTION:
         wanted, given = "s.metric = $metric", given | {"metric": choice.metric}
+    old = _baseline(baseline, choice, wanted, given)
     if plugins is not None:
         wanted += " AND list_contains($plugins, s.plugin)"
-        given = {**given, "plugins": list(plugins)}
-    old = open_tables(baseline).arrow(_BASELINE.format(wanted=wanted), given)
-    own = given if n is None else {**given, "n": n}
-    return open_tables(candidate).beside(sql.format(wanted=wanted), own, old)
+        given |= {"plugins": list(plugins)}
+    given |= {} if n is None else {"n": n}
+    return open_tables(candidate).beside(sql.format(wanted=wanted), given, old)
 
 
-def _shared(sets: Sequence[set[str]]) -> list[str]:
-    return sorted(name for name in sets[0] & set[str]().union(*sets[1:]) if name)
+def _baseline(run: Run, choice: Choice, wanted: str, given: Mapping[str, Any]) -> pa.Table:
+    place = (place_of(run), choice.method, choice.metric)
+    known = _BASELINES.find(place)
+    if known is None:
+        sql = _BASELINE.format(wanted=wanted)
+        known = _BASELINES.add(place, open_tables(run).arrow(sql, given))
+    return known
+
+
+def _shared(baseline: Run, candidates: Sequence[Run], sql: str, *given: str) -> list[str]:
+    """Return the names that the baseline shares with at least one candidate, sorted."""
+    place = (*map(place_of, (baseline, *candidates)), sql, *given)
+    known = _SHARED.find(place)
+    if known is None:
+        runs = (baseline, *candidates)
+        own, *others = ({r["name"] for r in open_tables(run).rows(sql, given)} for run in runs)
+        known = _SHARED.add(place, sorted(name for name in own & set().union(*others) if name))
+    return known

@@ -9,16 +9,20 @@ from typing import Any
 from bench.analysis import Arm
 from bench.site.views import detail
 from bench.store import Row, records
+from bench.store.recent import RecentItems
 from leaderboard.data import Run, open_tables
 from leaderboard.figures.arms import setting_label
 from leaderboard.figures.differences import Comparison
-from leaderboard.figures.pairs import KNOBS, paired_images
+from leaderboard.figures.pairs import KNOBS, paired_images, place_of
 from leaderboard.figures.verdicts import compatibility_of
 
 _MAX_IMAGES = 20_000
 _SAME = " AND ".join(f"{name} IS NOT DISTINCT FROM ${name}" for name in KNOBS)
 _Key = tuple[str, int, str]  # case, seed, prompt
 Knobs = Mapping[str, float | None]
+
+
+_ROWS = RecentItems[tuple[object, ...], "list[PromptRow]"](16)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,15 @@ def prompt_rows(
     baseline: Run, candidates: Sequence[Run], comparison: Comparison, plugin: str, knobs: Knobs
 ) -> list[PromptRow]:
     """Return the prompts of a plugin at a setting, the largest loss first."""
+    runs = tuple(map(place_of, (baseline, *candidates)))
+    place = (runs, comparison.choice, plugin, *(knobs[name] for name in KNOBS))
+    known = _ROWS.find(place)
+    return known or _ROWS.add(place, _prompt_rows(baseline, candidates, comparison, plugin, knobs))
+
+
+def _prompt_rows(
+    baseline: Run, candidates: Sequence[Run], comparison: Comparison, plugin: str, knobs: Knobs
+) -> list[PromptRow]:
     images: dict[_Key, dict[str, Row]] = {}
     for run in (baseline, *candidates):
         for key, row in _images(run, plugin, comparison.choice.method, knobs):

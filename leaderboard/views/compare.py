@@ -12,6 +12,7 @@ from bench.site.rendering import part
 from bench.store import Row
 from leaderboard.data import Run, current_runs, open_tables
 from leaderboard.escape import one_line
+from leaderboard.figures import setting_label
 from leaderboard.figures.comparison import difference_text, matrix, p_text, shown_cells
 from leaderboard.figures.differences import Comparison, Line, compare_runs
 from leaderboard.figures.gates import first_pair
@@ -85,15 +86,14 @@ def _choose_runs() -> tuple[Run, list[Run]] | None:
 
 
 def _choose_what(baseline: Run, candidates: Sequence[Run]) -> Choice | None:
-    tables, others = open_tables(baseline), [open_tables(run) for run in candidates]
-    methods = common_methods(tables, others)
+    methods = common_methods(baseline, candidates)
     if not methods:
         return None
     left, middle, right = st.columns([1, 1, 1], vertical_alignment="bottom")
     with left:
         method = choose_one("Method", methods, key="compared_method")
     with middle:
-        metrics = [FUNCTION, *common_metrics(tables, others, method)]
+        metrics = [FUNCTION, *common_metrics(baseline, candidates, method)]
         metric = choose_one("Metric", metrics, key="compared_metric")
     with right:
         by_setting = st.toggle("Each setting by itself", key="by_setting", bind="query-params")
@@ -128,9 +128,7 @@ def _matrix(
     view = matrix(baseline, candidates, comparison, lines, plugin_link)
     show_fragment(part("comparison", matrix=view))
     cells = shown_cells(baseline, candidates, comparison, lines)
-    rows = [
-        _table_row(comparison.name_of(line), row) for line in lines for row in cells[line].values()
-    ]
+    rows = [_table_row(row, comparison.choice) for line in lines for row in cells[line].values()]
     n = sum(len(by_run) for by_run in comparison.cells.values())
     st.caption(
         "Worse and better are shown: two-sided tests over prompts at 5 %, corrected by Holm for "
@@ -143,13 +141,14 @@ def _matrix(
         )
 
 
-def _table_row(name: str, row: Row) -> dict[str, Any]:
+def _table_row(row: Row, choice: Choice) -> dict[str, Any]:
+    setting = {"Setting": setting_label({**row, "method": ""}).strip()} if choice.by_setting else {}
     return {
         "Plugin": one_line(row["plugin"]),
+        **setting,
         "Metric": one_line(row["metric"]),
-        "Line": one_line(name),
-        "Run": one_line(row["run"]),
-        "Run is": row["word"],
+        "Candidate": one_line(row["run"]),
+        "Candidate is": row["word"],
         "Difference [95 %]": difference_text(row),
         "p (Holm)": p_text(row),
         "Images": row["n"],
