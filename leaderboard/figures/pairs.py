@@ -138,7 +138,9 @@ def worst_pairs(baseline: Run, candidate: Run, choice: Choice, *, n: int) -> lis
     """
     place = (place_of(baseline), place_of(candidate), choice.method, choice.metric, n)
     known = _WORST_OF.find(place)
-    return known or _WORST_OF.add(place, _worst_pairs(baseline, candidate, choice, n))
+    if known is not None:
+        return known
+    return _WORST_OF.add(place, _worst_pairs(baseline, candidate, choice, n))
 
 
 def _worst_pairs(baseline: Run, candidate: Run, choice: Choice, n: int) -> list[Row]:

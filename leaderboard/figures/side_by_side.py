@@ -60,7 +60,9 @@ def prompt_rows(
     runs = tuple(map(place_of, (baseline, *candidates)))
     place = (runs, comparison.choice, plugin, *(knobs[name] for name in KNOBS))
     known = _ROWS.find(place)
-    return known or _ROWS.add(place, _prompt_rows(baseline, candidates, comparison, plugin, knobs))
+    if known is not None:
+        return known
+    return _ROWS.add(place, _prompt_rows(baseline, candidates, comparison, plugin, knobs))
 
 
 def _prompt_rows(
