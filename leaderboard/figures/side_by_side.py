@@ -73,7 +73,7 @@ def _prompt_rows(
         for key, row in _images(run, plugin, comparison.choice.method, knobs):
             images.setdefault(key, {})[run.key] = row
     scores: dict[tuple[str, str], float] = {}
-    losses: dict[_Key, float] = {}
+    losses: dict[tuple[str, int], float] = {}  # the prompt of a pair may lack the trigger
     for run in candidates:
         if run.key not in comparison.compared:
             continue
@@ -81,17 +81,17 @@ def _prompt_rows(
         for row in (r for r in pairs if all(r[name] == knobs[name] for name in KNOBS)):
             scores[(baseline.key, row["trial_old"])] = row["value_old"]
             scores[(run.key, row["trial_new"])] = row["value_new"]
-            key = _key(row)
+            key = _key(row)[:2]
             losses[key] = min(losses.get(key, row["difference"]), row["difference"])
     rows = []
-    for key in sorted(images, key=lambda key: (losses.get(key, float("inf")), key)):
+    for key in sorted(images, key=lambda key: (losses.get(key[:2], float("inf")), key)):
         own = images[key]
         known = {
             run: scores[(run, row["trial_id"])]
             for run, row in own.items()
             if (run, row["trial_id"]) in scores
         }
-        rows.append(PromptRow(key[2], key[1], own, known, losses.get(key)))
+        rows.append(PromptRow(key[2], key[1], own, known, losses.get(key[:2])))
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from bench.site.rendering import part
 from bench.store import Row
@@ -17,36 +18,34 @@ from leaderboard.figures.comparison import difference_text, matrix, p_text, show
 from leaderboard.figures.differences import Comparison, Line, compare_runs
 from leaderboard.figures.gates import first_pair
 from leaderboard.figures.pairs import FUNCTION, Choice, common_methods, common_metrics
-from leaderboard.ui import Page, choose_run, heading, site_address
+from leaderboard.ui import Page, choose_run, page_title, site_address
 from leaderboard.ui.fragments import enhance_fragments, show_fragment
-from leaderboard.ui.page import NO_RUNS, show_problems
+from leaderboard.ui.page import NO_RUNS, show_notes, show_problems
 from leaderboard.ui.selection import choose_one, choose_page
 from leaderboard.views.compare_gates import show_gates
 from leaderboard.views.compare_pictures import show_losses, show_pictures
 
+_TITLE = "Did the new weights make anything worse?"
 _CELLS_PER_PAGE, _MAX_LINES = 60, 25
 
 
 def show() -> None:
     """Draw the page."""
-    heading(
-        "Did the new weights make anything worse?",
-        "Runs of the same prompts and seeds against a baseline, picture by picture.",
-    )
+    page_title(_TITLE)
     answer = st.container()
+    show_notes()
     chosen = _choose_runs()
-    if chosen is None:
+    choice = _choose_what(*chosen) if chosen else None
+    if chosen is None or choice is None:
+        if chosen:
+            st.info("The runs have no method in common with the baseline.")
+        _answer(answer, "")
         return
     baseline, candidates = chosen
-    choice = _choose_what(baseline, candidates)
-    if choice is None:
-        st.info("The runs have no method in common with the baseline.")
-        return
     comparison = compare_runs(baseline, candidates, choice)
     for run in (baseline, *candidates):
         show_problems(f"{run.key}: {problem}" for problem in open_tables(run).problems)
-    with answer:
-        show_fragment(part("comparison_sentence", sentence=comparison.sentence))
+    _answer(answer, comparison.sentence)
     lines = _choose_lines(comparison)
     if lines:
         _matrix(baseline, candidates, comparison, lines)
@@ -55,6 +54,11 @@ def show() -> None:
         show_losses(baseline, candidates, comparison)
     show_pictures(baseline, candidates, comparison, lines)
     enhance_fragments()
+
+
+def _answer(place: DeltaGenerator, sentence: str) -> None:
+    with place:
+        show_fragment(part("comparison_sentence", title=_TITLE, sentence=sentence))
 
 
 def _choose_runs() -> tuple[Run, list[Run]] | None:

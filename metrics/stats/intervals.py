@@ -53,10 +53,11 @@ def clustered_mean(
     confidence: float = 0.95,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
+    may_be_rate: bool = True,
 ) -> Estimate:
     """Return the mean of values with an interval over clusters; none below `MIN_PROMPTS`.
 
-    Rates, all values 0 or 1: exact (`metrics.stats.rates`). Else BCa (Efron 1987; Efron and
+    Differences of 0 and 1 may not be a rate. Rates, all values 0 or 1: exact (`metrics.stats.rates`). Else BCa (Efron 1987; Efron and
     Tibshirani 1993, eq. 14.10) at the levels of Student's t (Hesterberg 2015), percentile where
     BCa is not defined. Where values pile up at one end of the `support`, the other end counts as a
     third of a prompt: rare failures may not have been drawn.
@@ -69,7 +70,7 @@ def clustered_mean(
     mean, n_clusters = float(sums.sum() / counts.sum()), len(sums)
     if n_clusters < MIN_PROMPTS:
         return Estimate(mean, None, None, len(values), n_clusters, _few(n_clusters))
-    if is_binary(values):
+    if may_be_rate and is_binary(values):
         low, high = clustered_rate_interval(values, clusters, confidence=confidence)
         return Estimate(mean, low, high, len(values), n_clusters)
     if np.ptp(np.asarray(values, float)) <= _ROUNDING * max(1.0, abs(mean)):
@@ -167,7 +168,9 @@ def paired_difference(
     if n_clusters >= MIN_PROMPTS and is_binary([v for p in pairs for v in (a[p], b[p])]):
         low, high = clustered_pair_interval(differences, clusters, confidence=confidence)
         return Estimate(float(np.mean(differences)), low, high, len(pairs), n_clusters)
-    return clustered_mean(differences, clusters, confidence=confidence, seed=seed)
+    return clustered_mean(
+        differences, clusters, confidence=confidence, seed=seed, may_be_rate=False
+    )
 
 
 def jackknife(
