@@ -57,9 +57,10 @@ def clustered_mean(
 ) -> Estimate:
     """Return the mean of values with an interval over clusters; none below `MIN_PROMPTS`.
 
-    Rates, all values 0 or 1: exact (`metrics.stats.rates`), if they `may_be_rate`, which differences
-    are not. Else BCa (Efron 1987; Efron and Tibshirani 1993, eq. 14.10) at the levels of Student's t
-    (Hesterberg 2015), percentile where BCa is not defined. Where values pile up at one end of the `support`, the other end counts as a
+    Rates, all values 0 or 1, if they `may_be_rate` (differences are none): exact
+    (`metrics.stats.rates`). Else BCa (Efron 1987; Efron and Tibshirani 1993, eq. 14.10) at the
+    levels of Student's t (Hesterberg 2015), percentile where BCa is not defined. Where values pile
+    up at one end of the `support`, the other end counts as a
     third of a prompt: rare failures may not have been drawn.
     """
     if len(values) != len(clusters):
