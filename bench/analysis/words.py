@@ -24,6 +24,9 @@ MEANINGS: Mapping[PluginWord, str] = {
     "no effect": "has no measurable effect on the base model either: not incompatible",
     "not measured": "no metric of the run measures what it is for",
 }
+DifferenceWord = Literal["worse", "not tested", "not told apart", "better"]
+DIFFERENCES: tuple[DifferenceWord, ...] = ("worse", "not tested", "not told apart", "better")
+_MAX_NAMES = 5
 REFERENCES = ("base", "floor", "oracle")  # never ranked, recommended or judged
 # in sentences and as headings of columns; a method that is not listed keeps its name
 METHOD_NAMES: Mapping[str, str] = {
@@ -251,6 +254,51 @@ def compared(difference: float | None, p: float | None, *, better: str, level: f
     return "keeps more than" if (difference > 0) == (better == "higher") else "keeps less than"
 
 
+def difference_word(value: float | None, p: float | None, *, level: float = 0.05) -> DifferenceWord:
+    """Return what Holm's two-sided p allows to say of a run against its baseline.
+
+    A value above 0 is better; without a p there were too few prompts for a test.
+    """
+    if value is None or p is None:
+        return "not tested"
+    if p > level:
+        return "not told apart"
+    return "worse" if value < 0 else "better"
+
+
+def comparison_sentence(
+    baseline: str,
+    found: Mapping[str, Sequence[tuple[str, DifferenceWord]]],
+    *,
+    noun: str = "plugin",
+    unfinished: Sequence[str] = (),
+) -> str:
+    """Return how runs differ from a baseline; `found` has the names and words of each run.
+
+    Runs without a difference are named together, unfinished ones last.
+    """
+    if baseline in unfinished:
+        return f"{baseline} is unfinished: nothing is compared with it yet."
+    clauses: list[str] = []
+    most = _MAX_NAMES if len(found) < 3 else 2
+    equal: dict[int, list[str]] = {}
+    for run, rows in found.items():
+        if any(word != "not told apart" for _, word in rows):
+            clauses.append(f"{run} is {_differences(rows, noun, most)}")
+        elif rows:
+            equal.setdefault(len(rows), []).append(run)
+    for n, runs in equal.items():
+        verb = "is" if len(runs) == 1 else "are"
+        clauses.append(f"{_and(runs)} {verb} not told apart on any of {_nouns(n, noun)}")
+    bare = [run for run, rows in found.items() if not rows]
+    if bare:
+        clauses.append(f"{_and(bare)} {_have(bare)} nothing to compare with it")
+    if unfinished:
+        are = "is" if len(unfinished) == 1 else "are"
+        clauses.append(f"{_and(unfinished)} {are} unfinished and not compared")
+    return f"Against {baseline}, {'; '.join(clauses)}."
+
+
 def is_judged(rows: Iterable[Row]) -> bool:
     """Return whether rows of `schema.COMPATIBILITY` have verdicts; earlier versions wrote none."""
     return any(row["verdict"] is not None for row in rows)
@@ -330,6 +378,41 @@ def _more(n: float, what: str) -> str:
     if n > 10_000:
         return f"more than 10,000 more {what}"
     return f"about {rounded(n)} more {what}"
+
+
+def _differences(rows: Sequence[tuple[str, DifferenceWord]], noun: str, most: int) -> str:
+    """Return 'worse on 2 of 12 plugins (a, b), better on 1 (c) and not told apart on 9'."""
+    parts = []
+    for word in ("worse", "better", "not tested", "not told apart"):
+        names = [name for name, own in rows if own == word]
+        if not names:
+            continue
+        n = f"{len(names):,}"
+        n += "" if parts else f" of {_nouns(len(rows), noun)}"
+        few = ": too few prompts" if word == "not tested" else ""
+        named = f" ({_listed(names, most)}{few})" if word != "not told apart" else ""
+        parts.append(f"{word} on {n}{named}")
+    return _and(parts)
+
+
+def _and(names: Sequence[str]) -> str:
+    """Return 'a, b and c', or 'a, b and 7 more'."""
+    if len(names) > _MAX_NAMES:
+        return _listed(names)
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _listed(names: Sequence[str], most: int = _MAX_NAMES) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _nouns(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _have(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _whole(value: float) -> str:

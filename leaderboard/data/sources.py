@@ -33,7 +33,7 @@ class _Opening:
 
 
 _Place = tuple[str, int]  # folder, stamp
-_OPEN = RecentItems[_Place, _Opening](8)
+_OPEN = RecentItems[_Place, _Opening](16)
 
 
 def shown_results() -> tuple[str, bool]:

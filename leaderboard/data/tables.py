@@ -84,6 +84,17 @@ class RunTables:
             for row in found
         ]
 
+    def arrow(self, sql: str, parameters: Mapping[str, Any]) -> pa.Table:
+        """Return the rows of a query as columns, without an object for each value."""
+        with self._reading() as cursor:
+            return cursor.sql(sql, params=parameters).to_arrow_table()
+
+    def beside(self, sql: str, parameters: Mapping[str, Any], other: pa.Table) -> pa.Table:
+        """Return the rows of a query that may also read rows of another run as table `other`."""
+        with self._reading() as cursor:
+            cursor.register("other", other)
+            return cursor.sql(sql, params=parameters).to_arrow_table()
+
     def count(self, table: str) -> int:
         """Return the number of rows of a table."""
         return int(self.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"])

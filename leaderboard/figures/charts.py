@@ -158,26 +158,6 @@ def _level_names(rows: Sequence[Row], shared: Chart) -> Iterator[Chart]:
         left_px += 7 * len(line) + 10
 
 
-def difference_chart(rows: Sequence[Row], *, title: str) -> Chart:
-    """Draw differences with intervals, a line for each plugin, and a rule at 0."""
-    order = [one_line(row["plugin"]) for row in rows]
-    axis = {"title": None, "labelLimit": 260}
-    shared = {
-        "y": {"field": "plugin", "type": "nominal", "sort": order, "axis": axis},
-        "color": {"value": method_style("xadapter").color},
-    }
-    zero = {"type": "rule", "strokeDash": [4, 3], "color": GRAY, "tooltip": None}
-    value = _number("value", title=title)
-    tooltip = _tooltip(plugin="plugin", text="difference")
-    layers = [
-        _layer(zero, {}, x={"datum": 0}),
-        _layer(_RULE, shared, x=value | {"field": "low"}, x2={"field": "high"}),
-        _layer(_POINT, shared, x=value, tooltip=tooltip),
-    ]
-    names = ("plugin", "value", "low", "high", "text")
-    return _chart(rows, names, layers, height=_height(len(rows), 28))
-
-
 def _ends_of_retention(axis: str) -> list[Chart]:
     """Return rules at 1, as on the old model, and at 0, as without the plugin."""
     mark = {"type": "rule", "strokeDash": [4, 3], "color": GRAY, "tooltip": None}

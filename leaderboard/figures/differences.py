@@ -1,119 +1,149 @@
-"""Two runs side by side: paired differences of each plugin, and the images that lost most.
+"""Any number of runs against a baseline: what may be said of each plugin, and by how much.
 
-A pair is one case (with equal prompts) and seed of one plugin under the same settings, metric and
-recipe in both runs. Differences are signed so that above 0 the candidate is better.
-Words about them are tests, corrected by Holm over all that are displayed.
+Words are two-sided tests over prompts (`metrics.stats.paired`), corrected by Holm over all lines
+and runs of a choice, also those on other pages. Intervals are not corrected; they are computed
+for the lines that a page shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from bench.report.styles import method_order
+from bench.analysis.words import DIFFERENCES, DifferenceWord, comparison_sentence, difference_word
+from bench.publish.select import is_finished
 from bench.store import Row, records
-from leaderboard.data import Run, RunTables
-from leaderboard.data.catalog import text_of
+from bench.store.recent import RecentItems
+from leaderboard.data import Run
 from leaderboard.figures.arms import setting_label
-from metrics.stats import MIN_CLUSTERS, Estimate, holm, paired_difference
-from metrics.stats.intervals import MIN_PROMPTS, sign_flip_p
-from metrics.stats.margin import within_margin_p
+from leaderboard.figures.pairs import (
+    FUNCTION,
+    Choice,
+    line_of,
+    paired_images,
+    place_of,
+    prompt_means,
+)
+from metrics.stats import Estimate, holm, paired_difference
+from metrics.stats.paired import two_sided_ps
 
-FUNCTION = "what each plugin is for"
-FEW_PROMPTS = f"not tested (fewer than {MIN_PROMPTS} prompts)"
-DIFFERENCE_WORDS = ("worse", FEW_PROMPTS, "not told apart", "better")
-_LEVEL = 0.05
-_MAX_FLIPPED = 200
-_MAX_NAMES = 8
-# methods that depend on the adapter come first
-_FIRST = "xadapter"
-_KEYS = ["plugin", "metric", "recipe", "case_id", "seed", "method", "t0", "plugin_scale"]
-_KEYS += ["adapter_scale"]
-_SIGNS = {"higher": 1.0, "lower": -1.0}
-_HUGE = 1e300  # JSON allows integers beyond the range of a float
+Line = tuple[object, ...]
+_FAMILIES = RecentItems[tuple[object, ...], "Comparison"](32)
+_INTERVALS = RecentItems[tuple[object, ...], dict[Line, Estimate]](64)
 
 
-def common_methods(a: RunTables, b: RunTables) -> list[str]:
-    """Return the methods of both runs, those that depend on the adapter first."""
-    sets = [
-        {row["method"] for row in tables.rows("SELECT DISTINCT method FROM trials")}
-        for tables in (a, b)
-    ]
-    methods = method_order(method for method in sets[0] & sets[1] if method)
-    return sorted(methods, key=lambda name: not name.startswith(_FIRST))
+@dataclass(frozen=True)
+class Comparison:
+    """Runs against a baseline; `cells` has a row for each line, worst first, and compared run.
 
-
-def common_metrics(a: RunTables, b: RunTables, method: str) -> list[str]:
-    """Return the per-image metrics that both runs have for a method."""
-    sql = "SELECT DISTINCT metric FROM scores WHERE level = 'image' AND method = ?"
-    sets = [{row["metric"] for row in tables.rows(sql, [method])} for tables in (a, b)]
-    return sorted(name for name in sets[0] & sets[1] if name)
-
-
-@lru_cache(maxsize=8)
-def paired_images(a: RunTables, b: RunTables, *, metric: str, method: str) -> pd.DataFrame:
-    """Return one row per pair: keys, `prompt`, both trials and values, `difference`.
-
-    `metric` may be `FUNCTION`: the function metric of each plugin.
+    A row has `word`, `value` and Holm's `p` over all of them; `unfinished` runs have none.
     """
-    old, new = (_values(tables, metric=metric, method=method) for tables in (a, b))
-    pairs = old.merge(new.drop(columns="better"), on=_KEYS, suffixes=("_old", "_new"))
-    # a metric of unknown direction gives no signed difference
-    sign = pd.Series([_SIGNS.get(better) for better in pairs["better"]], pairs.index, dtype=float)
-    pairs["difference"] = sign * (pairs["value_new"] - pairs["value_old"])
-    # cases of the same name may have different prompts
-    left, right = [_prompts(tables) for tables in (a, b)]
-    scenes = list(zip(pairs["plugin"], pairs["case_id"], strict=True))
-    same = [left.get(scene) == right.get(scene) for scene in scenes]
-    pairs = pairs.loc[pairs["difference"].notna() & pd.Series(same, pairs.index, dtype=bool)]
-    prompts = b.query("SELECT case_id, any_value(base_prompt) AS prompt FROM trials GROUP BY 1")
-    return pairs.merge(prompts, on="case_id", how="left")
+
+    baseline: str
+    choice: Choice
+    cells: Mapping[Line, Mapping[str, Row]]
+    compared: tuple[str, ...]
+    unfinished: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What differs, in one sentence."""
+        found: dict[str, list[tuple[str, DifferenceWord]]] = {run: [] for run in self.compared}
+        for line, by_run in self.cells.items():
+            for run, row in by_run.items():
+                found[run].append((self.name_of(line), row["word"]))
+        noun = "setting" if self.choice.by_setting else "plugin" if self._one_each else "comparison"
+        text = comparison_sentence(self.baseline, found, noun=noun, unfinished=self.unfinished)
+        return text if self.choice.metric == FUNCTION else f"{text[:-1]} by {self.choice.metric}."
+
+    @property
+    def differing(self) -> list[Line]:
+        """The lines that are told apart in at least one run."""
+        return [
+            line
+            for line, by_run in self.cells.items()
+            if any(row["word"] in ("worse", "better") for row in by_run.values())
+        ]
+
+    def name_of(self, line: Line) -> str:
+        """Return the name of a line: its plugin, and whatever else tells it from others."""
+        row = dict(zip(self.choice.line_keys, line, strict=True))
+        parts = [str(row["plugin"] or "")]
+        if self.choice.by_setting:
+            parts.append(setting_label({**row, "method": ""}).strip())
+        if not self._one_each:
+            parts.append(str(row["metric"] or ""))
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def _one_each(self) -> bool:
+        return len({line[0] for line in self.cells}) == len({line[:2] for line in self.cells})
 
 
-def plugin_differences(pairs: pd.DataFrame) -> list[Row]:
-    """Return the mean difference of each plugin and metric, those shown to be worse first.
+def compare_runs(baseline: Run, candidates: Sequence[Run], choice: Choice) -> Comparison:
+    """Return the comparison of candidates with a baseline; cached while the runs are unchanged.
 
-    Each has a 95 % interval over whole prompts, `p` (two-sided, Holm's over all rows) and what may
-    be claimed of it, `word`; none of them below 12 prompts.
+    Runs that are not finished are not compared: their tests would be early looks.
     """
-    rows = []
-    for key, part in pairs.groupby(["plugin", "metric"], sort=True):
-        plugin, metric = key if isinstance(key, tuple) else (key, None)
-        found = _difference(part)
-        row: Row = {"plugin": plugin, "metric": metric, "value": found.value}
-        row |= {"low": found.low, "high": found.high, "n": found.n, "n_prompts": found.n_clusters}
-        rows.append({**row, "reason": found.reason, "p": _p_value(part)})
-    tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p"] = p
-    for row in rows:
-        row["word"] = _word_of(row["value"], row["p"])
-    return sorted(rows, key=lambda row: (DIFFERENCE_WORDS.index(row["word"]), row["value"]))
+    place = (place_of(baseline), *map(place_of, candidates), choice)
+    known = _FAMILIES.find(place)
+    if known is not None:
+        return known
+    finished = [run for run in candidates if is_finished(run.facts)]
+    if not is_finished(baseline.facts):
+        finished = []
+    found = {run.key: prompt_means(baseline, run, choice) for run in finished}
+    others = (baseline, *candidates)
+    comparison = Comparison(
+        baseline=baseline.key,
+        choice=choice,
+        cells=judged_cells(found, choice),
+        compared=tuple(found),
+        unfinished=tuple(run.key for run in others if not is_finished(run.facts)),
+    )
+    return _FAMILIES.add(place, comparison)
 
 
-def differences_sentence(rows: Sequence[Row]) -> str:
-    """Return how many of the displayed differences are shown, and of which plugins."""
-    several = len({row["metric"] for row in rows}) > 1
-    parts = []
-    for word in DIFFERENCE_WORDS:
-        found = [row for row in rows if row["word"] == word]
-        names = [f"{r['plugin']} ({r['metric']})" if several else str(r["plugin"]) for r in found]
-        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        if found:
-            parts.append(f"{len(found)} {word}: {', '.join(names[:_MAX_NAMES])}{more}")
-    n = "1 comparison" if len(rows) == 1 else f"{len(rows)} comparisons"
-    return f"Of {n}, {'; '.join(parts)}."
+def judged_cells(found: Mapping[str, Sequence[Row]], choice: Choice) -> dict[Line, dict[str, Row]]:
+    """Return lines, worst first, with a judged row for each run that has the line.
+
+    `p` is Holm's over all of them, None below 12 prompts.
+    """
+    rows = [{**row, "run": run} for run, own in found.items() for row in own]
+    means = [row.pop("means") for row in rows]
+    ps = two_sided_ps(means)
+    corrected = iter(holm([p for p in ps if p is not None]))
+    cells: dict[Line, dict[str, Row]] = {}
+    for row, own, p in zip(rows, means, ps, strict=True):
+        row |= {"p": None if p is None else next(corrected), "n_prompts": len(own)}
+        row["word"] = difference_word(row["value"], row["p"])
+        cells.setdefault(line_of(row, choice), {})[row["run"]] = row
+    return dict(sorted(cells.items(), key=lambda item: (*_worst(item[1]), str(item[0]))))
 
 
-def _difference(part: pd.DataFrame) -> Estimate:
-    """Return the mean of one plugin's differences; rates get the interval of paired rates."""
+def intervals(
+    baseline: Run, candidate: Run, choice: Choice, plugins: Sequence[str]
+) -> dict[Line, Estimate]:
+    """Return the mean difference of each line of some plugins with its 95 % interval."""
+    place = (place_of(baseline), place_of(candidate), choice, *plugins)
+    known = _INTERVALS.find(place)
+    if known is not None:
+        return known
+    pairs = paired_images(baseline, candidate, choice, plugins=plugins)
+    groups = pairs.groupby(list(choice.line_keys), sort=False, dropna=False)
+    found: dict[Line, Estimate] = {}
+    for _, part in groups:
+        first = records(part.head(1))[0]
+        found[line_of(first, choice)] = difference_estimate(part)
+    return _INTERVALS.add(place, found)
+
+
+def difference_estimate(part: pd.DataFrame) -> Estimate:
+    """Return the mean of one line's differences; rates get the interval of paired rates."""
     # above 0 is better: a metric whose lower values are better is subtracted the other way round
-    flips = bool((part["better"] == "lower").any())
+    flips = bool((part["sign"] < 0).any())
     left, right = ("value_old", "value_new") if flips else ("value_new", "value_old")
     pairs = [(str(i), 0) for i in range(len(part))]  # one key a pair: settings share case and seed
     sides = (dict(zip(pairs, part[side].tolist(), strict=True)) for side in (left, right))
@@ -122,121 +152,6 @@ def _difference(part: pd.DataFrame) -> Estimate:
     return paired_difference(*sides, cluster_of=cluster_of)
 
 
-def _p_value(part: pd.DataFrame) -> float | None:
-    """Return the two-sided p that the mean difference over prompts is 0; None if they are few."""
-    x = np.asarray(part.groupby(part["prompt"].fillna(""))["difference"].mean(), float)
-    if len(x) < MIN_PROMPTS:
-        return None
-    one_sided = [within_margin_p(x, 0.0), within_margin_p(-x, 0.0)]
-    p = 2 * min(side for side in one_sided if side is not None)
-    # where few prompts change, Student's t finds too much; flipped signs do not
-    changed = x[x != 0]
-    if len(changed) < MIN_CLUSTERS:
-        return min(max(p, 2.0 ** (1 - len(changed))), 1.0)
-    if len(changed) <= _MAX_FLIPPED:
-        flipped = sign_flip_p(changed.tolist(), [str(i) for i in range(len(changed))])
-        p = p if flipped is None else max(p, flipped)
-    return min(p, 1.0)
-
-
-def _word_of(value: float, p: float | None) -> str:
-    if p is None:
-        return FEW_PROMPTS
-    if p > _LEVEL:
-        return "not told apart"
-    return "worse" if value < 0 else "better"
-
-
-def worst_pairs(pairs: pd.DataFrame, new: RunTables, *, n: int) -> list[Row]:
-    """Return the pairs that got worse most, with `label` and `has_condition`.
-
-    Pairs that did not get worse are left out.
-    """
-    lost = pairs.loc[pairs["difference"] < 0].sort_values("difference", kind="stable").head(n)
-    conditioned = new.rows(
-        "SELECT trial_id FROM trials WHERE condition_path <> '' AND list_contains(?, trial_id)",
-        [lost["trial_new"].tolist()],
-    )
-    known = {row["trial_id"] for row in conditioned}
-    return [
-        {**row, "label": setting_label(row), "has_condition": row["trial_new"] in known}
-        for row in records(lost)
-    ]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Outcome of a gate; all values are text or numbers from its file."""
-
-    verdict: str
-    reason: str
-    created: str
-    tests: tuple[Row, ...]
-
-
-def gate_of(baseline: Run, candidate: Run) -> Verdict | None:
-    """Return the gate outcome of these two runs; None if no gate compared them."""
-    facts = candidate.gate or {}
-    compared = facts.get("baseline")
-    own = text_of(baseline.facts.get("run_id"))
-    if not isinstance(compared, Mapping) or not own or compared.get("run_id") != own:
-        return None
-    tests = facts.get("tests")
-    listed = tests if isinstance(tests, list) else []
-    return Verdict(
-        verdict=text_of(facts.get("verdict")),
-        reason=text_of(facts.get("reason")),
-        created=text_of(facts.get("created")),
-        tests=tuple(_test(test) for test in listed if isinstance(test, dict)),
-    )
-
-
-def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
-    """Return the default baseline and candidate: the newest gate's, else the two newest runs.
-
-    Finished runs come before others.
-    """
-    for candidate in runs.values():
-        for baseline in runs.values():
-            if baseline.key != candidate.key and gate_of(baseline, candidate) is not None:
-                return baseline.key, candidate.key
-    keys = sorted(runs, key=lambda key: not runs[key].is_finished)
-    return keys[1], keys[0]
-
-
-def _test(test: Mapping[str, Any]) -> Row:
-    names = ("plugin", "metric", "verdict", "better", "reason", "sentence")
-    words = {name: text_of(test.get(name)) for name in names}
-    numbers = {
-        name: _finite(test.get(name))
-        for name in ("difference", "low", "high", "margin", "n_prompts", "further_images")
-    }
-    return {**words, **numbers}
-
-
-def _prompts(tables: RunTables) -> dict[tuple[Any, Any], Any]:
-    """Return the prompt of each (plugin, case)."""
-    rows = tables.rows("SELECT plugin, case_id, min(base_prompt) AS p FROM trials GROUP BY 1, 2")
-    return {(row["plugin"], row["case_id"]): row["p"] for row in rows}
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and abs(value) < _HUGE else None
-
-
-def _values(tables: RunTables, *, metric: str, method: str) -> pd.DataFrame:
-    wanted = "s.metric = $metric"
-    if metric == FUNCTION:
-        wanted = (
-            "(s.plugin, s.metric) IN (SELECT (plugin, function_metric) FROM compatibility "
-            "WHERE function_metric IS NOT NULL)"
-        )
-    given = {"method": method} | ({"metric": metric} if metric != FUNCTION else {})
-    return tables.query(
-        "SELECT s.plugin, s.metric, s.recipe, s.case_id, s.seed, s.method, "
-        "coalesce(s.t0, -1) AS t0, coalesce(s.plugin_scale, -1) AS plugin_scale, "
-        "coalesce(s.adapter_scale, -1) AS adapter_scale, s.trial_id AS trial, s.value, s.better "
-        f"FROM scores s WHERE s.level = 'image' AND s.method = $method AND {wanted} "
-        "AND isfinite(s.value)",
-        given,
-    )
+def _worst(by_run: Mapping[str, Row]) -> tuple[int, float]:
+    word = min(DIFFERENCES.index(row["word"]) for row in by_run.values())
+    return word, min(row["value"] for row in by_run.values())

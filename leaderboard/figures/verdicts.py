@@ -31,15 +31,15 @@ _NAMES = ("plugin", "kind", "method")
 _ESTIMATES = ("function", "retention", "quality", "place", "sort_value", "kept")
 
 
-def compatibility_of(tables: RunTables, plugin: str | None = None) -> list[Row]:
-    """Return the rows of all settings and methods, of one plugin or of all.
+def compatibility_of(tables: RunTables, *plugins: str) -> list[Row]:
+    """Return the rows of all settings and methods, of some plugins or of all.
 
     Unknown words and numbers that are not finite are None, missing names "".
     """
     rows = tables.rows(
         "SELECT * FROM compatibility WHERE level IN ('setting', 'method') AND "
-        "($plugin IS NULL OR coalesce(plugin, '') = $plugin) ORDER BY ALL",
-        {"plugin": plugin},
+        "($every OR list_contains($plugins, coalesce(plugin, ''))) ORDER BY ALL",
+        {"every": not plugins, "plugins": list(plugins)},
     )
     return [_cleaned(row) for row in rows]
 

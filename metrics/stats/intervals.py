@@ -24,7 +24,8 @@ N_FLIPS = 9999
 Side = Literal["both", "less", "greater"]
 # weights of the clusters, one row a resample [R, C] -> the statistic of each [R]
 Statistic = Callable[[np.ndarray], np.ndarray]
-_EXACT_FLIPS_CLUSTERS = 13
+EXACT_FLIPS_CLUSTERS = 13
+_FLIPPED_AT_ONCE = 256  # samples
 _ROUNDING = 1e-12  # relative: smaller spreads are not measured
 _NORMAL = NormalDist()
 
@@ -52,12 +53,14 @@ def clustered_mean(
     confidence: float = 0.95,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
+    may_be_rate: bool = True,
 ) -> Estimate:
     """Return the mean of values with an interval over clusters; none below `MIN_PROMPTS`.
 
-    Rates, all values 0 or 1: exact (`metrics.stats.rates`). Else BCa (Efron 1987; Efron and
-    Tibshirani 1993, eq. 14.10) at the levels of Student's t (Hesterberg 2015), percentile where
-    BCa is not defined. Where values pile up at one end of the `support`, the other end counts as a
+    Rates, all values 0 or 1, if they `may_be_rate` (differences are none): exact
+    (`metrics.stats.rates`). Else BCa (Efron 1987; Efron and Tibshirani 1993, eq. 14.10) at the
+    levels of Student's t (Hesterberg 2015), percentile where BCa is not defined. Where values pile
+    up at one end of the `support`, the other end counts as a
     third of a prompt: rare failures may not have been drawn.
     """
     if len(values) != len(clusters):
@@ -68,7 +71,7 @@ def clustered_mean(
     mean, n_clusters = float(sums.sum() / counts.sum()), len(sums)
     if n_clusters < MIN_PROMPTS:
         return Estimate(mean, None, None, len(values), n_clusters, _few(n_clusters))
-    if is_binary(values):
+    if may_be_rate and is_binary(values):
         low, high = clustered_rate_interval(values, clusters, confidence=confidence)
         return Estimate(mean, low, high, len(values), n_clusters)
     if np.ptp(np.asarray(values, float)) <= _ROUNDING * max(1.0, abs(mean)):
@@ -166,7 +169,9 @@ def paired_difference(
     if n_clusters >= MIN_PROMPTS and is_binary([v for p in pairs for v in (a[p], b[p])]):
         low, high = clustered_pair_interval(differences, clusters, confidence=confidence)
         return Estimate(float(np.mean(differences)), low, high, len(pairs), n_clusters)
-    return clustered_mean(differences, clusters, confidence=confidence, seed=seed)
+    return clustered_mean(
+        differences, clusters, confidence=confidence, seed=seed, may_be_rate=False
+    )
 
 
 def jackknife(
@@ -222,17 +227,36 @@ def sign_flip_p(
     sums, _ = _by_cluster(values, clusters)
     if len(sums) < MIN_CLUSTERS:
         return None
+    return float(sign_flip_ps(sums[None], seed=seed, side=side, n_flips=n_flips)[0])
+
+
+def sign_flip_ps(
+    x_rn: np.ndarray, *, seed: int = 0, side: Side = "both", n_flips: int = N_FLIPS
+) -> np.ndarray:
+    """Return `sign_flip_p` [r] of samples [r, n] of cluster sums, with the same flips for all."""
+    signs = _signs(x_rn.shape[1], seed, n_flips)
+    return np.concatenate(
+        [
+            _flipped_ps(signs, x_rn[start : start + _FLIPPED_AT_ONCE], side)
+            for start in range(0, len(x_rn), _FLIPPED_AT_ONCE)
+        ]
+        or [np.empty(0)]
+    )
+
+
+def _flipped_ps(signs_fn: np.ndarray, x_rn: np.ndarray, side: Side) -> np.ndarray:
     # under the null hypothesis each cluster's sum is as likely as its negative
-    flipped, total = _signs(len(sums), seed, n_flips) @ sums, float(sums.sum())
+    flipped_fr, total_r = signs_fn @ x_rn.T, x_rn.sum(axis=1)
     # sums that differ by rounding alone are ties, which count as extreme
-    slack = 1e-12 * float(np.abs(sums).sum())
+    slack_r = 1e-12 * np.abs(x_rn).sum(axis=1)
     extreme = {
-        "both": np.abs(flipped) >= abs(total) - slack,
-        "less": flipped <= total + slack,
-        "greater": flipped >= total - slack,
-    }[side]
-    exact = len(sums) <= _EXACT_FLIPS_CLUSTERS
-    return float(extreme.mean() if exact else (extreme.sum() + 1) / (len(extreme) + 1))
+        "both": lambda: np.abs(flipped_fr) >= np.abs(total_r) - slack_r,
+        "less": lambda: flipped_fr <= total_r + slack_r,
+        "greater": lambda: flipped_fr >= total_r - slack_r,
+    }[side]()
+    if x_rn.shape[1] <= EXACT_FLIPS_CLUSTERS:
+        return extreme.mean(axis=0)
+    return (extreme.sum(axis=0) + 1) / (len(extreme) + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -268,7 +292,7 @@ def _resample_weights(n_clusters: int, n_resamples: int, seed: int) -> np.ndarra
 
 @lru_cache(maxsize=8)
 def _signs(n_clusters: int, seed: int, n_flips: int) -> np.ndarray:
-    if n_clusters <= _EXACT_FLIPS_CLUSTERS:
+    if n_clusters <= EXACT_FLIPS_CLUSTERS:
         # all 2^C sign patterns, by the bits of their index
         codes = np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)
         return (codes & 1) * 2.0 - 1

@@ -23,8 +23,9 @@ from leaderboard.data.sources import RESULTS_VARIABLE
 from leaderboard.data.tables import MAX_TEXT_BYTES
 from leaderboard.figures import open_standings, settings_of, tradeoff_rows
 from leaderboard.figures.curves import curve_rows, metrics_of
-from leaderboard.figures.differences import FUNCTION, first_pair, gate_of, paired_images
 from leaderboard.figures.gallery import case_ids, read_page, scores_of
+from leaderboard.figures.gates import first_pair, gate_of
+from leaderboard.figures.pairs import FUNCTION, Choice, paired_images
 from leaderboard.figures.plugin_facts import audit_of, card_of
 from leaderboard.figures.provenance import commands_of, facts_of
 from leaderboard.web.pictures import read_picture
@@ -111,7 +112,7 @@ def _open_all() -> None:
     if len(runs) > 1:
         old, new = (runs[key] for key in first_pair(runs))
         gate_of(old, new)
-        paired_images(open_tables(old), open_tables(new), metric=FUNCTION, method="xadapter")
+        paired_images(old, new, Choice("xadapter", FUNCTION))
 
 
 # --- documents

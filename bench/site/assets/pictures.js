@@ -256,7 +256,7 @@ class Viewer {
       this.output.textContent = this.shot.dataset.t0;
       this.range.setAttribute("aria-valuetext", `t0 ${this.shot.dataset.t0}`);
     }
-    this.command.textContent = `xbench explain ${this.strip.dataset.run} ${trial}`;
+    this.command.textContent = `xbench explain ${shot.dataset.run || this.strip.dataset.run} ${trial}`;
   }
 }
 

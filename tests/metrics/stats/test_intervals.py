@@ -218,3 +218,13 @@ def test_a_spread_of_rounding_errors_gives_no_interval():
     assert small.low is None
     real = jackknife(1e-6, {n: 1e-6 * (1 + 0.1 * (i % 2)) for i, n in enumerate(names)}, n=12)
     assert real.low is not None
+
+
+def test_equal_scores_have_no_difference_with_an_interval_of_a_rate() -> None:
+    scores = {(f"c{i}", 0): 0.5 + i / 100 for i in range(24)}
+    found = paired_difference(scores, scores, cluster_of={case: case for case, _ in scores})
+    assert (found.value, found.low, found.high) == (0.0, None, None)
+    assert "all 24 values are equal" in (found.reason or "")
+    more = {pair: value + (pair[0] == "c3") for pair, value in scores.items()}
+    found = paired_difference(more, scores, cluster_of={case: case for case, _ in scores})
+    assert found.low is not None and found.low <= 0 < (found.high or 0)
