@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.site.runs import SitePlugin
+    from bench.site import SitePlugin
 
 
 @dataclass(frozen=True)

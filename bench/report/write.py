@@ -22,8 +22,9 @@ from bench.report.sheets import MAX_ROWS, write_sheets
 from bench.report.text import worst_first
 from bench.report.writers import to_html, to_markdown
 from bench.scoring import RunImages, read_images, read_scores
+from bench.site import SitePlugin
 from bench.site.gallery import Gallery
-from bench.site.runs import SitePlugin, site_plugins
+from bench.site.runs import site_plugins
 from bench.store import Row, RunStore, records
 
 MAX_PICTURED = 60  # plugins, worst first: a file with the pictures of more is too large to open

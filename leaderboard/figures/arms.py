@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.analysis.glossary import method_name
 from bench.analysis.words import label_of
 from bench.report.styles import method_style
 from bench.store import Row
@@ -54,7 +53,7 @@ def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
 
 def setting_label(row: Row) -> str:
     """Return a setting in plain words: 'X-Adapter at t0 0.7', with scales that are not 1."""
-    return label_of({**row, "method": method_name(str(row["method"] or ""))})
+    return label_of(row)
 
 
 def setting_id(row: Row) -> str:

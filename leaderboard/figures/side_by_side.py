@@ -11,7 +11,6 @@ from bench.site.views import detail
 from bench.store import Row, records
 from bench.store.recent import RecentItems
 from leaderboard.data import Run, open_tables
-from leaderboard.figures.arms import setting_label
 from leaderboard.figures.differences import Comparison
 from leaderboard.figures.pairs import KNOBS, paired_images, place_of
 from leaderboard.figures.verdicts import compatibility_of
@@ -112,4 +111,4 @@ def _key(row: Row) -> _Key:
 
 def _name(row: Row) -> str:
     label = detail(Arm("", "", "", row["t0"], row["plugin_scale"], row["adapter_scale"]))
-    return label or setting_label({**row, "method": ""}).strip() or "the only setting"
+    return label or "the only setting"

@@ -14,10 +14,15 @@ def remember_page(path: str) -> None:
     st.session_state[_PAGE] = path
 
 
+def current_page() -> str:
+    """Return the path of the current page."""
+    return st.session_state.get(_PAGE, "")
+
+
 def site_address(path: str, **query: str) -> str:
     """Return the absolute address of a path; Streamlit treats relative ones as file names."""
     target = f"{path}?{urlencode(query)}" if query else path
-    return f"{site_root(st.context.url, st.session_state.get(_PAGE, ''))}/{target}"
+    return f"{site_root(st.context.url, current_page())}/{target}"
 
 
 def site_root(url: str | None, page: str) -> str:

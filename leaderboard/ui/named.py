@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from leaderboard.escape import one_line
+from leaderboard.ui.address import current_page
 
 
 def choose_named(
@@ -21,12 +22,18 @@ def choose_named(
     key: str,
     default: str | None = None,
     explanation: str | None = None,
+    is_labeled: bool = True,
 ) -> str:
     """Let the reader choose one of at least one id, shown by its name; at first `default`."""
     first = default if default is not None and default in names else next(iter(names))
     _follow_url(key, [first], names, single=True)
     chosen = st.selectbox(
-        label, list(names), key=key, format_func=_shown(names).__getitem__, help=explanation
+        label,
+        list(names),
+        key=key,
+        format_func=_shown(names).__getitem__,
+        help=explanation,
+        label_visibility="visible" if is_labeled else "collapsed",
     )
     _set_url(key, [chosen], [first])
     return chosen
@@ -57,8 +64,15 @@ def choose_some_named(
 def _follow_url(
     key: str, default: Sequence[str], names: Mapping[str, str], *, single: bool = False
 ) -> None:
-    """Store the choice of the URL as the widget's, if the URL or the options have changed."""
+    """Store the choice of the URL as the widget's, if the URL or the options have changed.
+
+    The navigation opens a page without a query: there the choice of the page before it is kept.
+    """
     seen, url = f"{key} of the URL", st.query_params.get_all(key)
+    before, page = st.session_state.get(f"{key} of the page"), current_page()
+    st.session_state[f"{key} of the page"] = page
+    if before not in (None, page) and not url:
+        url = st.session_state.get(seen, [])
     known = [name for name in url if name in names]
     nothing = url == [""] and not single
     held = st.session_state.get(key)

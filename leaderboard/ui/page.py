@@ -16,6 +16,7 @@ from leaderboard.data import (
     shown_results,
 )
 from leaderboard.escape import literal, one_line
+from leaderboard.ui.named import choose_named
 from leaderboard.ui.selection import choose_one
 
 SHIPPED_NOTE = (
@@ -64,21 +65,15 @@ def choose_run(
     if not runs:
         st.info(NO_RUNS)
         return None
-    keys, first = list(runs), default or default_run(runs)
-    chosen = choose_one(
-        label, keys, key=key, default=first, is_labeled=is_labeled, labels=labels_of(runs)
-    )
+    first = default or default_run(runs)
+    names = {name: run.label for name, run in runs.items()}
+    chosen = choose_named(label, names, key=key, default=first, is_labeled=is_labeled)
     return runs[chosen], open_tables(runs[chosen])
 
 
 def default_run(runs: Mapping[str, Run]) -> str | None:
     """Return the run that pages open with: the newest finished one, else the newest."""
     return next((key for key, run in runs.items() if run.is_finished), next(iter(runs), None))
-
-
-def labels_of(runs: Mapping[str, Run]) -> dict[str, str]:
-    """Return the names of runs in a choice: unfinished ones are marked."""
-    return {key: run.label for key, run in runs.items()}
 
 
 def choose_plugin(

@@ -6,19 +6,11 @@ ignores values that are not among the options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import streamlit as st
 
 from leaderboard.escape import one_line
-
-
-def choose_some(label: str, options: Sequence[str], *, key: str) -> list[str]:
-    """Let the reader choose some options; an empty choice means all."""
-    chosen = st.multiselect(
-        label, options, key=key, placeholder="all", bind="query-params", format_func=one_line
-    )
-    return list(chosen) or list(options)
 
 
 def choose_one(
@@ -28,13 +20,8 @@ def choose_one(
     key: str,
     default: str | None = None,
     is_labeled: bool = True,
-    labels: Mapping[str, str] | None = None,
 ) -> str:
-    """Let the reader choose one of at least one options, at first `default` or the first.
-
-    `labels` are shown for the options instead of themselves.
-    """
-    shown = labels or {}
+    """Let the reader choose one of at least one options, at first `default` or the first."""
     index = options.index(default) if default in options else 0
     chosen = st.selectbox(
         label,
@@ -42,15 +29,13 @@ def choose_one(
         index,
         key=key,
         bind="query-params",
-        format_func=lambda option: one_line(shown.get(option, option)),
+        format_func=one_line,
         label_visibility="visible" if is_labeled else "collapsed",
     )
     return chosen if chosen in options else options[index]
 
 
-def choose_tags(
-    label: str, options: Sequence[str], *, key: str, labels: Mapping[str, str]
-) -> list[str]:
+def choose_tags(label: str, options: Sequence[str], *, key: str) -> list[str]:
     """Let the reader choose some of a few options, shown as chips; none at first."""
     return list(
         st.pills(
@@ -59,7 +44,6 @@ def choose_tags(
             selection_mode="multi",
             key=key,
             bind="query-params",
-            format_func=lambda option: labels[option],
             label_visibility="collapsed",
         )
     )

@@ -13,7 +13,7 @@ from bench.site.rendering import part
 from bench.store import Row
 from leaderboard.data import Run, current_runs, open_tables
 from leaderboard.escape import one_line
-from leaderboard.figures import setting_label
+from leaderboard.figures.arms import setting_id
 from leaderboard.figures.comparison import difference_text, matrix, p_text, shown_cells
 from leaderboard.figures.differences import Comparison, Line, compare_runs
 from leaderboard.figures.gates import first_pair
@@ -146,7 +146,7 @@ def _matrix(
 
 
 def _table_row(row: Row, choice: Choice) -> dict[str, Any]:
-    setting = {"Setting": setting_label({**row, "method": ""}).strip()} if choice.by_setting else {}
+    setting = {"Setting": setting_id({**row, "method": ""}).strip()} if choice.by_setting else {}
     return {
         "Plugin": one_line(row["plugin"]),
         **setting,

@@ -13,6 +13,7 @@ from bench.site.rendering import part
 from bench.store import Row
 from leaderboard.data import Run, open_tables, plugins_of
 from leaderboard.escape import literal, one_line
+from leaderboard.figures.arms import setting_id
 from leaderboard.figures.differences import Comparison, Line
 from leaderboard.figures.pairs import worst_pairs
 from leaderboard.figures.side_by_side import PromptRow, prompt_rows, settings_of_plugin
@@ -91,7 +92,7 @@ def _loss(row: Row, baseline: Run, run: Run) -> View:
 
 
 def _knobs(row: Row) -> str:
-    return row["label"].removeprefix(row["method"]).strip()
+    return setting_id({**row, "method": ""}).strip()
 
 
 def _strip_row(row: PromptRow, runs: Sequence[Run]) -> View:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import streamlit as st
@@ -13,8 +12,9 @@ from leaderboard.data import current_runs
 from leaderboard.escape import literal
 from leaderboard.figures.site_runs import open_site_run, read_typical
 from leaderboard.figures.verdicts import EARLIER, is_earlier
+from leaderboard.ui import choose_run
 from leaderboard.ui.fragments import enhance_fragments, run_links, show_fragment, show_links
-from leaderboard.ui.page import NO_RUNS, choose_run, show_notes, show_problems
+from leaderboard.ui.page import NO_RUNS, show_notes, show_problems
 from leaderboard.ui.selection import choose_page, choose_tags
 from leaderboard.views.live import show_progress
 from leaderboard.web import page_parts
@@ -80,12 +80,11 @@ def _plugins(found: SiteRun, parts: Parts, wanted: str) -> None:
 
 def _choose_words(plugins: Sequence[SitePlugin]) -> set[str]:
     """Let the reader choose verdicts; an empty choice means all."""
-    counts = Counter(plugin.answer.word for plugin in plugins)
-    words = [word for word in WORDS if counts[word]]
+    used = {plugin.answer.word for plugin in plugins}
+    words = {word.capitalize(): word for word in WORDS if word in used}
     if len(words) < 2:
         return set()
-    labels = {word: f"{word.capitalize()} {counts[word]}" for word in words}
-    return set(choose_tags("Verdicts", words, key="verdicts", labels=labels))
+    return {words[name] for name in choose_tags("Verdicts", list(words), key="verdicts")}
 
 
 def _matching(plugins: Sequence[SitePlugin], wanted: str, words: set[str]) -> list[SitePlugin]:

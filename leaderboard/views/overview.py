@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.analysis.words import look, verdict_of
+from bench.analysis.glossary import kind_name
+from bench.analysis.words import look, method_name, share, verdict_of
 from bench.store import Row, records
 from leaderboard.data import Run, current_runs
 from leaderboard.escape import literal, one_line
@@ -18,10 +19,10 @@ from leaderboard.figures.charts import retention_chart
 from leaderboard.figures.standings import as_csv, common_plugins, matching, with_ranks
 from leaderboard.figures.verdicts import EARLIER
 from leaderboard.ui import Page, page_title, site_address
+from leaderboard.ui.named import choose_some_named
 from leaderboard.ui.numbers import ends, known
 from leaderboard.ui.page import show_problems
-from leaderboard.ui.selection import choose_some
-from leaderboard.views.answers import HOW_SORTED, interval_of, meanings
+from leaderboard.views.answers import HOW_SORTED, meanings
 from leaderboard.views.first_page import show_first_page
 
 _FILTERS = {
@@ -34,9 +35,8 @@ _FILTERS = {
     "adapter": "Adapter version",
     "method": "Method",
 }
-HOW_RANKED = (
-    "Kept: mean over plugins and t0 of retention, each limited to 0 to 1. Quality is not in it."
-)
+_NAMES_OF = {"method": method_name, "kind": kind_name}
+HOW_RANKED = "Kept: mean over plugins and t0 of the share kept, each limited to 0 to 1."
 _MAX_CHARTED, _MAX_LISTED = 60, 25
 _NUMBER = "%.2f"
 _SORT_NUMBER = st.column_config.NumberColumn("For sorting", format=_NUMBER, help=HOW_SORTED)
@@ -47,7 +47,7 @@ _PLUGIN_TABLE = {
     "t0": st.column_config.NumberColumn("t0", format=_NUMBER, width="small"),
     "verdict_text": "Verdict",
     "retention_text": st.column_config.TextColumn(
-        "Retention [95 %]", help="1: as on the old model, 0: as without the plugin"
+        "Keeps [95 %]", help="100 %: as on the old model, 0: as without the plugin"
     ),
     "look": st.column_config.TextColumn("Images", width="medium"),
     "recommended": st.column_config.CheckboxColumn("Use it", width="small"),
@@ -115,7 +115,10 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
         columns = st.columns(3)
         for i, (column, options) in enumerate(several.items()):
             with columns[i % 3]:
-                wanted[column] = choose_some(_FILTERS[column], options, key=f"only_{column}")
+                name = _NAMES_OF.get(column, str)
+                names = {option: name(option) for option in options}
+                chosen = choose_some_named(_FILTERS[column], names, key=f"only_{column}")
+                wanted[column] = chosen or options
         if not several:
             st.caption("Nothing to filter: all rows have the same values.")
     return matching(rows, wanted)
@@ -136,17 +139,18 @@ def _chart(rows: pd.DataFrame) -> None:
         return
     drawn = records(charted)
     for row in drawn:
-        row["text"], row["verdict"] = interval_of(row, "retention"), verdict_of(row)
-    st.subheader(literal(f"Retention in {newest}"), anchor=False)
-    st.caption("1: as on the old model; 0: as without the plugin; lines are 95 % intervals")
-    alt = "; ".join(f"{row['plugin']} {row['method']} {row['text']}" for row in drawn)
-    st.vega_lite_chart(retention_chart(drawn), alt=one_line(f"Retention: {alt}"))
+        row["text"], row["verdict"] = share(row), verdict_of(row)
+    st.subheader(literal(f"Share kept in {newest}"), anchor=False)
+    st.caption("100 %: as on the old model; 0: as without the plugin; lines are 95 % intervals")
+    alt = "; ".join(f"{row['plugin']} {method_name(row['method'])} {share(row)}" for row in drawn)
+    st.vega_lite_chart(retention_chart(drawn), alt=one_line(f"Share kept: {alt}"))
 
 
 def _methods(rows: pd.DataFrame) -> None:
     st.subheader("Methods", anchor=False)
     methods = method_rows(rows)
     frame = methods.copy()
+    frame["method"] = [method_name(name) for name in frame["method"]]
     bounds = zip(frame["kept_low"], frame["kept_high"], strict=True)
     frame["kept_ends"] = [ends(*pair) if known(pair[0]) else "" for pair in bounds]
     bounds = zip(frame["rank_low"], frame["rank_high"], strict=True)
@@ -158,7 +162,7 @@ def _methods(rows: pd.DataFrame) -> None:
 def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
     common = common_plugins(rows)
     if not len(rows["kept"].dropna()):
-        return "No method has a rank: no row has a retention."
+        return "No method has a rank: no row has a share kept."
     if not common:
         return (
             "No method has a rank: the rows have no plugin in common. Choose runs with the same "
@@ -176,7 +180,8 @@ def _plugins(rows: pd.DataFrame) -> None:
     for row in listed:
         row["link"] = site_address("plugin", run=row["run"], plugin=row["plugin"])
         row["verdict_text"], row["look"] = one_line(_verdict_text(row)), look(row)
-        row["retention_text"] = interval_of(row, "retention")
+        row["retention_text"] = share(row)
+        row["method"] = method_name(row["method"])
     alt = "Plugins, those that lose most first"
     _table(pd.DataFrame(listed), _PLUGIN_TABLE, alt)
     st.caption(literal(meanings(rows["verdict"])))

@@ -54,7 +54,7 @@ def test_pages_of_another_package_are_listed_by_order(other_package: Path) -> No
         ("missing_package:PAGE", "cannot be imported: ModuleNotFoundError"),
         ("other_package:MISSING", "cannot be imported: AttributeError"),
         ("other_package:RAISES", "cannot be imported: ValueError: from the module"),
-        ("other_package:NOT_A_PAGE", "lacks path, show, order, draw()"),
+        ("other_package:NOT_A_PAGE", "lacks path, show, order, is_listed, draw()"),
     ],
 )
 def test_a_broken_page_is_logged_and_left_out(
