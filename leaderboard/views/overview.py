@@ -81,8 +81,9 @@ def show() -> None:
     """Draw the page."""
     page_title("Do plugins survive the upgrade?")
     shown = show_first_page()
-    if shown is not None:
-        _all_runs(current_runs(), shown)
+    finished = {key: run for key, run in current_runs().items() if run.is_finished}
+    if shown is not None and finished:
+        _all_runs(finished, shown)
 
 
 def _all_runs(runs: Mapping[str, Run], shown: str) -> None:

@@ -60,13 +60,13 @@ def test_the_overview_answers_in_words_for_each_plugin_worst_first(tmp_path: Pat
     methods, plugins = (element.value for element in page.dataframe)
     assert methods["verdicts"].tolist() == ["1 lost, 1 works", "1 lost, 1 open"]
     assert plugins["plugin"].tolist() == ["ink-lora"] * 2 + ["canny-net"] * 2
-    assert plugins["retention_text"].tolist()[0] == "0.71 [0.61, 0.81]"
+    assert plugins["retention_text"].tolist()[0] == "71 % [61, 81]"
 
 
 def test_the_overview_names_the_plugins_of_its_ranks_and_how_they_are_made(results: Path) -> None:
     text = texts(open_view("overview", results)).replace("\\", "").replace("\u2060", "")
     assert "the plugins that all ranked rows have: canny-net, ink-lora." in text
-    assert "Kept: mean over plugins and t0 of retention" in text
+    assert "Kept: mean over plugins and t0 of the share kept" in text
 
 
 def test_the_overview_draws_retention_with_intervals(results: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_overview_draws_retention_with_intervals(results: Path) -> None:
     row = layers[0].set_index(["plugin", "method"]).loc[("ink-lora", "X-Adapter")]
     ends = row[["retention", "retention_low", "retention_high"]].tolist()
     assert ends == pytest.approx([0.714, 0.614, 0.814], abs=0.001)
-    assert alt.startswith("Retention: ") and "ink-lora xadapter 0.71 [0.61, 0.81]" in alt
+    assert alt.startswith("Share kept: ") and "ink-lora X-Adapter 71 % [61, 81]" in alt
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -95,7 +95,7 @@ def test_an_old_run_beside_a_new_one_is_listed_without_rank_or_score(
     assert any("old" in i.value and "for verdicts" in i.value for i in page.info)
     methods = page.dataframe[0].value.set_index(["run", "method"])
     assert methods["rank"].groupby("run").count().to_dict() == {"first": 2, "old-run": 0}
-    assert methods.loc[("old-run", "xadapter"), "rank_reason"].startswith("made by an earlier")
+    assert methods.loc[("old-run", "X-Adapter"), "rank_reason"].startswith("made by an earlier")
     assert not page.exception and len(page.dataframe[1].value) == 8
 
 
