@@ -18,8 +18,8 @@ from bench.analysis.glossary import function_word, kind_name, method_name, metri
 from bench.analysis.numbers import number
 from bench.analysis.summary import arm_of
 from bench.analysis.words import PluginWord, percent
-from bench.report.styles import VERDICT_COLORS
 from bench.scoring import ImageToScore, RunImages
+from bench.site.badges import COLORS
 from bench.store import Row, RunStore, grouped, records
 from plugins_manifest.outputs import file_name, one_line
 
@@ -304,7 +304,7 @@ def _draw_word(
     font = ImageFont.load_default(font_px)
     width = round(draw.textlength(word, font=font))
     box = (left, base - font_px, left + width + 20, base + 9)
-    draw.rounded_rectangle(box, radius=8, fill=VERDICT_COLORS[word])
+    draw.rounded_rectangle(box, radius=8, fill=COLORS[word])
     draw.text((left + 10, base), word, fill=_PAPER, font=font, anchor="ls")
 
 

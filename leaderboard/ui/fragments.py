@@ -24,6 +24,8 @@ _FRAME = """
   .st-key-bar { position: fixed; top: 4px; right: 4.5rem; width: 44rem; max-width: 48vw;
     z-index: 999991; }
 }
+[data-testid=stApp] .xb { --paper: light-dark(#ffffff, #171614);
+  --raised: light-dark(#f6f8fa, #22211e); --line: light-dark(#d0d7de, #3b3935); }
 [data-testid=stExpandSidebarButton]::after { content: "Pages"; padding-left: .3rem; }
 [data-testid=stMultiSelectTagsContainer] [data-tag] * { color: light-dark(#fff, #111318); }
 """

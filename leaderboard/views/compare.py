@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from bench.analysis.glossary import method_name
 from bench.site.rendering import part
 from bench.store import Row
 from leaderboard.data import Run, current_runs, open_tables
@@ -20,6 +21,7 @@ from leaderboard.figures.gates import first_pair
 from leaderboard.figures.pairs import FUNCTION, Choice, common_methods, common_metrics
 from leaderboard.ui import Page, choose_run, page_title, site_address
 from leaderboard.ui.fragments import enhance_fragments, show_fragment
+from leaderboard.ui.named import choose_named
 from leaderboard.ui.page import NO_RUNS, show_notes, show_problems
 from leaderboard.ui.selection import choose_one, choose_page
 from leaderboard.views.compare_gates import show_gates
@@ -95,7 +97,8 @@ def _choose_what(baseline: Run, candidates: Sequence[Run]) -> Choice | None:
         return None
     left, middle, right = st.columns([1, 1, 1], vertical_alignment="bottom")
     with left:
-        method = choose_one("Method", methods, key="compared_method")
+        names = {method: method_name(method) for method in methods}
+        method = choose_named("Method", names, key="compared_method")
     with middle:
         metrics = [FUNCTION, *common_metrics(baseline, candidates, method)]
         metric = choose_one("Metric", metrics, key="compared_metric")

@@ -153,7 +153,7 @@ def test_two_runs_are_compared_from_the_keyboard(server, browser):
     assert chosen(visit.page, "Baseline") == "old"
     expect(visit.page.get_by_test_id("stMultiSelect").get_by_text("new")).to_be_visible()
     expect(visit.page.get_by_text("1 of 1 tests found a loss")).to_be_visible()
-    assert chosen(visit.page, "Method") == "xadapter"
+    assert chosen(visit.page, "Method") == "X-Adapter"
     matrix = visit.page.get_by_role("region", name="Plugins by runs")
     expect(matrix.get_by_role("row", name="ink-lora").get_by_text("-0.2")).to_be_visible()
     worst = image_sources(visit.page)

@@ -19,7 +19,6 @@ from bench.report.sheets import (
     draw_sheet,
     results_of,
 )
-from bench.report.styles import VERDICT_COLORS
 from bench.scoring import read_images
 from bench.site.badges import COLORS
 from bench.store import RunStore, records
@@ -74,12 +73,8 @@ def test_the_verdict_is_drawn_in_its_color_beside_the_name(store: RunStore):
     for plugin, results in results_of(store).items():
         assert results.answer is not None
         sheet = draw_plugin(subjects_of(store, plugin), results, max_rows=1)
-        color = ImageColor.getrgb(VERDICT_COLORS[results.answer.word])
+        color = ImageColor.getrgb(COLORS[results.answer.word])
         assert color in colors_of(sheet, (0, 0, sheet.width, 64)), plugin
-
-
-def test_a_verdict_has_one_color_on_sheets_and_badges():
-    assert VERDICT_COLORS == COLORS
 
 
 def test_notes_are_drawn_below_their_picture_and_nowhere_else():
