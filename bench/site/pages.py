@@ -13,6 +13,7 @@ from bench.site.runs import SitePlugin, SiteRun
 from bench.site.views import PictureLinks
 
 INDEX, ABOUT, PREVIEW = "index.html", "about.html", "preview.jpg"
+MAX_CARDS = 60  # of a run, worst first: the table below them has all plugins
 ASSETS = ("parts.css", "site.css", "pictures.js", "site.js")
 
 
@@ -70,14 +71,17 @@ class Pages:
 
 def _section(run: SiteRun, parts: Parts, *, is_first: bool) -> dict[str, Any]:
     """Return what the first page shows of one run."""
+    shown, level = run.plugins[:MAX_CARDS], 1 if is_first else 2
     return {
         "key": run.key,
         "is_finished": run.is_finished,
-        "head": parts.run_head(run, level=1 if is_first else 2),
+        "head": parts.run_head(run, level=level),
         "legend": parts.legend(run),
-        "cards": parts.cards(run, run.plugins, level=2 if is_first else 3, eager=is_first)
-        if run.plugins
+        "cards": parts.cards(run, shown, level=2 if is_first else 3, eager=is_first)
+        if shown
         else "",
+        "n_cards": len(shown),
+        "n_more": len(run.plugins) - len(shown),
         "matrix": parts.matrix(run, run.plugins),
         "files": parts.run_files(run),
     }

@@ -293,6 +293,8 @@ def matrix(run: SiteRun, plugins: Sequence[SitePlugin], views: Views) -> View:
             {
                 "name": plugin.name,
                 "href": views.plugin_link(run, plugin),
+                "search": plugin.search_text,
+                "word": plugin.answer.word,
                 "cells": [_matrix_cell(plugin, by_method.get(method)) for method in methods],
             }
         )

@@ -2,8 +2,8 @@
 "use strict";
 
 function addSearch() {
-  const cards = [...document.querySelectorAll(".card")];
-  if (cards.length < 2) return;
+  const cards = [...document.querySelectorAll(".card, tr[data-search]")];
+  if (document.querySelectorAll(".card").length < 2) return;
   const input = element("input", { type: "search", placeholder: "Search plugin, file, sha256", "aria-label": "Search plugins" });
   const chosen = new Set();
   const none = element("p", { class: "notice", role: "status" }, "No plugin matches.");
@@ -26,7 +26,7 @@ function addSearch() {
 
 function addChips(cards, chosen, show) {
   const counts = new Map();
-  for (const card of cards) counts.set(card.dataset.word, (counts.get(card.dataset.word) || 0) + 1);
+  for (const card of cards.filter((one) => one.tagName === "TR")) counts.set(card.dataset.word, (counts.get(card.dataset.word) || 0) + 1);
   if (counts.size < 2) return;
   const line = element("div", { class: "choices", role: "group", "aria-label": "Verdicts to show" });
   for (const [word, n] of counts) {

@@ -37,7 +37,8 @@ def found(run: RunStore) -> list:
 
 
 def card_names(index: Page) -> list[str]:
-    return [str(a["data-search"]).split()[0] for _, a in index.tags if "data-search" in a]
+    cards = [a for tag, a in index.tags if tag == "li" and "data-search" in a]
+    return [str(card["data-search"]).split()[0] for card in cards]
 
 
 def page_of(site: Path, plugin: str) -> Page:
@@ -280,6 +281,18 @@ def test_folders_of_others_are_refused(run: RunStore, tmp_path: Path):
         with pytest.raises(UserError, match="--to"):
             build_site([run.folder], folder, SiteOptions())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_a_site_of_many_plugins_has_cards_for_the_worst_and_all_in_the_table(
+    run: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bench.site.pages.MAX_CARDS", 2)
+    build_site([run.folder], tmp_path / "out", SiteOptions())
+    index = Page(tmp_path / "out" / "index.html")
+    names = [answer.plugin for answer in found(run)]
+    assert card_names(index) == names[:2] and "1 more are in the table" in index.words
+    rows = [a for tag, a in index.tags if tag == "tr" and "data-search" in a]
+    assert [str(row["data-search"]).split()[0] for row in rows] == names
 
 
 def test_a_published_run_gives_the_site_of_its_directory(run: RunStore, site: Path, tmp_path: Path):
