@@ -51,7 +51,7 @@ def list_metrics(as_json: bool) -> None:
 
 def _line(fact: dict[str, Any]) -> str:
     summary = fact["summary"][0].upper() + fact["summary"][1:]
-    return f"  {fact['name']:<23} {fact['better']:<7} {summary}"
+    return f"  {fact['name']:<23} {fact['better']:<6} {summary}"
 
 
 def _show_needy(facts: Sequence[dict[str, Any]]) -> None:

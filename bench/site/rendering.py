@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # packages with templates -> their folder; names of templates are unique over all of them
 _FOLDERS = {"bench.site": "templates", "bench.report": "."}
-_IN_DATA = " /:=;,()#!*'"  # written as they are in the address of a drawing
+_IN_DATA = " /=;,()#!*'"  # written as they are in the address of a drawing
 
 
 def part(name: str, **values: Any) -> Markup:

@@ -37,8 +37,8 @@ def test_self_tests_of_all_end_with_what_to_fetch(monkeypatch: pytest.MonkeyPatc
     done = call("selftest")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "edge-f1             ok",
-        "fid                 not tested, needs inception-2015-12-05",
+        "edge-f1                 ok",
+        "fid                     not tested, needs inception-2015-12-05",
         "1 ok, 0 wrong",
         "the others need weights: xbench metrics fetch inception-2015-12-05",
     ]
