@@ -18,7 +18,7 @@ from bench.cli.gate import GateFiles, gate, gate_files, policy_option
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
-from bench.cli.merge import ShardType, merge
+from bench.cli.merge import RunFolder, ShardType, merge
 from bench.cli.metrics import metrics
 from bench.cli.new import new
 from bench.cli.output import (
@@ -134,7 +134,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 
 @click.command()
 @run_options
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory [runs/NAME].")
+@click.option("--out", type=RunFolder(), help="Run directory [runs/NAME].")
 @click.option(
     "--engine",
     type=click.Choice(["local"]),

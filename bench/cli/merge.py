@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,9 +36,27 @@ class ShardType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class RunFolder(click.Path):
+    """A run directory of this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; fail for a URL, which would become the name of a folder."""
+        if "://" in str(value):
+            self.fail(
+                f"{str(value)!r} is a URL: render into a folder, of a mounted bucket if need be; "
+                "xbench merge makes one run of several, xbench publish uploads it",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@click.argument("shards", metavar="[SHARD]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("out", type=RunFolder())
+@click.argument("shards", metavar="[SHARD]...", nargs=-1, type=RunFolder())
 @verdict_policy_option
 @json_option
 def merge(

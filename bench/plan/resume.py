@@ -15,6 +15,7 @@ from bench.plan.job import Job
 from bench.plan.plan import Plan
 from bench.plan.selection import nsfw_plugins
 from bench.store import RunStore
+from bench.store.documents import read_yaml
 from plugins_manifest.cases import Case
 from plugins_manifest.content import State, state_of
 from plugins_manifest.schema import Manifest
@@ -122,15 +123,16 @@ def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
     return _with_cases_at(data, plan.manifest.folder, folder)
 
 
-def moved_manifest(manifest: Manifest, folder: Path) -> dict[str, Any]:
-    """Return a resolved manifest with its local paths made relative to another folder."""
-    data = manifest.as_data()
+def moved_manifest(store: RunStore, folder: Path) -> dict[str, Any]:
+    """Return a run's manifest with its local paths made relative to another folder."""
+    store.manifest()  # it is valid
+    data: Any = read_yaml(store.manifest_path)
     for entry in data["plugins"]:
         if entry.get("reference") is not None:
-            entry["reference"] = _relative(manifest.folder / entry["reference"], folder)
+            entry["reference"] = _relative(store.folder / entry["reference"], folder)
         if ":" not in entry["source"]:
-            entry["source"] = _relative(manifest.folder / entry["source"], folder)
-    return _with_cases_at(data, manifest.folder, folder)
+            entry["source"] = _relative(store.folder / entry["source"], folder)
+    return _with_cases_at(data, store.folder, folder)
 
 
 def _with_cases_at(data: dict[str, Any], home: Path, folder: Path) -> dict[str, Any]:

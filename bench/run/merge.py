@@ -221,7 +221,7 @@ class _Merge:
                 "rounding from those of one machine",
                 ", ".join(sorted(contexts)),
             )
-        store.write_manifest(moved_manifest(first.manifest(), store.folder))
+        store.write_manifest(moved_manifest(first, store.folder))
         store.write_cases(first.cases().values())
         store.write_table("trials", first.trials())
         what = f"merging {len(self.shards)} shards"
