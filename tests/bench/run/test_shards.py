@@ -1,13 +1,15 @@
 """Claims about shards: processes that each render a part of a run, and the run made of them."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -19,11 +21,10 @@ from bench.cli.main import main
 from bench.render.audit import read_audits
 from bench.run.shards import SHARD_DONE
 from bench.store.run_store import RunStore
-from tests.bench.chaos import MEASURED, ROOT
+from tests.bench.chaos import MEASURED
 
 pytestmark = pytest.mark.usefixtures("pocket_weights", "one_thread")
 OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
-N_SHARDS = 3
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +36,32 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
-    """Start `xbench run` in a process with one thread."""
-    words = [sys.executable, "-m", "bench.cli.main", "run", *OPTIONS, "--out", str(out), *more]
-    with (out.parent / f"{'-'.join(more).replace('/', '-')}.log").open("ab") as log:
-        return subprocess.Popen(
-            words,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "XBENCH_CACHE": str(out.parent / "cache")},
-            stdout=log,
-            stderr=log,
-        )
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Return how to start processes that have imported what takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["runners.group", "bench.run.merge", "bench.scoring.score"])
+    return context
+
+
+def xbench(words: list[str], log: Path, cache: Path) -> None:
+    """Be the process of a command, with one thread."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ["XBENCH_CACHE"] = str(cache)
+    torch.set_num_threads(1)
+    sys.argv = ["xbench", *words]
+    main(words)
+
+
+def start(processes: ForkServerContext, out: Path, *more: str) -> BaseProcess:
+    """Start `xbench run` in a process of its own."""
+    words = ["run", *OPTIONS, "--out", str(out), *more]
+    log = out.parent / f"{out.name}{'-'.join(more).replace('/', '-')}.log"
+    process = processes.Process(target=xbench, args=(words, log, out.parent / "cache"))
+    process.start()
+    return process
 
 
 def invoke(*words: str | Path) -> Result:
@@ -53,21 +69,23 @@ def invoke(*words: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered(tmp_path_factory: pytest.TempPathFactory, processes: ForkServerContext) -> Path:
     """Return a folder with a run of one process and one of three; the second was killed once."""
     folder = tmp_path_factory.mktemp("rendered")
     shared = folder / "shared"
-    processes = [start(shared, "--shard", f"{i}/{N_SHARDS}") for i in range(1, N_SHARDS + 1)]
-    one = start(folder / "one")
-    images = shared / "shards" / f"2-of-{N_SHARDS}" / "images"
-    while processes[1].poll() is None and not list(images.glob("*/*.png")):
-        time.sleep(0.01)
-    processes[1].kill()
-    assert processes[1].wait() == -signal.SIGKILL
-    assert RunStore(images.parent).finished_trials() == set()  # its batch was broken off
-    again = start(shared, "--shard", f"2/{N_SHARDS}")
-    for process in (processes[0], processes[2], again, one):
-        assert process.wait() == 0, [path.read_text() for path in folder.glob("*.log")]
+    first, second, third = (start(processes, shared, "--shard", f"{i}/3") for i in (1, 2, 3))
+    one = start(processes, folder / "one")
+    killed = RunStore(shared / "shards" / "2-of-3")
+    while second.is_alive() and not killed.image_ids():
+        time.sleep(0.005)
+    second.kill()
+    second.join()
+    assert second.exitcode == -signal.SIGKILL
+    assert killed.finished_trials() == set()  # its batch was broken off
+    again = start(processes, shared, "--shard", "2/3")
+    for process in (first, third, again, one):
+        process.join()
+        assert process.exitcode == 0, [path.read_text() for path in folder.glob("*.log")]
     return folder
 
 
@@ -120,7 +138,7 @@ def apart(rendered: Path, tmp_path: Path) -> list[Path]:
     """Return a folder for each shard, as if written on different machines."""
     folders = [tmp_path / name for name in "abc"]
     for i, folder in enumerate(folders, 1):
-        name = f"{i}-of-{N_SHARDS}"
+        name = f"{i}-of-3"
         shutil.copytree(rendered / "shared" / "shards" / name, folder / "shards" / name)
     return folders
 
