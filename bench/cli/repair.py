@@ -192,7 +192,9 @@ class _Work:
 
     @property
     def _shard(self) -> Shard | None:
-        return Shard.of_facts(self.facts)
+        with suppress(UserError):  # run.json is damaged: that is reported as such
+            return Shard.of_facts(self.facts)
+        return None
 
     # --- results, images, conditions
 
