@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 FetchCode = Literal[
     "bad-request",
@@ -39,7 +39,26 @@ _MOST_SHOWN = 30  # problems of one message
 _LONGEST_NAME = 80  # characters of a name that is compared with the valid ones
 
 
-class UserError(Exception):
+class PicklableError(Exception):
+    """An error that crosses processes with its message and attributes, whatever its arguments.
+
+    Other exceptions are pickled as a call of their class with the message alone, which fails, or
+    changes the message, where `__init__` takes something else.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[PicklableError], args: tuple[Any, ...], state: Mapping[str, Any]
+) -> PicklableError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class UserError(PicklableError):
     """A problem that the user can fix; the message gives the problem, the value and the fix."""
 
     def __init__(self, message: str, problems: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from plugins_manifest.errors import PicklableError
 from runners.base import Variant
 from runners.checksum import checksum
 from runners.families import Family
@@ -33,7 +34,7 @@ _SWITCHES = (
 )
 
 
-class ModelsChangedError(Exception):
+class ModelsChangedError(PicklableError):
     """A method changed the models or results that others share; `variant` is the one to blame.
 
     The models have to be loaded again before anything else is rendered.

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from plugins_manifest.errors import PicklableError
 from plugins_manifest.formats import ModuleChange
 from plugins_manifest.schema.words import LoraSemantics
 from runners.weights.formulas import change_of
 from runners.weights.parts import PluginWeightsError
 
 
-class MisfitError(PluginWeightsError):
+class MisfitError(PicklableError, PluginWeightsError):
     """Parts that do not fit the parameter `target`."""
 
     def __init__(self, target: str, message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from plugins_manifest.files import (
     append_line,
     atomic_write,
+    link_or_copy,
     replacing,
     sweep_temporary,
     temporary_beside,
@@ -148,3 +149,24 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     for line in ("a", "b"):
         append_line(tmp_path / "logs" / "log", line)
     assert (tmp_path / "logs" / "log").read_text() == "a\nb\n"
+
+
+def test_a_picture_gets_a_second_name_on_its_disk(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"picture")
+    link_or_copy(tmp_path / "one", tmp_path / "to" / "two", below=tmp_path)
+    assert (tmp_path / "to" / "two").samefile(tmp_path / "one")
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(tmp_path / "one", tmp_path / "gone" / "two", below=tmp_path / "gone")
+
+
+def test_a_picture_is_copied_where_the_disk_has_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "one").write_bytes(b"picture")
+    link_or_copy(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "two").read_bytes() == b"picture"
+    assert not (tmp_path / "two").samefile(tmp_path / "one")

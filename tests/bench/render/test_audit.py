@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.render.audit import LoadAudit, read_audits, remarks
+from bench.render.audit import LoadAudit, merge_audits, read_audits, remarks
 from bench.report.text import WIDTH, format_summary
 from bench.store import schema
 from bench.store.run_store import RunStore
@@ -126,3 +126,14 @@ def test_almost_everything_is_never_called_100_percent() -> None:
 def test_an_unexpected_change_is_counted_with_the_expected_ones() -> None:
     audit = Audit((GOOD, AuditRow("unet.x", extra=True, reason="extra-change")))
     assert (audit.n_expected, audit.n_applied, audit.is_complete) == (1, 1, False)
+
+
+def test_audits_of_parts_are_merged_and_the_run_keeps_its_own(
+    store: RunStore, tmp_path: Path
+) -> None:
+    part = RunStore(tmp_path / "part")
+    book(store).enter(FILE, WHOLE)
+    for name in (FILE.plugin_id, "second"):
+        book(part).enter(replace(FILE, plugin_id=name), PARTIAL)
+    merge_audits(store, part)
+    assert read_audits(store) == {"style": WHOLE, "second": PARTIAL}
