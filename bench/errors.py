@@ -8,7 +8,12 @@ from pathlib import Path
 from plugins_manifest.errors import UserError, nearest_names, unknown_name
 from plugins_manifest.text import shown_path
 
-__all__ = ["UserError", "disk_error", "nearest_names", "shown_path", "unknown_name"]
+__all__ = ["LockedError", "UserError", "disk_error", "nearest_names", "shown_path", "unknown_name"]
+
+
+class LockedError(UserError):
+    """A folder that another process is writing into."""
+
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -83,6 +83,19 @@ def move_into_place(file: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def link_or_copy(source: Path, path: Path, *, below: Path | None = None) -> None:
+    """Give a file that is only ever replaced a second name: a hard link, or a copy without links.
+
+    Missing folders are made; with `below` only inside of that folder, which has to exist.
+    """
+    make_folders(path.parent, below=below)
+    with replacing(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, temporary)
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line to a log, in one write; a killed process may leave a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from bench.cli.gate import GateFiles, gate, gate_files, policy_option
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
+from bench.cli.merge import ShardType, merge
 from bench.cli.metrics import metrics
 from bench.cli.new import new
 from bench.cli.output import (
@@ -41,6 +42,7 @@ from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.metrics import Mode
+    from bench.plan.shards import Shard
     from bench.run import RunRequest
 
 P = ParamSpec("P")
@@ -162,6 +164,12 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     metavar="N",
     help="Stop after rendering N images, and those of the batch's step; the same command goes on.",
 )
+@click.option(
+    "--shard",
+    type=ShardType(),
+    metavar="I/N",
+    help="Render part I of N alone, into a folder that all parts may share; see xbench merge.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
 @click.option(
     "--baseline",
@@ -193,6 +201,8 @@ def run(
     `xbench gate`, and the baseline is a run directory or what `xbench publish` wrote: URL#KEY, or
     URL#KEY@sha256:... for exactly those bytes.
     """
+    if baseline is not None and given["shard"] is not None:
+        raise click.UsageError("--shard excludes --baseline: merge, then xbench gate BASELINE RUN")
     compared = None
     files = GateFiles(junit, markdown, pictures_url)
     if baseline is None and files != GateFiles():
@@ -278,6 +288,7 @@ def _request(
     batch_timeout: float | None = None,
     max_time: float | None = None,
     max_images: int | None = None,
+    shard: Shard | None = None,
 ) -> RunRequest:
     from bench.plan import Selection
     from bench.plan.selection import parse_list
@@ -309,6 +320,7 @@ def _request(
         started=started,
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
+        shard=shard,
     )
 
 
@@ -438,7 +450,7 @@ def repair(run_dir: Path, check: bool, as_json: bool) -> None:
 plugins.add_command(inspect_plugin)
 main.add_sections(
     {
-        "Run": (plan, run, score, report, explain, repair, gate),
+        "Run": (plan, run, merge, score, report, explain, repair, gate),
         "Plugins and prompts": (plugins, cases, conditions, reference),
         "Results": (site, publish, leaderboard, votes),
         "Tools": (metrics, new, train, pocket, config, cache, doctor),

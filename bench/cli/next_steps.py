@@ -43,7 +43,7 @@ def next_lines(store: RunStore, request: RunRequest) -> Iterator[str]:
         yield from (f"    {line}" for line in commands)
 
 
-def failure_lines(store: RunStore) -> list[str]:
+def failure_lines(store: RunStore, *, is_merged: bool = False) -> list[str]:
     """Return why images failed, the most frequent reasons, and what to do."""
     rows = [row for row in records(store.results()) if row["status"] == "failed"]
     reasons = Counter(one_line(first_line(row["error"] or "")) for row in rows)
@@ -52,7 +52,8 @@ def failure_lines(store: RunStore) -> list[str]:
     lines = [wrapped(f"  {n} x {text}", hanging=4) for text, n in reasons.most_common(_N_FAILURES)]
     rest = len(reasons) - len(lines)
     more = [f"  and {rest} more reasons, in the report"] if rest else []
-    return [*lines, *more, "  the same command tries them again"]
+    command = "the commands of their shards try" if is_merged else "the same command tries"
+    return [*lines, *more, f"  {command} them again"]
 
 
 def _opened(path: Path) -> str:

@@ -45,7 +45,7 @@ def show_plan(
         facts |= {} if outlook is None else {"gate": outlook}
         echo_json({**facts, "trial_ids": trial_ids(request)})
         return
-    echo(f"{plan.manifest.name}: {facts['trials']:,} images in {facts['batches']:,} batches")
+    echo(f"{plan.title}: {facts['trials']:,} images in {facts['batches']:,} batches")
     for method, count in facts["methods"].items():
         echo(f"  {method:<10} {count:,}")
     echo(f"time       {_time(seconds_range(plan), estimate(plan).gpu_hours)}")

@@ -16,9 +16,10 @@ from typing import Any
 from bench import provenance
 from bench.errors import UserError, disk_error, shown_path
 from bench.plan import ConditionSet, Plan, Selection, make_plan, preflight
+from bench.plan.shards import Shard, part_of
 from bench.registry import find_metric, installed
-from bench.render import Execution, FamilyRenderer
-from bench.run import RunRequest, load_audit, open_job, write_tables
+from bench.render import Execution, FamilyRenderer, LoadAudit
+from bench.run import RunRequest, open_job, write_tables
 from bench.store import TABLES, ImageCache, RunStore, records
 from bench.store.checksums import CHECKSUMS_FILE, Checksums
 from bench.store.files import sha256_of, table_bytes
@@ -122,7 +123,10 @@ class _Work:
             self._try(parts, lambda: self._render(sound))
         if self._has("results", "images", "scores"):
             self._try(("scores",), self._score)
-        if self._has("results", "images", "scores", "conditions", "tables", "audit", "plan"):
+        has_changed = self._has(
+            "results", "images", "scores", "conditions", "tables", "audit", "plan"
+        )
+        if has_changed and self._shard is None:
             self._try(("tables",), self._tabulate)
         self.reasons.setdefault("gate", "compare the runs again: xbench gate BASELINE RUN")
         return self.reasons
@@ -186,6 +190,10 @@ class _Work:
     def facts(self) -> dict[str, Any]:
         return self.store.run_facts()
 
+    @property
+    def _shard(self) -> Shard | None:
+        return Shard.of_facts(self.facts)
+
     # --- results, images, conditions
 
     def _sound_results(self) -> list[Path]:
@@ -198,7 +206,7 @@ class _Work:
         conditions, plan = self._plan()
         known = {row["trial_id"]: row for row in records(self.store.results())}
         images = self.store.image_ids()
-        planned = {trial.trial_id for trial in plan.trials}
+        planned = {trial.trial_id for trial in part_of(plan, self._shard).trials}
         wanted = {t for t, row in known.items() if row["status"] == "ok" and t not in images}
         if self._has("results"):
             wanted |= planned - known.keys()
@@ -210,7 +218,7 @@ class _Work:
         self._write_plan(conditions, plan)
         context = self._context(plan)
         cache = ImageCache(context)
-        audits = load_audit(plan, self.store, context, cache)
+        audits = LoadAudit.of_plan(plan, self.store, context, cache)
         if wanted:
             device = context.split("-")[2]
             renderer = FamilyRenderer(plan, device, audits)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bench.run import RunOutcome, RunRequest
     from bench.store import RunStore
 
+_N_SHARDS = 8  # listed by name
+
 
 def show_outcome(outcome: RunOutcome, request: RunRequest, *, as_json: bool) -> None:
     """Print the end of a run."""
@@ -20,6 +22,9 @@ def show_outcome(outcome: RunOutcome, request: RunRequest, *, as_json: bool) -> 
     from bench.store import RunStore
     from plugins_manifest.text import duration
 
+    if outcome.shard is not None:
+        _show_shard(outcome, as_json=as_json)
+        return
     store = RunStore(outcome.folder)
     report = store.report_path()
     if as_json:
@@ -30,7 +35,7 @@ def show_outcome(outcome: RunOutcome, request: RunRequest, *, as_json: bool) -> 
     done = outcome.n_trials - outcome.n_failed - outcome.n_open
     cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
     note(f"\n{done} of {outcome.n_trials} images, {outcome.n_failed} failed{cached}")
-    for line in failure_lines(store):
+    for line in failure_lines(store, is_merged=outcome.is_merged):
         note(line)
     if outcome.stopped:
         echo(stopped_line(outcome), err=True)
@@ -43,6 +48,34 @@ def show_outcome(outcome: RunOutcome, request: RunRequest, *, as_json: bool) -> 
         )
     for line in () if outcome.stopped else next_lines(store, request):
         note(line)
+
+
+def _show_shard(outcome: RunOutcome, *, as_json: bool) -> None:
+    """Print the end of a shard that is not the last one: what it made, and what is left."""
+    from bench.cli.next_steps import failure_lines
+    from bench.errors import shown_path
+    from bench.store import RunStore
+    from plugins_manifest.text import duration, shell_command, shortened
+
+    if as_json:
+        echo_json({**vars(outcome), "folder": shown_path(outcome.folder)})
+        return
+    done = outcome.n_trials - outcome.n_failed - outcome.n_open
+    cached = f" ({outcome.n_cached} from the cache)" if outcome.n_cached else ""
+    echo(
+        f"shard {outcome.shard}: {done} of {outcome.n_trials} images, {outcome.n_failed} "
+        f"failed{cached}, took {duration(outcome.wall_seconds).removeprefix('about ')}"
+    )
+    for line in failure_lines(RunStore(outcome.folder)):
+        note(line)
+    if outcome.stopped:
+        echo(stopped_line(outcome), err=True)
+    merge = shell_command(["xbench", "merge", outcome.folder.parents[1]])
+    if outcome.open_shards:
+        note(f"not complete in this folder: shards {shortened(outcome.open_shards, _N_SHARDS)}")
+        note(f"the last one writes the tables; of folders apart: {merge} FOLDER...")
+    elif not outcome.stopped:
+        note(f"another process merges the shards; if it was ended: {merge}")
 
 
 def show_table(folder: Path) -> None:

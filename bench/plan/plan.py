@@ -62,7 +62,8 @@ class Group:
 class Plan:
     """All trials of a run with what is needed to make them.
 
-    `plugins` are the manifest's files; `plugin_sets` are rendered, by arrangement and id.
+    `plugins` are the manifest's files; `plugin_sets` are rendered, by arrangement and id. `shard`,
+    as "1/4", has those batches of a whole plan that were dealt to it.
     """
 
     manifest: Manifest
@@ -73,6 +74,12 @@ class Plan:
     cases: dict[str, Case]
     groups: tuple[Group, ...]
     remarks: tuple[Remark, ...] = ()
+    shard: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The manifest's name, and the shard."""
+        return self.manifest.name + ("" if self.shard is None else f", shard {self.shard}")
 
     def plugin_set(self, group: Group) -> PluginSet | None:
         """Return what a batch is rendered with; None for the upgraded model alone."""

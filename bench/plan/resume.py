@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,24 @@ def _size_and_time(path: str | None) -> list[int] | None:
 
 def check_identity(facts: dict[str, Any], manifest: Manifest, store: RunStore) -> None:
     """Raise `UserError` if a run directory belongs to another manifest."""
-    if facts.get("manifest_fingerprint") != manifest.fingerprint():
+    wanted = {"manifest": manifest.name, "manifest_fingerprint": manifest.fingerprint()}
+    check_same_manifest(facts, wanted, store)
+
+
+def check_same_manifest(
+    facts: Mapping[str, Any], wanted: Mapping[str, Any], store: RunStore
+) -> None:
+    """Raise `UserError` if the facts of a run directory name another manifest than those wanted."""
+    if facts.get("manifest_fingerprint") != wanted.get("manifest_fingerprint"):
+        found, other = (f"{f.get('manifest')!r}, {_short(f)}" for f in (facts, wanted))
         raise UserError(
-            f"{shown_path(store.folder)} holds a run of another manifest "
-            f"({facts.get('manifest')!r}, {str(facts.get('manifest_fingerprint'))[:8]}; this one "
-            f"is {manifest.name!r}, {manifest.fingerprint()[:8]}): choose another --out, or delete "
-            "that folder"
+            f"{shown_path(store.folder)} holds a run of another manifest ({found}; this one is "
+            f"{other}): choose another --out, or delete that folder"
         )
+
+
+def _short(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("manifest_fingerprint"))[:8]
 
 
 def find_finished(store: RunStore, job: Job) -> int | None:
@@ -107,7 +119,23 @@ def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
             entry["reference"] = _relative(file.reference, folder)
         if ":" not in entry["source"]:
             entry["source"] = _relative(file.path, folder)
-    home, cases = plan.manifest.folder, data["cases"]
+    return _with_cases_at(data, plan.manifest.folder, folder)
+
+
+def moved_manifest(manifest: Manifest, folder: Path) -> dict[str, Any]:
+    """Return a resolved manifest with its local paths made relative to another folder."""
+    data = manifest.as_data()
+    for entry in data["plugins"]:
+        if entry.get("reference") is not None:
+            entry["reference"] = _relative(manifest.folder / entry["reference"], folder)
+        if ":" not in entry["source"]:
+            entry["source"] = _relative(manifest.folder / entry["source"], folder)
+    return _with_cases_at(data, manifest.folder, folder)
+
+
+def _with_cases_at(data: dict[str, Any], home: Path, folder: Path) -> dict[str, Any]:
+    """Make the paths of the cases, which are relative to `home`, relative to `folder`."""
+    cases = data["cases"]
     for key in ("path", "condition_images") if isinstance(cases, dict) else ():
         if key in cases:
             cases[key] = _relative(home / cases[key], folder)

@@ -12,12 +12,13 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
 from bench.errors import UserError
-from bench.store import Row, RunStore, grouped, records
+from bench.plan import Plan
+from bench.store import ImageCache, Row, RunStore, grouped, records
 from bench.store.documents import members_of
 from plugins_manifest.documents import read_json
 from plugins_manifest.sealed import read_sealed, write_sealed
@@ -44,6 +45,16 @@ class LoadAudit:
         self._model = dict(model)
         self._kept = kept
         self._audits: dict[str, Audit] = read_audits(store)
+
+    @classmethod
+    def of_plan(cls, plan: Plan, store: RunStore, context: str, cache: ImageCache | None) -> Self:
+        """Return the audits of a run, with those kept beside the cached images of a context."""
+        preset = plan.manifest.settings.preset
+        return cls(
+            store,
+            model={**plan.weights, "context": context, "preset": preset},
+            kept=None if cache is None else cache.audits,
+        )
 
     def loaded(self, plugins: Sequence[LoadedPlugin]) -> None:
         """Add plugins that were loaded and are about to be attached."""
@@ -93,12 +104,7 @@ class LoadAudit:
             return None
 
     def _write(self) -> None:
-        rows = [
-            {"plugin": plugin, **asdict(row)}
-            for plugin, audit in sorted(self._audits.items())
-            for row in audit.rows
-        ]
-        self._store.write_table("audit", pd.DataFrame(rows))
+        _write_audits(self._store, self._audits)
 
     def _path(self, file: PluginFile, folder: Path) -> Path:
         identity = {
@@ -122,6 +128,23 @@ def _of_earlier_version(path: Path) -> list[Any] | None:
     except UserError:
         return None
     return rows if isinstance(rows, list) else None
+
+
+def _write_audits(store: RunStore, audits: Mapping[str, Audit]) -> None:
+    rows = [
+        {"plugin": plugin, **asdict(row)}
+        for plugin, audit in sorted(audits.items())
+        for row in audit.rows
+    ]
+    store.write_table("audit", pd.DataFrame(rows))
+
+
+def merge_audits(store: RunStore, part: RunStore) -> None:
+    """Add the audits of a part of a run; those that the run has stay."""
+    known = read_audits(store)
+    more = {plugin: a for plugin, a in read_audits(part).items() if plugin not in known}
+    if more:
+        _write_audits(store, known | more)
 
 
 def read_audits(store: RunStore) -> dict[str, Audit]:

@@ -104,7 +104,7 @@ class Execution:
             finished |= {trial.trial_id for trial in self.plan.trials} - self.only
         todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
         bar = Progress(
-            f"rendering {one_line(self.plan.manifest.name, longest=_LONGEST_NAME)}",
+            f"rendering {one_line(self.plan.title, longest=_LONGEST_NAME)}",
             unit="image",
             total=len(self.plan.trials),
             done=len(self.plan.trials) - len(todo),

@@ -5,10 +5,22 @@ The cells were written by this program, but a published store may hold any other
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bench.errors import UserError
+from plugins_manifest.cases import Case
 from plugins_manifest.documents import parse_json, read_json, read_yaml
 
-__all__ = ["left_out_of", "members_of", "parse_json", "paths_of", "read_json", "read_yaml"]
+__all__ = [
+    "case_of",
+    "left_out_of",
+    "members_of",
+    "parse_json",
+    "paths_of",
+    "read_json",
+    "read_yaml",
+]
 
 
 def members_of(cell: str | None) -> list[str]:
@@ -33,6 +45,13 @@ def left_out_of(cell: str | None) -> dict[str, float]:
     if not isinstance(found, dict) or not all(map(_is_number, found.values())):
         raise _unexpected("leave_one_out", "numbers by prompt")
     return found
+
+
+def case_of(row: Mapping[str, Any]) -> Case:
+    """Return a case of cases.json."""
+    pairs = tuple((name, path) for name, path in row.get("condition_paths", ()))
+    scene = tuple(row["scene"]) if row["scene"] else None
+    return Case(**{**row, "scene": scene, "condition_paths": pairs})
 
 
 def _is_number(value: object) -> bool:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.errors import UserError, disk_error, shown_path
 from bench.store.parquet import open_parquet, read_bytes
-from plugins_manifest.files import atomic_write
+from plugins_manifest.files import atomic_write, link_or_copy
 from plugins_manifest.images import decode_image, image_size, read_image
 from plugins_manifest.text import first_line
 
@@ -50,6 +50,14 @@ def write_bytes(
     except OSError as error:
         raise disk_error(error, path) from error
     _LOG.debug("wrote %s, %d bytes", path, len(content))
+
+
+def link_picture(source: Path, path: Path, *, below: Path | None = None) -> None:
+    """Give a picture, which is only ever replaced, a second name; see `write_bytes` for errors."""
+    try:
+        link_or_copy(source, path, below=below)
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

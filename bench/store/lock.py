@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.errors import UserError, disk_error, shown_path
+from bench.errors import LockedError, disk_error, shown_path
 
 try:
     import fcntl
@@ -18,16 +18,15 @@ _FILE = ".lock"
 _WAIT_SECONDS = 0.2  # `is_locked` holds the lock for a moment
 
 
-def acquire(folder: Path) -> FileLock:
-    """Lock a directory, made if missing; raise `UserError` if another process has locked it."""
+def acquire(folder: Path, *, fix: str) -> FileLock:
+    """Lock a directory, made if missing; raise `LockedError` if another process has locked it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / _FILE, timeout=_WAIT_SECONDS, poll_interval=0.02)
         lock.acquire()
     except Timeout as error:
-        raise UserError(
-            f"another run is writing into {shown_path(folder)}: wait for it, stop it, or "
-            "choose another --out"
+        raise LockedError(
+            f"another run is writing into {shown_path(folder)}: wait for it, stop it, or {fix}"
         ) from error
     except OSError as error:
         raise disk_error(error, folder) from error

@@ -1,8 +1,7 @@
 """The run directory: plan, results, images, scores, tables. Written atomically, resumable.
 
-This module alone knows where the files of a run are. Reading needs no lock. Writers hold one, so
-that two runs cannot write into one directory at the same time. Hashes of all files are recorded
-(bench/store/checksums.py); bench/store/verify.py compares them.
+This module alone knows where the files of a run are. Reading needs no lock; writers hold one.
+Hashes of all files are recorded (bench/store/checksums.py); bench/store/verify.py compares them.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ from bench.store.checksums import (
     read_checksums,
     write_checksums,
 )
+from bench.store.documents import case_of
 from bench.store.files import (
     empty_table,
     json_bytes,
+    link_picture,
     read_table,
     sha256_of,
     table_bytes,
@@ -45,8 +46,7 @@ from plugins_manifest.schema.words import Side
 
 RUN_FILE, MANIFEST_FILE, GATE_FILE = "run.json", "manifest.yaml", "gate.json"
 _MOST_CASES_BYTES = 256 << 20
-_CASES_FILE = "cases.json"
-_CONDITION_INDEX = "index.json"
+_CASES_FILE, _CONDITION_INDEX, _SHARDS = "cases.json", "index.json", "shards"
 _WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
 _FINISHED = ("complete", "failed trials")
@@ -81,7 +81,7 @@ class RunStore:
             return True
         if not self.folder.is_dir():
             raise UserError(f"{shown_path(self.folder)} is a file: choose another --out")
-        others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
+        others = [p.name for p in self.folder.iterdir() if p.name[0] != "." and p.name != _SHARDS]
         if others:
             raise UserError(
                 f"{shown_path(self.folder)} is not a run directory: it has no {RUN_FILE} but "
@@ -90,12 +90,13 @@ class RunStore:
         return False
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the directory for writing; raise `UserError` if another run has locked it.
+    def lock(self, *, fix: str = "choose another --out") -> Iterator[None]:
+        """Lock the directory for writing; raise `LockedError` if another run has locked it.
 
-        The lock ends with its process, so a killed run does not leave one behind.
+        The lock ends with its process, so a killed run does not leave one behind. `fix` is what
+        the message proposes besides waiting.
         """
-        lock = acquire(self.folder)
+        lock = acquire(self.folder, fix=fix)
         try:
             _LOG.info("writing into %s", shown_path(self.folder))
             sweep_temporary(self.folder)
@@ -217,7 +218,7 @@ class RunStore:
         path = self.cases_path
         rows: Any = self._read_json(path, most_bytes=_MOST_CASES_BYTES).get("cases")
         try:
-            return {row["case_id"]: _case(row) for row in rows}
+            return {row["case_id"]: case_of(row) for row in rows}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise self._damaged(path, "its rows are not cases") from error
 
@@ -291,9 +292,7 @@ class RunStore:
     def results(self) -> pd.DataFrame:
         """Return all results, the newest of each trial: `schema.RESULTS`."""
         columns = TABLES["results"].columns
-        order = {name: place for place, name in enumerate(self.checksums().files)}
-        paths = sorted(self.table_paths("results"), key=lambda path: self._age(path, order))
-        frames = [frame for p in paths if not (frame := self._read(p, columns)).empty]
+        frames = [frame for p in self.result_paths() if not (frame := self._read(p, columns)).empty]
         if not frames:
             return empty_table(columns)
         rows = _joined(frames)
@@ -303,6 +302,11 @@ class RunStore:
         ordered = pd.concat([rows.drop(index=true), rows.loc[true]])
         newest = ordered.drop_duplicates("trial_id", keep="last")
         return newest.sort_values("trial_id", ignore_index=True)
+
+    def result_paths(self) -> list[Path]:
+        """Return the files of the results, the oldest first."""
+        order = {name: place for place, name in enumerate(self.checksums().files)}
+        return sorted(self.table_paths("results"), key=lambda path: self._age(path, order))
 
     def _age(self, path: Path, order: Mapping[str, int]) -> tuple[int, int, str]:
         """Sort key, oldest first: the order of writing, which does not depend on a clock.
@@ -373,6 +377,11 @@ class RunStore:
 
     # --- images and reports
 
+    @property
+    def shards_dir(self) -> Path:
+        """The folder of shards: parts of the run, each a run directory of its own."""
+        return self.folder / _SHARDS
+
     def image_path(self, trial_id: str) -> Path:
         """Return the path of a trial's image, whether it exists or not."""
         return self.folder / image_name(trial_id)
@@ -391,6 +400,10 @@ class RunStore:
         """Store a finished PNG file; return its relative path and sha256."""
         self._write(self.image_path(trial_id), png)
         return image_name(trial_id), sha256_of(png)
+
+    def adopt_file(self, path: Path, *, name: str) -> None:
+        """Take a picture of another run over: as a link on the same disk, else as a copy."""
+        link_picture(path, self.folder / name, below=self._require_folder())
 
     @property
     def conditions_dir(self) -> Path:
@@ -466,12 +479,6 @@ def condition_name(case_id: str, detector: str, *, side: Side = "base") -> str:
     """Return the path of a condition image, relative to the run directory."""
     kind = detector if side == "base" else f"{detector}-{side}"
     return f"{_CONDITIONS}/{kind}/{case_id}.png"
-
-
-def _case(row: Mapping[str, Any]) -> Case:
-    pairs = tuple((name, path) for name, path in row.get("condition_paths", ()))
-    scene = tuple(row["scene"]) if row["scene"] else None
-    return Case(**{**row, "scene": scene, "condition_paths": pairs})
 
 
 def image_name(trial_id: str) -> str:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli.main import main
 from bench.publish import publish_run
-from bench.run import BUDGET_REACHED
+from bench.run.benchmark import BUDGET_REACHED
 from bench.store.run_store import RunStore
 from tests.bench.gate.test_gated_run import MANIFEST, POLICY, damaged_mapper
 

@@ -1,4 +1,7 @@
-"""One benchmark run: request -> job -> plan -> images -> scores -> tables."""
+"""One benchmark run: request -> job -> plan -> images -> scores -> tables.
+
+A shard renders its part of the plan; the last one merges all of them (bench/run/merge.py).
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,18 @@ from bench.plan.judges import judge_remarks
 from bench.plan.metrics import Mode, expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
+from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
 from bench.registry import extension_problems, installed, known_names
 from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
+from bench.run.shards import (
+    SHARD_DONE,
+    find_shards,
+    open_shard,
+    require_same_plan,
+    shard_facts,
+    take_over_shards,
+)
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
 from bench.store.verify import PARTS, TO_REPORT, require_sound
@@ -70,13 +82,16 @@ class RunRequest:
     thresholds: Thresholds | None = None  # of the verdicts; None: the shipped ones
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
+    shard: Shard | None = None  # render this part of the plan alone
 
 
 @dataclass(frozen=True)
 class RunOutcome:
     """The result of a run; `overhead` is the share of wall time outside models and metrics.
 
-    `stopped` is the limit that ended it with `n_open` images left to make.
+    `stopped` is the limit that ended it with `n_open` images left to make. Of a `shard`, as "1/4",
+    the numbers are those of its part, and `open_shards` are those that are not complete; a merged
+    run has none of either.
     """
 
     folder: Path
@@ -89,6 +104,9 @@ class RunOutcome:
     was_finished: bool = False
     n_open: int = 0
     stopped: str | None = None
+    shard: str | None = None
+    open_shards: tuple[str, ...] = ()
+    is_merged: bool = False
 
 
 def open_job(request: RunRequest) -> Job:
@@ -120,7 +138,8 @@ def plan_run(request: RunRequest) -> Plan:
     """Preflight and plan, writing nothing."""
     job = open_job(request)
     preflight(job)
-    return make_plan(job, ConditionSet.of_job(job, cache=ImageCache("conditions")))
+    plan = make_plan(job, ConditionSet.of_job(job, cache=ImageCache("conditions")))
+    return part_of(plan, request.shard)
 
 
 def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
@@ -132,7 +151,8 @@ def look_ahead(request: RunRequest) -> tuple[Plan, list[MissingItem]]:
         return plan_run(request), []
     job = open_job(request)
     preflight(job, allow_missing=True)
-    return make_plan(with_placeholders(job), UnmadeConditions.of_job(job)), missing_items(job)
+    plan = make_plan(with_placeholders(job), UnmadeConditions.of_job(job))
+    return part_of(plan, request.shard), missing_items(job)
 
 
 def trial_ids(request: RunRequest) -> list[str] | None:
@@ -152,16 +172,23 @@ def trial_ids(request: RunRequest) -> list[str] | None:
 def run_benchmark(request: RunRequest) -> RunOutcome:
     """Run or resume a benchmark; the same command continues an interrupted run.
 
-    Raises `UserError`; finished images are kept in every case.
+    The last shard to finish merges all of them. Raises `UserError`; finished images are kept in
+    every case.
     """
     started = time.monotonic() - _age(request.started)
     with Progress("hashing plugins and reading cases"):
         job, clock = open_job(request), Stopwatch()
-    store = RunStore(request.out or Path("runs") / job.manifest.name)
+    whole = store = RunStore(request.out or Path("runs") / job.manifest.name)
+    fix = {}
+    if request.shard is not None:
+        if whole.exists() and (n_trials := find_finished(whole, job)) is not None:
+            return RunOutcome(whole.folder, n_trials, was_finished=True)
+        store = open_shard(whole, request.shard, job.written)
+        fix = {"fix": "give each process a --shard of its own"}
     is_resumed = store.exists()
     if not is_resumed:
         check_job(job, store, clock)
-    with store.lock():
+    with store.lock(**fix):
         if is_resumed:
             require_sound(store, may_miss=PARTS)
             if (n_trials := find_finished(store, job)) is not None:
@@ -169,7 +196,12 @@ def run_benchmark(request: RunRequest) -> RunOutcome:
                     write_tables(store, mode=job.manifest.mode, thresholds=request.thresholds)
                 return RunOutcome(store.folder, n_trials, was_finished=True)
             check_job(job, store, clock)
-        return _Run(request, job, store, started, clock).go(is_resumed=is_resumed)
+        outcome = _Run(request, job, store, started, clock).go(is_resumed=is_resumed)
+    if request.shard is None:
+        return outcome
+    from bench.run.merge import merge_if_last
+
+    return merge_if_last(request, whole, outcome)
 
 
 def _age(started: float | None) -> float:
@@ -226,15 +258,6 @@ def score_and_tabulate(
     return seconds
 
 
-def load_audit(plan: Plan, store: RunStore, context: str, cache: ImageCache | None) -> LoadAudit:
-    """Return the audits of a run, with those kept beside the cached images of a context."""
-    return LoadAudit(
-        store,
-        model={**plan.weights, "context": context, "preset": plan.manifest.settings.preset},
-        kept=None if cache is None else cache.audits,
-    )
-
-
 def write_tables(
     store: RunStore,
     *,
@@ -275,6 +298,35 @@ def preload(*names: str) -> Thread:
     return thread
 
 
+def score_and_write(
+    store: RunStore,
+    metrics: Sequence[str],
+    *,
+    clock: Stopwatch,
+    mode: Mode | None,
+    thresholds: Thresholds | None,
+    timeout_s: float | None,
+    show_progress: bool,
+) -> None:
+    """Score, summarize and report the images of a locked run, stale scores of others included."""
+    started = time.perf_counter()
+    from bench.scoring import score_by_names
+
+    clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
+    require_sound(store, ("results", "images", "conditions"))
+    preload(*_REPORTING)
+    stale = set(store.stale_scores()) & installed("metrics").keys()
+    names = [*dict.fromkeys([*metrics, *sorted(stale)])]
+    clock.metrics += score_by_names(store, names, show_progress=show_progress, timeout_s=timeout_s)
+    # without PNG plots: `xbench report` draws them too
+    write_tables(store, mode=mode, thresholds=thresholds, png=False)
+
+
+def final_status(n_failed: int) -> str:
+    """Return the status of a run that has a result for each trial."""
+    return "complete" if n_failed == 0 else "failed trials"
+
+
 @dataclass
 class _Run:
     """A run with work to do; the directory's lock is held."""
@@ -285,6 +337,7 @@ class _Run:
     started: float  # time.monotonic()
     clock: Stopwatch
     facts: dict[str, Any] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()  # ids of the trials to make, once they are planned
 
     def go(self, *, is_resumed: bool) -> RunOutcome:
         """Render, score and report; keep run.json's status correct also after an error."""
@@ -294,14 +347,14 @@ class _Run:
                 outcome = self._work(interrupts)
         except KeyboardInterrupt as error:
             self._write_facts(status="interrupted")
-            planned = set(self.store.trials()["trial_id"])
+            planned = self.own or set(self.store.trials()["trial_id"])
             n_done = len(planned & self.store.finished_trials())
             raise KeyboardInterrupt(f"{n_done} of {len(planned)} images are done.") from error
         except Exception:
             with suppress(UserError, OSError):  # on a full disk the status cannot be written
                 self._write_facts(status="stopped")
             raise
-        status = "complete" if outcome.n_failed == 0 else "failed trials"
+        status = final_status(outcome.n_failed) if outcome.shard is None else SHARD_DONE
         self._write_facts(
             status=BUDGET_REACHED if outcome.stopped else status,
             **({"stopped": outcome.stopped} if outcome.stopped else {}),
@@ -330,12 +383,14 @@ class _Run:
             "manifest": manifest.name,
             "manifest_fingerprint": manifest.fingerprint(),
             "plan_key": plan_key(self.job),
+            **({} if self.request.shard is None else {"shard": str(self.request.shard)}),
             "selection": self.job.selection.as_data(),
             "family": manifest.family,
             "git": provenance.git_state(),
             "versions": provenance.versions(),
             "distributions": provenance.took_part(old.get("distributions")),
             **{key: old[key] for key in ("device", "render_context") if key in old},
+            **shard_facts(find_shards(self.store.folder) if self.request.shard is None else ()),
         }
         self._write_facts()
 
@@ -344,19 +399,34 @@ class _Run:
         self.store.write_run_facts(self.facts)
 
     def _work(self, interrupts: Interrupts) -> RunOutcome:
-        job, store = self.job, self.store
+        job, store, shard = self.job, self.store, self.request.shard
+        if shard is None:
+            take_over_shards(store, job.written)
         cache = ImageCache("conditions") if self.request.use_cache else None
         conditions = ConditionSet.of_job(job, store.folder, cache=cache)
         self._make_conditions(conditions)
         with Progress("planning the images"):
-            plan = make_plan(job, conditions)
+            whole = make_plan(job, conditions)
+            plan = part_of(whole, shard)
             if problems := check_room(store.folder, estimate(plan).disk_mib):
                 raise UserError.collect(problems)
-            self._write_plan(plan, conditions)
+            if shard is not None:
+                require_same_plan(store, [trial.trial_id for trial in whole.trials])
+            self._write_plan(whole, conditions)
+        self.own = frozenset(trial.trial_id for trial in plan.trials)
         before, stopped = store.finished_trials(), None
-        if {trial.trial_id for trial in plan.trials} - before:
+        if self.own - before:
             stopped = self._execute(plan, conditions, interrupts)
-        self._score()
+        if shard is None:
+            score_and_write(
+                store,
+                selected_metrics(job.manifest),
+                clock=self.clock,
+                mode=job.manifest.mode,
+                thresholds=self.request.thresholds,
+                timeout_s=self.request.batch_timeout,
+                show_progress=self.request.show_progress,
+            )
         return self._outcome(plan, before, stopped)
 
     def _make_conditions(self, conditions: ConditionSet) -> None:
@@ -390,7 +460,7 @@ class _Run:
         context = render_context(dtype=dtype, device_kind=device)
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
-        audits = load_audit(plan, self.store, context, cache)
+        audits = LoadAudit.of_plan(plan, self.store, context, cache)
         renderer = FamilyRenderer(plan, device, audits)
         stopped = Execution(
             plan=plan,
@@ -408,28 +478,8 @@ class _Run:
         audits.complete(plan.plugins.values())
         return stopped
 
-    def _score(self) -> None:
-        """Score, summarize, report."""
-        started = time.perf_counter()
-        from bench.scoring import score_by_names
-
-        self.clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
-        require_sound(self.store, ("results", "images", "conditions"))
-        mode, show_progress = self.job.manifest.mode, self.request.show_progress
-        preload(*_REPORTING)
-        stale = set(self.store.stale_scores()) & installed("metrics").keys()
-        names = [*dict.fromkeys([*selected_metrics(self.job.manifest), *sorted(stale)])]
-        self.clock.metrics += score_by_names(
-            self.store, names, show_progress=show_progress, timeout_s=self.request.batch_timeout
-        )
-        thresholds = self.request.thresholds
-        write_tables(
-            self.store, mode=mode, thresholds=thresholds, png=False
-        )  # `xbench report` draws them too
-
     def _outcome(self, plan: Plan, before: set[str], stopped: str | None) -> RunOutcome:
-        planned = {trial.trial_id for trial in plan.trials}
-        rows = [row for row in records(self.store.results()) if row["trial_id"] in planned]
+        rows = [row for row in records(self.store.results()) if row["trial_id"] in self.own]
         fresh = [row for row in rows if row["trial_id"] not in before]
         made = (row for row in fresh if row["origin"] == "rendered" and row["status"] == "ok")
         record_speed(plan, {row["trial_id"]: row["seconds"] for row in made})
@@ -445,4 +495,5 @@ class _Run:
             overhead=1 - inside / max(wall_seconds, inside, 1e-9),
             n_open=len(plan.trials) - len(rows),
             stopped=stopped,
+            shard=plan.shard,
         )

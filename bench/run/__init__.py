@@ -1,0 +1,34 @@
+"""Run a benchmark from the request to the tables, whole or in shards."""
+
+from typing import TYPE_CHECKING
+
+from plugins_manifest.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from bench.run.benchmark import (
+        RunOutcome,
+        RunRequest,
+        look_ahead,
+        open_job,
+        plan_run,
+        run_benchmark,
+        score_and_tabulate,
+        trial_ids,
+        write_tables,
+    )
+    from bench.run.merge import merge_shards
+
+__all__ = [
+    "RunOutcome",
+    "RunRequest",
+    "look_ahead",
+    "merge_shards",
+    "open_job",
+    "plan_run",
+    "run_benchmark",
+    "score_and_tabulate",
+    "trial_ids",
+    "write_tables",
+]
+_HOMES = dict.fromkeys(__all__, "bench.run.benchmark") | {"merge_shards": "bench.run.merge"}
+__getattr__ = lazy_names(__name__, _HOMES)
