@@ -169,8 +169,8 @@ def random_family(*, small: bool, device: str, dtype: str) -> Family:
     ]
     for part in parts:
         part |= {"tokenizer": tokenizer, "scheduler": _scheduler()}
-    no_checker: Any = {"safety_checker": None, "requires_safety_checker": False}
-    base = StableDiffusionPipeline(**parts[0], **no_checker, feature_extractor=None)
+    unused: Any = {"safety_checker": None, "feature_extractor": None}
+    base = StableDiffusionPipeline(**parts[0], **unused, requires_safety_checker=False)
     upgraded = StableDiffusionXLPipeline(**parts[1], tokenizer_2=tokenizer)
     return make_family("random", base, upgraded, mapper, device=device, dtype=dtype)
 

@@ -7,6 +7,7 @@ reference, with TF32 products where the GPU has them; without a ControlNet, whic
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -36,12 +37,13 @@ def released_rows(setting: Setting) -> Iterator[Row]:
     torch.set_float32_matmul_precision("high")
     family, size = family_of(setting, _DTYPE), size_of(setting)
     side, n_steps = 2 * size.base_px, size.n_steps
-    assert family.mapper is not None
-    joined = XAdapter.from_pipelines(family.base, family.upgraded, family.mapper)
+    base, upgraded, mapper = _pipes_of(family)
+    joined = XAdapter.from_pipelines(base, upgraded, mapper)
 
     def straight(t0: float = 0.8) -> torch.Tensor:
-        pipes = family.base, family.upgraded, family.mapper
-        return generate(*pipes, PROMPT, t0=t0, n_steps=n_steps, size_px=(side, side))[1]
+        return generate(
+            base, upgraded, mapper, PROMPT, t0=t0, n_steps=n_steps, size_px=(side, side)
+        )[1]
 
     def ours() -> torch.Tensor:
         return joined(PROMPT, t0=0.8, steps=n_steps, width=side, height=side).latents
@@ -55,6 +57,11 @@ def released_rows(setting: Setting) -> Iterator[Row]:
         name = f"{len(T0S)} t0 x {n_prompts} prompts"
         # one prompt after the other: the loop has no batch
         yield _row(name, sweep_s * n_prompts, ours_s)
+
+
+def _pipes_of(family: Family) -> tuple[Any, Any, Any]:
+    """Return both pipelines and the mapper; the reference is typed for SDXL alone."""
+    return family.base, family.upgraded, family.mapper
 
 
 def _row(what: str, released_s: float, ours_s: float) -> Row:

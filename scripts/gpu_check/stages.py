@@ -21,7 +21,7 @@ from plugins_manifest.installed import describe_error
 
 Row = dict[str, Any]
 Status = Literal["ok", "failed", "out of time"]
-_PRELOADED = ["runners.group", "xadapter.pipeline", "diffusers", "transformers"]
+LIBRARIES = ("runners.group", "xadapter.pipeline", "diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def run_stages(
     total_s: float,
     goals: Callable[[Mapping[str, Sequence[Row]]], list[Row]],
     on_end: Callable[[Outcome], None],
+    preload: Sequence[str] = LIBRARIES,
 ) -> dict[str, Any]:
     """Run the stages within `total_s`; write `out` after each and return its content.
 
@@ -73,7 +74,7 @@ def run_stages(
     """
     started = time.monotonic()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload([*preload])
     _run(Stage("start", total_s, _no_rows), setting, context, limit_s=total_s)
     report: dict[str, Any] = {
         "schema": 1,
