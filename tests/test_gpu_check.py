@@ -79,9 +79,11 @@ def test_goals_are_met_missed_or_not_measured() -> None:
         "end-to-end": [{"wall_s": 2.0}, {"idle_share": 0.05}],
         "agreement": [{"agrees": True}, {"agrees": True}],
     }
-    found = goals.goals_of(rows)
+    found = goals.goals_of(rows, small=False)
     assert [goal["is_met"] for goal in found] == [False, None, True, True, False]
     assert [goal["measured"] for goal in found] == [0.4, None, 0.05, "2 of 2", "3 of 4"]
+    on_small_models = goals.goals_of(rows, small=True)
+    assert [goal["is_met"] for goal in on_small_models] == [None, None, None, True, False]
 
 
 def test_the_real_models_have_the_published_numbers_of_parameters() -> None:

@@ -66,7 +66,8 @@ def _limit(setting: Setting, gib: float | None) -> None:
     if setting.is_cuda:
         total = torch.cuda.get_device_properties(setting.device).total_memory
         share = 1.0 if gib is None else min(1.0, gib * GIB / total)
-        torch.cuda.set_per_process_memory_fraction(share, setting.device)
+        index = torch.device(setting.device).index or 0  # it takes no device without one
+        torch.cuda.set_per_process_memory_fraction(share, index)
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     mapped = psutil.Process().memory_info().vms

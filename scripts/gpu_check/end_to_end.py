@@ -80,29 +80,31 @@ def end_to_end_rows(setting: Setting) -> Iterator[Row]:
 def _kernels(setting: Setting, work: Callable[[], Row], wall_s: float) -> Row:
     """Return the time in kernels and copies under a profiler, and the calls that wait for them.
 
-    The idle share compares with the wall time without a profiler. On a CPU the kernels are the
-    outermost operations.
+    The idle share compares with the wall time without a profiler. On a CPU operations take the
+    place of kernels.
     """
     activity = ProfilerActivity.CUDA if setting.is_cuda else ProfilerActivity.CPU
     with profile(activities=[activity], acc_events=False) as recorded:
         work()
     profiler: Any = recorded.profiler
     events = profiler.kineto_results.events()
-    on_device = [e for e in events if e.device_type() != torch.autograd.DeviceType.CPU]
-    waits: Counter[str] = Counter(event.name() for event in events if "ynchronize" in event.name())
-    if setting.is_cuda:
-        kernel_s = sum(event.duration_ns() for event in on_device) / 1e9
-    else:
-        kernel_s = _outermost_s([(e.start_ns(), e.duration_ns()) for e in events])
+    waits = Counter(event.name() for event in events if "ynchronize" in event.name())
+    kernels = [
+        (event.start_ns(), event.duration_ns())
+        for event in events
+        if (event.device_type() == torch.autograd.DeviceType.CPU) != setting.is_cuda
+        and "sync" not in event.name().lower()
+    ]
+    kernel_s = _covered_s(kernels)
     return {
         "kernel_s": round(kernel_s, 3),
-        "n_kernels": len(on_device) if setting.is_cuda else len(events),
+        "n_kernels": len(kernels),
         "idle_share": round(max(0.0, 1 - kernel_s / wall_s), 4),
         "waits": dict(waits),
     }
 
 
-def _outermost_s(spans: list[tuple[int, int]]) -> float:
+def _covered_s(spans: list[tuple[int, int]]) -> float:
     """Return the length of the union of (start, duration) in ns, in seconds."""
     total = end = 0
     for start, duration in sorted(spans):

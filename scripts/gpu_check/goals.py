@@ -11,18 +11,24 @@ TIMES_RELEASED = 2.0
 IDLE = 0.1
 
 
-def goals_of(rows: Mapping[str, Sequence[Row]]) -> list[Row]:
+def goals_of(rows: Mapping[str, Sequence[Row]], *, small: bool) -> list[Row]:
     """Return each goal, what was measured, and whether it is met; None where it is missing.
 
-    Of several measurements the one of the largest batch counts, which is the last.
+    Of several measurements the one of the largest batch counts, which is the last. Speed is judged
+    on models of real size alone.
     """
     share = _last(rows, "compiled", "share_of_ceiling")
     times = _last(rows, "released", "times_faster")
     idle = _last(rows, "end-to-end", "idle_share")
-    return [
+    found = [
         _goal(f"compiled share of the ceiling >= {SHARE}, later {LATER_SHARE}", share, SHARE),
         _goal(f"times faster than the released loop >= {TIMES_RELEASED:g}", times, TIMES_RELEASED),
         _goal(f"idle share <= {IDLE}", idle, -IDLE),
+    ]
+    if small:
+        found = [{**goal, "is_met": None} for goal in found]
+    return [
+        *found,
         _held("CPU and device agree, and every batch", rows, "agreement", ("agrees",)),
         _held(
             "compiled offsets act, equal to eager",

@@ -46,7 +46,7 @@ def size_of(setting: Setting) -> Size:
     """Return what is measured: the plan of a GPU, or a small one for a CPU."""
     if setting.small:
         return Size(64, (1, 2), (1, 2), n_cases=2, n_steps=3)
-    return Size(512, (1, 4, 12, 24), (4, 12), n_cases=12, n_steps=10)
+    return Size(512, (1, 4, 12, 24), (4, 12), n_cases=12, n_steps=5)
 
 
 def family_of(setting: Setting, dtype: str = DTYPE) -> Family:
