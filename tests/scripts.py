@@ -1,6 +1,7 @@
 """Scripts of the project as modules, so that tests call their functions."""
 
 import sys
+from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -18,3 +19,10 @@ def load_script(name: str) -> ModuleType:
     sys.modules[loader.name] = module  # dataclasses look it up
     loader.exec_module(module)
     return module
+
+
+def load_script_module(name: str) -> ModuleType:
+    """Return a module of a package beside the scripts, as the scripts import it."""
+    if str(SCRIPTS) not in sys.path:
+        sys.path.append(str(SCRIPTS))
+    return import_module(name)

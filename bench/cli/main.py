@@ -15,6 +15,7 @@ from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
 from bench.cli.gate import GateFiles, gate, gate_files, policy_option
+from bench.cli.gpus import gpu_options
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
@@ -41,6 +42,7 @@ from bench.cli.user_config import read_config
 from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
+    from bench.plan.gpus import Gpus
     from bench.plan.metrics import Mode
     from bench.plan.shards import Shard
     from bench.run import RunRequest
@@ -248,8 +250,14 @@ def run(
     "--baseline", metavar="RUN|URL", help="Also print what a gate with it can decide [manifest]."
 )
 @policy_option
-def plan(*, as_json: bool, baseline: str | None, policy: Path | None, **given: Any) -> None:
+@gpu_options
+def plan(
+    *, as_json: bool, baseline: str | None, policy: Path | None, gpus: Gpus | None, **given: Any
+) -> None:
     """Estimate the cost of a run and list missing downloads (offline).
+
+    With --gpu also the time on such GPUs: counted operations at half of the type's peak, an
+    assumption until --tflops gives the measured rate.
 
     With --baseline also list, for each test of the policy, how many prompts the baseline has, how
     many a pass needs, and whether one is possible.
@@ -266,7 +274,7 @@ def plan(*, as_json: bool, baseline: str | None, policy: Path | None, **given: A
         compared = open_baseline(baseline)
         given["manifest"] = given["manifest"] or manifest_of(compared)
         outlook = outlook_of(compared, policy=policy, limit=given["limit"])
-    show_plan(_request(**given), as_json=as_json, outlook=outlook)
+    show_plan(_request(**given), as_json=as_json, outlook=outlook, gpus=gpus)
 
 
 def _request(

@@ -10,6 +10,7 @@ from plugins_manifest.text import duration, shortened
 
 if TYPE_CHECKING:
     from bench.plan import MissingItem
+    from bench.plan.gpus import Gpus
     from bench.plan.judges import Judge
     from bench.run import RunRequest
 
@@ -17,20 +18,27 @@ _N_LISTED = 6
 
 
 def show_plan(
-    request: RunRequest, *, as_json: bool, outlook: Mapping[str, Any] | None = None
+    request: RunRequest,
+    *,
+    as_json: bool,
+    outlook: Mapping[str, Any] | None = None,
+    gpus: Gpus | None = None,
 ) -> None:
     """Print the cost of a run and the missing files; raise `UserError` for mistakes.
 
-    `outlook` is what a gate with a baseline can decide.
+    `outlook` is what a gate with a baseline can decide, `gpus` where the run is to be estimated.
     """
+    from bench.cli.gpus import gpu_lines
     from bench.plan import estimate
     from bench.plan.cost import cost_facts
+    from bench.plan.gpus import gpu_facts
     from bench.plan.judges import judge_remarks, judges
     from bench.plan.speed import seconds_range
     from bench.run import look_ahead, trial_ids
 
     plan, missing = look_ahead(request)
     facts = cost_facts(plan)
+    on_gpus = None if gpus is None else gpu_facts(plan, gpus)
     megabytes = sum(item.megabytes or 0 for item in missing)
     judged = judges(plan.manifest)
     if as_json:
@@ -43,12 +51,15 @@ def show_plan(
         low, high, is_measured = seconds_range(plan) or (None, None, False)
         facts |= {"seconds_low": low, "seconds_high": high, "is_measured": is_measured}
         facts |= {} if outlook is None else {"gate": outlook}
+        facts |= {} if on_gpus is None else {"gpus": on_gpus}
         echo_json({**facts, "trial_ids": trial_ids(request)})
         return
     echo(f"{plan.title}: {facts['trials']:,} images in {facts['batches']:,} batches")
     for method, count in facts["methods"].items():
         echo(f"  {method:<10} {count:,}")
     echo(f"time       {_time(seconds_range(plan), estimate(plan).gpu_hours)}")
+    for line in [] if on_gpus is None else gpu_lines(on_gpus):
+        echo(line)
     echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
     unknown = sum(item.megabytes is None and not item.is_own for item in missing)
     more = f", and {unknown} of unknown size" if unknown else ""

@@ -1,0 +1,58 @@
+"""Options that name the GPUs of an estimate, and its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any
+
+import click
+
+from bench.plan.gpus import PEAK_TFLOPS, Gpus
+from plugins_manifest.text import duration
+
+
+def gpu_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --gpus, --gpu and --tflops; the command takes them as `gpus`, None without a type."""
+
+    @click.option("--gpus", "count", type=click.IntRange(1, 9999), metavar="N", help="How many.")
+    @click.option(
+        "--gpu",
+        type=click.Choice(list(PEAK_TFLOPS), case_sensitive=False),
+        help="Also estimate the time on GPUs of this type.",
+    )
+    @click.option(
+        "--tflops",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="RATE",
+        help="The measured rate of one, in 10^12 operations a second [half of its peak].",
+    )
+    @wraps(command)
+    def with_gpus(
+        *args: Any, count: int | None, gpu: str | None, tflops: float | None, **given: Any
+    ) -> None:
+        if gpu is None and (count, tflops) != (None, None):
+            raise click.UsageError("--gpus and --tflops need a type: --gpu a100")
+        gpus = None if gpu is None else Gpus(gpu, count or 1, tflops)
+        command(*args, gpus=gpus, **given)
+
+    return with_gpus
+
+
+def gpu_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the time on some GPUs, and where their rate is from."""
+    wall, total = (duration(max(1.0, facts[key] * 3600)) for key in ("wall_hours", "gpu_hours"))
+    shared = f", {total.removeprefix('about ')} of one GPU" if facts["count"] > 1 else ""
+    yield f"{'GPUs':<10} {facts['count']} x {facts['gpu'].upper()}: {wall}{shared}"
+    if facts["used"] < facts["count"]:
+        yield f"{'':<10} only {facts['used']} of them have work: a batch is never split"
+    work = f"{facts['tera_operations']:,.0f} x 10^12 operations"
+    rate = f"{work} at {facts['rate_tflops']:.3g} TFLOP/s"
+    if facts["is_measured"]:
+        yield f"{'':<10} {rate} each, the rate that you gave"
+        return
+    yield (
+        f"{'':<10} {rate} each: an assumption, half of the type's peak of "
+        f"{facts['peak_tflops']:.3g}"
+    )
+    yield f"{'':<10} measure it: scripts/gpu-check on such a GPU, then --tflops RATE"
