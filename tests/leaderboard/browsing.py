@@ -39,7 +39,8 @@ _IMAGES = """
 """
 _TOLD_OF_IMAGE = """i => ({ src: i.src, loaded: i.complete && i.naturalWidth > 0,
   isFragment: i.closest(".xb") !== null,
-  alt: i.alt || (i.closest(".difference") ? "said by the other picture" : "") })"""
+  alt: i.alt || (i.closest(".difference") ? "said by the other picture" :
+    i.src.startsWith("data:image/svg") ? "said by the text beside it" : "") })"""
 _SETTLED = f"""
 {_IMAGES.strip()}.every((image) => (image.loading = "eager") && image.complete) &&
 document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&

@@ -17,7 +17,7 @@ from tests.leaderboard.web_server import WebServer, running_server
 PAGES = {
     "/": r"\d of \d plugins .* on the upgraded model.*",
     "/tradeoff": "What does quality cost.",
-    "/t0": "How much of the schedule should the new model denoise.",
+    "/t0": "How much should the new model redraw.",
     "/plugin": r"\S+ \S+ .*",  # name, kind, verdict
     "/compare": "Did the new weights make anything worse.",
     "/study": "Study",
@@ -89,9 +89,9 @@ def test_the_shipped_results_open_without_errors_or_serious_findings(browser, lo
     visit.page.context.close()
 
 
-def image_sources(page: Page) -> list[str]:
-    """Return the paths of the runs' pictures in the gallery of a page."""
-    gallery = [image for image in images_of(page) if not image["isFragment"]]
+def image_sources(page: Page, *, in_fragments: bool = False) -> list[str]:
+    """Return the paths of the runs' pictures in the gallery of a page, or in its fragments."""
+    gallery = [image for image in images_of(page) if image["isFragment"] == in_fragments]
     paths = [urlsplit(image["src"]).path for image in gallery]
     return [path for path in paths if path.startswith("/run-image/")]
 
@@ -120,7 +120,7 @@ def test_a_filter_is_kept_in_the_url_and_a_link_shows_the_same(server, browser):
     assert "canny-net" in chart_text(visit.page)
     visit.page.get_by_text("Filters", exact=True).click()
     visit.wait_until_idle()  # the filters open
-    choose(visit, "Plugin kind", "lora")
+    choose(visit, "Plugin kind", "LoRA")
     assert "only_kind=lora" in visit.page.url
     text = chart_text(visit.page)
     assert "ink-lora" in text and "canny-net" not in text
@@ -156,9 +156,9 @@ def test_two_runs_are_compared_from_the_keyboard(server, browser):
     assert chosen(visit.page, "Method") == "X-Adapter"
     matrix = visit.page.get_by_role("region", name="Plugins by runs")
     expect(matrix.get_by_role("row", name="ink-lora").get_by_text("-0.2")).to_be_visible()
-    worst = image_sources(visit.page)
+    worst = image_sources(visit.page, in_fragments=True)
     assert worst and len({source.split("/")[2] for source in worst}) == 2
-    choose(visit, "Method", "sdedit")
+    choose(visit, "Method", "SDEdit")
     assert "compared_method=sdedit" in visit.page.url
     expect(matrix.get_by_role("row", name="ink-lora").get_by_text("0.00")).to_be_visible()
     choose(visit, "Baseline", "new")

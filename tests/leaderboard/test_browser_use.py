@@ -82,7 +82,7 @@ def test_arrow_keys_choose_a_part_and_move_the_line_between_two_pictures(
     assert widths[1] - widths[0] == pytest.approx(line.evaluate("e => e.offsetWidth") / 10, abs=2)
     left, right = (image for image in images_of(visit.page) if not image["isFragment"])
     assert left["loaded"] and right["loaded"] and left["src"] != right["src"]
-    assert left["alt"].startswith("base") and right["alt"].startswith("xadapter")
+    assert left["alt"].startswith("Base model") and right["alt"].startswith("X-Adapter")
     assert visit.errors == []
 
 
