@@ -9,12 +9,12 @@ import pytest
 from bench.errors import UserError
 from bench.plan import Selection, estimate
 from bench.plan.gpus import PEAK_TFLOPS, Gpus, gpu_facts
-from bench.run import RunRequest, plan_run
+from bench.run import RunRequest, look_ahead, plan_run
 from tests.bench.cli.test_answers import call
 
 
 def test_gpu_hours_are_the_counted_operations_over_the_rate() -> None:
-    plan = plan_run(RunRequest("smoke", Selection()))
+    plan, _ = look_ahead(RunRequest("smoke", Selection()))
     work = estimate(plan).tera_operations
     assert work is not None and work > 100
     assumed, measured = gpu_facts(plan, Gpus("a100")), gpu_facts(plan, Gpus("a100", tflops=100.0))
@@ -25,7 +25,7 @@ def test_gpu_hours_are_the_counted_operations_over_the_rate() -> None:
 
 
 def test_more_gpus_share_the_batches_and_never_split_one() -> None:
-    plan = plan_run(RunRequest("smoke", Selection()))
+    plan, _ = look_ahead(RunRequest("smoke", Selection()))
     one, two, many = (gpu_facts(plan, Gpus("l4", count)) for count in (1, 2, 500))
     assert one["gpu_hours"] == two["gpu_hours"] == many["gpu_hours"]
     assert one["wall_hours"] > two["wall_hours"] >= one["wall_hours"] / 2
