@@ -23,6 +23,7 @@ from runners.protocols import Method
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _TOOLS = ("scheduler", "tokenizer", "tokenizer_2")
 _OWN = "runners.methods."
+_LIBRARY_HOOKS = "transformers.utils.output_capturing"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 # switches of torch that change numbers, with the functions that read and set them
 _SWITCHES = (
@@ -93,12 +94,18 @@ def _state_of(model: nn.Module) -> tuple[object, ...]:
     structure = tuple(
         (
             *(name, id(module), module.training, "forward" in vars(module)),
-            *(len(vars(module).get(hooks) or ()) for hooks in _HOOKS),
+            *(_n_hooks(vars(module).get(kind)) for kind in _HOOKS),
             id(getattr(module, "processor", None)),
         )
         for name, module in model.named_modules()
     )
     return id(model), structure, checksum((*model.parameters(), *model.buffers()))
+
+
+def _n_hooks(hooks: Mapping[int, Any] | None) -> int:
+    # transformers adds hooks of its own at a model's first call, whoever calls it
+    own = (getattr(hook, "__module__", "") for hook in (hooks or {}).values())
+    return sum(name != _LIBRARY_HOOKS for name in own)
 
 
 def checked_images(images: object, *, n_images: int, size_px: tuple[int, int]) -> np.ndarray:

@@ -46,6 +46,7 @@ class CachedImage:
     seconds: float | None
     peak_memory_mib: float | None
     effective_t0: float | None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class ImageCache:
                 return None
             if facts.get("trial_id", trial_id) != trial_id:  # entries of earlier versions lack it
                 return None
-            cached = CachedImage(png, **{key: _number(facts[key]) for key in CACHED_FACTS})
+            numbers = {key: _number(facts[key]) for key in CACHED_FACTS}
+            cached = CachedImage(png, **numbers, batch=_whole(facts.get("batch")))
         except (UserError, OSError, ValueError, LookupError, TypeError):
             return None
         with suppress(OSError):  # a read-only cache is used too
@@ -171,6 +173,11 @@ def _number(value: object) -> float | None:
     if value is None or (isinstance(value, int | float) and 0 <= value < _MAX_FACT):
         return value
     raise ValueError(f"{value!r} is not a number")
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
 
 
 def cache_info() -> CacheInfo:
