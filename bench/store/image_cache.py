@@ -66,8 +66,10 @@ def cache_folder() -> Path:
 
 def render_context(*, dtype: str, device_kind: str) -> str:
     """Return what changes pixels besides the trial: revision, dtype, device, torch version."""
+    # since revision 2 of half precision, the base VAE runs in it
+    revision = RENDERER_REVISION + (dtype != "float32")
     torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
-    return f"r{RENDERER_REVISION}-{dtype}-{device_kind}-torch{torch_minor}"
+    return f"r{revision}-{dtype}-{device_kind}-torch{torch_minor}"
 
 
 class ImageCache:

@@ -100,6 +100,8 @@ def make_family(
     Raises `UserError` with both sets of channels if the mapper does not fit.
     """
     for pipe in (base, upgraded):
+        if not isinstance(pipe, StableDiffusionXLPipeline):  # its VAE does not overflow
+            pipe.vae.register_to_config(force_upcast=False)
         pipe.set_progress_bar_config(disable=True)
         for part in _PARTS:
             if (model := getattr(pipe, part, None)) is not None:
