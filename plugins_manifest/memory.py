@@ -10,7 +10,10 @@ from plugins_manifest.errors import UserError
 
 # PyTorch's CPU allocator and safetensors' mapping raise plain errors: their text is all there is.
 _DEPTH = 8  # of a chain of errors
-_MARKS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_cpu")
+_MARKS = (
+    *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_cpu"),
+    "status_alloc_failed",  # of cuBLAS and cuDNN
+)
 
 
 class MemoryShortError(UserError):

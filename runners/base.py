@@ -24,6 +24,7 @@ from plugins_manifest.schema.words import (
     Stage1Mode,
 )
 
+Batch = int | Literal["auto"] | None  # images of one call; None: the device's default
 PassName = Literal[
     "stage1", "stage1_picture", "bridge", "enlarged", "base_text", "stage2_text", "upgraded_text"
 ]
@@ -188,7 +189,8 @@ class Rendered:
     """An image of a variant, or the reason why it is missing.
 
     `index` is that of the case in the group. `seconds` is its own work plus an even share of every
-    pass that it shares with other trials. `effective_t0` is M / N.
+    pass that it shares with other trials. `effective_t0` is M / N. `batch` is the number of images
+    of its calls of the models, None where those of the whole group were in one call.
     """
 
     variant: Variant
@@ -198,6 +200,7 @@ class Rendered:
     peak_memory_mib: float
     effective_t0: float | None = None
     error: str | None = None
+    batch: int | None = None
 
 
 Marker = Literal[

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from plugins_manifest.installed import describe_error
 from plugins_manifest.schema.stacks import Stages
 from plugins_manifest.schema.words import Side
 from runners.base import (
@@ -23,11 +24,13 @@ from runners.base import (
     Variant,
     stack_of,
 )
+from runners.batches import BatchSize, Part, slices
 from runners.checks import check_group
+from runners.device import free_bytes, release_memory
 from runners.families import Family
 from runners.guard import ModelsChangedError, checked_images, is_own, models_state
 from runners.memory import PeakMemory
-from runners.passes import PassKey, SharedWork, pass_key
+from runners.passes import Failure, Outcome, PassKey, SharedWork, pass_key
 from runners.plugins import Attachment, LoadedPlugin, attach_all, load_plugin
 from runners.protocols import Method, find_method, stage1_mode_of
 from runners.session import GroupSession
@@ -47,6 +50,7 @@ def run_group(
     *,
     methods: Mapping[str, Method] | None = None,
     on_loaded: Callable[[Sequence[LoadedPlugin]], None] | None = None,
+    batch: BatchSize | None = None,
 ) -> Generator[Rendered]:
     """Render every variant of every case; results come variant by variant, cases in order.
 
@@ -54,7 +58,10 @@ def run_group(
     it is closed early. A variant that fails yields rows with an error, and the others go on. The
     time of shared passes is split evenly over the variants that read them. `methods` defaults to
     the installed ones; `on_loaded` receives the plugins with their audits. A plugin of the upgraded
-    side keeps its weight at every plugin scale, and acts in `floor` too.
+    side keeps its weight at every plugin scale, and acts in `floor` too. `batch` limits the images
+    of one call of the models, by default all cases; where memory does not suffice, a call is
+    repeated with half of its cases. Where the memory of one image has to be measured, the results
+    of the first case come first.
     Raises `UserError` for invalid input, before anything runs, and `ModelsChangedError` as soon as
     a method has changed what others share.
     """
@@ -64,29 +71,62 @@ def run_group(
     loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
     if on_loaded is not None:
         on_loaded(loaded)
-    is_guarded = any(not is_own(known[v.method]) for v in variants)
-    keys = [_keys_of(known[v.method], v) for v in variants]
-    work = SharedWork(keys, family.device, is_guarded=is_guarded)
     base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")
+    by_scale = _by_plugin_scale(variants, known)
+    ordered = tuple(variant for members in by_scale.values() for variant in members)
     with (
         PeakMemory(family.device) as memory,
         attach_all(upgraded, family, [p.file.weight for p in upgraded]) as remix,
     ):
-        group = _Group(family, base, remix, tuple(cases), settings, known, work, memory)
-        for scale, members in _by_plugin_scale(variants, known).items():
-            yield from _run_scale(group, scale, members)
+        size = batch or BatchSize()
+        group = _Group(family, base, remix, tuple(cases), ordered, settings, known, memory, size)
+        parts: list[Part] = []
+        for scale, members in by_scale.items():
+            yield from _run_all(group, scale, members, parts)
+            for part in parts:
+                part.work.forget(scale)
 
 
 @dataclass(frozen=True)
 class _Group:
+    """What the variants of a group share; they are in the order in which they run."""
+
     family: Family
     plugins: tuple[LoadedPlugin, ...]
     remix: Attachment
     cases: tuple[RenderCase, ...]
+    variants: tuple[Variant, ...]
     settings: RenderSettings
     methods: Mapping[str, Method]
-    work: SharedWork
     memory: PeakMemory
+    size: BatchSize
+
+    @property
+    def work(self) -> Hashable:
+        """What decides the memory that an image takes."""
+        kinds = tuple(plugin.file.kind for plugin in self.plugins)
+        return self.settings, kinds, frozenset(v.method for v in self.variants)
+
+    def parts(
+        self, cases: tuple[RenderCase, ...], size: int, *, first: int, since: Variant
+    ) -> list[Part]:
+        """Split cases, the first of which has the index `first`, for all variants from one on."""
+        left = self.variants[self.variants.index(since) :]
+        keys = [_keys_of(self.methods[v.method], v) for v in left]
+        is_guarded = any(not is_own(self.methods[v.method]) for v in left)
+        return [
+            Part(first + i, some, SharedWork(keys, self.family.device, is_guarded=is_guarded))
+            for i, some in slices(cases, size)
+        ]
+
+    def halves(self, part: Part, *, since: Variant) -> list[Part]:
+        """Split a part for which memory does not suffice, and free what its passes hold."""
+        n = len(part.cases)
+        _LOG.warning("the memory does not suffice for %d images at once: they are halved", n)
+        self.size.too_many(self.work, n)
+        part.work.clear()
+        release_memory(self.family.device)
+        return self.parts(part.cases, -(-n // 2), first=part.first, since=since)
 
 
 def _of_side(plugins: Sequence[LoadedPlugin], side: Side) -> tuple[LoadedPlugin, ...]:
@@ -121,48 +161,125 @@ def _by_plugin_scale(
     return groups
 
 
-def _run_scale(
-    group: _Group, scale: float | None, variants: Sequence[Variant]
+def _run_all(
+    group: _Group, scale: float | None, variants: Sequence[Variant], parts: list[Part]
 ) -> Iterator[Rendered]:
-    changes = any(plugin.file.stages != "both" for plugin in group.plugins)
-    with _session(group, scale, variants, without="second") as session:
-        if not changes:
-            yield from _run_variants(group, session, variants)
+    """Run the variants of a plugin scale for all cases, in parts that fit the memory.
+
+    `parts` are empty before the first scale; where they are split, their halves replace them.
+    """
+    cases, size, since = group.cases, group.size, variants[0]
+    if not parts:
+        most = size.most(group.work, len(cases))
+        parts += group.parts(cases if most else cases[:1], most or 1, first=0, since=since)
+    yield from _run_scale(group, scale, variants, parts)
+    n_done = sum(len(part.cases) for part in parts)
+    if n_done < len(cases):
+        most = size.measured(group.work, free_bytes=free_bytes(group.family.device))
+        rest = group.parts(cases[n_done:], most, first=n_done, since=since)
+        yield from _run_scale(group, scale, variants, rest)
+        parts += rest
+
+
+def _run_scale(
+    group: _Group, scale: float | None, variants: Sequence[Variant], parts: list[Part]
+) -> Iterator[Rendered]:
+    if any(plugin.file.stages != "both" for plugin in group.plugins):
+        yield from _run_in_stages(group, scale, variants, parts)
+        return
+    with _attached(group, scale, variants, without="second") as sessions:
+        for variant in variants:
+            waiting = deque(parts)
+            parts.clear()
+            while waiting:
+                part = waiting.popleft()
+                if (found := _tried(group, sessions, part, variant)) is not None:
+                    parts.append(part)
+                    yield from found
+                else:
+                    sessions.forget(part)
+                    waiting.extendleft(reversed(group.halves(part, since=variant)))
+
+
+def _run_in_stages(
+    group: _Group, scale: float | None, variants: Sequence[Variant], parts: list[Part]
+) -> Iterator[Rendered]:
+    """Run part by part, each with one set of plugins in stage 1 and another one in stage 2."""
+    waiting = deque((part, variants) for part in parts)
+    parts.clear()
+    while waiting:
+        part, todo = waiting.popleft()
+        if left := (yield from _run_both_stages(group, scale, todo, part)):
+            halves = group.halves(part, since=left[0])
+            waiting.extendleft((half, left) for half in reversed(halves))
         else:
-            for variant in variants:
-                _run_stage1(group, session, variant)
-    if changes:
-        with _session(group, scale, variants, without="first") as session:
-            yield from _run_variants(group, session, variants)
-    group.work.forget(scale)
+            parts.append(part)
+
+
+def _run_both_stages(
+    group: _Group, scale: float | None, variants: Sequence[Variant], part: Part
+) -> Generator[Rendered, None, Sequence[Variant]]:
+    """Yield the results of a part; return the variants that fit the memory in halves alone."""
+    with _attached(group, scale, variants, without="second") as sessions:
+        if not all(_run_stage1(group, sessions, part, variant) for variant in variants):
+            return variants
+    with _attached(group, scale, variants, without="first") as sessions:
+        for i, variant in enumerate(variants):
+            if (found := _tried(group, sessions, part, variant)) is None:
+                return variants[i:]
+            yield from found
+    return ()
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    """The sessions of a group's parts, while their plugins are attached."""
+
+    make: Callable[[Part], GroupSession]
+    made: dict[Part, GroupSession] = field(default_factory=dict)
+
+    def of(self, part: Part) -> GroupSession:
+        """Return the session of a part."""
+        if part not in self.made:
+            self.made[part] = self.make(part)
+        return self.made[part]
+
+    def forget(self, part: Part) -> None:
+        """Free the session of a part that is split."""
+        self.made.pop(part, None)
 
 
 @contextmanager
-def _session(
+def _attached(
     group: _Group, scale: float | None, variants: Sequence[Variant], *, without: Stages
-) -> Iterator[GroupSession]:
+) -> Iterator[_Sessions]:
     """Attach all plugins except those that act in stage `without` only."""
     settings = group.settings
     found = () if scale is None else group.plugins
     plugins = [plugin for plugin in found if plugin.file.stages != without]
     strengths = [plugin.file.weight * (scale or 0.0) for plugin in plugins]
     with attach_all(plugins, group.family, strengths) as active:
-        yield GroupSession(
-            group.family,
-            group.cases,
-            settings,
-            attachment=active,
-            remix=group.remix,
-            plugin_scale=scale,
-            work=group.work,
-            snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),
-            stage2=without == "first",
+        yield _Sessions(
+            lambda part: GroupSession(
+                group.family,
+                part.cases,
+                settings,
+                attachment=active,
+                remix=group.remix,
+                plugin_scale=scale,
+                work=part.work,
+                snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),
+                stage2=without == "first",
+            )
         )
 
 
-def _run_stage1(group: _Group, session: GroupSession, variant: Variant) -> None:
-    """Run the passes of stage 1; the error of a failed one is raised again where it is read."""
-    method = group.methods[variant.method]
+def _run_stage1(group: _Group, sessions: _Sessions, part: Part, variant: Variant) -> bool:
+    """Run the passes of stage 1; return whether they fit the memory, or cannot be split.
+
+    The failure of a pass is raised again where it is read.
+    """
+    method, session = group.methods[variant.method], sessions.of(part)
 
     def passes() -> None:
         with torch.inference_mode():
@@ -170,37 +287,45 @@ def _run_stage1(group: _Group, session: GroupSession, variant: Variant) -> None:
             if stage1_mode_of(method, group.settings) == "full":
                 session.bridge()
 
-    group.work.timed(_keys_of(method, variant), passes)
+    return not _is_too_large(part, part.work.timed(_keys_of(method, variant), passes))
 
 
-def _run_variants(
-    group: _Group, session: GroupSession, variants: Sequence[Variant]
-) -> Iterator[Rendered]:
-    for variant in variants:
-        yield from _run_variant(group, session, variant)
+def _is_too_large(part: Part, outcome: Outcome[Any]) -> bool:
+    failure = outcome.failure
+    return failure is not None and failure.is_out_of_memory and len(part.cases) > 1
 
 
-def _run_variant(group: _Group, session: GroupSession, variant: Variant) -> Iterator[Rendered]:
-    method = group.methods[variant.method]
-    with _unchanged_models(group, session, variant) as used:
-        outcome = group.work.timed(
+def _tried(
+    group: _Group, sessions: _Sessions, part: Part, variant: Variant
+) -> list[Rendered] | None:
+    """Return the results of a variant for a part; None if they fit the memory in halves alone."""
+    method, session, device = group.methods[variant.method], sessions.of(part), group.family.device
+    group.memory.reset()
+    with _unchanged_models(group, part, session, variant) as used:
+        outcome = part.work.timed(
             _keys_of(method, variant), lambda: _rendered_by(method, used, variant)
         )
-    if outcome.error is not None:
-        _LOG.warning("variant %s failed", variant, exc_info=outcome.error)
-        _free_device(group.family.device)
-    images, effective_t0 = outcome.value, _effective_t0(session, variant.t0)
-    for index in range(len(group.cases)):
-        reason = _reason(outcome.error, index in used.non_finite)
-        yield Rendered(
+    group.size.saw(group.work, group.memory.growth_bytes)
+    if _is_too_large(part, outcome):
+        return None
+    if outcome.failure is not None:
+        _LOG.warning("variant %s failed: %s", variant, outcome.failure.trace)
+        release_memory(device)
+    images, n = outcome.value, len(part.cases)
+    reasons = [_reason(outcome.failure, index in used.non_finite) for index in range(n)]
+    return [
+        Rendered(
             variant=variant,
-            index=index,
+            index=part.first + index,
             image=images[index] if reason is None and images is not None else None,
-            seconds=outcome.seconds / len(group.cases),
+            seconds=outcome.seconds / n,
             peak_memory_mib=group.memory.peak_mib,
-            effective_t0=effective_t0,
+            effective_t0=_effective_t0(session, variant.t0),
             error=reason,
+            batch=n if n < len(group.cases) else None,
         )
+        for index, reason in enumerate(reasons)
+    ]
 
 
 def _rendered_by(method: Method, session: GroupSession, variant: Variant) -> np.ndarray:
@@ -214,7 +339,7 @@ def _rendered_by(method: Method, session: GroupSession, variant: Variant) -> np.
 
 @contextmanager
 def _unchanged_models(
-    group: _Group, session: GroupSession, variant: Variant
+    group: _Group, part: Part, session: GroupSession, variant: Variant
 ) -> Iterator[GroupSession]:
     """Yield the session of a method; raise `ModelsChangedError` if it changes what others share.
 
@@ -227,14 +352,14 @@ def _unchanged_models(
     before = models_state(group.family, session.networks)
     yield session.separate()
     after = models_state(group.family, session.networks)
-    if (what := after.changed_since(before) or group.work.changed()) is not None:
+    if (what := after.changed_since(before) or part.work.changed()) is not None:
         before.restore_switches()
         raise ModelsChangedError(variant, what)
 
 
-def _reason(error: BaseException | None, is_non_finite: bool) -> str | None:
-    if error is not None:
-        return describe_error(error)
+def _reason(failure: Failure | None, is_non_finite: bool) -> str | None:
+    if failure is not None:
+        return failure.reason
     return NON_FINITE if is_non_finite else None
 
 
@@ -258,8 +383,3 @@ def _snapshot_t0s(
         and methods[v.method].uses_adapter
         and stage1_mode_of(methods[v.method], settings) == "truncated"
     ]
-
-
-def _free_device(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()

@@ -5,31 +5,30 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
-import psutil
-import torch
+from runners import device as on_device
 
 MIB = 1024.0 * 1024.0
 _PERIOD_S = 0.02
 
 
 class PeakMemory:
-    """Context manager that records the peak of memory since it was entered.
+    """Context manager that records the peak of memory since it was entered or last reset.
 
-    On a GPU this is torch's own peak of allocated memory, elsewhere the process's resident memory,
-    sampled every 20 ms by a thread.
+    Where the device counts its own peak (CUDA) this is torch's peak of allocated memory. Elsewhere
+    a thread samples the memory in use every 20 ms: the process's on a CPU, torch's on a GPU.
     """
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._process = psutil.Process()
         self._peak_bytes = 0
+        self._start_bytes = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_counted = on_device.has_peak_counter(device)
 
     def __enter__(self) -> PeakMemory:
-        if self._on_cuda:
-            torch.cuda.reset_peak_memory_stats(self._device)
-        else:
+        self.reset()
+        if not self._is_counted:
             self._thread = threading.Thread(target=self._watch, daemon=True)
             self._thread.start()
         return self
@@ -44,20 +43,30 @@ class PeakMemory:
         if self._thread is not None:
             self._thread.join()
 
+    def reset(self) -> None:
+        """Begin again at the memory that is in use now."""
+        self._start_bytes = self._peak_bytes = on_device.used_bytes(self._device)
+        if self._is_counted:
+            on_device.reset_peak(self._device)
+
     @property
     def peak_mib(self) -> float:
         """Return the peak so far, in MiB."""
-        if self._on_cuda:
-            return torch.cuda.max_memory_allocated(self._device) / MIB
-        self._sample()
-        return self._peak_bytes / MIB
+        return self._peak() / MIB
 
     @property
-    def _on_cuda(self) -> bool:
-        return self._device.startswith("cuda")
+    def growth_bytes(self) -> int:
+        """Return how far the peak is above the memory in use at the last reset."""
+        return max(0, self._peak() - self._start_bytes)
+
+    def _peak(self) -> int:
+        if self._is_counted:
+            return on_device.peak_bytes(self._device)
+        self._sample()
+        return self._peak_bytes
 
     def _sample(self) -> None:
-        self._peak_bytes = max(self._peak_bytes, self._process.memory_info().rss)
+        self._peak_bytes = max(self._peak_bytes, on_device.used_bytes(self._device))
 
     def _watch(self) -> None:
         while not self._done.wait(_PERIOD_S):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import torch
-
+from plugins_manifest.installed import describe_error
+from plugins_manifest.memory import is_out_of_memory
 from runners.base import PassName
 from runners.checksum import Checksum, checksum, tensors_in
+from runners.device import synchronize
 
 T = TypeVar("T")
 
@@ -29,11 +31,36 @@ def pass_key(name: PassName, plugin_scale: float | None) -> PassKey:
 
 
 @dataclass(frozen=True)
-class _Outcome(Generic[T]):
-    """The value or the error of a pass, and its own seconds (without nested passes)."""
+class Failure:
+    """An error as text: the error itself holds its frames, and they hold their tensors."""
+
+    reason: str
+    trace: str
+    is_out_of_memory: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Return the text of an error; of a failed pass, that of the pass."""
+        if isinstance(error, FailedPassError):
+            return error.failure
+        trace = "".join(traceback.format_exception(error))
+        return cls(describe_error(error), trace, is_out_of_memory(error))
+
+
+class FailedPassError(Exception):
+    """A shared pass failed, when it was run for this user or for an earlier one."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """The value or the failure of a pass, and its own seconds (without nested passes)."""
 
     value: T
-    error: Exception | SystemExit | None
+    failure: Failure | None
     seconds: float
 
 
@@ -51,7 +78,7 @@ class SharedWork:
         for keys in readers:
             self._n_users.update(keys)
         self._device = device
-        self._outcomes: dict[PassKey, _Outcome[Any]] = {}
+        self._outcomes: dict[PassKey, Outcome[Any]] = {}
         self._declared: frozenset[PassKey] = frozenset()
         self._shared_s = 0.0
         self._is_guarded = is_guarded
@@ -69,28 +96,28 @@ class SharedWork:
             if self._is_guarded:
                 self._sums[key] = checksum(tensors_in(self._outcomes[key].value))
         outcome = self._outcomes[key]
-        if outcome.error is not None:
-            raise outcome.error
+        if outcome.failure is not None:
+            raise FailedPassError(outcome.failure)
         return outcome.value
 
-    def _run(self, compute: Callable[[], T]) -> _Outcome[T | None]:
+    def _run(self, compute: Callable[[], T]) -> Outcome[T | None]:
         start_s, nested_before_s = self._now(), self._shared_s
-        value, error = _tried(compute)
+        value, failure = _tried(compute)
         elapsed_s = self._now() - start_s
         nested_s = self._shared_s - nested_before_s
         self._shared_s = nested_before_s + elapsed_s
-        return _Outcome(value, error, elapsed_s - nested_s)
+        return Outcome(value, failure, elapsed_s - nested_s)
 
-    def timed(self, declared: frozenset[PassKey], work: Callable[[], T]) -> _Outcome[T | None]:
-        """Do the work of one reader of passes; its error is part of the outcome.
+    def timed(self, declared: frozenset[PassKey], work: Callable[[], T]) -> Outcome[T | None]:
+        """Do the work of one reader of passes; its failure is part of the outcome.
 
         Its seconds are its own, plus its share of every pass that it declared.
         """
         self._declared = declared
         shared_before_s, start_s = self._shared_s, self._now()
-        value, error = _tried(work)
+        value, failure = _tried(work)
         own_s = self._now() - start_s - (self._shared_s - shared_before_s)
-        return _Outcome(value, error, own_s + self._share_s(self._declared))
+        return Outcome(value, failure, own_s + self._share_s(self._declared))
 
     def changed(self) -> str | None:
         """Return the passes whose results were changed since they were made; None if none was."""
@@ -111,15 +138,18 @@ class SharedWork:
             if key.plugin_scale is not None:
                 del self._outcomes[key]
 
+    def clear(self) -> None:
+        """Free all results."""
+        self._outcomes.clear()
+
     def _now(self) -> float:
-        if self._device.startswith("cuda"):
-            torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         return time.perf_counter()
 
 
-def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | SystemExit | None]:
-    """Return the value or the error of a method's work; an interruption is raised."""
+def _tried(work: Callable[[], T]) -> tuple[T | None, Failure | None]:
+    """Return the value or the failure of a method's work; an interruption is raised."""
     try:
         return work(), None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - methods may raise anything
-        return None, error
+        return None, Failure.of(error)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from plugins_manifest.schema.words import Side
 from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, generator_seed
 from runners.families import Family
-from runners.families.family import Pipeline
+from runners.families.family import Pipeline, text_encoders
 from runners.passes import SharedWork, pass_key
 from runners.plugins import Attachment, with_attachment
 from runners.prompts import TextReading, encode_prompt, rewritten_prompt, stacked
@@ -166,8 +166,7 @@ class GroupSession:
 
     def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
         """Decode final latents with a side's VAE: uint8 [b, H, W, 3]; see `pixels`."""
-        pipe = self.family.base if side == "base" else self.family.upgraded
-        return self.pixels(decode_image(pipe.vae, latents_bchw))
+        return self.pixels(decode_image(self._pipe(side).vae, latents_bchw))
 
     def pixels(self, picture_bchw: Tensor) -> np.ndarray:
         """Convert images in [-1, 1] to uint8 [b, H, W, 3]; record images with non-finite values."""
@@ -252,28 +251,30 @@ class GroupSession:
 
     def _encoded(self, side: Side) -> Conditions:
         """Encode a side's prompts, image by image; embeddings act in the base side's."""
-        pipe = self.family.base if side == "base" else self.family.upgraded
-        width_px, height_px = self.settings.upgraded_size_px
+        with text_encoders(self._pipe(side)):
+            return stacked([self._encoded_case(case, side) for case in self.cases])
+
+    def _encoded_case(self, case: RenderCase, side: Side) -> Conditions:
+        pipe, (width_px, height_px) = self._pipe(side), self.settings.upgraded_size_px
         syntax, rewrite = self.settings.prompt_syntax, self._attachment.rewrite_prompt
-        parts = []
-        for case in self.cases:
-            prompt, negative = case.upgraded_prompt, case.negative_prompt
-            if side == "base":
-                prompt, negative = (
-                    rewritten_prompt(text, rewrite, pipe.tokenizer, syntax)
-                    for text in (self._base_prompt(case), case.base_negative)
-                )
-            part = encode_prompt(
-                pipe,
-                side,
-                prompt,
-                negative,
-                guidance=self._guidance,
-                size_px=(height_px, width_px),
-                reading=TextReading(syntax, self.settings.clip_skip),
+        prompt, negative = case.upgraded_prompt, case.negative_prompt
+        if side == "base":
+            prompt, negative = (
+                rewritten_prompt(text, rewrite, pipe.tokenizer, syntax)
+                for text in (self._base_prompt(case), case.base_negative)
             )
-            parts.append(part)
-        return stacked(parts)
+        return encode_prompt(
+            pipe,
+            side,
+            prompt,
+            negative,
+            guidance=self._guidance,
+            size_px=(height_px, width_px),
+            reading=TextReading(syntax, self.settings.clip_skip),
+        )
+
+    def _pipe(self, side: Side) -> Pipeline:
+        return self.family.base if side == "base" else self.family.upgraded
 
     def _base_prompt(self, case: RenderCase) -> str:
         own = case.stage2_prompt if self._text_pass == "stage2_text" else None

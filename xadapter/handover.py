@@ -68,8 +68,9 @@ def trajectory_of(
     side: Denoiser, preset: Preset, *, n_steps: int, n_last: int | None = None
 ) -> Trajectory:
     """Build a side's solver and start it at the first of the last `n_last` steps (None: all N)."""
-    # a new solver for each pass: solvers keep a history and a step index
-    solver = preset.solver(side.scheduler, n_steps, side.device)
+    # A new solver for each pass: solvers keep a history and a step index. Its few numbers are on
+    # the CPU: those that a solver looks up by its timestep would each wait for a GPU.
+    solver = preset.solver(side.scheduler, n_steps, "cpu")
     first_step = 0 if n_last is None else n_steps - n_last
     return trajectory_from(solver, n_steps, first_step=first_step)
 

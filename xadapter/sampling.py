@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -175,6 +176,11 @@ class _Run:
     denoiser: Denoiser
     trajectory: Trajectory
 
+    @cached_property
+    def timesteps(self) -> Tensor:
+        """The timesteps on the model's device."""
+        return self.trajectory.timesteps.to(self.denoiser.device)
+
     def predict(self, latents: Tensor, timestep: Tensor, index: int) -> Tensor:
         """Return the guided prediction at the trajectory's timestep number `index`."""
         trajectory = self.trajectory
@@ -182,7 +188,8 @@ class _Run:
         scaled = trajectory.solver.scale_model_input(latents, timestep)
         # ControlNet windows count steps, and a solver of order k calls the model k times per step
         step = trajectory.first_step + index // trajectory.solver.order
-        return self.denoiser.predict(scaled, timestep, step=step, n_steps=trajectory.n_steps)
+        own = self.timesteps[index]
+        return self.denoiser.predict(scaled, own, step=step, n_steps=trajectory.n_steps)
 
 
 @torch.no_grad()

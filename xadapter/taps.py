@@ -6,7 +6,7 @@ context ends, on exceptions too. Legend: b rows of the UNet's batch, c channels,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from xadapter.errors import MapperFitError, SiteError
 from xadapter.sites import find_module, injected_names, tapped_names
 
+_COMPILED = (
+    "a compiled UNet calls no new hooks: compile its blocks (compile_repeated_blocks), not the UNet"
+)
 Hook = Callable[[nn.Module, object, Tensor], Tensor | None]
 
 
@@ -34,7 +37,8 @@ class Tap:
         missing = [name for name in self.names if name not in self._outputs]
         if missing:
             raise SiteError(
-                f"no output of {', '.join(missing)} recorded: run the base UNet inside capture()"
+                f"no output of {', '.join(missing)} recorded: run the base UNet inside capture(); "
+                f"{_COMPILED}"
             )
         return tuple(self._outputs[name] for name in self.names)
 
@@ -42,11 +46,35 @@ class Tap:
 @contextmanager
 def _hooked(unet: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
     # all names are resolved before the first hook is registered
+    _require_hooks(unet, hooks)
     modules = {name: find_module(unet, name) for name in hooks}
     with ExitStack() as handles:
         for name, hook in hooks.items():
             handles.enter_context(modules[name].register_forward_hook(hook))
         yield
+
+
+def _require_hooks(unet: nn.Module, names: Iterable[str]) -> None:
+    """Raise `SiteError` where a compiled graph has a site inside: it goes on without new hooks."""
+    for name in names:
+        parts = name.split(".")
+        for n in range(len(parts) + 1):
+            module = _found(unet, parts[:n])
+            if module is not None and _is_compiled(module):
+                place = f"its {'.'.join(parts[:n])}" if n else "the whole of it"
+                raise SiteError(f"{type(unet).__name__}: {place} is compiled; {_COMPILED}")
+
+
+def _found(unet: nn.Module, parts: Sequence[str]) -> nn.Module | None:
+    module: nn.Module | None = unet
+    for part in parts:
+        module = None if module is None else getattr(module, part, None)
+    return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    is_in_place = vars(module).get("_compiled_call_impl") is not None  # module.compile()
+    return is_in_place or "_orig_mod" in vars(module)["_modules"]  # torch.compile(module)
 
 
 @contextmanager
@@ -93,14 +121,24 @@ def inject(
 ) -> Iterator[None]:
     """Fuse three [b, c_i, h_i, w_i] offsets into the outputs of the upgraded UNet's sites.
 
-    `fusion` None is the plain addition of equation 3. Raises `SiteError` for a missing module.
+    `fusion` None is the plain addition of equation 3. Raises `SiteError` for a missing module, and
+    at the end for a site that never ran: without its offset the image would be SDEdit's.
     """
     names = injected_names(upgraded_unet) if names is None else names
+    reached: set[str] = set()
 
-    def adder(offset: Tensor) -> Hook:
-        # returns a tensor: it replaces the module's output
-        return lambda _module, _inputs, output: fuse(output, offset, fusion)
+    def adder(name: str, offset: Tensor) -> Hook:
+        def add(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            reached.add(name)
+            return fuse(output, offset, fusion)  # it replaces the module's output
 
-    hooks = {name: adder(offset) for name, offset in zip(names, offsets, strict=True)}
+        return add
+
+    hooks = {name: adder(name, offset) for name, offset in zip(names, offsets, strict=True)}
     with _hooked(upgraded_unet, hooks):
         yield
+    if missing := [name for name in names if name not in reached]:
+        raise SiteError(
+            f"no offset reached {', '.join(missing)}: run the upgraded UNet inside inject(); "
+            f"{_COMPILED}"
+        )

@@ -6,6 +6,7 @@ b images, c channels, h height, w width; images are float32 in [-1, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
+_LARGE_PX = 512 * 512  # of all images of a call
 Resize = Callable[[Tensor, int, int], Tensor]
 
 
@@ -56,10 +58,14 @@ def to_pil(image_bchw: Tensor) -> list[Image.Image]:
 
 @contextmanager
 def upcast_vae(vae: AutoencoderKL) -> Iterator[AutoencoderKL]:
-    """Run a VAE that overflows in half precision (`force_upcast`) in float32, then put it back."""
+    """Run a VAE that overflows in half precision (`force_upcast`) in float32, then put it back.
+
+    SD 1.5's file does not have the entry, and diffusers fills it in with true: it does not count.
+    """
     dtype = vae.dtype
     half = dtype in (torch.float16, torch.bfloat16)
-    if not (half and vae.config.get("force_upcast", False)):
+    is_stated = "force_upcast" not in vae.config.get("_use_default_values", ())
+    if not (half and is_stated and vae.config.get("force_upcast", False)):
         yield vae
         return
     cast: Any = vae.to
@@ -75,20 +81,33 @@ def decode_image(vae: AutoencoderKL, latents_bchw: Tensor) -> Tensor:
     with upcast_vae(vae), torch.no_grad():
         # diffusion runs on latents scaled to about unit variance (2112.10752, appendix G)
         mean, std, factor = _statistics(vae, latents_bchw)
-        latents: Any = (latents_bchw * std / factor + mean).to(vae.dtype)
-        return vae.decode(latents, return_dict=False)[0].float()
+        latents = (latents_bchw * std / factor + mean).to(vae.dtype)
+        n_px = math.prod(latents.shape[-2:]) * pixels_per_latent(vae) ** 2
+        images = [vae.decode(part, return_dict=False)[0] for part in _slices(latents, n_px)]
+        return torch.cat(images).float()
 
 
 def encode_image(vae: AutoencoderKL, image_bchw: Tensor, posterior_noise_bchw: Tensor) -> Tensor:
     """Encode an image in [-1, 1] to scaled latents: a sample of the posterior with that noise."""
     with upcast_vae(vae), torch.no_grad():
         image = image_bchw.to(device=vae.device, dtype=vae.dtype)
-        posterior: Any = vae.encode(image, return_dict=False)[0]
-        latents = posterior.mean.float()
+        parts = _slices(image, math.prod(image.shape[-2:]))
+        posteriors: Any = [vae.encode(part, return_dict=False)[0] for part in parts]
+        mu = torch.cat([posterior.mean for posterior in posteriors]).float()
+        sigma = torch.cat([posterior.std for posterior in posteriors]).float()
         # z = mu + sigma e (Kingma and Welling, arXiv 1312.6114, section 2.4)
-        latents = latents + posterior.std.float() * posterior_noise_bchw.to(latents.device)
+        latents = mu + sigma * posterior_noise_bchw.to(mu.device)
     mean, std, factor = _statistics(vae, latents)
     return (latents - mean) * factor / std
+
+
+def _slices(batch_bchw: Tensor, image_px: int) -> list[Any]:
+    """Split a batch into single images where it is large: a VAE's memory grows with the pixels.
+
+    At 1024 px SDXL's takes some 2.6 GiB an image, more than a step of both UNets does.
+    """
+    is_large = len(batch_bchw) * image_px > _LARGE_PX
+    return list(batch_bchw.split(1)) if is_large else [batch_bchw]
 
 
 def _statistics(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -1,4 +1,4 @@
-"""Durations as options, and the line about a command that reached its limit."""
+"""Durations and numbers of images as options, and the line about a command that ended early."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import click
 
 if TYPE_CHECKING:
     from bench.run import RunOutcome
+    from runners.base import Batch
 
+_LONGEST_NUMBER = 4  # digits
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
 
 
@@ -30,6 +32,26 @@ class Duration(click.ParamType):
         if not total:
             self.fail(f"{value!r} is not a duration: use 90s, 20m or 1h30m", param, ctx)
         return float(total)
+
+
+class BatchSizeOption(click.ParamType):
+    """A number of images, at most those of a planned batch, or "auto"."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Batch:
+        """Return the number or "auto"; fail for anything else."""
+        if value == "auto":
+            return "auto"
+        from bench.plan.plan import BATCH_SIZE
+
+        text = str(value)
+        number = int(text) if text.isdecimal() and len(text) < _LONGEST_NUMBER else 0
+        if not 1 <= number <= BATCH_SIZE:
+            self.fail(f"{value!r} is not auto or a number from 1 to {BATCH_SIZE}", param, ctx)
+        return number
 
 
 def stopped_line(outcome: RunOutcome) -> str:

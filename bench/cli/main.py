@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from bench.cli.budget import Duration
+from bench.cli.budget import BatchSizeOption, Duration
 from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from bench.plan.metrics import Mode
     from bench.plan.shards import Shard
     from bench.run import RunRequest
+    from runners.base import Batch
 
 P = ParamSpec("P")
 
@@ -148,6 +149,11 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
 @click.option("--fetch", is_flag=True, help="First download missing plugins and photos.")
+@click.option(
+    "--batch",
+    type=BatchSizeOption(),
+    help="Images in one call of the models [auto on a GPU, 12 on a CPU].",
+)
 @click.option(
     "--batch-timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -293,6 +299,7 @@ def _request(
     cache: bool = True,
     show_progress: bool = True,
     verdict_policy: Path | None = None,
+    batch: Batch = None,
     batch_timeout: float | None = None,
     max_time: float | None = None,
     max_images: int | None = None,
@@ -326,6 +333,7 @@ def _request(
         show_progress=show_progress,
         thresholds=thresholds_of(verdict_policy),
         started=started,
+        batch=batch,
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
         shard=shard,

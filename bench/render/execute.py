@@ -145,7 +145,7 @@ class Execution:
             self.store.write_results(group.group_id, list(rows.values()))
         if self.cache is not None:
             for trial_id, png, row in fresh:
-                facts = {key: row[key] for key in CACHED_FACTS}
+                facts = {key: row[key] for key in (*CACHED_FACTS, "batch")}
                 self.cache.put(trial_id, png, facts)
         return not is_stopped
 
@@ -189,6 +189,7 @@ class Execution:
             seconds=cached.seconds,
             peak_memory_mib=cached.peak_memory_mib,
             effective_t0=cached.effective_t0,
+            batch=cached.batch,
             origin="cache",
         )
 
@@ -214,6 +215,7 @@ class Execution:
             "seconds": rendered.seconds,
             "peak_memory_mib": rendered.peak_memory_mib,
             "effective_t0": rendered.effective_t0,
+            "batch": rendered.batch,
         }
         if rendered.image is None:
             error = rendered.error or "the renderer returned no image"

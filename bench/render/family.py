@@ -11,11 +11,12 @@ from bench.plan import Plan
 from bench.registry import find_method
 from bench.render.execute import bare_case, render_settings
 from plugins_manifest.progress import Progress
-from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
+from runners.base import Batch, RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
 
 if TYPE_CHECKING:
     from bench.render.audit import LoadAudit
+    from runners.batches import BatchSize
     from runners.families import Family
 
 
@@ -23,12 +24,16 @@ _LOG = logging.getLogger(__name__)
 
 
 class FamilyRenderer:
-    """Renders groups with the plan's family."""
+    """Renders groups with the plan's family; `batch` as `--batch`."""
 
-    def __init__(self, plan: Plan, device: str, audits: LoadAudit | None = None) -> None:
+    def __init__(
+        self, plan: Plan, device: str, audits: LoadAudit | None = None, *, batch: Batch = None
+    ) -> None:
         self._plan = plan
         self._device = device
         self._audits = audits
+        self._batch: Batch = batch
+        self._size: BatchSize | None = None
         self._family: Family | None = None
 
     def prepare(self) -> None:
@@ -82,15 +87,17 @@ class FamilyRenderer:
         variants: Sequence[Variant],
         settings: RenderSettings,
     ) -> Iterator[Rendered]:
+        from runners.batches import BatchSize
         from runners.group import run_group
 
         if self._family is None:
             raise RuntimeError("prepare() must be called before rendering")
+        self._size = size = self._size or BatchSize.on(self._device, self._batch)
         audits = self._audits
         if audits is None:
-            return run_group(self._family, stack, cases, variants, settings)
+            return run_group(self._family, stack, cases, variants, settings, batch=size)
         rendered = run_group(
-            self._family, stack, cases, variants, settings, on_loaded=audits.loaded
+            self._family, stack, cases, variants, settings, on_loaded=audits.loaded, batch=size
         )
         return audits.watch(stack, rendered)
 

@@ -1,7 +1,4 @@
-"""One benchmark run: request -> job -> plan -> images -> scores -> tables.
-
-A shard renders its part of the plan; the last one merges all of them (bench/run/merge.py).
-"""
+"""One benchmark run: request -> job -> plan -> images -> scores -> tables; or one shard of it."""
 
 from __future__ import annotations
 
@@ -57,6 +54,7 @@ from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema import load_manifest
+from runners.base import Batch
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
 _REPORTING = (
@@ -80,6 +78,7 @@ class RunRequest:
     started: float | None = None  # time.time() at the start of the process
     ids_from: Path | None = None  # a run whose ids of unnamed cases are taken over
     thresholds: Thresholds | None = None  # of the verdicts; None: the shipped ones
+    batch: Batch = None  # images of one call of the models
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
     shard: Shard | None = None  # render this part of the plan alone
@@ -461,7 +460,7 @@ class _Run:
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
         audits = LoadAudit.of_plan(plan, self.store, context, cache)
-        renderer = FamilyRenderer(plan, device, audits)
+        renderer = FamilyRenderer(plan, device, audits, batch=self.request.batch)
         stopped = Execution(
             plan=plan,
             store=self.store,

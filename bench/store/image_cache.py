@@ -46,6 +46,7 @@ class CachedImage:
     seconds: float | None
     peak_memory_mib: float | None
     effective_t0: float | None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ def cache_folder() -> Path:
 
 def render_context(*, dtype: str, device_kind: str) -> str:
     """Return what changes pixels besides the trial: revision, dtype, device, torch version."""
+    # since revision 2 of half precision, the base VAE runs in it
+    revision = RENDERER_REVISION + (dtype != "float32")
     torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
-    return f"r{RENDERER_REVISION}-{dtype}-{device_kind}-torch{torch_minor}"
+    return f"r{revision}-{dtype}-{device_kind}-torch{torch_minor}"
 
 
 class ImageCache:
@@ -91,7 +94,8 @@ class ImageCache:
                 return None
             if facts.get("trial_id", trial_id) != trial_id:  # entries of earlier versions lack it
                 return None
-            cached = CachedImage(png, **{key: _number(facts[key]) for key in CACHED_FACTS})
+            numbers = {key: _number(facts[key]) for key in CACHED_FACTS}
+            cached = CachedImage(png, **numbers, batch=_whole(facts.get("batch")))
         except (UserError, OSError, ValueError, LookupError, TypeError):
             return None
         with suppress(OSError):  # a read-only cache is used too
@@ -171,6 +175,11 @@ def _number(value: object) -> float | None:
     if value is None or (isinstance(value, int | float) and 0 <= value < _MAX_FACT):
         return value
     raise ValueError(f"{value!r} is not a number")
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
 
 
 def cache_info() -> CacheInfo:

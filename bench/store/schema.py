@@ -56,6 +56,8 @@ RESULTS = pa.schema(
         ("effective_t0", _REAL),
         ("error", _TEXT),
         ("origin", _TEXT),  # rendered | cache
+        # images of one call of the models; null: all of the planned batch that were missing
+        ("batch", _WHOLE),
     ]
 )
 

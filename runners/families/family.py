@@ -30,7 +30,8 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_TEXT_PARTS = ("text_encoder", "text_encoder_2")
+_PARTS = ("unet", "vae", *_TEXT_PARTS)
 Model = TypeVar("Model", bound=nn.Module)
 Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
 _PIPELINES: dict[str, type[Pipeline]] = {
@@ -100,10 +101,13 @@ def make_family(
     Raises `UserError` with both sets of channels if the mapper does not fit.
     """
     for pipe in (base, upgraded):
+        if not isinstance(pipe, StableDiffusionXLPipeline):  # its VAE does not overflow
+            pipe.vae.register_to_config(force_upcast=False)
         pipe.set_progress_bar_config(disable=True)
         for part in _PARTS:
             if (model := getattr(pipe, part, None)) is not None:
-                place(model, device=device, dtype=dtype)
+                # text encoders wait on the CPU: `text_encoders` moves them
+                place(model, device="cpu" if part in _TEXT_PARTS else device, dtype=dtype)
     if mapper is not None:
         try:
             check_fit(mapper, base.unet, upgraded.unet)
@@ -113,6 +117,23 @@ def make_family(
             ) from error
         place(mapper, device=device, dtype=dtype)
     return Family(name, base, upgraded, mapper, device, dtype)
+
+
+@contextmanager
+def text_encoders(pipe: Pipeline) -> Iterator[None]:
+    """Have a pipeline's text encoders beside its UNet; elsewhere they wait on the CPU.
+
+    Those of SDXL have 1.6 GB in half precision, and encode for a moment alone.
+    """
+    device = pipe.unet.device
+    found = [model for name in _TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
+    try:
+        for model in found:
+            model.to(device)
+        yield
+    finally:
+        for model in found if device.type != "cpu" else ():
+            model.to("cpu")
 
 
 def place(model: Model, *, device: str, dtype: str) -> Model:

@@ -12,10 +12,11 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.text import first_line
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.families import Family
+from runners.families.family import text_encoders
 from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
 from xadapter.denoiser import Control, Denoiser
 from xadapter.guidance import Guidance
-from xadapter.inputs import base_conditions, upgraded_conditions
+from xadapter.inputs import upgraded_conditions
 from xadapter.vae import pixels_per_latent
 
 OUTPUT = "output"
@@ -76,10 +77,9 @@ def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> 
 def _predict(pipe: Any, sample: Tensor, image: Tensor, attachment: Attachment, prompt: str) -> Any:
     device, side_px = pipe.unet.device, image.shape[-1]
     text = attachment.rewrite_prompt(prompt)
-    if hasattr(pipe, "text_encoder_2"):
+    with text_encoders(pipe):
+        # without a second encoder these are the conditions of the base side
         conditions = upgraded_conditions(pipe, [text], None, _UNGUIDED, (side_px, side_px))
-    else:
-        conditions = base_conditions(pipe, [text], None, _UNGUIDED)
     pixels = (image[0].permute(1, 2, 0) * 255).byte().numpy()
     conditions = with_attachment(
         conditions, attachment, images=lambda _: image.to(device), references=[pixels], guided=False

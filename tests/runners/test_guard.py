@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import nn
 
 from runners.base import RenderCase, Variant
 from runners.checksum import checksum
-from runners.families.family import Family
+from runners.families.family import Family, load_from_folders
 from runners.group import run_group
 from runners.guard import ModelsChangedError, checked_images, is_own, models_state
 from runners.methods.base import BaseModel
+from runners.methods.floor import Floor
 from runners.session import GroupSession
 from tests.runners.conftest import METHODS, SETTINGS
 
@@ -154,3 +156,22 @@ def test_the_checksum_changes_with_any_bit_and_with_places() -> None:
 
 def test_the_state_of_untouched_models_is_the_same(family: Family) -> None:
     assert models_state(family).changed_since(models_state(family)) is None
+
+
+def test_the_first_reader_of_a_text_is_not_blamed_for_the_library_s_hooks(
+    folders: Path, cases: list[RenderCase]
+) -> None:
+    unused = load_from_folders(
+        "pocket",
+        base=folders / "base",
+        upgraded=folders / "upgraded",
+        mapper=None,
+        device="cpu",
+        dtype="float32",
+    )
+    kind = type("First", (Floor,), {"__module__": "elsewhere"})
+    methods = {**METHODS, "floor": kind()}
+    results = list(
+        run_group(unused, None, cases[:1], [Variant("floor")], SETTINGS, methods=methods)
+    )
+    assert [result.error for result in results] == [None]

@@ -45,11 +45,13 @@ def test_a_failed_pass_fails_for_each_user_without_a_second_try() -> None:
 
     def stage1() -> None:
         runs.append(1)
-        raise RuntimeError("out of memory")
+        raise RuntimeError("no such layer")
 
     outcomes = [work.timed(keys, lambda: work.get(STAGE1, stage1)) for keys in READERS]
     assert runs == [1]
-    assert [str(outcome.error) for outcome in outcomes] == ["out of memory"] * 2
+    failures = [outcome.failure for outcome in outcomes]
+    assert [f and f.reason for f in failures] == ["RuntimeError: no such layer"] * 2
+    assert all(f is not None and "in stage1" in f.trace for f in failures)
 
 
 def test_the_upgraded_text_is_shared_by_all_plugin_scales() -> None:

@@ -24,7 +24,7 @@ from xadapter.vae import (
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_vae_that_overflows_runs_in_float32(dtype: torch.dtype) -> None:
-    vae = tiny_vae(3, 0.2).to(dtype)
+    vae = stated(tiny_vae(3, 0.2).to(dtype))
     reference = deepcopy(vae).to(torch.float32)
     latents = drawn(1, 1, 4, 8, 8)
     assert torch.equal(decode_image(vae, latents), decode_image(reference, latents))
@@ -32,6 +32,37 @@ def test_half_precision_vae_that_overflows_runs_in_float32(dtype: torch.dtype) -
     with pytest.raises(RuntimeError, match="stop"):
         stop_inside(vae)
     assert vae.dtype == dtype
+
+
+def stated(vae: Any) -> Any:
+    """Return the VAE as it is loaded from a file that has the entry `force_upcast`."""
+    vae.register_to_config(force_upcast=True, _use_default_values=[])
+    return vae
+
+
+def test_half_precision_vae_whose_file_does_not_state_an_overflow_keeps_its_dtype() -> None:
+    vae = tiny_vae(3, 0.2).to(torch.bfloat16)
+    assert vae.config.force_upcast  # diffusers' default, which SD 1.5's file leaves as it is
+    with upcast_vae(vae) as same:
+        assert same.dtype == torch.bfloat16
+
+
+def test_large_images_pass_a_vae_one_by_one_and_small_ones_together(base_vae: Any) -> None:
+    seen: list[int] = []
+    vae = deepcopy(base_vae)
+    for module in (vae.encoder, vae.decoder):
+        module.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    factor = pixels_per_latent(vae)
+    for side_px, expected in ((64, [3, 3]), (320, [1, 1, 1] * 2)):
+        latents = drawn(5, 3, 4, side_px // factor, side_px // factor)
+        seen.clear()
+        images = decode_image(vae, latents)
+        encoded = encode_image(vae, images, latents)
+        assert seen == expected
+        alone = decode_image(vae, latents[1:2])
+        assert torch.equal(images[1:2], alone) or side_px == 64
+        again = encode_image(vae, images[1:2], latents[1:2])
+        assert torch.equal(encoded[1:2], again) or side_px == 64
 
 
 def stop_inside(vae: Any) -> None:

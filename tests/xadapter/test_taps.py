@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -82,6 +83,46 @@ def test_a_hook_that_matches_nothing_names_the_nearest_modules(base_unet: Any) -
 def test_features_without_a_forward_are_refused(base_unet: Any) -> None:
     with capture(base_unet) as tap, pytest.raises(SiteError, match="run the base UNet"):
         _ = tap.features
+
+
+def test_offsets_without_a_forward_are_refused(
+    base_unet: Any, upgraded_unet: Any, mapper: Mapper
+) -> None:
+    offsets = mapper(features_of(base_unet))
+    unused = inject(upgraded_unet, offsets)
+    unused.__enter__()
+    with pytest.raises(SiteError, match="no offset reached mid_block, up_blocks"):
+        unused.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("place", ["", "up_blocks", "up_blocks.1"])
+def test_a_site_inside_of_a_compiled_graph_is_refused_at_once(
+    base_unet: Any, upgraded_unet: Any, mapper: Mapper, place: str
+) -> None:
+    offsets = mapper(features_of(base_unet))
+    for unet, context in ((base_unet, capture), (upgraded_unet, inject)):
+        compiled = deepcopy(unet)
+        compiled.get_submodule(place).compile(backend="eager")
+        used = context(compiled, offsets) if context is inject else context(compiled)
+        with pytest.raises(SiteError, match=f"{place or 'the whole of it'} is compiled"):
+            used.__enter__()
+        assert n_hooks(compiled) == 0
+    wrapped: Any = torch.compile(base_unet, backend="eager")
+    with pytest.raises(SiteError, match="the whole of it is compiled"):
+        capture(wrapped).__enter__()
+
+
+def test_blocks_compiled_below_the_sites_are_exact(
+    base_unet: Any, upgraded_unet: Any, mapper: Mapper
+) -> None:
+    offsets = [offset + 1 for offset in mapper(features_of(base_unet))]
+    with inject(upgraded_unet, offsets):
+        expected = run_upgraded(upgraded_unet)
+    compiled = deepcopy(upgraded_unet)
+    for block in compiled.up_blocks[1].resnets:
+        block.compile(backend="eager")
+    with inject(compiled, offsets):
+        assert torch.equal(run_upgraded(compiled), expected)
 
 
 def test_a_network_with_other_levels_is_refused(upgraded_unet: Any) -> None:

@@ -185,3 +185,14 @@ def test_interrupted_command_exits_130_and_says_how_to_go_on(
     result = call("run", "--manifest", "pocket")
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "13", "-1", "many", "9" * 5000])
+def test_a_batch_is_auto_or_at_most_what_is_planned_together(number: str) -> None:
+    message = refused("run", "--manifest", "pocket", "--dry-run", f"--batch={number}")
+    assert "is not auto or a number from 1 to 12" in message
+
+
+@pytest.mark.parametrize("number", ["1", "12", "auto"])
+def test_a_batch_that_can_be_chosen_is_accepted(number: str) -> None:
+    assert call("run", "--manifest", "pocket", "--dry-run", "--batch", number).exit_code == 0

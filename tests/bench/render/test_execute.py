@@ -1,7 +1,10 @@
 """Execution: every trial gets a row, finished work is kept, nothing is rendered twice."""
 
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +17,7 @@ from bench.store.image_cache import ImageCache
 from bench.store.run_store import RunStore
 from plugins_manifest.content import ChangedFileError
 from plugins_manifest.schema.manifest import Manifest
+from runners.base import Rendered
 from tests.bench.conftest import Painter, plan_of
 
 
@@ -147,6 +151,23 @@ def test_images_of_another_run_come_from_the_cache(
     assert painter.calls == []
     assert set(second.results()["origin"]) == {"cache"}
     pd.testing.assert_frame_equal(outcome(first), outcome(second))
+
+
+def test_a_row_has_the_batch_that_its_image_was_made_in_also_from_the_cache(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    painter, cache = Painter(), ImageCache("here", folder=tmp_path / "cache")
+
+    def halved(*group: Any) -> Iterator[Rendered]:
+        yield from (replace(image, batch=2) for image in painter(*group))
+
+    plan = plan_of(manifest)
+    whole = execute(plan, tmp_path / "whole", painter).results()
+    assert whole["batch"].isna().all()
+    for name in ("made", "cached"):
+        results = execute(plan, tmp_path / name, halved, cache=cache).results()
+        assert set(results["batch"]) == {2}
+    assert set(results["origin"]) == {"cache"}
 
 
 def test_other_render_context_shares_nothing(manifest: Manifest, tmp_path: Path) -> None:

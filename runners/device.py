@@ -1,0 +1,73 @@
+"""The device that renders: waiting for it, and its memory in bytes.
+
+Every question to a GPU goes through here, so that no place knows one kind of GPU only.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import psutil
+import torch
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done all its work; a CPU has none that is left."""
+    kind = torch.device(device).type
+    if kind == "mps":  # there is one, and no argument for it
+        torch.mps.synchronize()
+    elif kind != "cpu":
+        _module(device).synchronize(device)
+
+
+def release_memory(device: str) -> None:
+    """Return what nothing uses to the device, also what only cycles of dead objects hold."""
+    gc.collect()
+    if is_gpu(device):
+        _module(device).empty_cache()
+
+
+def is_gpu(device: str) -> bool:
+    """Return whether work on a device runs beside the CPU, in memory of its own account."""
+    return torch.device(device).type != "cpu"
+
+
+def used_bytes(device: str) -> int:
+    """Return the memory in use: of tensors on a GPU, else of the process."""
+    if not is_gpu(device):
+        return psutil.Process().memory_info().rss
+    if torch.device(device).type == "mps":
+        return torch.mps.current_allocated_memory()
+    return _module(device).memory_allocated(device)
+
+
+def free_bytes(device: str) -> int:
+    """Return the memory that further tensors can take, the allocator's unused blocks included."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return psutil.virtual_memory().available
+    if kind == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    module = _module(device)
+    free, _total = module.mem_get_info(device)
+    return free + module.memory_reserved(device) - module.memory_allocated(device)
+
+
+def has_peak_counter(device: str) -> bool:
+    """Return whether the device's allocator counts the peak itself; others are sampled."""
+    return is_gpu(device) and hasattr(_module(device), "reset_peak_memory_stats")
+
+
+def reset_peak(device: str) -> None:
+    """Let the device's peak counter begin at the memory in use."""
+    _module(device).reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: str) -> int:
+    """Return the peak of memory since `reset_peak`."""
+    return _module(device).max_memory_allocated(device)
+
+
+def _module(device: str) -> Any:
+    return torch.get_device_module(torch.device(device))
