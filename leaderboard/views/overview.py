@@ -81,9 +81,10 @@ def show() -> None:
     """Draw the page."""
     page_title("Do plugins survive the upgrade?")
     shown = show_first_page()
-    finished = {key: run for key, run in current_runs().items() if run.is_finished}
-    if shown is not None and finished:
-        _all_runs(finished, shown)
+    # runs in progress rank nowhere; those that cannot be read are named
+    listed = {k: run for k, run in current_runs().items() if run.is_finished or not run.facts}
+    if shown is not None and listed:
+        _all_runs(listed, shown)
 
 
 def _all_runs(runs: Mapping[str, Run], shown: str) -> None:

@@ -22,6 +22,8 @@ NOT_INPUTS = {
     "engine": "it has one value",
     "cache": "the input of that name is about keeping the cache, which the command always uses",
     "dry-run": "it prints and compares nothing",
+    "shard": "a gate compares whole runs",
+    "batch": "it is about the memory of a machine; pixels may differ by rounding",
     "junit": "an output has its path",
     "markdown": "an output has its path",
 }
