@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from leaderboard.ui import pages
+from leaderboard.ui import page_title, pages
 from leaderboard.ui.address import remember_page
 from leaderboard.ui.fragments import show_style
 
@@ -23,5 +23,6 @@ page = st.navigation(
     ],
     position="top",
 )
+page_title(page.title)
 remember_page(page.url_path)
 page.run()

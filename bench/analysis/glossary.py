@@ -27,7 +27,7 @@ _TERMS: Mapping[str, str] = {
     "Base model": "the old model that the plugin was made for; there it counts as 1 (at home)",
     "New model without plugin": "the upgraded model by itself; it counts as 0, the floor",
     "Native plugin (ceiling)": "a plugin of the same purpose that was trained for the new model: "
-    "what one could hope for; the method `oracle`",
+    "what one could hope for; the method oracle",
     "Hires fix": "the base model alone: it enlarges its own image and redraws a part of it at the "
     "new model's size",
     "SDEdit": "the base model makes an image with the plugin, the new model redraws a part of it",

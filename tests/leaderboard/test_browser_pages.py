@@ -52,6 +52,7 @@ def check_page(visit: Visit, server: WebServer, path: str, title: str) -> None:
     visit.open(server.url + path)
     heading = visit.page.get_by_role("heading", name=re.compile(f"^{title}$"), level=1)
     expect(heading).to_be_visible()
+    assert visit.page.title().endswith(" | xbench")
     assert (path, visit.errors) == (path, [])
     assert (path, serious_findings(visit.page)) == (path, [])
     assert (path, width_beyond(visit.page)) == (path, 0)
