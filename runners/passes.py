@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from plugins_manifest.errors import PicklableError
 from plugins_manifest.installed import describe_error
 from plugins_manifest.memory import is_out_of_memory
 from runners.base import PassName
@@ -47,7 +48,7 @@ class Failure:
         return cls(describe_error(error), trace, is_out_of_memory(error))
 
 
-class FailedPassError(Exception):
+class FailedPassError(PicklableError):
     """A shared pass failed, when it was run for this user or for an earlier one."""
 
     def __init__(self, failure: Failure) -> None:

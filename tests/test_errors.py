@@ -11,6 +11,7 @@ import pytest
 from plugins_manifest.errors import UserError
 from runners.audit import Audit, AuditRow
 from runners.base import Variant
+from runners.passes import Failure
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -21,6 +22,7 @@ AUDIT = Audit((AuditRow("unet.mid", missing=True),))
 # arguments of the errors that take others than a message
 ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "CasesNotFetchedError": (("coco",), {"n_cases": 9, "n_photos": 3, "has_captions": True}),
+    "FailedPassError": ((Failure("no memory", "a trace", is_out_of_memory=True),), {}),
     "FetchError": (("gone",), {"code": "gone", "wait_seconds": 2.0}),
     "HostError": (("no host",), {"code": "unreachable", "remedy": "mirror"}),
     "MisfitError": (("unet.mid", "of other shapes"), {}),
