@@ -37,7 +37,7 @@ _FILTERS = {
 }
 _NAMES_OF = {"method": method_name, "kind": kind_name}
 HOW_RANKED = "Kept: mean over plugins and t0 of the share kept, each limited to 0 to 1."
-_MAX_CHARTED, _MAX_LISTED = 60, 25
+_MAX_CHARTED, _MAX_LISTED, _MAX_AT_ONCE = 60, 25, 1000
 _NUMBER = "%.2f"
 _SORT_NUMBER = st.column_config.NumberColumn("For sorting", format=_NUMBER, help=HOW_SORTED)
 _PLUGIN_TABLE = {
@@ -99,6 +99,8 @@ def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
     if rows.empty:
         st.info("No run has a compatibility table. To make one: `xbench report RUN`.")
         return
+    if len(rows) > _MAX_AT_ONCE and not _wants_all(len(rows)):
+        return
     chosen = _filtered(rows)
     if chosen.empty:
         st.info("No plugin matches these filters.")
@@ -107,6 +109,12 @@ def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
     _chart(chosen)
     _methods(chosen)
     _plugins(chosen)
+
+
+def _wants_all(n_rows: int) -> bool:
+    """Ask before a long table is made and sent; a link with filters has asked already."""
+    is_filtered = any(name.startswith("only_") for name in st.query_params)
+    return st.toggle(f"Show {n_rows:,} rows", is_filtered, key="numbers", bind="query-params")
 
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:

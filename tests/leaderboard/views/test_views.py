@@ -77,6 +77,14 @@ def test_the_overview_draws_retention_with_intervals(results: Path) -> None:
     assert alt.startswith("Share kept: ") and "ink-lora X-Adapter 71 % [61, 81]" in alt
 
 
+def test_a_long_table_is_made_on_request(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leaderboard.views.overview._MAX_AT_ONCE", 3)
+    page = open_view("overview", results)
+    assert not page.dataframe and 'data-search="ink-lora' in fragments(page)
+    assert page.toggle(key="numbers").set_value(True).run().dataframe
+    assert open_view("overview", results, only_kind="lora").dataframe
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_page_names_the_retired_numbers(results: Path, view: str) -> None:
     page = open_view(view, results)
