@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from bench.analysis import Arm
-from bench.analysis.glossary import function_word, method_name
+from bench.analysis.glossary import function_word, glossary, method_name
 from bench.analysis.numbers import number
 from bench.analysis.summary import arm_of
 from bench.analysis.words import (
@@ -131,6 +131,7 @@ class Views:
         return {
             "title": heading(arm),
             "detail": detail(arm),
+            "meaning": dict(glossary()).get(heading(arm), ""),
             "t0": None if arm.t0 is None else f"{arm.t0:g}",
             "is_shown": arm == arm_of(plugin.shown),
         }
