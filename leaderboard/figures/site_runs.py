@@ -95,8 +95,8 @@ def _read(run: Run, tables: RunTables) -> SiteRun:
     if not is_finished(run.facts):
         return _site_run(run, rows=(), plugins=(), counts=counts)
     rows = compatibility_of(tables)
-    scenes = TableScenes(run, tables, {row["plugin"]: row["kind"] for row in rows})
-    plugins = site_plugins(rows, run.manifest, scenes, partial(_audit, tables))
+    scenes = TableScenes(run, {row["plugin"]: row["kind"] for row in rows})
+    plugins = site_plugins(rows, run.manifest, scenes, partial(_audit, run))
     return _site_run(run, rows=rows, plugins=plugins, counts=counts)
 
 
@@ -118,20 +118,27 @@ def _site_run(
     )
 
 
-def _audit(tables: RunTables, plugin: str) -> str | None:
+def _audit(run: Run, plugin: str) -> str | None:
     """Return a plugin's load audit in one line; None without one."""
-    rows = tables.rows("SELECT * FROM audit WHERE plugin = ?", [plugin])
-    found = isolated(lambda: audits_of(rows).get(plugin), lambda _: None, run=tables.run.key)
-    return None if found is None else isolated(found.summary, lambda _: None, run=tables.run.key)
+    rows = open_tables(run).rows("SELECT * FROM audit WHERE plugin = ?", [plugin])
+    found = isolated(lambda: audits_of(rows).get(plugin), lambda _: None, run=run.key)
+    return None if found is None else isolated(found.summary, lambda _: None, run=run.key)
 
 
 class TableScenes:
-    """The prompts of a run's plugins in its tables."""
+    """The prompts of a run's plugins in its tables, which are opened when they are read.
 
-    def __init__(self, run: Run, tables: RunTables, kinds: Mapping[str, str]) -> None:
+    A run that is kept does not keep its tables open.
+    """
+
+    def __init__(self, run: Run, kinds: Mapping[str, str]) -> None:
         """`kinds` are those of the plugins by id."""
-        self._run, self._tables, self._kinds = run, tables, kinds
+        self._run, self._kinds = run, kinds
         self._typical: dict[str, Example | None] = {}
+
+    @property
+    def _tables(self) -> RunTables:
+        return open_tables(self._run)
 
     def pairs(self, plugin: str) -> list[Pair]:
         """Return a plugin's first prompts and seeds, sorted."""

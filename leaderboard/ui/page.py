@@ -20,7 +20,7 @@ from leaderboard.ui.named import choose_named
 from leaderboard.ui.selection import choose_one
 
 SHIPPED_NOTE = (
-    "These example results come with xbench: its tiny pocket models, 12 prompts. To see your own, "
+    "These example results come with xbench: its tiny pocket models. To see your own, "
     "run `xbench run --manifest pocket`, or open others with `xbench leaderboard RESULTS`."
 )
 NO_RUNS = "There are no results yet. To make some: `xbench run --manifest pocket`."

@@ -99,7 +99,7 @@ def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
     if rows.empty:
         st.info("No run has a compatibility table. To make one: `xbench report RUN`.")
         return
-    if len(rows) > _MAX_AT_ONCE and not _wants_all(len(rows)):
+    if len(rows) > _MAX_AT_ONCE and not _is_requested(len(rows)):
         return
     chosen = _filtered(rows)
     if chosen.empty:
@@ -111,8 +111,8 @@ def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
     _plugins(chosen)
 
 
-def _wants_all(n_rows: int) -> bool:
-    """Ask before a long table is made and sent; a link with filters has asked already."""
+def _is_requested(n_rows: int) -> bool:
+    """Return whether to make and send a long table: chosen, or by a link with filters."""
     is_filtered = any(name.startswith("only_") for name in st.query_params)
     return st.toggle(f"Show {n_rows:,} rows", is_filtered, key="numbers", bind="query-params")
 

@@ -1,5 +1,7 @@
 """Claims about runs read from tables: the examples of the static site, in few queries."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from bench.errors import UserError
 from bench.site.read import read_run
 from bench.store import RunStore
+from bench.store.recent import RecentItems
+from leaderboard.data import open_tables
 from leaderboard.data.catalog import read_run as read_tables
 from leaderboard.figures.site_runs import open_site_run, read_typical
 from tests.bench.drawn_run import compatible_run
@@ -45,3 +49,17 @@ def test_a_picture_that_is_gone_does_not_take_the_page_with_it(store: RunStore, 
     other.image_path(shot.trial_id).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         shot.load()
+
+
+def test_a_kept_run_does_not_keep_its_tables_open(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("leaderboard.data.sources._OPEN", RecentItems(1))
+    run, other = (read_tables(copied_run(store, tmp_path / name).folder) for name in ("a", "b"))
+    found = open_site_run(run)
+    assert found.plugins[0].typical is not None and found.plugins[0].audit is None
+    tables = weakref.ref(open_tables(run))
+    open_tables(other)
+    gc.collect()
+    assert tables() is None and open_site_run(run) is found
+    assert found.plugins[1].examples  # opened again
