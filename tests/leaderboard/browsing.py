@@ -26,7 +26,7 @@ _TELL_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error("policy:", event.effectiveDirective, event.blockedURI));
 """
-# the effect of a message is drawn two frames later
+# the effect of a message is drawn two frames later; listeners for keys are attached after that
 _DRAWN = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
 # document.images does not include the shadow roots of components
 _IMAGES = """
@@ -98,6 +98,13 @@ class Visit:
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not _ASKS_FOR_ROOT.search(message.location["url"]):
             self.errors.append(f"{message.text} ({message.location['url']})")
+
+
+def wait_for_key(page: Page, name: re.Pattern[str]) -> None:
+    """Wait until a button is there and its key is listened to."""
+    page.get_by_role("button", name=name).wait_for(timeout=WAIT_MS)
+    page.evaluate(_DRAWN)
+    page.wait_for_timeout(50)  # React attaches listeners in a task after the frame
 
 
 def new_visit(

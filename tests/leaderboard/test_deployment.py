@@ -1,5 +1,6 @@
 """Claims about the deployment of docs/deploy.md: PostgreSQL, replicas, a proxy with TLS."""
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from leaderboard.study.database import reading
 from leaderboard.study.schema import RATE_WINDOWS, VOTES
 from leaderboard.study.tokens import SECRET_VARIABLE, Blinding
 from leaderboard.study.votes import VotesDatabase
-from tests.leaderboard.browsing import WAIT_MS
+from tests.leaderboard.browsing import WAIT_MS, wait_for_key
 from tests.leaderboard.conftest import emptied
 from tests.leaderboard.proxy import running_proxy
 from tests.leaderboard.study_run import write_study_run
@@ -111,6 +112,7 @@ def expect_count(page: Page, n: int) -> None:
     app = page.get_by_test_id("stApp")
     expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=WAIT_MS)
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT_MS)
+    wait_for_key(page, re.compile(r"^Right( Shortcut.*)?$"))
 
 
 def serving(replicas: list[WebServer]) -> WebServer:

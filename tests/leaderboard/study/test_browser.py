@@ -1,5 +1,6 @@
 """Claims about the study in real browsers: keys vote, votes are counted, methods stay hidden."""
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from tests.leaderboard.browsing import (
     images_of,
     new_visit,
     serious_findings,
+    wait_for_key,
 )
 from tests.leaderboard.studies import rows
 from tests.leaderboard.study_run import write_study_run
@@ -65,6 +67,7 @@ def expect_count(page: Page, n: int, *, skipped: int = 0) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute(
         "data-test-script-state", "notRunning", timeout=WAIT_MS
     )
+    wait_for_key(page, re.compile(r"^Right( Shortcut.*)?$"))
 
 
 def stored(votes_place: str) -> list:
