@@ -13,6 +13,7 @@ _DEPTH = 8  # of a chain of errors
 _MARKS = (
     *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_cpu"),
     "status_alloc_failed",  # of cuBLAS and cuDNN
+    "could not create a primitive",  # of oneDNN, which hides the reason
 )
 
 

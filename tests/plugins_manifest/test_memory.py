@@ -25,6 +25,7 @@ def test_the_cause_counts_and_other_errors_do_not() -> None:
     wrapped = OSError("Unable to load weights from checkpoint file")
     wrapped.__context__ = OSError(errno.ENOMEM, "Cannot allocate memory")
     assert is_out_of_memory(wrapped)
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))  # oneDNN under a limit
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(FileNotFoundError(errno.ENOENT, "no such file"))
 
