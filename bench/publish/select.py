@@ -16,7 +16,7 @@ from bench.publish.redaction import Privacy
 from bench.publish.tables import Tables, kept_rows, of_trials, private_names, read_tables
 from bench.store import RunStore
 from bench.store.documents import paths_of, read_json, read_yaml
-from bench.store.run_store import is_finished
+from bench.store.status import is_finished
 from bench.store.verify import Damage, damage_lines, find_damage
 from plugins_manifest.progress import Progress
 

@@ -39,7 +39,6 @@ from bench.plan.speed import record_speed
 from bench.registry import extension_problems, installed, known_names
 from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.run.shards import (
-    SHARD_DONE,
     find_shards,
     open_shard,
     require_same_plan,
@@ -48,6 +47,7 @@ from bench.run.shards import (
 )
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
+from bench.store.status import SHARD_DONE
 from bench.store.verify import PARTS, TO_REPORT, require_sound
 from metrics.stats.verdicts import Thresholds
 from plugins_manifest.files import file_sha256

@@ -17,10 +17,10 @@ from bench.plan.shards import Shard
 from bench.render.audit import merge_audits
 from bench.store import Row, RunStore, is_run, records
 from bench.store.run_store import run_folders
+from bench.store.status import SHARD_DONE
 from bench.store.verify import TO_SCORE, Part, require_sound
 from plugins_manifest.schema import Manifest
 
-SHARD_DONE = "shard complete"  # the status of a shard that has a result for each of its trials
 _RECORDED = ("run_id", "command", "created", "finished", "device", "render_context", "counts")
 _TO_TAKE: tuple[Part, ...] = (*TO_SCORE, "audit")
 

@@ -49,7 +49,6 @@ _MOST_CASES_BYTES = 256 << 20
 _CASES_FILE, _CONDITION_INDEX, _SHARDS = "cases.json", "index.json", "shards"
 _WITH_COPY = {RUN_FILE, MANIFEST_FILE}
 _IMAGES, _CONDITIONS, _TABLES, _PLOTS = "images", "conditions", "tables", "plots"
-_FINISHED = ("complete", "failed trials")
 _LOG = logging.getLogger(__name__)
 
 
@@ -458,11 +457,6 @@ class RunStore:
     def gate_path(self) -> Path:
         """The outcome of the last gate that had this run as candidate."""
         return self.folder / GATE_FILE
-
-
-def is_finished(facts: Mapping[str, Any]) -> bool:
-    """Return whether the facts of a run state that nothing of it is left to do."""
-    return facts.get("status") in _FINISHED
 
 
 def is_run(folder: Path) -> bool:

@@ -18,8 +18,9 @@ from bench.store.checksums import CHECKSUMS_FILE, Checksums
 from bench.store.files import pixels_sha256, read_image, table_frame
 from bench.store.parquet import read_bytes
 from bench.store.rows import Row, records
-from bench.store.run_store import RUN_FILE, RunStore, is_finished
+from bench.store.run_store import RUN_FILE, RunStore
 from bench.store.schema import TABLES
+from bench.store.status import is_finished
 from plugins_manifest.files import file_sha256
 from plugins_manifest.progress import Progress
 from plugins_manifest.text import first_line

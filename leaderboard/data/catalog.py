@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from bench.errors import UserError
 from bench.store import PUBLISHED, TABLES, RunStore, is_run
 from bench.store.documents import read_json, read_yaml
-from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, is_finished, run_folders
+from bench.store.run_store import GATE_FILE, MANIFEST_FILE, RUN_FILE, run_folders
+from bench.store.status import is_finished
 from leaderboard.data.isolation import isolated
 from leaderboard.data.run_files import FolderFiles, ObjectStore, PublishedFiles, RunFiles
 

@@ -26,7 +26,8 @@ import pyarrow as pa
 from bench.errors import UserError
 from bench.store import Row, RunStore, records
 from bench.store.parquet import open_parquet, read_bytes
-from bench.store.run_store import image_name, is_finished
+from bench.store.run_store import image_name
+from bench.store.status import SHARD_DONE, is_finished, n_to_make
 from leaderboard.data.catalog import text_of
 
 State = Literal["preparing", "rendering", "scoring", "stopped", "finished"]
@@ -76,6 +77,10 @@ class Progress:
             return f"Unfinished: all {self.n_trials:,} images are done, scores follow."
         failed = f", {self.n_failed:,} of them failed" if self.n_failed else ""
         count = f"{self.n_done:,} of {self.n_trials:,} images are done{failed}"
+        if self.status == SHARD_DONE:
+            return (
+                f"This shard is done: {self.n_done:,} images. The tables come with the last shard."
+            )
         if self.state == "stopped":
             why = "" if self.status in ("", "running", "stopped") else f" ({self.status})"
             return f"Unfinished, stopped{why}: {count}. The same command continues it."
@@ -160,8 +165,9 @@ class _Watch:
             n_done += len(batch)
             if is_pending and newest is not None:  # written ahead, in case the process is ended
                 n_done, n_failed = n_done - newest.n_rows, n_failed - newest.n_failed
-        n_done = min(n_done, len(plan))
-        n_left = len(plan) - n_done
+        n_trials = n_to_make(facts, len(plan))
+        n_done = min(n_done, n_trials)
+        n_left = n_trials - n_done
         state: State = "stopped" if not is_alive else "rendering" if n_left else "scoring"
         shown = sorted({*made, *batch}, reverse=True)[:N_NEWEST]
         pace = _pace(events, now) if state == "rendering" else None
@@ -169,7 +175,7 @@ class _Watch:
             state=state,
             status=text_of(facts.get("status")),
             command=text_of(facts.get("command")),
-            n_trials=len(plan),
+            n_trials=n_trials,
             n_done=n_done,
             n_failed=n_failed,
             seconds_left=None if pace is None else pace * n_left,

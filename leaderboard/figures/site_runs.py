@@ -23,6 +23,7 @@ from bench.site.runs import site_plugins
 from bench.store import Row
 from bench.store.files import decode_image
 from bench.store.recent import RecentItems
+from bench.store.status import n_to_make
 from leaderboard.data import Run, RunTables, open_tables
 from leaderboard.data.catalog import text_of
 from leaderboard.data.isolation import isolated
@@ -110,7 +111,7 @@ def _site_run(
         facts=facts,
         is_finished=is_finished(run.facts),
         n_done=counts.get("n_done", 0),
-        n_trials=counts.get("n_trials", 0),
+        n_trials=n_to_make(run.facts, counts.get("n_trials", 0)),
         n_prompts=max((row["n_prompts"] or 0 for row in rows), default=0),
         n_seeds=counts.get("n_seeds", 0),
         rows=rows,

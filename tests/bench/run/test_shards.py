@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 
 from bench.cli.main import main
 from bench.render.audit import read_audits
-from bench.run.shards import SHARD_DONE
 from bench.store.run_store import RunStore
+from bench.store.status import SHARD_DONE
 from tests.bench.chaos import MEASURED
 
 pytestmark = pytest.mark.usefixtures("pocket_weights", "one_thread")

@@ -9,6 +9,7 @@ import pytest
 from bench.errors import UserError
 from bench.store.files import write_bytes
 from bench.store.run_store import RunStore
+from bench.store.status import SHARD_DONE
 from leaderboard.data.catalog import read_run
 from leaderboard.data.progress import run_progress
 from leaderboard.figures.standings import open_standings
@@ -103,6 +104,18 @@ def test_all_images_done_means_scores_follow_and_a_finished_run_is_finished(stor
         assert run_progress(store.folder, now=START + 70).state == "scoring"
     store.write_run_facts({**store.run_facts(), "status": "complete"})
     assert run_progress(store.folder, now=START + 70).state == "finished"
+
+
+def test_a_shard_counts_its_part_of_the_plan(store):
+    store.write_run_facts({**store.run_facts(), "shard": "1/2", "counts": {"trials": 24}})
+    with store.lock():
+        finish_batch(store, 0, 12)
+        found = run_progress(store.folder, now=START + 14)
+        assert (found.n_done, found.n_trials, found.state) == (12, 24, "rendering")
+        finish_batch(store, 1, 24)
+    store.write_run_facts({**store.run_facts(), "status": SHARD_DONE})
+    found = run_progress(store.folder, now=START + 30)
+    assert found.sentence == "This shard is done: 24 images. The tables come with the last shard."
 
 
 def test_rows_written_ahead_of_a_batch_are_not_counted_as_failed(store):
