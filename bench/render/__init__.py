@@ -2,7 +2,8 @@
 
 from bench.render.audit import LoadAudit, audits_of, read_audits, remarks
 from bench.render.budget import Budget
-from bench.render.execute import Execution, Stopwatch
+from bench.render.clock import Stopwatch
+from bench.render.execute import Execution
 from bench.render.family import FamilyRenderer
 
 __all__ = [

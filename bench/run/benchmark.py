@@ -460,13 +460,14 @@ class _Run:
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
         audits = LoadAudit.of_plan(plan, self.store, context, cache)
-        renderer = FamilyRenderer(plan, device, audits, batch=self.request.batch)
+        renderer = FamilyRenderer(plan, device, batch=self.request.batch)
         stopped = Execution(
             plan=plan,
             store=self.store,
             conditions=conditions,
             render=renderer,
             prepare=renderer.prepare,
+            audits=audits,
             cache=cache,
             show_progress=self.request.show_progress,
             clock=self.clock,
