@@ -12,6 +12,7 @@ from bench.plan import Plan
 from bench.registry import find_method
 from bench.render.audit import Audited, audited
 from bench.render.execute import bare_case, render_settings
+from bench.store.image_cache import render_context
 from plugins_manifest.progress import Progress
 from runners.base import Batch, RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
@@ -29,7 +30,7 @@ class FamilyRenderer:
 
     def __init__(self, plan: Plan, device: str, *, batch: Batch = None) -> None:
         self._plan = plan
-        self._device = device
+        self.device = device
         self._batch: Batch = batch
         self._size: BatchSize | None = None
         self._family: Family | None = None
@@ -90,15 +91,21 @@ class FamilyRenderer:
 
         if self._family is None:
             raise RuntimeError("prepare() must be called before rendering")
-        self._size = size = self._size or BatchSize.on(self._device, self._batch)
+        self._size = size = self._size or BatchSize.on(self.device, self._batch)
         run = partial(run_group, self._family, stack, cases, variants, settings, batch=size)
         return audited(stack, lambda on_loaded: run(on_loaded=on_loaded))
+
+    @property
+    def context(self) -> str:
+        """What changes pixels besides the trial."""
+        dtype = self._plan.manifest.settings.dtype
+        return render_context(dtype=dtype, device_kind=self.device)
 
     def is_usable(self) -> bool:
         """Return whether the device still computes."""
         from runners.device import is_usable
 
-        return is_usable(self._device)
+        return is_usable(self.device)
 
     def _load(self) -> Family:
         from runners.families import load_family
@@ -107,7 +114,7 @@ class FamilyRenderer:
         manifest = self._plan.manifest
         return load_family(
             manifest.family,
-            device=self._device,
+            device=self.device,
             dtype=manifest.settings.dtype,
             adapter=self._plan.selection.adapter,
             planned=self._plan.weights,

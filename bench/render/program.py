@@ -5,34 +5,29 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from bench.plan import Plan
 from bench.provenance import device_facts
 from bench.render.budget import Budget
 from bench.render.engine.messages import Control, Opened
 from bench.render.family import FamilyRenderer
 from bench.render.worker import BatchWorker
-from bench.store.image_cache import render_context
 
 
 @dataclass(frozen=True)
 class RenderProgram:
-    """Renders batches of a plan; `options` are those of `FamilyRenderer`."""
+    """Renders batches with the renderer that `make` returns."""
 
-    plan: Plan
-    device: str
-    options: Mapping[str, Any]
+    make: Callable[[], FamilyRenderer]
     batch_timeout: float | None = None
 
     def open(self, control: Control) -> Opened:
         """Load the models from this machine's disk, one process of the machine at a time."""
-        renderer = FamilyRenderer(self.plan, self.device, **self.options)
+        renderer = self.make()
         with FileLock(_lock_path()):
             renderer.prepare()
         budget = Budget()
@@ -48,9 +43,7 @@ class RenderProgram:
             batch_timeout=self.batch_timeout,
             is_usable=renderer.is_usable,
         )
-        dtype = self.plan.manifest.settings.dtype
-        context = render_context(dtype=dtype, device_kind=self.device)
-        facts = {"device": device_facts(self.device), "render_context": context}
+        facts = {"device": device_facts(renderer.device), "render_context": renderer.context}
         return Opened(worker, {**facts, "node": platform.node()})
 
 
