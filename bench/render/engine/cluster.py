@@ -22,7 +22,11 @@ from bench.render.engine.process import WorkerProcess, log_level
 
 _LOCAL_STORE_BYTES = 256 * 2**20  # images pass through it one by one
 # Read when Ray is imported. A busy machine takes longer than the default of 30 s to start a node.
-_START = {"RAY_raylet_start_wait_time_s": "300", "RAY_USAGE_STATS_ENABLED": "0"}
+_START = {
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` copies the checkout to every node
+}
 _LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens on loopback addresses alone
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -180,16 +184,17 @@ class ClusterTransport:
 
     def shortage(self) -> str:
         """Return what a worker needs, and what the cluster has."""
-        needed = "1 GPU and 1 CPU" if self.has_gpu else f"{self._cpus()} CPUs"
+        needed = "1 GPU and 1 CPU" if self.has_gpu else _counted(self._cpus(), "CPU")
         whole, free = self.ray.cluster_resources(), self.ray.available_resources()
         listed = ", ".join(
-            f"{whole.get(kind, 0):g} {kind}s ({free.get(kind, 0):g} of them free)"
+            f"{_counted(whole.get(kind, 0), kind)} ({free.get(kind, 0):g} free)"
             for kind in ("GPU", "CPU")
         )
         nodes = sum(node["Alive"] for node in self.ray.nodes())
         return (
             f"{self.size()} workers were demanded, each with {needed}; the cluster has {listed} on "
-            f"{nodes} nodes: wait for what holds them, add nodes, or take fewer --workers"
+            f"{_counted(nodes, 'node')}: wait for what holds them, add nodes, or take fewer "
+            "--workers"
         )
 
     def close(self) -> None:
@@ -205,3 +210,7 @@ class ClusterTransport:
         most = max(1, sum(cores) // self.count)
         fits = (n for n in range(most, 0, -1) if sum(c // n for c in cores) >= self.count)
         return next(fits, 1)
+
+
+def _counted(n: float, noun: str) -> str:
+    return f"{n:g} {noun}{'' if n == 1 else 's'}"

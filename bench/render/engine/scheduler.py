@@ -26,7 +26,7 @@ from bench.render.engine.messages import (
     Result,
 )
 
-PATIENCE_SECONDS = 60.0  # without any worker
+PATIENCE_SECONDS = 120.0  # without any worker
 _TICK_SECONDS = 0.5
 _DEATHS_BEFORE_ALONE, _MOST_DEATHS = 2, 3
 _MOST_FAILED_STARTS = 3

@@ -48,11 +48,13 @@ class _Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns the run
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._leave)
-        level, program = self._connection.recv()
-        _log_to(self, level)
-        threading.Thread(target=self._listen, daemon=True).start()
         try:
+            level, program = self._connection.recv()
+            _log_to(self, level)
+            threading.Thread(target=self._listen, daemon=True).start()
             self._serve(program)
+        except EOFError:
+            os._exit(0)
         except BrokenWorkerError:
             os._exit(BROKEN_CODE)
         except BaseException as error:  # noqa: BLE001 (whatever it is, it is reported there)
