@@ -16,6 +16,7 @@ from bench.render.engine.scheduler import Scheduler
 from bench.render.program import RenderProgram
 from bench.store import ImageCache, RunStore
 from plugins_manifest.interrupts import Interrupts
+from plugins_manifest.progress import Progress
 
 if TYPE_CHECKING:
     from bench.run.benchmark import RunRequest
@@ -42,7 +43,7 @@ class Rendering:
         """
         request, plan = self.request, self.plan
         self.nodes.extend(nodes)
-        with self.clock.in_models():
+        with Progress("preparing the device"), self.clock.in_models():
             pool = None if request.workers.is_here else open_pool(request.workers, request.device)
             device = provenance.choose_device(request.device) if pool is None else pool.device
             self.write_facts(device=_device_facts(device, pool))
