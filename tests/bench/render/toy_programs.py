@@ -62,6 +62,18 @@ class Toy:
         yield f"{order} done"
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Answers n with n pieces of random bytes, as fast as they are taken."""
+
+    n_bytes: int
+
+    def open(self, control: Control) -> Opened:
+        """Make the bytes."""
+        data = os.urandom(self.n_bytes)
+        return Opened(lambda n: (data for _ in range(n)), {})
+
+
 class Unopened:
     """Ends its process instead of opening."""
 
