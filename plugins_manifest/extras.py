@@ -19,10 +19,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         *("streamlit", "altair", "duckdb", "starlette", "uvicorn", "anyio", "h11"),
         *("itsdangerous", "sqlalchemy", "psycopg", "krippendorff"),
     ),
+    "ray": ("ray",),
 }
 _USES = {
     "render": "rendering, scoring and training",
     "leaderboard": "the leaderboard and the study",
+    "ray": "runs on a cluster",
 }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from plugins_manifest.memory import is_out_of_memory
+
 
 def synchronize(device: str) -> None:
     """Wait until the device has done all its work; a CPU has none that is left."""
@@ -26,6 +28,17 @@ def release_memory(device: str) -> None:
     gc.collect()
     if is_gpu(device):
         _module(device).empty_cache()
+
+
+def is_usable(device: str) -> bool:
+    """Return whether a GPU still computes: after some errors its context fails every call."""
+    if not is_gpu(device):
+        return True
+    try:
+        torch.ones(1, device=device).sum().item()
+    except RuntimeError as error:
+        return is_out_of_memory(error)
+    return True
 
 
 def is_gpu(device: str) -> bool:

@@ -39,12 +39,14 @@ from bench.cli.site import site
 from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
 from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
+from bench.cli.workers import worker_options
 from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.gpus import Gpus
     from bench.plan.metrics import Mode
     from bench.plan.shards import Shard
+    from bench.render.engine.choice import Workers
     from bench.run import RunRequest
     from runners.base import Batch
 
@@ -138,14 +140,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.command()
 @run_options
 @click.option("--out", type=RunFolder(), help="Run directory [runs/NAME].")
-@click.option(
-    "--engine",
-    type=click.Choice(["local"]),
-    default="local",
-    show_default=True,
-    expose_value=False,  # one choice: nothing to pass on
-    help="Where trials are rendered: local is this process.",
-)
+@worker_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
 @click.option("--fetch", is_flag=True, help="First download missing plugins and photos.")
@@ -304,10 +299,12 @@ def _request(
     max_time: float | None = None,
     max_images: int | None = None,
     shard: Shard | None = None,
+    workers: Workers | None = None,
 ) -> RunRequest:
     from bench.plan import Selection
     from bench.plan.selection import parse_list
     from bench.render import Budget
+    from bench.render.engine.choice import Workers
     from bench.run import RunRequest
 
     if manifest is None:
@@ -337,6 +334,7 @@ def _request(
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
         shard=shard,
+        workers=workers or Workers(),
     )
 
 

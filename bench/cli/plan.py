@@ -51,12 +51,15 @@ def show_plan(
         low, high, is_measured = seconds_range(plan) or (None, None, False)
         facts |= {"seconds_low": low, "seconds_high": high, "is_measured": is_measured}
         facts |= {} if outlook is None else {"gate": outlook}
+        facts |= {"engine": str(request.workers)}
         facts |= {} if on_gpus is None else {"gpus": on_gpus}
         echo_json({**facts, "trial_ids": trial_ids(request)})
         return
     echo(f"{plan.title}: {facts['trials']:,} images in {facts['batches']:,} batches")
     for method, count in facts["methods"].items():
         echo(f"  {method:<10} {count:,}")
+    if not request.workers.is_here:
+        echo(f"engine     {request.workers}")
     echo(f"time       {_time(seconds_range(plan), estimate(plan).gpu_hours)}")
     for line in [] if on_gpus is None else gpu_lines(on_gpus):
         echo(line)

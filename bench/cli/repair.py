@@ -223,7 +223,7 @@ class _Work:
         audits = LoadAudit.of_plan(plan, self.store, context, cache)
         if wanted:
             device = context.split("-")[2]
-            renderer = FamilyRenderer(plan, device, audits)
+            renderer = FamilyRenderer(plan, device)
             with watched_interrupts() as interrupts:
                 Execution(
                     plan=plan,
@@ -231,6 +231,7 @@ class _Work:
                     conditions=conditions,
                     render=renderer,
                     prepare=renderer.prepare,
+                    audits=audits,
                     cache=cache,
                     show_progress=self.show_progress,
                     interrupts=interrupts,

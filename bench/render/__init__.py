@@ -1,9 +1,15 @@
 """Render the trials of a plan: cached, resumable, interruptible."""
 
-from bench.render.audit import LoadAudit, audits_of, read_audits, remarks
-from bench.render.budget import Budget
-from bench.render.execute import Execution, Stopwatch
-from bench.render.family import FamilyRenderer
+from typing import TYPE_CHECKING
+
+from plugins_manifest.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from bench.render.audit import LoadAudit, audits_of, read_audits, remarks
+    from bench.render.budget import Budget
+    from bench.render.clock import Stopwatch
+    from bench.render.execute import Execution
+    from bench.render.family import FamilyRenderer
 
 __all__ = [
     "Budget",
@@ -15,3 +21,11 @@ __all__ = [
     "read_audits",
     "remarks",
 ]
+_HOMES = {
+    "Budget": "bench.render.budget",
+    "Execution": "bench.render.execute",
+    "FamilyRenderer": "bench.render.family",
+    "Stopwatch": "bench.render.clock",
+    **dict.fromkeys(("LoadAudit", "audits_of", "read_audits", "remarks"), "bench.render.audit"),
+}
+__getattr__ = lazy_names(__name__, _HOMES)

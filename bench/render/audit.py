@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +23,7 @@ from bench.store.documents import members_of
 from plugins_manifest.documents import read_json
 from plugins_manifest.sealed import read_sealed, write_sealed
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
-from runners.base import PluginFile, Rendered, Stack, stack_of
+from runners.base import PluginFile, Rendered, Stack
 
 if TYPE_CHECKING:
     from runners.plugins import LoadedPlugin
@@ -31,6 +31,34 @@ if TYPE_CHECKING:
 # Raise by one whenever a change of the code changes the rows of an audit.
 AUDIT_REVISION = 1
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The audit of a plugin that was loaded, or refused."""
+
+    file: PluginFile
+    audit: Audit
+
+
+def audited(
+    stack: Stack, run: Callable[[Callable[[Sequence[LoadedPlugin]], None]], Iterator[Rendered]]
+) -> Iterator[Rendered | Audited]:
+    """Yield what `run(on_loaded)` renders, with the audits of plugins that it loads or refuses."""
+    loaded: list[LoadedPlugin] = []
+    try:
+        for rendered in run(loaded.extend):
+            yield from _taken(loaded)
+            yield rendered
+    except PluginNotAppliedError as error:
+        yield from _taken(loaded)
+        yield from (Audited(f, error.audit) for f in stack if f.plugin_id == error.plugin_id)
+        raise
+
+
+def _taken(loaded: list[LoadedPlugin]) -> Iterator[Audited]:
+    found, loaded[:] = [*loaded], []
+    yield from (Audited(plugin.file, plugin.audit) for plugin in found)
 
 
 class LoadAudit:
@@ -55,23 +83,6 @@ class LoadAudit:
             model={**plan.weights, "context": context, "preset": preset},
             kept=None if cache is None else cache.audits,
         )
-
-    def loaded(self, plugins: Sequence[LoadedPlugin]) -> None:
-        """Add plugins that were loaded and are about to be attached."""
-        for plugin in plugins:
-            self.enter(plugin.file, plugin.audit)
-
-    def watch(
-        self, plugin: PluginFile | Stack | None, rendered: Iterator[Rendered]
-    ) -> Iterator[Rendered]:
-        """Pass images on; add the audit of a plugin that is refused."""
-        try:
-            yield from rendered
-        except PluginNotAppliedError as error:
-            for file in stack_of(plugin):
-                if file.plugin_id == error.plugin_id:
-                    self.enter(file, error.audit)
-            raise
 
     def enter(self, file: PluginFile, audit: Audit) -> None:
         """Add one plugin's audit, also of one that was refused."""

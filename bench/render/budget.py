@@ -12,7 +12,8 @@ class Budget:
     """Limits that end rendering early; one object for all stages of a gate.
 
     `seconds` have passed since `started`, a time of `clock`. `n_rendered` counts images that were
-    rendered, not those of the cache. None is no limit.
+    rendered, not those of the cache. None is no limit. `stopped` is set where another process has
+    reached the limit.
     """
 
     max_seconds: float | None = None
@@ -20,6 +21,7 @@ class Budget:
     started: float = 0.0
     clock: Callable[[], float] = time.monotonic
     n_rendered: int = 0
+    stopped: str | None = None
 
     @property
     def reached(self) -> str | None:
@@ -28,8 +30,8 @@ class Budget:
         So that a command that is repeated always gets further, also where loading the models takes
         longer than the time that is given.
         """
-        if self.n_rendered == 0:
-            return None
+        if self.stopped is not None or self.n_rendered == 0:
+            return self.stopped
         if self.max_images is not None and self.n_rendered >= self.max_images:
             return f"--max-images {self.max_images}"
         seconds = self.clock() - self.started

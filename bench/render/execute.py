@@ -1,72 +1,68 @@
 """Execute a plan batch by batch, resumable, with one row for every trial that fails.
 
 The batch is the unit of work. Its images are written as they come, its rows in one file at its
-end; an interrupted batch has no rows and is rendered again with the same members.
+end; an interrupted batch has no rows and is rendered again with the same members. Batches are
+rendered here, one by one, or by workers; plan, cache, files and limits are this process's alone.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from bench.errors import UserError
 from bench.plan import ConditionSet, Plan, Trial
 from bench.plan.cases import prompts_of
+from bench.plan.cost import work_of
 from bench.plan.plan import Group
+from bench.render.audit import Audited, LoadAudit
 from bench.render.budget import Budget
+from bench.render.clock import Stopwatch
+from bench.render.engine.scheduler import Ended, Event, Item, Job, Lost, Scheduler
+from bench.render.worker import BatchWork, BatchWorker, Made, Rectangle, Render, ahead, names
 from bench.store import ImageCache, Row, RunStore
-from bench.store.files import png_bytes, write_bytes
+from bench.store.files import write_bytes
 from bench.store.image_cache import CACHED_FACTS
-from plugins_manifest.content import ChangedFileError
-from plugins_manifest.installed import describe_error
 from plugins_manifest.interrupts import Interrupts
 from plugins_manifest.outputs import one_line
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
-from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
-from runners.deadline import Deadline, DeadlineError
+from runners.base import RenderCase, RenderSettings, Variant
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_NAME = 40  # characters of a progress bar's title
-_Batch = tuple[Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings]
-
-Render = Callable[
-    [Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings],
-    Iterator[Rendered],
-]
 
 
 @dataclass
-class Stopwatch:
-    """Seconds spent inside models (loading included) and inside metrics."""
+class _Batch:
+    """A batch with trials that have no result; `rows` are the new ones, by trial id.
 
-    models: float = 0.0
-    metrics: float = 0.0
+    `fresh` are rendered images and their rows, for the cache. `before` is the file of rows that
+    `ahead_of_end` replaced for the time being.
+    """
 
-    @contextmanager
-    def in_models(self) -> Iterator[None]:
-        """Count the time inside the context as the models'."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.models += time.perf_counter() - started
+    group: Group
+    missing: Sequence[Trial]
+    rows: dict[str, Row] = field(default_factory=dict)
+    fresh: list[tuple[bytes, Row]] = field(default_factory=list)
+    work: BatchWork | None = None
+    restore: Callable[[], None] = field(default=lambda: None)
 
-    @contextmanager
-    def in_metrics(self) -> Iterator[None]:
-        """Count the time inside the context as the metrics'."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.metrics += time.perf_counter() - started
+    @property
+    def open_trials(self) -> list[Trial]:
+        """The trials that have no new row either."""
+        return [trial for trial in self.missing if trial.trial_id not in self.rows]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A new row, and the image of it."""
+
+    row: Row
+    png: bytes | None
 
 
 @dataclass
@@ -75,17 +71,19 @@ class Execution:
 
     `render` is `runners.group.run_group` with its family; `prepare` loads that family and is called
     before every batch that has something to render. Its errors end the run, and so does a file
-    that is not the planned one; any other error fails its batch. A batch may take `batch_timeout`
-    seconds. With `only`, just these trials are made, with their whole batch, so that their pixels
-    are those of a whole run. Once the `budget` is reached, the run ends after the variant in
-    progress, whose members are all made: what is left is rendered later with the same members.
+    that is not the planned one; any other error fails its batch. With `workers`, they render in
+    place of both. A batch may take `batch_timeout` seconds. With `only`, just these trials are
+    made, with their whole batch, so that their pixels are those of a whole run. Once the `budget`
+    is reached, the run ends after the variants in progress, whose members are all made: what is
+    left is rendered later with the same members.
     """
 
     plan: Plan
     store: RunStore
     conditions: ConditionSet
-    render: Render
+    render: Render | None = None
     prepare: Callable[[], None] | None = None
+    audits: LoadAudit | None = None
     cache: ImageCache | None = None
     show_progress: bool = True
     clock: Stopwatch = field(default_factory=Stopwatch)
@@ -93,6 +91,7 @@ class Execution:
     only: frozenset[str] | None = None
     batch_timeout: float | None = None
     budget: Budget = field(default_factory=Budget)
+    workers: Scheduler | None = None
 
     def run(self) -> str | None:
         """Render every trial that is not finished; failed ones are tried again.
@@ -102,63 +101,129 @@ class Execution:
         finished = self.store.finished_trials()
         if self.only is not None:
             finished |= {trial.trial_id for trial in self.plan.trials} - self.only
-        todo = [trial for trial in self.plan.trials if trial.trial_id not in finished]
+        todo = [
+            _Batch(group, missing)
+            for group in self.plan.groups
+            if (missing := [t for t in group.trials if t.trial_id not in finished])
+        ]
+        n_missing = sum(len(batch.missing) for batch in todo)
         bar = Progress(
             f"rendering {one_line(self.plan.title, longest=_LONGEST_NAME)}",
             unit="image",
             total=len(self.plan.trials),
-            done=len(self.plan.trials) - len(todo),
+            done=len(self.plan.trials) - n_missing,
             has_bar=self.show_progress,
         )
-        with bar:
-            for group in self.plan.groups:
-                missing = [t for t in group.trials if t.trial_id not in finished]
-                is_done = not missing or (
-                    self.budget.reached is None and self._make(group, missing, bar)
-                )
-                if not is_done:
-                    return self.budget.reached
-        return None
+        batches = {batch.group.group_id: batch for batch in todo}
+        try:
+            with bar:
+                jobs = self._jobs(todo, bar)
+                events = self._by_workers(jobs) if self.workers else self._here(jobs, batches)
+                for event in events:
+                    self._received(batches[event.key], event, bar)
+        except BaseException:
+            for batch in todo:
+                batch.restore()
+            raise
+        is_whole = all(not batch.open_trials for batch in todo)
+        return None if is_whole else self.budget.reached
 
-    def _make(self, group: Group, missing: Sequence[Trial], bar: Progress) -> bool:
-        """Make the missing trials of a batch, write their rows, return whether it has all."""
-        rows: dict[str, Row] = {}
-        bar.detail(one_line(_names(self.plan.stack(group)), longest=_LONGEST_NAME))
-        for trial in missing:
-            if (row := self._from_cache(trial)) is not None:
-                rows[trial.trial_id] = row
-                bar.skip()
-        fresh: list[tuple[str, bytes, Row]] = []
-        open_trials = [t for t in missing if t.trial_id not in rows]
-        _LOG.info(
-            "batch %s: %d from the cache, %d to render", group.group_id, len(rows), len(open_trials)
+    def _jobs(self, todo: Iterable[_Batch], bar: Progress) -> Iterator[Job]:
+        """Yield what has to be rendered, batch by batch; the rest comes from the cache."""
+        for batch in todo:
+            if self.budget.reached:
+                return
+            for trial in batch.missing:
+                if (row := self._from_cache(trial)) is not None:
+                    batch.rows[trial.trial_id] = row
+                    bar.skip()
+            group, n_open = batch.group, len(batch.open_trials)
+            _LOG.info(
+                "batch %s: %d from the cache, %d to render",
+                *(group.group_id, len(batch.rows), n_open),
+            )
+            if not n_open:
+                self._commit(batch)
+                continue
+            cost = work_of(self.plan, [group]) if self.workers else None
+            yield Job(
+                group.group_id,
+                partial(self._work, batch, bar),
+                cost=len(group.trials) if cost is None else cost,
+                affinity=(group.plugin, group.arrangement),
+            )
+
+    def _here(self, jobs: Iterable[Job], batches: Mapping[str, _Batch]) -> Iterator[Event]:
+        """Render in this process; images are stored on a thread while the next ones are made."""
+        if self.render is None:
+            raise ValueError("an execution needs a renderer or workers")
+        worker = BatchWorker(
+            self.render,
+            self.prepare,
+            clock=self.clock,
+            interrupts=self.interrupts,
+            budget=self.budget,
+            batch_timeout=self.batch_timeout,
         )
-        with self._failed_ahead(group, open_trials) as restore:
-            for trial, row, png in self._stored(self._render(group, open_trials)):
-                rows[trial.trial_id] = row
-                if png is not None:
-                    fresh.append((trial.trial_id, png, row))
-                bar.update()
-            self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
-            if is_stopped := len(rows) < len(missing):
-                restore()
-            self.store.write_results(group.group_id, list(rows.values()))
-        if self.cache is not None:
-            for trial_id, png, row in fresh:
-                facts = {key: row[key] for key in (*CACHED_FACTS, "batch")}
-                self.cache.put(trial_id, png, facts)
-        return not is_stopped
+        for job in jobs:
+            self._fail_ahead(batches[job.key])
+            for value in ahead(worker(job.payload()), self._stored):
+                yield Item(job.key, value)
+            yield Ended(job.key)
 
-    @contextmanager
-    def _failed_ahead(self, group: Group, trials: Sequence[Trial]) -> Iterator[Callable[[], None]]:
+    def _by_workers(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        """Have the workers render; the time in which they are waited for is the models'."""
+        assert self.workers is not None
+        events = self.workers.run(list(jobs), is_stopped=lambda: self.budget.reached is not None)
+        while True:
+            with self.clock.in_models():
+                event = next(events, None)
+            if event is None:
+                return
+            if isinstance(event, Item):
+                self.budget.n_rendered += isinstance(event.value, Made)
+                event = replace(event, value=self._stored(event.value))
+            yield event
+
+    def _received(self, batch: _Batch, event: Event, bar: Progress) -> None:
+        match event:
+            case Item(_, Audited(file, audit)):
+                if self.audits is not None:
+                    self.audits.enter(file, audit)
+            case Item(_, _Stored(row, png)):
+                bar.update(row["trial_id"] not in batch.rows)
+                batch.rows[row["trial_id"]] = row
+                if png is not None:
+                    batch.fresh.append((png, row))
+            case Ended():
+                self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
+                self._commit(batch)
+            case Lost(_, reason):
+                for trial in batch.open_trials:
+                    batch.rows[trial.trial_id] = _failed(trial, reason)
+                    bar.update()
+                self._commit(batch)
+
+    def _commit(self, batch: _Batch) -> None:
+        """Write the rows of a batch, which may not have all."""
+        if batch.open_trials:
+            batch.restore()
+        self.store.write_results(batch.group.group_id, list(batch.rows.values()))
+        batch.restore, batch.work = (lambda: None), None
+        if self.cache is not None:
+            for png, row in batch.fresh:
+                facts = {key: row[key] for key in (*CACHED_FACTS, "batch")}
+                self.cache.put(row["trial_id"], png, facts)
+        batch.fresh.clear()
+
+    def _fail_ahead(self, batch: _Batch) -> None:
         """With a deadline, write the rows that stay if the process has to be ended in the batch.
 
-        Yields a function that restores the rows of before; any error does so too.
+        Any other end restores the rows of before.
         """
-        if self.batch_timeout is None or not trials:
-            yield lambda: None
+        if self.batch_timeout is None:
             return
-        path = self.store.table_path("results", group.group_id)
+        path = self.store.table_path("results", batch.group.group_id)
         before = path.read_bytes() if path.is_file() else None
 
         def restore() -> None:
@@ -168,14 +233,9 @@ class Execution:
                 write_bytes(path, before)
 
         reason = f"the process ended in this batch (--batch-timeout {self.batch_timeout:g})"
-        blank = {"seconds": 0.0, "peak_memory_mib": 0.0, "effective_t0": None}
-        rows = [_row(t.trial_id, status="failed", error=reason, **blank) for t in trials]
-        self.store.write_results(group.group_id, rows)
-        try:
-            yield restore
-        except BaseException:
-            restore()
-            raise
+        rows = [_failed(trial, reason) for trial in batch.open_trials]
+        batch.restore = restore
+        self.store.write_results(batch.group.group_id, rows)
 
     def _from_cache(self, trial: Trial) -> Row | None:
         cached = None if self.cache is None else self.cache.get(trial.trial_id)
@@ -193,93 +253,46 @@ class Execution:
             origin="cache",
         )
 
-    def _stored(
-        self, rendered: Iterator[tuple[Trial, Rendered]]
-    ) -> Iterator[tuple[Trial, Row, bytes | None]]:
-        """Store images on a thread, so that they are encoded while the next ones are rendered.
+    def _stored(self, made: Made | Audited) -> _Stored | Audited:
+        """Write an image, and return its row."""
+        if isinstance(made, Audited):
+            return made
+        if made.png is None:
+            return _Stored(_row(made.trial_id, status="failed", **made.facts), None)
+        image, sha256 = self.store.write_image_file(made.trial_id, made.png)
+        return _Stored(
+            _row(made.trial_id, image=image, image_sha256=sha256, **made.facts), made.png
+        )
 
-        Yields in order, each image as soon as it is written; write errors are raised then.
+    def _work(self, batch: _Batch, bar: Progress) -> BatchWork:
+        """Return what has to be rendered of a batch; a batch without any result in one call.
+
+        Again after the death of a worker: variants that have all their images are left out, the
+        others keep the same members.
         """
-        waiting: deque[tuple[Trial, Future[tuple[Row, bytes | None]]]] = deque()
-        with ThreadPoolExecutor(1) as writer:
-            for trial, image in rendered:
-                waiting.append((trial, writer.submit(self._store, trial, image)))
-                while waiting and waiting[0][1].done():
-                    first, future = waiting.popleft()
-                    yield first, *future.result()
-            for trial, future in waiting:
-                yield trial, *future.result()
+        bar.detail(one_line(names(self.plan.stack(batch.group)), longest=_LONGEST_NAME))
+        if batch.work is None:
+            batch.work = self._whole_work(batch.group, {t.trial_id for t in batch.open_trials})
+        else:
+            batch.work = batch.work.without(batch.rows)
+        return batch.work
 
-    def _store(self, trial: Trial, rendered: Rendered) -> tuple[Row, bytes | None]:
-        facts: Row = {
-            "seconds": rendered.seconds,
-            "peak_memory_mib": rendered.peak_memory_mib,
-            "effective_t0": rendered.effective_t0,
-            "batch": rendered.batch,
-        }
-        if rendered.image is None:
-            error = rendered.error or "the renderer returned no image"
-            return _row(trial.trial_id, status="failed", error=error, **facts), None
-        png = png_bytes(rendered.image)
-        image, sha256 = self.store.write_image_file(trial.trial_id, png)
-        return _row(trial.trial_id, image=image, image_sha256=sha256, **facts), png
-
-    def _render(self, group: Group, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Rendered]]:
-        """Render trials of a batch; a batch without any result is rendered in one call."""
-        plan = self.plan
-        if trials and self.prepare is not None:
-            with self.clock.in_models():
-                self.prepare()
-        deadline = Deadline(self.batch_timeout, what=f"batch {group.group_id}")
-        wanted = {trial.trial_id for trial in trials}
-        for members, variants in _rectangles(group, wanted, whole=self.only is not None):
-            cases = [self._case(group, index) for index in members]
-            trial_of = {
-                (variant, i): group.trials[group.variants.index(variant) * len(group.members) + m]
-                for variant in variants
-                for i, m in enumerate(members)
-            }
-            batch = (plan.stack(group), cases, variants, render_settings(group.settings))
-            for rendered in self._guarded(batch, deadline):
-                trial = trial_of.pop((rendered.variant, rendered.index))
-                if trial.trial_id in wanted:
-                    yield trial, rendered
-            if self.budget.reached:
-                return
-
-    def _guarded(self, batch: _Batch, deadline: Deadline) -> Iterator[Rendered]:
-        """Yield from the renderer; if it raises, yield a failed result for every open trial."""
-        stack, cases, variants, settings = batch
-        still_open = [(variant, i) for variant in variants for i in range(len(cases))]
-        reason = "the renderer skipped it"
-        try:
-            results = self.render(stack, cases, variants, settings)
-            while (rendered := self._next(results, deadline)) is not None:
-                still_open.remove((rendered.variant, rendered.index))
-                self.budget.n_rendered += 1
-                yield rendered
-                is_whole = rendered.variant not in {variant for variant, _ in still_open}
-                if is_whole and still_open and self.budget.reached:
-                    return
-        except ChangedFileError:
-            raise
-        except DeadlineError:
-            reason = deadline.reason
-            _LOG.warning("a batch of %s: %s", _names(stack), reason)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - methods may raise anything
-            self.interrupts.check()  # Ctrl-C inside a library may look like its failure
-            reason = describe_error(error)
-            if isinstance(error, UserError):  # a fault of the user's file: its message is enough
-                _LOG.warning("a batch of %s failed: %s", _names(stack), error)
-            else:
-                _LOG.warning("a batch of %s failed", _names(stack), exc_info=error)
-        for variant, index in still_open:
-            yield Rendered(variant, index, None, 0.0, 0.0, error=reason)
-
-    def _next(self, results: Iterator[Rendered], deadline: Deadline) -> Rendered | None:
-        """Return the next result, None at the end; count its time as the models'."""
-        with self.clock.in_models(), deadline.running():
-            return next(results, None)
+    def _whole_work(self, group: Group, wanted: set[str]) -> BatchWork:
+        rectangles = [
+            Rectangle(
+                tuple(self._case(group, index) for index in members),
+                variants,
+                {
+                    (variant, i): trial_id
+                    for variant in variants
+                    for i, m in enumerate(members)
+                    if (trial_id := _trial(group, variant, m).trial_id) in wanted
+                },
+            )
+            for members, variants in _rectangles(group, wanted, whole=self.only is not None)
+        ]
+        stack, settings = self.plan.stack(group), render_settings(group.settings)
+        return BatchWork(group.group_id, stack, settings, tuple(rectangles))
 
     def _case(self, group: Group, index: int) -> RenderCase:
         case, stack = self.plan.cases[group.members[index][0]], self.plan.stack(group)
@@ -293,10 +306,6 @@ class Execution:
             },
             reference=reference and self.conditions.reference(case, reference.reference),
         )
-
-
-def _names(stack: Stack) -> str:
-    return " + ".join(file.plugin_id for file in stack) or "the upgraded model"
 
 
 def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
@@ -348,6 +357,15 @@ def _rectangles(
             by_members.setdefault(tuple(range(n)) if whole else members, []).append(variant)
     for members, variants in by_members.items():
         yield members, tuple(variants)
+
+
+def _trial(group: Group, variant: Variant, member: int) -> Trial:
+    return group.trials[group.variants.index(variant) * len(group.members) + member]
+
+
+def _failed(trial: Trial, reason: str) -> Row:
+    blank = {"seconds": 0.0, "peak_memory_mib": 0.0, "effective_t0": None}
+    return _row(trial.trial_id, status="failed", error=reason, **blank)
 
 
 def _row(trial_id: str, *, status: str = "ok", **facts: Any) -> Row:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.plan import Plan
 from bench.registry import find_method
+from bench.render.audit import Audited, audited
 from bench.render.execute import bare_case, render_settings
+from bench.store.image_cache import render_context
 from plugins_manifest.progress import Progress
 from runners.base import Batch, RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
 
 if TYPE_CHECKING:
-    from bench.render.audit import LoadAudit
     from runners.batches import BatchSize
     from runners.families import Family
 
@@ -26,12 +28,9 @@ _LOG = logging.getLogger(__name__)
 class FamilyRenderer:
     """Renders groups with the plan's family; `batch` as `--batch`."""
 
-    def __init__(
-        self, plan: Plan, device: str, audits: LoadAudit | None = None, *, batch: Batch = None
-    ) -> None:
+    def __init__(self, plan: Plan, device: str, *, batch: Batch = None) -> None:
         self._plan = plan
-        self._device = device
-        self._audits = audits
+        self.device = device
         self._batch: Batch = batch
         self._size: BatchSize | None = None
         self._family: Family | None = None
@@ -53,7 +52,7 @@ class FamilyRenderer:
         cases: Sequence[RenderCase],
         variants: Sequence[Variant],
         settings: RenderSettings,
-    ) -> Iterator[Rendered]:
+    ) -> Iterator[Rendered | Audited]:
         """Call `run_group` with the plan's family; needs `prepare` first.
 
         If a method changes the models, its images fail, the family is loaded again, and the other
@@ -64,10 +63,10 @@ class FamilyRenderer:
         left = list(variants)
         while left:
             try:
-                for rendered in self._run(stack, cases, tuple(left), settings):
-                    if rendered.index == len(cases) - 1:
-                        left.remove(rendered.variant)
-                    yield rendered
+                for result in self._run(stack, cases, tuple(left), settings):
+                    if isinstance(result, Rendered) and result.index == len(cases) - 1:
+                        left.remove(result.variant)
+                    yield result
                 return
             except DeadlineError:
                 self._family = None
@@ -86,20 +85,27 @@ class FamilyRenderer:
         cases: Sequence[RenderCase],
         variants: Sequence[Variant],
         settings: RenderSettings,
-    ) -> Iterator[Rendered]:
+    ) -> Iterator[Rendered | Audited]:
         from runners.batches import BatchSize
         from runners.group import run_group
 
         if self._family is None:
             raise RuntimeError("prepare() must be called before rendering")
-        self._size = size = self._size or BatchSize.on(self._device, self._batch)
-        audits = self._audits
-        if audits is None:
-            return run_group(self._family, stack, cases, variants, settings, batch=size)
-        rendered = run_group(
-            self._family, stack, cases, variants, settings, on_loaded=audits.loaded, batch=size
-        )
-        return audits.watch(stack, rendered)
+        self._size = size = self._size or BatchSize.on(self.device, self._batch)
+        run = partial(run_group, self._family, stack, cases, variants, settings, batch=size)
+        return audited(stack, lambda on_loaded: run(on_loaded=on_loaded))
+
+    @property
+    def context(self) -> str:
+        """What changes pixels besides the trial."""
+        dtype = self._plan.manifest.settings.dtype
+        return render_context(dtype=dtype, device_kind=self.device)
+
+    def is_usable(self) -> bool:
+        """Return whether the device still computes."""
+        from runners.device import is_usable
+
+        return is_usable(self.device)
 
     def _load(self) -> Family:
         from runners.families import load_family
@@ -108,7 +114,7 @@ class FamilyRenderer:
         manifest = self._plan.manifest
         return load_family(
             manifest.family,
-            device=self._device,
+            device=self.device,
             dtype=manifest.settings.dtype,
             adapter=self._plan.selection.adapter,
             planned=self._plan.weights,

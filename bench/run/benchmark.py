@@ -37,7 +37,9 @@ from bench.plan.resume import check_identity, find_finished, locked_manifest, pl
 from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
 from bench.registry import extension_problems, installed, known_names
-from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
+from bench.render import Budget, Stopwatch
+from bench.render.engine.choice import Workers
+from bench.run.rendering import Rendering
 from bench.run.shards import (
     find_shards,
     open_shard,
@@ -46,7 +48,6 @@ from bench.run.shards import (
     take_over_shards,
 )
 from bench.store import ImageCache, RunStore, records
-from bench.store.image_cache import render_context
 from bench.store.status import SHARD_DONE
 from bench.store.verify import PARTS, TO_REPORT, require_sound
 from metrics.stats.verdicts import Thresholds
@@ -57,6 +58,7 @@ from plugins_manifest.schema import load_manifest
 from runners.base import Batch
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
+_OF_MACHINES = ("device", "render_context", "engine", "nodes")  # facts of earlier sessions
 _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("jinja2", "scipy.special", "scipy.stats"),
@@ -82,6 +84,7 @@ class RunRequest:
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
     shard: Shard | None = None  # render this part of the plan alone
+    workers: Workers = field(default_factory=Workers)
 
 
 @dataclass(frozen=True)
@@ -388,7 +391,11 @@ class _Run:
             "git": provenance.git_state(),
             "versions": provenance.versions(),
             "distributions": provenance.took_part(old.get("distributions")),
-            **{key: old[key] for key in ("device", "render_context") if key in old},
+            **{
+                key: old[key]
+                for key in ("device", "render_context", "engine", "nodes")
+                if key in old
+            },
             **shard_facts(find_shards(self.store.folder) if self.request.shard is None else ()),
         }
         self._write_facts()
@@ -415,7 +422,10 @@ class _Run:
         self.own = frozenset(trial.trial_id for trial in plan.trials)
         before, stopped = store.finished_trials(), None
         if self.own - before:
-            stopped = self._execute(plan, conditions, interrupts)
+            rendering = Rendering(
+                self.request, plan, conditions, store, self.clock, interrupts, self._write_facts
+            )
+            stopped = rendering.go(self.facts.get("nodes", ()))
         if shard is None:
             score_and_write(
                 store,
@@ -450,38 +460,12 @@ class _Run:
             counts={"trials": len(plan.trials)},
         )
 
-    def _execute(self, plan: Plan, conditions: ConditionSet, interrupts: Interrupts) -> str | None:
-        """Render what is missing; return the limit that ended it early, if one did."""
-        with self.clock.in_models():
-            device = provenance.choose_device(self.request.device)
-            self._write_facts(device=provenance.device_facts(device))
-        dtype = plan.manifest.settings.dtype
-        context = render_context(dtype=dtype, device_kind=device)
-        self._write_facts(render_context=context)
-        cache = ImageCache(context) if self.request.use_cache else None
-        audits = LoadAudit.of_plan(plan, self.store, context, cache)
-        renderer = FamilyRenderer(plan, device, audits, batch=self.request.batch)
-        stopped = Execution(
-            plan=plan,
-            store=self.store,
-            conditions=conditions,
-            render=renderer,
-            prepare=renderer.prepare,
-            cache=cache,
-            show_progress=self.request.show_progress,
-            clock=self.clock,
-            interrupts=interrupts,
-            batch_timeout=self.request.batch_timeout,
-            budget=self.request.budget,
-        ).run()
-        audits.complete(plan.plugins.values())
-        return stopped
-
     def _outcome(self, plan: Plan, before: set[str], stopped: str | None) -> RunOutcome:
         rows = [row for row in records(self.store.results()) if row["trial_id"] in self.own]
         fresh = [row for row in rows if row["trial_id"] not in before]
         made = (row for row in fresh if row["origin"] == "rendered" and row["status"] == "ok")
-        record_speed(plan, {row["trial_id"]: row["seconds"] for row in made})
+        if self.request.workers.is_here:  # several share a machine, or are on others
+            record_speed(plan, {row["trial_id"]: row["seconds"] for row in made})
         wall_seconds = time.monotonic() - self.started
         inside = self.clock.models + self.clock.metrics
         return RunOutcome(

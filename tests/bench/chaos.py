@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from bench.store.run_store import RunStore
 
@@ -20,7 +23,9 @@ N_FILES = 30  # that a run from scratch writes, about
 MEASURED = ("seconds", "peak_memory_mib", "origin")
 
 
-def start_run(out: Path, *, cache: Path, manifest: str = MANIFEST) -> subprocess.Popen[bytes]:
+def start_run(
+    out: Path, *, cache: Path, manifest: str = MANIFEST, options: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start `xbench run` in a process of its own."""
     words = [
         sys.executable,
@@ -31,6 +36,7 @@ def start_run(out: Path, *, cache: Path, manifest: str = MANIFEST) -> subprocess
         manifest,
         "--out",
         str(out),
+        *options,
     ]
     return subprocess.Popen(
         words,
@@ -67,6 +73,52 @@ def killed_run(
             shutil.rmtree(cache)
     assert start_run(out, cache=cache, manifest=manifest).wait() == 0
     return kills
+
+
+def killed_workers(
+    out: Path,
+    *,
+    n_workers: int,
+    n_drivers: int,
+    cache: Path,
+    rng: random.Random,
+    options: Sequence[str],
+) -> list[str]:
+    """Run by workers, kill some of them and the run itself (SIGKILL), then finish the run.
+
+    A run that finishes before its kills has its batches and the cache taken away. Returns what was
+    killed.
+    """
+    todo = ["worker"] * n_workers + ["driver"] * n_drivers
+    rng.shuffle(todo)
+    kills: list[str] = []
+    while todo:
+        process = start_run(out, cache=cache, options=options)
+        while todo and process.poll() is None:
+            time.sleep(rng.random() * 3)
+            with suppress(psutil.NoSuchProcess):
+                driver = psutil.Process(process.pid)
+                victims = [driver] if todo[-1] == "driver" else workers_of(driver)
+                if process.poll() is None and victims:
+                    rng.choice(victims).kill()
+                    n_images = len(RunStore(out).image_ids())
+                    kills.append(f"{todo.pop()}, with {n_images} images")
+        if process.wait() == 0 and todo:
+            shutil.rmtree(out / "results")
+            shutil.rmtree(cache)
+    while (code := start_run(out, cache=cache, options=options).wait()) == 1:
+        continue  # images of a batch that lost three workers are tried again
+    assert code == 0
+    return kills
+
+
+def workers_of(driver: psutil.Process) -> list[psutil.Process]:
+    """Return the worker processes of a run, also those on a local Ray cluster."""
+    found = []
+    for child in driver.children(recursive=True):
+        with suppress(psutil.Error):
+            found += [child] if "bench.render.engine.serve" in child.cmdline() else []
+    return found
 
 
 def tables(folder: Path) -> dict[str, str]:

@@ -3,12 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.render.audit import LoadAudit, merge_audits, read_audits, remarks
+from bench.render.audit import LoadAudit, audited, merge_audits, read_audits, remarks
 from bench.report.text import WIDTH, format_summary
 from bench.store import schema
 from bench.store.run_store import RunStore
@@ -73,13 +74,15 @@ def test_an_audit_in_another_model_or_preset_is_another(
 
 
 def test_a_refused_plugin_is_entered_and_its_error_goes_on(store: RunStore) -> None:
-    def rendered() -> Iterator[Rendered]:
+    def rendered(_on_loaded: object) -> Iterator[Rendered]:
         raise PluginNotAppliedError("refused", PARTIAL, plugin_id="style")
         yield
 
+    results = audited((replace(FILE, plugin_id="net"), FILE), rendered)
+    found: Any = next(results)
+    assert (found.file, found.audit) == (FILE, PARTIAL)
     with pytest.raises(PluginNotAppliedError):
-        list(book(store).watch((replace(FILE, plugin_id="net"), FILE), rendered()))
-    assert read_audits(store) == {"style": PARTIAL}
+        next(results)
 
 
 def test_a_partial_plugin_and_its_stack_have_a_remark(store: RunStore) -> None:
