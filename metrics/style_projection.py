@@ -87,6 +87,7 @@ class StyleProjection:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one place for each image; images of its own prompt do not decide it."""
+        self.encoder.rows(images, references)  # in batches; below they are taken one by one
         known: dict[_BankKey, Direction | str] = {}
         scores = []
         for image in images:

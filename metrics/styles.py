@@ -60,6 +60,7 @@ class StyleToBank:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one mean cosine for each image, -1..1."""
+        self.encoder.rows(images, references)  # in batches; below they are taken one by one
         centers: dict[_BankKey, np.ndarray | None] = {}
         scores = []
         for image in images:
@@ -105,6 +106,7 @@ class StyleToBase:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one cosine for each image; None for the base images."""
+        self.encoder.rows(images, references)  # in batches; below they are taken one by one
         return [self._score(image, references) for image in images]
 
     def selftest(self) -> None:

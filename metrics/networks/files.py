@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from metrics.base import MetricUnavailableError
-from metrics.weights.files import device_name
+from metrics.device import device_name
 from plugins_manifest.memory import memory_explained
 from plugins_manifest.text import first_line, shortened
 from xadapter.tensor_file import own_memory, read_tensor_file
@@ -76,9 +78,15 @@ def device() -> torch.device:
     name = device_name()
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise MetricUnavailableError(
-            f"XBENCH_METRIC_DEVICE is {name}, but there is no GPU: unset it"
+            f"the metrics' device is {name}, but there is no GPU: use --metric-device cpu, and "
+            "unset XBENCH_METRIC_DEVICE"
         )
     return torch.device(name)
+
+
+def preprocessed(pictures: Sequence[np.ndarray], preprocess: Any) -> Tensor:
+    """Return uint8 pictures [H, W, 3] as a batch on the device, by a transform of PIL images."""
+    return torch.stack([preprocess(Image.fromarray(p)) for p in pictures]).to(device())
 
 
 def pretrained(kind: Any, folder: Path) -> Any:

@@ -8,6 +8,7 @@ the same input: 299 px, (x - 128) / 128.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,12 +33,12 @@ class Inception:
         layers = [network.get_submodule(name) for name in (*_STEM, *_MIDDLE, *_MIXED)]
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Return features [2048] of a uint8 picture [H, W, 3]."""
-        x_hwc = (clean_resize(picture, (SIDE_PX, SIDE_PX)) - 128) / 128
-        x_bchw = torch.from_numpy(x_hwc.transpose(2, 0, 1)[None]).to(device())
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return features [N, 2048] of uint8 pictures [H, W, 3]."""
+        scaled = [(clean_resize(p, (SIDE_PX, SIDE_PX)) - 128) / 128 for p in pictures]
+        x_bchw = torch.from_numpy(np.stack([x_hwc.transpose(2, 0, 1) for x_hwc in scaled]))
         with torch.inference_mode():
-            return self.layers(x_bchw)[0].cpu().numpy()
+            return self.layers(x_bchw.to(device())).cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> Inception:
