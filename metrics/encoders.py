@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metrics.base import MetricUnavailableError, References, ScoredImage
+from metrics.base import Metric, MetricUnavailableError, References, ScoredImage
 from metrics.device import arithmetic, batch_size, device_name, in_batches
 from metrics.weights import Weights, catalog
 
@@ -35,6 +35,14 @@ class PairSource(RowSource, Protocol):
     def title(self) -> str: ...
     def text_rows(self, texts: Sequence[str], references: References) -> np.ndarray: ...
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
+
+
+def encoders_of(metric: Metric) -> tuple[RowSource, ...]:
+    """Return the networks whose rows are all that a metric takes from pictures; () if unknown.
+
+    They are its optional attribute `encoders`; each is hashable.
+    """
+    return getattr(metric, "encoders", ())
 
 
 @dataclass(frozen=True)

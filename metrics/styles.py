@@ -45,6 +45,11 @@ class StyleToBank:
         return f"{self.words}{self.space}: mean cosine to base + plugin images of other prompts"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the network's weights."""
         return self.encoder.needs
@@ -90,6 +95,11 @@ class StyleToBase:
     encoder: RowSource
     better: Better = "higher"
     level: Literal["image"] = "image"
+
+    @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
 
     @property
     def needs(self) -> tuple[str, ...]:

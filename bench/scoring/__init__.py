@@ -1,7 +1,8 @@
 """Score the images of a run."""
 
+from bench.scoring.ceilings import read_ceilings
 from bench.scoring.images import ImageToScore, RunImages, content_prompts, read_images
-from bench.scoring.score import read_ceilings, read_scores, score_run
+from bench.scoring.score import read_scores, score_run
 from bench.scoring.suite import score_by_names, selftests
 
 __all__ = [

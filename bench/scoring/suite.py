@@ -41,7 +41,7 @@ def score_by_names(
             bar.to(done, total)
 
         scoring = score_run(store, metrics, progress=advance, timeout_s=timeout_s)
-        return loading_seconds + scoring.total_seconds
+        return loading_seconds + scoring.seconds
 
 
 def selftests(

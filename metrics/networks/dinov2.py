@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metrics.networks.files import device, pretrained
+from metrics.networks.files import batch_of, pretrained
 from metrics.resize import clean_resize
 from metrics.weights import Weights
 
@@ -42,6 +42,4 @@ def imagenet_input(pictures: Sequence[np.ndarray]) -> torch.Tensor:
 
     The pictures have one size.
     """
-    normalized = ((p.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD for p in pictures)
-    x_bchw = np.stack([x_hwc.transpose(2, 0, 1).astype(np.float32) for x_hwc in normalized])
-    return torch.from_numpy(x_bchw).to(device())
+    return batch_of((p.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD for p in pictures)

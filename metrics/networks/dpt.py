@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from metrics.networks.files import device, pretrained
+from metrics.networks.files import batch_of, pretrained
 from metrics.resize import clean_resize
 from metrics.weights import Weights
 
@@ -23,10 +23,9 @@ class Depth:
     def find(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return depth images, uint8 [H, W, 3], each scaled from nearest to farthest."""
         side_px = self.network.config.image_size
-        scaled = [clean_resize(p, (side_px, side_px)) / 127.5 - 1 for p in pictures]
-        x_bchw = torch.from_numpy(np.stack([x_hwc.transpose(2, 0, 1) for x_hwc in scaled]))
+        x_bchw = batch_of(clean_resize(p, (side_px, side_px)) / 127.5 - 1 for p in pictures)
         with torch.inference_mode():
-            found = self.network(pixel_values=x_bchw.to(device())).predicted_depth
+            found = self.network(pixel_values=x_bchw).predicted_depth
         return [_image(d, p.shape[:2]) for d, p in zip(found, pictures, strict=True)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,15 @@ def device() -> torch.device:
             "unset XBENCH_METRIC_DEVICE"
         )
     return torch.device(name)
+
+
+def batch_of(pictures: Iterable[np.ndarray]) -> Tensor:
+    """Return pictures [H, W, 3] of one size as a float32 batch [N, 3, H, W] on the device.
+
+    It is contiguous: for another memory layout PyTorch takes kernels that round differently.
+    """
+    x_bhwc = np.stack([np.asarray(picture, np.float32) for picture in pictures])
+    return torch.from_numpy(np.ascontiguousarray(x_bhwc.transpose(0, 3, 1, 2))).to(device())
 
 
 def preprocessed(pictures: Sequence[np.ndarray], preprocess: Any) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from metrics.networks.files import device, fill, read_tensors
+from metrics.networks.files import batch_of, fill, read_tensors
 from metrics.resize import clean_resize
 from metrics.weights import Weights
 
@@ -35,10 +35,9 @@ class Inception:
 
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Return features [N, 2048] of uint8 pictures [H, W, 3]."""
-        scaled = [(clean_resize(p, (SIDE_PX, SIDE_PX)) - 128) / 128 for p in pictures]
-        x_bchw = torch.from_numpy(np.stack([x_hwc.transpose(2, 0, 1) for x_hwc in scaled]))
+        x_bchw = batch_of((clean_resize(p, (SIDE_PX, SIDE_PX)) - 128) / 128 for p in pictures)
         with torch.inference_mode():
-            return self.layers(x_bchw.to(device())).cpu().numpy()
+            return self.layers(x_bchw).cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> Inception:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from metrics.networks.files import device, fill, read_tensors, ready
+from metrics.networks.files import batch_of, fill, read_tensors, ready
 from metrics.weights import Weights
 
 VERSION = "0.1"
@@ -52,5 +52,4 @@ def load(weights: Weights, variant: str) -> LpipsPair:
 
 def _input(pictures: Sequence[np.ndarray]) -> torch.Tensor:
     """Scale RGB in 0..255 to [N, 3, H, W] in [-1, 1]: the only place where values are scaled."""
-    scaled = [(p.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1) for p in pictures]
-    return torch.from_numpy(np.stack(scaled)).to(device())
+    return batch_of(p.astype(np.float32) / 127.5 - 1 for p in pictures)
