@@ -25,9 +25,14 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
+def named_device() -> str | None:
+    """Return what `XBENCH_METRIC_DEVICE` names."""
+    return os.environ.get(DEVICE_VARIABLE) or None
+
+
 def device_name() -> str:
     """Return the device chosen by `on_device`, else `XBENCH_METRIC_DEVICE`, else "cpu"."""
-    return _CHOSEN.get() or os.environ.get(DEVICE_VARIABLE) or "cpu"
+    return _CHOSEN.get() or named_device() or "cpu"
 
 
 @contextmanager
@@ -48,8 +53,7 @@ def choose_device(name: str) -> str:
     import torch
 
     if name == "auto":
-        named = os.environ.get(DEVICE_VARIABLE)
-        return named or ("cuda" if torch.cuda.is_available() else "cpu")
+        return named_device() or ("cuda" if torch.cuda.is_available() else "cpu")
     index = name.partition(":")[2]
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()

@@ -82,6 +82,8 @@ class RunRequest:
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
     shard: Shard | None = None  # render this part of the plan alone
+    metric_device: str = "auto"  # of the scores; and the number of processes that compute them
+    scoring_workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,8 @@ def score_and_tabulate(
     mode: Mode | None = None,
     thresholds: Thresholds | None = None,
     show_progress: bool,
+    metric_device: str = "auto",
+    workers: int = 1,
 ) -> float:
     """Score a finished run and write its tables; return the seconds spent inside metrics.
 
@@ -247,7 +251,9 @@ def score_and_tabulate(
     with store.lock():
         require_sound(store, TO_REPORT, may_miss=("scores", "audit"))
         names = selected_metrics(store.manifest(), mode) if metrics is None else metrics
-        seconds = score_by_names(store, names, show_progress=show_progress)
+        seconds = score_by_names(
+            store, names, show_progress=show_progress, device=metric_device, workers=workers
+        )
         require_sound(store, ("scores",))
         write_tables(store, mode=mode, thresholds=thresholds)
         facts = store.run_facts()
@@ -306,6 +312,8 @@ def score_and_write(
     thresholds: Thresholds | None,
     timeout_s: float | None,
     show_progress: bool,
+    metric_device: str = "auto",
+    workers: int = 1,
 ) -> None:
     """Score, summarize and report the images of a locked run, stale scores of others included."""
     started = time.perf_counter()
@@ -316,7 +324,14 @@ def score_and_write(
     preload(*_REPORTING)
     stale = set(store.stale_scores()) & installed("metrics").keys()
     names = [*dict.fromkeys([*metrics, *sorted(stale)])]
-    clock.metrics += score_by_names(store, names, show_progress=show_progress, timeout_s=timeout_s)
+    clock.metrics += score_by_names(
+        store,
+        names,
+        show_progress=show_progress,
+        timeout_s=timeout_s,
+        device=metric_device,
+        workers=workers,
+    )
     # without PNG plots: `xbench report` draws them too
     write_tables(store, mode=mode, thresholds=thresholds, png=False)
 
@@ -388,7 +403,9 @@ class _Run:
             "git": provenance.git_state(),
             "versions": provenance.versions(),
             "distributions": provenance.took_part(old.get("distributions")),
-            **{key: old[key] for key in ("device", "render_context") if key in old},
+            **{
+                key: old[key] for key in ("device", "render_context", "metric_device") if key in old
+            },
             **shard_facts(find_shards(self.store.folder) if self.request.shard is None else ()),
         }
         self._write_facts()
@@ -425,7 +442,10 @@ class _Run:
                 thresholds=self.request.thresholds,
                 timeout_s=self.request.batch_timeout,
                 show_progress=self.request.show_progress,
+                metric_device=self.request.metric_device,
+                workers=self.request.scoring_workers,
             )
+            self.facts["metric_device"] = self.store.run_facts().get("metric_device")
         return self._outcome(plan, before, stopped)
 
     def _make_conditions(self, conditions: ConditionSet) -> None:
