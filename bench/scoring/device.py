@@ -8,7 +8,6 @@ from bench.errors import UserError
 from bench.store import RunStore
 from metrics.device import choose_device, named_device
 
-AUTO = "auto"
 _LOG = logging.getLogger(__name__)
 
 
@@ -30,18 +29,18 @@ def record_device(store: RunStore, device: str) -> None:
         store.write_run_facts({**facts, "metric_device": kind})
 
 
-def scoring_device(store: RunStore, name: str = AUTO) -> str:
+def scoring_device(store: RunStore, name: str = "auto") -> str:
     """Resolve `--metric-device` for a run; imports torch.
 
     "auto" is what `XBENCH_METRIC_DEVICE` names, else the device of the run's scores, else a GPU.
     Raises `UserError` for a device that is not available.
     """
     recorded = recorded_device(store)
-    if name != AUTO or named_device() is not None or recorded is None:
+    if name != "auto" or named_device() is not None or recorded is None:
         return choose_device(name)
     try:
         return choose_device(recorded)
     except UserError:
-        found = choose_device(AUTO)
+        found = choose_device("auto")
         _LOG.warning("the run was scored on %s, which is not here: scoring on %s", recorded, found)
         return found

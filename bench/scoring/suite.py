@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
 from bench.scoring.checked import MetricFailedError, called
-from bench.scoring.device import AUTO, record_device, scoring_device
+from bench.scoring.device import record_device, scoring_device
 from bench.scoring.score import score_run
 from bench.store import RunStore
 from metrics.base import MetricUnavailableError
@@ -26,12 +26,13 @@ def score_by_names(
     *,
     show_progress: bool,
     timeout_s: float | None = None,
-    device: str = AUTO,
+    device: str = "auto",
     workers: int = 1,
 ) -> float:
     """Score a run by metrics; return the seconds spent inside them, loading included.
 
-    `device` is that of `--metric-device`, `workers` the number of processes. "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
+    `device` is that of `--metric-device`, `workers` the number of processes.
+    "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
     """
     started = time.perf_counter()
     with Progress("loading metrics"):
