@@ -89,10 +89,14 @@ class ScoreChunks:
     folder: Path
     metrics: tuple[str, ...]
     device: str
+    threads: int  # of torch
     timeout_s: float | None = None
 
     def open(self, worker: int) -> Callable[[range], ChunkScores]:
         """Read the run and return what scores a chunk, on the GPU of this worker."""
+        import torch
+
+        torch.set_num_threads(self.threads)
         run_images = read_images(RunStore.open(self.folder))
         tasks = [open_task(find_metric(n), run_images, self.timeout_s) for n in self.metrics]
         scorer = ChunkScorer(tasks, run_images)

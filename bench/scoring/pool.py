@@ -42,15 +42,16 @@ class ChunkError:
 
 
 def map_chunks(
-    chunks: Iterable[Chunk], work: Work[Chunk, Result], *, workers: int, threads: int
+    chunks: Iterable[Chunk], work: Work[Chunk, Result], *, workers: int
 ) -> Iterator[tuple[Chunk, Result | ChunkError]]:
     """Yield each chunk with its result, in the order in which they are done.
 
-    `threads` are those of torch in each process. A chunk that fails goes to the end of the queue.
+    A chunk that fails goes to the end of the queue.
+
     Raises `UserError` if the processes cannot begin.
     """
     queue, tries = deque(chunks), Counter[Chunk]()
-    pool = [_Worker(work, number, threads) for number in range(min(workers, len(queue)))]
+    pool = [_Worker(work, number) for number in range(min(workers, len(queue)))]
     try:
         for worker in pool:
             worker.start()
@@ -78,9 +79,9 @@ def map_chunks(
 class _Worker:
     """A process and the chunk that it does; another process is started where one ended."""
 
-    def __init__(self, work: Work[Any, Any], number: int, threads: int) -> None:
+    def __init__(self, work: Work[Any, Any], number: int) -> None:
         self.chunk: Any = None
-        self._arguments = (work, number, threads)
+        self._arguments = (work, number)
 
     def start(self) -> None:
         context = get_context("spawn")  # a copy of this process would share its locks and GPU
@@ -121,14 +122,11 @@ class _Worker:
         return ChunkError(f"a worker process ended by {how}")
 
 
-def _serve(connection: Connection, work: Work[Any, Any], number: int, threads: int) -> None:
+def _serve(connection: Connection, work: Work[Any, Any], number: int) -> None:
     """Do chunks until the connection ends, which it does with the other process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the other process ends this
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave the cores to others
     try:
-        import torch
-
-        torch.set_num_threads(threads)
         do = work.open(number)
     except Exception as error:  # noqa: BLE001 - the other process raises it
         connection.send((False, ChunkError(describe_error(error))))

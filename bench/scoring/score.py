@@ -112,9 +112,9 @@ def _score_in_processes(
         return
     timeout_s = own[0].timeout_s
     names = tuple(task.name for task in own)
-    work = ScoreChunks(store.folder.absolute(), names, device_name(), timeout_s)
-    chunks = chunks_of(run_images)
-    for chunk, found in map_chunks(chunks, work, workers=workers, threads=_threads(workers)):
+    folder, threads = store.folder.absolute(), _threads(workers)
+    work = ScoreChunks(folder, names, device_name(), threads, timeout_s)
+    for chunk, found in map_chunks(chunks_of(run_images), work, workers=workers):
         if isinstance(found, ChunkError):
             _give_up(own, chunk, found.reason)
         else:
