@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from bench import provenance
@@ -31,13 +28,14 @@ from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions, uses_network
 from bench.plan.job import with_family_settings
 from bench.plan.judges import judge_remarks
-from bench.plan.metrics import Mode, expand_metrics, selected_metrics
+from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
 from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
-from bench.registry import extension_problems, installed, known_names
+from bench.registry import extension_problems, known_names
 from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
+from bench.run.scores import score_and_write, write_tables
 from bench.run.shards import (
     SHARD_DONE,
     find_shards,
@@ -48,7 +46,8 @@ from bench.run.shards import (
 )
 from bench.store import ImageCache, RunStore, records
 from bench.store.image_cache import render_context
-from bench.store.verify import PARTS, TO_REPORT, require_sound
+from bench.store.verify import PARTS, require_sound
+from metrics.device import choose_device
 from metrics.stats.verdicts import Thresholds
 from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
@@ -57,11 +56,6 @@ from plugins_manifest.schema import load_manifest
 from runners.base import Batch
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
-_REPORTING = (
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
-    *("jinja2", "scipy.special", "scipy.stats"),
-)
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -231,111 +225,6 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
         _LOG.warning("%s", remark)
 
 
-def score_and_tabulate(
-    run_dir: Path,
-    *,
-    metrics: Sequence[str] | None = None,
-    mode: Mode | None = None,
-    thresholds: Thresholds | None = None,
-    show_progress: bool,
-    metric_device: str = "auto",
-    workers: int = 1,
-) -> float:
-    """Score a finished run and write its tables; return the seconds spent inside metrics.
-
-    `mode` None is the manifest's, `thresholds` None the shipped ones.
-    """
-    from bench.scoring import score_by_names
-
-    store = RunStore.open(run_dir)
-    with store.lock():
-        require_sound(store, TO_REPORT, may_miss=("scores", "audit"))
-        names = selected_metrics(store.manifest(), mode) if metrics is None else metrics
-        seconds = score_by_names(
-            store, names, show_progress=show_progress, device=metric_device, workers=workers
-        )
-        require_sound(store, ("scores",))
-        write_tables(store, mode=mode, thresholds=thresholds)
-        facts = store.run_facts()
-        found = provenance.took_part(facts.get("distributions"))
-        if found != facts.get("distributions"):
-            store.write_run_facts({**facts, "distributions": found})
-    return seconds
-
-
-def write_tables(
-    store: RunStore,
-    *,
-    mode: Mode | None = None,
-    thresholds: Thresholds | None = None,
-    png: bool = True,
-) -> None:
-    """Write summary.parquet, compatibility.parquet and the report with its image sheets.
-
-    `thresholds` of the verdicts, None for the shipped ones. Plots are SVG files, and PNG files too
-    if `png`.
-    """
-    from bench.analysis import read_run_scores, summarise, write_compatibility
-    from bench.report import write_report
-
-    with Progress("writing tables and the report", unit="part", total=3, alike=False) as progress:
-        progress.detail("means and intervals")
-        scores = read_run_scores(store)
-        summarise(store, scores)
-        progress.update()
-        progress.detail("verdicts")
-        write_compatibility(store, scores, thresholds=thresholds)
-        progress.update()
-        progress.detail("report")
-        write_report(store, scores, mode=mode, png=png)
-
-
-def preload(*names: str) -> Thread:
-    """Import modules on another thread; a failed import is raised where the module is used."""
-
-    def load() -> None:
-        for name in names:
-            with suppress(ImportError):
-                import_module(name)
-
-    thread = Thread(target=load, name="preload", daemon=True)
-    thread.start()
-    return thread
-
-
-def score_and_write(
-    store: RunStore,
-    metrics: Sequence[str],
-    *,
-    clock: Stopwatch,
-    mode: Mode | None,
-    thresholds: Thresholds | None,
-    timeout_s: float | None,
-    show_progress: bool,
-    metric_device: str = "auto",
-    workers: int = 1,
-) -> None:
-    """Score, summarize and report the images of a locked run, stale scores of others included."""
-    started = time.perf_counter()
-    from bench.scoring import score_by_names
-
-    clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
-    require_sound(store, ("results", "images", "conditions"))
-    preload(*_REPORTING)
-    stale = set(store.stale_scores()) & installed("metrics").keys()
-    names = [*dict.fromkeys([*metrics, *sorted(stale)])]
-    clock.metrics += score_by_names(
-        store,
-        names,
-        show_progress=show_progress,
-        timeout_s=timeout_s,
-        device=metric_device,
-        workers=workers,
-    )
-    # without PNG plots: `xbench report` draws them too
-    write_tables(store, mode=mode, thresholds=thresholds, png=False)
-
-
 def final_status(n_failed: int) -> str:
     """Return the status of a run that has a result for each trial."""
     return "complete" if n_failed == 0 else "failed trials"
@@ -355,6 +244,8 @@ class _Run:
 
     def go(self, *, is_resumed: bool) -> RunOutcome:
         """Render, score and report; keep run.json's status correct also after an error."""
+        if self.request.metric_device != "auto":
+            choose_device(self.request.metric_device)  # `UserError` before anything is rendered
         self._open(is_resumed=is_resumed)
         try:
             with watched_interrupts() as interrupts:

@@ -18,7 +18,8 @@ from bench.plan.metrics import selected_metrics
 from bench.plan.resume import check_same_manifest, moved_manifest
 from bench.plan.shards import Shard
 from bench.render import Stopwatch
-from bench.run.benchmark import RunOutcome, RunRequest, final_status, score_and_write
+from bench.run.benchmark import RunOutcome, RunRequest, final_status
+from bench.run.scores import score_and_write
 from bench.run.shards import (
     ShardRun,
     find_shards,

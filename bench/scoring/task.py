@@ -16,7 +16,7 @@ from metrics.encoders import RowSource, encoders_of
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
     """A metric and the places of its images in `RunImages.subjects`; `unavailable` is why not."""
 
