@@ -11,8 +11,9 @@ import signal
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol, TypeVar
 
 from plugins_manifest.errors import UserError
@@ -84,7 +85,7 @@ class _Worker:
         self._arguments = (work, number)
 
     def start(self) -> None:
-        context = get_context("spawn")  # a copy of this process would share its locks and GPU
+        context = _context()
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
         self._process.start()
@@ -120,6 +121,18 @@ class _Worker:
         self.start()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return ChunkError(f"a worker process ended by {how}")
+
+
+def _context() -> BaseContext:
+    """Return how processes start: from one that has the imports, never as copies of this one.
+
+    A copy would share the locks of this process's threads, and its GPU.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["bench.scoring.chunks"])
+    return context
 
 
 def _serve(connection: Connection, work: Work[Any, Any], number: int) -> None:
