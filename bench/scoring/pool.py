@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, Protocol, TypeVar
 
 from plugins_manifest.errors import UserError
@@ -123,7 +123,7 @@ class _Worker:
         return ChunkError(f"a worker process ended by {how}")
 
 
-def _context() -> BaseContext:
+def _context() -> ForkServerContext | SpawnContext:
     """Return how processes start: from one that has the imports, never as copies of this one.
 
     A copy would share the locks of this process's threads, and its GPU.

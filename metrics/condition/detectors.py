@@ -62,14 +62,13 @@ class Detector:
 
         An image is detected once for all metrics of the condition that take turns on it.
         """
-        loads = [image.condition_of(self.name) for image in images]
-        conditions = [None if load is None else load() for load in loads]
+        loads = (image.condition_of(self.name) for image in images)
+        wanted = {place: load() for place, load in enumerate(loads) if load is not None}
         alike: dict[tuple[str, tuple[int, int]], list[int]] = defaultdict(list)
-        for place, condition in enumerate(conditions):
-            if condition is not None:
-                height, width = condition.shape[:2]
-                alike[images[place].family, (width, height)].append(place)
-        pairs: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(images)
+        for place, condition in wanted.items():
+            height, width = condition.shape[:2]
+            alike[images[place].family, (width, height)].append(place)
+        found: dict[int, np.ndarray] = {}
         for (family, size_px), places in alike.items():
             own = self.for_family(family)
             maps = references.features.maps_of(
@@ -78,9 +77,11 @@ class Detector:
                 detect=partial(own.find_at, size_px),
                 at_once=batch_size(),
             )
-            for place, found in zip(places, maps, strict=True):
-                pairs[place] = found, conditions[place]  # pyright: ignore[reportArgumentType]
-        return pairs
+            found.update(zip(places, maps, strict=True))
+        return [
+            (found[place], wanted[place]) if place in wanted else None
+            for place in range(len(images))
+        ]
 
     def find_at(self, size_px: tuple[int, int], pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the condition images of pictures at (width, height)."""
