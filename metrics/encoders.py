@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metrics.base import MetricUnavailableError, References, ScoredImage
+from metrics.base import Metric, MetricUnavailableError, References, ScoredImage
+from metrics.device import arithmetic, batch_size, device_name, in_batches
 from metrics.weights import Weights, catalog
-from metrics.weights.files import device_name
 
 
 class RowSource(Protocol):
@@ -37,9 +37,12 @@ class PairSource(RowSource, Protocol):
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
-def arithmetic() -> str:
-    """Return device kind, dtype and batch size, for recipes."""
-    return f"float32 on {device_name().partition(':')[0]}, one picture at a time"
+def encoders_of(metric: Metric) -> tuple[RowSource, ...]:
+    """Return the networks whose rows are all that a metric takes from pictures; () if unknown.
+
+    They are its optional attribute `encoders`; each is hashable.
+    """
+    return getattr(metric, "encoders", ())
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,17 @@ class Network:
 
 @dataclass(frozen=True)
 class Encoder(Network):
-    """A network whose `encode` turns a uint8 picture [H, W, 3] into a row [D]."""
+    """A network whose `encode` turns uint8 pictures [H, W, 3] into rows [N, D]."""
 
     def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
         """Return features of images, float64 [N, D]; each is encoded once in a run."""
-        return references.features.of_images(images, encoder=self._key(), encode=self.encode)
+        return references.features.of_images(
+            images, encoder=self._key(), encode=self.encode, at_once=batch_size()
+        )
 
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Return features of pictures, float64 [N, D], each picture encoded alone."""
-        network = self.loaded()
-        return np.stack([np.asarray(network.encode(p), np.float64) for p in pictures])
+        """Return features of pictures, float64 [N, D], in the device's batches."""
+        return np.asarray(in_batches(self.loaded().encode, pictures), np.float64)
 
     def _key(self) -> str:
         return f"{self.module}: {self.recipe()}"

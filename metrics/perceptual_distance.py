@@ -7,7 +7,7 @@ how much the images differ, and to a tile condition how well the picture behind 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol
@@ -16,20 +16,24 @@ import numpy as np
 
 from metrics import resize
 from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.device import batch_size, in_batches
 from metrics.encoders import Network
 from metrics.pocket_scorer import PocketMaps
 from metrics.weights import catalog
 
+Pair = tuple[np.ndarray, np.ndarray]
+PairToLoad = tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]
+
 
 class PairNetwork(Protocol):
-    """A distance of two uint8 pictures; `sizes` are the words of a recipe for unequal sizes."""
+    """Distances of pairs of uint8 pictures; `sizes` are the words of a recipe for unequal sizes."""
 
     @property
     def needs(self) -> tuple[str, ...]: ...
     @property
     def sizes(self) -> str: ...
     def recipe(self) -> str: ...
-    def distance(self, a: np.ndarray, b: np.ndarray) -> float: ...
+    def distances(self, pairs: Sequence[Pair]) -> list[float]: ...
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,47 @@ class LpipsNetwork(Network):
 
     sizes: str = f", both at the smaller one's size ({resize.NAME})"
 
-    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Return the distance of two uint8 pictures; shrink the larger one to the smaller."""
-        height, width = min(a.shape[:2], b.shape[:2], key=lambda size: size[0] * size[1])
-        at_size = (resize.clean_resize(p, (width, height)) for p in (a, b))
-        return self.loaded().distance(*at_size)
+    def distances(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return distances of pairs of uint8 pictures, the larger one shrunk to the smaller."""
+        at_size = [_of_one_size(*pair) for pair in pairs]
+        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, (a, _) in enumerate(at_size):
+            by_shape[a.shape].append(place)
+        found = [0.0] * len(pairs)
+        for places in by_shape.values():
+            values = in_batches(self.loaded().distances, [at_size[place] for place in places])
+            for place, value in zip(places, values, strict=True):
+                found[place] = value
+        return found
+
+
+def _of_one_size(a: np.ndarray, b: np.ndarray) -> Pair:
+    height, width = min(a.shape[:2], b.shape[:2], key=lambda size: size[0] * size[1])
+    return resize.clean_resize(a, (width, height)), resize.clean_resize(b, (width, height))
 
 
 _WORDS = "LPIPS 0.1, inputs in [-1, 1]"
 ALEX = LpipsNetwork("lpips_pair", catalog.ALEXNET, _WORDS, "alex")
 VGG = LpipsNetwork("lpips_pair", catalog.VGG16, _WORDS, "vgg")
+
+
+def scores_of_pairs(
+    network: PairNetwork, pairs: Sequence[PairToLoad | None], *, missing: Sequence[str]
+) -> list[Score]:
+    """Return a distance for each pair, in the device's batches; None for no pair, with a reason.
+
+    Only the pictures of one batch are loaded at a time.
+    """
+    there = [pair for pair in pairs if pair is not None]
+    values: list[float] = []
+    while len(values) < len(there):
+        batch = there[len(values) : len(values) + batch_size()]
+        values += network.distances([(load_a(), load_b()) for load_a, load_b in batch])
+    left = iter(values)
+    return [
+        Score(None, why) if pair is None else Score(next(left))
+        for pair, why in zip(pairs, missing, strict=True)
+    ]
 
 
 def selftest_of(network: PairNetwork) -> None:
@@ -56,7 +91,7 @@ def selftest_of(network: PairNetwork) -> None:
     picture = np.repeat(np.repeat(rng.integers(0, 256, (8, 8, 3), np.uint8), 8, 0), 8, 1)
     slight = (picture.astype(np.int16) + 2).clip(0, 255).astype(np.uint8)
     noise = rng.integers(0, 256, picture.shape, np.uint8)
-    same, near, far = (network.distance(picture, p) for p in (picture, slight, noise))
+    same, near, far = network.distances([(picture, p) for p in (picture, slight, noise)])
     expect(same == 0 < near < far, f"equal {same:.3g}, slight {near:.3g}, noise {far:.3g}")
 
 
@@ -90,18 +125,24 @@ class Lpips:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one distance for each image; None for the base images."""
-        return [self._score(image, references.base_of(image)) for image in images]
+        pairs = [_with_base(image, references) for image in images]
+        missing = [_why_missing(image) for image in images]
+        return scores_of_pairs(self.network, pairs, missing=missing)
 
     def selftest(self) -> None:
         """Check the order of known distances."""
         selftest_of(self.network)
 
-    def _score(self, image: ScoredImage, base: ScoredImage | None) -> Score:
-        if image.method == "base":
-            return Score(None, "self-reference: this is the base image")
-        if base is None:
-            return Score(None, "there is no base image of this case and seed")
-        return Score(self.network.distance(image.load_picture(), base.load_picture()))
+
+def _with_base(image: ScoredImage, references: References) -> PairToLoad | None:
+    base = None if image.method == "base" else references.base_of(image)
+    return None if base is None else (image.load_picture, base.load_picture)
+
+
+def _why_missing(image: ScoredImage) -> str:
+    if image.method == "base":
+        return "self-reference: this is the base image"
+    return "there is no base image of this case and seed"
 
 
 @dataclass(frozen=True)
@@ -147,7 +188,7 @@ class LpipsDiversity:
 
     def _spread(self, images: Sequence[ScoredImage]) -> float:
         pictures = [image.load_picture() for image in images]
-        return float(np.mean([self.network.distance(a, b) for a, b in combinations(pictures, 2)]))
+        return float(np.mean(self.network.distances([*combinations(pictures, 2)])))
 
 
 LPIPS = Lpips("lpips", ALEX)

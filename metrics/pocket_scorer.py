@@ -65,12 +65,12 @@ class PocketEncoder(PocketScorer):
 
     def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
         """Return features of images, float64 [N, D]; each is encoded once in a run."""
-        encode = self.scorer().features
-        return references.features.of_images(images, encoder=self.name(), encode=encode)
+        return references.features.of_images(images, encoder=self.name(), encode=self.encode)
 
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Return features of pictures, float64 [N, D]."""
-        return np.asarray(self.scorer().features(list(pictures)), np.float64)
+        """Return features of pictures, float64 [N, D], each picture encoded alone, on the CPU."""
+        features = self.scorer().features
+        return np.asarray([features([picture])[0] for picture in pictures], np.float64)
 
     def text_rows(self, texts: Sequence[str], references: References) -> np.ndarray:
         """Return features of texts, float64 [N, D]; each is encoded once in a run."""
@@ -95,8 +95,11 @@ class PocketMaps(PocketScorer):
         """Return formula, layers, scorer and input."""
         return f"LPIPS eq. 1, w = 1, sum over stem and 4 stages; {super().recipe()}"
 
-    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Return the distance of two uint8 pictures; 0 for equal ones."""
+    def distances(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+        """Return distances of pairs of uint8 pictures, each pair alone; 0 for equal ones."""
+        return [self._distance(a, b) for a, b in pairs]
+
+    def _distance(self, a: np.ndarray, b: np.ndarray) -> float:
         maps = ([unit_channels(m[0].numpy()) for m in self._maps(picture)] for picture in (a, b))
         # sum over layers of the mean over places of the squared difference of unit vectors
         return float(sum(((x - y) ** 2).sum(axis=0).mean() for x, y in zip(*maps, strict=True)))

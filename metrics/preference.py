@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from metrics.base import Better, References, Score, ScoredImage, expect
+from metrics.device import in_batches
 from metrics.encoders import Network
 from metrics.weights import catalog
 
@@ -45,16 +46,17 @@ class Preference:
         return True
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
-        """Return one value for each image, each rated alone."""
-        rate = self.network.loaded().preference
-        return [Score(float(rate(image.load_picture(), image.prompt))) for image in images]
+        """Return one value for each image, in the device's batches."""
+        rate = self.network.loaded().preferences
+        values = in_batches(lambda part: rate([(i.load_picture(), i.prompt) for i in part]), images)
+        return [Score(float(value)) for value in values]
 
     def selftest(self) -> None:
         """Check that ratings repeat and depend on the picture."""
-        rate = self.network.loaded().preference
+        rate = self.network.loaded().preferences
         dark, noise = np.zeros((64, 64, 3), np.uint8), np.random.default_rng(0)
         bright = noise.integers(0, 256, dark.shape, np.uint8)
-        first, again, other = (rate(p, "a red circle") for p in (dark, dark, bright))
+        first, again, other = (rate([(p, "a red circle")])[0] for p in (dark, dark, bright))
         expect(first == again != other, f"{self.name}: {first}, {again}; another: {other}")
 
 

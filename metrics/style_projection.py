@@ -70,6 +70,11 @@ class StyleProjection:
         return f"{self.words}: place between floor (0) and base + plugin (1) of other prompts"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the network's weights."""
         return self.encoder.needs
@@ -87,6 +92,7 @@ class StyleProjection:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one place for each image; images of its own prompt do not decide it."""
+        self.encoder.rows(images, references)  # in batches; below they are taken one by one
         known: dict[_BankKey, Direction | str] = {}
         scores = []
         for image in images:

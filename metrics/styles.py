@@ -45,6 +45,11 @@ class StyleToBank:
         return f"{self.words}{self.space}: mean cosine to base + plugin images of other prompts"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the network's weights."""
         return self.encoder.needs
@@ -60,6 +65,7 @@ class StyleToBank:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one mean cosine for each image, -1..1."""
+        self.encoder.rows(images, references)  # in batches; below they are taken one by one
         centers: dict[_BankKey, np.ndarray | None] = {}
         scores = []
         for image in images:
@@ -91,6 +97,11 @@ class StyleToBase:
     level: Literal["image"] = "image"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the network's weights."""
         return self.encoder.needs
@@ -105,6 +116,7 @@ class StyleToBase:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one cosine for each image; None for the base images."""
+        self.encoder.rows(images, references)  # in batches; below they are taken one by one
         return [self._score(image, references) for image in images]
 
     def selftest(self) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
-from metrics.encoders import CLIP, HPS, PairSource
+from metrics.encoders import CLIP, HPS, PairSource, RowSource
 from metrics.features import unit
 from metrics.pocket_scorer import PocketEncoder
 
@@ -36,6 +36,11 @@ class ClipScore:
     def summary(self) -> str:
         """Return one line for `xbench metrics list`."""
         return f"Cosine of picture and content prompt by {self.network.title}"
+
+    @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.network,)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from bench.cli.plugins import plugins
 from bench.cli.publish import publish
 from bench.cli.reference import reference
 from bench.cli.results import answers_data, show_outcome, show_table
+from bench.cli.scoring import metric_device_option, scoring_options
 from bench.cli.site import site
 from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
 from bench.cli.tools import cache, conditions, doctor, pocket, train
@@ -173,6 +174,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
     metavar="I/N",
     help="Render part I of N alone, into a folder that all parts may share; see xbench merge.",
 )
+@metric_device_option
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
 @click.option(
     "--baseline",
@@ -300,6 +302,7 @@ def _request(
     max_images: int | None = None,
     shard: Shard | None = None,
     workers: Workers | None = None,
+    metric_device: str = "auto",
 ) -> RunRequest:
     from bench.plan import Selection
     from bench.plan.selection import parse_list
@@ -335,6 +338,7 @@ def _request(
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
         shard=shard,
         workers=workers or Workers(),
+        metric_device=metric_device,
     )
 
 
@@ -348,12 +352,16 @@ def _process_start() -> float:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, metavar="A,B", help="Only these metrics.")
 @mode_option
+@scoring_options
 @verdict_policy_option
 @json_option
 def score(
+    *,
     run_dir: Path,
     metrics: Sequence[str],
     mode: Mode | None,
+    metric_device: str,
+    workers: int,
     verdict_policy: Path | None,
     as_json: bool,
 ) -> None:
@@ -369,6 +377,8 @@ def score(
         mode=mode,
         thresholds=thresholds_of(verdict_policy),
         show_progress=not (as_json or is_quiet()),
+        metric_device=metric_device,
+        workers=workers,
     )
     if as_json:
         echo_json({"seconds_in_metrics": seconds, **answers_data(RunStore.open(run_dir))})

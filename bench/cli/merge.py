@@ -9,6 +9,7 @@ import click
 
 from bench.cli.exits import NEGATIVE, finish
 from bench.cli.output import is_quiet, json_option
+from bench.cli.scoring import scoring_options
 from bench.cli.tables import thresholds_of, verdict_policy_option
 from plugins_manifest.errors import UserError
 from plugins_manifest.extras import require_extra
@@ -57,10 +58,17 @@ class RunFolder(click.Path):
 @click.command()
 @click.argument("out", type=RunFolder())
 @click.argument("shards", metavar="[SHARD]...", nargs=-1, type=RunFolder())
+@scoring_options
 @verdict_policy_option
 @json_option
 def merge(
-    out: Path, shards: tuple[Path, ...], *, verdict_policy: Path | None, as_json: bool
+    out: Path,
+    shards: tuple[Path, ...],
+    *,
+    metric_device: str,
+    workers: int,
+    verdict_policy: Path | None,
+    as_json: bool,
 ) -> None:
     """Make one run of the shards in OUT and in other folders, and score it.
 
@@ -77,6 +85,8 @@ def merge(
         shards,
         thresholds=thresholds_of(verdict_policy),
         show_progress=not (as_json or is_quiet()),
+        metric_device=metric_device,
+        workers=workers,
     )
     show_outcome(outcome, RunRequest(str(RunStore(out).manifest_path)), as_json=as_json)
     if outcome.n_failed:

@@ -86,7 +86,8 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--workers",
             type=WorkerCount(),
-            help="Processes that render; auto: one for each GPU [none: this process; ray: auto].",
+            help="Processes that render and score; auto: one for each GPU "
+            "[none: this process; ray: auto].",
         ),
         click.option(
             "--devices",

@@ -25,7 +25,7 @@ from bench.plan import Plan
 from bench.provenance import utc_now
 from bench.publish import download_images
 from bench.run import RunOutcome, RunRequest, plan_run, run_benchmark
-from bench.scoring import score_by_names
+from bench.scoring import recorded_device, score_by_names
 from bench.store import RunStore, records
 from bench.store.files import json_bytes
 from bench.store.verify import TO_REPORT, Part, require_sound
@@ -107,6 +107,9 @@ def gated_request(
     out = request.out or Path("runs") / f"{plan.manifest.name}-{_mapper_of(plan)}"
     if out.resolve() == baseline_dir.resolve():
         raise UserError(f"--out {shown_path(out)} is the baseline itself: choose another folder")
+    if request.metric_device == "auto":  # scores of other devices do not pair
+        device = recorded_device(RunStore.open(baseline_dir)) or "auto"
+        request = replace(request, metric_device=device)
     return replace(request, out=out), looks
 
 
@@ -199,7 +202,7 @@ def restricted_run(
     conditions = conditions.resolve()
     if not view.conditions_dir.exists() and conditions.is_dir():
         view.conditions_dir.symlink_to(conditions, target_is_directory=True)
-    score_by_names(view, metrics, show_progress=False)
+    score_by_names(view, metrics, show_progress=False, device=recorded_device(store) or "auto")
     return view
 
 

@@ -37,6 +37,7 @@ def public_facts(
         "family": _matching(_WORDS),
         "adapter_sha256": _matching(_HASH),
         "render_context": _matching(_VERSION),
+        "metric_device": _matching(_WORDS),
         "overhead": lambda value: value if isinstance(value, float) else None,
         "versions": lambda value: _mapping(value, _matching(_VERSION)),
         "weights": lambda value: _mapping(value, _matching(_HASH)),

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
         open_job,
         plan_run,
         run_benchmark,
-        score_and_tabulate,
         trial_ids,
-        write_tables,
     )
     from bench.run.merge import merge_shards
+    from bench.run.scores import score_and_tabulate, write_tables
 
 __all__ = [
     "RunOutcome",
@@ -30,5 +29,9 @@ __all__ = [
     "trial_ids",
     "write_tables",
 ]
-_HOMES = dict.fromkeys(__all__, "bench.run.benchmark") | {"merge_shards": "bench.run.merge"}
+_HOMES = dict.fromkeys(__all__, "bench.run.benchmark") | {
+    "merge_shards": "bench.run.merge",
+    "score_and_tabulate": "bench.run.scores",
+    "write_tables": "bench.run.scores",
+}
 __getattr__ = lazy_names(__name__, _HOMES)

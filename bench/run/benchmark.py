@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from bench import provenance
@@ -31,15 +28,16 @@ from bench.plan.checks import check_room, output_problems
 from bench.plan.conditions import UnmadeConditions, make_slow_conditions, uses_network
 from bench.plan.job import with_family_settings
 from bench.plan.judges import judge_remarks
-from bench.plan.metrics import Mode, expand_metrics, selected_metrics
+from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
 from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
 from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
-from bench.registry import extension_problems, installed, known_names
+from bench.registry import extension_problems, known_names
 from bench.render import Budget, Stopwatch
 from bench.render.engine.choice import Workers
 from bench.run.rendering import Rendering
+from bench.run.scores import score_and_write, write_tables
 from bench.run.shards import (
     find_shards,
     open_shard,
@@ -49,7 +47,8 @@ from bench.run.shards import (
 )
 from bench.store import ImageCache, RunStore, records
 from bench.store.status import SHARD_DONE
-from bench.store.verify import PARTS, TO_REPORT, require_sound
+from bench.store.verify import PARTS, require_sound
+from metrics.device import choose_device
 from metrics.stats.verdicts import Thresholds
 from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
@@ -58,11 +57,8 @@ from plugins_manifest.schema import load_manifest
 from runners.base import Batch
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
-_OF_MACHINES = ("device", "render_context", "engine", "nodes")  # facts of earlier sessions
-_REPORTING = (
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
-    *("jinja2", "scipy.special", "scipy.stats"),
-)
+# facts of earlier sessions
+_OF_MACHINES = ("device", "render_context", "engine", "nodes", "metric_device")
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +81,7 @@ class RunRequest:
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
     shard: Shard | None = None  # render this part of the plan alone
     workers: Workers = field(default_factory=Workers)
+    metric_device: str = "auto"  # of the scores
 
 
 @dataclass(frozen=True)
@@ -232,98 +229,6 @@ def check_job(job: Job, store: RunStore, clock: Stopwatch) -> None:
         _LOG.warning("%s", remark)
 
 
-def score_and_tabulate(
-    run_dir: Path,
-    *,
-    metrics: Sequence[str] | None = None,
-    mode: Mode | None = None,
-    thresholds: Thresholds | None = None,
-    show_progress: bool,
-) -> float:
-    """Score a finished run and write its tables; return the seconds spent inside metrics.
-
-    `mode` None is the manifest's, `thresholds` None the shipped ones.
-    """
-    from bench.scoring import score_by_names
-
-    store = RunStore.open(run_dir)
-    with store.lock():
-        require_sound(store, TO_REPORT, may_miss=("scores", "audit"))
-        names = selected_metrics(store.manifest(), mode) if metrics is None else metrics
-        seconds = score_by_names(store, names, show_progress=show_progress)
-        require_sound(store, ("scores",))
-        write_tables(store, mode=mode, thresholds=thresholds)
-        facts = store.run_facts()
-        found = provenance.took_part(facts.get("distributions"))
-        if found != facts.get("distributions"):
-            store.write_run_facts({**facts, "distributions": found})
-    return seconds
-
-
-def write_tables(
-    store: RunStore,
-    *,
-    mode: Mode | None = None,
-    thresholds: Thresholds | None = None,
-    png: bool = True,
-) -> None:
-    """Write summary.parquet, compatibility.parquet and the report with its image sheets.
-
-    `thresholds` of the verdicts, None for the shipped ones. Plots are SVG files, and PNG files too
-    if `png`.
-    """
-    from bench.analysis import read_run_scores, summarise, write_compatibility
-    from bench.report import write_report
-
-    with Progress("writing tables and the report", unit="part", total=3, alike=False) as progress:
-        progress.detail("means and intervals")
-        scores = read_run_scores(store)
-        summarise(store, scores)
-        progress.update()
-        progress.detail("verdicts")
-        write_compatibility(store, scores, thresholds=thresholds)
-        progress.update()
-        progress.detail("report")
-        write_report(store, scores, mode=mode, png=png)
-
-
-def preload(*names: str) -> Thread:
-    """Import modules on another thread; a failed import is raised where the module is used."""
-
-    def load() -> None:
-        for name in names:
-            with suppress(ImportError):
-                import_module(name)
-
-    thread = Thread(target=load, name="preload", daemon=True)
-    thread.start()
-    return thread
-
-
-def score_and_write(
-    store: RunStore,
-    metrics: Sequence[str],
-    *,
-    clock: Stopwatch,
-    mode: Mode | None,
-    thresholds: Thresholds | None,
-    timeout_s: float | None,
-    show_progress: bool,
-) -> None:
-    """Score, summarize and report the images of a locked run, stale scores of others included."""
-    started = time.perf_counter()
-    from bench.scoring import score_by_names
-
-    clock.metrics += time.perf_counter() - started  # torch, unless it was loaded before
-    require_sound(store, ("results", "images", "conditions"))
-    preload(*_REPORTING)
-    stale = set(store.stale_scores()) & installed("metrics").keys()
-    names = [*dict.fromkeys([*metrics, *sorted(stale)])]
-    clock.metrics += score_by_names(store, names, show_progress=show_progress, timeout_s=timeout_s)
-    # without PNG plots: `xbench report` draws them too
-    write_tables(store, mode=mode, thresholds=thresholds, png=False)
-
-
 def final_status(n_failed: int) -> str:
     """Return the status of a run that has a result for each trial."""
     return "complete" if n_failed == 0 else "failed trials"
@@ -343,6 +248,8 @@ class _Run:
 
     def go(self, *, is_resumed: bool) -> RunOutcome:
         """Render, score and report; keep run.json's status correct also after an error."""
+        if self.request.metric_device != "auto":
+            choose_device(self.request.metric_device)  # `UserError` before anything is rendered
         self._open(is_resumed=is_resumed)
         try:
             with watched_interrupts() as interrupts:
@@ -391,11 +298,7 @@ class _Run:
             "git": provenance.git_state(),
             "versions": provenance.versions(),
             "distributions": provenance.took_part(old.get("distributions")),
-            **{
-                key: old[key]
-                for key in ("device", "render_context", "engine", "nodes")
-                if key in old
-            },
+            **{key: old[key] for key in _OF_MACHINES if key in old},
             **shard_facts(find_shards(self.store.folder) if self.request.shard is None else ()),
         }
         self._write_facts()
@@ -435,7 +338,10 @@ class _Run:
                 thresholds=self.request.thresholds,
                 timeout_s=self.request.batch_timeout,
                 show_progress=self.request.show_progress,
+                metric_device=self.request.metric_device,
+                workers=self.request.workers.n_scoring,
             )
+            self.facts["metric_device"] = self.store.run_facts().get("metric_device")
         return self._outcome(plan, before, stopped)
 
     def _make_conditions(self, conditions: ConditionSet) -> None:

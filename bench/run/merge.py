@@ -18,7 +18,8 @@ from bench.plan.metrics import selected_metrics
 from bench.plan.resume import check_same_manifest, moved_manifest
 from bench.plan.shards import Shard
 from bench.render import Stopwatch
-from bench.run.benchmark import RunOutcome, RunRequest, final_status, score_and_write
+from bench.run.benchmark import RunOutcome, RunRequest, final_status
+from bench.run.scores import score_and_write
 from bench.run.shards import (
     ShardRun,
     find_shards,
@@ -47,6 +48,8 @@ def merge_shards(
     thresholds: Thresholds | None = None,
     timeout_s: float | None = None,
     show_progress: bool = True,
+    metric_device: str = "auto",
+    workers: int = 1,
 ) -> RunOutcome:
     """Make one run in `out` of the shards in it and in other folders; score it.
 
@@ -60,7 +63,15 @@ def merge_shards(
     with store.lock():
         if is_resumed:
             require_sound(store, may_miss=PARTS)
-        merge = _Merge(store, shards, thresholds, timeout_s, show_progress=show_progress)
+        merge = _Merge(
+            store,
+            shards,
+            thresholds,
+            timeout_s,
+            show_progress=show_progress,
+            metric_device=metric_device,
+            workers=workers,
+        )
         outcome = merge.go()
     return replace(outcome, wall_seconds=time.monotonic() - started)
 
@@ -81,6 +92,8 @@ def merge_if_last(request: RunRequest, whole: RunStore, outcome: RunOutcome) -> 
             thresholds=request.thresholds,
             timeout_s=request.batch_timeout,
             show_progress=request.show_progress,
+            metric_device=request.metric_device,
+            workers=request.workers.n_scoring,
         )
     except LockedError:
         return outcome
@@ -161,6 +174,8 @@ class _Merge:
     thresholds: Thresholds | None
     timeout_s: float | None
     show_progress: bool
+    metric_device: str
+    workers: int
 
     def go(self) -> RunOutcome:
         """Write plan, results and tables; keep run.json's status correct also after an error."""
@@ -193,7 +208,7 @@ class _Merge:
             },
             "distributions": provenance.took_part(facts["distributions"]),
         }
-        self.store.write_run_facts({**facts, **ended})
+        self.store.write_run_facts({**self.store.run_facts(), **ended})
         return outcome
 
     def _facts(self) -> dict[str, Any]:
@@ -209,6 +224,7 @@ class _Merge:
             "command": provenance.command_line(),
             **{key: first[key] for key in _OF_SHARDS if key in first},
             "distributions": provenance.took_part(parts),
+            **{key: old[key] for key in ("metric_device",) if key in old},
             **shard_facts(self.shards),
         }
 
@@ -248,4 +264,6 @@ class _Merge:
             thresholds=self.thresholds,
             timeout_s=self.timeout_s,
             show_progress=self.show_progress,
+            metric_device=self.metric_device,
+            workers=self.workers,
         )

@@ -10,9 +10,11 @@ from bench.errors import UserError
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
 from bench.scoring.checked import MetricFailedError, called
+from bench.scoring.device import record_device, scoring_device
 from bench.scoring.score import score_run
 from bench.store import RunStore
 from metrics.base import MetricUnavailableError
+from metrics.device import on_device
 from plugins_manifest.progress import Progress
 
 SelfTestState = Literal["ok", "wrong", "unavailable"]
@@ -24,15 +26,19 @@ def score_by_names(
     *,
     show_progress: bool,
     timeout_s: float | None = None,
+    device: str = "auto",
+    workers: int = 1,
 ) -> float:
     """Score a run by metrics; return the seconds spent inside them, loading included.
 
+    `device` is that of `--metric-device`, `workers` the number of processes.
     "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
     """
     started = time.perf_counter()
     with Progress("loading metrics"):
         expanded = expand_metrics(names, store.manifest())
         metrics = [find_metric(name) for name in expanded]
+        place = scoring_device(store, device)
     loading_seconds = time.perf_counter() - started
     with Progress("scoring", unit="score", has_bar=show_progress) as bar:
 
@@ -40,8 +46,12 @@ def score_by_names(
             bar.detail(name)
             bar.to(done, total)
 
-        scoring = score_run(store, metrics, progress=advance, timeout_s=timeout_s)
-        return loading_seconds + scoring.total_seconds
+        with on_device(place):
+            scoring = score_run(
+                store, metrics, progress=advance, timeout_s=timeout_s, workers=workers
+            )
+        record_device(store, place)
+        return loading_seconds + scoring.seconds
 
 
 def selftests(

@@ -8,13 +8,16 @@ image: edges at 1024 px are thinner than at 512 px. A detector is an entry point
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
 from metrics import resize
+from metrics.base import References, ScoredImage
+from metrics.device import batch_size, in_batches
 from metrics.encoders import Network
 from metrics.weights import catalog
 from plugins_manifest.errors import UserError
@@ -23,11 +26,14 @@ from pocket import conditions
 
 _LOG = logging.getLogger(__name__)
 PHOTO_CANNY_THRESHOLDS = (100, 200)
+FindAll = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Detector:
     """A function from uint8 RGB to a condition image (uint8 RGB), and its words in a recipe.
+
+    `find_all` takes pictures of one size in batches; None: they are taken one by one.
 
     `name` is that of the condition. A family whose plugins were trained with another detector
     declares that one (`detectors` of its traits).
@@ -37,6 +43,7 @@ class Detector:
     words: str
     find: Callable[[np.ndarray], np.ndarray]
     network: Network | None = None
+    find_all: FindAll | None = None
 
     def for_family(self, family: str) -> Detector:
         """Return the detector that the plugins of a family were trained with."""
@@ -47,6 +54,41 @@ class Detector:
     ) -> np.ndarray:
         """Return the condition image (uint8 RGB) of a picture (uint8 RGB) at (width, height)."""
         return self.for_family(family).find(resize.to_size(picture, size_px))
+
+    def detect_in(
+        self, images: Sequence[ScoredImage], references: References
+    ) -> list[tuple[np.ndarray, np.ndarray] | None]:
+        """Return what it finds in each image, and the condition image; None without a condition.
+
+        An image is detected once for all metrics of the condition that take turns on it.
+        """
+        loads = (image.condition_of(self.name) for image in images)
+        wanted = {place: load() for place, load in enumerate(loads) if load is not None}
+        alike: dict[tuple[str, tuple[int, int]], list[int]] = defaultdict(list)
+        for place, condition in wanted.items():
+            height, width = condition.shape[:2]
+            alike[images[place].family, (width, height)].append(place)
+        found: dict[int, np.ndarray] = {}
+        for (family, size_px), places in alike.items():
+            own = self.for_family(family)
+            maps = references.features.maps_of(
+                [images[place] for place in places],
+                detector=f"{own.recipe()} {size_px}",
+                detect=partial(own.find_at, size_px),
+                at_once=batch_size(),
+            )
+            found.update(zip(places, maps, strict=True))
+        return [
+            (found[place], wanted[place]) if place in wanted else None
+            for place in range(len(images))
+        ]
+
+    def find_at(self, size_px: tuple[int, int], pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the condition images of pictures at (width, height)."""
+        resized = [resize.to_size(picture, size_px) for picture in pictures]
+        if self.find_all is not None:
+            return self.find_all(resized)
+        return [self.find(picture) for picture in resized]
 
     def recipe(self) -> str:
         """Return words and weights' sha256; raise MetricUnavailableError without the weights."""
@@ -87,7 +129,11 @@ def photo_canny(image: np.ndarray) -> np.ndarray:
 
 def by_network(name: str, words: str, network: Network) -> Detector:
     """Return a detector that runs a published network."""
-    return Detector(name, words, lambda picture: network.loaded().find(picture), network)
+
+    def find_all(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return in_batches(network.loaded().find, pictures)
+
+    return Detector(name, words, lambda picture: find_all([picture])[0], network, find_all)
 
 
 # Cao et al. 2018, arXiv 1812.08008

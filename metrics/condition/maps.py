@@ -24,6 +24,7 @@ from metrics.base import (
 from metrics.condition import ssim as structure
 from metrics.condition.detectors import DEPTH, HED, LINEART, SOFTEDGE, Detector
 
+_NO_CONDITION = Score(None, "the trial has no condition image")
 Compare = Callable[[np.ndarray, np.ndarray], Score]  # found, wanted: gray float64 [H, W] in 0..255
 
 
@@ -108,7 +109,8 @@ class MapMetric:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one score for each image."""
-        return [self._score(image) for image in images]
+        pairs = self.detector.detect_in(images, references)
+        return [_NO_CONDITION if pair is None else self._of_maps(*pair) for pair in pairs]
 
     def ceiling(self, image: ScoredImage) -> Score:
         """Return the score of the source picture itself, that of a perfect image."""
@@ -128,12 +130,15 @@ class MapMetric:
     def _score(self, image: ScoredImage) -> Score:
         load = image.condition_of(self.detector.name)
         if load is None:
-            return Score(None, "the trial has no condition image")
+            return _NO_CONDITION
         return self._compare(image.load_picture(), load(), family=image.family)
 
     def _compare(self, picture: np.ndarray, condition: np.ndarray, *, family: str) -> Score:
         height, width = condition.shape[:2]
         found = self.detector.detect(picture, size_px=(width, height), family=family)
+        return self._of_maps(found, condition)
+
+    def _of_maps(self, found: np.ndarray, condition: np.ndarray) -> Score:
         return self.compare(_gray(found), _gray(condition))
 
 

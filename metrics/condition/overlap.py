@@ -22,6 +22,7 @@ from metrics.base import (
 )
 from metrics.condition.detectors import CANNY, MASK, Detector
 
+_NO_CONDITION = Score(None, "the trial has no condition image")
 Measure = Literal["f1", "iou", "precision", "recall"]
 _NOTHING_WANTED = "the condition image is empty"
 _NOTHING_FOUND = "the detector finds nothing in the image"
@@ -99,7 +100,8 @@ class ConditionMetric:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one score for each image."""
-        return [self._score(image) for image in images]
+        pairs = self.detector.detect_in(images, references)
+        return [_NO_CONDITION if pair is None else self._of_maps(*pair) for pair in pairs]
 
     def ceiling(self, image: ScoredImage) -> Score:
         """Return the score of the source picture itself, that of a perfect image."""
@@ -127,12 +129,15 @@ class ConditionMetric:
     def _score(self, image: ScoredImage) -> Score:
         load = image.condition_of(self.detector.name)
         if load is None:
-            return Score(None, "the trial has no condition image")
+            return _NO_CONDITION
         return self._compare(image.load_picture(), load(), family=image.family)
 
     def _compare(self, picture: np.ndarray, condition: np.ndarray, *, family: str = "") -> Score:
         height, width = condition.shape[:2]
         found = self.detector.detect(picture, size_px=(width, height), family=family)
+        return self._of_maps(found, condition)
+
+    def _of_maps(self, found: np.ndarray, condition: np.ndarray) -> Score:
         return overlap(found, condition, tolerance_px=self.tolerance_px).score(self.measure)
 
 

@@ -15,9 +15,11 @@ import numpy as np
 
 from metrics.base import Better, References, Role, Score, ScoredImage, ceiling_by, expect
 from metrics.condition.detectors import SEG
+from metrics.device import GPU_BATCH
 from metrics.weights.catalog import UPERNET
 
 _CHUNK_PX = 1 << 16
+_NO_CONDITION = Score(None, "the trial has no condition image")
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,21 @@ def classes_of(image: np.ndarray, palette: np.ndarray) -> np.ndarray:
     return nearest[places.reshape(-1)].reshape(image.shape[:2])
 
 
-def _compare(image: ScoredImage) -> Agreement | None:
+def _compare(found: np.ndarray, wanted: np.ndarray) -> Agreement:
     from metrics.networks.annotators import palette
 
-    load = image.condition_of("seg")
-    if load is None:
-        return None
-    wanted = load()
-    height, width = wanted.shape[:2]
-    found = SEG.detect(image.load_picture(), size_px=(width, height))
     colors = palette()
     return agreement(classes_of(found, colors), classes_of(wanted, colors), n_classes=len(colors))
 
 
-def _image_score(image: ScoredImage) -> Score:
-    found = _compare(image)
-    return Score(found.mean_iou()) if found else Score(None, "the trial has no condition image")
+def _ceiling(source: ScoredImage) -> Score:
+    load = source.condition_of("seg")
+    if load is None:
+        return _NO_CONDITION
+    wanted = load()
+    height, width = wanted.shape[:2]
+    found = SEG.detect(source.load_picture(), size_px=(width, height))
+    return Score(_compare(found, wanted).mean_iou())
 
 
 def _recipe(what: str) -> str:
@@ -123,11 +124,12 @@ class SegmentIou:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one score for each image, 0..1."""
-        return [_image_score(image) for image in images]
+        pairs = SEG.detect_in(images, references)
+        return [_NO_CONDITION if p is None else Score(_compare(*p).mean_iou()) for p in pairs]
 
     def ceiling(self, image: ScoredImage) -> Score:
         """Return the score of the source picture itself, that of a perfect image."""
-        return ceiling_by(_image_score, image, detector="seg")
+        return ceiling_by(_ceiling, image, detector="seg")
 
     def selftest(self) -> None:
         """Check that segments agree with themselves."""
@@ -156,10 +158,11 @@ class SegmentMeanIou:
         """Return the set's score, 0..1, and the score without each prompt."""
         by_prompt: dict[str, Agreement] = {}
         held: dict[str, list[Agreement]] = defaultdict(list)
-        for image in images:
-            found = _compare(image)
-            if found is not None:
-                held[image.prompt].append(found)
+        for start in range(0, len(images), GPU_BATCH):  # not all maps in memory at once
+            part = images[start : start + GPU_BATCH]
+            for image, pair in zip(part, SEG.detect_in(part, references), strict=True):
+                if pair is not None:
+                    held[image.prompt].append(_compare(*pair))
         for prompt, parts in held.items():
             by_prompt[prompt] = sum(parts[1:], parts[0])
         if not by_prompt:

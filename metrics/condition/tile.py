@@ -15,7 +15,7 @@ import numpy as np
 from metrics import resize
 from metrics.base import Better, References, Role, Score, ScoredImage, ceiling_by, expect
 from metrics.condition.detectors import TILE
-from metrics.perceptual_distance import ALEX, PairNetwork, selftest_of
+from metrics.perceptual_distance import ALEX, PairNetwork, PairToLoad, scores_of_pairs, selftest_of
 
 SHRINK = 8
 PSNR_LIMIT = 100.0  # of equal pictures, as in ControlNet++'s scripts
@@ -100,21 +100,24 @@ class TileLpips:
 
     def score(self, images: Sequence[ScoredImage], references: References) -> list[Score]:
         """Return one distance for each image."""
-        return [self._score(image) for image in images]
+        return self._scores(images)
 
     def ceiling(self, image: ScoredImage) -> Score:
         """Return the score of the source picture itself, that of a perfect image."""
-        return ceiling_by(self._score, image, detector=TILE.name)
+        return ceiling_by(lambda source: self._scores([source])[0], image, detector=TILE.name)
 
     def selftest(self) -> None:
         """Check the order of known distances."""
         selftest_of(self.network)
 
-    def _score(self, image: ScoredImage) -> Score:
-        load = image.condition_of(TILE.name)
-        if load is None:
-            return Score(None, _NO_CONDITION)
-        return Score(self.network.distance(image.load_picture(), load()))
+    def _scores(self, images: Sequence[ScoredImage]) -> list[Score]:
+        pairs = [_with_condition(image) for image in images]
+        return scores_of_pairs(self.network, pairs, missing=[_NO_CONDITION] * len(images))
+
+
+def _with_condition(image: ScoredImage) -> PairToLoad | None:
+    load = image.condition_of(TILE.name)
+    return None if load is None else (image.load_picture, load)
 
 
 TILE_LPIPS = TileLpips()

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -30,8 +31,14 @@ class Annotator:
     def __init__(self, detector: Any) -> None:
         self.detector = detector
 
-    def find(self, picture: np.ndarray) -> np.ndarray:
-        """Return the condition image, uint8 [H, W, 3]; networks work at multiples of 64 px."""
+    def find(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return condition images, uint8 [H, W, 3]; networks work at multiples of 64 px.
+
+        The library takes pictures one by one.
+        """
+        return [self._find(picture) for picture in pictures]
+
+    def _find(self, picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         short_px = min(height, width)
         found = self.detector(

@@ -6,17 +6,16 @@ initial values would still give plausible cosines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
-from PIL import Image
 from torch import Tensor, nn
 
-from metrics.networks.files import device, fill, read_tensors
+from metrics.networks.files import fill, preprocessed, read_tensors
 from metrics.weights import Weights
 
 
@@ -52,11 +51,11 @@ class Style:
     def __init__(self, network: nn.Module, preprocess: Any) -> None:
         self.network, self.preprocess = network, preprocess
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Return unit row [D] of a uint8 picture [H, W, 3]."""
-        x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return unit rows [N, D] of uint8 pictures [H, W, 3]."""
+        x_bchw = preprocessed(pictures, self.preprocess)
         with torch.inference_mode():
-            return self.network(x_bchw)[0].cpu().numpy()
+            return self.network(x_bchw).cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> Style:

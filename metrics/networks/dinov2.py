@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from metrics.networks.files import device, pretrained
+from metrics.networks.files import batch_of, pretrained
 from metrics.resize import clean_resize
 from metrics.weights import Weights
 
@@ -21,11 +22,11 @@ class ClassToken:
     def __init__(self, network: Any) -> None:
         self.network = network
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Return features [D] of a uint8 picture [H, W, 3]."""
-        x_bchw = imagenet_input(clean_resize(picture, (SIDE_PX, SIDE_PX)))
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return features [N, D] of uint8 pictures [H, W, 3]."""
+        x_bchw = imagenet_input([clean_resize(p, (SIDE_PX, SIDE_PX)) for p in pictures])
         with torch.inference_mode():
-            return self.network(pixel_values=x_bchw).last_hidden_state[0, 0].cpu().numpy()
+            return self.network(pixel_values=x_bchw).last_hidden_state[:, 0].cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> ClassToken:
@@ -36,7 +37,9 @@ def load(weights: Weights, variant: str) -> ClassToken:
     return ClassToken(pretrained(Dinov2Model, weights.folder))
 
 
-def imagenet_input(picture: np.ndarray) -> torch.Tensor:
-    """Return RGB [H, W, 3] in 0..255 as [1, 3, H, W], normalized by ImageNet's mean and std."""
-    x_hwc = (picture.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
-    return torch.from_numpy(x_hwc.transpose(2, 0, 1)[None].astype(np.float32)).to(device())
+def imagenet_input(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    """Return RGB [H, W, 3] in 0..255 as [N, 3, H, W], normalized by ImageNet's mean and std.
+
+    The pictures have one size.
+    """
+    return batch_of((p.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD for p in pictures)

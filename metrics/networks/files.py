@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from metrics.base import MetricUnavailableError
-from metrics.weights.files import device_name
+from metrics.device import device_name
 from plugins_manifest.memory import memory_explained
 from plugins_manifest.text import first_line, shortened
 from xadapter.tensor_file import own_memory, read_tensor_file
@@ -76,9 +78,24 @@ def device() -> torch.device:
     name = device_name()
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise MetricUnavailableError(
-            f"XBENCH_METRIC_DEVICE is {name}, but there is no GPU: unset it"
+            f"the metrics' device is {name}, but there is no GPU: use --metric-device cpu, and "
+            "unset XBENCH_METRIC_DEVICE"
         )
     return torch.device(name)
+
+
+def batch_of(pictures: Iterable[np.ndarray]) -> Tensor:
+    """Return pictures [H, W, 3] of one size as a float32 batch [N, 3, H, W] on the device.
+
+    It is contiguous: for another memory layout PyTorch takes kernels that round differently.
+    """
+    x_bhwc = np.stack([np.asarray(picture, np.float32) for picture in pictures])
+    return torch.from_numpy(np.ascontiguousarray(x_bhwc.transpose(0, 3, 1, 2))).to(device())
+
+
+def preprocessed(pictures: Sequence[np.ndarray], preprocess: Any) -> Tensor:
+    """Return uint8 pictures [H, W, 3] as a batch on the device, by a transform of PIL images."""
+    return torch.stack([preprocess(Image.fromarray(p)) for p in pictures]).to(device())
 
 
 def pretrained(kind: Any, folder: Path) -> Any:

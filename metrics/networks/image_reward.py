@@ -7,7 +7,7 @@ are read off the tensors.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from metrics.networks.files import device, fill, read_tensors
+from metrics.networks.files import device, fill, preprocessed, read_tensors
 from metrics.weights import Weights
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the authors' training set
@@ -47,12 +46,21 @@ class RewardNetwork:
         self.tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
         self.tokenizer.enable_truncation(MAX_TOKENS)
 
-    def preference(self, picture: np.ndarray, prompt: str) -> float:
-        """Return the reward of a uint8 picture [H, W, 3]; no padding (a mask would undo it)."""
-        x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
+    def preferences(self, rated: Sequence[tuple[np.ndarray, str]]) -> list[float]:
+        """Return the rewards of uint8 pictures [H, W, 3], each with its prompt.
+
+        Prompts are read one by one, without padding (a mask would undo it).
+        """
+        x_bchw = preprocessed([picture for picture, _ in rated], self.preprocess)
+        with torch.inference_mode():
+            seen_bld = self.vision(pixel_values=x_bchw).last_hidden_state
+        prompts = [prompt for _, prompt in rated]
+        return [self._reward(seen[None], p) for seen, p in zip(seen_bld, prompts, strict=True)]
+
+    def _reward(self, seen: Tensor, prompt: str) -> float:
+        """Return the reward of a picture, as its vision states [1, L, D], under a prompt."""
         tokens = torch.tensor([self.tokenizer.encode(prompt).ids], device=device())
         with torch.inference_mode():
-            seen = self.vision(pixel_values=x_bchw).last_hidden_state
             read = self.text(
                 input_ids=tokens,
                 attention_mask=torch.ones_like(tokens),

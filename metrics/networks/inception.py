@@ -8,12 +8,13 @@ the same input: 299 px, (x - 128) / 128.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from metrics.networks.files import device, fill, read_tensors
+from metrics.networks.files import batch_of, fill, read_tensors
 from metrics.resize import clean_resize
 from metrics.weights import Weights
 
@@ -32,12 +33,11 @@ class Inception:
         layers = [network.get_submodule(name) for name in (*_STEM, *_MIDDLE, *_MIXED)]
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Return features [2048] of a uint8 picture [H, W, 3]."""
-        x_hwc = (clean_resize(picture, (SIDE_PX, SIDE_PX)) - 128) / 128
-        x_bchw = torch.from_numpy(x_hwc.transpose(2, 0, 1)[None]).to(device())
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return features [N, 2048] of uint8 pictures [H, W, 3]."""
+        x_bchw = batch_of((clean_resize(p, (SIDE_PX, SIDE_PX)) - 128) / 128 for p in pictures)
         with torch.inference_mode():
-            return self.layers(x_bchw)[0].cpu().numpy()
+            return self.layers(x_bchw).cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> Inception:

@@ -7,13 +7,14 @@ published tensors take their place (Zhang et al. 2018, arXiv 1801.03924).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from metrics.networks.files import device, fill, read_tensors, ready
+from metrics.networks.files import batch_of, fill, read_tensors, ready
 from metrics.weights import Weights
 
 VERSION = "0.1"
@@ -25,10 +26,14 @@ class LpipsPair:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
-    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Return the distance of two RGB pictures [H, W, 3] in 0..255; 0 for equal ones."""
+    def distances(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+        """Return distances of pairs of RGB pictures [H, W, 3] in 0..255; 0 for equal ones.
+
+        All pictures have one size.
+        """
+        a_bchw, b_bchw = (_input([pair[side] for pair in pairs]) for side in (0, 1))
         with torch.inference_mode():
-            return float(self.network(_input(a), _input(b)))
+            return self.network(a_bchw, b_bchw).flatten().tolist()
 
 
 def load(weights: Weights, variant: str) -> LpipsPair:
@@ -45,7 +50,6 @@ def load(weights: Weights, variant: str) -> LpipsPair:
     return LpipsPair(ready(network))
 
 
-def _input(picture: np.ndarray) -> torch.Tensor:
-    """Scale RGB in 0..255 to [1, 3, H, W] in [-1, 1]: the only place where values are scaled."""
-    x_hwc = picture.astype(np.float32) / 127.5 - 1
-    return torch.from_numpy(x_hwc.transpose(2, 0, 1)[None].copy()).to(device())
+def _input(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    """Scale RGB in 0..255 to [N, 3, H, W] in [-1, 1]: the only place where values are scaled."""
+    return batch_of(p.astype(np.float32) / 127.5 - 1 for p in pictures)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 
-from metrics.networks.files import device, ready
+from metrics.networks.files import device, preprocessed, ready
 from metrics.weights import Weights
 
 
@@ -20,11 +19,11 @@ class OpenClipPair:
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any) -> None:
         self.model, self.preprocess, self.tokenizer = model, preprocess, tokenizer
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Return features [D] of a uint8 picture [H, W, 3]."""
-        x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return features [N, D] of uint8 pictures [H, W, 3]."""
+        x_bchw = preprocessed(pictures, self.preprocess)
         with torch.inference_mode():
-            return self.model.encode_image(x_bchw)[0].float().cpu().numpy()
+            return self.model.encode_image(x_bchw).float().cpu().numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return features [N, D] of texts."""

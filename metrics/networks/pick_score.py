@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 
-from metrics.networks.files import device, pretrained
+from metrics.networks.files import device, preprocessed, pretrained
 from metrics.weights import Weights
 
 
@@ -26,12 +26,13 @@ class PickScoreNetwork:
             context_length=model.config.text_config.max_position_embeddings
         )
 
-    def preference(self, picture: np.ndarray, prompt: str) -> float:
-        """Return the score of a uint8 picture [H, W, 3]."""
-        x_bchw = self.preprocess(Image.fromarray(picture))[None].to(device())
-        tokens = self.tokenizer([prompt]).to(device())
+    def preferences(self, rated: Sequence[tuple[np.ndarray, str]]) -> list[float]:
+        """Return the scores of uint8 pictures [H, W, 3], each with its prompt."""
+        x_bchw = preprocessed([picture for picture, _ in rated], self.preprocess)
+        tokens = self.tokenizer([prompt for _, prompt in rated]).to(device())
         with torch.inference_mode():
-            return float(self.model(input_ids=tokens, pixel_values=x_bchw).logits_per_image)
+            of_all = self.model(input_ids=tokens, pixel_values=x_bchw).logits_per_image
+        return of_all.diagonal().tolist()
 
 
 def load(weights: Weights, variant: str) -> PickScoreNetwork:

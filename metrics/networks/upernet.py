@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ class Segments:
     def __init__(self, network: Any) -> None:
         self.network = network
 
-    def find(self, picture: np.ndarray) -> np.ndarray:
-        """Return the color of each pixel's class, uint8 [H, W, 3], of a uint8 picture."""
+    def find(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the color of each pixel's class, uint8 [H, W, 3], of pictures of one size."""
         with torch.inference_mode():
-            logits = self.network(pixel_values=imagenet_input(picture)).logits[0]
-        return palette()[logits.argmax(dim=0).cpu().numpy()]
+            logits = self.network(pixel_values=imagenet_input(pictures)).logits
+        return [palette()[classes] for classes in logits.argmax(dim=1).cpu().numpy()]
 
 
 def load(weights: Weights, variant: str) -> Segments:

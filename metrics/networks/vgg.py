@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -21,16 +23,16 @@ class Gram:
     def __init__(self, features: nn.Sequential) -> None:
         self.features = features
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
-        """Return a row [43232] of a picture [H, W, 3]; its dot products average the layers."""
-        x = imagenet_input(clean_resize(picture, (SIDE_PX, SIDE_PX)))
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return rows [N, 43232] of pictures [H, W, 3]; their dot products average the layers."""
+        x = imagenet_input([clean_resize(p, (SIDE_PX, SIDE_PX)) for p in pictures])
         parts = []
         with torch.inference_mode():
             for i, layer in enumerate(self.features):
                 x = layer(x)
                 if i in LAYERS:
-                    parts.append(_triangle(x[0]) / len(LAYERS) ** 0.5)
-        return torch.cat(parts).cpu().numpy()
+                    parts.append(torch.stack([_triangle(m) for m in x]) / len(LAYERS) ** 0.5)
+        return torch.cat(parts, dim=1).cpu().numpy()
 
 
 def load(weights: Weights, variant: str) -> Gram:
@@ -53,7 +55,8 @@ def build() -> nn.Sequential:
 
 def _triangle(map_chw: torch.Tensor) -> torch.Tensor:
     """Return the unit vector of the channels' inner products, off-diagonal doubled in weight."""
-    rows = map_chw.flatten(1).double()
+    wide = torch.float32 if map_chw.device.type == "mps" else torch.float64  # MPS has no float64
+    rows = map_chw.flatten(1).to(wide)
     gram = rows @ rows.T
     i, j = torch.triu_indices(len(rows), len(rows))
     values = gram[i, j] * torch.where(i == j, 1.0, 2.0**0.5)

@@ -67,6 +67,11 @@ class SetDistance:
         return f"{self.title}: distance to the upgraded model's images without plugin"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the weights and of what the reference needs."""
         return (*self.encoder.needs, *self.reference.needs)

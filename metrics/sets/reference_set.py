@@ -23,6 +23,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from metrics.base import MetricUnavailableError, References, ScoredImage
+from metrics.device import GPU_BATCH
 from metrics.encoders import RowSource
 from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
@@ -193,7 +194,8 @@ def _folder_rows(paths: Sequence[Path], encoder: RowSource) -> np.ndarray:
     if (known := _read_rows(path, facts)) is not None:
         return known
     try:
-        rows = encoder.encode([read_image(path) for path in paths])
+        parts = (paths[start : start + GPU_BATCH] for start in range(0, len(paths), GPU_BATCH))
+        rows = np.concatenate([encoder.encode([read_image(p) for p in part]) for part in parts])
     except UserError as error:
         raise MetricUnavailableError(f"{FOLDER_VARIABLE}: {error}") from error
     if _sha256(paths) != sha256:

@@ -55,6 +55,11 @@ class RunDistance:
         return f"Kernel distance to {_SHORT[self.target]} images of the run"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the network's weights."""
         return self.encoder.needs

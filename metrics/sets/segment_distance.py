@@ -59,6 +59,11 @@ class SegmentDistance:
         return "Place between the upgraded model (0) and the native plugin (1); not a quality"
 
     @property
+    def encoders(self) -> tuple[RowSource, ...]:
+        """Return the networks whose rows are all that it takes from pictures."""
+        return (self.encoder,)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return the names of the network's weights."""
         return self.encoder.needs

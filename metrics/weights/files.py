@@ -20,7 +20,6 @@ from plugins_manifest.content import is_settled, state_of
 from plugins_manifest.sealed import read_sealed, write_sealed
 
 FOLDER_VARIABLE = "XBENCH_METRIC_WEIGHTS"
-DEVICE_VARIABLE = "XBENCH_METRIC_DEVICE"
 HASHES = ".sha256.json"
 SHOWN = 12  # characters of a hash in recipes
 
@@ -94,11 +93,6 @@ def weights_folder() -> Path:
     """Return `XBENCH_METRIC_WEIGHTS`, or a folder in the user's cache."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else user_cache_path("xbench-metrics") / "weights"
-
-
-def device_name() -> str:
-    """Return `XBENCH_METRIC_DEVICE`, on which networks run, or "cpu"; its kind shifts numbers."""
-    return os.environ.get(DEVICE_VARIABLE) or "cpu"
 
 
 def file_sha256(path: Path) -> str:

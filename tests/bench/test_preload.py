@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from bench.run.benchmark import preload
+from bench.run.scores import preload
 
 
 def test_preloaded_modules_are_imported() -> None:
     code = (
-        "import sys; from bench.run.benchmark import preload; "
+        "import sys; from bench.run.scores import preload; "
         "assert 'wave' not in sys.modules; "
         "preload('wave').join(); assert 'wave' in sys.modules"
     )

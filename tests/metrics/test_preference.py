@@ -62,7 +62,7 @@ def test_the_reward_is_standardized_with_the_authors_numbers():
         kept = last.weight.clone(), last.bias.clone()
         last.weight.zero_()
         last.bias.fill_(2.0)
-    found = network.preference(np.zeros((64, 64, 3), np.uint8), "a red circle")
+    found = network.preferences([(np.zeros((64, 64, 3), np.uint8), "a red circle")])[0]
     with torch.no_grad():
         last.weight.copy_(kept[0])
         last.bias.copy_(kept[1])

@@ -25,6 +25,7 @@ NOT_INPUTS = {
     "cache": "the input of that name is about keeping the cache, which the command always uses",
     "dry-run": "it prints and compares nothing",
     "shard": "a gate compares whole runs",
+    "metric-device": "auto is the device of the baseline's scores, which alone are comparable",
     "batch": "it is about the memory of a machine; pixels may differ by rounding",
     "junit": "an output has its path",
     "markdown": "an output has its path",

@@ -110,7 +110,7 @@ def test_tensors_that_do_not_fit_are_named():
 
 def test_the_device_is_part_of_the_recipe(monkeypatch):
     monkeypatch.setenv("XBENCH_METRIC_DEVICE", "cuda:1")
-    assert arithmetic() == "float32 on cuda, one picture at a time"
+    assert arithmetic() == "float32 on cuda, batches of up to 32"
 
 
 def test_the_catalog_has_one_folder_a_network_and_safe_suffixes():
