@@ -24,6 +24,11 @@ def synchronize(device: str) -> None:
 def release_memory(device: str) -> None:
     """Return what nothing uses to the device, also what only cycles of dead objects hold."""
     gc.collect()
+    empty_cache(device)
+
+
+def empty_cache(device: str) -> None:
+    """Return the allocator's unused blocks to the device."""
     if is_gpu(device):
         _module(device).empty_cache()
 

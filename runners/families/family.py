@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +19,12 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import first_line
+from runners.device import is_gpu
+from runners.families.offload import Offload, Use
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
+from xadapter.placement import is_offloaded
 from xadapter.sites import check_fit
 from xadapter.tensor_file import own_memory
 
@@ -53,6 +56,14 @@ class Family:
     mapper: Mapper | None
     device: str
     dtype: str
+    offload: Offload | None = None  # what moves the models, where they do not all fit the device
+
+    def place(self, model: Model, *, use: Use) -> Model:
+        """Freeze a plugin's network and move it where the models are that it runs beside."""
+        if self.offload is None:
+            return place(model, device=self.device, dtype=self.dtype)
+        self.offload.add(place(model, device="cpu", dtype=self.dtype), use)
+        return model
 
 
 def load_from_folders(
@@ -119,6 +130,23 @@ def make_family(
     return Family(name, base, upgraded, mapper, device, dtype)
 
 
+def offloaded(family: Family, device: str) -> Family:
+    """Return a family whose models are on `device` while they run; elsewhere on the CPU."""
+    require_device(device)
+    if not is_gpu(device):
+        return family
+    offload = Offload(device)
+    for pipe in (family.base, family.upgraded):
+        offload.add(pipe.unet, "denoising")
+        offload.add_vae(pipe.vae)
+        for name in _TEXT_PARTS:
+            if (model := getattr(pipe, name, None)) is not None:
+                offload.add(model, "conditions")
+    if family.mapper is not None:
+        offload.add(family.mapper, "denoising")
+    return replace(family, device=device, offload=offload)
+
+
 @contextmanager
 def text_encoders(pipe: Pipeline) -> Iterator[None]:
     """Have a pipeline's text encoders beside its UNet; elsewhere they wait on the CPU.
@@ -126,7 +154,8 @@ def text_encoders(pipe: Pipeline) -> Iterator[None]:
     Those of SDXL have 1.6 GB in half precision, and encode for a moment alone.
     """
     device = pipe.unet.device
-    found = [model for name in _TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
+    models = [model for name in _TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
+    found = [model for model in models if not is_offloaded(model)]
     try:
         for model in found:
             model.to(device)
