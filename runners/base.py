@@ -128,18 +128,6 @@ def sampler_problem(name: str, steps: int) -> str | None:
 
 
 @dataclass(frozen=True)
-class DeviceOptions:
-    """How the models use a device; pixels may differ by rounding.
-
-    `compile` compiles the repeated blocks of both UNets and the mapper's; with `low_memory` only
-    the models in use are on the device, and VAEs cut large images in tiles.
-    """
-
-    compile: bool = False
-    low_memory: bool = False
-
-
-@dataclass(frozen=True)
 class Variant:
     """A way to make every image of a group; None for settings that the method does not have."""
 

@@ -1,4 +1,4 @@
-"""Options that name the GPUs of an estimate, and its lines."""
+"""Options about GPUs: how the models use one, and the GPUs of an estimate, with its lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,30 @@ import click
 
 from bench.plan.gpus import PEAK_TFLOPS, Gpus
 from plugins_manifest.text import duration
+
+
+def device_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --compile and --low-memory; the command takes them as `options`."""
+
+    @click.option(
+        "--compile",
+        "is_compiled",
+        is_flag=True,
+        help="Compile the models' repeated blocks first: minutes for faster steps.",
+    )
+    @click.option(
+        "--low-memory",
+        is_flag=True,
+        help="Keep only the models in use on the GPU (SD1.5 to SDXL at 1024 px: 12 GiB).",
+    )
+    @wraps(command)
+    def with_options(*args: Any, is_compiled: bool, low_memory: bool, **given: Any) -> None:
+        from runners.options import DeviceOptions
+
+        options = DeviceOptions(compile=is_compiled, low_memory=low_memory)
+        command(*args, options=options, **given)
+
+    return with_options
 
 
 def gpu_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 from bench.render.audit import LoadAudit, audits_of, read_audits, remarks
 from bench.render.budget import Budget
 from bench.render.execute import Execution, Stopwatch
-from bench.render.family import FamilyRenderer
+from bench.render.family import FamilyRenderer, context_of
 
 __all__ = [
     "Budget",
@@ -12,6 +12,7 @@ __all__ = [
     "LoadAudit",
     "Stopwatch",
     "audits_of",
+    "context_of",
     "read_audits",
     "remarks",
 ]

@@ -10,9 +10,11 @@ from bench.errors import UserError
 from bench.plan import Plan
 from bench.registry import find_method
 from bench.render.execute import bare_case, render_settings
+from bench.store.image_cache import render_context
 from plugins_manifest.progress import Progress
 from runners.base import Batch, RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
+from runners.options import DeviceOptions
 
 if TYPE_CHECKING:
     from bench.render.audit import LoadAudit
@@ -24,15 +26,22 @@ _LOG = logging.getLogger(__name__)
 
 
 class FamilyRenderer:
-    """Renders groups with the plan's family; `batch` as `--batch`."""
+    """Renders groups with the plan's family; `batch` as `--batch`, `options` as its own."""
 
     def __init__(
-        self, plan: Plan, device: str, audits: LoadAudit | None = None, *, batch: Batch = None
+        self,
+        plan: Plan,
+        device: str,
+        audits: LoadAudit | None = None,
+        *,
+        batch: Batch = None,
+        options: DeviceOptions | None = None,
     ) -> None:
         self._plan = plan
         self._device = device
         self._audits = audits
         self._batch: Batch = batch
+        self._options = options or DeviceOptions()
         self._size: BatchSize | None = None
         self._family: Family | None = None
 
@@ -103,16 +112,18 @@ class FamilyRenderer:
 
     def _load(self) -> Family:
         from runners.families import load_family
+        from runners.families.options import with_options
 
         _quiet_libraries()
-        manifest = self._plan.manifest
-        return load_family(
+        manifest, options = self._plan.manifest, self._options
+        family = load_family(
             manifest.family,
-            device=self._device,
+            device="cpu" if options.low_memory else self._device,
             dtype=manifest.settings.dtype,
             adapter=self._plan.selection.adapter,
             planned=self._plan.weights,
         )
+        return with_options(family, self._device, options)
 
     def _check(self, family: Family) -> None:
         from runners.checks import check_group
@@ -135,6 +146,17 @@ class FamilyRenderer:
                 problems |= dict.fromkeys(error.problems)
         if problems:
             raise UserError.collect(list(problems))
+
+
+def context_of(plan: Plan, device: str, options: DeviceOptions) -> str:
+    """Return the render context of a plan's images on a device."""
+    sizes = [(*g.settings.base_size, *g.settings.upgraded_size) for g in plan.groups]
+    largest_px = max((side for size in sizes for side in size), default=0)
+    return render_context(
+        dtype=plan.manifest.settings.dtype,
+        device_kind=device,
+        marks=options.marks(device, largest_px),
+    )
 
 
 def _quiet_libraries() -> None:

@@ -37,7 +37,7 @@ from bench.plan.resume import check_identity, find_finished, locked_manifest, pl
 from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
 from bench.registry import extension_problems, installed, known_names
-from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch
+from bench.render import Budget, Execution, FamilyRenderer, LoadAudit, Stopwatch, context_of
 from bench.run.shards import (
     SHARD_DONE,
     find_shards,
@@ -47,7 +47,6 @@ from bench.run.shards import (
     take_over_shards,
 )
 from bench.store import ImageCache, RunStore, records
-from bench.store.image_cache import render_context
 from bench.store.verify import PARTS, TO_REPORT, require_sound
 from metrics.stats.verdicts import Thresholds
 from plugins_manifest.files import file_sha256
@@ -55,6 +54,7 @@ from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema import load_manifest
 from runners.base import Batch
+from runners.options import DeviceOptions
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
 _REPORTING = (
@@ -79,6 +79,7 @@ class RunRequest:
     ids_from: Path | None = None  # a run whose ids of unnamed cases are taken over
     thresholds: Thresholds | None = None  # of the verdicts; None: the shipped ones
     batch: Batch = None  # images of one call of the models
+    options: DeviceOptions = field(default_factory=DeviceOptions)
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
     shard: Shard | None = None  # render this part of the plan alone
@@ -455,12 +456,11 @@ class _Run:
         with self.clock.in_models():
             device = provenance.choose_device(self.request.device)
             self._write_facts(device=provenance.device_facts(device))
-        dtype = plan.manifest.settings.dtype
-        context = render_context(dtype=dtype, device_kind=device)
+        context = context_of(plan, device, options := self.request.options)
         self._write_facts(render_context=context)
         cache = ImageCache(context) if self.request.use_cache else None
         audits = LoadAudit.of_plan(plan, self.store, context, cache)
-        renderer = FamilyRenderer(plan, device, audits, batch=self.request.batch)
+        renderer = FamilyRenderer(plan, device, audits, batch=self.request.batch, options=options)
         stopped = Execution(
             plan=plan,
             store=self.store,

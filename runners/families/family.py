@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import first_line
-from runners.device import is_gpu
 from runners.families.offload import Offload, Use
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
@@ -33,8 +32,8 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_TEXT_PARTS = ("text_encoder", "text_encoder_2")
-_PARTS = ("unet", "vae", *_TEXT_PARTS)
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
+_PARTS = ("unet", "vae", *TEXT_PARTS)
 Model = TypeVar("Model", bound=nn.Module)
 Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
 _PIPELINES: dict[str, type[Pipeline]] = {
@@ -118,7 +117,7 @@ def make_family(
         for part in _PARTS:
             if (model := getattr(pipe, part, None)) is not None:
                 # text encoders wait on the CPU: `text_encoders` moves them
-                place(model, device="cpu" if part in _TEXT_PARTS else device, dtype=dtype)
+                place(model, device="cpu" if part in TEXT_PARTS else device, dtype=dtype)
     if mapper is not None:
         try:
             check_fit(mapper, base.unet, upgraded.unet)
@@ -130,23 +129,6 @@ def make_family(
     return Family(name, base, upgraded, mapper, device, dtype)
 
 
-def offloaded(family: Family, device: str) -> Family:
-    """Return a family whose models are on `device` while they run; elsewhere on the CPU."""
-    require_device(device)
-    if not is_gpu(device):
-        return family
-    offload = Offload(device)
-    for pipe in (family.base, family.upgraded):
-        offload.add(pipe.unet, "denoising")
-        offload.add_vae(pipe.vae)
-        for name in _TEXT_PARTS:
-            if (model := getattr(pipe, name, None)) is not None:
-                offload.add(model, "conditions")
-    if family.mapper is not None:
-        offload.add(family.mapper, "denoising")
-    return replace(family, device=device, offload=offload)
-
-
 @contextmanager
 def text_encoders(pipe: Pipeline) -> Iterator[None]:
     """Have a pipeline's text encoders beside its UNet; elsewhere they wait on the CPU.
@@ -154,7 +136,7 @@ def text_encoders(pipe: Pipeline) -> Iterator[None]:
     Those of SDXL have 1.6 GB in half precision, and encode for a moment alone.
     """
     device = pipe.unet.device
-    models = [model for name in _TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
+    models = [model for name in TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
     found = [model for model in models if not is_offloaded(model)]
     try:
         for model in found:

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from runners.device import empty_cache
+from runners.options import TILE_PX
 from xadapter.placement import set_execution_device
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 Use = Literal["conditions", "denoising", "pictures"]
-TILE_PX = 1024  # a VAE needs less for such a tile than a step of both UNets does with its weights
 
 
 class Offload:

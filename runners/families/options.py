@@ -1,5 +1,6 @@
-"""Regional compilation (`--compile`): the repeated blocks of both UNets, and the mapper's.
+"""A loaded family with the options of its device: compiled blocks, models that wait on the CPU.
 
+Compilation (`--compile`) is regional: of the repeated blocks of both UNets, and of the mapper's.
 They are inside of the modules whose outputs X-Adapter reads and changes (`xadapter.sites`), so
 these stay eager and its hooks act between the graphs. Weights are inputs of a graph: plugins merge
 into them, and restore them, as into those of a model that is not compiled.
@@ -8,6 +9,7 @@ into them, and restore them, as into those of a model that is not compiled.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,11 +17,38 @@ from torch import nn
 
 from plugins_manifest.errors import UserError
 from plugins_manifest.text import first_line
-from runners.families.family import Family
+from runners.device import is_gpu
+from runners.families.family import TEXT_PARTS, Family, require_device
+from runners.families.offload import Offload
+from runners.options import DeviceOptions
 
 # One graph for each width, side and number of rows of a block; in place, all blocks count together
 _MOST_GRAPHS = 128
 _COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+
+
+def with_options(family: Family, device: str, options: DeviceOptions) -> Family:
+    """Return a loaded family as the options say; with `low_memory` it is on the CPU until now."""
+    if options.low_memory:
+        family = offloaded(family, device)
+    return compile_family(family) if options.compile else family
+
+
+def offloaded(family: Family, device: str) -> Family:
+    """Return a family whose models are on `device` while they run; elsewhere on the CPU."""
+    require_device(device)
+    if not is_gpu(device):
+        return family
+    offload = Offload(device)
+    for pipe in (family.base, family.upgraded):
+        offload.add(pipe.unet, "denoising")
+        offload.add_vae(pipe.vae)
+        for name in TEXT_PARTS:
+            if (model := getattr(pipe, name, None)) is not None:
+                offload.add(model, "conditions")
+    if family.mapper is not None:
+        offload.add(family.mapper, "denoising")
+    return replace(family, device=device, offload=offload)
 
 
 def compile_family(family: Family, *, backend: str = "inductor") -> Family:
