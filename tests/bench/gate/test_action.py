@@ -23,6 +23,8 @@ NOT_INPUTS = {
     "cache": "the input of that name is about keeping the cache, which the command always uses",
     "dry-run": "it prints and compares nothing",
     "shard": "a gate compares whole runs",
+    "compile": "a job on a GPU sets it in its own command; the baseline needs it too",
+    "low-memory": "it is about the memory of a machine, as batch",
     "batch": "it is about the memory of a machine; pixels may differ by rounding",
     "junit": "an output has its path",
     "markdown": "an output has its path",
