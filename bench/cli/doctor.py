@@ -196,8 +196,7 @@ def _hub() -> Iterator[Finding]:
 
 def _metric_weights() -> Iterator[Finding]:
     """Report which downloaded weights of metrics are present."""
-    from metrics.weights.catalog import CATALOG
-    from metrics.weights.files import weights_folder
+    from metrics.weights import CATALOG, weights_folder
 
     here = sorted(name for name, weights in CATALOG.items() if weights.is_here)
     missing = sorted(CATALOG.keys() - set(here))

@@ -8,7 +8,7 @@ into them, and restore them, as into those of a model that is not compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from runners.families.family import TEXT_PARTS, Family, require_device
 from runners.families.offload import Offload
 from runners.options import DeviceOptions
 
+Backend = str | Callable[..., Any]  # of torch.compile
 # One graph for each width, side and number of rows of a block; in place, all blocks count together
 _MOST_GRAPHS = 128
 _COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
@@ -51,7 +52,7 @@ def offloaded(family: Family, device: str) -> Family:
     return replace(family, device=device, offload=offload)
 
 
-def compile_family(family: Family, *, backend: str = "inductor") -> Family:
+def compile_family(family: Family, *, backend: Backend = "inductor") -> Family:
     """Let the blocks of a family be compiled at their first calls, once for each shape.
 
     Raises `UserError` where a small function cannot be compiled for the device.
@@ -81,7 +82,7 @@ def _blocks(family: Family) -> Iterator[nn.Module]:
         yield from family.mapper.body
 
 
-def _require_compiler(device: str, backend: str) -> None:
+def _require_compiler(device: str, backend: Backend) -> None:
     def doubled(x: torch.Tensor) -> torch.Tensor:
         return x * 2
 

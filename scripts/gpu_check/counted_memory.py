@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +23,7 @@ from xadapter.guidance import Guidance
 from xadapter.taps import capture, inject
 from xadapter.vae import decode_image, encode_image
 
-HALF = torch.float16
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -88,11 +88,16 @@ def counted_parameters() -> dict[str, int]:
     return found
 
 
+def _half(model: Model) -> Model:
+    nn.Module.to(model, torch.float16)  # torch's own: diffusers' warns about any cast
+    return model
+
+
 def counted_step(*, upgraded_px: int, n_images: int = 1) -> int:
     """Return the peak of a guided step of stage 2 with a ControlNet, in half precision."""
     with torch.device("meta"):
-        base, upgraded = (unet_of(name).to(HALF) for name in ("sd15", "sdxl"))
-        mapper, net = mapper_of().to(HALF), controlnet_of().to(HALF)
+        base, upgraded = _half(unet_of("sd15")), _half(unet_of("sdxl"))
+        mapper, net = _half(mapper_of()), _half(controlnet_of())
         side, px = upgraded_px // 8, upgraded_px // 2
         control = Control(net, torch.empty(n_images, 3, px, px))
         timestep = torch.empty((), dtype=torch.int64)
@@ -116,13 +121,13 @@ def counted_step(*, upgraded_px: int, n_images: int = 1) -> int:
 def counted_decode(px: int) -> int:
     """Return the peak of decoding one image, in half precision."""
     with torch.device("meta"):
-        vae, latents = vae_of("sdxl").to(HALF), torch.empty(1, 4, px // 8, px // 8)
+        vae, latents = _half(vae_of("sdxl")), torch.empty(1, 4, px // 8, px // 8)
     return peak_bytes(lambda: decode_image(vae, latents))
 
 
 def counted_encode(px: int) -> int:
     """Return the peak of encoding one image, in half precision."""
     with torch.device("meta"):
-        vae, image = vae_of("sdxl").to(HALF), torch.empty(1, 3, px, px)
+        vae, image = _half(vae_of("sdxl")), torch.empty(1, 3, px, px)
         noise = torch.empty(1, 4, px // 8, px // 8)
     return peak_bytes(lambda: encode_image(vae, image, noise))

@@ -23,6 +23,7 @@ from runners.group import run_group
 from runners.options import TILE_PX, DeviceOptions
 from runners.passes import Failure
 from tests.runners.conftest import METHODS, SETTINGS
+from xadapter.mapper import Mapper
 from xadapter.placement import execution_device
 from xadapter.vae import decode_image
 
@@ -172,11 +173,10 @@ def test_the_largest_use_and_the_weights_that_were_moved_are_counted(waiting: Fa
 
 
 def test_a_network_of_a_plugin_waits_too_and_is_freed_with_its_plugin(waiting: Family) -> None:
-    net: nn.Module = nn.Linear(2, 2)
-    net.dtype = torch.float32  # pyright: ignore[reportAttributeAccessIssue] - as diffusers' models
+    net = Mapper((2, 2, 2), (2, 2, 2), n_blocks=1)
     placed, freed = waiting.place(net, use="denoising"), weakref.ref(net)
     assert execution_device(placed) == torch.device("cpu") and waiting.offload is not None
-    placed(torch.ones(1, 2))
+    placed([torch.ones(1, 2, 2, 2)] * 3)
     assert isinstance(waiting.offload, Recorded) and waiting.offload.moved[-1] is net
     waiting.offload.moved.clear()
     del net, placed
