@@ -175,7 +175,10 @@ def _run_all(
     yield from _run_scale(group, scale, variants, parts)
     n_done = sum(len(part.cases) for part in parts)
     if n_done < len(cases):
-        most = size.measured(group.work, free_bytes=free_bytes(group.family.device))
+        free = free_bytes(group.family.device)
+        if (offload := group.family.offload) is not None:
+            free -= offload.missing_bytes
+        most = size.measured(group.work, free_bytes=free)
         rest = group.parts(cases[n_done:], most, first=n_done, since=since)
         yield from _run_scale(group, scale, variants, rest)
         parts += rest
@@ -300,12 +303,16 @@ def _tried(
 ) -> list[Rendered] | None:
     """Return the results of a variant for a part; None if they fit the memory in halves alone."""
     method, session, device = group.methods[variant.method], sessions.of(part), group.family.device
+    offload = group.family.offload
     group.memory.reset()
+    if offload is not None:
+        offload.restart()
     with _unchanged_models(group, part, session, variant) as used:
         outcome = part.work.timed(
             _keys_of(method, variant), lambda: _rendered_by(method, used, variant)
         )
-    group.size.saw(group.work, group.memory.growth_bytes)
+    moved_bytes = 0 if offload is None else offload.grown_bytes
+    group.size.saw(group.work, max(0, group.memory.growth_bytes - moved_bytes))
     if _is_too_large(part, outcome):
         return None
     if outcome.failure is not None:

@@ -73,6 +73,8 @@ class ModelsState:
 
 def models_state(family: Family, networks: Sequence[nn.Module] = ()) -> ModelsState:
     """Return the state of everything that methods share; `networks` are those of the plugins."""
+    if family.offload is not None:
+        family.offload.evict()  # a sum depends on the device of its tensors
     parts = {f"network {i} of the plugins": _state_of(net) for i, net in enumerate(networks, 1)}
     for side, pipe in (("base", family.base), ("upgraded", family.upgraded)):
         for name in _PARTS:

@@ -15,6 +15,7 @@ from plugins_manifest.memory import is_out_of_memory
 from runners.base import PassName
 from runners.checksum import Checksum, checksum, tensors_in
 from runners.device import synchronize
+from runners.families.options import compiler_problem
 
 T = TypeVar("T")
 
@@ -45,7 +46,8 @@ class Failure:
         if isinstance(error, FailedPassError):
             return error.failure
         trace = "".join(traceback.format_exception(error))
-        return cls(describe_error(error), trace, is_out_of_memory(error))
+        reason = compiler_problem(error) or describe_error(error)
+        return cls(reason, trace, is_out_of_memory(error))
 
 
 class FailedPassError(PicklableError):

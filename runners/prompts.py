@@ -24,6 +24,7 @@ from xadapter.denoiser import Conditions
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
 from xadapter.inputs import base_conditions, upgraded_conditions
+from xadapter.placement import execution_device
 
 MAX_CHUNKS = 4
 _COMMA = ",</w>"
@@ -152,16 +153,17 @@ def _encoded(
     prompt: str, tokenizer: Any, encoder: Any, read: _Read, syntax: PromptSyntax
 ) -> tuple[Tensor, Tensor | None]:
     """Return the text [1, l, d] and the first chunk's pooled text."""
+    device = execution_device(encoder)
     if syntax == "plain":
         ids = tokenizer(
             prompt, padding="max_length", truncation=True, return_tensors="pt"
         ).input_ids
-        return read(encoder, ids.to(encoder.device))
+        return read(encoder, ids.to(device))
     texts, pooled = [], None
     for chunk in chunks_of(prompt, tokenizer):
         ids, weights = chunk.padded(tokenizer)
-        text, own_pooled = read(encoder, torch.tensor([ids], device=encoder.device))
-        texts.append(emphasized(text, torch.tensor(weights, device=encoder.device)))
+        text, own_pooled = read(encoder, torch.tensor([ids], device=device))
+        texts.append(emphasized(text, torch.tensor(weights, device=device)))
         pooled = own_pooled if pooled is None else pooled
     return torch.cat(texts, dim=1), pooled
 

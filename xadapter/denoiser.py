@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance, guide
+from xadapter.placement import execution_device
 from xadapter.solvers import Solver
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Denoiser:
 
     @property
     def device(self) -> torch.device:
-        """Device of the UNet."""
-        return self.unet.device
+        """Device on which the UNet computes."""
+        return execution_device(self.unet)
 
     def predict(self, scaled_bchw: Tensor, timestep: Tensor, *, step: int, n_steps: int) -> Tensor:
         """Return the guided prediction [b, c, h, w] float32 (epsilon or v, as trained).

@@ -14,6 +14,7 @@ from torch import Tensor
 from xadapter.denoiser import Conditions
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
+from xadapter.placement import execution_device
 from xadapter.vae import pixels_per_latent
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def base_conditions(
 ) -> Conditions:
     """Encode the prompts with the base pipeline's own encoder (LoRAs and embeddings included)."""
     negative = None if negative_prompt is None else [negative_prompt] * len(prompts)
-    device = pipe.unet.device
+    device = execution_device(pipe.unet)
     text, negative_text = pipe.encode_prompt(
         list(prompts), device, 1, guidance.is_on, negative_prompt=negative
     )[:2]
@@ -87,7 +88,7 @@ def upgraded_conditions(
     if not hasattr(pipe, "text_encoder_2"):
         return base_conditions(pipe, prompts, negative_prompt, guidance)
     negative = None if negative_prompt is None else [negative_prompt] * len(prompts)
-    device = pipe.unet.device
+    device = execution_device(pipe.unet)
     text, negative_text, pooled, negative_pooled = pipe.encode_prompt(
         prompt=list(prompts),
         device=device,

@@ -28,6 +28,7 @@ from xadapter.handover import (
     trajectory_of,
 )
 from xadapter.mapper import Mapper
+from xadapter.placement import execution_device
 from xadapter.presets import CORRECTED, Preset
 from xadapter.solvers import Trajectory, noised, shared_grid, start_scale, with_generators
 from xadapter.taps import capture, inject
@@ -256,7 +257,8 @@ class _JointRun:
         if base_is_guided and not upgraded_is_guided:
             features = tuple(feature.chunk(2)[1] for feature in features)
         # the three models may have three dtypes and two devices
-        cast = [feature.to(device=mapper.device, dtype=mapper.dtype) for feature in features]
+        device = execution_device(mapper)
+        cast = [feature.to(device=device, dtype=mapper.dtype) for feature in features]
         offsets = tuple(offset * self.scale for offset in mapper(cast))
         if upgraded_is_guided and not base_is_guided:
             offsets = tuple(torch.cat([offset] * 2) for offset in offsets)

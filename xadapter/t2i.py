@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from xadapter.denoiser import Conditions
+from xadapter.placement import execution_device
 
 if TYPE_CHECKING:
     from diffusers import T2IAdapter
@@ -39,7 +40,7 @@ def adapter_residuals(inputs: Sequence[T2IInput], *, guided: bool) -> list[Tenso
     """
     total: list[Tensor] = []
     for given in inputs:
-        image = given.image.to(device=given.net.device, dtype=given.net.dtype)
+        image = given.image.to(device=execution_device(given.net), dtype=given.net.dtype)
         if given.net.config["in_channels"] == 1:
             image = _gray(image)
         features = [feature * given.scale for feature in given.net(image)]

@@ -18,6 +18,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from xadapter.placement import execution_device
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
@@ -90,7 +92,7 @@ def decode_image(vae: AutoencoderKL, latents_bchw: Tensor) -> Tensor:
 def encode_image(vae: AutoencoderKL, image_bchw: Tensor, posterior_noise_bchw: Tensor) -> Tensor:
     """Encode an image in [-1, 1] to scaled latents: a sample of the posterior with that noise."""
     with upcast_vae(vae), torch.no_grad():
-        image = image_bchw.to(device=vae.device, dtype=vae.dtype)
+        image = image_bchw.to(device=execution_device(vae), dtype=vae.dtype)
         parts = _slices(image, math.prod(image.shape[-2:]))
         posteriors: Any = [vae.encode(part, return_dict=False)[0] for part in parts]
         mu = torch.cat([posterior.mean for posterior in posteriors]).float()

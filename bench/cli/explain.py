@@ -12,6 +12,7 @@ from bench.store import Row, RunStore, records
 from bench.store.documents import members_of
 from plugins_manifest.text import shell_command
 from runners.base import generator_seed
+from runners.options import DeviceOptions
 
 
 def find_trial(store: RunStore, prefix: str) -> Row:
@@ -80,4 +81,7 @@ def again_command(store: RunStore, trial_id: str, facts: dict[str, Any]) -> str:
     words += ["--only", trial_id, "--no-cache", "--out", f"runs/again-{trial_id[:8]}"]
     if "adapter" in selection:
         words += ["--adapter", selection["adapter"]]
+    options = DeviceOptions.of_context(facts.get("render_context") or "")
+    words += ["--compile"] if options.compile else []
+    words += ["--low-memory"] if options.low_memory else []
     return shell_command(words)

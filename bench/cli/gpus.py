@@ -1,4 +1,4 @@
-"""Options that name the GPUs of an estimate, and its lines."""
+"""Options about GPUs: how the models use one, and the GPUs of an estimate, with its lines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,32 @@ from typing import Any
 
 import click
 
-from bench.plan.gpus import PEAK_TFLOPS, Gpus
+from bench.plan.gpus import GPUS, Gpus
 from plugins_manifest.text import duration
+
+
+def device_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --compile and --low-memory; the command takes them as `options`."""
+
+    @click.option(
+        "--compile",
+        "is_compiled",
+        is_flag=True,
+        help="Compile the models' repeated blocks first: minutes for faster steps.",
+    )
+    @click.option(
+        "--low-memory",
+        is_flag=True,
+        help="Keep only the models in use on the GPU (SD1.5 to SDXL at 1024 px: 12 GiB).",
+    )
+    @wraps(command)
+    def with_options(*args: Any, is_compiled: bool, low_memory: bool, **given: Any) -> None:
+        from runners.options import DeviceOptions
+
+        options = DeviceOptions(compile=is_compiled, low_memory=low_memory)
+        command(*args, options=options, **given)
+
+    return with_options
 
 
 def gpu_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -18,7 +42,7 @@ def gpu_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--gpus", "count", type=click.IntRange(1, 9999), metavar="N", help="How many.")
     @click.option(
         "--gpu",
-        type=click.Choice(list(PEAK_TFLOPS), case_sensitive=False),
+        type=click.Choice(list(GPUS), case_sensitive=False),
         help="Also estimate the time on GPUs of this type.",
     )
     @click.option(
@@ -56,3 +80,23 @@ def gpu_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f"{facts['peak_tflops']:.3g}"
     )
     yield f"{'':<10} measure it: scripts/gpu-check on such a GPU, then --tflops RATE"
+
+
+def memory_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the memory that a plan takes, and the batch that fits a named GPU."""
+    low = f"{facts['low_memory_gib_batch_1']:.1f} at batch 1 with --low-memory"
+    yield (
+        f"{'memory':<10} about {facts['gpu_gib']:.1f} GiB on the GPU at batch {facts['batch']} "
+        f"({low}), {facts['ram_gib']:.0f} GiB of RAM"
+    )
+    if "gpu" not in facts:
+        return
+    batch, low_batch = facts["fits_batch"], facts["fits_batch_low_memory"]
+    has = f"{facts['gpu'].upper()} ({facts['has_gib']} GiB)"
+    if not low_batch:
+        yield f"{'':<10} {has}: too small for one image, also with --low-memory"
+    elif not batch:
+        yield f"{'':<10} {has}: fits at batch {low_batch}, with --low-memory alone"
+    else:
+        more = f", at batch {low_batch} with --low-memory" if low_batch > batch else ""
+        yield f"{'':<10} {has}: fits at batch {batch}{more}"

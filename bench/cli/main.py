@@ -15,7 +15,7 @@ from bench.cli.cases import cases
 from bench.cli.config import config
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
 from bench.cli.gate import GateFiles, gate, gate_files, policy_option
-from bench.cli.gpus import gpu_options
+from bench.cli.gpus import device_options, gpu_options
 from bench.cli.heartbeat import heartbeat
 from bench.cli.inspect import inspect_plugin
 from bench.cli.leaderboard import leaderboard, votes
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from bench.render.engine.choice import Workers
     from bench.run import RunRequest
     from runners.base import Batch
+    from runners.options import DeviceOptions
 
 P = ParamSpec("P")
 
@@ -143,6 +144,7 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
 @click.option("--out", type=RunFolder(), help="Run directory [runs/NAME].")
 @worker_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@device_options
 @click.option("--cache/--no-cache", default=True, help="Use the image cache of all runs.")
 @click.option("--fetch", is_flag=True, help="First download missing plugins and photos.")
 @click.option(
@@ -297,6 +299,7 @@ def _request(
     show_progress: bool = True,
     verdict_policy: Path | None = None,
     batch: Batch = None,
+    options: DeviceOptions | None = None,
     batch_timeout: float | None = None,
     max_time: float | None = None,
     max_images: int | None = None,
@@ -309,6 +312,7 @@ def _request(
     from bench.render import Budget
     from bench.render.engine.choice import Workers
     from bench.run import RunRequest
+    from runners.options import DeviceOptions
 
     if manifest is None:
         raise click.UsageError("Missing option '--manifest': try --manifest pocket")
@@ -334,6 +338,7 @@ def _request(
         thresholds=thresholds_of(verdict_policy),
         started=started,
         batch=batch,
+        options=options or DeviceOptions(),
         batch_timeout=batch_timeout,
         budget=Budget(max_time, max_images, started=time.monotonic() - age),
         shard=shard,

@@ -28,17 +28,19 @@ def show_plan(
 
     `outlook` is what a gate with a baseline can decide, `gpus` where the run is to be estimated.
     """
-    from bench.cli.gpus import gpu_lines
+    from bench.cli.gpus import gpu_lines, memory_lines
     from bench.plan import estimate
     from bench.plan.cost import cost_facts
     from bench.plan.gpus import gpu_facts
     from bench.plan.judges import judge_remarks, judges
+    from bench.plan.memory import memory_facts
     from bench.plan.speed import seconds_range
     from bench.run import look_ahead, trial_ids
 
     plan, missing = look_ahead(request)
     facts = cost_facts(plan)
     on_gpus = None if gpus is None else gpu_facts(plan, gpus)
+    memory = memory_facts(plan, gpus)
     megabytes = sum(item.megabytes or 0 for item in missing)
     judged = judges(plan.manifest)
     if as_json:
@@ -53,6 +55,7 @@ def show_plan(
         facts |= {} if outlook is None else {"gate": outlook}
         facts |= {"engine": str(request.workers)}
         facts |= {} if on_gpus is None else {"gpus": on_gpus}
+        facts |= {} if memory is None else {"memory": memory}
         echo_json({**facts, "trial_ids": trial_ids(request)})
         return
     echo(f"{plan.title}: {facts['trials']:,} images in {facts['batches']:,} batches")
@@ -62,6 +65,8 @@ def show_plan(
         echo(f"engine     {request.workers}")
     echo(f"time       {_time(seconds_range(plan), estimate(plan).gpu_hours)}")
     for line in [] if on_gpus is None else gpu_lines(on_gpus):
+        echo(line)
+    for line in [] if memory is None else memory_lines(memory):
         echo(line)
     echo(f"disk       {_size(facts['disk_mib'] * 2**20 / 1e6)} of pictures")
     unknown = sum(item.megabytes is None and not item.is_own for item in missing)

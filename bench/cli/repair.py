@@ -18,12 +18,11 @@ from bench.errors import UserError, disk_error, shown_path
 from bench.plan import ConditionSet, Plan, Selection, make_plan, preflight
 from bench.plan.shards import Shard, part_of
 from bench.registry import find_metric, installed
-from bench.render import Execution, FamilyRenderer, LoadAudit
+from bench.render import Execution, FamilyRenderer, LoadAudit, context_of
 from bench.run import RunRequest, open_job, write_tables
 from bench.store import TABLES, ImageCache, RunStore, records
 from bench.store.checksums import CHECKSUMS_FILE, Checksums
 from bench.store.files import sha256_of, table_bytes
-from bench.store.image_cache import render_context
 from bench.store.run_store import RUN_FILE
 from bench.store.verify import (
     TO_REPORT,
@@ -36,6 +35,7 @@ from bench.store.verify import (
 )
 from plugins_manifest.files import make_folders, temporary_beside
 from plugins_manifest.interrupts import watched_interrupts
+from runners.options import DeviceOptions
 
 _ASIDE = ".damaged"
 _ORIGINS = ("rendered", "cache")
@@ -223,7 +223,7 @@ class _Work:
         audits = LoadAudit.of_plan(plan, self.store, context, cache)
         if wanted:
             device = context.split("-")[2]
-            renderer = FamilyRenderer(plan, device)
+            renderer = FamilyRenderer(plan, device, options=self._options)
             with watched_interrupts() as interrupts:
                 Execution(
                     plan=plan,
@@ -270,11 +270,15 @@ class _Work:
                 "the run's manifest gives another plan here than the one it was run with"
             )
 
+    @property
+    def _options(self) -> DeviceOptions:
+        return DeviceOptions.of_context(self.facts.get("render_context", ""))
+
     def _context(self, plan: Plan) -> str:
         """Return the run's render context; raise `UserError` if this machine has another one."""
         kind = self.facts.get("device", {}).get("kind", "auto")
         device = provenance.choose_device(kind)
-        context = render_context(dtype=plan.manifest.settings.dtype, device_kind=device)
+        context = context_of(plan, device, self._options)
         wanted = self.facts.get("render_context", context)
         if context != wanted:
             raise UserError(

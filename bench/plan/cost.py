@@ -76,38 +76,39 @@ def _of_group(group: Group, settings: Settings, costs: FamilyCost) -> float:
 
 
 def _stage_1(settings: Settings, costs: FamilyCost) -> float:
-    side_px = _side(settings.base_size)
-    unet = _at(costs.base_unet, costs.base_px, side_px)
-    decode = _at(costs.decode_base, costs.base_px, side_px)
-    return settings.steps * _n_rows(settings) * unet + decode
+    side_px = mean_side(settings.base_size)
+    unet = at_side(costs.base_unet, costs.base_px, side_px)
+    decode = at_side(costs.decode_base, costs.base_px, side_px)
+    return settings.steps * n_rows(settings) * unet + decode
 
 
 def _beyond_stage_1(variant: Variant, settings: Settings, costs: FamilyCost) -> float:
     calls = cost_of(find_method(variant.method), settings)
-    base_px, upgraded_px = _side(settings.base_size), _side(settings.upgraded_size)
+    base_px, upgraded_px = mean_side(settings.base_size), mean_side(settings.upgraded_size)
     per_step = (
-        calls.base_calls * _at(costs.base_unet, costs.base_px, base_px)
-        + calls.enlarged_calls * _at(costs.base_unet, costs.base_px, upgraded_px)
-        + calls.upgraded_calls * _at(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
-        + calls.mapper_calls * _at(costs.mapper, costs.upgraded_px, upgraded_px)
+        calls.base_calls * at_side(costs.base_unet, costs.base_px, base_px)
+        + calls.enlarged_calls * at_side(costs.base_unet, costs.base_px, upgraded_px)
+        + calls.upgraded_calls * at_side(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
+        + calls.mapper_calls * at_side(costs.mapper, costs.upgraded_px, upgraded_px)
     )
     n_steps = max(1, round(settings.steps * (variant.t0 or 1.0)))
-    encode = calls.n_encodes * _at(costs.encode, costs.upgraded_px, upgraded_px)
-    decode = calls.n_decodes * _at(costs.decode, costs.upgraded_px, upgraded_px)
-    return n_steps * _n_rows(settings) * per_step + encode + decode
+    encode = calls.n_encodes * at_side(costs.encode, costs.upgraded_px, upgraded_px)
+    decode = calls.n_decodes * at_side(costs.decode, costs.upgraded_px, upgraded_px)
+    return n_steps * n_rows(settings) * per_step + encode + decode
 
 
-def _at(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:
-    """Interpolate a cost to another size by the power of the side through its two measurements."""
+def at_side(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:
+    """Interpolate to another size by the power of the side through two measurements."""
     power = math.log(measured[1] / measured[0]) / math.log(sizes_px[1] / sizes_px[0])
     return measured[1] * (side_px / sizes_px[1]) ** power
 
 
-def _side(size_px: tuple[int, int]) -> float:
+def mean_side(size_px: tuple[int, int]) -> float:
+    """Return the side of a square of the same area, in px."""
     return math.sqrt(size_px[0] * size_px[1])
 
 
-def _n_rows(settings: Settings) -> int:
+def n_rows(settings: Settings) -> int:
     """Return the UNet's rows per image: two with classifier-free guidance."""
     return 2 if settings.guidance_scale > 1 else 1
 

@@ -14,15 +14,24 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from bench.plan.plan import Plan
 
-PEAK_TFLOPS: dict[str, float] = {
-    "t4": 65.0,
-    "a10g": 70.0,
-    "l4": 121.0,
-    "rtx-3090": 71.0,
-    "rtx-4090": 165.2,
-    "a100": 312.0,
-    "h100": 989.4,
-    "h200": 989.4,
+
+@dataclass(frozen=True)
+class GpuType:
+    """The peak of a type, and its memory: of several sizes the least."""
+
+    peak_tflops: float
+    memory_gib: int
+
+
+GPUS: dict[str, GpuType] = {
+    "t4": GpuType(65.0, 16),
+    "a10g": GpuType(70.0, 24),
+    "l4": GpuType(121.0, 24),
+    "rtx-3090": GpuType(71.0, 24),
+    "rtx-4090": GpuType(165.2, 24),
+    "a100": GpuType(312.0, 40),
+    "h100": GpuType(989.4, 80),
+    "h200": GpuType(989.4, 141),
 }
 ASSUMED_SHARE = 0.5  # of the peak, until it is measured
 
@@ -38,7 +47,7 @@ class Gpus:
     @property
     def rate_tflops(self) -> float:
         """The 10^12 operations per second that one GPU is taken to do."""
-        return self.tflops or ASSUMED_SHARE * PEAK_TFLOPS[self.kind]
+        return self.tflops or ASSUMED_SHARE * GPUS[self.kind].peak_tflops
 
 
 def gpu_facts(plan: Plan, gpus: Gpus) -> dict[str, Any]:
@@ -64,7 +73,7 @@ def gpu_facts(plan: Plan, gpus: Gpus) -> dict[str, Any]:
         "gpu": gpus.kind,
         "count": gpus.count,
         "used": sum(load > 0 for load in loads),
-        "peak_tflops": PEAK_TFLOPS[gpus.kind],
+        "peak_tflops": GPUS[gpus.kind].peak_tflops,
         "rate_tflops": gpus.rate_tflops,
         "is_measured": gpus.tflops is not None,
         "tera_operations": total,

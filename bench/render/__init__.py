@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from bench.render.budget import Budget
     from bench.render.clock import Stopwatch
     from bench.render.execute import Execution
-    from bench.render.family import FamilyRenderer
+    from bench.render.family import FamilyRenderer, context_of
 
 __all__ = [
     "Budget",
@@ -18,6 +18,7 @@ __all__ = [
     "LoadAudit",
     "Stopwatch",
     "audits_of",
+    "context_of",
     "read_audits",
     "remarks",
 ]

@@ -16,6 +16,7 @@ from bench.store.image_cache import render_context
 from plugins_manifest.progress import Progress
 from runners.base import Batch, RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
+from runners.options import DeviceOptions
 
 if TYPE_CHECKING:
     from runners.batches import BatchSize
@@ -26,12 +27,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class FamilyRenderer:
-    """Renders groups with the plan's family; `batch` as `--batch`."""
+    """Renders groups with the plan's family; `batch` as `--batch`, `options` as its own."""
 
-    def __init__(self, plan: Plan, device: str, *, batch: Batch = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device: str,
+        *,
+        batch: Batch = None,
+        options: DeviceOptions | None = None,
+    ) -> None:
         self._plan = plan
         self.device = device
         self._batch: Batch = batch
+        self._options = options or DeviceOptions()
         self._size: BatchSize | None = None
         self._family: Family | None = None
 
@@ -98,8 +107,7 @@ class FamilyRenderer:
     @property
     def context(self) -> str:
         """What changes pixels besides the trial."""
-        dtype = self._plan.manifest.settings.dtype
-        return render_context(dtype=dtype, device_kind=self.device)
+        return context_of(self._plan, self.device, self._options)
 
     def is_usable(self) -> bool:
         """Return whether the device still computes."""
@@ -109,16 +117,18 @@ class FamilyRenderer:
 
     def _load(self) -> Family:
         from runners.families import load_family
+        from runners.families.options import with_options
 
         _quiet_libraries()
-        manifest = self._plan.manifest
-        return load_family(
+        manifest, options = self._plan.manifest, self._options
+        family = load_family(
             manifest.family,
-            device=self.device,
+            device="cpu" if options.low_memory else self.device,
             dtype=manifest.settings.dtype,
             adapter=self._plan.selection.adapter,
             planned=self._plan.weights,
         )
+        return with_options(family, self.device, options)
 
     def _check(self, family: Family) -> None:
         from runners.checks import check_group
@@ -141,6 +151,17 @@ class FamilyRenderer:
                 problems |= dict.fromkeys(error.problems)
         if problems:
             raise UserError.collect(list(problems))
+
+
+def context_of(plan: Plan, device: str, options: DeviceOptions) -> str:
+    """Return the render context of a plan's images on a device."""
+    sizes = [(*g.settings.base_size, *g.settings.upgraded_size) for g in plan.groups]
+    largest_px = max((side for size in sizes for side in size), default=0)
+    return render_context(
+        dtype=plan.manifest.settings.dtype,
+        device_kind=device,
+        marks=options.marks(device, largest_px),
+    )
 
 
 def _quiet_libraries() -> None:

@@ -55,6 +55,7 @@ from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema import load_manifest
 from runners.base import Batch
+from runners.options import DeviceOptions
 
 BUDGET_REACHED = "budget reached"  # the status of a run that a limit of its command ended
 # facts of earlier sessions
@@ -77,6 +78,7 @@ class RunRequest:
     ids_from: Path | None = None  # a run whose ids of unnamed cases are taken over
     thresholds: Thresholds | None = None  # of the verdicts; None: the shipped ones
     batch: Batch = None  # images of one call of the models
+    options: DeviceOptions = field(default_factory=DeviceOptions)
     batch_timeout: float | None = None  # seconds that a batch, or a metric's chunk, may take
     budget: Budget = field(default_factory=Budget)  # counted over all runs of this request
     shard: Shard | None = None  # render this part of the plan alone

@@ -47,7 +47,9 @@ class Rendering:
             pool = None if request.workers.is_here else open_pool(request.workers, request.device)
             device = provenance.choose_device(request.device) if pool is None else pool.device
             self.write_facts(device=_device_facts(device, pool))
-        renderer = partial(FamilyRenderer, plan, device, batch=request.batch)
+        renderer = partial(
+            FamilyRenderer, plan, device, batch=request.batch, options=request.options
+        )
         here = renderer()
         self.context = here.context
         self.write_facts(render_context=self.context)

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -64,12 +64,15 @@ def cache_folder() -> Path:
     return Path(named) if named else user_cache_path("xbench")
 
 
-def render_context(*, dtype: str, device_kind: str) -> str:
-    """Return what changes pixels besides the trial: revision, dtype, device, torch version."""
+def render_context(*, dtype: str, device_kind: str, marks: Sequence[str] = ()) -> str:
+    """Return what changes pixels besides the trial: revision, dtype, device, torch version.
+
+    `marks` are those of `runners.options.DeviceOptions`.
+    """
     # since revision 2 of half precision, the base VAE runs in it
     revision = RENDERER_REVISION + (dtype != "float32")
     torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
-    return f"r{revision}-{dtype}-{device_kind}-torch{torch_minor}"
+    return "-".join([f"r{revision}", dtype, device_kind, f"torch{torch_minor}", *marks])
 
 
 class ImageCache:

@@ -19,9 +19,11 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import first_line
+from runners.families.offload import Offload, Use
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
+from xadapter.placement import is_offloaded
 from xadapter.sites import check_fit
 from xadapter.tensor_file import own_memory
 
@@ -30,8 +32,8 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_TEXT_PARTS = ("text_encoder", "text_encoder_2")
-_PARTS = ("unet", "vae", *_TEXT_PARTS)
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
+_PARTS = ("unet", "vae", *TEXT_PARTS)
 Model = TypeVar("Model", bound=nn.Module)
 Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
 _PIPELINES: dict[str, type[Pipeline]] = {
@@ -53,6 +55,14 @@ class Family:
     mapper: Mapper | None
     device: str
     dtype: str
+    offload: Offload | None = None  # what moves the models, where they do not all fit the device
+
+    def place(self, model: Model, *, use: Use) -> Model:
+        """Freeze a plugin's network and move it where the models are that it runs beside."""
+        if self.offload is None:
+            return place(model, device=self.device, dtype=self.dtype)
+        self.offload.add(place(model, device="cpu", dtype=self.dtype), use)
+        return model
 
 
 def load_from_folders(
@@ -107,7 +117,7 @@ def make_family(
         for part in _PARTS:
             if (model := getattr(pipe, part, None)) is not None:
                 # text encoders wait on the CPU: `text_encoders` moves them
-                place(model, device="cpu" if part in _TEXT_PARTS else device, dtype=dtype)
+                place(model, device="cpu" if part in TEXT_PARTS else device, dtype=dtype)
     if mapper is not None:
         try:
             check_fit(mapper, base.unet, upgraded.unet)
@@ -126,7 +136,8 @@ def text_encoders(pipe: Pipeline) -> Iterator[None]:
     Those of SDXL have 1.6 GB in half precision, and encode for a moment alone.
     """
     device = pipe.unet.device
-    found = [model for name in _TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
+    models = [model for name in TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
+    found = [model for model in models if not is_offloaded(model)]
     try:
         for model in found:
             model.to(device)

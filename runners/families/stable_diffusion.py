@@ -22,7 +22,7 @@ from plugins_manifest.formats.model_folder import folder_table
 from plugins_manifest.formats.table import ModelName, model_table
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
 from runners.families.registry import MapperProblem
-from runners.families.traits import DiffusersModel, DiffusersParts, FamilyCost, Side
+from runners.families.traits import DiffusersModel, DiffusersParts, FamilyCost, FamilyMemory, Side
 
 if TYPE_CHECKING:
     from runners.families.family import Family
@@ -55,6 +55,7 @@ class HubFamily:
     mapper_hint: str
     upgraded_vae: HubModel | None = None
     cost: FamilyCost | None = None
+    memory: FamilyMemory | None = None
     tables: tuple[ModelName, ModelName] = ("sd15", "sdxl")
 
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
@@ -215,6 +216,16 @@ _SDXL_COST = FamilyCost(
     encode=(1.1, 4.9),
     decode=(2.5, 10.5),
 )
+# Parameters of base UNet, upgraded UNet and mapper; of two VAEs; of three text encoders.
+_SDXL_MEMORY = FamilyMemory(
+    base_unet=859_520_964,
+    denoisers=859_520_964 + 2_567_463_684 + 212_914_240,
+    vaes=2 * 83_653_863,
+    text_encoders=2 * 123_060_480 + 694_659_840,
+    upgraded_px=(512, 1024),
+    step_bytes=(106_963_248, 422_125_872),
+    picture_bytes=(402_718_720, 1_610_874_880),
+)
 # No public page names a commit of the released mapper's repository, so it is not pinned. The file
 # of --adapter enters every trial's id by its sha256.
 SD15_SDXL = HubFamily(
@@ -232,6 +243,7 @@ SD15_SDXL = HubFamily(
         "XBENCH_SD15_SDXL_MAPPER=Lingmin-Ran/X-Adapter@COMMIT/X_Adapter_v1.bin"
     ),
     cost=_SDXL_COST,
+    memory=_SDXL_MEMORY,
 )
 # Stability AI removed its repositories of Stable Diffusion 2 from the Hub in November 2025; this
 # mirror is in common use since.

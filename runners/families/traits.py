@@ -63,6 +63,24 @@ class FamilyCost:
 
 
 @dataclass(frozen=True)
+class FamilyMemory:
+    """Numbers of parameters, and the bytes of tensors beside them in half precision.
+
+    `denoisers` are both UNets and the mapper. The pairs are at the side lengths `upgraded_px`:
+    `step_bytes` of a guided step of stage 2 with a ControlNet, for one image; `picture_bytes` of
+    decoding or encoding one image, whichever takes more.
+    """
+
+    base_unet: int
+    denoisers: int
+    vaes: int
+    text_encoders: int
+    upgraded_px: tuple[int, int]
+    step_bytes: tuple[float, float]
+    picture_bytes: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class DiffusersModel:
     """What diffusers' `from_pretrained` takes: a repository or folder, its revision and variant.
 
@@ -107,8 +125,9 @@ class FamilyTraits:
     `metrics.condition.detectors`, by condition. With `enlarges_conditions` the upgraded side gets
     the base side's condition images, enlarged. `mapper_channels` returns the (in, out) channels
     that a mapper must have, where they are known before the models load. `cost` None: a run's time
-    is not estimated. `module_table` returns the parameters of a side's UNet and text encoders, with
-    which plugins are compared before the models load; None where they are not known.
+    is not estimated; `memory` None: nor is its memory. `module_table` returns the parameters of a
+    side's UNet and text encoders, with which plugins are compared before the models load; None
+    where they are not known.
     `diffusers_parts` returns the models for code that makes an image again elsewhere.
     `default_settings` replaces defaults of a manifest's `settings`, by their keys.
     """
@@ -120,6 +139,7 @@ class FamilyTraits:
     enlarges_conditions: bool = False
     mapper_channels: Callable[[], Channels | None] = lambda: None
     cost: FamilyCost | None = None
+    memory: FamilyMemory | None = None
     module_table: Callable[[Side], ModuleTable | None] = lambda side: None
     default_settings: Mapping[str, Any] = field(default_factory=dict)
     diffusers_parts: Callable[[Path | None], DiffusersParts | None] = lambda adapter: None

@@ -22,7 +22,6 @@ from plugins_manifest.formats.usable import pooling_problem
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families import Family
-from runners.families.family import place
 from runners.plugins.attachment import AttachedControl, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import LDM_PREFIX, controlnet_name, renamed
@@ -61,9 +60,7 @@ def load_controlnet(file: PluginFile, family: Family) -> ControlNetPlugin:
         _check_fit(file, config, unet, family)
     net: Any = built(file, ControlNetModel, _config_for(unet, state) if config is None else config)
     rows = load_strictly(net, _own_names(state, net), file, what="ControlNet")
-    plugin = ControlNetPlugin(
-        file, place(net, device=family.device, dtype=family.dtype), Audit(rows)
-    )
+    plugin = ControlNetPlugin(file, family.place(net, use="denoising"), Audit(rows))
     return replace(plugin, audit=require_effect(plugin, family, rows))
 
 

@@ -17,6 +17,7 @@ from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
 from xadapter.denoiser import Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.inputs import upgraded_conditions
+from xadapter.placement import execution_device
 from xadapter.vae import pixels_per_latent
 
 OUTPUT = "output"
@@ -75,7 +76,7 @@ def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> 
 
 @torch.no_grad()
 def _predict(pipe: Any, sample: Tensor, image: Tensor, attachment: Attachment, prompt: str) -> Any:
-    device, side_px = pipe.unet.device, image.shape[-1]
+    device, side_px = execution_device(pipe.unet), image.shape[-1]
     text = attachment.rewrite_prompt(prompt)
     with text_encoders(pipe):
         # without a second encoder these are the conditions of the base side

@@ -29,12 +29,13 @@ from plugins_manifest.text import first_line
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families import Family
-from runners.families.family import DTYPES, place
+from runners.families.family import DTYPES
 from runners.plugins.attachment import AttachedImagePrompt, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import renamed
 from runners.plugins.network_file import load_strictly, read_weights
 from runners.plugins.opened import open_plugin
+from xadapter.placement import execution_device
 
 _PROJECTION = "image_proj"
 _HID_TYPE = "ip_image_proj"  # diffusers' name for a UNet that takes image embeddings
@@ -86,7 +87,7 @@ class IPAdapterPlugin:
         rows = []
         for reference in references:
             pixels = prepare(Image.fromarray(reference), return_tensors="pt").pixel_values
-            pixels = pixels.to(device=self.encoder.device, dtype=self.encoder.dtype)
+            pixels = pixels.to(device=execution_device(self.encoder), dtype=self.encoder.dtype)
             rows.append(self.encoder(pixels).image_embeds)
         embeds = torch.stack(rows)
         return torch.cat([torch.zeros_like(embeds), embeds]) if guided else embeds
@@ -182,4 +183,4 @@ def _load_encoder(file: PluginFile, folder: Path, projection: Any, family: Famil
             f"plugin {file.plugin_id!r}: the image encoder gives {width} values, the IP-Adapter "
             f"takes {needed}: use the encoder that it was trained with"
         )
-    return place(encoder, device=family.device, dtype=family.dtype)
+    return family.place(encoder, use="conditions")

@@ -20,7 +20,6 @@ from plugins_manifest.formats.side_files import network_config
 from runners.audit import Audit
 from runners.base import PluginFile
 from runners.families import Family
-from runners.families.family import place
 from runners.plugins.attachment import AttachedT2I, Attachment
 from runners.plugins.effect import require_effect
 from runners.plugins.ldm_names import adapter_name, renamed
@@ -63,7 +62,7 @@ def load_t2i(file: PluginFile, family: Family) -> T2IPlugin:
     _check_fit(file, config, family)
     net: Any = built(file, T2IAdapter, config)
     rows = load_strictly(net, _own_names(state, config, net), file, what="T2I-Adapter")
-    plugin = T2IPlugin(file, place(net, device=family.device, dtype=family.dtype), Audit(rows))
+    plugin = T2IPlugin(file, family.place(net, use="conditions"), Audit(rows))
     return replace(plugin, audit=require_effect(plugin, family, rows))
 
 

@@ -1,4 +1,4 @@
-"""Stage `compiled`: regional compilation of both UNets' blocks, with the hooks outside of them."""
+"""Stage `compiled`: what `--compile` does, with the hooks outside of the graphs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gpu_check.measure import (
 )
 from gpu_check.stages import Row, Setting
 from gpu_check.throughput import rate_row
+from runners.families.options import compile_family
 
 # bfloat16 keeps 8 bits; the order of sums changes in compiled kernels
 LIMIT = 0.05
 _STEPS = 2
-_MOST_GRAPHS = 64
 
 
 def compiled_rows(setting: Setting) -> Iterator[Row]:
@@ -35,10 +35,7 @@ def compiled_rows(setting: Setting) -> Iterator[Row]:
     single = sides_of(setting, family, batch=1, control=control)
     tera = tera_operations(lambda: single.loop("xadapter")(1))
     eager = {batch: _eager(setting, side, tera * batch) for batch, side in sides.items()}
-    # one graph per width and side of a block, in all UNets together
-    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
-    for pipe in (family.base, family.upgraded):
-        pipe.unet.compile_repeated_blocks(fullgraph=True, dynamic=False)
+    compile_family(family)
     for batch, side in sides.items():
         row, expected = eager[batch]
         started = time.perf_counter()

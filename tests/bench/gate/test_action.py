@@ -26,6 +26,8 @@ NOT_INPUTS = {
     "dry-run": "it prints and compares nothing",
     "shard": "a gate compares whole runs",
     "metric-device": "auto is the device of the baseline's scores, which alone are comparable",
+    "compile": "a job on a GPU sets it in its own command; the baseline needs it too",
+    "low-memory": "it is about the memory of a machine, as batch",
     "batch": "it is about the memory of a machine; pixels may differ by rounding",
     "junit": "an output has its path",
     "markdown": "an output has its path",

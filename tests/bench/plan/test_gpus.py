@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.plan import Selection, estimate
-from bench.plan.gpus import PEAK_TFLOPS, Gpus, gpu_facts
+from bench.plan.gpus import GPUS, Gpus, gpu_facts
 from bench.run import RunRequest, look_ahead, plan_run
 from tests.bench.cli.test_answers import call
 
@@ -38,7 +38,7 @@ def test_a_family_without_counted_operations_is_refused() -> None:
         gpu_facts(plan, Gpus("t4"))
 
 
-@pytest.mark.parametrize("kind", PEAK_TFLOPS)
+@pytest.mark.parametrize("kind", GPUS)
 def test_plan_prints_that_the_rate_is_an_assumption_until_it_is_given(kind: str) -> None:
     text = call("plan", "--manifest", "smoke", "--gpu", kind.upper(), "--gpus", "4").stdout
     assert f"GPUs       4 x {kind.upper()}: about" in text
