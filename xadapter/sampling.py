@@ -162,6 +162,8 @@ def run_stage2_together(
     latents of each, equal bit for bit to those of `run_stage2`; with `most` above 1, up to so many
     trials share a call of a model, and the latents are equal up to rounding.
     """
+    if not trials:
+        return []
     runs = [_upgraded_run(upgraded, trial, preset) for trial in trials]
     joints: dict[int, tuple[Run, list[tuple[Run, float]]]] = {}
     for trial, run in zip(trials, runs, strict=True):
