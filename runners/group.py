@@ -31,7 +31,7 @@ from runners.families import Family
 from runners.guard import ModelsChangedError, checked_images, is_own, models_state
 from runners.memory import PeakMemory
 from runners.passes import Failure, Outcome, SharedWork
-from runners.plugins import Attachment, LoadedPlugin, attach_all, load_plugin
+from runners.plugins import Attachment, LoadedPlugin, attach_all, load_stack
 from runners.protocols import Method, find_method, stage1_mode_of
 from runners.session import GroupSession
 from runners.stage2 import shares_of, stage2_members
@@ -69,7 +69,7 @@ def run_group(
     known = installed_methods(v.method for v in variants) if methods is None else methods
     stack = stack_of(plugin)
     check_group(family, plugin, cases=cases, variants=variants, settings=settings, methods=known)
-    loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
+    loaded = load_stack([_with_semantics(file, settings) for file in stack], family)
     if on_loaded is not None:
         on_loaded(loaded)
     base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")

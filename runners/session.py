@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from runners.passes import PassKey, SharedWork, pass_key
 from runners.plugins import Attachment, with_attachment
 from runners.prompts import TextReading, encode_prompt, rewritten_prompt, stacked
 from runners.stage2 import Members, Stage2Method, run_stage2, stage2_key
+from runners.texts import encoded_once
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1
@@ -276,10 +278,11 @@ class GroupSession:
 
     def _encoded(self, side: Side) -> Conditions:
         """Encode a side's prompts, image by image; embeddings act in the base side's."""
-        with text_encoders(self._pipe(side)):
-            return stacked([self._encoded_case(case, side) for case in self.cases])
+        with ExitStack() as encoders:
+            return stacked([self._encoded_case(case, side, encoders) for case in self.cases])
 
-    def _encoded_case(self, case: RenderCase, side: Side) -> Conditions:
+    def _encoded_case(self, case: RenderCase, side: Side, encoders: ExitStack) -> Conditions:
+        """Encode a case's prompts, unless they are known; the encoders are moved for the first."""
         pipe, (width_px, height_px) = self._pipe(side), self.settings.upgraded_size_px
         syntax, rewrite = self.settings.prompt_syntax, self._attachment.rewrite_prompt
         prompt, negative = case.upgraded_prompt, case.negative_prompt
@@ -288,15 +291,26 @@ class GroupSession:
                 rewritten_prompt(text, rewrite, pipe.tokenizer, syntax)
                 for text in (self._base_prompt(case), case.base_negative)
             )
-        return encode_prompt(
-            pipe,
-            side,
-            prompt,
-            negative,
-            guidance=self._guidance,
-            size_px=(height_px, width_px),
-            reading=TextReading(syntax, self.settings.clip_skip),
-        )
+        reading = TextReading(syntax, self.settings.clip_skip)
+        size_px = (height_px, width_px)
+
+        def encode() -> Conditions:
+            encoders.enter_context(text_encoders(pipe))
+            return encode_prompt(
+                pipe,
+                side,
+                prompt,
+                negative,
+                guidance=self._guidance,
+                size_px=size_px,
+                reading=reading,
+            )
+
+        attachment = self._attachment if side == "base" else self._remix
+        if not attachment.keeps_texts:
+            return encode()
+        key = (side, prompt, negative, self._guidance.is_on, size_px, reading)
+        return encoded_once(pipe, key, encode)
 
     def _pipe(self, side: Side) -> Pipeline:
         return self.family.base if side == "base" else self.family.upgraded

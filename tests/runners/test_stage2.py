@@ -53,7 +53,7 @@ def test_adapter_scales_share_the_base_model_s_steps_and_keep_their_pixels(
     base, upgraded = Calls(family.base.unet), Calls(family.upgraded.unet)
     together = rendered(family, controlnet, cases[:2], SWEEP, settings=settings)
     base.hook.remove(), upgraded.hook.remove()
-    n_last = 2 if preset == "sound" else 1
+    n_last = 2
     # one prediction with and without the plugin checks its effect; then stage 1, then stage 2 once
     assert base.rows[2:] == [4] * (SETTINGS.steps + n_last)
     assert upgraded.rows == [4] * (n_last * len(SCALES))
