@@ -34,6 +34,7 @@ from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import Deadline, DeadlineError
 
 _LOG = logging.getLogger(__name__)
+_N_WRITERS = 4  # at a batch's end its last images are encoded side by side
 _LONGEST_NAME = 40  # characters of a progress bar's title
 _Batch = tuple[Stack, Sequence[RenderCase], Sequence[Variant], RenderSettings]
 
@@ -196,12 +197,12 @@ class Execution:
     def _stored(
         self, rendered: Iterator[tuple[Trial, Rendered]]
     ) -> Iterator[tuple[Trial, Row, bytes | None]]:
-        """Store images on a thread, so that they are encoded while the next ones are rendered.
+        """Store images on threads, so that they are encoded while the next ones are rendered.
 
         Yields in order, each image as soon as it is written; write errors are raised then.
         """
         waiting: deque[tuple[Trial, Future[tuple[Row, bytes | None]]]] = deque()
-        with ThreadPoolExecutor(1) as writer:
+        with ThreadPoolExecutor(_N_WRITERS) as writer:
             for trial, image in rendered:
                 waiting.append((trial, writer.submit(self._store, trial, image)))
                 while waiting and waiting[0][1].done():

@@ -67,7 +67,8 @@ def cache_folder() -> Path:
 def render_context(*, dtype: str, device_kind: str) -> str:
     """Return what changes pixels besides the trial: revision, dtype, device, torch version."""
     # since revision 2 of half precision, the base VAE runs in it
-    revision = RENDERER_REVISION + (dtype != "float32")
+    # since another one on GPUs, calls have several variants where they fit
+    revision = RENDERER_REVISION + (dtype != "float32") + (device_kind != "cpu")
     torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
     return f"r{revision}-{dtype}-{device_kind}-torch{torch_minor}"
 
