@@ -26,7 +26,14 @@ from plugins_manifest.schema.words import (
 
 Batch = int | Literal["auto"] | None  # images of one call; None: the device's default
 PassName = Literal[
-    "stage1", "stage1_picture", "bridge", "enlarged", "base_text", "stage2_text", "upgraded_text"
+    "stage1",
+    "stage1_picture",
+    "bridge",
+    "enlarged",
+    "base_text",
+    "stage2_text",
+    "upgraded_text",
+    "stage2",
 ]
 
 

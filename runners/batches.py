@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runners.base import Batch, RenderCase
+from runners.base import Batch, RenderCase, Variant
 from runners.device import is_gpu
-from runners.passes import SharedWork
+from runners.passes import SharedWork, Shares
 
 _SHARE = 0.85  # of the free memory; the allocator needs the rest
 _MOST = 1024  # of work that needs no memory that can be measured
@@ -18,17 +18,21 @@ class BatchSize:
     """The most images of one call, learned while a run goes on; one object for all its groups.
 
     `chosen` is a number, "auto" for what fits the device's memory, or None for a group's all. Any
-    of them is halved where memory does not suffice. Work is a key: what needs equal memory.
+    of them is halved where memory does not suffice. Work is a key: what needs equal memory. With
+    `merges` a call has several variants where they fit: on a GPU, since pixels are then equal up to
+    rounding only.
     """
 
     chosen: Batch = None
+    merges: bool = False
     _most: dict[Hashable, int] = field(default_factory=dict)
     _image_bytes: dict[Hashable, int] = field(default_factory=dict)
 
     @classmethod
     def on(cls, device: str, chosen: Batch) -> BatchSize:
         """Return the size that was chosen; by default "auto" on a GPU, and all on a CPU."""
-        return cls("auto" if chosen is None and is_gpu(device) else chosen)
+        merges = is_gpu(device)
+        return cls("auto" if chosen is None and merges else chosen, merges)
 
     def most(self, work: Hashable, n_images: int) -> int | None:
         """Return the most images of one call; None if one image has to be measured first."""
@@ -37,6 +41,11 @@ class BatchSize:
         if self.chosen == "auto":
             return None
         return self.chosen or n_images
+
+    def together(self, work: Hashable, n_images: int) -> int:
+        """Return how many variants of so many images are in one call."""
+        most = self.most(work, n_images) if self.merges else None
+        return max(1, (most or 0) // n_images)
 
     def saw(self, work: Hashable, n_bytes: int) -> None:
         """Record the memory that one image took; the largest of all variants counts."""
@@ -58,11 +67,16 @@ class BatchSize:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Neighboring cases of a group that share a call, and their passes; `first` is an index."""
+    """Neighboring cases of a group that share a call, and their passes; `first` is an index.
+
+    `shares` are the passes of each variant; `together` is the number of variants in a call.
+    """
 
     first: int
     cases: tuple[RenderCase, ...]
     work: SharedWork
+    shares: Mapping[Variant, Shares]
+    together: int = 1
 
 
 def slices(cases: Sequence[RenderCase], size: int) -> Iterator[tuple[int, tuple[RenderCase, ...]]]:

@@ -30,10 +30,11 @@ from runners.device import free_bytes, release_memory
 from runners.families import Family
 from runners.guard import ModelsChangedError, checked_images, is_own, models_state
 from runners.memory import PeakMemory
-from runners.passes import Failure, Outcome, PassKey, SharedWork, pass_key
-from runners.plugins import Attachment, LoadedPlugin, attach_all, load_plugin
+from runners.passes import Failure, Outcome, SharedWork
+from runners.plugins import Attachment, LoadedPlugin, attach_all, load_stack
 from runners.protocols import Method, find_method, stage1_mode_of
 from runners.session import GroupSession
+from runners.stage2 import shares_of, stage2_members
 from xadapter.errors import SettingError
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def run_group(
 
     The plugins are attached while the iterator runs; every weight is restored afterwards, also when
     it is closed early. A variant that fails yields rows with an error, and the others go on. The
-    time of shared passes is split evenly over the variants that read them. `methods` defaults to
+    time of shared passes is split over the variants that read them. `methods` defaults to
     the installed ones; `on_loaded` receives the plugins with their audits. A plugin of the upgraded
     side keeps its weight at every plugin scale, and acts in `floor` too. `batch` limits the images
     of one call of the models, by default all cases; where memory does not suffice, a call is
@@ -68,7 +69,7 @@ def run_group(
     known = installed_methods(v.method for v in variants) if methods is None else methods
     stack = stack_of(plugin)
     check_group(family, plugin, cases=cases, variants=variants, settings=settings, methods=known)
-    loaded = tuple(load_plugin(_with_semantics(file, settings), family) for file in stack)
+    loaded = load_stack([_with_semantics(file, settings) for file in stack], family)
     if on_loaded is not None:
         on_loaded(loaded)
     base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")
@@ -112,12 +113,14 @@ class _Group:
     ) -> list[Part]:
         """Split cases, the first of which has the index `first`, for all variants from one on."""
         left = self.variants[self.variants.index(since) :]
-        keys = [_keys_of(self.methods[v.method], v) for v in left]
         is_guarded = any(not is_own(self.methods[v.method]) for v in left)
-        return [
-            Part(first + i, some, SharedWork(keys, self.family.device, is_guarded=is_guarded))
-            for i, some in slices(cases, size)
-        ]
+        parts = []
+        for i, some in slices(cases, size):
+            most = self.size.together(self.work, len(some))
+            shares = shares_of(self.family, self.methods, left, most=most)
+            work = SharedWork(shares.values(), self.family.device, is_guarded=is_guarded)
+            parts.append(Part(first + i, some, work, shares, most))
+        return parts
 
     def halves(self, part: Part, *, since: Variant) -> list[Part]:
         """Split a part for which memory does not suffice, and free what its passes hold."""
@@ -142,12 +145,6 @@ def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
 def installed_methods(names: Iterable[str]) -> dict[str, Method]:
     """Return the named methods of entry-point group `xbench.methods`; no other is imported."""
     return {name: find_method(name) for name in dict.fromkeys(names)}
-
-
-def _keys_of(method: Method, variant: Variant) -> frozenset[PassKey]:
-    """Return the passes that a variant reads."""
-    scale = variant.plugin_scale if method.uses_plugin else None
-    return frozenset(pass_key(name, scale) for name in method.shares)
 
 
 def _by_plugin_scale(
@@ -272,6 +269,8 @@ def _attached(
                 plugin_scale=scale,
                 work=part.work,
                 snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),
+                members=stage2_members(group.methods, variants, most=part.together),
+                together=part.together,
                 stage2=without == "first",
             )
         )
@@ -290,7 +289,7 @@ def _run_stage1(group: _Group, sessions: _Sessions, part: Part, variant: Variant
             if stage1_mode_of(method, group.settings) == "full":
                 session.bridge()
 
-    return not _is_too_large(part, part.work.timed(_keys_of(method, variant), passes))
+    return not _is_too_large(part, part.work.timed(part.shares[variant], passes))
 
 
 def _is_too_large(part: Part, outcome: Outcome[Any]) -> bool:
@@ -308,9 +307,7 @@ def _tried(
     if offload is not None:
         offload.restart()
     with _unchanged_models(group, part, session, variant) as used:
-        outcome = part.work.timed(
-            _keys_of(method, variant), lambda: _rendered_by(method, used, variant)
-        )
+        outcome = part.work.timed(part.shares[variant], lambda: _rendered_by(method, used, variant))
     moved_bytes = 0 if offload is None else offload.grown_bytes
     group.size.saw(group.work, max(0, group.memory.growth_bytes - moved_bytes))
     if _is_too_large(part, outcome):

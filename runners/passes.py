@@ -1,11 +1,11 @@
-"""Passes that several trials of a group share: run once, their time split evenly over the users."""
+"""Passes that several trials of a group share: run once, their time split over the users."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -21,10 +21,17 @@ T = TypeVar("T")
 
 
 class PassKey(NamedTuple):
-    """A pass at one plugin scale; None if the plugin does not affect it."""
+    """A pass at one plugin scale; None if the plugin does not affect it.
+
+    `of` names what the pass is for, where a scale has several of its name.
+    """
 
     name: PassName
     plugin_scale: float | None
+    of: tuple[object, ...] = ()
+
+
+Shares = Mapping[PassKey, float]
 
 
 def pass_key(name: PassName, plugin_scale: float | None) -> PassKey:
@@ -70,19 +77,19 @@ class Outcome(Generic[T]):
 class SharedWork:
     """Cache of shared passes, with their time split among the users.
 
-    `readers` are the passes of each variant. A failed pass raises its error for each of its users
-    and is not run again. With `is_guarded`, results keep the checksum that they were made with.
+    `readers` are the passes of each variant, with its weight among their readers. A failed pass
+    raises its error for each of its users and is not run again. With `is_guarded`, results keep the
+    checksum that they were made with.
     """
 
-    def __init__(
-        self, readers: Iterable[frozenset[PassKey]], device: str, *, is_guarded: bool = False
-    ) -> None:
-        self._n_users: Counter[PassKey] = Counter()
-        for keys in readers:
-            self._n_users.update(keys)
+    def __init__(self, readers: Iterable[Shares], device: str, *, is_guarded: bool = False) -> None:
+        self._weights: defaultdict[PassKey, float] = defaultdict(float)
+        for shares in readers:
+            for key, weight in shares.items():
+                self._weights[key] += weight
         self._device = device
         self._outcomes: dict[PassKey, Outcome[Any]] = {}
-        self._declared: frozenset[PassKey] = frozenset()
+        self._declared: Shares = {}
         self._shared_s = 0.0
         self._is_guarded = is_guarded
         self._sums: dict[PassKey, Checksum] = {}
@@ -111,7 +118,7 @@ class SharedWork:
         self._shared_s = nested_before_s + elapsed_s
         return Outcome(value, failure, elapsed_s - nested_s)
 
-    def timed(self, declared: frozenset[PassKey], work: Callable[[], T]) -> Outcome[T | None]:
+    def timed(self, declared: Shares, work: Callable[[], T]) -> Outcome[T | None]:
         """Do the work of one reader of passes; its failure is part of the outcome.
 
         Its seconds are its own, plus its share of every pass that it declared.
@@ -131,9 +138,12 @@ class SharedWork:
         ]
         return f"the shared results of {', '.join(names)}" if names else None
 
-    def _share_s(self, keys: Iterable[PassKey]) -> float:
-        outcomes = self._outcomes
-        return sum(outcomes[key].seconds / self._n_users[key] for key in keys if key in outcomes)
+    def _share_s(self, shares: Shares) -> float:
+        return sum(
+            self._outcomes[key].seconds * weight / self._weights[key]
+            for key, weight in shares.items()
+            if key in self._outcomes
+        )
 
     def forget(self, plugin_scale: float | None) -> None:
         """Free the results that depend on one plugin scale."""

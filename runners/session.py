@@ -7,7 +7,8 @@ float32, images in [-1, 1]. All noise comes from one CPU generator per image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -19,12 +20,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins_manifest.schema.words import Side
-from runners.base import SAMPLERS, PassName, RenderCase, RenderSettings, generator_seed
+from runners.base import (
+    SAMPLERS,
+    PassName,
+    RenderCase,
+    RenderSettings,
+    Variant,
+    generator_seed,
+)
 from runners.families import Family
 from runners.families.family import Pipeline, text_encoders
-from runners.passes import SharedWork, pass_key
+from runners.passes import PassKey, SharedWork, pass_key
 from runners.plugins import Attachment, with_attachment
 from runners.prompts import TextReading, encode_prompt, rewritten_prompt, stacked
+from runners.stage2 import Members, Stage2Method, run_stage2, stage2_key
+from runners.texts import encoded_once
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1
@@ -66,7 +76,8 @@ class GroupSession:
 
     `attachment` holds what plugins of the base side add to the denoiser, `remix` those of the
     upgraded side. With `stage2` the passes of stage 1 are already in `work`, from a session with
-    other plugins. `snapshot_t0s` are the t0 values for stage-1 mode "truncated".
+    other plugins. `snapshot_t0s` are the t0 values for stage-1 mode "truncated", `members` the
+    variants of each pass of stage 2, of which at most `together` are in a call of the models.
     """
 
     def __init__(
@@ -81,6 +92,8 @@ class GroupSession:
         work: SharedWork,
         snapshot_t0s: Sequence[float] = (),
         stage2: bool = False,
+        members: Mapping[PassKey, Members] | None = None,
+        together: int = 1,
     ) -> None:
         self.family = family
         self.cases = tuple(cases)
@@ -93,6 +106,8 @@ class GroupSession:
         self._work = work
         self._snapshot_t0s = tuple(snapshot_t0s)
         self._text_pass: PassName = "stage2_text" if stage2 else "base_text"
+        self._members = members or {}
+        self._together = together
         self._guidance = Guidance(settings.guidance_scale)
         self._original = self
 
@@ -163,6 +178,18 @@ class GroupSession:
     def enlarged(self) -> Enlarged:
         """Return the base model and the image of stage 1, at the upgraded size, for every t0."""
         return self._shared("enlarged", GroupSession._enlarge)
+
+    def stage2(self, method: Stage2Method, variant: Variant) -> Tensor:
+        """Return the final latents [b, c, h, w] of a variant's stage 2, from its method's start.
+
+        It runs for all variants of its pass at once.
+        """
+        key = stage2_key(method, variant, most=self._together)
+        if (method, variant) in (members := self._members.get(key, ())):
+            make = lambda: run_stage2(self._original, members, most=self._together)  # noqa: E731
+            if variant in (found := self._work.get(key, make)):
+                return found[variant]
+        return run_stage2(self, [(method, variant)])[variant]
 
     def picture(self, side: Side, latents_bchw: Tensor) -> np.ndarray:
         """Decode final latents with a side's VAE: uint8 [b, H, W, 3]; see `pixels`."""
@@ -251,10 +278,11 @@ class GroupSession:
 
     def _encoded(self, side: Side) -> Conditions:
         """Encode a side's prompts, image by image; embeddings act in the base side's."""
-        with text_encoders(self._pipe(side)):
-            return stacked([self._encoded_case(case, side) for case in self.cases])
+        with ExitStack() as encoders:
+            return stacked([self._encoded_case(case, side, encoders) for case in self.cases])
 
-    def _encoded_case(self, case: RenderCase, side: Side) -> Conditions:
+    def _encoded_case(self, case: RenderCase, side: Side, encoders: ExitStack) -> Conditions:
+        """Encode a case's prompts, unless they are known; the encoders are moved for the first."""
         pipe, (width_px, height_px) = self._pipe(side), self.settings.upgraded_size_px
         syntax, rewrite = self.settings.prompt_syntax, self._attachment.rewrite_prompt
         prompt, negative = case.upgraded_prompt, case.negative_prompt
@@ -263,15 +291,26 @@ class GroupSession:
                 rewritten_prompt(text, rewrite, pipe.tokenizer, syntax)
                 for text in (self._base_prompt(case), case.base_negative)
             )
-        return encode_prompt(
-            pipe,
-            side,
-            prompt,
-            negative,
-            guidance=self._guidance,
-            size_px=(height_px, width_px),
-            reading=TextReading(syntax, self.settings.clip_skip),
-        )
+        reading = TextReading(syntax, self.settings.clip_skip)
+        size_px = (height_px, width_px)
+
+        def encode() -> Conditions:
+            encoders.enter_context(text_encoders(pipe))
+            return encode_prompt(
+                pipe,
+                side,
+                prompt,
+                negative,
+                guidance=self._guidance,
+                size_px=size_px,
+                reading=reading,
+            )
+
+        attachment = self._attachment if side == "base" else self._remix
+        if not attachment.keeps_texts:
+            return encode()
+        key = (side, prompt, negative, self._guidance.is_on, size_px, reading)
+        return encoded_once(pipe, key, encode)
 
     def _pipe(self, side: Side) -> Pipeline:
         return self.family.base if side == "base" else self.family.upgraded

@@ -7,7 +7,8 @@ d text width, c channels, h height, w width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,6 +61,30 @@ class Conditions:
             added["time_ids"] = _rows(negative_ids, self.time_ids, guided, "negative_time_ids")
         return text, added
 
+    def repeated(self, n_times: int, *, guided: bool) -> Conditions:
+        """Return the conditions of n copies of the images, all of the first copy first."""
+        names = ("text", "negative_text", "pooled", "negative_pooled", "time_ids")
+        names += ("negative_time_ids",)
+        own = {name: getattr(self, name) for name in names}
+        tensors = {name: None if v is None else _tiled(v, n_times) for name, v in own.items()}
+
+        def rows(value: Any) -> Any:
+            """Repeat r rows within each half."""
+            if isinstance(value, Tensor):
+                halves = value.chunk(2) if guided else (value,)
+                return torch.cat([_tiled(half, n_times) for half in halves])
+            if isinstance(value, (list, tuple)):
+                return type(value)(rows(item) for item in value)
+            return value
+
+        held = {key: rows(value) for key, value in self.added.items()}
+        kwargs = {key: rows(value) for key, value in self.unet_kwargs.items()}
+        return replace(self, **tensors, added=held, unet_kwargs=kwargs)
+
+
+def _tiled(value: Tensor, n_times: int) -> Tensor:
+    return value.repeat(n_times, *([1] * (value.ndim - 1)))
+
 
 def _rows(negative: Tensor | None, positive: Tensor, guided: bool, name: str) -> Tensor:
     if not guided:
@@ -82,6 +107,18 @@ class Control:
     scale: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     guess: bool = False
+
+    def rows(self, guided: bool) -> Tensor:
+        """Return the image [r, 3, height_px, width_px] for a call with or without guidance."""
+        return self._guided if guided else self._cast
+
+    @cached_property
+    def _cast(self) -> Tensor:
+        return self.image.to(device=self.net.device, dtype=self.net.dtype)
+
+    @cached_property
+    def _guided(self) -> Tensor:
+        return torch.cat([self._cast] * 2)
 
     def weight(self, step: int, n_steps: int) -> float:
         """Return the scale at step `step` of `n_steps`: 0 outside the window."""
@@ -106,6 +143,31 @@ class Denoiser:
         """Device on which the UNet computes."""
         return execution_device(self.unet)
 
+    def repeated(self, n_times: int) -> Denoiser:
+        """Return the denoiser of n copies of the images, for several trials in one call."""
+        if n_times == 1:
+            return self
+        if n_times not in self._repeated:
+            self._repeated[n_times] = replace(
+                self,
+                conditions=self.conditions.repeated(n_times, guided=self.guidance.is_on),
+                controls=tuple(replace(c, image=_tiled(c.image, n_times)) for c in self.controls),
+            )
+        return self._repeated[n_times]
+
+    @cached_property
+    def _repeated(self) -> dict[int, Denoiser]:
+        return {}
+
+    @cached_property
+    def _prepared(self) -> tuple[Tensor, dict[str, Any]]:
+        """Text rows and `added_cond_kwargs` as the UNet takes them, the same for all steps."""
+        text, added = self.conditions.rows(self.guidance.is_on)
+        dtype = self.unet.dtype
+        # time ids stay float32: 16 bits cannot hold every size in px
+        added = {k: v if k == "time_ids" else _cast(v, dtype) for k, v in added.items()}
+        return text.to(dtype), added
+
     def predict(self, scaled_bchw: Tensor, timestep: Tensor, *, step: int, n_steps: int) -> Tensor:
         """Return the guided prediction [b, c, h, w] float32 (epsilon or v, as trained).
 
@@ -113,12 +175,9 @@ class Denoiser:
         the call in the schedule for ControlNet windows.
         """
         guided = self.guidance.is_on
-        text, added = self.conditions.rows(guided)
-        dtype = self.unet.dtype
+        text, added = self._prepared
         sample = torch.cat([scaled_bchw] * 2) if guided else scaled_bchw
-        # time ids stay float32: 16 bits cannot hold every size in px
-        added = {k: v if k == "time_ids" else _cast(v, dtype) for k, v in added.items()}
-        rows = _Rows(sample.to(dtype), timestep, text.to(dtype), added, guided)
+        rows = _Rows(sample.to(self.unet.dtype), timestep, text, added, guided)
         # the UNet empties lists of residuals
         kwargs = {
             key: list(value) if isinstance(value, list) else value
@@ -129,7 +188,7 @@ class Denoiser:
             rows.sample,
             timestep,
             encoder_hidden_states=rows.text,
-            added_cond_kwargs=added or None,
+            added_cond_kwargs=dict(added) or None,
             return_dict=False,
             **kwargs,
         )[0].float()
@@ -176,12 +235,11 @@ def _control_residuals(
 def _run_control(control: Control, rows: _Rows, *, weight: float) -> tuple[list[Tensor], Tensor]:
     guess = control.guess or bool(control.net.config["global_pool_conditions"])
     used = rows.conditional() if rows.guided and guess else rows
-    image = control.image.to(device=used.sample.device, dtype=control.net.dtype)
     down, middle = control.net(
         used.sample,
         used.timestep,
         encoder_hidden_states=used.text,
-        controlnet_cond=torch.cat([image] * 2) if used.guided else image,
+        controlnet_cond=control.rows(used.guided),
         conditioning_scale=weight,
         guess_mode=guess,
         added_cond_kwargs=dict(used.added),

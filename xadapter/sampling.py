@@ -8,11 +8,8 @@ b images, c channels, h height, w width; latents are float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Collection, Sequence
 
-import torch
 from torch import Tensor
 
 from xadapter.denoiser import Conditions, Control, Denoiser
@@ -27,11 +24,19 @@ from xadapter.handover import (
     start_from_noise,
     trajectory_of,
 )
+from xadapter.lockstep import (
+    Generators,
+    Joint,
+    Lockstep,
+    Observer,
+    Run,
+    Stage2Trial,
+    StepRecord,
+    denoise_alone,
+)
 from xadapter.mapper import Mapper
-from xadapter.placement import execution_device
 from xadapter.presets import CORRECTED, Preset
 from xadapter.solvers import Trajectory, noised, shared_grid, start_scale, with_generators
-from xadapter.taps import capture, inject
 
 __all__ = [
     "Conditions",
@@ -40,33 +45,17 @@ __all__ = [
     "Guidance",
     "Stage1",
     "Stage2Start",
+    "Stage2Trial",
     "StepRecord",
     "hand_over",
     "hand_over_truncated",
     "run_alone",
     "run_stage1",
     "run_stage2",
+    "run_stage2_together",
     "sdedit_start",
     "start_from_noise",
 ]
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One step, for observers: index in the stage, latents after it, inner values of stage 2."""
-
-    index: int
-    timestep: Tensor
-    latents: Tensor
-    prediction: Tensor
-    base_latents: Tensor | None = None
-    base_prediction: Tensor | None = None
-    features: tuple[Tensor, ...] = ()
-    offsets: tuple[Tensor, ...] = ()
-
-
-Observer = Callable[[StepRecord], None]
-Generators = Sequence[torch.Generator] | None
 
 
 def run_stage1(
@@ -96,8 +85,8 @@ def run_stage1(
         latents = noised(solver, source.to(base.device), noise, solver.timesteps[0])
     # at t0 = M / N, stage 1 has taken N - M steps
     wanted = {n_steps - preset.n_last_steps(n_steps, t0) for t0 in snapshots_at}
-    run = _Run(base, with_generators(trajectory, step_generators))
-    latents, snapshots = _denoise_alone(run, latents, observer=observer, wanted=wanted)
+    run = Run(base, with_generators(trajectory, step_generators), latents)
+    latents, snapshots = denoise_alone(run, observer=observer, wanted=wanted)
     return Stage1(latents, n_steps, solver, snapshots)
 
 
@@ -142,21 +131,78 @@ def run_stage2(
     from those of the upgraded one, in turns. Raises `SettingError` where a mapper comes without a
     base side, or where the two schedulers have different grids.
     """
-    trajectory = trajectory_of(upgraded, preset, n_steps=start.n_steps, n_last=start.n_last_steps)
-    run = _Run(upgraded, with_generators(trajectory, step_generators))
-    latents = start.upgraded.to(upgraded.device)
-    # without offsets the base model has no influence: SDEdit
-    if mapper is None:
-        return _denoise_alone(run, latents, observer=observer)[0]
-    if base is None or start.base is None:
-        raise SettingError("a mapper needs the base side: give base and a start with base latents")
-    base_trajectory = _base_trajectory(base, start, preset)
-    # features of another timestep would not fit the upgraded model's
-    shared_grid(base_trajectory.solver.timesteps, trajectory.solver.timesteps)
     own_generators = step_generators if base_generators is None else base_generators
-    base_run = _Run(base, with_generators(base_trajectory, own_generators))
-    joint = _JointRun(base_run, run, mapper, adapter_scale, fusion)
-    return joint.denoise(start.base.to(base.device), latents, observer)
+    scale = None if mapper is None else adapter_scale
+    trial = Stage2Trial(start, scale, step_generators, own_generators)
+    return run_stage2_together(
+        upgraded,
+        [trial],
+        base=base,
+        mapper=mapper,
+        fusion=fusion,
+        preset=preset,
+        observer=observer,
+    )[0]
+
+
+def run_stage2_together(
+    upgraded: Denoiser,
+    trials: Sequence[Stage2Trial],
+    *,
+    base: Denoiser | None = None,
+    mapper: Mapper | None = None,
+    fusion: float | None = None,
+    preset: Preset = CORRECTED,
+    observer: Observer | None = None,
+    most: int = 1,
+) -> list[Tensor]:
+    """Run the last steps of several trials of the same images in lock-step.
+
+    The base model and the mapper run once for all trials with one start object. Returns the final
+    latents of each, equal bit for bit to those of `run_stage2`; with `most` above 1, up to so many
+    trials share a call of a model, and the latents are equal up to rounding.
+    """
+    if not trials:
+        return []
+    runs = [_upgraded_run(upgraded, trial, preset) for trial in trials]
+    joints: dict[int, tuple[Run, list[tuple[Run, float]]]] = {}
+    for trial, run in zip(trials, runs, strict=True):
+        if trial.adapter_scale is None:  # without offsets the base model has no influence: SDEdit
+            continue
+        key = id(trial.start)
+        if key not in joints:
+            joints[key] = _base_run(base, mapper, trial, run, preset), []
+        joints[key][1].append((run, trial.adapter_scale))
+    alone = [r for t, r in zip(trials, runs, strict=True) if t.adapter_scale is None]
+    Lockstep(
+        upgraded,
+        [Joint(*joint) for joint in joints.values()],
+        alone,
+        mapper,
+        fusion=fusion,
+        observer=observer,
+        most=most,
+    ).run()
+    return [run.latents for run in runs]
+
+
+def _upgraded_run(upgraded: Denoiser, trial: Stage2Trial, preset: Preset) -> Run:
+    start = trial.start
+    trajectory = trajectory_of(upgraded, preset, n_steps=start.n_steps, n_last=start.n_last_steps)
+    trajectory = with_generators(trajectory, trial.step_generators)
+    return Run(upgraded, trajectory, start.upgraded.to(upgraded.device))
+
+
+def _base_run(
+    base: Denoiser | None, mapper: Mapper | None, trial: Stage2Trial, run: Run, preset: Preset
+) -> Run:
+    if base is None or mapper is None or trial.start.base is None:
+        raise SettingError("a mapper needs the base side: give base and a start with base latents")
+    trajectory = _base_trajectory(base, trial.start, preset)
+    # features of another timestep would not fit the upgraded model's
+    shared_grid(trajectory.solver.timesteps, run.trajectory.solver.timesteps)
+    trajectory = with_generators(trajectory, trial.base_generators)
+    return Run(base, trajectory, trial.start.base.to(base.device))
 
 
 def _base_trajectory(base: Denoiser, start: Stage2Start, preset: Preset) -> Trajectory:
@@ -168,98 +214,3 @@ def _base_trajectory(base: Denoiser, start: Stage2Start, preset: Preset) -> Traj
     timesteps = preset.base_steps(solver.timesteps, n_last, solver.order)
     position = n_steps - n_last if preset.window == "continued" else 0
     return Trajectory(solver, timesteps, n_steps, position)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A model on its trajectory."""
-
-    denoiser: Denoiser
-    trajectory: Trajectory
-
-    @cached_property
-    def timesteps(self) -> Tensor:
-        """The timesteps on the model's device."""
-        return self.trajectory.timesteps.to(self.denoiser.device)
-
-    def predict(self, latents: Tensor, timestep: Tensor, index: int) -> Tensor:
-        """Return the guided prediction at the trajectory's timestep number `index`."""
-        trajectory = self.trajectory
-        # solvers that keep z / sqrt(abar) scale it back to z, the UNet's input
-        scaled = trajectory.solver.scale_model_input(latents, timestep)
-        # ControlNet windows count steps, and a solver of order k calls the model k times per step
-        step = trajectory.first_step + index // trajectory.solver.order
-        own = self.timesteps[index]
-        return self.denoiser.predict(scaled, own, step=step, n_steps=trajectory.n_steps)
-
-
-@torch.no_grad()
-def _denoise_alone(
-    run: _Run, latents: Tensor, *, observer: Observer | None, wanted: Collection[int] = ()
-) -> tuple[Tensor, dict[int, Tensor]]:
-    """Return the final latents, and those after each number of steps in `wanted`."""
-    order = run.trajectory.solver.order
-    snapshots = {0: latents} if 0 in wanted else {}
-    for index, timestep in enumerate(run.trajectory.timesteps):
-        prediction = run.predict(latents, timestep, index)
-        latents = run.trajectory.step(prediction, timestep, latents)
-        # between the calls of one step there are no latents of the trajectory
-        n_done = (index + 1) // order
-        if (index + 1) % order == 0 and n_done in wanted:
-            snapshots[n_done] = latents
-        if observer is not None:
-            observer(StepRecord(index, timestep, latents, prediction))
-    return latents, snapshots
-
-
-@dataclass(frozen=True)
-class _JointRun:
-    """Both models in lock-step: offsets times `scale` are added, or mixed in by `fusion`."""
-
-    base: _Run
-    upgraded: _Run
-    mapper: Mapper
-    scale: float
-    fusion: float | None
-
-    @torch.no_grad()
-    def denoise(self, base_latents: Tensor, latents: Tensor, observer: Observer | None) -> Tensor:
-        """Return the upgraded model's final latents."""
-        base, upgraded = self.base.trajectory, self.upgraded.trajectory
-        # The two timesteps are equal but in the preset "released-lora".
-        timesteps = zip(base.timesteps, upgraded.timesteps, strict=True)
-        for index, (base_timestep, timestep) in enumerate(timesteps):
-            # The base model predicts; its decoder's features F_base are read.
-            with capture(self.base.denoiser.unet) as tap:
-                base_prediction = self.base.predict(base_latents, base_timestep, index)
-            # F_mapper = F(F_base), equation 2.
-            offsets = self.offsets(tap.features)
-            base_latents = base.step(base_prediction, base_timestep, base_latents)
-            # The upgraded model predicts with F_up + F_mapper, equation 3.
-            with inject(self.upgraded.denoiser.unet, offsets, fusion=self.fusion):
-                prediction = self.upgraded.predict(latents, timestep, index)
-            latents = upgraded.step(prediction, timestep, latents)
-            if observer is not None:
-                sides = (latents, prediction, base_latents, base_prediction)
-                observer(StepRecord(index, timestep, *sides, tap.features, offsets))
-        return latents
-
-    def offsets(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the mapper's offsets, scaled, with one row per row of the upgraded call.
-
-        Guidance on one side only (ours): the conditional half serves an unguided upgraded model,
-        and an unguided base model's features serve both halves.
-        """
-        mapper = self.mapper
-        base_is_guided = self.base.denoiser.guidance.is_on
-        upgraded_is_guided = self.upgraded.denoiser.guidance.is_on
-        # rows of a guided call: unconditional half first, conditional half second
-        if base_is_guided and not upgraded_is_guided:
-            features = tuple(feature.chunk(2)[1] for feature in features)
-        # the three models may have three dtypes and two devices
-        device = execution_device(mapper)
-        cast = [feature.to(device=device, dtype=mapper.dtype) for feature in features]
-        offsets = tuple(offset * self.scale for offset in mapper(cast))
-        if upgraded_is_guided and not base_is_guided:
-            offsets = tuple(torch.cat([offset] * 2) for offset in offsets)
-        return offsets

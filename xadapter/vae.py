@@ -48,9 +48,10 @@ def resize_8bit(image_bchw: Tensor, height_px: int, width_px: int) -> Tensor:
 
 def to_uint8(image_bchw: Tensor) -> np.ndarray:
     """Convert [b, 3, h, w] in [-1, 1] to uint8 [b, h, w, 3], clamped, rounded half to even."""
-    # numpy rounds half to even, as diffusers' image processor does
     unit = (image_bchw.float() / 2 + 0.5).clamp(0, 1)
-    return (unit.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+    # torch rounds half to even, as diffusers' image processor does; 8 bits leave the device
+    levels = (unit * 255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def to_pil(image_bchw: Tensor) -> list[Image.Image]:

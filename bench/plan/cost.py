@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.plan.plan import Group, Plan
@@ -71,7 +71,10 @@ def _of_group(group: Group, settings: Settings, costs: FamilyCost) -> float:
     """Return the cost of a batch: stage 1 once per member and plugin scale, and the rest."""
     staged = {v.plugin_scale for v in group.variants if "stage1" in find_method(v.method).shares}
     stage_1 = len(staged) * _stage_1(settings, costs)
-    rest = sum(_beyond_stage_1(variant, settings, costs) for variant in group.variants)
+    rest = sum(
+        _beyond_stage_1(variant, settings, costs, n_scales=_n_scales(group, variant))
+        for variant in group.variants
+    )
     return len(group.members) * (stage_1 + rest)
 
 
@@ -82,14 +85,25 @@ def _stage_1(settings: Settings, costs: FamilyCost) -> float:
     return settings.steps * n_rows(settings) * unet + decode
 
 
-def _beyond_stage_1(variant: Variant, settings: Settings, costs: FamilyCost) -> float:
+def _n_scales(group: Group, variant: Variant) -> int:
+    """Return how many adapter scales share the steps of the base model with a variant."""
+    if "stage2" not in find_method(variant.method).shares:
+        return 1
+    own = replace(variant, adapter_scale=None)
+    return sum(replace(other, adapter_scale=None) == own for other in group.variants)
+
+
+def _beyond_stage_1(
+    variant: Variant, settings: Settings, costs: FamilyCost, *, n_scales: int
+) -> float:
+    """Return the cost of a variant; adapter scales share the base model and the mapper."""
     calls = cost_of(find_method(variant.method), settings)
     base_px, upgraded_px = mean_side(settings.base_size), mean_side(settings.upgraded_size)
     per_step = (
-        calls.base_calls * at_side(costs.base_unet, costs.base_px, base_px)
+        calls.base_calls / n_scales * at_side(costs.base_unet, costs.base_px, base_px)
         + calls.enlarged_calls * at_side(costs.base_unet, costs.base_px, upgraded_px)
         + calls.upgraded_calls * at_side(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
-        + calls.mapper_calls * at_side(costs.mapper, costs.upgraded_px, upgraded_px)
+        + calls.mapper_calls / n_scales * at_side(costs.mapper, costs.upgraded_px, upgraded_px)
     )
     n_steps = max(1, round(settings.steps * (variant.t0 or 1.0)))
     encode = calls.n_encodes * at_side(costs.encode, costs.upgraded_px, upgraded_px)

@@ -25,8 +25,8 @@ __all__ = [
 _HOMES = {
     "Budget": "bench.render.budget",
     "Execution": "bench.render.execute",
-    "FamilyRenderer": "bench.render.family",
     "Stopwatch": "bench.render.clock",
+    **dict.fromkeys(("FamilyRenderer", "context_of"), "bench.render.family"),
     **dict.fromkeys(("LoadAudit", "audits_of", "read_audits", "remarks"), "bench.render.audit"),
 }
 __getattr__ = lazy_names(__name__, _HOMES)

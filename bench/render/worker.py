@@ -21,6 +21,7 @@ from plugins_manifest.interrupts import Interrupts
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import Deadline, DeadlineError
 
+_N_THREADS = 4  # at a batch's end its last images are encoded side by side
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -172,14 +173,14 @@ def _encoded(result: tuple[str, Rendered] | Audited) -> Made | Audited:
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R]) -> Iterator[R]:
-    """Yield work(item) in order, done on a thread while further items are made.
+    """Yield work(item) in order, done on threads while further items are made.
 
     Each result comes as soon as it is there; an error is raised in its place.
     """
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(_N_THREADS) as threads:
         for item in items:
-            waiting.append(thread.submit(work, item))
+            waiting.append(threads.submit(work, item))
             while waiting and waiting[0].done():
                 yield waiting.popleft().result()
         for future in waiting:

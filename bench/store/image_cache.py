@@ -70,7 +70,8 @@ def render_context(*, dtype: str, device_kind: str, marks: Sequence[str] = ()) -
     `marks` are those of `runners.options.DeviceOptions`.
     """
     # since revision 2 of half precision, the base VAE runs in it
-    revision = RENDERER_REVISION + (dtype != "float32")
+    # since another one on GPUs, calls have several variants where they fit
+    revision = RENDERER_REVISION + (dtype != "float32") + (device_kind != "cpu")
     torch_minor = ".".join(version("torch").split("+")[0].split(".")[:2])
     return "-".join([f"r{revision}", dtype, device_kind, f"torch{torch_minor}", *marks])
 

@@ -14,6 +14,7 @@ from runners.base import MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
     from runners.session import GroupSession
+    from xadapter.handover import Stage2Start
 
 
 class SDEdit:
@@ -30,6 +31,7 @@ class SDEdit:
         "stage1_picture",
         "bridge",
         "upgraded_text",
+        "stage2",
     )
     style = MethodStyle(
         30, "#C68200", "square", "the base image, noised to t0 and denoised by the upgraded model"
@@ -37,22 +39,19 @@ class SDEdit:
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Run the last steps of the schedule from the image of stage 1; uint8 [b, H, W, 3]."""
-        from xadapter.sampling import run_stage2, sdedit_start
+        return session.picture("upgraded", session.stage2(self, variant))
 
-        if variant.t0 is None:
+    def start(self, session: GroupSession, t0: float | None) -> Stage2Start:
+        """Return the latents of stage 1's image, noised to t0."""
+        from xadapter.sampling import sdedit_start
+
+        if t0 is None:
             raise ValueError("sdedit needs a t0 in (0, 1], got none")
-        start = sdedit_start(
+        return sdedit_start(
             session.bridge().upgraded_latents,
             upgraded=session.upgraded,
             n_steps=session.settings.steps,
-            t0=variant.t0,
+            t0=t0,
             noise=session.noise.upgraded_noise,
             preset=session.preset,
         )
-        latents = run_stage2(
-            session.upgraded,
-            start,
-            preset=session.preset,
-            step_generators=session.step_generators("stage 2"),
-        )
-        return session.picture("upgraded", latents)

@@ -34,6 +34,7 @@ class XAdapterMethod:
         "stage1_picture",
         "bridge",
         "upgraded_text",
+        "stage2",
     )
     style = MethodStyle(
         40,
@@ -44,25 +45,14 @@ class XAdapterMethod:
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Hand over at t0 and run stage 2; uint8 [b, H, W, 3]."""
-        from xadapter.sampling import run_stage2
+        return session.picture("upgraded", session.stage2(self, variant))
 
-        if variant.t0 is None:
-            raise ValueError("xadapter needs a t0 in (0, 1], got none")
-        latents = run_stage2(
-            session.upgraded,
-            self._start(session, variant.t0),
-            base=session.base,
-            mapper=session.family.mapper,
-            adapter_scale=1.0 if variant.adapter_scale is None else variant.adapter_scale,
-            preset=session.preset,
-            step_generators=session.step_generators("stage 2"),
-            base_generators=session.step_generators("stage 2, base model"),
-        )
-        return session.picture("upgraded", latents)
-
-    def _start(self, session: GroupSession, t0: float) -> Stage2Start:
+    def start(self, session: GroupSession, t0: float | None) -> Stage2Start:
+        """Return the latents that stage 1 hands over at t0."""
         from xadapter.sampling import hand_over, hand_over_truncated
 
+        if t0 is None:
+            raise ValueError("xadapter needs a t0 in (0, 1], got none")
         noise = session.noise
         if stage1_mode_of(self, session.settings) == "truncated":
             return hand_over_truncated(

@@ -11,7 +11,7 @@ from runners.plugins.attachment import (
     LoadedPlugin,
     with_attachment,
 )
-from runners.plugins.load import attach_all, load_plugin
+from runners.plugins.load import attach_all, load_plugin, load_stack
 
 __all__ = [
     "AttachedControl",
@@ -21,5 +21,6 @@ __all__ = [
     "LoadedPlugin",
     "attach_all",
     "load_plugin",
+    "load_stack",
     "with_attachment",
 ]

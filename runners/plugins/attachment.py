@@ -61,12 +61,21 @@ class AttachedImagePrompt:
 
 @dataclass(frozen=True)
 class Attachment:
-    """What one plugin, or a stack of them, adds to a denoiser besides its weights."""
+    """What one plugin, or a stack of them, adds to a denoiser besides its weights.
+
+    `changes_text` is whether weights of a text encoder are changed meanwhile.
+    """
 
     controls: tuple[AttachedControl, ...] = ()
     adapters: tuple[AttachedT2I, ...] = ()
     image_prompts: tuple[AttachedImagePrompt, ...] = ()
     rewrite_prompt: Callable[[str], str] = unchanged
+    changes_text: bool = False
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a prompt is encoded as it is without the plugins."""
+        return self.rewrite_prompt is unchanged and not self.changes_text
 
     def joined(self, other: Attachment) -> Attachment:
         """Return both together; `other` rewrites prompts after this one."""
@@ -81,6 +90,7 @@ class Attachment:
             adapters=self.adapters + other.adapters,
             image_prompts=self.image_prompts + other.image_prompts,
             rewrite_prompt=unchanged if plain else both,
+            changes_text=self.changes_text or other.changes_text,
         )
 
 

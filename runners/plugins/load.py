@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pkgutil import resolve_name
+from weakref import WeakKeyDictionary
 
 from plugins_manifest.content import ChangedFileError, load_as_planned
 from plugins_manifest.errors import UserError, unknown_name
@@ -17,12 +18,35 @@ from runners.base import PluginFile
 from runners.families import Family
 from runners.plugins.attachment import Attachment, LoadedPlugin
 
+_KEPT: WeakKeyDictionary[Family, dict[PluginFile, LoadedPlugin]] = WeakKeyDictionary()
 
-def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
+
+def load_stack(stack: Sequence[PluginFile], family: Family) -> tuple[LoadedPlugin, ...]:
+    """Load plugins, and keep them for the next stack of the same model, as far as it has them.
+
+    The files are checked again for every stack: only what still has its planned hash is kept, and
+    a stack holds no more memory than its own plugins.
+    """
+    kept = _KEPT.setdefault(family, {})
+    for file in kept.keys() - set(stack):
+        del kept[file]
+    loaded = []
+    for file in stack:
+        plugin = load_plugin(file, family, kept=kept.get(file))
+        if file.planned_content:
+            kept[file] = plugin
+        loaded.append(plugin)
+    return tuple(loaded)
+
+
+def load_plugin(
+    file: PluginFile, family: Family, *, kept: LoadedPlugin | None = None
+) -> LoadedPlugin:
     """Read a plugin and check it against the family; `t2i_adapter` and `t2i-adapter` are one kind.
 
     Raises `UserError` for a kind that cannot be rendered and for a file that does not fit,
-    `ChangedFileError` for a file whose content has not the planned hash.
+    `ChangedFileError` for a file whose content has not the planned hash. A plugin that was `kept`
+    is returned instead of a second one, after the same check of the file.
     """
     kind = find_kind(file.kind)
     if kind is None:
@@ -32,6 +56,8 @@ def load_plugin(file: PluginFile, family: Family) -> LoadedPlugin:
     loader = resolve_name(kind.loader)
 
     def load() -> LoadedPlugin:
+        if kept is not None:
+            return kept
         with memory_explained(f"plugin {file.plugin_id!r}"):
             return loader(file, family)
 

@@ -52,9 +52,13 @@ def read_weights(file: PluginFile, path: Path) -> dict[str, Tensor]:
 
 
 def built(file: PluginFile, network: Any, config: Mapping[str, Any]) -> Any:
-    """Return a diffusers network without weights; raise `UserError` for a faulty configuration."""
+    """Return a diffusers network on meta tensors: without weights, and without drawing any.
+
+    Raises `UserError` for a faulty configuration.
+    """
     try:
-        return network.from_config(dict(config))
+        with torch.device("meta"):
+            return network.from_config(dict(config))
     except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(
             f"plugin {file.plugin_id!r}: its configuration makes no {network.__name__} "
@@ -65,14 +69,16 @@ def built(file: PluginFile, network: Any, config: Mapping[str, Any]) -> Any:
 def load_strictly(
     net: nn.Module, state: Mapping[str, Tensor], file: PluginFile, *, what: str
 ) -> tuple[AuditRow, ...]:
-    """Load the weights of a float32 network; return one audit row per key, read from the network.
+    """Assign the weights of a network; return one audit row per key, read from the network.
 
     Raises `PluginNotAppliedError`, with all missing, unknown and misshapen keys, unless the keys
     are exactly the network's.
     """
     wanted = {key: value.shape for key, value in net.state_dict().items()}
     _check_keys(wanted, state, file, what)
-    net.load_state_dict(dict(state), strict=True)
+    net.load_state_dict(dict(state), strict=True, assign=True)
+    if kept := [name for name, buffer in net.named_buffers() if buffer.is_meta]:
+        raise RuntimeError(f"{type(net).__name__} computes {kept[0]}: it cannot be built empty")
     return tuple(_loaded_row(key, state[key], value) for key, value in net.state_dict().items())
 
 

@@ -24,6 +24,7 @@ from runners.plugins.textual_inversion import TextualInversionPlugin
 from runners.weights import PluginWeights, merged_into, verify_weights
 from runners.weights.unused_keys import rows_of_the_rest
 
+_TEXT = "text_encoder"  # and text_encoder_2
 _LOG = logging.getLogger(__name__)
 # Per UNet and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
@@ -47,7 +48,10 @@ class WeightPlugin:
             merged_into(targets, self.weights, strength=strength),
             attached_words(self.words if strength else (), family) as attachment,
         ):
-            yield attachment
+            changes = self.weights.changes if strength else ()
+            yield attachment.joined(
+                Attachment(changes_text=any(c.target.startswith(_TEXT) for c in changes))
+            )
 
 
 def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:

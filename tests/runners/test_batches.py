@@ -109,14 +109,14 @@ def test_a_failed_batch_leaves_none_of_its_tensors(
 
 def test_a_failed_pass_leaves_none_of_its_tensors() -> None:
     key, alive = pass_key("stage1", 1.0), []
-    work = SharedWork([frozenset([key])], "cpu")
+    work = SharedWork([{key: 1.0}], "cpu")
 
     def stage1() -> None:
         latents = torch.zeros(10)
         alive.append(weakref.ref(latents))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    outcome = work.timed(frozenset([key]), lambda: work.get(key, stage1))
+    outcome = work.timed({key: 1.0}, lambda: work.get(key, stage1))
     assert outcome.failure is not None and outcome.failure.is_out_of_memory
     assert alive[0]() is None
 

@@ -36,6 +36,6 @@ def test_every_kind_of_gpu_is_waited_for_and_emptied(
     calls = []
     for name in ("synchronize", "empty_cache"):
         monkeypatch.setattr(getattr(torch, kind), name, lambda *_, name=name: calls.append(name))
-    SharedWork([], kind).timed(frozenset(), lambda: None)
+    SharedWork([], kind).timed({}, lambda: None)
     device.release_memory(kind)
     assert calls == ["synchronize", "synchronize", "empty_cache"]

@@ -7,7 +7,7 @@ import pytest
 from runners.methods import BaseModel, SDEdit
 from runners.passes import SharedWork, pass_key
 
-READERS = [frozenset(pass_key(name, 1.0) for name in m.shares) for m in (BaseModel, SDEdit)]
+READERS = [{pass_key(name, 1.0): 1.0 for name in m.shares} for m in (BaseModel, SDEdit)]
 STAGE1 = pass_key("stage1", 1.0)
 
 
@@ -24,6 +24,15 @@ def test_a_pass_runs_once_and_its_seconds_are_split_over_its_users() -> None:
     assert [outcome.value for outcome in outcomes] == ["latents", "latents"]
     for outcome in outcomes:
         assert 0.04 < outcome.seconds < 0.09
+
+
+def test_readers_of_a_pass_share_its_seconds_by_their_weights() -> None:
+    work = SharedWork([{STAGE1: 1.0}, {STAGE1: 3.0}], "cpu")
+    outcomes = [
+        work.timed({STAGE1: weight}, lambda: work.get(STAGE1, lambda: time.sleep(0.1)))
+        for weight in (1.0, 3.0)
+    ]
+    assert outcomes[1].seconds / outcomes[0].seconds == pytest.approx(3.0, rel=0.3)
 
 
 def test_nested_passes_are_not_counted_twice() -> None:

@@ -22,7 +22,7 @@ from xadapter.handover import hand_over, sdedit_start
 from xadapter.mapper import Mapper
 from xadapter.noise import named_generators
 from xadapter.presets import PRESETS
-from xadapter.sampling import run_alone, run_stage1, run_stage2
+from xadapter.sampling import Stage2Trial, run_alone, run_stage1, run_stage2, run_stage2_together
 from xadapter.solvers import shared_schedulers
 from xadapter.vae import Bridge, decode_image
 
@@ -81,7 +81,14 @@ def test_no_step_of_any_method_waits_for_the_device(
     edited = run_stage2(upgraded, sdedit, **common)
     start = hand_over(stage1, Bridge(clean, clean), base=base, **noise, **at_t0)
     joined = run_stage2(upgraded, start, base=base, mapper=deepcopy(mapper).to("meta"), **common)
-    assert {latents.device.type for latents in (floor, edited, joined)} == {"meta"}
+    trials = [Stage2Trial(sdedit), *(Stage2Trial(start, scale) for scale in (1.0, 0.5))]
+    generators = {"step_generators": named_generators(SEEDS, "steps")}
+    generators["base_generators"] = generators["step_generators"]
+    trials = [replace(trial, **generators) for trial in trials]
+    together = run_stage2_together(
+        upgraded, trials, base=base, mapper=deepcopy(mapper).to("meta"), preset=preset, most=3
+    )
+    assert {latents.device.type for latents in (floor, edited, joined, *together)} == {"meta"}
 
 
 def test_the_vae_does_not_wait_for_the_device(world: World) -> None:
