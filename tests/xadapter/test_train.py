@@ -22,10 +22,11 @@ from tests.xadapter.conftest import (
     UPGRADED_TEXT_WIDTH,
     new_mapper,
 )
-from xadapter.data import TensorDataset, UpgradedText, index_batches
+from xadapter.data import Shuffled, TensorDataset, UpgradedText, indices_at
 from xadapter.errors import SettingError, TrainingFolderError
-from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps, typical_weights
+from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps
 from xadapter.mapper import Mapper
+from xadapter.objectives import typical_weights
 from xadapter.train import TrainSettings, learning_rate_at, train_mapper
 
 ABAR = DDPMScheduler(
@@ -215,12 +216,17 @@ def test_settings_out_of_range_are_refused() -> None:
         TrainSettings(steps=1, batch_size=0)
 
 
-def test_batches_resume_at_any_position_and_visit_every_image() -> None:
-    whole = index_batches(10, 4, seed=3)
-    batches = [next(whole) for _ in range(5)]
-    later = index_batches(10, 4, seed=3, first=3)
-    assert torch.equal(next(later), batches[3])
-    assert sorted(torch.cat(batches).tolist()) == sorted(list(range(10)) * 2)
+def test_positions_of_the_shuffled_epochs_visit_every_image() -> None:
+    whole = indices_at(range(20), 10, seed=3)
+    assert torch.equal(indices_at(range(7, 13), 10, seed=3), whole[7:13])
+    assert sorted(whole[:10].tolist()) == sorted(whole[10:].tolist()) == list(range(10))
+
+
+def test_parts_of_a_step_are_rows_of_the_whole_step() -> None:
+    data = Shuffled(tiny_data(), seed=3)
+    whole = data.batch_at(2, range(8), 8)
+    part = data.batch_at(2, range(4, 8), 8)
+    assert torch.equal(part.base_latents, whole.base_latents[4:])
 
 
 def test_stratified_timesteps_fall_into_each_part_of_the_schedule() -> None:
