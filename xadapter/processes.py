@@ -8,7 +8,7 @@ and joins the processes; `torch.distributed` adds (NCCL on GPUs, gloo on CPUs).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from xadapter.errors import SettingError, TrainingFolderError
+from plugins_manifest.errors import UserError
+from xadapter.errors import SettingError, TrainingFolderError, XAdapterError
 
 T = TypeVar("T")
 _BUCKET = 25_000_000  # numbers that are added in one call
@@ -80,6 +81,19 @@ class Processes:
             dist.broadcast_object_list(values, src=0, device=self.device)
         return values[0]
 
+    def on_main(self, action: Callable[[], Any]) -> None:
+        """Do something on rank 0; raise its error on all processes, so that none waits for it."""
+        error: Exception | None = None
+        if self.is_main:
+            try:
+                action()
+            except (XAdapterError, UserError, OSError) as found:
+                error = found
+                if self.count == 1:
+                    raise
+        if (error := self.agree(error)) is not None:
+            raise error
+
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     bucket: list[Tensor] = []
@@ -108,6 +122,11 @@ def _peers() -> Iterator[None]:
 def is_launched() -> bool:
     """Return whether `accelerate launch`, `torchrun` or `xbench train` started several of us."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def joined_rank() -> int:
+    """Return the rank that this process was started with, 0 if it is alone."""
+    return int(os.environ.get("RANK", "0")) if is_launched() else 0
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from xadapter.data import (
     UpgradedText,
     generator_for,
 )
-from xadapter.errors import SettingError, XAdapterError
+from xadapter.errors import SettingError
 from xadapter.loss import (
     FrozenModels,
     Prediction,
@@ -142,7 +142,7 @@ def train_mapper(
     out_dir = Path(out_dir)
     stream = data if isinstance(data, TrainingData) else Shuffled(data, settings.seed)
     with ExitStack() as stack:
-        _lock_on_main(stack, out_dir, processes)
+        processes.on_main(lambda: stack.enter_context(locked(out_dir)))
         run = _Run(
             mapper,
             _frozen_on(processes.device, given, settings),
@@ -160,23 +160,6 @@ def train_mapper(
             run.trackers = stack.enter_context(opened)
         run.train(stop_after=stop_after, progress=progress and processes.is_main)
         return run.result()
-
-
-def _lock_on_main(stack: ExitStack, out_dir: Path, processes: Processes) -> None:
-    """Lock the folder on the process that writes; what it raises is raised on all."""
-    _on_main(processes, lambda: stack.enter_context(locked(out_dir)) or True)
-
-
-def _on_main(processes: Processes, action: Callable[[], Any]) -> None:
-    """Do something on rank 0; raise its error on all processes, so that none waits for it."""
-    error: XAdapterError | None = None
-    if processes.is_main:
-        try:
-            action()
-        except XAdapterError as found:
-            error = found
-    if (error := processes.agree(error)) is not None:
-        raise error
 
 
 def _frozen_on(
@@ -277,7 +260,7 @@ class _Run:
             if found[0] is not None:
                 self._check_settings(found[0][0]["settings"])
 
-        _on_main(self.processes, load)
+        self.processes.on_main(load)
         loaded = self.processes.agree(found[0])
         self.processes.copy_from_main(self._state())
         if loaded is not None:
@@ -534,7 +517,7 @@ class _Run:
         return is_last
 
     def _save(self) -> None:
-        _on_main(self.processes, self._write_checkpoint)
+        self.processes.on_main(self._write_checkpoint)
 
     def _write_checkpoint(self) -> None:
         extra = {}
@@ -567,7 +550,7 @@ class _Run:
         """Write and return the averaged mapper."""
         # the average is the result; the last weights stay in the checkpoint
         averaged, path = self._averaged(), self.out_dir / "mapper"
-        _on_main(self.processes, partial(_write_mapper, averaged, path))
+        self.processes.on_main(partial(_write_mapper, averaged, path))
         return TrainResult(averaged, path, self.loop.step, self.loop.last_loss)
 
 
