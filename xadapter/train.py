@@ -56,8 +56,8 @@ from xadapter.objectives import (
     objective_for,
 )
 from xadapter.processes import Processes
-from xadapter.train_settings import TrainSettings, learning_rate_at
 from xadapter.trackers import TrackerName, Trackers, opened_trackers
+from xadapter.train_settings import TrainSettings, learning_rate_at
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -162,9 +162,7 @@ def train_mapper(
         return run.result()
 
 
-def _frozen_on(
-    device: torch.device, models: FrozenModels, settings: TrainSettings
-) -> FrozenModels:
+def _frozen_on(device: torch.device, models: FrozenModels, settings: TrainSettings) -> FrozenModels:
     # gradients pass through the upgraded decoder, but none are kept for its weights
     for unet in (models.base_unet, models.upgraded_unet):
         nn.Module.to(unet.requires_grad_(False).eval(), device)
@@ -440,8 +438,7 @@ class _Run:
         text = batch.upgraded_text if self.settings.upgraded_text == "prompt" else None
         if text is None and self.settings.upgraded_text == "prompt":
             raise SettingError(
-                "upgraded_text 'prompt' needs data with the upgraded model's texts: these have "
-                "none"
+                "upgraded_text 'prompt' needs data with the upgraded model's texts: these have none"
             )
         ids = batch.time_ids
         return TrainBatch(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.plan.photo_folder import Converted
     from pocket.scenes import Style
 
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(

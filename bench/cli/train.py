@@ -143,7 +143,17 @@ def _words(
     sets = [f"--set={text}" for text in overrides]
     quiet = ["-q"] if is_quiet() else []
     flags = ["--json"] if as_json else []
-    return [*quiet, "train", name, *options, *seed, *sets, f"--out={out}", f"--device={device}", *flags]
+    return [
+        *quiet,
+        "train",
+        name,
+        *options,
+        *seed,
+        *sets,
+        f"--out={out}",
+        f"--device={device}",
+        *flags,
+    ]
 
 
 def _train(recipe: Recipe, out: Path, *, device: str, as_json: bool) -> None:

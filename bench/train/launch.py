@@ -24,6 +24,7 @@ from plugins_manifest.interrupts import watched_interrupts
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0  # for the others, when one has failed
 _SHOWN_CHARACTERS = 4_000
+_LIBC = ctypes.CDLL(None)
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
@@ -79,14 +80,14 @@ def _started(
         stdout=None if rank == 0 else subprocess.DEVNULL,
         stderr=None if rank == 0 else log,
         process_group=0,  # Ctrl-C reaches this process alone, which passes it on
-        preexec_fn=_end_with_parent,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, of a loaded library)
     )
 
 
 def _end_with_parent() -> None:
     """Have Linux kill this process when the one that started it ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+        _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _free_port() -> int:

@@ -20,7 +20,6 @@ from xadapter.guidance import Guidance
 from xadapter.inputs import base_conditions, upgraded_conditions
 from xadapter.loss import Prediction
 
-
 _UNGUIDED = Guidance(1.0)
 
 

@@ -38,9 +38,7 @@ def opened_pocket(
     """Open the pictures kept in `folder` for models with the hash `weights`; keep new ones."""
     text = "-texts" if has_upgraded_text else ""
     # captions name the styles, so that the base model's features separate them at any noise
-    recipe = replace(
-        UPGRADED_SET, n_images=n_images, size_px=models.size_px, style_words=1.0
-    )
+    recipe = replace(UPGRADED_SET, n_images=n_images, size_px=models.size_px, style_words=1.0)
     place = folder / f"pairs-{recipe.size_px}px-{weights[:16]}{text}"
     pairs = PocketPairs(models, place, recipe, has_upgraded_text=has_upgraded_text)
     try:
@@ -84,9 +82,7 @@ class PocketPairs:
         found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         text = None
         if self._has_upgraded_text:
-            text = UpgradedText(
-                found["hidden"], found.get("pooled"), found.get("time_ids")
-            )
+            text = UpgradedText(found["hidden"], found.get("pooled"), found.get("time_ids"))
         return TrainBatch(found["base"], found["upgraded"], found["text"], text)
 
     def keep(self) -> None:

@@ -17,10 +17,10 @@ from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
 from xadapter.errors import SettingError, XAdapterError
-from xadapter.processes import Processes, joined
+from xadapter.processes import joined
+from xadapter.trackers import require_trackers
 from xadapter.train import TrainResult, Validator, train_mapper
 from xadapter.train_settings import TrainSettings
-from xadapter.trackers import require_trackers
 
 RECORD = "recipe.json"
 # a run goes on only with the same of these; `TrainSettings` compares the others

@@ -76,9 +76,7 @@ class ObjectiveSpec(Section):
     @classmethod
     def _check_range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not value[0] < value[1]:
-            raise ValueError(
-                f"{value[0]:g} to {value[1]:g} is empty: write the lower share of the schedule first"
-            )
+            raise ValueError(f"{value[0]:g} to {value[1]:g} is empty: write the lower share first")
         return value
 
 
