@@ -11,7 +11,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from plugins_manifest.errors import UserError
 from plugins_manifest.files import replacing
+from plugins_manifest.text import first_line
 
 Arrays = Mapping[str, np.ndarray]
 _LOG = logging.getLogger(__name__)
@@ -24,11 +26,20 @@ def cached_arrays(path: Path, make: Callable[[], Arrays]) -> Arrays:
 
 
 def write_arrays(path: Path, arrays: Arrays) -> Arrays:
-    """Write arrays with their hash and return them; missing folders are made."""
+    """Write arrays with their hash and return them; missing folders are made.
+
+    Raises `UserError` where they cannot be written, such as on a full disk.
+    """
     found = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft:
-        save_file(found, draft, metadata={"sha256": _sha256(found)})
+    try:
+        with replacing(path) as draft:
+            save_file(found, draft, metadata={"sha256": _sha256(found)})
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} cannot be written ({first_line(error)}): free some space and run the same "
+            "command again"
+        ) from error
     return found
 
 

@@ -80,11 +80,21 @@ def save_checkpoint(
     metadata = {"facts": json.dumps(sealed)}
     path = folder / FILE_NAME
     # a run killed in between continues from the previous checkpoint
+    with written(path) as draft:
+        save_file(contiguous, draft, metadata=metadata)
+        if path.is_file():
+            path.replace(folder / PREVIOUS_NAME)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Yield a temporary name for a file or folder that replaces `path` at the end.
+
+    Raises `TrainingFolderError` where it cannot be written, such as on a full disk.
+    """
     try:
         with replacing(path) as draft:
-            save_file(contiguous, draft, metadata=metadata)
-            if path.is_file():
-                path.replace(folder / PREVIOUS_NAME)
+            yield draft
     except (SafetensorError, OSError) as error:
         raise TrainingFolderError(
             f"{path} cannot be written ({first_line(error)}): free some space or check the folder, "

@@ -9,6 +9,7 @@ k timesteps of a table; abar is the share of signal power left at a timestep.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -161,7 +162,8 @@ def mapper_losses(
     features = models.base_features(noisy_base, timesteps, batch.base_text)
     inputs = [feature.to(mapper.dtype) for feature in features]
     device = batch.base_latents.device.type
-    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+    is_exact = dtype == torch.float32
+    with nullcontext() if is_exact else torch.autocast(device, dtype=dtype):
         if is_checkpointed:
             offsets = checkpoint(mapper, inputs, use_reentrant=False)
         else:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from plugins_manifest.errors import UserError
 from xadapter.errors import SettingError, TrainingFolderError, XAdapterError
+from xadapter.launched import is_launched
 
 T = TypeVar("T")
 _BUCKET = 25_000_000  # numbers that are added in one call
@@ -117,16 +118,6 @@ def _peers() -> Iterator[None]:
             "another process of this training ended: see its message, then run the same command "
             "again"
         ) from error
-
-
-def is_launched() -> bool:
-    """Return whether `accelerate launch`, `torchrun` or `xbench train` started several of us."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def joined_rank() -> int:
-    """Return the rank that this process was started with, 0 if it is alone."""
-    return int(os.environ.get("RANK", "0")) if is_launched() else 0
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import UserError
-from plugins_manifest.files import append_line, atomic_write, replacing
+from plugins_manifest.files import append_line, atomic_write
 from plugins_manifest.interrupts import watched_interrupts
 from plugins_manifest.progress import Progress
-from xadapter.checkpoint import load_checkpoint, locked, moments_of, save_checkpoint
+from xadapter.checkpoint import load_checkpoint, locked, moments_of, save_checkpoint, written
 from xadapter.data import (
     STEP_STREAM,
     TABLE_STREAM,
@@ -552,7 +552,7 @@ class _Run:
 
 
 def _write_mapper(mapper: Mapper, path: Path) -> None:
-    with replacing(path) as draft:
+    with written(path) as draft:
         mapper.save_pretrained(draft)
 
 

@@ -16,6 +16,7 @@ from plugins_manifest.extras import require_extra
 from plugins_manifest.folders import refuse_others
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema.words import MAX_SEED
+from xadapter.launched import is_launched, launched_rank
 
 if TYPE_CHECKING:
     from bench.plan.gpus import Gpus
@@ -81,7 +82,7 @@ def train(
         return
     if gpus is not None:
         raise click.UsageError("--gpu, --gpus and --tflops need --dry-run")
-    if processes is not None and processes > 1 and not _is_one_of_several():
+    if processes is not None and processes > 1 and not is_launched():
         words = _words(name, overrides, own, out=out, device=device, as_json=as_json)
         from bench.train.launch import launch
 
@@ -122,12 +123,6 @@ def _overrides(texts: Sequence[str], **own: int | None) -> dict[str, Any]:
     return found
 
 
-def _is_one_of_several() -> bool:
-    from xadapter.processes import is_launched
-
-    return is_launched()
-
-
 def _words(
     name: str,
     overrides: Sequence[str],
@@ -161,12 +156,11 @@ def _train(recipe: Recipe, out: Path, *, device: str, as_json: bool) -> None:
     with Progress("loading the libraries"):
         from bench.provenance import choose_device
         from bench.train import train_recipe
-        from xadapter.processes import joined_rank
 
         chosen = choose_device(device)
     is_shown = not (as_json or is_quiet())
     result = train_recipe(recipe, out_dir=out, device=chosen, progress=is_shown)
-    if joined_rank() > 0:
+    if launched_rank() > 0:
         return
     if as_json:
         facts = {"mapper": str(result.mapper_path), "steps": result.steps, "loss": result.loss}
@@ -182,7 +176,8 @@ def _models_of(recipe: Recipe) -> str:
 def _show_cost(
     recipe: Recipe, out: Path, *, n_processes: int | None, gpus: Gpus | None, as_json: bool
 ) -> None:
-    from bench.train.cost import cost_facts, cost_lines
+    with Progress("loading the libraries"):
+        from bench.train.cost import cost_facts, cost_lines
 
     count = n_processes or (gpus.count if gpus is not None else 1)
     facts = cost_facts(recipe, out, n_processes=count, gpus=gpus)

@@ -58,7 +58,9 @@ def count_step(recipe: Recipe) -> StepCost | None:
         from diffusers import UNet2DConditionModel
 
         dtype = getattr(torch, recipe.precision.dtype)
-        unets = [UNet2DConditionModel.from_config(dict(config)).to(dtype) for config in configs]
+        unets: list[Any] = [UNet2DConditionModel.from_config(dict(c)) for c in configs]
+        for unet in unets:
+            torch.nn.Module.to(unet, dtype)  # torch's own: diffusers' warns about any cast
         mapper = build_mapper(recipe.mapper, *unets, seed=0)
         operations, kept = _counted(recipe, unets, mapper)
     return StepCost(operations / 1e12, kept, sum(map(_size, unets)), _size(mapper))

@@ -43,16 +43,17 @@ def opened_data(
         ) as pairs:
             yield pairs
     elif isinstance(spec, LatentsData):
-        yield EncodedFiles(Path(spec.path), has_upgraded_text=has_text)
+        yield EncodedFiles(Path(spec.path), has_upgraded_text=has_text, most=spec.n_images)
     else:
         yield RandomPairs(models, recipe.seed)
 
 
 def n_images_of(recipe: Recipe) -> int:
     """Return the number of images of a recipe's data."""
-    if isinstance(recipe.data, LatentsData):
-        return len(EncodedFiles(Path(recipe.data.path), has_upgraded_text=False))
-    return recipe.data.n_images
+    spec = recipe.data
+    if isinstance(spec, LatentsData) and spec.n_images is None:
+        return len(EncodedFiles(Path(spec.path), has_upgraded_text=False))
+    return spec.n_images or 0
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ class EncodedFiles:
 
     Each has `base_latents` and `upgraded_latents` [n, c, h, w], scaled, `base_text` [n, l, d] and,
     for training with prompts, `upgraded_hidden` [n, l, d], `upgraded_pooled` [n, p] and
-    `upgraded_time_ids` [n, 6]. All images have one size. Rows are read when they are needed.
+    `upgraded_time_ids` [n, 6]. All images have one size. Rows are read when they are needed. Only
+    the first `most` images are used; `UserError` if there are fewer.
     """
 
     folder: Path
     has_upgraded_text: bool
+    most: int | None = None
 
     @cached_property
     def _starts(self) -> list[tuple[int, Path]]:
@@ -79,10 +82,15 @@ class EncodedFiles:
                 f"data.path: there are no encoded images in {shown_path(self.folder)}: "
                 "docs/train.md describes the files"
             )
+        if self.most is not None and self.most > total:
+            raise UserError(
+                f"data.n_images: {shown_path(self.folder)} has {total:,} encoded images, the "
+                f"recipe names {self.most:,}: set data.n_images={total}"
+            )
         return found
 
     def __len__(self) -> int:
-        return self._starts[-1][0]
+        return self.most or self._starts[-1][0]
 
     def batch(self, indices: Tensor) -> TrainBatch:
         """Return the images at `indices` [b]."""

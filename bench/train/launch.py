@@ -20,6 +20,7 @@ from typing import IO
 
 from bench.errors import UserError
 from plugins_manifest.interrupts import watched_interrupts
+from plugins_manifest.progress import Progress
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0  # for the others, when one has failed
@@ -40,8 +41,10 @@ def launch(words: Sequence[str], *, n_processes: int) -> int:
     """
     port = _free_port()
     processes: list[subprocess.Popen[bytes]] = []
+    # silent: rank 0 prints what is being done
+    bar = Progress("training in several processes", silent=True)
     with watched_interrupts() as interrupts, tempfile.TemporaryFile() as log:
-        with interrupts.held():
+        with interrupts.held(), bar:
             for rank in range(n_processes):
                 processes.append(_started(words, rank, n_processes, port=port, log=log))
             passed_on = False

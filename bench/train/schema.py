@@ -33,10 +33,14 @@ class PocketData(Section):
 
 
 class LatentsData(Section):
-    """A folder of safetensors files with images that are encoded already (docs/train.md)."""
+    """A folder of safetensors files with images that are encoded already (docs/train.md).
+
+    With `n_images` only the first ones; epochs and costs are then known before the files exist.
+    """
 
     source: Literal["latents"]
     path: str = Field(min_length=1)
+    n_images: Count | None = None
 
 
 class RandomData(Section):
