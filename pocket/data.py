@@ -81,7 +81,7 @@ def draw_set(recipe: SetRecipe, cache_dir: Path, *, n_workers: int = 2) -> Pictu
     """Draw a training set, or load it from `cache_dir`."""
     path = cache_dir / f"{recipe.name}-{recipe.n_images}x{recipe.size_px}.safetensors"
     indices = range(recipe.n_images)
-    styles = [style_at(recipe, i)[0] for i in indices]
+    styles: list[Style] = [style_at(recipe, i)[0] for i in indices]
 
     def draw() -> Arrays:
         with ProcessPoolExecutor(n_workers) as pool:

@@ -135,7 +135,7 @@ def joined(device: str) -> Iterator[Processes]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
     try:
-        yield Processes(state.process_index, state.num_processes, torch.device(state.device))
+        yield Processes(state.process_index, state.num_processes, torch.device(str(state.device)))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

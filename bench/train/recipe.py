@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -56,7 +56,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     except ValidationError as error:
         for problem in error.errors():
             line, where = _origin(problem["loc"], document.lines, places, path.name)
-            found.append((line, f"{where}: {_explained(problem, data)}"))
+            found.append((line, f"{where}: {_explained(problem, document.data)}"))
         raise UserError.collect([text for _, text in sorted(found)]) from None
     if found:
         raise UserError.collect([text for _, text in sorted(found)])
@@ -77,7 +77,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 def _known() -> KnownNames:
     from bench.train.mappers import MAPPERS
 
-    return known_names() | {"mapper": tuple(MAPPERS)}
+    return {**known_names(), "mapper": tuple(MAPPERS)}
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> Place:
@@ -107,7 +107,7 @@ def _origin(
     return lines[here], f"{name}:{lines[here]}"
 
 
-def _explained(problem: Mapping[str, Any], data: dict[str, Any]) -> str:
+def _explained(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
     loc, value = problem["loc"], problem["input"]
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = value.get("source") if isinstance(value, dict) else value

@@ -158,7 +158,8 @@ def assert_alike(folder: Path, other: Path) -> None:
         assert row == pytest.approx(expected, rel=1e-6), row["step"]
     left, right = (Mapper.from_pretrained(path / "mapper").state_dict() for path in (folder, other))
     for name, weight in left.items():
-        assert torch.allclose(weight, right[name], atol=1e-6), name
+        # AdamW's first steps divide by gradients near 0, so rounding is a share of the rate there
+        assert torch.allclose(weight, right[name], atol=1e-4), name
 
 
 def test_two_processes_equal_one_also_where_they_take_over(
