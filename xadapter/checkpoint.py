@@ -23,7 +23,7 @@ from torch import Tensor
 
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import UserError
-from plugins_manifest.files import replacing, sweep_temporary
+from plugins_manifest.files import atomic_write, replacing, sweep_temporary
 from plugins_manifest.text import first_line
 from xadapter.errors import SettingError, TrainingFolderError
 
@@ -189,3 +189,22 @@ def _sha256(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def trim_log(path: Path, last: int) -> None:
+    """Drop the rows of a log after step `last`: steps after a checkpoint are taken again."""
+    if not path.exists():
+        return
+    # a killed run may leave half a row
+    rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [row for row in rows if 0 < _step_of(row) <= last]
+    atomic_write(path, "".join(f"{row}\n" for row in kept))
+
+
+def _step_of(row: str) -> int:
+    """Return the step of a row of a log, 0 for a row that is damaged."""
+    try:
+        step = parse_json(row, name="the log")["step"]
+    except (UserError, KeyError, TypeError):
+        return 0
+    return step if isinstance(step, int) else 0

@@ -129,6 +129,12 @@ def joined(device: str) -> Iterator[Processes]:
     if not is_launched():
         yield Processes(device=torch.device(device))
         return
+    n_local, n_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if device == "mps" or (device != "cpu" and n_local > n_gpus):
+        raise SettingError(
+            f"{n_local} processes on this machine need as many GPUs, it has {n_gpus}: use fewer, "
+            "or the device cpu"
+        )
     from accelerate import PartialState
 
     # torch.distributed counts the threads itself; a warning of accelerate would repeat it

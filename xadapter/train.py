@@ -23,14 +23,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from plugins_manifest.documents import parse_json
-from plugins_manifest.errors import UserError
-from plugins_manifest.files import append_line, atomic_write
+from plugins_manifest.files import append_line
 from plugins_manifest.interrupts import watched_interrupts
 from plugins_manifest.progress import Progress
-from xadapter.checkpoint import load_checkpoint, locked, moments_of, save_checkpoint, written
+from xadapter.checkpoint import (
+    load_checkpoint,
+    locked,
+    moments_of,
+    save_checkpoint,
+    trim_log,
+    written,
+)
 from xadapter.data import (
-    STEP_STREAM,
     TABLE_STREAM,
     LatentDataset,
     Shuffled,
@@ -44,7 +48,6 @@ from xadapter.loss import (
     FrozenModels,
     Prediction,
     mapper_losses,
-    stratified_timesteps,
     typical_losses,
 )
 from xadapter.mapper import Mapper
@@ -58,6 +61,7 @@ from xadapter.objectives import (
 from xadapter.processes import Processes
 from xadapter.trackers import TrackerName, Trackers, opened_trackers
 from xadapter.train_settings import TrainSettings, learning_rate_at
+from xadapter.train_step import DTYPES, StepDraws, draw_step, frozen_on, on_device, placed
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -73,7 +77,6 @@ __all__ = [
 
 N_TABLE_IMAGES = 16
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SUMS = ("loss", "mse", "grad_norm", "n")
 
 
@@ -145,7 +148,7 @@ def train_mapper(
         processes.on_main(lambda: stack.enter_context(locked(out_dir)))
         run = _Run(
             mapper,
-            _frozen_on(processes.device, given, settings),
+            frozen_on(processes.device, given, settings),
             data=stream,
             settings=settings,
             out_dir=out_dir,
@@ -160,41 +163,6 @@ def train_mapper(
             run.trackers = stack.enter_context(opened)
         run.train(stop_after=stop_after, progress=progress and processes.is_main)
         return run.result()
-
-
-def _frozen_on(device: torch.device, models: FrozenModels, settings: TrainSettings) -> FrozenModels:
-    # gradients pass through the upgraded decoder, but none are kept for its weights
-    for unet in (models.base_unet, models.upgraded_unet):
-        nn.Module.to(unet.requires_grad_(False).eval(), device)
-        if settings.precision != "float32":
-            nn.Module.to(unet, dtype=_DTYPES[settings.precision])
-    if settings.gradient_checkpointing:
-        models.upgraded_unet.enable_gradient_checkpointing()
-    own = models.base_alphas_cumprod
-    return replace(
-        models,
-        upgraded_null=_text_on(device, models.upgraded_null),
-        alphas_cumprod=models.alphas_cumprod.to(device),
-        base_alphas_cumprod=None if own is None else own.to(device),
-    )
-
-
-def _text_on(device: torch.device, text: UpgradedText) -> UpgradedText:
-    return UpgradedText(
-        text.hidden.to(device),
-        None if text.pooled is None else text.pooled.to(device),
-        None if text.time_ids is None else text.time_ids.to(device),
-    )
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """All randomness of a step: timesteps [b], two noises [b, c, h, w], dropped prompts [b]."""
-
-    timesteps: Tensor
-    base_noise: Tensor
-    upgraded_noise: Tensor
-    is_dropped: Tensor
 
 
 @dataclass
@@ -269,8 +237,8 @@ class _Run:
         if self.objective is None:
             self._set_objective()
         if self.processes.is_main:
-            _trim(self.out_dir / METRICS, self.loop.step)
-            _trim(self.out_dir / VALIDATION, self.loop.step)
+            trim_log(self.out_dir / METRICS, self.loop.step)
+            trim_log(self.out_dir / VALIDATION, self.loop.step)
 
     def _set_objective(self) -> None:
         models = self.models
@@ -364,11 +332,12 @@ class _Run:
         self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
         n_images, sums = settings.images_per_step, torch.zeros(3, dtype=torch.float64)
-        draws: _Draws | None = None
+        draws: StepDraws | None = None
+        n_train = len(self.models.alphas_cumprod)
         for first in range(0, n_images, settings.batch_size):
             rows = self.processes.rows_of(range(first, first + settings.batch_size))
             batch = self.data.batch_at(loop.step, rows, n_images)
-            draws = draws or self._draw(batch)
+            draws = draws or draw_step(settings, loop.step, batch, n_train=n_train)
             terms, errors = self._terms(batch, draws, slice(rows.start, rows.stop))
             # a sum over the images of all batches and processes, divided by their number
             loss = terms.sum() / n_images
@@ -391,28 +360,7 @@ class _Run:
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=False):
             group["lr"] = learning_rate_at(step, replace(settings, learning_rate=peak))
 
-    def _draw(self, batch: TrainBatch) -> _Draws:
-        """Draw for all images of the step on all processes; `batch` has the shapes."""
-        settings = self.settings
-        # all randomness of a step follows from (seed, step): a resumed run repeats it
-        generator = generator_for(settings.seed, STEP_STREAM, self.loop.step)
-        n_images, n_train = settings.images_per_step, len(self.models.alphas_cumprod)
-        # one timestep for both sides, two noises (equation 4)
-        timesteps = stratified_timesteps(
-            n_images,
-            n_train,
-            generator,
-            favored=settings.timestep_range,
-            share=settings.range_share,
-        )
-        base, upgraded = batch.base_latents.shape[1:], batch.upgraded_latents.shape[1:]
-        base_noise = torch.randn((n_images, *base), generator=generator)
-        upgraded_noise = torch.randn((n_images, *upgraded), generator=generator)
-        # drawn even where unused, so the option moves no other draw
-        is_dropped = torch.rand(n_images, generator=generator) < settings.null_prompt_share
-        return _Draws(timesteps, base_noise, upgraded_noise, is_dropped)
-
-    def _terms(self, batch: TrainBatch, draws: _Draws, rows: slice) -> tuple[Tensor, Tensor]:
+    def _terms(self, batch: TrainBatch, draws: StepDraws, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the terms of the objective, and the plain errors, of this process's images."""
         assert self.objective is not None, "set by resume"
         placed = self._placed(batch)
@@ -426,37 +374,24 @@ class _Run:
             self.models,
             placed,
             timesteps=timesteps,
-            base_noise=self._on_device(draws.base_noise[rows]),
-            upgraded_noise=self._on_device(draws.upgraded_noise[rows]),
-            dtype=_DTYPES[self.settings.precision],
+            base_noise=on_device(self.device, draws.base_noise[rows]),
+            upgraded_noise=on_device(self.device, draws.upgraded_noise[rows]),
+            dtype=DTYPES[self.settings.precision],
             is_checkpointed=self.settings.gradient_checkpointing,
         )
         return self.objective(errors, timesteps), errors.detach()
 
     def _placed(self, batch: TrainBatch) -> TrainBatch:
-        """Return a batch on the device, with the upgraded text only where it is trained with."""
-        text = batch.upgraded_text if self.settings.upgraded_text == "prompt" else None
-        if text is None and self.settings.upgraded_text == "prompt":
-            raise SettingError(
-                "upgraded_text 'prompt' needs data with the upgraded model's texts: these have none"
-            )
-        ids = batch.time_ids
-        return TrainBatch(
-            self._on_device(batch.base_latents),
-            self._on_device(batch.upgraded_latents),
-            batch.base_text.to(self.device),
-            None if text is None else _text_on(self.device, text),
-            None if ids is None else ids.to(self.device),
-        )
-
-    def _on_device(self, latents: Tensor) -> Tensor:
-        return latents.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        has_text = self.settings.upgraded_text == "prompt"
+        return placed(self.device, batch, has_upgraded_text=has_text)
 
     def _add_up(self, sums: Tensor) -> Tensor:
         """Add gradients and sums over all processes."""
+        if self.processes.count == 1:
+            return sums
+        placed = sums.to(self.device)
         gradients = [w.grad for w in self.parameters.values() if w.grad is not None]
-        placed = sums.to(self.device) if self.device.type != "mps" else sums
-        self.processes.add([*gradients])
+        self.processes.add(gradients)
         self.processes.add([placed])
         return placed.cpu()
 
@@ -554,22 +489,3 @@ class _Run:
 def _write_mapper(mapper: Mapper, path: Path) -> None:
     with written(path) as draft:
         mapper.save_pretrained(draft)
-
-
-def _trim(path: Path, last: int) -> None:
-    """Drop the rows of steps after the checkpoint, which are taken again."""
-    if not path.exists():
-        return
-    # a killed run may leave half a row
-    rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [row for row in rows if 0 < _step_of(row) <= last]
-    atomic_write(path, "".join(f"{row}\n" for row in kept))
-
-
-def _step_of(row: str) -> int:
-    """Return the step of a row of a log, 0 for a row that is damaged."""
-    try:
-        step = parse_json(row, name=METRICS)["step"]
-    except (UserError, KeyError, TypeError):
-        return 0
-    return step if isinstance(step, int) else 0
