@@ -6,7 +6,7 @@ a forward and a backward pass of one image at the recipe's size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,9 @@ _LATENT_PX = 8
 _N_TOKENS = 77
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _POCKET_BYTES = 11_500  # of a drawn picture: latents of both sides and its text
-# of one CPU core on pocket's small layers: 0.4 TFLOP an image in 20 ms, measured
-_CORE_TFLOPS = 0.02
+# of one CPU core on pocket's small layers: 28 ms an image, and 30 ms to draw and encode one
+_CORE_TFLOPS, _DRAWING_SECONDS = 0.066, 0.03
+_FUSED_TOKENS = 1024  # from this many on, GPUs use attention kernels that keep no matrix
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,15 @@ def _counted(recipe: Recipe, unets: list[Any], mapper: Any) -> tuple[float, floa
     small, large = torch.empty(1, 4, side // 2, side // 2), torch.empty(1, 4, side, side)
     batch = TrainBatch(small, large, torch.empty(1, _N_TOKENS, base.config.cross_attention_dim))
     kept: dict[int, int] = {}
-    own = {id(weight) for unet in (*unets, mapper) for weight in unet.parameters()}
+    models = (*unets, mapper)
+    own = {w.untyped_storage()._cdata for model in models for w in model.parameters()}
+
+    places = {(s >> i) ** 2 for s in (side, side // 2) for i in range(4)}
 
     def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own:
-            kept[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
+        storage = tensor.untyped_storage()  # views of one are kept once
+        if storage._cdata not in own and not _is_attention(tensor.shape, places):
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with (
@@ -118,6 +123,13 @@ def _counted(recipe: Recipe, unets: list[Any], mapper: Any) -> tuple[float, floa
             is_checkpointed=recipe.precision.gradient_checkpointing,
         ).sum().backward()
     return counter.get_total_flops(), sum(kept.values())
+
+
+def _is_attention(shape: Sequence[int], places: Set[int]) -> bool:
+    """Return whether a tensor is a large matrix of queries and keys, which fused kernels skip."""
+    if len(shape) < 3 or shape[-2] < _FUSED_TOKENS:
+        return False
+    return shape[-2] in places and (shape[-1] in places or shape[-1] == _N_TOKENS)
 
 
 def _unet_configs(recipe: Recipe) -> list[Mapping[str, Any]] | None:
@@ -187,11 +199,15 @@ def _memory_bytes(recipe: Recipe, cost: StepCost, n_images: int) -> dict[str, fl
 def _disk_bytes(recipe: Recipe, cost: StepCost) -> float:
     """Return bytes of three checkpoints (one is being written), the mapper, and drawn pictures."""
     checkpoints = 3 * cost.mapper_parameters * 4.0 * 4
-    n_drawn = 0
-    if isinstance(recipe.data, PocketData):
-        settings = settings_of(recipe)
-        n_drawn = min(recipe.data.n_images, settings.steps * settings.images_per_step)
-    return checkpoints + cost.mapper_parameters * 4.0 + n_drawn * _POCKET_BYTES
+    return checkpoints + cost.mapper_parameters * 4.0 + _n_drawn(recipe) * _POCKET_BYTES
+
+
+def _n_drawn(recipe: Recipe) -> int:
+    """Return the number of pictures that are drawn for a training."""
+    if not isinstance(recipe.data, PocketData):
+        return 0
+    settings = settings_of(recipe)
+    return min(recipe.data.n_images, settings.steps * settings.images_per_step)
 
 
 def _time_facts(
@@ -210,7 +226,8 @@ def _time_facts(
         return {"hours": work / rate / count / 3600, "rate": what}
     if isinstance(recipe.data, PocketData):
         what = f"{n_processes} CPU core{'s' if n_processes > 1 else ''}, as measured on one"
-        return {"hours": work / _CORE_TFLOPS / n_processes / 3600, "rate": what}
+        seconds = work / _CORE_TFLOPS + _n_drawn(recipe) * _DRAWING_SECONDS
+        return {"hours": seconds / n_processes / 3600, "rate": what}
     gpu = "GPU" if n_processes == 1 else f"of {n_processes} GPUs"
     what = f"{GPU_TFLOPS:g} TFLOP/s on each {gpu}, an assumption: give --gpu, or --tflops too"
     return {"hours": work / GPU_TFLOPS / n_processes / 3600, "rate": what}
