@@ -172,6 +172,7 @@ class _Loop:
     step: int = 0
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
     last_loss: float = math.nan
+    is_ended: bool = False  # by validation, before the last step
 
 
 class _Run:
@@ -272,7 +273,8 @@ class _Run:
         return tensors
 
     def _restore(self, facts: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
-        self.loop = _Loop(facts["step"], facts["sums"], facts["last_loss"])
+        is_ended = facts.get("is_ended", False)
+        self.loop = _Loop(facts["step"], facts["sums"], facts["last_loss"], is_ended)
         if "table_losses" in extra:
             self.table = (extra["table_timesteps"], extra["table_losses"])
         if "scaler" in facts:
@@ -312,7 +314,7 @@ class _Run:
         started = time.monotonic()
         # held: a step that stopped halfway could not be resumed
         with watched_interrupts() as interrupts, bar, interrupts.held():
-            while loop.step < last:
+            while loop.step < last and not loop.is_ended:
                 is_interrupted = self._take_step(lambda: interrupts.received)
                 bar.update()
                 if loop.step % settings.log_every_steps == 0 or loop.step == settings.steps:
@@ -323,8 +325,7 @@ class _Run:
                     self._save()
                 if is_interrupted:
                     raise KeyboardInterrupt
-                if self._is_stopped_by_validation(last):
-                    return
+                self._validate_if_due(last)
 
     def _take_step(self, is_interrupted: Callable[[], bool]) -> bool:
         """Take a step; return whether a signal has reached any of the processes."""
@@ -433,20 +434,20 @@ class _Run:
             append_line(self.out_dir / METRICS, json.dumps(row))
             self.trackers.log({k: v for k, v in row.items() if k != "step"}, loop.step)
 
-    def _is_stopped_by_validation(self, last: int) -> bool:
-        """Validate where it is due; return whether the training ends there."""
+    def _validate_if_due(self, last: int) -> None:
+        """Validate where it is due, which may end the training there."""
         every, step = self.settings.validate_every_steps, self.loop.step
         if self.validate is None or every is None or (step % every and step != last):
-            return False
+            return
         is_last = False
         if self.processes.is_main:
             found = self.validate(step, self._averaged())
             append_line(self.out_dir / VALIDATION, json.dumps({"step": step, **found.scores}))
             self.trackers.log(found.scores, step)
             is_last = found.is_last
-        if is_last := self.processes.agree(is_last):
+        if self.processes.agree(is_last):
+            self.loop.is_ended = True
             self._save()
-        return is_last
 
     def _save(self) -> None:
         self.processes.on_main(self._write_checkpoint)
@@ -455,7 +456,9 @@ class _Run:
         extra = {}
         if self.table is not None:
             extra = {"table_timesteps": self.table[0], "table_losses": self.table[1]}
-        scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
+        more: dict[str, Any] = {"is_ended": True} if self.loop.is_ended else {}
+        if self.scaler.is_enabled():
+            more["scaler"] = self.scaler.state_dict()
         save_checkpoint(
             self.out_dir,
             parameters=self.parameters,
@@ -467,7 +470,7 @@ class _Run:
                 "sums": self.loop.sums,
                 "last_loss": self.loop.last_loss,
                 "settings": asdict(self.settings),
-                **scaler,
+                **more,
             },
         )
 

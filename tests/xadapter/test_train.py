@@ -247,6 +247,8 @@ def test_validation_is_logged_beside_the_loss_and_may_end_the_training(
     assert result.steps == 4 and [step for step, _ in seen] == [2, 4] and seen[1][1] > 0
     rows = (tmp_path / "validation.jsonl").read_text().splitlines()
     assert rows[-1] == '{"step": 4, "accuracy": 0.4}'
+    again = train(tmp_path, base_unet, upgraded_unet, settings, validate=validate)
+    assert again.steps == 4 and len(seen) == 2  # it stays ended
     plain = train(tmp_path / "plain", base_unet, upgraded_unet, SETTINGS, stop_after=4)
     for name, weight in plain.mapper.state_dict().items():  # validation moves no number
         assert torch.equal(weight, result.mapper.state_dict()[name]), name
