@@ -11,7 +11,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from plugins_manifest.errors import UserError
 from plugins_manifest.files import replacing
+from plugins_manifest.text import first_line
 
 Arrays = Mapping[str, np.ndarray]
 _LOG = logging.getLogger(__name__)
@@ -19,20 +21,37 @@ _LOG = logging.getLogger(__name__)
 
 def cached_arrays(path: Path, make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays of a file; `make` and write them if it is missing or damaged."""
-    found = _read(path) if path.exists() else None
-    if found is None:
-        if path.exists():
-            _LOG.warning("%s is damaged: it is made again", path)
-        found = {name: np.ascontiguousarray(array) for name, array in make().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
+    found = read_arrays(path)
+    return write_arrays(path, make()) if found is None else found
+
+
+def write_arrays(path: Path, arrays: Arrays) -> Arrays:
+    """Write arrays with their hash and return them; missing folders are made.
+
+    Raises `UserError` where they cannot be written, such as on a full disk.
+    """
+    found = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
         with replacing(path) as draft:
-            save_file(dict(found), draft, metadata={"sha256": _sha256(found)})
+            save_file(found, draft, metadata={"sha256": _sha256(found)})
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} cannot be written ({first_line(error)}): free some space and run the same "
+            "command again"
+        ) from error
+    return found
+
+
+def read_arrays(path: Path) -> Arrays | None:
+    """Return the arrays of a file; None if it is missing or, with a warning, damaged."""
+    found = _read(path) if path.is_file() else None
+    if found is None and path.exists():
+        _LOG.warning("%s is damaged: it is made again", path)
     return found
 
 
 def _read(path: Path) -> Arrays | None:
-    if not path.is_file():
-        return None
     try:
         with safe_open(path, framework="numpy") as file:
             expected = (file.metadata() or {}).get("sha256")

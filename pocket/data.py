@@ -81,19 +81,27 @@ def draw_set(recipe: SetRecipe, cache_dir: Path, *, n_workers: int = 2) -> Pictu
     """Draw a training set, or load it from `cache_dir`."""
     path = cache_dir / f"{recipe.name}-{recipe.n_images}x{recipe.size_px}.safetensors"
     indices = range(recipe.n_images)
-    labels = [style_at(recipe, i) for i in indices]
+    styles: list[Style] = [style_at(recipe, i)[0] for i in indices]
 
     def draw() -> Arrays:
         with ProcessPoolExecutor(n_workers) as pool:
-            pictures = pool.map(partial(_draw, recipe), indices, chunksize=200)
+            pictures = pool.map(partial(draw_at, recipe), indices, chunksize=200)
             return {"images": np.stack(list(pictures))}
 
     images = cached_arrays(path, draw)["images"]
-    captions = [
-        caption(scene_at(recipe.seed, i), style if named else None)
-        for i, (style, named) in zip(indices, labels, strict=True)
-    ]
-    return PictureSet(images, captions, [style for style, _ in labels])
+    return PictureSet(images, [caption_at(recipe, i) for i in indices], styles)
+
+
+def caption_at(recipe: SetRecipe, index: int) -> str:
+    """Return the caption of picture `index`."""
+    style, is_named = style_at(recipe, index)
+    return caption(scene_at(recipe.seed, index), style if is_named else None)
+
+
+def draw_at(recipe: SetRecipe, index: int) -> np.ndarray:
+    """Draw picture `index`, uint8 H x W x 3."""
+    style, _ = style_at(recipe, index)
+    return render(scene_at(recipe.seed, index), style, recipe.size_px)
 
 
 def to_unit(images: np.ndarray) -> Tensor:
@@ -106,8 +114,3 @@ def to_uint8(x_bchw: Tensor) -> np.ndarray:
     """Convert float N x 3 x H x W in [-1, 1] to uint8 N x H x W x 3."""
     scaled = ((x_bchw.clamp(-1, 1) + 1) * 127.5).round()
     return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-
-
-def _draw(recipe: SetRecipe, index: int) -> np.ndarray:
-    style, _ = style_at(recipe, index)
-    return render(scene_at(recipe.seed, index), style, recipe.size_px)

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import UserError
-from plugins_manifest.files import replacing, sweep_temporary
+from plugins_manifest.files import atomic_write, replacing, sweep_temporary
 from plugins_manifest.text import first_line
 from xadapter.errors import SettingError, TrainingFolderError
-from xadapter.mapper import Mapper
 
 FILE_NAME = "checkpoint.safetensors"
 PREVIOUS_NAME = "checkpoint-previous.safetensors"
@@ -61,31 +60,41 @@ def locked(folder: Path) -> Iterator[None]:
 def save_checkpoint(
     folder: Path,
     *,
-    mapper: Mapper,
+    parameters: Mapping[str, Tensor],
     averages: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     extra: Mapping[str, Tensor],
     facts: Mapping[str, Any],
 ) -> None:
     """Write the checkpoint atomically; `facts` is JSON data (step, settings, running sums)."""
-    # one name space per kind: extra.*, mapper.*, average.*, and the three moments of AdamW
+    # one name space per kind: extra.*, mapper.* (all that learns), average.*, AdamW's moments
     tensors = {f"extra.{name}": value for name, value in extra.items()}
-    for name, weight in mapper.named_parameters():
+    for name, weight in parameters.items():
         tensors[f"mapper.{name}"] = weight.detach()
         tensors[f"average.{name}"] = averages[name]
-        for moment in _MOMENTS:
-            tensors[f"{moment}.{name}"] = optimizer.state[weight][moment]
+        for moment, value in moments_of(optimizer, weight).items():
+            tensors[f"{moment}.{name}"] = value
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # one entry: safetensors writes several in no fixed order
     sealed = {**facts, "sha256": _sha256(facts, contiguous)}
     metadata = {"facts": json.dumps(sealed)}
     path = folder / FILE_NAME
     # a run killed in between continues from the previous checkpoint
+    with written(path) as draft:
+        save_file(contiguous, draft, metadata=metadata)
+        if path.is_file():
+            path.replace(folder / PREVIOUS_NAME)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Yield a temporary name for a file or folder that replaces `path` at the end.
+
+    Raises `TrainingFolderError` where it cannot be written, such as on a full disk.
+    """
     try:
         with replacing(path) as draft:
-            save_file(contiguous, draft, metadata=metadata)
-            if path.is_file():
-                path.replace(folder / PREVIOUS_NAME)
+            yield draft
     except (SafetensorError, OSError) as error:
         raise TrainingFolderError(
             f"{path} cannot be written ({first_line(error)}): free some space or check the folder, "
@@ -93,11 +102,21 @@ def save_checkpoint(
         ) from error
 
 
+def moments_of(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """Return AdamW's state of a parameter: zeros before its first step."""
+    state = optimizer.state[weight]
+    if not state:
+        state["exp_avg"] = torch.zeros_like(weight)
+        state["exp_avg_sq"] = torch.zeros_like(weight)
+        state["step"] = torch.zeros((), device=weight.device)
+    return {moment: state[moment] for moment in _MOMENTS}
+
+
 def load_checkpoint(
     folder: Path,
     *,
-    mapper: Mapper,
-    averages: dict[str, Tensor],
+    parameters: Mapping[str, Tensor],
+    averages: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Restore everything in place; return (facts, extra), or None if there is no checkpoint.
@@ -109,7 +128,7 @@ def load_checkpoint(
     if found is None:
         return None
     path, (facts, stored) = found
-    for name, weight in mapper.named_parameters():
+    for name, weight in parameters.items():
         saved = stored.get(f"mapper.{name}")
         if saved is None or saved.shape != weight.shape:
             shape = None if saved is None else tuple(saved.shape)
@@ -120,11 +139,8 @@ def load_checkpoint(
         with torch.no_grad():
             weight.copy_(saved)
             averages[name].copy_(stored[f"average.{name}"])
-        optimizer.state[weight] = {
-            "exp_avg": torch.empty_like(weight).copy_(stored[f"exp_avg.{name}"]),
-            "exp_avg_sq": torch.empty_like(weight).copy_(stored[f"exp_avg_sq.{name}"]),
-            "step": stored[f"step.{name}"].to(weight.device),
-        }
+            for moment, value in moments_of(optimizer, weight).items():
+                value.copy_(stored[f"{moment}.{name}"])
     prefix = "extra."
     extra = {k[len(prefix) :]: v for k, v in stored.items() if k.startswith(prefix)}
     return facts, extra
@@ -173,3 +189,22 @@ def _sha256(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def trim_log(path: Path, last: int) -> None:
+    """Drop the rows of a log after step `last`: steps after a checkpoint are taken again."""
+    if not path.exists():
+        return
+    # a killed run may leave half a row
+    rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [row for row in rows if 0 < _step_of(row) <= last]
+    atomic_write(path, "".join(f"{row}\n" for row in kept))
+
+
+def _step_of(row: str) -> int:
+    """Return the step of a row of a log, 0 for a row that is damaged."""
+    try:
+        step = parse_json(row, name="the log")["step"]
+    except (UserError, KeyError, TypeError):
+        return 0
+    return step if isinstance(step, int) else 0

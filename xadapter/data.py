@@ -5,9 +5,9 @@ Legend: b images, n images of the data set, c channels, h height, w width, l tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,12 +17,30 @@ from xadapter.errors import SettingError
 
 
 @dataclass(frozen=True)
+class UpgradedText:
+    """Text conditions of the upgraded model: [b, l, d], [b, p] and [b, 6] (None: not SDXL).
+
+    One row (b = 1) serves all images of a batch.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+    time_ids: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class TrainBatch:
-    """The same b pictures on both sides: scaled latents [b, c, h, w], base text [b, l, d]."""
+    """The same b pictures on both sides: scaled latents [b, c, h, w], base text [b, l, d].
+
+    `upgraded_text` are the prompts for the upgraded model, needed where it is trained with them.
+    `time_ids` [b, 6] are the sizes of pictures that are not of the null text's size.
+    """
 
     base_latents: Tensor
     upgraded_latents: Tensor
     base_text: Tensor
+    upgraded_text: UpgradedText | None = None
+    time_ids: Tensor | None = None
 
 
 class LatentDataset(Protocol):
@@ -33,13 +51,20 @@ class LatentDataset(Protocol):
     def batch(self, indices: Tensor) -> TrainBatch: ...
 
 
-@dataclass(frozen=True)
-class UpgradedText:
-    """One text condition of the upgraded model: [1, l, d], [1, p] and [1, 6] (None: not SDXL)."""
+@runtime_checkable
+class TrainingData(Protocol):
+    """Batches of a run, each a pure function of its step: any process can make any part of it.
 
-    hidden: Tensor
-    pooled: Tensor | None = None
-    time_ids: Tensor | None = None
+    The images of one step have one size. A source of pictures encodes them itself.
+    """
+
+    def batch_at(self, step: int, rows: range, n_images: int) -> TrainBatch:
+        """Return the images `rows` of the `n_images` that step 0, 1, ... has on all processes."""
+        ...
+
+    def sample(self, n_images: int, generator: torch.Generator) -> TrainBatch:
+        """Return images of one size to measure the typical losses on."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,27 +105,38 @@ def generator_for(seed: int, *key: int) -> torch.Generator:
 EPOCH_STREAM, STEP_STREAM, TABLE_STREAM = 0, 1, 2
 
 
-def index_batches(n_images: int, batch_size: int, *, seed: int, first: int = 0) -> Iterator[Tensor]:
-    """Yield endless batches of int64 indices [b] from batch `first` on; an epoch is a permutation.
+@dataclass(frozen=True)
+class Shuffled:
+    """`TrainingData` of a data set: every epoch is a permutation that depends on the seed alone.
 
-    A batch may run over the end of an epoch. The sequence depends on the seed alone.
+    A step may run over the end of an epoch.
     """
-    position = first * batch_size
-    epoch, offset = divmod(position, n_images)
-    order = _epoch_order(n_images, seed, epoch)
-    while True:
-        parts = []
-        missing = batch_size
-        while missing:
-            taken = order[offset : offset + missing]
-            parts.append(taken)
-            missing -= len(taken)
-            offset += len(taken)
-            if offset == n_images:
-                epoch, offset = epoch + 1, 0
-                order = _epoch_order(n_images, seed, epoch)
-        yield torch.cat(parts)
+
+    dataset: LatentDataset
+    seed: int
+
+    def batch_at(self, step: int, rows: range, n_images: int) -> TrainBatch:
+        """Return the images `rows` of a step of `n_images` images."""
+        first = step * n_images
+        positions = range(first + rows.start, first + rows.stop)
+        return self.dataset.batch(indices_at(positions, len(self.dataset), seed=self.seed))
+
+    def sample(self, n_images: int, generator: torch.Generator) -> TrainBatch:
+        """Return random images."""
+        return self.dataset.batch(torch.randperm(len(self.dataset), generator=generator)[:n_images])
 
 
+def indices_at(positions: range, n_images: int, *, seed: int) -> Tensor:
+    """Return the int64 indices at some positions of the endless sequence of shuffled epochs."""
+    parts, position = [], positions.start
+    while position < positions.stop:
+        epoch, offset = divmod(position, n_images)
+        taken = _epoch_order(n_images, seed, epoch)[offset : offset + positions.stop - position]
+        parts.append(taken)
+        position += len(taken)
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=2)
 def _epoch_order(n_images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n_images, generator=generator_for(seed, EPOCH_STREAM, epoch))

@@ -8,12 +8,14 @@ k timesteps of a table; abar is the share of signal power left at a timestep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from xadapter.data import TrainBatch, UpgradedText
 from xadapter.mapper import Mapper
@@ -44,40 +46,75 @@ def target_of(
     return abar.sqrt() * noise_bchw - (1 - abar).sqrt() * clean_bchw
 
 
-def stratified_timesteps(n_images: int, n_timesteps: int, generator: torch.Generator) -> Tensor:
-    """Draw int64 [b], one timestep from each of b equal parts of the schedule (ours).
+def stratified_timesteps(
+    n_images: int,
+    n_timesteps: int,
+    generator: torch.Generator,
+    *,
+    favored: tuple[float, float] = (0.0, 1.0),
+    share: float = 1.0,
+) -> Tensor:
+    """Draw int64 [b], one timestep from each of b equal parts of their distribution (ours).
 
-    Every timestep stays equally likely, as in equation 4; the batch's mean varies less.
+    `share` of the images fall into the `favored` part of the schedule, evenly, the others
+    anywhere; the default is uniform, as in equation 4. The batch's mean varies less than that of
+    independent draws.
     """
-    # part i covers i / b to (i + 1) / b of the schedule
-    position = torch.arange(n_images) + torch.rand(n_images, generator=generator)
-    timesteps = (position / n_images * n_timesteps).long()
-    return timesteps.clamp(max=n_timesteps - 1)
+    # part i covers i / b to (i + 1) / b of the distribution
+    position = (torch.arange(n_images) + torch.rand(n_images, generator=generator)) / n_images
+    if favored != (0.0, 1.0):
+        position = _favoring(position, *favored, share)
+    return (position * n_timesteps).long().clamp(max=n_timesteps - 1)
+
+
+def _favoring(uniform_b: Tensor, low: float, high: float, share: float) -> Tensor:
+    """Return the quantiles of the density (1 - p) + p [low <= x <= high] / (high - low)."""
+    # cumulative shares at the corners 0, low, high, 1; between them it is linear
+    corners = torch.tensor([0.0, low, high, 1.0])
+    totals = torch.tensor([0.0, (1 - share) * low, (1 - share) * high + share, 1.0])
+    part = torch.bucketize(uniform_b, totals[1:3], right=True)
+    width = (totals[part + 1] - totals[part]).clamp(min=1e-12)
+    place = (uniform_b - totals[part]) / width
+    return corners[part] + place.clamp(0, 1) * (corners[part + 1] - corners[part])
 
 
 @dataclass(frozen=True)
 class FrozenModels:
-    """Both frozen UNets, the upgraded model's null text, and the shared schedule abar [T]."""
+    """Both frozen UNets, the upgraded model's null text, and the noise schedules abar [T].
+
+    `alphas_cumprod` is the upgraded model's schedule, and the base model's unless
+    `base_alphas_cumprod` is given. `prediction` is what the upgraded model predicts; the base
+    model's features are read, its prediction is not, so it may be of either kind.
+    """
 
     base_unet: UNet2DConditionModel
     upgraded_unet: UNet2DConditionModel
     upgraded_null: UpgradedText
     alphas_cumprod: Tensor
     prediction: Prediction = "epsilon"
+    base_alphas_cumprod: Tensor | None = None
 
-    def predict_upgraded(self, noisy_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
-        """Return the upgraded model's prediction [b, c, h, w] float32 under its null text."""
+    def upgraded_text_of(self, batch: TrainBatch) -> UpgradedText:
+        """Return the null text, or the batch's own, with the sizes of its pictures."""
+        text = self.upgraded_null if batch.upgraded_text is None else batch.upgraded_text
+        return text if batch.time_ids is None else replace(text, time_ids=batch.time_ids)
+
+    def predict_upgraded(
+        self, noisy_bchw: Tensor, timesteps_b: Tensor, text: UpgradedText | None = None
+    ) -> Tensor:
+        """Return the upgraded model's prediction [b, c, h, w] float32 under a text [null]."""
         dtype, n_images = self.upgraded_unet.dtype, len(noisy_bchw)
-        null = self.upgraded_null
-        # one null text for all images; time ids stay float32, since 16 bits cannot hold all sizes
+        text = self.upgraded_null if text is None else text
+        # one text for all images, or one each; time ids stay float32, since 16 bits cannot hold
+        # all sizes
         added = {}
-        if null.pooled is not None and null.time_ids is not None:
-            added["text_embeds"] = null.pooled.to(dtype).expand(n_images, -1)
-            added["time_ids"] = null.time_ids.expand(n_images, -1)
+        if text.pooled is not None and text.time_ids is not None:
+            added["text_embeds"] = text.pooled.to(dtype).expand(n_images, -1)
+            added["time_ids"] = text.time_ids.expand(n_images, -1)
         return self.upgraded_unet(
             noisy_bchw.to(dtype),
             timesteps_b,
-            encoder_hidden_states=null.hidden.to(dtype).expand(n_images, -1, -1),
+            encoder_hidden_states=text.hidden.to(dtype).expand(n_images, -1, -1),
             added_cond_kwargs=added or None,
             return_dict=False,
         )[0].float()
@@ -106,22 +143,35 @@ def mapper_losses(
     timesteps: Tensor,
     base_noise: Tensor,
     upgraded_noise: Tensor,
+    dtype: torch.dtype = torch.float32,
+    is_checkpointed: bool = False,
 ) -> Tensor:
     """Return equation 4 per image [b]: the mean squared error over c, h, w.
 
     Same pictures and timesteps [b] on both sides, different noises [b, c, h, w], null text on the
-    upgraded side. Only the mapper and the upgraded decoder after the injection are part of the
-    gradient.
+    upgraded side, or the batch's own upgraded text. Only the mapper and the upgraded decoder after
+    the injection are part of the gradient. The mapper computes in `dtype`; `is_checkpointed`
+    computes its activations again in the backward pass instead of keeping them.
     """
     abar = models.alphas_cumprod[timesteps]
+    base_abar = abar
+    if models.base_alphas_cumprod is not None:
+        base_abar = models.base_alphas_cumprod[timesteps]
     # base side: z_t and the prompt c_b give the features, the mapper the offsets (equation 2)
-    noisy_base = add_noise(batch.base_latents, base_noise, abar)
+    noisy_base = add_noise(batch.base_latents, base_noise, base_abar)
     features = models.base_features(noisy_base, timesteps, batch.base_text)
-    offsets = mapper([feature.to(mapper.dtype) for feature in features])
+    inputs = [feature.to(mapper.dtype) for feature in features]
+    device = batch.base_latents.device.type
+    is_exact = dtype == torch.float32
+    with nullcontext() if is_exact else torch.autocast(device, dtype=dtype):
+        if is_checkpointed:
+            offsets = checkpoint(mapper, inputs, use_reentrant=False)
+        else:
+            offsets = mapper(inputs)
     # upgraded side: z'_t and the empty prompt c_u; the offsets are added (equation 3)
     noisy = add_noise(batch.upgraded_latents, upgraded_noise, abar)
     with inject(models.upgraded_unet, offsets):
-        prediction = models.predict_upgraded(noisy, timesteps)
+        prediction = models.predict_upgraded(noisy, timesteps, models.upgraded_text_of(batch))
     # || e' - e_up(z'_t, t, c_u | offsets) ||^2, or the same on v
     target = target_of(batch.upgraded_latents, upgraded_noise, abar, models.prediction)
     return (prediction - target).square().mean(dim=(1, 2, 3))
@@ -129,7 +179,7 @@ def mapper_losses(
 
 def typical_losses(
     models: FrozenModels,
-    upgraded_latents: Tensor,
+    batch: TrainBatch,
     *,
     generator: torch.Generator,
     n_timesteps: int = N_TABLE_TIMESTEPS,
@@ -144,35 +194,15 @@ def typical_losses(
     grid = torch.linspace(0, n_train - 1, n_timesteps).round().long()
     # equation 4 without offsets, on the same noisy latents as in training
     losses = []
+    upgraded_latents, text = batch.upgraded_latents, models.upgraded_text_of(batch)
     device = upgraded_latents.device
     with torch.no_grad():
         for timestep in grid:
             noise = torch.randn(upgraded_latents.shape, generator=generator).to(device)
             timesteps = timestep.repeat(len(upgraded_latents)).to(device)
             abar = models.alphas_cumprod[timesteps]
-            prediction = models.predict_upgraded(
-                add_noise(upgraded_latents, noise, abar), timesteps
-            )
+            noisy = add_noise(upgraded_latents, noise, abar)
+            prediction = models.predict_upgraded(noisy, timesteps, text)
             target = target_of(upgraded_latents, noise, abar, models.prediction)
             losses.append((prediction - target).square().mean())
     return grid.float(), torch.stack(losses).cpu()
-
-
-Weighting = Callable[[Tensor], Tensor]
-
-
-def paper_weights(timesteps_b: Tensor) -> Tensor:
-    """Return weights [b] of 1: equation 4 as it stands."""
-    return torch.ones(len(timesteps_b), device=timesteps_b.device)
-
-
-def typical_weights(timesteps_b: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Return 1 / typical loss [b] by a table of timesteps [k] and losses [k] (ours)."""
-    grid, losses = table
-    t = timesteps_b.float().cpu()
-    # the logarithm is interpolated: the losses span orders of magnitude
-    right = torch.searchsorted(grid, t).clamp(1, len(grid) - 1)
-    share = (t - grid[right - 1]) / (grid[right] - grid[right - 1])
-    logs = losses.clamp(min=1e-8).log()
-    log_loss = logs[right - 1] + share * (logs[right] - logs[right - 1])
-    return (-log_loss).exp().to(timesteps_b.device)

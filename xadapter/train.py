@@ -1,8 +1,10 @@
 """The trainer of the mapper: only the mapper learns; a run resumes bit by bit.
 
-Source: X-Adapter, arXiv 2312.02238, section 3.3, training strategy (objective: `xadapter.loss`).
-Ours: weighting by the typical loss (option), stratified timesteps, weight averaging, warm-up and
-cosine decay. Legend: b images, c channels, h height, w width, l tokens, d text width.
+Source: X-Adapter, arXiv 2312.02238, section 3.3, training strategy (objectives:
+`xadapter.objectives`). Ours: stratified timesteps, weight averaging, warm-up and decay. All
+randomness of a step is drawn for its images on all processes together and then divided, so a run
+does not depend on the number of processes, but for the order of sums. Legend: b images, c channels,
+h height, w width, l tokens, d text width.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,41 +23,61 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from plugins_manifest.documents import parse_json
-from plugins_manifest.errors import UserError
-from plugins_manifest.files import append_line, atomic_write, replacing
+from plugins_manifest.files import append_line
 from plugins_manifest.interrupts import watched_interrupts
 from plugins_manifest.progress import Progress
-from xadapter.checkpoint import load_checkpoint, locked, save_checkpoint
+from xadapter.checkpoint import (
+    load_checkpoint,
+    locked,
+    moments_of,
+    save_checkpoint,
+    trim_log,
+    written,
+)
 from xadapter.data import (
-    STEP_STREAM,
     TABLE_STREAM,
     LatentDataset,
+    Shuffled,
     TrainBatch,
+    TrainingData,
     UpgradedText,
     generator_for,
-    index_batches,
 )
 from xadapter.errors import SettingError
 from xadapter.loss import (
     FrozenModels,
     Prediction,
-    Weighting,
     mapper_losses,
-    paper_weights,
-    stratified_timesteps,
     typical_losses,
-    typical_weights,
 )
 from xadapter.mapper import Mapper
+from xadapter.objectives import (
+    UNCERTAINTY_LEARNING_RATE,
+    Objective,
+    Table,
+    Uncertainty,
+    objective_for,
+)
+from xadapter.processes import Processes
+from xadapter.trackers import TrackerName, Trackers, opened_trackers
 from xadapter.train_settings import TrainSettings, learning_rate_at
+from xadapter.train_step import DTYPES, StepDraws, draw_step, frozen_on, on_device, placed
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-__all__ = ["TrainResult", "TrainSettings", "UpgradedText", "train_mapper"]
+__all__ = [
+    "TrainResult",
+    "TrainSettings",
+    "UpgradedText",
+    "Validation",
+    "Validator",
+    "train_mapper",
+]
 
 N_TABLE_IMAGES = 16
+METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
+_SUMS = ("loss", "mse", "grad_norm", "n")
 
 
 @dataclass(frozen=True)
@@ -67,13 +90,25 @@ class TrainResult:
     loss: float
 
 
+@dataclass(frozen=True)
+class Validation:
+    """Scores by name after some step; `is_last` ends the training there."""
+
+    scores: Mapping[str, float]
+    is_last: bool = False
+
+
+# step and averaged mapper -> scores; it runs on the process that writes, the others wait
+Validator = Callable[[int, Mapper], Validation]
+
+
 def train_mapper(
     mapper: Mapper,
     *,
     base_unet: UNet2DConditionModel,
     upgraded_unet: UNet2DConditionModel,
     upgraded_null: UpgradedText,
-    data: LatentDataset,
+    data: LatentDataset | TrainingData,
     alphas_cumprod: Tensor,
     settings: TrainSettings,
     out_dir: Path | str,
@@ -81,46 +116,63 @@ def train_mapper(
     progress: bool = True,
     prediction: Prediction = "epsilon",
     base_null: Tensor | None = None,
+    base_alphas_cumprod: Tensor | None = None,
     stop_after: int | None = None,
+    processes: Processes | None = None,
+    validate: Validator | None = None,
+    trackers: Sequence[TrackerName] = (),
 ) -> TrainResult:
     """Train `mapper` in place and return its weight average; resume if `out_dir` has a checkpoint.
 
-    `alphas_cumprod` [T] is the schedule of both models, `prediction` the upgraded model's kind,
-    `base_null` [1, l, d] the base model's null text (needed for `null_prompt_share`). Both UNets
-    are frozen and moved to `device`. Writes `mapper/` (diffusers folder of the average),
-    `metrics.jsonl` and the last two checkpoints. `stop_after` ends early at a step, with a
-    checkpoint. Raises `SettingError` if the checkpoint in `out_dir` has other settings,
+    `alphas_cumprod` [T] is the schedule of both models, unless the base model has its own;
+    `prediction` is the upgraded model's kind, `base_null` [1, l, d] the base model's null text
+    (needed for `null_prompt_share`). Both UNets are frozen, moved to `device` and cast to the
+    precision of the settings. Writes `mapper/` (diffusers folder of the average), `metrics.jsonl`
+    and the last two checkpoints. `stop_after` ends early at a step, with a checkpoint. `processes`
+    are those of `xadapter.processes.joined`, with its device; `validate` runs every
+    `validate_every_steps`. Raises `SettingError` if the checkpoint in `out_dir` has other settings,
     `TrainingFolderError` if another process trains there or all checkpoints are damaged.
     """
     if settings.null_prompt_share > 0 and base_null is None:
         raise SettingError("null_prompt_share > 0 needs base_null, the base model's null text")
-    given = FrozenModels(base_unet, upgraded_unet, upgraded_null, alphas_cumprod, prediction)
-    with locked(Path(out_dir)):
+    processes = processes or Processes(device=torch.device(device))
+    if settings.precision == "float16" and processes.device.type != "cuda":
+        raise SettingError("the precision float16 needs a CUDA device: use bfloat16 or float32")
+    processes.rows_of(range(settings.batch_size))  # a batch that cannot be divided
+    given = FrozenModels(
+        base_unet, upgraded_unet, upgraded_null, alphas_cumprod, prediction, base_alphas_cumprod
+    )
+    out_dir = Path(out_dir)
+    stream = data if isinstance(data, TrainingData) else Shuffled(data, settings.seed)
+    with ExitStack() as stack:
+        processes.on_main(lambda: stack.enter_context(locked(out_dir)))
         run = _Run(
             mapper,
-            _frozen_on(device, given),
-            data=data,
+            frozen_on(processes.device, given, settings),
+            data=stream,
             settings=settings,
-            out_dir=Path(out_dir),
-            device=torch.device(device),
+            out_dir=out_dir,
+            processes=processes,
             base_null=base_null,
+            validate=validate,
         )
         run.resume()
-        run.train(stop_after=stop_after, progress=progress)
+        if processes.is_main and trackers:
+            names = {"run_name": out_dir.resolve().name, "folder": out_dir / "trackers"}
+            opened = opened_trackers(trackers, **names, settings=asdict(settings))
+            run.trackers = stack.enter_context(opened)
+        run.train(stop_after=stop_after, progress=progress and processes.is_main)
         return run.result()
 
 
-def _frozen_on(device: torch.device | str, models: FrozenModels) -> FrozenModels:
-    # gradients pass through the upgraded decoder, but none are kept for its weights
-    for unet in (models.base_unet, models.upgraded_unet):
-        nn.Module.to(unet.requires_grad_(False).eval(), device)
-    null = models.upgraded_null
-    moved = UpgradedText(
-        null.hidden.to(device),
-        None if null.pooled is None else null.pooled.to(device),
-        None if null.time_ids is None else null.time_ids.to(device),
-    )
-    return replace(models, upgraded_null=moved, alphas_cumprod=models.alphas_cumprod.to(device))
+@dataclass
+class _Loop:
+    """The mutable state of the loop that a checkpoint holds."""
+
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
+    last_loss: float = math.nan
+    is_ended: bool = False  # by validation, before the last step
 
 
 class _Run:
@@ -131,221 +183,312 @@ class _Run:
         mapper: Mapper,
         models: FrozenModels,
         *,
-        data: LatentDataset,
+        data: TrainingData,
         settings: TrainSettings,
         out_dir: Path,
-        device: torch.device,
+        processes: Processes,
         base_null: Tensor | None,
+        validate: Validator | None,
     ) -> None:
         layout: Any = torch.channels_last  # faster convolutions, equal numbers to rounding
-        nn.Module.to(mapper, device)
+        self.device = processes.device
+        nn.Module.to(mapper, self.device)
         nn.Module.to(mapper, memory_format=layout)
         self.mapper = mapper.train().requires_grad_(True)
         self.models, self.data, self.settings = models, data, settings
-        self.out_dir, self.device = out_dir, device
-        self.base_null = base_null
+        self.out_dir, self.processes = out_dir, processes
+        self.base_null, self.validate = base_null, validate
+        self.trackers = Trackers(())
+        self.parameters: dict[str, nn.Parameter] = dict(mapper.named_parameters())
+        self.loop = _Loop()
+        self.table: Table | None = None
+        self.objective: Objective | Uncertainty | None = None
+        # scales a loss whose gradients would vanish in half precision
+        self.scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
+            self.device.type, enabled=settings.precision == "float16"
+        )
+
+    # --- start
+
+    def resume(self) -> None:
+        """Restore the checkpoint of `out_dir`, or measure the typical losses of a new run."""
+        if self.settings.weighting == "edm2":  # it learns too: before the optimizer is made
+            self._set_objective()
+        self._make_optimizer()
+        found: list[Any] = [None]
+
+        def load() -> None:
+            found[0] = load_checkpoint(
+                self.out_dir,
+                parameters=self.parameters,
+                averages=self.averages,
+                optimizer=self.optimizer,
+            )
+            if found[0] is not None:
+                self._check_settings(found[0][0]["settings"])
+
+        self.processes.on_main(load)
+        loaded = self.processes.agree(found[0])
+        self.processes.copy_from_main(self._state())
+        if loaded is not None:
+            self._restore(*loaded)
+        elif self.settings.weighting == "typical":
+            self.table = self.processes.agree(self._measure_table())
+        # the table is in the checkpoint, so a resumed run weights as before
+        if self.objective is None:
+            self._set_objective()
+        if self.processes.is_main:
+            trim_log(self.out_dir / METRICS, self.loop.step)
+            trim_log(self.out_dir / VALIDATION, self.loop.step)
+
+    def _set_objective(self) -> None:
+        models = self.models
+        self.objective = objective_for(
+            self.settings, models.alphas_cumprod, models.prediction, table=self.table
+        )
+
+    def _make_optimizer(self) -> None:
+        settings = self.settings
+        groups: list[dict[str, Any]] = [{"params": list(self.parameters.values())}]
+        if isinstance(self.objective, Uncertainty):
+            own = dict(self.objective.named_parameters(prefix="objective"))
+            self.parameters |= own
+            groups.append({"params": list(own.values()), "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(
-            mapper.parameters(),
+            groups,
             lr=settings.learning_rate,
+            betas=settings.betas,
             weight_decay=settings.weight_decay,
             fused=True,
         )
         # the average starts at the initial weights
-        self.averages = {n: w.detach().clone() for n, w in mapper.named_parameters()}
-        self.step = 0
-        self.sums = {"loss": 0.0, "mse": 0.0, "grad_norm": 0.0, "n": 0.0}
-        self.last_loss = math.nan
-        self.table: tuple[Tensor, Tensor] | None = None
-        self.weighting: Weighting = paper_weights
+        self.averages = {n: w.detach().clone() for n, w in self.parameters.items()}
 
-    def resume(self) -> None:
-        """Restore the checkpoint of `out_dir`, or measure the typical losses of a new run."""
-        found = load_checkpoint(
-            self.out_dir, mapper=self.mapper, averages=self.averages, optimizer=self.optimizer
-        )
-        if found is not None:
-            facts, extra = found
-            self._check_settings(facts["settings"])
-            self.step, self.sums = facts["step"], facts["sums"]
-            self.last_loss = facts["last_loss"]
-            if "table_losses" in extra:
-                self.table = (extra["table_timesteps"], extra["table_losses"])
-        elif self.settings.weighting == "typical":
-            self.table = self._measure_table()
-        # the table is in the checkpoint, so a resumed run weights as before
-        if self.table is not None:
-            self.weighting = partial(typical_weights, table=self.table)
-        self._trim_metrics()
+    def _state(self) -> list[Tensor]:
+        """Return every tensor that all processes must have alike."""
+        tensors: list[Tensor] = []
+        for name, weight in self.parameters.items():
+            moments = moments_of(self.optimizer, weight) if self.processes.count > 1 else {}
+            tensors += [weight, self.averages[name], *moments.values()]
+        return tensors
+
+    def _restore(self, facts: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
+        is_ended = facts.get("is_ended", False)
+        self.loop = _Loop(facts["step"], facts["sums"], facts["last_loss"], is_ended)
+        if "table_losses" in extra:
+            self.table = (extra["table_timesteps"], extra["table_losses"])
+        if "scaler" in facts:
+            self.scaler.load_state_dict(facts["scaler"])
 
     def _check_settings(self, stored: dict[str, Any]) -> None:
-        given = asdict(self.settings)
-        free = {"checkpoint_every_steps"}
-        differing = [k for k in given if k not in free and stored.get(k) != given[k]]
-        if differing:
-            text = ", ".join(f"{k} {stored.get(k)} there, {given[k]} here" for k in differing)
+        if differing := self.settings.differing(stored):
             raise SettingError(
-                f"{self.out_dir} contains a run with other settings ({text}): choose another "
-                "out_dir or the same settings"
+                f"{self.out_dir} contains a run with other settings ({', '.join(differing)}): "
+                "choose another out_dir or the same settings"
             )
 
-    def _measure_table(self) -> tuple[Tensor, Tensor]:
+    def _measure_table(self) -> Table | None:
+        if not self.processes.is_main:
+            return None  # it gets that of rank 0
         generator = generator_for(self.settings.seed, TABLE_STREAM)
-        indices = torch.randperm(len(self.data), generator=generator)[:N_TABLE_IMAGES]
-        latents = self.data.batch(indices).upgraded_latents.to(self.device)
-        return typical_losses(self.models, latents, generator=generator)
+        batch = self._placed(self.data.sample(N_TABLE_IMAGES, generator))
+        with Progress("measuring the typical losses"):
+            return typical_losses(self.models, batch, generator=generator)
+
+    # --- steps
 
     def train(self, *, stop_after: int | None, progress: bool) -> None:
         """Take the remaining steps, with a row of metrics and a checkpoint now and then.
 
-        A signal ends it after the step, with a checkpoint.
+        A signal to any process ends all after the step, with a checkpoint.
         """
-        settings = self.settings
+        settings, loop = self.settings, self.loop
         last = settings.steps if stop_after is None else min(stop_after, settings.steps)
-        per_step = settings.accumulation_steps
-        # the order of the data follows from the seed: skip what earlier steps used
-        batches = index_batches(
-            len(self.data),
-            settings.batch_size,
-            seed=settings.seed,
-            first=self.step * per_step,
-        )
         bar = Progress(
             "training the mapper",
             unit="step",
             total=settings.steps,
-            done=self.step,
+            done=loop.step,
             has_bar=progress,
         )
         started = time.monotonic()
-        with watched_interrupts() as interrupts, bar:
-            while self.step < last:
-                with interrupts.held():  # a step that stopped halfway could not be resumed
-                    self._take_step(batches)
-                    bar.update()
-                    if self.step % settings.log_every_steps == 0 or self.step == settings.steps:
-                        self._log(time.monotonic() - started)
-                        bar.detail(f"loss {self.last_loss:.4f}")
-                    is_due = self.step % settings.checkpoint_every_steps == 0
-                    if is_due or self.step == last or interrupts.received:
-                        self._save()
-                interrupts.check()
+        # held: a step that stopped halfway could not be resumed
+        with watched_interrupts() as interrupts, bar, interrupts.held():
+            while loop.step < last and not loop.is_ended:
+                is_interrupted = self._take_step(lambda: interrupts.received)
+                bar.update()
+                if loop.step % settings.log_every_steps == 0 or loop.step == settings.steps:
+                    self._log(time.monotonic() - started)
+                    bar.detail(f"loss {loop.last_loss:.4f}")
+                is_due = loop.step % settings.checkpoint_every_steps == 0
+                if is_due or loop.step == last or is_interrupted:
+                    self._save()
+                if is_interrupted:
+                    raise KeyboardInterrupt
+                self._validate_if_due(last)
 
-    def _take_step(self, batches: Iterator[Tensor]) -> None:
-        settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.step, settings)
-        # all randomness of a step follows from (seed, step): a resumed run repeats it
-        generator = generator_for(settings.seed, STEP_STREAM, self.step)
+    def _take_step(self, is_interrupted: Callable[[], bool]) -> bool:
+        """Take a step; return whether a signal has reached any of the processes."""
+        settings, loop = self.settings, self.loop
+        self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
-        # the mean over accumulated batches equals one batch of that many images
-        for _ in range(settings.accumulation_steps):
-            loss, mse = self._loss(next(batches), generator)
-            (loss / settings.accumulation_steps).backward()
-            self.sums["loss"] += loss.item() / settings.accumulation_steps
-            self.sums["mse"] += mse.item() / settings.accumulation_steps
-        # the norm before clipping is logged
-        norm = torch.nn.utils.clip_grad_norm_(self.mapper.parameters(), settings.grad_clip)
-        self.optimizer.step()
-        self.sums["grad_norm"] += float(norm)
-        self.sums["n"] += 1
-        self.step += 1
+        n_images, sums = settings.images_per_step, torch.zeros(3, dtype=torch.float64)
+        draws: StepDraws | None = None
+        n_train = len(self.models.alphas_cumprod)
+        for first in range(0, n_images, settings.batch_size):
+            rows = self.processes.rows_of(range(first, first + settings.batch_size))
+            batch = self.data.batch_at(loop.step, rows, n_images)
+            draws = draws or draw_step(settings, loop.step, batch, n_train=n_train)
+            terms, errors = self._terms(batch, draws, slice(rows.start, rows.stop))
+            # a sum over the images of all batches and processes, divided by their number
+            loss = terms.sum() / n_images
+            self.scaler.scale(loss).backward()
+            part = torch.stack([loss.detach(), errors.sum() / n_images])
+            sums[:2] += part.double().cpu()
+        sums[2] = float(is_interrupted())
+        sums = self._add_up(sums)
+        self._update_weights()
+        loop.sums["loss"] += float(sums[0])
+        loop.sums["mse"] += float(sums[1])
+        loop.sums["n"] += 1
+        loop.step += 1
         self._average()
+        return bool(sums[2] > 0)
 
-    def _loss(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        batch = self.data.batch(indices)
-        n_images, n_train = len(indices), len(self.models.alphas_cumprod)
-        # one timestep for both sides, two noises (equation 4)
-        timesteps = stratified_timesteps(n_images, n_train, generator).to(self.device)
-        base_noise = torch.randn(batch.base_latents.shape, generator=generator)
-        upgraded_noise = torch.randn(batch.upgraded_latents.shape, generator=generator)
-        # drawn even where unused, so the option moves no other draw
-        dropped = torch.rand(n_images, generator=generator) < self.settings.null_prompt_share
-        text = batch.base_text.to(self.device)
+    def _set_learning_rates(self) -> None:
+        settings, step = self.settings, self.loop.step
+        peaks = (settings.learning_rate, UNCERTAINTY_LEARNING_RATE)
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=False):
+            group["lr"] = learning_rate_at(step, replace(settings, learning_rate=peak))
+
+    def _terms(self, batch: TrainBatch, draws: StepDraws, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return the terms of the objective, and the plain errors, of this process's images."""
+        assert self.objective is not None, "set by resume"
+        placed = self._placed(batch)
+        timesteps = draws.timesteps[rows].to(self.device)
         if self.base_null is not None:
-            null = self.base_null.to(text).expand_as(text)
-            text = torch.where(dropped.to(self.device).view(-1, 1, 1), null, text)
-        losses = mapper_losses(
+            null = self.base_null.to(placed.base_text).expand_as(placed.base_text)
+            is_dropped = draws.is_dropped[rows].to(self.device).view(-1, 1, 1)
+            placed = replace(placed, base_text=torch.where(is_dropped, null, placed.base_text))
+        errors = mapper_losses(
             self.mapper,
             self.models,
-            TrainBatch(
-                self._placed(batch.base_latents), self._placed(batch.upgraded_latents), text
-            ),
+            placed,
             timesteps=timesteps,
-            base_noise=self._placed(base_noise),
-            upgraded_noise=self._placed(upgraded_noise),
+            base_noise=on_device(self.device, draws.base_noise[rows]),
+            upgraded_noise=on_device(self.device, draws.upgraded_noise[rows]),
+            dtype=DTYPES[self.settings.precision],
+            is_checkpointed=self.settings.gradient_checkpointing,
         )
-        return (losses * self.weighting(timesteps)).mean(), losses.detach().mean()
+        return self.objective(errors, timesteps), errors.detach()
 
-    def _placed(self, latents: Tensor) -> Tensor:
-        return latents.to(self.device).float().contiguous(memory_format=torch.channels_last)
+    def _placed(self, batch: TrainBatch) -> TrainBatch:
+        has_text = self.settings.upgraded_text == "prompt"
+        return placed(self.device, batch, has_upgraded_text=has_text)
+
+    def _add_up(self, sums: Tensor) -> Tensor:
+        """Add gradients and sums over all processes."""
+        if self.processes.count == 1:
+            return sums
+        placed = sums.to(self.device)
+        gradients = [w.grad for w in self.parameters.values() if w.grad is not None]
+        self.processes.add(gradients)
+        self.processes.add([placed])
+        return placed.cpu()
+
+    def _update_weights(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        # the norm before clipping is logged
+        limit = math.inf if self.settings.grad_clip is None else self.settings.grad_clip
+        norm = torch.nn.utils.clip_grad_norm_(self.mapper.parameters(), limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.loop.sums["grad_norm"] += float(norm)
 
     def _average(self) -> None:
         """Update the exponential average of the weights (ours)."""
+        step = self.loop.step
         # a short memory first, (1 + n) / (10 + n), so that the start is forgotten early
-        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            for name, weight in self.mapper.named_parameters():
+            for name, weight in self.parameters.items():
                 self.averages[name].lerp_(weight, 1 - decay)
 
+    # --- files
+
     def _log(self, seconds: float) -> None:
-        count = max(1.0, self.sums["n"])
-        self.last_loss = self.sums["loss"] / count
+        settings, loop = self.settings, self.loop
+        count = max(1.0, loop.sums["n"])
+        loop.last_loss = loop.sums["loss"] / count
         row = {
-            "step": self.step,
-            "images": self.step * self.settings.batch_size * self.settings.accumulation_steps,
-            "loss": self.last_loss,
-            "mse": self.sums["mse"] / count,
-            "grad_norm": self.sums["grad_norm"] / count,
-            "learning_rate": learning_rate_at(self.step - 1, self.settings),
+            "step": loop.step,
+            "images": loop.step * settings.images_per_step,
+            "loss": loop.last_loss,
+            "mse": loop.sums["mse"] / count,
+            "grad_norm": loop.sums["grad_norm"] / count,
+            "learning_rate": learning_rate_at(loop.step - 1, settings),
             "seconds": round(seconds, 3),
         }
-        self.sums = dict.fromkeys(self.sums, 0.0)
-        append_line(self.out_dir / "metrics.jsonl", json.dumps(row))
+        loop.sums = dict.fromkeys(loop.sums, 0.0)
+        if self.processes.is_main:
+            append_line(self.out_dir / METRICS, json.dumps(row))
+            self.trackers.log({k: v for k, v in row.items() if k != "step"}, loop.step)
 
-    def _trim_metrics(self) -> None:
-        """Drop the rows of steps after the checkpoint, which are taken again."""
-        path = self.out_dir / "metrics.jsonl"
-        if not path.exists():
+    def _validate_if_due(self, last: int) -> None:
+        """Validate where it is due, which may end the training there."""
+        every, step = self.settings.validate_every_steps, self.loop.step
+        if self.validate is None or every is None or (step % every and step != last):
             return
-        # a killed run may leave half a row
-        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [row for row in rows if 0 < _step_of(row) <= self.step]
-        atomic_write(path, "".join(f"{row}\n" for row in kept))
+        is_last = False
+        if self.processes.is_main:
+            found = self.validate(step, self._averaged())
+            append_line(self.out_dir / VALIDATION, json.dumps({"step": step, **found.scores}))
+            self.trackers.log(found.scores, step)
+            is_last = found.is_last
+        if self.processes.agree(is_last):
+            self.loop.is_ended = True
+            self._save()
 
     def _save(self) -> None:
+        self.processes.on_main(self._write_checkpoint)
+
+    def _write_checkpoint(self) -> None:
         extra = {}
         if self.table is not None:
             extra = {"table_timesteps": self.table[0], "table_losses": self.table[1]}
+        more: dict[str, Any] = {"is_ended": True} if self.loop.is_ended else {}
+        if self.scaler.is_enabled():
+            more["scaler"] = self.scaler.state_dict()
         save_checkpoint(
             self.out_dir,
-            mapper=self.mapper,
+            parameters=self.parameters,
             averages=self.averages,
             optimizer=self.optimizer,
             extra=extra,
             facts={
-                "step": self.step,
-                "sums": self.sums,
-                "last_loss": self.last_loss,
+                "step": self.loop.step,
+                "sums": self.loop.sums,
+                "last_loss": self.loop.last_loss,
                 "settings": asdict(self.settings),
+                **more,
             },
         )
+
+    def _averaged(self) -> Mapper:
+        """Return a copy of the mapper with the averaged weights."""
+        averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
+        averaged.load_state_dict({name: self.averages[name] for name in averaged.state_dict()})
+        averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return averaged
 
     def result(self) -> TrainResult:
         """Write and return the averaged mapper."""
         # the average is the result; the last weights stay in the checkpoint
-        averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
-        averaged.load_state_dict(self.averages)
-        averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        path = self.out_dir / "mapper"
-        with replacing(path) as draft:
-            averaged.save_pretrained(draft)
-        return TrainResult(averaged, path, self.step, self.last_loss)
+        averaged, path = self._averaged(), self.out_dir / "mapper"
+        self.processes.on_main(partial(_write_mapper, averaged, path))
+        return TrainResult(averaged, path, self.loop.step, self.loop.last_loss)
 
 
-def _step_of(row: str) -> int:
-    """Return the step of a row of metrics.jsonl, 0 for a row that is damaged."""
-    try:
-        step = parse_json(row, name="metrics.jsonl")["step"]
-    except (UserError, KeyError, TypeError):
-        return 0
-    return step if isinstance(step, int) else 0
+def _write_mapper(mapper: Mapper, path: Path) -> None:
+    with written(path) as draft:
+        mapper.save_pretrained(draft)

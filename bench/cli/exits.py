@@ -23,6 +23,7 @@ from plugins_manifest.extras import missing_extra
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
 
 OK, NEGATIVE, USER_ERROR, INCONCLUSIVE, CRASH, BROKEN_PIPE = 0, 1, 2, 3, 70, 141
+INTERRUPTED = 128  # and the number of the signal
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -43,8 +44,17 @@ def guarded() -> Iterator[None]:
     except click.exceptions.Exit:
         raise
     except BaseException as error:
+        if (ended := _already_reported(error)) is not None:
+            raise ended from None
         code = _report(missing_extra(error) or error, interrupts)
         raise click.exceptions.Exit(code) from error
+
+
+def _already_reported(error: BaseException) -> click.exceptions.Exit | None:
+    """Return the exit of a command whose child processes were interrupted and reported it."""
+    cause = error.__cause__
+    is_reported = isinstance(error, KeyboardInterrupt) and isinstance(cause, click.exceptions.Exit)
+    return cause if is_reported and cause.exit_code > INTERRUPTED else None
 
 
 def _report(error: BaseException, interrupts: Interrupts) -> int:

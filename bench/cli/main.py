@@ -38,7 +38,8 @@ from bench.cli.results import answers_data, show_outcome, show_table
 from bench.cli.scoring import metric_device_option, scoring_options
 from bench.cli.site import site
 from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
-from bench.cli.tools import cache, conditions, doctor, pocket, train
+from bench.cli.tools import cache, conditions, doctor, pocket
+from bench.cli.train import train
 from bench.cli.user_config import read_config
 from bench.cli.workers import worker_options
 from plugins_manifest.extras import require_extra

@@ -1,4 +1,4 @@
-"""The commands around a run: conditions, training, cache, doctor."""
+"""The commands around a run: conditions, pictures, cache, doctor."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ from plugins_manifest.schema.words import MAX_CASES, MAX_SEED
 if TYPE_CHECKING:
     from bench.plan.photo_folder import Converted
     from pocket.scenes import Style
-
-# what the names of files in a training folder begin with
-_TRAINED = ("checkpoint", "data", "mapper", "metrics.jsonl")
 
 
 @click.command()
@@ -80,36 +77,6 @@ def _remarks(made: Sequence[Converted]) -> list[str]:
         for remark in one.remarks:
             found.setdefault(remark, []).append(one.photo.name)
     return [f"{shortened(names, 3)}: {remark}" for remark, names in found.items()]
-
-
-@click.command()
-@click.option("--family", type=click.Choice(["pocket"]), default="pocket", show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
-@json_option
-def train(family: str, steps: int | None, seed: int, out: Path, as_json: bool) -> None:
-    """Train a mapper; the same command resumes. Use it with: xbench run --adapter OUT/mapper."""
-    from bench.cli.output import is_quiet
-    from plugins_manifest.folders import refuse_others
-
-    refuse_others(out, _TRAINED)
-    require_extra("render")
-    from bench.train import train_pocket_mapper
-
-    try:
-        is_shown = not (as_json or is_quiet())
-        result = train_pocket_mapper(steps=steps, out_dir=out, seed=seed, progress=is_shown)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        from bench.errors import disk_error
-
-        raise disk_error(error, out) from error
-    if as_json:
-        echo_json({"mapper": str(result.mapper_path), "steps": result.steps})
-    else:
-        echo(f"mapper in {result.mapper_path} after {result.steps} steps")
 
 
 @click.group()

@@ -32,6 +32,7 @@ _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "cases": (InlineCase, PocketCases, CocoCases, FileCases),
 }
 _LONGEST_VALUE = 80
+_WHOLE = "the manifest"
 _CASES = {"pocket": PocketCases, "coco-val2017": CocoCases, "file": FileCases}
 # pydantic's kind of error -> what to write; {braces} are its own numbers and names
 _WORDS = {
@@ -41,13 +42,16 @@ _WORDS = {
     "finite_number": "write a finite number",
     "float_parsing": "write a number",
     "float_type": "write a number",
+    "greater_than": "use more than {gt}",
     "greater_than_equal": "use {ge} or more",
     "int_from_float": "write a whole number",
     "int_parsing": "write a whole number",
     "int_type": "write a whole number",
+    "less_than": "use less than {lt}",
     "less_than_equal": "use {le} or less",
     "list_type": "write a list, [...]",
     "literal_error": "use {expected}",
+    "multiple_of": "use a multiple of {multiple_of}",
     "model_type": "write keys and values, KEY: VALUE",
     "string_pattern_mismatch": (
         "use letters, digits, '.', '_' and '-', with a letter or digit in front"
@@ -61,10 +65,12 @@ _WORDS = {
 }
 
 
-def explain(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
-    """Return the message for one of pydantic's errors."""
+def explain(
+    problem: Mapping[str, Any], data: Mapping[Hashable, Any], *, whole: str = _WHOLE
+) -> str:
+    """Return the message for one of pydantic's errors; `whole` names the document."""
     loc: Place = tuple(problem["loc"])
-    kind, value, name = problem["type"], problem["input"], dotted(loc, data)
+    kind, value, name = problem["type"], problem["input"], dotted(loc, data, whole=whole)
     if kind == "extra_forbidden":
         return unknown_name("key", str(loc[-1]), _valid_keys(loc)) + f" (in {name})"
     if kind == "missing":
@@ -101,7 +107,7 @@ def brief(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
-def dotted(loc: Place, data: Mapping[Hashable, Any]) -> str:
+def dotted(loc: Place, data: Mapping[Hashable, Any], *, whole: str = _WHOLE) -> str:
     """Return a place as users write it, plugins[1].sha256, without tags of unions."""
     text, here = "", data
     for i, part in enumerate(loc):
@@ -111,7 +117,7 @@ def dotted(loc: Place, data: Mapping[Hashable, Any]) -> str:
         elif isinstance(here, dict) and (part in here or i == len(loc) - 1):
             text += f".{part}" if text else part
             here = here.get(part)
-    return text or "the manifest"
+    return text or whole
 
 
 def _valid_keys(loc: Place) -> list[str]:

@@ -22,7 +22,7 @@ from plugins_manifest.schema.words import (
 )
 
 Polarity = Literal["positive", "negative"]
-Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source"]
+Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source", "mapper"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 

@@ -24,34 +24,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pocket.tokenizer import build_tokenizer
 from runners.families import Family
 from runners.families.family import DTYPES, make_family, place
+from runners.families.unet_configs import UNETS
 from xadapter.mapper import Mapper
 
 Name = Literal["sd15", "sdxl"]
 Model = TypeVar("Model", bound=nn.Module)
 MAX_TOKENS, VOCABULARY = 77, 49408
-UNETS: dict[Name, dict[str, Any]] = {
-    "sd15": {
-        "sample_size": 64,
-        "block_out_channels": (320, 640, 1280, 1280),
-        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        "cross_attention_dim": 768,
-        "attention_head_dim": 8,
-    },
-    "sdxl": {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 2),
-        "up_block_types": (*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (5, 10, 20),
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-}
 SMALL_UNETS: dict[Name, dict[str, Any]] = {
     "sd15": {"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 32},
     "sdxl": {

@@ -21,18 +21,12 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _WAIT_S = 240  # also on a machine with much other work
 _PROGRAM = """
-import sys
 from bench.cli.start import main
-if "train" in sys.argv:
-    from dataclasses import replace
-    from functools import partial
-    import bench.train as training
-    small = replace(training.POCKET_SETTINGS, batch_size=2, log_every_steps=1)
-    training.train_pocket_mapper = partial(
-        training.train_pocket_mapper, settings=small, n_images=64
-    )
 main()
 """
+
+_SMALL = ("data.n_images=64", "optimizer.batch=2", "log.every=1")
+_TRAIN = ("train", "--steps", "100000", *(word for value in _SMALL for word in ("--set", value)))
 
 
 def _start(folder: Path, *words: str, ignored: str = "") -> subprocess.Popen[str]:
@@ -83,7 +77,7 @@ def _of_run(folder: Path, *, signum: int) -> None:
 
 
 def _of_train(folder: Path, *, signum: int) -> None:
-    process = _start(folder, "train", "--steps", "100000", "--out", "mapper")
+    process = _start(folder, *_TRAIN, "--out", "mapper")
     log = folder / "mapper" / "metrics.jsonl"
     _wait(process, lambda: log.exists() and log.stat().st_size > 0)
     code, text = _end(process, signum)
@@ -103,7 +97,7 @@ def _of_leaderboard(folder: Path, *, signum: int) -> None:
 
 def _of_nohup(folder: Path, *, signum: int) -> None:
     """Send SIGHUP to a command that was started with it ignored: only another signal ends it."""
-    process = _start(folder, "train", "--steps", "100000", "--out", "m", ignored="HUP")
+    process = _start(folder, *_TRAIN, "--out", "m", ignored="HUP")
     log = folder / "m" / "metrics.jsonl"
     _wait(process, lambda: log.exists() and log.stat().st_size > 0)
     process.send_signal(signal.SIGHUP)

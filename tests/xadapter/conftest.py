@@ -23,6 +23,10 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def base_unet() -> Any:
+    return tiny_base_unet()
+
+
+def tiny_base_unet() -> Any:
     torch.manual_seed(1)
     unet = UNet2DConditionModel(
         sample_size=8,

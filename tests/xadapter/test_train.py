@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+import resource
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
 from filelock import FileLock
 from safetensors import safe_open
 
@@ -21,60 +21,29 @@ from tests.xadapter.conftest import (
     POOLED_WIDTH,
     UPGRADED_TEXT_WIDTH,
     new_mapper,
+    tiny_base_unet,
+    tiny_upgraded_unet,
 )
-from xadapter.data import TensorDataset, UpgradedText, index_batches
+from tests.xadapter.training import (
+    ABAR,
+    SETTINGS,
+    metrics,
+    null_text,
+    tiny_data,
+    train,
+    train_together,
+)
+from xadapter.data import Shuffled, TensorDataset, UpgradedText, indices_at
 from xadapter.errors import SettingError, TrainingFolderError
-from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps, typical_weights
+from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps
 from xadapter.mapper import Mapper
-from xadapter.train import TrainSettings, learning_rate_at, train_mapper
-
-ABAR = DDPMScheduler(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-).alphas_cumprod
-SETTINGS = TrainSettings(steps=6, batch_size=4, checkpoint_every_steps=3, log_every_steps=2)
+from xadapter.objectives import typical_weights
+from xadapter.processes import Processes
+from xadapter.train import Validation
+from xadapter.train_settings import TrainSettings, learning_rate_at
 
 
-def tiny_data(n_images: int = 10) -> TensorDataset:
-    generator = torch.Generator().manual_seed(0)
-    base = torch.randn(n_images, 4, 8, 8, generator=generator)
-    return TensorDataset(
-        base_latents=base,
-        upgraded_latents=base.repeat_interleave(2, 2).repeat_interleave(2, 3),
-        base_text=torch.randn(n_images, N_TOKENS, BASE_TEXT_WIDTH, generator=generator),
-    )
-
-
-def null_text() -> UpgradedText:
-    return UpgradedText(
-        torch.zeros(1, N_TOKENS, UPGRADED_TEXT_WIDTH),
-        torch.zeros(1, POOLED_WIDTH),
-        torch.tensor([[32.0, 32, 0, 0, 32, 32]]),
-    )
-
-
-def train(
-    out_dir: Path,
-    base_unet: Any,
-    upgraded_unet: Any,
-    settings: TrainSettings,
-    data: TensorDataset | None = None,
-    **kwargs: Any,
-) -> Any:
-    return train_mapper(
-        new_mapper(zero=True),
-        base_unet=base_unet,
-        upgraded_unet=upgraded_unet,
-        upgraded_null=null_text(),
-        data=data or tiny_data(),
-        alphas_cumprod=ABAR,
-        settings=settings,
-        out_dir=out_dir,
-        progress=False,
-        **kwargs,
-    )
-
-
-@pytest.mark.parametrize("weighting", ["paper", "typical"])
+@pytest.mark.parametrize("weighting", ["paper", "typical", "edm2"])
 def test_resumed_run_equals_uninterrupted_run(
     tmp_path: Path, base_unet: Any, upgraded_unet: Any, weighting: Any
 ) -> None:
@@ -115,11 +84,6 @@ def test_a_signal_ends_training_with_a_checkpoint_that_resumes_exactly(
     train(tmp_path / "cut", base_unet, upgraded_unet, settings)
     first = (tmp_path / "whole" / "checkpoint.safetensors").read_bytes()
     assert first == (tmp_path / "cut" / "checkpoint.safetensors").read_bytes()
-
-
-def metrics(folder: Path) -> list[dict[str, float]]:
-    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 def test_run_killed_after_a_checkpoint_repeats_the_lost_steps(
@@ -178,12 +142,150 @@ def fixed_loss(mapper: Mapper, models: FrozenModels) -> float:
     return float(losses.mean())
 
 
-def test_accumulated_batches_count_as_images(
+def test_accumulated_batches_equal_one_batch(
     tmp_path: Path, base_unet: Any, upgraded_unet: Any
 ) -> None:
-    settings = replace(SETTINGS, steps=2, accumulation_steps=3)
-    train(tmp_path, base_unet, upgraded_unet, settings)
-    assert metrics(tmp_path)[-1]["images"] == 2 * 3 * 4
+    parts = replace(SETTINGS, batch_size=2, accumulation_steps=2)
+    train(tmp_path / "parts", base_unet, upgraded_unet, parts)
+    train(tmp_path / "whole", base_unet, upgraded_unet, SETTINGS)
+    assert metrics(tmp_path / "parts")[-1]["images"] == 6 * 4
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def assert_alike(folder: Path, other: Path) -> None:
+    """Assert equal loss curves and mappers, to the rounding of sums in another order."""
+    for row, expected in zip(metrics(folder), metrics(other), strict=True):
+        assert row == pytest.approx(expected, rel=1e-6), row["step"]
+    left, right = (Mapper.from_pretrained(path / "mapper").state_dict() for path in (folder, other))
+    for name, weight in left.items():
+        # AdamW's first steps divide by gradients near 0, so rounding is a share of the rate there
+        assert torch.allclose(weight, right[name], atol=1e-4), name
+
+
+def test_two_processes_equal_one_also_where_they_take_over(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    learned = replace(SETTINGS, weighting="edm2", seed=1)
+    train(tmp_path / "one", base_unet, upgraded_unet, SETTINGS)
+    train(tmp_path / "learned", base_unet, upgraded_unet, learned)
+    train(tmp_path / "mixed", base_unet, upgraded_unet, SETTINGS, stop_after=2)
+    train_together(
+        [
+            (tmp_path / "two", SETTINGS, None),
+            (tmp_path / "cut", SETTINGS, 3),
+            (tmp_path / "cut", SETTINGS, None),
+            (tmp_path / "mixed", SETTINGS, 4),
+            (tmp_path / "learned-two", learned, None),
+        ]
+    )
+    train(tmp_path / "mixed", base_unet, upgraded_unet, SETTINGS)
+    assert_alike(tmp_path / "two", tmp_path / "one")
+    assert_alike(tmp_path / "mixed", tmp_path / "one")  # 1, 2, 1 processes
+    assert_alike(tmp_path / "learned-two", tmp_path / "learned")
+    checkpoints = [tmp_path / name / "checkpoint.safetensors" for name in ("two", "cut")]
+    assert checkpoints[0].read_bytes() == checkpoints[1].read_bytes()
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    three = Processes(rank=0, count=3)
+    with pytest.raises(SettingError, match="4 images cannot be divided among 3 processes"):
+        train(tmp_path, base_unet, upgraded_unet, SETTINGS, processes=three)
+
+
+def test_gradient_checkpointing_changes_no_number(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    train(tmp_path / "kept", base_unet, upgraded_unet, SETTINGS)
+    again = replace(SETTINGS, gradient_checkpointing=True)
+    train(tmp_path / "again", base_unet, tiny_upgraded_unet(), again)
+    assert_alike(tmp_path / "again", tmp_path / "kept")
+
+
+def test_bfloat16_trains_float32_weights(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, precision="bfloat16", steps=2)
+    result = train(tmp_path, tiny_base_unet(), tiny_upgraded_unet(), settings)
+    assert result.mapper.dtype == torch.float32 and result.loss == pytest.approx(1.0, abs=0.5)
+
+
+def test_prompts_for_the_upgraded_model_come_with_the_data(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    settings = replace(SETTINGS, upgraded_text="prompt", steps=2)
+    with pytest.raises(SettingError, match="these have none"):
+        train(tmp_path / "none", base_unet, upgraded_unet, settings)
+
+    class Prompted(TensorDataset):
+        def batch(self, indices: torch.Tensor) -> Any:
+            text = UpgradedText(
+                torch.ones(len(indices), N_TOKENS, UPGRADED_TEXT_WIDTH),
+                torch.ones(len(indices), POOLED_WIDTH),
+                torch.full((len(indices), 6), 32.0),
+            )
+            return replace(super().batch(indices), upgraded_text=text)
+
+    tensors = tiny_data()
+    data = Prompted(tensors.base_latents, tensors.upgraded_latents, tensors.base_text)
+    train(tmp_path / "prompt", base_unet, upgraded_unet, settings, data=data)
+    null = replace(settings, upgraded_text="null")
+    train(tmp_path / "null", base_unet, upgraded_unet, null, data=data)
+    assert metrics(tmp_path / "prompt")[0]["mse"] != metrics(tmp_path / "null")[0]["mse"]
+
+
+def test_validation_is_logged_beside_the_loss_and_may_end_the_training(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    seen = []
+
+    def validate(step: int, mapper: Mapper) -> Validation:
+        seen.append((step, float(mapper.zero_out[0].weight.abs().max())))
+        return Validation({"accuracy": step / 10}, is_last=step == 4)
+
+    settings = replace(SETTINGS, validate_every_steps=2)
+    result = train(tmp_path, base_unet, upgraded_unet, settings, validate=validate)
+    assert result.steps == 4 and [step for step, _ in seen] == [2, 4] and seen[1][1] > 0
+    rows = (tmp_path / "validation.jsonl").read_text().splitlines()
+    assert rows[-1] == '{"step": 4, "accuracy": 0.4}'
+    again = train(tmp_path, base_unet, upgraded_unet, settings, validate=validate)
+    assert again.steps == 4 and len(seen) == 2  # it stays ended
+    plain = train(tmp_path / "plain", base_unet, upgraded_unet, SETTINGS, stop_after=4)
+    for name, weight in plain.mapper.state_dict().items():  # validation moves no number
+        assert torch.equal(weight, result.mapper.state_dict()[name]), name
+
+
+def test_a_full_disk_is_one_message_and_the_run_goes_on_later(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    whole = train(tmp_path / "whole", base_unet, upgraded_unet, SETTINGS)
+    train(tmp_path / "cut", base_unet, upgraded_unet, SETTINGS, stop_after=3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        with pytest.raises(TrainingFolderError, match="free some space"):
+            train(tmp_path / "cut", base_unet, upgraded_unet, SETTINGS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    cut = train(tmp_path / "cut", base_unet, upgraded_unet, SETTINGS)
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut") and cut.loss == whole.loss
+
+
+def test_a_tracker_without_its_package_is_named(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    if find_spec("wandb") is not None:
+        pytest.skip("wandb is installed")
+    with pytest.raises(SettingError, match="pip install wandb"):
+        train(tmp_path, base_unet, upgraded_unet, SETTINGS, trackers=("wandb",))
+
+
+def test_a_checkpoint_without_the_newer_settings_goes_on(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    older = {k: v for k, v in asdict(SETTINGS).items() if k not in ("betas", "schedule")}
+    assert SETTINGS.differing(older) == []
+    assert SETTINGS.differing({**older, "batch_size": 2, "accumulation_steps": 2}) == []
+    assert SETTINGS.differing({**older, "batch_size": 2}) == ["2 images a step there, 4 here"]
 
 
 def test_other_settings_in_the_same_folder_are_refused(
@@ -215,12 +317,17 @@ def test_settings_out_of_range_are_refused() -> None:
         TrainSettings(steps=1, batch_size=0)
 
 
-def test_batches_resume_at_any_position_and_visit_every_image() -> None:
-    whole = index_batches(10, 4, seed=3)
-    batches = [next(whole) for _ in range(5)]
-    later = index_batches(10, 4, seed=3, first=3)
-    assert torch.equal(next(later), batches[3])
-    assert sorted(torch.cat(batches).tolist()) == sorted(list(range(10)) * 2)
+def test_positions_of_the_shuffled_epochs_visit_every_image() -> None:
+    whole = indices_at(range(20), 10, seed=3)
+    assert torch.equal(indices_at(range(7, 13), 10, seed=3), whole[7:13])
+    assert sorted(whole[:10].tolist()) == sorted(whole[10:].tolist()) == list(range(10))
+
+
+def test_parts_of_a_step_are_rows_of_the_whole_step() -> None:
+    data = Shuffled(tiny_data(), seed=3)
+    whole = data.batch_at(2, range(8), 8)
+    part = data.batch_at(2, range(4, 8), 8)
+    assert torch.equal(part.base_latents, whole.base_latents[4:])
 
 
 def test_stratified_timesteps_fall_into_each_part_of_the_schedule() -> None:

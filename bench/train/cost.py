@@ -1,0 +1,266 @@
+"""What a training takes: steps, operations, time, memory and disk, before anything is loaded.
+
+Operations and kept activations are counted by PyTorch on tensors without numbers (device meta), in
+a forward and a backward pass of one image at the recipe's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bench.errors import UserError
+from bench.plan.cost import GPU_TFLOPS
+from bench.train.mappers import build_mapper
+from bench.train.run import settings_of
+from bench.train.schema import Folders, PocketData, Recipe
+from plugins_manifest.documents import parse_json, read_json
+from plugins_manifest.progress import Progress
+from plugins_manifest.text import duration
+from runners.families import find_family
+from runners.families.unet_configs import UNETS
+from xadapter.train import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bench.plan.gpus import Gpus
+
+_LATENT_PX = 8
+_N_TOKENS = 77
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_POCKET_BYTES = 11_500  # of a drawn picture: latents of both sides and its text
+# of one CPU core on pocket's small layers: 28 ms an image, and 30 ms to draw and encode one
+_CORE_TFLOPS, _DRAWING_SECONDS = 0.066, 0.03
+_FUSED_TOKENS = 1024  # from this many on, GPUs use attention kernels that keep no matrix
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one image: 10^12 operations, bytes kept for the backward pass; and parameters."""
+
+    tera_operations: float
+    kept_bytes: float
+    unet_parameters: int
+    mapper_parameters: int
+
+
+def count_step(recipe: Recipe) -> StepCost | None:
+    """Count a training step of one image; None for models whose layout is not known here."""
+    import torch
+
+    configs = _unet_configs(recipe)
+    if configs is None:
+        return None
+    with Progress("counting operations"), torch.device("meta"):
+        from diffusers import UNet2DConditionModel
+
+        dtype = getattr(torch, recipe.precision.dtype)
+        unets: list[Any] = [UNet2DConditionModel.from_config(dict(c)) for c in configs]
+        for unet in unets:
+            torch.nn.Module.to(unet, dtype)  # torch's own: diffusers' warns about any cast
+        mapper = build_mapper(recipe.mapper, *unets, seed=0)
+        operations, kept = _counted(recipe, unets, mapper)
+    return StepCost(operations / 1e12, kept, sum(map(_size, unets)), _size(mapper))
+
+
+def _size(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _counted(recipe: Recipe, unets: list[Any], mapper: Any) -> tuple[float, float]:
+    """Return operations and kept bytes of one image, forward and backward."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from xadapter.data import TrainBatch, UpgradedText
+    from xadapter.loss import FrozenModels, mapper_losses
+
+    base, upgraded = unets
+    if recipe.precision.gradient_checkpointing:
+        upgraded.enable_gradient_checkpointing()
+    side = recipe.size // _LATENT_PX
+    config = upgraded.config
+    n_pooled = None
+    if config.addition_embed_type == "text_time":
+        n_pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    text = UpgradedText(
+        torch.empty(1, _N_TOKENS, config.cross_attention_dim),
+        None if n_pooled is None else torch.empty(1, n_pooled),
+        None if n_pooled is None else torch.empty(1, 6),
+    )
+    frozen = FrozenModels(
+        base.requires_grad_(False), upgraded.requires_grad_(False), text, torch.empty(1000)
+    )
+    small, large = torch.empty(1, 4, side // 2, side // 2), torch.empty(1, 4, side, side)
+    batch = TrainBatch(small, large, torch.empty(1, _N_TOKENS, base.config.cross_attention_dim))
+    kept: dict[int, int] = {}
+    models = (*unets, mapper)
+    own = {w.untyped_storage()._cdata for model in models for w in model.parameters()}
+
+    places = {(s >> i) ** 2 for s in (side, side // 2) for i in range(4)}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()  # views of one are kept once
+        if storage._cdata not in own and not _is_attention(tensor.shape, places):
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        mapper_losses(
+            mapper,
+            frozen,
+            batch,
+            timesteps=torch.empty(1, dtype=torch.int64),
+            base_noise=small,
+            upgraded_noise=large,
+            is_checkpointed=recipe.precision.gradient_checkpointing,
+        ).sum().backward()
+    return counter.get_total_flops(), sum(kept.values())
+
+
+def _is_attention(shape: Sequence[int], places: Set[int]) -> bool:
+    """Return whether a tensor is a large matrix of queries and keys, which fused kernels skip."""
+    if len(shape) < 3 or shape[-2] < _FUSED_TOKENS:
+        return False
+    return shape[-2] in places and (shape[-1] in places or shape[-1] == _N_TOKENS)
+
+
+def _unet_configs(recipe: Recipe) -> list[Mapping[str, Any]] | None:
+    """Return the configurations of both UNets: of local folders, or published ones by name."""
+    if isinstance(recipe.family, Folders):
+        sources = [recipe.family.base, recipe.family.upgraded]
+        tables: tuple[str | None, str | None] = (None, None)
+    else:
+        family: Any = find_family(recipe.family)
+        parts = family.diffusers_parts(None) if hasattr(family, "diffusers_parts") else None
+        sources = [] if parts is None else [parts.base.source, parts.upgraded.source]
+        tables = getattr(family, "tables", (None, None))
+    found: list[Mapping[str, Any]] = []
+    for source, table in zip(sources, tables, strict=False):
+        file = Path(source) / "unet" / "config.json"
+        if file.is_file():
+            found.append(read_json(file))
+        elif table in UNETS:
+            found.append(UNETS[cast(Any, table)])
+    return found if len(found) == len(sources) == 2 else None
+
+
+def cost_facts(recipe: Recipe, out: Path, *, n_processes: int, gpus: Gpus | None) -> dict[str, Any]:
+    """Return what a training takes, for `--json`; None for what is not known.
+
+    Raises `UserError` for data that cannot be counted, and a batch that cannot be divided.
+    """
+    settings, cost = settings_of(recipe), count_step(recipe)
+    if settings.batch_size % n_processes:
+        raise UserError(
+            f"{settings.batch_size} images in a call of the models cannot be divided among "
+            f"{n_processes} processes: set optimizer.batch or micro_batch to a multiple"
+        )
+    n_images = settings.steps * settings.images_per_step
+    facts: dict[str, Any] = {
+        "recipe": recipe.name,
+        "steps": settings.steps,
+        "batch": settings.images_per_step,
+        "images": n_images,
+        "processes": n_processes,
+        "tera_operations_per_image": None if cost is None else cost.tera_operations,
+        "tera_operations": None if cost is None else cost.tera_operations * n_images,
+        "disk_gib": None if cost is None else _disk_bytes(recipe, cost) / 2**30,
+    }
+    per_call = settings.batch_size // n_processes
+    facts |= {"memory_gib": None, "memory_parts_gib": None}
+    if cost is not None:
+        parts = _memory_bytes(recipe, cost, per_call)
+        facts["memory_parts_gib"] = {name: n / 2**30 for name, n in parts.items()}
+        facts["memory_gib"] = sum(parts.values()) / 2**30
+    return facts | _time_facts(recipe, facts, out, n_processes=n_processes, gpus=gpus)
+
+
+def _memory_bytes(recipe: Recipe, cost: StepCost, n_images: int) -> dict[str, float]:
+    """Return bytes of one process: UNets, what learns, and activations of a call.
+
+    VAEs, text encoders and the work space of kernels are left out.
+    """
+    # float32 weights, gradients, two moments, and the average
+    return {
+        "unets": cost.unet_parameters * _BYTES[recipe.precision.dtype],
+        "mapper": cost.mapper_parameters * 4.0 * 5,
+        "activations": cost.kept_bytes * n_images,
+    }
+
+
+def _disk_bytes(recipe: Recipe, cost: StepCost) -> float:
+    """Return bytes of three checkpoints (one is being written), the mapper, and drawn pictures."""
+    checkpoints = 3 * cost.mapper_parameters * 4.0 * 4
+    return checkpoints + cost.mapper_parameters * 4.0 + _n_drawn(recipe) * _POCKET_BYTES
+
+
+def _n_drawn(recipe: Recipe) -> int:
+    """Return the number of pictures that are drawn for a training."""
+    if not isinstance(recipe.data, PocketData):
+        return 0
+    settings = settings_of(recipe)
+    return min(recipe.data.n_images, settings.steps * settings.images_per_step)
+
+
+def _time_facts(
+    recipe: Recipe, facts: Mapping[str, Any], out: Path, *, n_processes: int, gpus: Gpus | None
+) -> dict[str, Any]:
+    """Return the hours, and where their rate is from."""
+    work = facts["tera_operations"]
+    if gpus is None and (pace := _measured_pace(out)) is not None:
+        return {"hours": facts["images"] / pace / 3600, "rate": f"measured in {out}"}
+    if work is None:
+        return {"hours": None, "rate": None}
+    if gpus is not None:
+        rate, count = gpus.rate_tflops, gpus.count
+        origin = "as given" if gpus.tflops else "an assumption, half of the peak"
+        what = f"{count} x {gpus.kind.upper()} at {rate:.3g} TFLOP/s each, {origin}"
+        return {"hours": work / rate / count / 3600, "rate": what}
+    if isinstance(recipe.data, PocketData):
+        what = f"{n_processes} CPU core{'s' if n_processes > 1 else ''}, as measured on one"
+        seconds = work / _CORE_TFLOPS + _n_drawn(recipe) * _DRAWING_SECONDS
+        return {"hours": seconds / n_processes / 3600, "rate": what}
+    gpu = "GPU" if n_processes == 1 else f"of {n_processes} GPUs"
+    what = f"{GPU_TFLOPS:g} TFLOP/s on each {gpu}, an assumption: give --gpu, or --tflops too"
+    return {"hours": work / GPU_TFLOPS / n_processes / 3600, "rate": what}
+
+
+def _measured_pace(out: Path) -> float | None:
+    """Return the images per second of the last rows of a training that began in a folder."""
+    with suppress(OSError, UserError, KeyError, TypeError, IndexError):
+        rows = (out / METRICS).read_text(encoding="utf-8").splitlines()
+        first, last = (parse_json(row, name=METRICS) for row in (rows[-2], rows[-1]))
+        seconds = last["seconds"] - first["seconds"]
+        return (last["images"] - first["images"]) / seconds if seconds > 0 else None
+    return None
+
+
+def cost_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a training takes, for people."""
+    n, batch, images = facts["steps"], facts["batch"], facts["images"]
+    yield f"{facts['recipe']}: {n:,} steps of {batch} images, {images:,} images"
+    count = facts["processes"]
+    if facts["tera_operations"] is None:
+        yield "the layout of its models is not known here: fetch them to count time and memory"
+        return
+    per_image = facts["tera_operations_per_image"]
+    yield (
+        f"work    {per_image:.3g} x 10^12 operations an image (counted), "
+        f"{facts['tera_operations']:,.0f} x 10^12 in all"
+    )
+    yield f"time    {duration(max(1.0, facts['hours'] * 3600))}: {facts['rate']}"
+    parts = facts["memory_parts_gib"]
+    yield (
+        f"memory  {facts['memory_gib']:.2f} GiB{' in each process' if count > 1 else ''}: UNets "
+        f"{parts['unets']:.2f}, mapper and AdamW {parts['mapper']:.2f}, activations "
+        f"{parts['activations']:.2f}; without VAEs and text encoders"
+    )
+    yield f"disk    {facts['disk_gib']:.2f} GiB for checkpoints, mapper and what is drawn"

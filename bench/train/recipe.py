@@ -1,0 +1,159 @@
+"""Read recipes: every mistake at once, each with its line, or the --set that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import UserError, nearest_names, unknown_name
+from bench.registry import known_names
+from bench.train.schema import DATA_SOURCES, Folders, Recipe
+from plugins_manifest.documents import Place, parse_yaml, parse_yaml_lines, read_content
+from plugins_manifest.schema.messages import brief, dotted, explain
+from plugins_manifest.schema.plugins import KnownNames
+
+SHIPPED = Path(__file__).with_name("recipes")
+_WHAT = "the recipe"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return name -> file of the recipes that come with the project."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def find_recipe(name_or_path: str | Path) -> Path:
+    """Resolve a shipped name or a path to a file; `UserError` names the nearest."""
+    path, shipped = Path(name_or_path), shipped_recipes()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise UserError(f"there is no recipe file {str(path)!r}: check the path")
+    raise UserError(unknown_name("recipe", str(path), shipped) + ", or give a file's path")
+
+
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and validate a recipe; `overrides` replaces values by dotted key, as --set does.
+
+    Paths in the recipe are relative to its file. Raises one `UserError` that lists every problem.
+
+    >>> load_recipe("pocket", {"schedule.steps": 30}).schedule.steps
+    30
+    """
+    path = find_recipe(name_or_path)
+    document = parse_yaml_lines(read_content(path, name=path.name), name=path.name)
+    data = document.data
+    if not isinstance(data, dict):
+        raise UserError(f"{path.name} is not a recipe: it must be a mapping with 'schema: 1'")
+    found = [(line, f"{path.name}:{line}: {text}") for line, text in document.problems]
+    places = {_override(data, key, value): key for key, value in (overrides or {}).items()}
+    try:
+        recipe = Recipe.model_validate(data, context={"known": _known()})
+    except ValidationError as error:
+        for problem in error.errors():
+            line, where = _origin(problem["loc"], document.lines, places, path.name)
+            found.append((line, f"{where}: {_explained(problem, document.data)}"))
+        raise UserError.collect([text for _, text in sorted(found)]) from None
+    if found:
+        raise UserError.collect([text for _, text in sorted(found)])
+    return _with_paths(recipe, path.resolve().parent)
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Return dotted key -> value of texts such as "optimizer.batch=8"; values are YAML."""
+    found = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not all(key.split(".")):
+            raise UserError(f"--set {text!r}: write KEY=VALUE, such as optimizer.batch=8")
+        found[key] = parse_yaml(value, name=f"--set {key}")
+    return found
+
+
+def _known() -> KnownNames:
+    from bench.train.mappers import MAPPERS
+
+    return {**known_names(), "mapper": tuple(MAPPERS)}
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> Place:
+    """Replace a value in the data; return its place."""
+    *outer, last = place = tuple(key.split("."))
+    here = data
+    for part in outer:
+        if not isinstance(here.get(part), dict):
+            here[part] = {}
+        here = here[part]
+    here[last] = value
+    return place
+
+
+def _origin(
+    loc: Place, lines: Mapping[Place, int], overridden: Mapping[Place, str], name: str
+) -> tuple[int, str]:
+    """Return the line of a problem's place, and the text that names it."""
+    plain = tuple(part for part in loc if part not in ("name", "folders", *DATA_SOURCES))
+    for place, key in overridden.items():
+        if plain[: len(place)] == place or place[: len(plain)] == plain:
+            return 0, f"--set {key}"
+    here: Place = ()
+    for part in loc:
+        if (*here, part) in lines:
+            here = (*here, part)
+    return lines[here], f"{name}:{lines[here]}"
+
+
+def _explained(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
+    loc, value = problem["loc"], problem["input"]
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        given = value.get("source") if isinstance(value, dict) else value
+        near = ", ".join(nearest_names(str(given), DATA_SOURCES))
+        return f"{dotted(loc, data)} has the source {brief(given)}: write a source of {near}"
+    if problem["type"] == "extra_forbidden":
+        keys = list(_keys_at(Recipe, loc[:-1]))
+        where = dotted(loc, data)
+        return unknown_name("key", str(loc[-1]), keys) + f" (in {where})"
+    return explain(problem, data, whole=_WHAT)
+
+
+def _keys_at(model: type[BaseModel], loc: Place) -> Iterator[str]:
+    """Yield the keys of the section at a place of a model; tags of unions are part of the place."""
+    if not loc:
+        yield from (field.alias or name for name, field in model.model_fields.items())
+        return
+    field = model.model_fields[str(loc[0])]
+    rest = loc[1:]
+    for inner in _models_in(field.annotation):
+        tags = inner.model_fields.get("source")
+        if rest and tags is not None:
+            if rest[0] in get_args(tags.annotation):
+                yield from _keys_at(inner, rest[1:])
+        else:
+            yield from _keys_at(inner, () if rest == ("folders",) else rest)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, Union) or get_args(annotation):
+        for inner in get_args(annotation):
+            yield from _models_in(inner)
+
+
+def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
+    """Return a recipe whose paths are absolute."""
+    changes: dict[str, Any] = {}
+    if isinstance(recipe.family, Folders):
+        paths = {k: _absolute(v, folder) for k, v in recipe.family.model_dump().items()}
+        changes["family"] = Folders(**paths)
+    if (path := getattr(recipe.data, "path", None)) is not None:
+        changes["data"] = recipe.data.model_copy(update={"path": _absolute(path, folder)})
+    return recipe.model_copy(update=changes) if changes else recipe
+
+
+def _absolute(text: str, folder: Path) -> str:
+    return str((folder / Path(text).expanduser()).resolve())

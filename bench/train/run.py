@@ -1,0 +1,140 @@
+"""Train by a recipe: the models, the data, the mapper, and the record of what was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, disk_error
+from bench.train.data import n_images_of, opened_data
+from bench.train.mappers import build_mapper
+from bench.train.models import fingerprint, load_models
+from bench.train.schema import Recipe
+from plugins_manifest.documents import read_json
+from plugins_manifest.files import atomic_write
+from plugins_manifest.progress import Progress
+from xadapter.errors import SettingError, XAdapterError
+from xadapter.processes import joined
+from xadapter.trackers import require_trackers
+from xadapter.train import TrainResult, Validator, train_mapper
+from xadapter.train_settings import TrainSettings
+
+RECORD = "recipe.json"
+# a run goes on only with the same of these; `TrainSettings` compares the others
+_IDENTITY = ("family", "size", "data", "mapper", "models")
+
+
+def train_recipe(
+    recipe: Recipe,
+    *,
+    out_dir: Path,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: bool = True,
+    validate: Validator | None = None,
+    validate_every: int | None = None,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train the mapper of a recipe in `out_dir`; the same call resumes it.
+
+    Started by `accelerate launch` or with `xbench train --processes`, every process calls it and
+    trains on its part of each batch. What the data source makes is kept in `data_dir` (default
+    `out_dir/data`). Returns the averaged mapper, saved under `out_dir/mapper`. Raises `UserError`
+    for what a user can repair.
+
+    >>> from bench.train import load_recipe, train_recipe  # doctest: +SKIP
+    >>> train_recipe(load_recipe("pocket", {"schedule.steps": 100}), out_dir=Path("mapper"))
+    """
+    settings = settings_of(recipe, validate_every=validate_every)
+    try:
+        require_trackers(recipe.log.trackers)
+        with joined(device) as processes, ExitStack() as stack:
+            processes.rows_of(range(settings.batch_size))  # before gigabytes are loaded
+            processes.on_main(lambda: _record(recipe, out_dir))
+            with Progress("loading the models"):
+                models = load_models(recipe, device=str(processes.device))
+                alphas_cumprod, base_alphas_cumprod = models.schedules()
+                mapper = build_mapper(
+                    recipe.mapper, models.base_unet, models.upgraded_unet, seed=recipe.seed
+                )
+                nulls = models.base_text([""]), models.upgraded_text([""])
+            data = stack.enter_context(opened_data(recipe, models, data_dir or out_dir / "data"))
+            return train_mapper(
+                mapper,
+                base_unet=models.base_unet,
+                upgraded_unet=models.upgraded_unet,
+                upgraded_null=nulls[1],
+                data=data,
+                alphas_cumprod=alphas_cumprod,
+                base_alphas_cumprod=base_alphas_cumprod,
+                prediction=models.prediction,
+                base_null=nulls[0],
+                settings=settings,
+                out_dir=out_dir,
+                processes=processes,
+                progress=progress,
+                validate=validate,
+                trackers=recipe.log.trackers,
+                stop_after=stop_after,
+            )
+    except XAdapterError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise disk_error(error, out_dir) from error
+
+
+def settings_of(recipe: Recipe, *, validate_every: int | None = None) -> TrainSettings:
+    """Return the trainer's settings of a recipe; epochs are counted by the data's images."""
+    objective, optimizer, schedule = recipe.objective, recipe.optimizer, recipe.schedule
+    batch = optimizer.micro_batch or optimizer.batch
+    return TrainSettings(
+        steps=n_steps_of(recipe),
+        batch_size=batch,
+        accumulation_steps=optimizer.batch // batch,
+        learning_rate=optimizer.learning_rate,
+        weight_decay=optimizer.weight_decay,
+        betas=optimizer.betas,
+        grad_clip=optimizer.grad_clip,
+        ema_decay=optimizer.ema,
+        schedule=schedule.kind,
+        warmup_share=schedule.warmup_share,
+        weighting=objective.weighting,
+        min_snr_gamma=objective.gamma,
+        timestep_range=objective.timesteps,
+        range_share=objective.timesteps_share,
+        upgraded_text=objective.upgraded_text,
+        null_prompt_share=objective.null_prompt_share,
+        precision=recipe.precision.dtype,
+        gradient_checkpointing=recipe.precision.gradient_checkpointing,
+        log_every_steps=recipe.log.every,
+        checkpoint_every_steps=recipe.checkpoint_every,
+        validate_every_steps=validate_every,
+        seed=recipe.seed,
+    )
+
+
+def n_steps_of(recipe: Recipe) -> int:
+    """Return the optimizer steps of a recipe."""
+    schedule = recipe.schedule
+    if schedule.steps is not None:
+        return schedule.steps
+    assert schedule.epochs is not None, "one of the two is given"
+    return max(1, round(schedule.epochs * n_images_of(recipe) / recipe.optimizer.batch))
+
+
+def _record(recipe: Recipe, out_dir: Path) -> None:
+    """Write the recipe of a folder; `SettingError` if it has that of another training."""
+    data = {**recipe.as_data(), "models": fingerprint(recipe)}
+    path = out_dir / RECORD
+    if path.exists():
+        stored: Mapping[str, Any] = read_json(path)
+        differing = [key for key in _IDENTITY if stored.get(key) != data[key]]
+        if differing:
+            raise SettingError(
+                f"{out_dir} contains a training with other {' and '.join(differing)}: choose "
+                "another --out, or the recipe in its recipe.json"
+            )
+    atomic_write(path, json.dumps(data, indent=2) + "\n")

@@ -1,0 +1,171 @@
+"""The recipe of a training: data, mapper, objective, optimizer, schedule, precision.
+
+pydantic validates its untrusted text, as that of a manifest. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+
+from plugins_manifest.schema.numbers import Number, Seed, Whole
+from plugins_manifest.schema.plugins import Id, Section, check_name
+
+Count = Annotated[Whole, Field(ge=1, le=10**9)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Rate = Annotated[Number, Field(gt=0, le=10)]
+SIZE_STEP_PX = 16
+
+
+class Folders(Section):
+    """Two diffusers pipeline folders in place of a family; paths are relative to the recipe."""
+
+    base: str = Field(min_length=1)
+    upgraded: str = Field(min_length=1)
+
+
+class PocketData(Section):
+    """Scenes of the pocket world, drawn and encoded when a step first needs them."""
+
+    source: Literal["pocket"]
+    n_images: Count = 12_000
+
+
+class LatentsData(Section):
+    """A folder of safetensors files with images that are encoded already (docs/train.md).
+
+    With `n_images` only the first ones; epochs and costs are then known before the files exist.
+    """
+
+    source: Literal["latents"]
+    path: str = Field(min_length=1)
+    n_images: Count | None = None
+
+
+class RandomData(Section):
+    """Random numbers of the right shapes: to measure speed and memory, not to train on."""
+
+    source: Literal["random"]
+    n_images: Count = 1_000
+
+
+DataSpec = Annotated[PocketData | LatentsData | RandomData, Field(discriminator="source")]
+DATA_SOURCES = ("pocket", "latents", "random")
+
+
+class MapperSpec(Section):
+    """The architecture: a name, and the options of its class."""
+
+    name: str = "xadapter"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str, info: ValidationInfo) -> str:
+        return check_name("mapper", value, info)
+
+
+class ObjectiveSpec(Section):
+    """What is minimized; docs/train.md has the equations."""
+
+    weighting: Literal["paper", "typical", "min-snr", "edm2"] = "typical"
+    gamma: Annotated[Number, Field(gt=0, le=1e6)] = 5.0
+    timesteps: tuple[Share, Share] = (0.0, 1.0)
+    timesteps_share: Share = 1.0
+    upgraded_text: Literal["null", "prompt"] = "null"
+    null_prompt_share: Share = 0.0
+
+    @field_validator("timesteps")
+    @classmethod
+    def _check_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] < value[1]:
+            raise ValueError(f"{value[0]:g} to {value[1]:g} is empty: write the lower share first")
+        return value
+
+
+class OptimizerSpec(Section):
+    """AdamW. `batch` are the images of a step, of all processes together.
+
+    `micro_batch` of them, also of all processes together, are in one call of the models; the
+    gradients of the others are added.
+    """
+
+    batch: Count = 16
+    micro_batch: Count | None = None
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[Number, Field(ge=0, le=10)] = 1e-2
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    grad_clip: Annotated[Number, Field(gt=0, le=1e6)] | None = 1.0
+    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.995
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _check_micro_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("batch")
+        if value is not None and batch is not None and batch % value:
+            raise ValueError(f"{value} does not divide the batch of {batch}: use a divisor of it")
+        return value
+
+
+class ScheduleSpec(Section):
+    """How long, and the learning rate over it: steps or epochs, a linear warm-up, then `kind`."""
+
+    steps: Count | None = None
+    epochs: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+    kind: Literal["cosine", "constant"] = "cosine"
+    warmup_share: Share = 0.03
+
+    @model_validator(mode="after")
+    def _check_length(self) -> ScheduleSpec:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("write either steps or epochs")
+        return self
+
+
+class PrecisionSpec(Section):
+    """`dtype` is that of both UNets and the mapper's arithmetic; its weights stay float32."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+
+
+class LogSpec(Section):
+    """Rows of metrics.jsonl, and other loggers that get the same numbers."""
+
+    every: Count = 50
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+
+def _family_kind(value: Any) -> str:
+    return "folders" if isinstance(value, dict | Folders) else "name"
+
+
+class Recipe(Section):
+    """Everything that decides a trained mapper."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Id
+    family: Annotated[
+        Annotated[str, Tag("name")] | Annotated[Folders, Tag("folders")],
+        Discriminator(_family_kind),
+    ]
+    size: Annotated[Whole, Field(ge=SIZE_STEP_PX, le=8192, multiple_of=SIZE_STEP_PX)]
+    data: DataSpec
+    schedule: ScheduleSpec
+    mapper: MapperSpec = MapperSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    precision: PrecisionSpec = PrecisionSpec()
+    log: LogSpec = LogSpec()
+    checkpoint_every: Count = 500
+    seed: Seed = 0
+
+    @field_validator("family")
+    @classmethod
+    def _check_family(cls, value: str | Folders, info: ValidationInfo) -> str | Folders:
+        return check_name("family", value, info) if isinstance(value, str) else value
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the recipe as plain data, with all defaults."""
+        return self.model_dump(mode="json", by_alias=True)
