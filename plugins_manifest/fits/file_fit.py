@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugins_manifest.fits.advice import Situation, Upgrade, Verdict, advice
+from plugins_manifest.fits.diffusers_loader import FileTraits, why_not_loaded
 from plugins_manifest.fits.layers import PARTS, Layer, file_layers, file_parts
 from plugins_manifest.fits.made_for import MadeFor, made_for_of_network, made_for_of_parts
-from plugins_manifest.fits.targets import Target
-from plugins_manifest.fits.diffusers_loader import why_not_loaded
+from plugins_manifest.fits.targets import Target, all_targets
 from plugins_manifest.formats.base_model import FilePart, fits_shapes, parameter_shapes
 from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.groups import Group
@@ -97,8 +97,6 @@ def default_targets(
     made_for: MadeFor | None, others: Sequence[Target], upgrades: Sequence[Upgrade]
 ) -> list[Target]:
     """Return the model that a file was made for, and those that a family upgrades it to."""
-    from plugins_manifest.fits.targets import all_targets
-
     if made_for is None:
         return []
     bases = {u.upgraded: None for u in upgrades if u.base == made_for.target.base}
@@ -120,17 +118,17 @@ def _fit_weights(
     reference = made_for.target if made_for else None
     names = reference.names if reference else Names({})
     layers = file_layers(path, header, found, names, reference.table if reference else {})
-    layout = _layout(grouped(header)[0].values(), names)
     used = Counter(candidate.formula.name for _, candidate in found)
+    traits = _traits(grouped(header)[0].values(), names, tuple(used))
     kinds = {formulas()[formula].kind for formula in used}
     targets = [
-        _on_target(target, layers, made_for, upgrades, layout=layout, used=used)
+        _on_target(target, layers, made_for, upgrades, traits)
         for target in on or default_targets(made_for, others, upgrades)
     ]
     return FileFit(
         path=name,
         kind="lycoris" if "lycoris" in kinds else "lora",
-        format=layout,
+        format=traits.layout,
         formulas=dict(used),
         made_for=made_for,
         energy=_energy(layers),
@@ -138,11 +136,16 @@ def _fit_weights(
     )
 
 
-def _layout(groups: Sequence[Group] | object, names: Names) -> str:
+def _traits(groups: Collection[Group], names: Names, used: tuple[str, ...]) -> FileTraits:
     counts: Counter[str] = Counter()
-    for group in groups:  # pyright: ignore[reportGeneralTypeIssues]
+    for group in groups:
         counts[weight_layout(group, names.resolve(group.module))] += group.n_keys
-    return counts.most_common(1)[0][0] if counts else "unknown"
+    return FileTraits(
+        layout=counts.most_common(1)[0][0] if counts else "unknown",
+        formulas=used,
+        has_peft_keys=any("peft" in group.styles for group in groups),
+        has_fused_attention=any(group.module.endswith("attention.qkv") for group in groups),
+    )
 
 
 def _on_target(
@@ -150,9 +153,7 @@ def _on_target(
     layers: Sequence[Layer],
     made_for: MadeFor | None,
     upgrades: Sequence[Upgrade],
-    *,
-    layout: str,
-    used: Counter[str],
+    traits: FileTraits,
 ) -> TargetFit:
     states = {part: _state(part, target) for part in {layer.written for layer in layers}}
     loaded = [layer for layer in layers if states[layer.written] == "loads"]
@@ -164,7 +165,7 @@ def _on_target(
     counts = Counter(states[layer.written] for layer in layers)
     total = _share(layers, loaded)
     verdict = _verdict(total, is_own=made_for is not None and made_for.target.name == target.name)
-    diffusers = why_not_loaded(target, layout, used, n_other_shape=counts["other-shape"])
+    diffusers = why_not_loaded(target, traits, n_other_shape=counts["other-shape"])
     situation = Situation(
         target=target,
         made_for=made_for.target if made_for else None,
@@ -232,21 +233,13 @@ def _fit_network(
     name: Path,
 ) -> FileFit:
     """Compare a network or an embedding: it is attached whole, or not at all."""
-    best = min(
-        (parse(header, target.table) for target in others),
-        key=lambda parsed: len(parsed.problems),
-        default=None,
-    )
     parsed = parse(header)
-    other = None
-    if best is not None and not best.problems and parsed.problems:
-        other = next(t for t in others if not parse(header, t.table).problems)
-        parsed = best
-    made_for = (
-        made_for_of_network(header, parsed)
-        if other is None
-        else MadeFor(other, (f"its shapes are those of {other.title}",))
-    )
+    own = next((t for t in others if not parse(header, t.table).problems), None)
+    if parsed.problems and own is not None:
+        parsed = parse(header, own.table)
+        made_for = MadeFor(own, (f"its shapes are those of {own.title}",))
+    else:
+        made_for = made_for_of_network(header, parsed)
     targets = [
         _network_on(target, header, made_for, upgrades)
         for target in on or default_targets(made_for, others, upgrades)

@@ -101,8 +101,8 @@ class Names:
 
     def __init__(self, table: ModuleTable) -> None:
         modules = modules_of(table)
-        is_transformer = any(module.startswith(TRANSFORMER) for module in modules)
-        self._denoiser = TRANSFORMER if is_transformer else UNET
+        self._is_unet = not any(module.startswith(TRANSFORMER) for module in modules)
+        self._denoiser = UNET if self._is_unet else TRANSFORMER
         self._own = {m: (m,) for m in modules}
         self._sgm = _originals(modules, self._denoiser)
         self._flat = {m.replace(".", "_"): found for m, found in self._own.items()}
@@ -146,7 +146,7 @@ class Names:
             if name in self._flat:
                 return Name(written, prefix, self._flat[name], is_sgm=False)
             if name in self._flat_sgm:
-                return Name(written, prefix, self._flat_sgm[name], is_sgm=True)
+                return Name(written, prefix, self._flat_sgm[name], is_sgm=self._is_unet)
         return Name(written, prefix, (), is_sgm=False)
 
     def _dotted_name(self, written: str) -> Name:
@@ -162,7 +162,7 @@ class Names:
                 if spelled in self._own:
                     return Name(written, prefix, self._own[spelled], is_sgm=False, is_raw=is_raw)
             if name in self._sgm:
-                return Name(written, prefix, self._sgm[name], is_sgm=True, is_raw=is_raw)
+                return Name(written, prefix, self._sgm[name], self._is_unet, is_raw)
         return Name(written, prefix, (), is_sgm=False, is_raw=is_raw)
 
     def _sides(self, side: str | None) -> tuple[str, ...]:
