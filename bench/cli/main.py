@@ -39,6 +39,7 @@ from bench.cli.site import site
 from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict_policy_option
 from bench.cli.tools import cache, conditions, doctor, pocket, train
 from bench.cli.user_config import read_config
+from bench.cli.will_it_work import will_it_work
 from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
@@ -467,7 +468,7 @@ plugins.add_command(inspect_plugin)
 main.add_sections(
     {
         "Run": (plan, run, merge, score, report, explain, repair, gate),
-        "Plugins and prompts": (plugins, cases, conditions, reference),
+        "Plugins and prompts": (will_it_work, plugins, cases, conditions, reference),
         "Results": (site, publish, leaderboard, votes),
         "Tools": (metrics, new, train, pocket, config, cache, doctor),
     }

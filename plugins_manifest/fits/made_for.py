@@ -17,7 +17,8 @@ from plugins_manifest.outputs import escaped_line
 _STATEMENTS = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")
 _LONGEST = 60
 _N_GROUPS = 2
-_BLOCK = re.compile(r"(?:lora_\w+?_|\w+\.)*?((?:\w+_)?(?:blocks|layers|attentions))[._]\d+")
+_PREFIX = re.compile(r"(?:base_model\.model\.)?(?:lora_(?:unet|transformer)_|lora_te\d?_)?")
+_BLOCK = re.compile(r"(?:^|[._])((?:[a-z]+_)?(?:blocks|layers))[._]\d")
 _FEWEST_WEIGHTS = 8
 
 
@@ -86,7 +87,8 @@ def _n_fitting(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> i
 
 def _groups(modules: Iterator[str] | Sequence[str]) -> list[str]:
     """Return the most common kinds of blocks with their numbers of layers."""
-    counts = Counter(m[1] for module in modules if (m := _BLOCK.match(module)))
+    bare = (_PREFIX.sub("", module, count=1) for module in modules)
+    counts = Counter(match[1] for module in bare if (match := _BLOCK.search(module)))
     return [f"{n} in {name}" for name, n in counts.most_common(_N_GROUPS)]
 
 
@@ -103,5 +105,3 @@ def _statements(metadata: Mapping[str, str]) -> list[str]:
     """Return what the trainer wrote; of use to a reader, but never decisive."""
     stated = [(name, metadata[name]) for name in _STATEMENTS if metadata.get(name)]
     return [f"metadata {name} = {escaped_line(text, longest=_LONGEST)}" for name, text in stated]
-
-

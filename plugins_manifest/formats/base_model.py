@@ -77,8 +77,12 @@ def base_of(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> Base
 
 def base_of_table(table: ModuleTable) -> BaseModel:
     """Return the base model that a table is of: a shipped one, else by the width of its text."""
-    shipped = next((base for base, model in BASES.items() if model_table(model) is table), None)
-    return shipped or CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
+    return shipped_base(table) or CROSS_DIMS.get(cross_dim(table) or 0, "unknown")
+
+
+def shipped_base(table: ModuleTable) -> BaseModel | None:
+    """Return the base model of a shipped table; None for any other table."""
+    return next((base for base, model in BASES.items() if model_table(model) is table), None)
 
 
 def _is_covered(parts: Sequence[FilePart], model: ModelName) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.original_names import original_modules
+from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.sgm import sgm_modules
 from plugins_manifest.formats.table import (
     BASES,

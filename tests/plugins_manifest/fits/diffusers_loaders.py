@@ -29,7 +29,7 @@ _DEPTH = {"num_layers": 3, "num_single_layers": 3, "n_layers": 3}
 
 
 def shallow(model: str) -> dict[str, nn.Module]:
-    """The models of a pipeline by name: three blocks, all weights one zero."""
+    """Return the models of a pipeline by name: three blocks, all weights one zero."""
     tables: Any = script("make-model-tables")
     recipe = tables.MODELS[model]
     takes = inspect.signature(getattr(diffusers, recipe.cls).__init__).parameters
@@ -52,7 +52,7 @@ def shallow(model: str) -> dict[str, nn.Module]:
 def loaded_modules(
     model: str, architecture: str, tensors: dict[str, np.ndarray]
 ) -> set[str] | Exception:
-    """The modules that diffusers changes when it loads a file; what it raises otherwise."""
+    """Return the modules that diffusers changes when it loads a file, or what it raises."""
     two_texts = model in ("sdxl", "ssd-1b")
     mixin = getattr(lora_pipeline, _OF_SDXL if two_texts else _LOADERS[architecture])
     parts = shallow(model)

@@ -21,7 +21,7 @@ _RANK = 2
 
 
 def linear_modules(model: str, *, blocks: int = 2) -> dict[str, tuple[int, int]]:
-    """Module -> shape of its weight, of all linear layers in the first blocks of a model."""
+    """Return module -> shape of its weight, of all linear layers in the first blocks of a model."""
     found = {}
     for name, shape in model_table(model).items():
         module, _, param = name.rpartition(".")
@@ -33,11 +33,11 @@ def linear_modules(model: str, *, blocks: int = 2) -> dict[str, tuple[int, int]]
 
 
 def usual_modules(model: str, naming: Naming) -> list[str]:
-    """The modules that trainers of a naming change: of ComfyUI's no text encoder; kohya's blocks.
+    """Return the modules that trainers of a naming change: of ComfyUI's no text encoder; kohya's blocks.
 
     diffusers' converters raise for others.
     """
-    modules = list(linear_modules(model))
+    modules = [m for m in linear_modules(model) if "text_projection" not in m]
     if naming == "comfyui":
         return [m for m in modules if not m.startswith("text_encoder")]
     if naming == "peft":
@@ -46,7 +46,7 @@ def usual_modules(model: str, naming: Naming) -> list[str]:
 
 
 def written(model: str, modules: Iterable[str], naming: Naming) -> dict[str, tuple[str, ...]]:
-    """The names of modules in a naming -> the modules; fused layers stand for all of theirs."""
+    """Return the names of modules in a naming -> the modules; fused layers stand for all of theirs."""
     wanted = list(modules)
     if naming == "peft":
         level = re.compile(r"^(text_encoder(?:_2)?)\.")
@@ -82,7 +82,7 @@ def lora(
     modules: Iterable[str] | None = None,
     make: Callable[..., np.ndarray] = numbers,
 ) -> dict[str, np.ndarray]:
-    """The tensors of a LoRA for the first blocks of a model."""
+    """Return the tensors of a LoRA for the first blocks of a model."""
     shapes = linear_modules(model)
     found: dict[str, np.ndarray] = {}
     for name, targets in written(model, modules or usual_modules(model, naming), naming).items():
@@ -98,5 +98,5 @@ def lora(
 
 
 def lora_bytes(model: str, naming: Naming = "peft") -> bytes:
-    """A LoRA of a model as a file."""
+    """Return a LoRA of a model as a file."""
     return pack(lora(model, naming))
