@@ -53,10 +53,10 @@ def will_it_work(file: Path, *, on: Sequence[str], allow_pickle: bool, as_json: 
 
     if not file.exists():
         raise UserError(f"{str(file)!r} is not a file: give a plugin's file or folder")
-    others = _other_models()
+    others, upgrades = _families()
     targets = [catalog_target(word, others) for word in on]
     with _readable(file, allow_pickle=allow_pickle) as weights:
-        found = fit_file(weights, on=targets, others=others, upgrades=_upgrades(), name=file)
+        found = fit_file(weights, on=targets, others=others, upgrades=upgrades, name=file)
     digest = hash_path(file)
     facts = as_data(found, sha256=digest, results=_results(digest))
     if as_json:
@@ -92,56 +92,39 @@ def _readable(file: Path, *, allow_pickle: bool) -> Iterator[Path]:
         yield converted
 
 
-def _upgrades() -> list[Upgrade]:
-    """Return the upgrades of the installed families whose models are known."""
+def _families() -> tuple[list[Target], list[Upgrade]]:
+    """Return the models of families that are not in the catalog, and the upgrades of all."""
+    from plugins_manifest.fits import Target
     from plugins_manifest.fits.advice import Upgrade
-
-    found = []
-    for family, tables in _family_tables():
-        base, upgraded = (_base_name(family, side, table) for side, table in tables)
-        found.append(Upgrade(family, base, upgraded))
-    return found
-
-
-def _family_tables() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    from plugins_manifest.formats.base_model import shipped_base
     from plugins_manifest.installed import installed
     from runners.families import family_traits
 
+    models, upgrades = [], []
     for family in installed("families"):
-        traits = family_traits(family)
-        base, upgraded = traits.module_table("base"), traits.module_table("upgraded")
-        if base is not None and upgraded is not None:
-            yield family, [("base", base), ("upgraded", upgraded)]
-
-
-def _base_name(family: str, side: str, table: Any) -> str:
-    from plugins_manifest.formats.base_model import shipped_base
-
-    return shipped_base(table) or f"{family}-{side}"
-
-
-def _other_models() -> list[Target]:
-    """Return the models of families that are not in the catalog."""
-    from plugins_manifest.fits import Target
-
-    return [
-        Target(f"{family}-{side}", f"{family}'s {side} model", table)
-        for family, tables in _family_tables()
-        for side, table in tables
-        if _base_name(family, side, table) == f"{family}-{side}"
-    ]
+        traits, bases = family_traits(family), []
+        for side in ("base", "upgraded"):
+            table = traits.module_table(side)
+            if table is None:
+                break
+            name = f"{family}-{side}"
+            bases.append(shipped_base(table) or name)
+            if bases[-1] == name:
+                models.append(Target(name, f"{family}'s {side} model", table))
+        else:
+            upgrades.append(Upgrade(family, *bases))
+    return models, upgrades
 
 
 def _results(sha256: str) -> list[dict[str, Any]]:
     """Return what the shipped results, and those of XBENCH_RESULTS, measured of the file."""
-    from bench.publish import is_remote, local_folder
     from bench.publish.measured import measured
 
     spec = find_spec("leaderboard")
     folders = [Path(spec.origin).parent / "shipped"] if spec and spec.origin else []
     named = os.environ.get(_RESULTS)
-    if named and not is_remote(named):
-        folders.append(local_folder(named))
+    if named and "://" not in named:
+        folders.append(Path(named).expanduser())
     return [vars(row) for folder in folders for row in measured(sha256, folder)]
 
 

@@ -13,11 +13,11 @@ from bench.publish.format import (
     MAX_INDEX_BYTES,
     MAX_JSON_BYTES,
     MAX_TABLE_BYTES,
+    file_inside,
     is_content,
     is_object,
     key_of,
 )
-from bench.publish.locations import FolderLocation
 from plugins_manifest.documents import parse_json
 
 _COLUMNS = ("level", "plugin", "method", "verdict", "retention", "retention_low", "retention_high")
@@ -43,18 +43,19 @@ def measured(sha256: str, folder: Path) -> list[Measured]:
 
     A run that is damaged is left out.
     """
-    store, found = FolderLocation(folder), []
-    for name in sorted(store.listing(INDEX)):
+    found: list[Measured] = []
+    for path in sorted((folder / INDEX).glob("*.json")):
+        name = f"{INDEX}/{path.name}"
         if key := key_of(name):
             try:
-                found += list(_of_run(store, name, key, sha256))
-            except UserError:
+                found += list(_of_run(folder, name, key, sha256))
+            except (UserError, OSError):
                 continue
     return found
 
 
-def _of_run(store: FolderLocation, name: str, key: str, sha256: str) -> Iterator[Measured]:
-    index = _json(store.read(name, limit_bytes=MAX_INDEX_BYTES), name)
+def _of_run(store: Path, name: str, key: str, sha256: str) -> Iterator[Measured]:
+    index = _json(_content(store, name, MAX_INDEX_BYTES), name)
     manifest_name = index.get("manifest")
     if not is_object(manifest_name, "json"):
         return
@@ -82,7 +83,7 @@ def _of_run(store: FolderLocation, name: str, key: str, sha256: str) -> Iterator
             )
 
 
-def _rows(store: FolderLocation, names: Sequence[object]) -> Iterator[Mapping[str, Any]]:
+def _rows(store: Path, names: Sequence[object]) -> Iterator[Mapping[str, Any]]:
     from bench.store.parquet import open_parquet
 
     for name in names:
@@ -92,9 +93,14 @@ def _rows(store: FolderLocation, names: Sequence[object]) -> Iterator[Mapping[st
             yield from table.read(columns=list(_COLUMNS)).to_pylist()
 
 
-def _object(store: FolderLocation, name: str, limit_bytes: int) -> bytes | None:
-    content = store.read(name, limit_bytes=limit_bytes)
+def _object(store: Path, name: str, limit_bytes: int) -> bytes | None:
+    content = _content(store, name, limit_bytes)
     return content if content is not None and is_content(name, content) else None
+
+
+def _content(store: Path, name: str, limit_bytes: int) -> bytes | None:
+    path = file_inside(store, name)
+    return path.read_bytes() if path and path.stat().st_size <= limit_bytes else None
 
 
 def _json(content: bytes | None, name: str) -> Mapping[str, Any]:

@@ -11,7 +11,8 @@ from typing import Literal
 from plugins_manifest.fits.energy import needs_base, row_energies
 from plugins_manifest.fits.tensors import TensorReader
 from plugins_manifest.formats.base_model import FilePart, parameter_shapes
-from plugins_manifest.formats.formulas import formulas
+from plugins_manifest.formats.formulas import Size, formulas
+from plugins_manifest.formats.formulas.spec import ShapeError
 from plugins_manifest.formats.groups import Candidate, candidates
 from plugins_manifest.formats.names import Name, Names
 from plugins_manifest.formats.parsed import Header, ModuleTable
@@ -20,6 +21,7 @@ from plugins_manifest.formats.weight_parser import grouped
 
 Part = Literal["attention", "feed-forward", "convolution", "text encoder", "other"]
 PARTS: tuple[Part, ...] = ("attention", "feed-forward", "convolution", "text encoder", "other")
+_NO_SIZE = Size(0, 0)  # of no weight
 _FEED_FORWARD = frozenset(
     {"ff", "ff_context", "ffn", "mlp", "img_mlp", "txt_mlp", "feed_forward", "proj_mlp"}
 )
@@ -41,11 +43,14 @@ class Layer:
 
 
 def file_parts(header: Header) -> list[tuple[FilePart, Candidate]]:
-    """Return the complete changes of a file, with their sizes."""
+    """Return the complete changes of a file, with their sizes; `_NO_SIZE` if parts conflict."""
     found = []
     for group in grouped(header)[0].values():
         for candidate in candidates(group, header.tensors)[0]:
-            size = candidate.size(header.tensors)
+            try:
+                size = candidate.formula.size(candidate.shapes(header.tensors))
+            except (ShapeError, IndexError):
+                size = _NO_SIZE
             found.append((FilePart(group.module, candidate.param, size), candidate))
     return found
 
@@ -66,7 +71,8 @@ def file_layers(
         for part, candidate in parts:
             name = names.resolve(part.module)
             rows = [shape[0] for shape in parameter_shapes(part, name, table)] or [1]
-            energies = _energies(reader, candidate, _scale(scales, candidate, name, header), rows)
+            scale = 0.0 if part.size is _NO_SIZE else _scale(scales, candidate, name, header)
+            energies = _energies(reader, candidate, scale, rows)
             modules = name.modules if len(name.modules) == len(rows) else (part.module,)
             found += [
                 Layer(part, part_of(module), energy)
@@ -95,6 +101,9 @@ def _energies(
     formula = candidate.formula.name
     if needs_base(formula, candidate.parts) or scale is None:
         yield from (None for _ in rows)
+        return
+    if scale == 0:
+        yield from (0.0 for _ in rows)
         return
     keys = {part: key for part, key in candidate.parts.items() if part != "alpha"}
     values = {part: reader.read(key) for part, key in keys.items()}

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plugins_manifest.fits.targets import Target, catalog_target
-from plugins_manifest.formats.base_model import FilePart, base_of, fits
-from plugins_manifest.formats.names import Names
+from plugins_manifest.formats.base_model import FilePart, base_of, n_fitting
 from plugins_manifest.formats.parsed import Header, ParsedPlugin
-from plugins_manifest.formats.table import BASES, ModuleTable, sd15_table
+from plugins_manifest.formats.table import BASES, sd15_table
 from plugins_manifest.outputs import escaped_line
 
 _STATEMENTS = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")
@@ -38,9 +37,9 @@ def made_for_of_parts(
     table = sd15_table()
     base = base_of(parts, catalog_target("sd15").names, table)
     target = catalog_target(BASES[base.name]) if base.name in BASES else None
-    best = 0 if target is None else _n_fitting(parts, target.names, target.table)
+    best = 0 if target is None else n_fitting(parts, target.names, target.table)
     for other in others:
-        if (n := _n_fitting(parts, other.names, other.table)) > best:
+        if (n := n_fitting(parts, other.names, other.table)) > best:
             target, best = other, n
     if target is None:
         return None
@@ -79,10 +78,6 @@ def _by_weights(header: Header) -> MadeFor | None:
     if target is None or n < _FEWEST_WEIGHTS:
         return None
     return MadeFor(target, (f"{n} tensors have the names and shapes of {target.title}'s own",))
-
-
-def _n_fitting(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> int:
-    return sum(fits(part, names, table) for part in parts)
 
 
 def _groups(modules: Iterator[str] | Sequence[str]) -> list[str]:

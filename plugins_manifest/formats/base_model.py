@@ -27,6 +27,7 @@ from plugins_manifest.formats.table import (
 )
 
 _COVERED = 0.8
+_MANY, _SAMPLE = 2_000, 250
 _CROSS = re.compile(r".*attn2[._](?:processor[._])?to_[kv]")
 
 
@@ -60,11 +61,11 @@ def base_of(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> Base
         if part.size.n_in_flat is not None and _CROSS.fullmatch(part.module)
     )
     width = cross.most_common(1)[0][0] if cross else None
-    n_own = _n_fitting(parts, names, table)
+    n_own = n_fitting(parts, names, table)
     if parts and n_own == len(parts):
         return Base(own, width)
     counts: dict[BaseModel, int] = {
-        base: _n_fitting(parts, model_names(model), model_table(model))
+        base: n_fitting(parts, model_names(model), model_table(model))
         for base, model in BASES.items()
     }
     best = max(counts.values())
@@ -120,8 +121,15 @@ def base_problem(base: Base, table: ModuleTable) -> Problem | None:
     return None
 
 
-def _n_fitting(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> int:
-    """Count the parts whose parameter a model has, in the same size."""
+def n_fitting(parts: Sequence[FilePart], names: Names, table: ModuleTable) -> int:
+    """Count the parts whose parameter a model has, in the same size.
+
+    Of a file with very many parts, a model that has none of a sample counts as unrelated.
+    """
+    if len(parts) > _MANY:
+        sample = parts[:: len(parts) // _SAMPLE]
+        if not any(names.resolve(part.module).modules for part in sample):
+            return 0
     return sum(fits(part, names, table) for part in parts)
 
 

@@ -33,7 +33,7 @@ def linear_modules(model: str, *, blocks: int = 2) -> dict[str, tuple[int, int]]
 
 
 def usual_modules(model: str, naming: Naming) -> list[str]:
-    """Return the modules that trainers of a naming change: of ComfyUI's no text encoder; kohya's blocks.
+    """Return the modules that files of a naming have: ComfyUI's no text encoder, kohya's blocks.
 
     diffusers' converters raise for others.
     """
@@ -46,7 +46,7 @@ def usual_modules(model: str, naming: Naming) -> list[str]:
 
 
 def written(model: str, modules: Iterable[str], naming: Naming) -> dict[str, tuple[str, ...]]:
-    """Return the names of modules in a naming -> the modules; fused layers stand for all of theirs."""
+    """Return names in a naming -> modules; a fused layer stands for all of its modules."""
     wanted = list(modules)
     if naming == "peft":
         level = re.compile(r"^(text_encoder(?:_2)?)\.")
