@@ -131,7 +131,7 @@ def test_every_other_file_is_a_report_or_one_line(animal: Animal, tmp_path: Path
 
 
 def test_an_unknown_model_gets_the_nearest_names() -> None:
-    with pytest.raises(UserError, match="ponny.*pony"):
+    with pytest.raises(UserError, match=r"ponny.*pony"):
         catalog_target("ponny")
 
 
