@@ -12,15 +12,14 @@ from plugins_manifest.fits.diffusers_loader import FileTraits, why_not_loaded
 from plugins_manifest.fits.layers import PARTS, Layer, file_layers, file_parts
 from plugins_manifest.fits.made_for import MadeFor, made_for_of_network, made_for_of_parts
 from plugins_manifest.fits.targets import Target, all_targets
+from plugins_manifest.formats import Header, Problem, parse, sd15_table
 from plugins_manifest.formats.base_model import FilePart, fits_shapes, parameter_shapes
 from plugins_manifest.formats.formulas import formulas
 from plugins_manifest.formats.groups import Group
 from plugins_manifest.formats.layouts import weight_layout
 from plugins_manifest.formats.names import Names
-from plugins_manifest.formats.parse import parse, parser_of
-from plugins_manifest.formats.parsed import Header, Problem
+from plugins_manifest.formats.parse import parser_of
 from plugins_manifest.formats.side_files import read_plugin, weights_file
-from plugins_manifest.formats.table import sd15_table
 from plugins_manifest.formats.weight_parser import PARSER as WEIGHTS
 from plugins_manifest.formats.weight_parser import grouped
 
@@ -58,8 +57,10 @@ class TargetFit:
 
 @dataclass(frozen=True)
 class FileFit:
-    """All findings about a file. `energy` is that of its update, None where the file alone does
-    not determine it."""
+    """All findings about a file.
+
+    `energy` is that of its update, None where the file alone does not determine it.
+    """
 
     path: Path
     kind: str
@@ -88,9 +89,25 @@ def fit_file(
     """
     path = weights_file(path)
     header = read_plugin(path)
+    request = _Request(path, header, name or path, on, others, upgrades)
     if header.tensors and parser_of(header, sd15_table()) is WEIGHTS:
-        return _fit_weights(path, header, on, others, upgrades, name or path)
-    return _fit_network(path, header, on, others, upgrades, name or path)
+        return _fit_weights(request)
+    return _fit_network(request)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A file, and what it is compared with; `name` is the file as its user names it."""
+
+    path: Path
+    header: Header
+    name: Path
+    on: Sequence[Target]
+    others: Sequence[Target]
+    upgrades: Sequence[Upgrade]
+
+    def targets(self, made_for: MadeFor | None) -> Sequence[Target]:
+        return self.on or default_targets(made_for, self.others, self.upgrades)
 
 
 def default_targets(
@@ -104,29 +121,24 @@ def default_targets(
     return [made_for.target, *(by_base[base] for base in bases if base in by_base)]
 
 
-def _fit_weights(
-    path: Path,
-    header: Header,
-    on: Sequence[Target],
-    others: Sequence[Target],
-    upgrades: Sequence[Upgrade],
-    name: Path,
-) -> FileFit:
-    found = file_parts(header)
+def _fit_weights(request: _Request) -> FileFit:
+    found = file_parts(request.header)
     parts = [part for part, _ in found]
-    made_for = made_for_of_parts(header, parts, others)
+    made_for = made_for_of_parts(request.header, parts, request.others)
     reference = made_for.target if made_for else None
     names = reference.names if reference else Names({})
-    layers = file_layers(path, header, found, names, reference.table if reference else {})
+    layers = file_layers(
+        request.path, request.header, found, names, reference.table if reference else {}
+    )
     used = Counter(candidate.formula.name for _, candidate in found)
-    traits = _traits(grouped(header)[0].values(), names, tuple(used))
+    traits = _traits(grouped(request.header)[0].values(), names, tuple(used))
     kinds = {formulas()[formula].kind for formula in used}
     targets = [
-        _on_target(target, layers, made_for, upgrades, traits)
-        for target in on or default_targets(made_for, others, upgrades)
+        _on_target(target, layers, made_for, request.upgrades, traits)
+        for target in request.targets(made_for)
     ]
     return FileFit(
-        path=name,
+        path=request.name,
         kind="lycoris" if "lycoris" in kinds else "lora",
         format=traits.layout,
         formulas=dict(used),
@@ -224,28 +236,22 @@ def _energy(layers: Sequence[Layer]) -> float | None:
     return None if None in energies else sum(e for e in energies if e is not None)
 
 
-def _fit_network(
-    path: Path,
-    header: Header,
-    on: Sequence[Target],
-    others: Sequence[Target],
-    upgrades: Sequence[Upgrade],
-    name: Path,
-) -> FileFit:
+def _fit_network(request: _Request) -> FileFit:
     """Compare a network or an embedding: it is attached whole, or not at all."""
+    header = request.header
     parsed = parse(header)
-    own = next((t for t in others if not parse(header, t.table).problems), None)
+    own = next((t for t in request.others if not parse(header, t.table).problems), None)
     if parsed.problems and own is not None:
         parsed = parse(header, own.table)
         made_for = MadeFor(own, (f"its shapes are those of {own.title}",))
     else:
         made_for = made_for_of_network(header, parsed)
     targets = [
-        _network_on(target, header, made_for, upgrades)
+        _network_on(target, header, made_for, request.upgrades)
         for target in on or default_targets(made_for, others, upgrades)
     ]
     return FileFit(
-        path=name,
+        path=request.name,
         kind=parsed.kind,
         format=parsed.format,
         formulas={},

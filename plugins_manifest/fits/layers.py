@@ -10,12 +10,12 @@ from typing import Literal
 
 from plugins_manifest.fits.energy import needs_base, row_energies
 from plugins_manifest.fits.tensors import TensorReader
+from plugins_manifest.formats import Header, ModuleTable
 from plugins_manifest.formats.base_model import FilePart, parameter_shapes
 from plugins_manifest.formats.formulas import Size, formulas
 from plugins_manifest.formats.formulas.spec import ShapeError
 from plugins_manifest.formats.groups import Candidate, candidates
 from plugins_manifest.formats.names import Name, Names
-from plugins_manifest.formats.parsed import Header, ModuleTable
 from plugins_manifest.formats.scales import Scales
 from plugins_manifest.formats.weight_parser import grouped
 

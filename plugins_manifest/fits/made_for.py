@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plugins_manifest.fits.targets import Target, catalog_target
+from plugins_manifest.formats import Header, ParsedPlugin, sd15_table
 from plugins_manifest.formats.base_model import FilePart, base_of, n_fitting
-from plugins_manifest.formats.parsed import Header, ParsedPlugin
-from plugins_manifest.formats.table import BASES, sd15_table
+from plugins_manifest.formats.table import BASES
 from plugins_manifest.outputs import escaped_line
 
 _STATEMENTS = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from plugins_manifest.errors import UserError, unknown_name
+from plugins_manifest.formats import ModuleTable
 from plugins_manifest.formats.catalog import BY_NAME, CATALOG, CatalogModel
 from plugins_manifest.formats.names import Names, names_of
-from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.table import model_table
 
 

@@ -8,7 +8,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins_manifest.formats.parsed import Header, TensorInfo
+from plugins_manifest.formats import Header
+from plugins_manifest.formats.parsed import TensorInfo
 
 _PLAIN = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 
