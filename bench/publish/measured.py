@@ -62,7 +62,7 @@ def _of_run(store: Path, name: str, key: str, sha256: str) -> Iterator[Measured]
     manifest = _json(_object(store, str(manifest_name), MAX_JSON_BYTES), str(manifest_name))
     listed = manifest.get("plugins")
     plugins = {
-        entry.get("id")
+        str(entry.get("id"))
         for entry in (listed if isinstance(listed, list) else [])
         if isinstance(entry, dict) and entry.get("sha256") == sha256
     }
@@ -74,7 +74,7 @@ def _of_run(store: Path, name: str, key: str, sha256: str) -> Iterator[Measured]
             yield Measured(
                 run=key,
                 family=str(manifest.get("family")),
-                plugin=row["plugin"],
+                plugin=str(row["plugin"]),
                 method=row["method"],
                 verdict=row["verdict"],
                 retention=row["retention"],

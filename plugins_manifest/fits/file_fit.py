@@ -248,7 +248,7 @@ def _fit_network(request: _Request) -> FileFit:
         made_for = made_for_of_network(header, parsed)
     targets = [
         _network_on(target, header, made_for, request.upgrades)
-        for target in on or default_targets(made_for, others, upgrades)
+        for target in request.targets(made_for)
     ]
     return FileFit(
         path=request.name,

@@ -3,8 +3,9 @@
 PEFT writes `adapter_config.json` beside `adapter_model.safetensors`; diffusers'
 `save_lora_weights` writes the same names into the metadata `lora_adapter_metadata`, behind
 `unet.`, `transformer.`, `text_encoder.` or `text_encoder_2.`, and bare with
-`unet.save_lora_adapter`. The scale is lora_alpha / r, with use_rslora lora_alpha / sqrt(r); rank_pattern and alpha_pattern replace r and
-lora_alpha where one of their regular expressions matches the end of a module's name.
+`unet.save_lora_adapter`. The scale is lora_alpha / r, with use_rslora lora_alpha / sqrt(r);
+rank_pattern and alpha_pattern replace r and lora_alpha where one of their regular expressions
+matches the end of a module's name.
 """
 
 from __future__ import annotations
