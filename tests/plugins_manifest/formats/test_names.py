@@ -24,6 +24,7 @@ from tests.plugins_manifest.zoo.tiny import controlnet_shapes, tiny_table, tiny_
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = Names(sd15_table())
+QUICK = ("sd15", "sd21", "sdxl", "chroma", "flux2-dev", "wan21-i2v-14b", "z-image")
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 
 
@@ -37,7 +38,13 @@ def script(name: str) -> object:
 
 
 @pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated")  # used by diffusers itself
-@pytest.mark.parametrize("model", [model.name for model in CATALOG])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model.name, marks=() if model.name in QUICK else pytest.mark.slow)
+        for model in CATALOG
+    ],
+)
 def test_the_shipped_tables_are_those_of_the_real_models(model: ModelName) -> None:
     made = script("make-model-tables").parameters(model)  # pyright: ignore[reportAttributeAccessIssue]
     table = model_table(model)
