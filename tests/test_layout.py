@@ -43,6 +43,7 @@ TORCH_FREE = (
         "pocket.weights",
     ),
     *("bench.plan.checks", "runners.base", "xadapter.layout"),
+    *("bench.cli.will_it_work", "bench.publish.measured", "plugins_manifest.fits"),
 )
 
 

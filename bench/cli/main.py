@@ -41,6 +41,7 @@ from bench.cli.tables import figures_option, mode_option, thresholds_of, verdict
 from bench.cli.tools import cache, conditions, doctor, pocket
 from bench.cli.train import train
 from bench.cli.user_config import read_config
+from bench.cli.will_it_work import will_it_work
 from bench.cli.workers import worker_options
 from plugins_manifest.extras import require_extra
 
@@ -481,7 +482,7 @@ plugins.add_command(inspect_plugin)
 main.add_sections(
     {
         "Run": (plan, run, merge, score, report, explain, repair, gate),
-        "Plugins and prompts": (plugins, cases, conditions, reference),
+        "Plugins and prompts": (will_it_work, plugins, cases, conditions, reference),
         "Results": (site, publish, leaderboard, votes),
         "Tools": (metrics, new, train, pocket, config, cache, doctor),
     }

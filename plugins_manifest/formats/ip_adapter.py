@@ -60,14 +60,10 @@ def _recognizes(header: Header, _: ModuleTable) -> bool:
 def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     """Check for the plain image projection, and keys and values for every layer, in all shapes."""
     keys = header.tensors.keys()
+    base = _base(header)
     for pattern, layout, why in _OTHERS:
         if any(pattern.fullmatch(key) for key in keys):
-            return _refused(header, layout, f"{why}; {_ONLY_PLAIN}")
-    layers = [key for key in keys if _LAYER.fullmatch(key)]
-    widths = [header.tensors[key].shape[-1] for key in layers if header.tensors[key].shape]
-    base: BaseModel = "unknown"
-    if widths:
-        base = CROSS_DIMS.get(max(widths, key=widths.count), "unknown")
+            return _refused(header, layout, f"{why}; {_ONLY_PLAIN}", base)
     expected = _layers(table) | _projection(header, table)
     problems = [
         *base_problems(base, table),
@@ -80,11 +76,18 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     )
 
 
-def _refused(header: Header, layout: str, why: str) -> ParsedPlugin:
+def _base(header: Header) -> BaseModel:
+    """Return the base model whose text is as wide as the input of most layers."""
+    layers = [key for key in header.tensors if _LAYER.fullmatch(key)]
+    widths = [header.tensors[key].shape[-1] for key in layers if header.tensors[key].shape]
+    return CROSS_DIMS.get(max(widths, key=widths.count), "unknown") if widths else "unknown"
+
+
+def _refused(header: Header, layout: str, why: str, base: BaseModel) -> ParsedPlugin:
     return ParsedPlugin(
         layout,
         f"unsupported:{layout}",
-        "unknown",
+        base,
         unknown_keys=tuple(header.tensors),
         problems=(Problem("unsupported-kind", why),),
     )

@@ -14,14 +14,14 @@ WEIGHT_LAYOUTS: Mapping[str, str] = MappingProxyType(
         "lycoris": "kohya's module names with LyCORIS' parts (LoHa, LoKr, (IA)^3, full, ...)",
         "sgm": "kohya's prefix, the original block numbers (`lora_unet_input_blocks_1_1_...`)",
         "oft": "`oft_unet_...oft_blocks` (sd-scripts' OFT)",
-        "peft": "`unet....lora_A.weight`, `text_encoder....` (diffusers)",
+        "peft": "`unet....lora_A.weight`, `transformer....`, `text_encoder....` (diffusers)",
         "peft-bare": "`down_blocks....lora_A.weight`, no prefix",
         "peft-raw": "`base_model.model....` (PEFT's own save_pretrained)",
         "attn-procs": "`unet....processor.to_q_lora.down.weight` (diffusers before 0.17)",
         "attn-procs-bare": "the same without prefix (old pytorch_lora_weights.bin)",
         "diffusers-lora": "`...to_q.lora.down.weight`, `...lora_linear_layer.up.weight` (old)",
         "lycoris-dotted": "LyCORIS' parts behind dotted module names",
-        "comfyui": "`diffusion_model.input_blocks.1...`, dots and original block numbers",
+        "comfyui": "`diffusion_model....`, dots and the names of the model's own code",
     }
 )
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from plugins_manifest.formats.original_names import original_modules
 from plugins_manifest.formats.parsed import ModuleTable
 from plugins_manifest.formats.sgm import sgm_modules
 from plugins_manifest.formats.table import (
     BASES,
     TEXT,
     TEXT_2,
+    TRANSFORMER,
     UNET,
     ModelName,
     model_table,
@@ -23,9 +26,10 @@ from plugins_manifest.formats.table import (
 )
 
 # Prefix -> side, for names whose dots are underscores (kohya, LyCORIS). Longer prefixes first.
-# `None`: a text encoder that none of the models has.
+# `None`: a text encoder that none of the models has. `UNET` is the denoiser, whatever it is.
 _FLAT: tuple[tuple[str, str | None], ...] = (
     ("lora_unet_", UNET),
+    ("lora_transformer_", UNET),
     ("lora_te1_", TEXT),
     ("lora_te2_", TEXT_2),
     ("lora_te3_", None),
@@ -41,6 +45,7 @@ _DOTTED: tuple[tuple[str, str | None], ...] = (
     ("model.diffusion_model.", UNET),
     ("diffusion_model.", UNET),
     ("unet.", UNET),
+    ("transformer.", UNET),
     ("text_encoder_2.", TEXT_2),
     ("text_encoder_3.", None),
     ("text_encoder.", TEXT),
@@ -68,13 +73,22 @@ def model_names(model: ModelName) -> Names:
 
 @dataclass(frozen=True)
 class Name:
-    """A module's name taken apart; `module` is canonical, None if the model lacks it."""
+    """A module's name taken apart.
+
+    `modules` are canonical: none if the model lacks it, several for one layer of the original model
+    that is split in diffusers, in the order of their rows.
+    """
 
     written: str
     prefix: str
-    module: str | None
+    modules: tuple[str, ...]
     is_sgm: bool
     is_raw: bool = False
+
+    @property
+    def module(self) -> str | None:
+        """The one module of the name; None if the model lacks it, or has it in parts."""
+        return self.modules[0] if len(self.modules) == 1 else None
 
     @property
     def bare(self) -> str:
@@ -87,10 +101,12 @@ class Names:
 
     def __init__(self, table: ModuleTable) -> None:
         modules = modules_of(table)
-        self._own = {m: m for m in modules}
-        self._sgm = {UNET + name: module for name, module in sgm_modules(modules).items()}
-        self._flat = {m.replace(".", "_"): m for m in self._own.values()}
-        self._flat_sgm = {name.replace(".", "_"): m for name, m in self._sgm.items()}
+        self._is_unet = not any(module.startswith(TRANSFORMER) for module in modules)
+        self._denoiser = UNET if self._is_unet else TRANSFORMER
+        self._own = {m: (m,) for m in modules}
+        self._sgm = _originals(modules, self._denoiser)
+        self._flat = {m.replace(".", "_"): found for m, found in self._own.items()}
+        self._flat_sgm = {name.replace(".", "_"): found for name, found in self._sgm.items()}
 
     def resolve(self, written: str) -> Name:
         """Find the module of a name as written in a plugin."""
@@ -123,15 +139,15 @@ class Names:
 
     def _flat_name(self, written: str, prefix: str, side: str | None) -> Name:
         rest = written.removeprefix(prefix)
-        for known in _sides(side):
+        for known in self._sides(side):
             flat_side = known.replace(".", "_")
-            level = "" if known == UNET else _FLAT_TEXT_LEVEL
+            level = "" if known == self._denoiser else _FLAT_TEXT_LEVEL
             name = flat_side + rest.removeprefix(level)
             if name in self._flat:
                 return Name(written, prefix, self._flat[name], is_sgm=False)
             if name in self._flat_sgm:
-                return Name(written, prefix, self._flat_sgm[name], is_sgm=True)
-        return Name(written, prefix, None, is_sgm=False)
+                return Name(written, prefix, self._flat_sgm[name], is_sgm=self._is_unet)
+        return Name(written, prefix, (), is_sgm=False)
 
     def _dotted_name(self, written: str) -> Name:
         rest = written.removeprefix(_RAW)
@@ -139,21 +155,33 @@ class Names:
         rest = rest.removeprefix(prefix)
         is_raw = written.startswith(_RAW) or rest.startswith(_RAW)
         rest = rest.removeprefix(_RAW)
-        for known in _sides(side):
-            name = known + (rest if known == UNET else rest.removeprefix(_TEXT_LEVEL))
+        for known in self._sides(side):
+            name = known + (rest if known == self._denoiser else rest.removeprefix(_TEXT_LEVEL))
             # Old attention processors write `to_out` for the model's `to_out.0`.
             for spelled in (name, name + ".0"):
                 if spelled in self._own:
-                    return Name(written, prefix, spelled, is_sgm=False, is_raw=is_raw)
+                    return Name(written, prefix, self._own[spelled], is_sgm=False, is_raw=is_raw)
             if name in self._sgm:
-                return Name(written, prefix, self._sgm[name], is_sgm=True, is_raw=is_raw)
-        return Name(written, prefix, None, is_sgm=False, is_raw=is_raw)
+                return Name(written, prefix, self._sgm[name], self._is_unet, is_raw)
+        return Name(written, prefix, (), is_sgm=False, is_raw=is_raw)
+
+    def _sides(self, side: str | None) -> tuple[str, ...]:
+        if side is None:
+            return ()
+        if side:
+            return (self._denoiser if side == UNET else side,)
+        return (self._denoiser, TEXT)
 
 
-def _sides(side: str | None) -> tuple[str, ...]:
-    if side is None:
-        return ()
-    return (side,) if side else (UNET, TEXT)
+def _originals(modules: Collection[str], denoiser: str) -> dict[str, tuple[str, ...]]:
+    """Map the original names of a denoiser's modules, behind its prefix, to canonical ones."""
+    if denoiser == UNET:
+        return {UNET + name: (module,) for name, module in sgm_modules(modules).items()}
+    inside = [m.removeprefix(denoiser) for m in modules if m.startswith(denoiser)]
+    return {
+        denoiser + name: tuple(denoiser + target for target in targets)
+        for name, targets in original_modules(inside).items()
+    }
 
 
 def _tokens(name: str) -> list[str]:

@@ -48,5 +48,9 @@ def parse(header: Header, table: ModuleTable | None = None) -> ParsedPlugin:
     if not header.tensors:
         problem = Problem("no-tensors", "the file has no tensors: it is not a plugin")
         return ParsedPlugin("unknown", "unsupported:unknown", "unknown", problems=(problem,))
-    parser = next(parser for parser in PARSERS if parser.recognizes(header, table))
-    return parser.parse(header, table)
+    return parser_of(header, table).parse(header, table)
+
+
+def parser_of(header: Header, table: ModuleTable) -> FileParser:
+    """Return the parser of a file's kind."""
+    return next(parser for parser in PARSERS if parser.recognizes(header, table))

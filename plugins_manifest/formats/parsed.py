@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from plugins_manifest.errors import UserError
 
-BaseModel = Literal["sd1", "sd2", "sdxl", "unknown"]
+BaseModel = str
+"""`sd1`, `sd2`, `sdxl`, the name of another model of formats/catalog.py, or `unknown`."""
 
 ModuleTable = Mapping[str, tuple[int, ...]]
 """Canonical parameter name -> shape, of a base model's UNet and text encoder."""

@@ -2,9 +2,10 @@
 
 PEFT writes `adapter_config.json` beside `adapter_model.safetensors`; diffusers'
 `save_lora_weights` writes the same names into the metadata `lora_adapter_metadata`, behind
-`unet.`, `text_encoder.` or `text_encoder_2.`, and bare with `unet.save_lora_adapter`. The scale is
-lora_alpha / r, with use_rslora lora_alpha / sqrt(r); rank_pattern and alpha_pattern replace r and
-lora_alpha where one of their regular expressions matches the end of a module's name.
+`unet.`, `transformer.`, `text_encoder.` or `text_encoder_2.`, and bare with
+`unet.save_lora_adapter`. The scale is lora_alpha / r, with use_rslora lora_alpha / sqrt(r);
+rank_pattern and alpha_pattern replace r and lora_alpha where one of their regular expressions
+matches the end of a module's name.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import regex
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.formats.parsed import Header, Problem
-from plugins_manifest.formats.table import TEXT, TEXT_2, UNET
+from plugins_manifest.formats.table import TEXT, TEXT_2, TRANSFORMER, UNET
 
 KEY, FILE = "lora_adapter_metadata", "adapter_config.json"
-_SIDES = (TEXT_2, TEXT, UNET)
+_SIDES = (TEXT_2, TEXT, UNET, TRANSFORMER)
 _MAX_CHARACTERS = 2**18
 _MAX_PATTERN, _MAX_PATTERNS, _SECONDS = 1_000, 4_000, 0.2
 _MAX_NUMBER = 1e30

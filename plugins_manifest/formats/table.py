@@ -1,40 +1,53 @@
-"""Parameters of the known models, shipped as JSON: canonical name -> shape, UNet and text encoders.
+"""Parameters of the known models, shipped as JSON: name -> shape, of denoiser and text encoders.
 
-Written by scripts/make-model-tables from diffusers' UNet2DConditionModel and transformers' CLIP
-text encoders in the published configurations; a test compares them.
+Written by scripts/make-model-tables from diffusers' models and transformers' CLIP text encoders in
+the published configurations; a test compares them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from plugins_manifest.documents import read_json
+from plugins_manifest.formats.catalog import CATALOG
 from plugins_manifest.formats.parsed import BaseModel, ModuleTable
 
 UNET, TEXT = "unet.", "text_encoder."
 TEXT_2 = "text_encoder_2."  # SDXL's second one
-ModelName = Literal["sd15", "sd21", "sdxl"]
-
+TRANSFORMER = "transformer."
+ModelName = str  # of the catalog
 CROSS_DIMS: Mapping[int, BaseModel] = MappingProxyType({768: "sd1", 1024: "sd2", 2048: "sdxl"})
 BASES: Mapping[BaseModel, ModelName] = MappingProxyType(
-    {"sd1": "sd15", "sd2": "sd21", "sdxl": "sdxl"}
+    {model.label or model.name: model.name for model in CATALOG}
 )
+_RANGE = re.compile(r"\{(\d+)-(\d+)\}")
 
 
 def table_file(name: ModelName) -> Path:
     """Return the path of a model's table."""
-    return Path(__file__).with_name(f"{name}.json")
+    return Path(__file__).parent / "tables" / f"{name}.json"
 
 
 @cache
 def model_table(name: ModelName) -> ModuleTable:
-    """Return all parameters of a model, in the model's order."""
-    stored = read_json(table_file(name))
-    return MappingProxyType({key: tuple(shape) for key, shape in stored.items()})
+    """Return all parameters of a model; those of SD1.5, SD2.1 and SDXL in the model's order."""
+    return MappingProxyType(dict(expanded(read_json(table_file(name)))))
+
+
+def expanded(stored: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield every parameter of a stored table, where `{0-18}` stands for each of these numbers."""
+    for pattern, shape in stored.items():
+        found = _RANGE.search(pattern)
+        if found is None:
+            yield pattern, tuple(shape)
+            continue
+        start, end = pattern[: found.start()], pattern[found.end() :]
+        for number in range(int(found[1]), int(found[2]) + 1):
+            yield f"{start}{number}{end}", tuple(shape)
 
 
 def sd15_table() -> ModuleTable:

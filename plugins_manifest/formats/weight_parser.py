@@ -65,7 +65,7 @@ def _recognizes(header: Header, _: ModuleTable) -> bool:
 
 def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     """Parse LoRA and LyCORIS files, with the embeddings that may be bundled in them."""
-    groups, embeddings = _grouped(header)
+    groups, embeddings = grouped(header)
     names, reading = names_of(table), _Reading(header, table, Scales.of(header))
     for group in groups.values():
         name = names.resolve(group.module)
@@ -84,7 +84,8 @@ def _parse(header: Header, table: ModuleTable) -> ParsedPlugin:
     return _result(reading, names, embeddings)
 
 
-def _grouped(header: Header) -> tuple[dict[str, Group], dict[str, str]]:
+def grouped(header: Header) -> tuple[dict[str, Group], dict[str, str]]:
+    """Return the keys of each module, and the roles of bundled embeddings."""
     groups: dict[str, Group] = {}
     embeddings = {}
     for key in header.tensors:

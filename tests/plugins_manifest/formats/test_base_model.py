@@ -20,7 +20,7 @@ PARTS = {
     "transformers' ends": ("proj_in.", "proj_out."),
     "text": ("text_encoder.", "text_encoder_2."),
 }
-NAMES = {model: base for base, model in BASES.items()}
+NAMES = {model: base for base, model in BASES.items() if base in ("sd1", "sd2", "sdxl")}
 
 
 def header_of(weights: dict[str, tuple[int, ...]], rank: int = 2) -> Header:

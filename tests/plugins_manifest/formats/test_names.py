@@ -13,6 +13,7 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
 )
 
+from plugins_manifest.formats.catalog import CATALOG
 from plugins_manifest.formats.names import Names
 from plugins_manifest.formats.parse import parse
 from plugins_manifest.formats.parsed import Header, TensorInfo
@@ -23,6 +24,7 @@ from tests.plugins_manifest.zoo.tiny import controlnet_shapes, tiny_table, tiny_
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = Names(sd15_table())
+QUICK = ("sd15", "sd21", "sdxl", "chroma", "flux2-dev", "wan21-i2v-14b", "z-image")
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 
 
@@ -35,12 +37,20 @@ def script(name: str) -> object:
     return module
 
 
-@pytest.mark.parametrize("model", ["sd15", "sd21", "sdxl"])
+@pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated")  # used by diffusers itself
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model.name, marks=() if model.name in QUICK else pytest.mark.slow)
+        for model in CATALOG
+    ],
+)
 def test_the_shipped_tables_are_those_of_the_real_models(model: ModelName) -> None:
     made = script("make-model-tables").parameters(model)  # pyright: ignore[reportAttributeAccessIssue]
     table = model_table(model)
     assert {name: tuple(shape) for name, shape in made.items()} == table
-    assert list(made) == list(table)
+    if model in ("sd15", "sd21", "sdxl"):
+        assert list(made) == list(table)
 
 
 def original_state(table: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,69 @@
+"""What to do next with a file on a model, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plugins_manifest.fits.targets import Target
+
+Verdict = Literal["fits", "in-part", "does-not-fit"]
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """A family of xbench: the base side's and the upgraded side's shapes."""
+
+    family: str
+    base: str
+    upgraded: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A file's fit on one model: counts of layers, and what loaders refuse."""
+
+    target: Target
+    made_for: Target | None
+    verdict: Verdict
+    n_layers: int
+    loaded: int
+    other_shape: int
+    is_network: bool
+    diffusers: str | None
+
+
+def advice(at: Situation, upgrades: Sequence[Upgrade]) -> str:
+    """Return the next step."""
+    if at.made_for is None:
+        return "read on the page that it comes from which model it was made for"
+    if at.verdict == "fits":
+        return _of_fit(at)
+    if at.verdict == "in-part":
+        return _of_part(at)
+    for upgrade in upgrades:
+        if (upgrade.base, upgrade.upgraded) == (at.made_for.base, at.target.base):
+            return (
+                f"run it through family {upgrade.family} (methods xadapter and sdedit of xbench "
+                f"run), or search for a plugin made for {at.target.title}"
+            )
+    return f"search for a plugin made for {at.target.title}"
+
+
+def _of_fit(at: Situation) -> str:
+    caveat = f"; {at.diffusers}" if at.diffusers else ""
+    if at.made_for is not None and at.target.name == at.made_for.name:
+        return f"load it as usual{caveat}"
+    return (
+        "it loads; shapes do not show whether its effect stays: compare images with and without "
+        f"it at the same seed{caveat}"
+    )
+
+
+def _of_part(at: Situation) -> str:
+    caveat = f" ({at.diffusers})" if at.diffusers else ""
+    return (
+        f"{at.loaded} of {at.n_layers} layers load{caveat}: compare images with and without it, "
+        f"or search for a plugin made for {at.target.title}"
+    )
