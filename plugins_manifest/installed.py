@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any, Literal
 
 from plugins_manifest.errors import UserError, unknown_name
@@ -138,8 +138,12 @@ def owner_of(point: EntryPoint) -> str:
 
 
 def _owner(point: EntryPoint) -> str:
-    dist = point.dist
-    return "a package without metadata" if dist is None else f"{dist.name} {dist.version}"
+    return "a package without metadata" if point.dist is None else _name_of(point.dist)
+
+
+@cache  # each property of a distribution parses its metadata again
+def _name_of(dist: Distribution) -> str:
+    return f"{dist.name} {dist.version}"
 
 
 def describe_entry(group: Group, name: str) -> str:

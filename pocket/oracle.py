@@ -29,6 +29,8 @@ _BARE_DISTANCE = 45  # a pixel this near to the background's color is not painte
 _COLOR_NAMES = tuple(COLORS)
 _BACKGROUND_NAMES = tuple(BACKGROUNDS)
 _HUES = np.array([colorsys.rgb_to_hsv(*(v / 255 for v in COLORS[c]))[0] * 360 for c in COLORS])
+_SEEN_HUES = np.arange(256)[:, None] * 360 / 256
+_COLOR_OF_HUE = np.abs((_SEEN_HUES - _HUES + 180) % 360 - 180).argmin(-1)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,7 @@ def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray, Style]]:
     painted = ((hsv[..., 1] > 128) & (hsv[..., 2] > 50)).astype(np.uint8)
     painted = cv2.morphologyEx(painted, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
     bare = np.abs(picture.astype(int) - _border_color(picture)).max(-1) < _BARE_DISTANCE
-    hue = hsv[..., 0].astype(float) * 360 / 256
-    color_of = np.abs((hue[..., None] - _HUES + 180) % 360 - 180).argmin(-1)
+    color_of = _COLOR_OF_HUE[hsv[..., 0]]
     found: list[tuple[str, np.ndarray, Style]] = []
     n_labels, labels = cv2.connectedComponents(_filled(painted), connectivity=8)
     for label in range(1, n_labels):

@@ -6,6 +6,7 @@ XBENCH_LOOPBACK_ONLY=1 refuses connections to other machines; XBENCH_NO_SKIPS=1 
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -17,9 +18,12 @@ class ForeignConnectionError(OSError):
 
 
 def pytest_configure() -> None:
-    """Guard every socket of this process; beside other processes, compute on one thread."""
+    """Guard every socket, keep bytecode, and beside other processes compute on one thread."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # before any library counts the cores
         os.environ["OMP_NUM_THREADS"] = "1"
+    # the tests start Python hundreds of times: compile torch and its like once
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     os.environ["XBENCH_CONFIG"] = os.devnull + "/none"  # not that of whoever runs the tests
     if os.environ.get("XBENCH_LOOPBACK_ONLY") == "1":
         _guard_sockets()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,36 +13,21 @@ from pathlib import Path
 import psutil
 
 from bench.store.run_store import RunStore
+from tests.warm import WarmProcess
 
-ROOT = Path(__file__).parents[2]
 MANIFEST = "pocket-smoke"
 N_FILES = 30  # that a run from scratch writes, about
+RUN = "import sys; from bench.cli.main import main; main(sys.argv[1:])"
 # Columns that a clock or the machine's memory decides; everything else must be identical.
 MEASURED = ("seconds", "peak_memory_mib", "origin")
 
 
 def start_run(
     out: Path, *, cache: Path, manifest: str = MANIFEST, options: Sequence[str] = ()
-) -> subprocess.Popen[bytes]:
+) -> WarmProcess:
     """Start `xbench run` in a process of its own."""
-    words = [
-        sys.executable,
-        "-m",
-        "bench.cli.main",
-        "run",
-        "--manifest",
-        manifest,
-        "--out",
-        str(out),
-        *options,
-    ]
-    return subprocess.Popen(
-        words,
-        cwd=ROOT,
-        env={**os.environ, "XBENCH_CACHE": str(cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = ("run", "--manifest", manifest, "--out", str(out), *options)
+    return WarmProcess(RUN, *words, env={**os.environ, "XBENCH_CACHE": str(cache)})
 
 
 def killed_run(

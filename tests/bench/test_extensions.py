@@ -132,7 +132,9 @@ def test_what_extensions_do_wrong_is_a_row_with_a_reason_and_the_others_are_righ
     manifest = tmp_path / "m.yaml"
     manifest.write_text(MANIFEST)
     code = CODE.format(manifest=str(manifest), folder=str(tmp_path))
-    found = in_process_with(tmp_path / "site", module=MODULE, entry_points=POINTS, code=code)
+    found = in_process_with(
+        tmp_path / "site", module=MODULE, entry_points=POINTS, code=code, renders=True
+    )
     ok = {method for method, status in found["status"].items() if status == ["ok"]}
     assert ok == {"base", "floor"} and found["own"]
     errors = {method: errors[0] for method, errors in found["errors"].items()}

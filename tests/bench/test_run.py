@@ -1,7 +1,6 @@
 """A whole run with the shipped models: from the manifest to the report, and again."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from bench.cli.main import main
 from bench.store.files import read_image
 from bench.store.run_store import RunStore
+from tests.warm import WarmProcess
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
 ROOT = Path(__file__).parents[2]
@@ -145,14 +145,13 @@ def test_interrupted_run_keeps_what_it_has_and_says_so(tmp_path: Path) -> None:
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"from bench.cli.main import main\nmain({words!r})"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    while not list(out.glob("results/*.parquet")) and process.poll() is None:
+    process = WarmProcess(code, errors=tmp_path / "errors")
+    # a file that is being written begins with a dot
+    while not list(out.glob("results/[!.]*.parquet")) and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130, errors
+    process.interrupt()
+    returncode, errors = process.wait(), (tmp_path / "errors").read_text()
+    assert returncode == 130, errors
     assert " of 14 images are done. Everything finished is kept: run the same command" in errors
     assert "Traceback" not in errors
     assert RunStore.open(out).run_facts()["status"] == "interrupted"

@@ -4,11 +4,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserType, sync_playwright
 from sqlalchemy import create_engine, make_url, text
+from streamlit.components.v2 import manifest_scanner
 
 from tests.leaderboard.browsing import CHROMIUM, CHROMIUM_ARGUMENTS, need_chromium
 from tests.leaderboard.drawn_results import write_gated_pair
@@ -20,6 +22,15 @@ _ENOUGH_BYTES = 512 << 20
 
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_scan() -> Iterator[None]:
+    """Let Streamlit scan the installed packages for components once, as its server does."""
+    with pytest.MonkeyPatch.context() as patch:
+        scan = cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import torch
 
 from metrics.base import ScoredImage
 from metrics.features import FeatureCache
-from pocket.scenes import caption, render, scene_at
+from pocket.scenes import Style, caption, render, scene_at
 from pocket.scorer import Scorer, ScorerConfig, build_clip
 
 
@@ -21,6 +21,13 @@ def random_sha256() -> str:
     return "a" * 64
 
 
+@cache
+def drawn(index: int, style: Style) -> np.ndarray:
+    picture = render(scene_at(21, index), style, 128)
+    picture.setflags(write=False)
+    return picture
+
+
 def image_of(
     index: int,
     *,
@@ -32,13 +39,13 @@ def image_of(
     prompt: str | None = None,
     detector: str | None = None,
     trigger: str | None = None,
-    style: str = "shaded",
+    style: Style = "shaded",
     source: np.ndarray | None = None,
     seed: int = 0,
 ) -> ScoredImage:
     scene = scene_at(21, index)
     if picture is None:
-        picture = render(scene, style, 128)
+        picture = drawn(index, style)
     return ScoredImage(
         trial_id=f"{plugin}-{method}-{index}-{seed}",
         image_sha256=f"{style}-{index}-{hash(picture.tobytes())}",

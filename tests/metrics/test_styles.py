@@ -143,13 +143,13 @@ def test_an_interval_of_csd_mmd_is_as_wide_as_the_value_varies(shift):
     """Jackknife errors over prompts shared by both sides against the spread of repeated runs."""
     rng, n = np.random.default_rng(0), 20
     values, errors = [], []
+    drawn = {
+        method: [image_of(i, method=method, prompt=f"prompt {i}") for i in range(n)]
+        for method in ("xadapter", "base")
+    }
     for _ in range(150):
         content = rng.normal(0, 1, (n, 6))
         sides = {"xadapter": content + shift, "base": content}
-        drawn = {
-            method: [image_of(i, method=method, prompt=f"prompt {i}") for i in range(n)]
-            for method in sides
-        }
         noisy = {
             image.trial_id: sides[method][i] + rng.normal(0, 0.5, 6)
             for method, images in drawn.items()

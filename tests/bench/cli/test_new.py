@@ -1,5 +1,7 @@
 """Claims about `xbench new`: what it writes is in docs/extending.md's tests."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ def test_a_package_has_its_entry_point_module_test_and_readme(kind: str, tmp_pat
         assert "$" not in text, path
         if path.suffix == ".py":
             compile(text, path.name, "exec")
+
+
+def test_importing_what_is_written_loads_no_torch(tmp_path: Path) -> None:
+    for kind in KINDS:
+        write_package(kind, f"my-{kind}", tmp_path / kind)  # type: ignore[arg-type]
+    paths = [str(path) for path in tmp_path.glob("*/src/*/__init__.py")]
+    assert len(paths) == len(KINDS)
+    code = "import runpy, sys\nfor path in sys.argv[1:]: runpy.run_path(path)\n"
+    code += "print(sys.modules.keys() & {'torch', 'diffusers', 'transformers'})"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(

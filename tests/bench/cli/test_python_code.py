@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from bench.store.files import read_image
 from plugins_manifest.cases import Case
 from runners.base import generator_seed
 from runners.families.stable_diffusion import SD15_SDXL
+from tests.warm import run_warm
 
 MANIFEST = """\
 schema: 1
@@ -97,14 +96,7 @@ def test_the_code_of_a_trial_makes_its_image(
         (tmp_path / trial["trial_id"]).mkdir()
         (tmp_path / trial["trial_id"] / "code.py").write_text(code)
     folders = [str(tmp_path / trial["trial_id"]) for trial in trials]
-    done = subprocess.run(
-        [sys.executable, "-c", ALL_IN_ONE_PROCESS, *folders],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    done = run_warm(ALL_IN_ONE_PROCESS, *folders, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     for trial, folder in zip(trials, folders, strict=True):
         ours = read_image(run.image_path(trial["trial_id"])).astype(int)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from bench.plan.plugin_files import resolve_plugin
 from plugins_manifest.files import file_sha256
 from plugins_manifest.schema import load_manifest
 from pocket.weights import part_path
+from tests.warm import run_warm
 
 CANNY = "diffusion_pytorch_model.safetensors"
 
@@ -101,12 +100,8 @@ finally:
 
 
 def traced(folder: Path, kind: str, source: str, side: str = "base") -> tuple[list[str], int]:
-    done = subprocess.run(
-        [sys.executable, "-c", TRACER, str(folder), kind, source, side],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_warm(TRACER, str(folder), kind, source, side)
+    assert done.returncode == 0, done.stderr
     beside, n_read = json.loads(done.stdout.splitlines()[-1])
     return beside, n_read
 

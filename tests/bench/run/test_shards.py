@@ -1,15 +1,11 @@
 """Claims about shards: processes that each render a part of a run, and the run made of them."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +17,8 @@ from bench.cli.main import main
 from bench.render.audit import read_audits
 from bench.store.run_store import RunStore
 from bench.store.status import SHARD_DONE
-from tests.bench.chaos import MEASURED
+from tests.bench.chaos import MEASURED, RUN
+from tests.warm import WarmProcess
 
 pytestmark = pytest.mark.usefixtures("pocket_weights", "one_thread")
 OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
@@ -36,32 +33,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Return how to start processes that have imported what takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runners.group", "bench.run.merge", "bench.scoring.score"])
-    return context
-
-
-def xbench(words: list[str], log: Path, cache: Path) -> None:
-    """Be the process of a command, with one thread."""
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.environ["XBENCH_CACHE"] = str(cache)
-    torch.set_num_threads(1)
-    sys.argv = ["xbench", *words]
-    main(words)
-
-
-def start(processes: ForkServerContext, out: Path, *more: str) -> BaseProcess:
-    """Start `xbench run` in a process of its own."""
-    words = ["run", *OPTIONS, "--out", str(out), *more]
+def start(out: Path, *more: str) -> WarmProcess:
+    """Start `xbench run` in a process of its own, with one thread."""
+    words = ("run", *OPTIONS, "--out", str(out), *more)
     log = out.parent / f"{out.name}{'-'.join(more).replace('/', '-')}.log"
-    process = processes.Process(target=xbench, args=(words, log, out.parent / "cache"))
-    process.start()
-    return process
+    env = {**os.environ, "XBENCH_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    return WarmProcess(RUN, *words, env=env, output=log, errors=log)
 
 
 def invoke(*words: str | Path) -> Result:
@@ -69,23 +46,21 @@ def invoke(*words: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory, processes: ForkServerContext) -> Path:
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a run of one process and one of three; the second was killed once."""
     folder = tmp_path_factory.mktemp("rendered")
     shared = folder / "shared"
-    first, second, third = (start(processes, shared, "--shard", f"{i}/3") for i in (1, 2, 3))
-    one = start(processes, folder / "one")
+    first, second, third = (start(shared, "--shard", f"{i}/3") for i in (1, 2, 3))
+    one = start(folder / "one")
     killed = RunStore(shared / "shards" / "2-of-3")
-    while second.is_alive() and not killed.image_ids():
+    while second.poll() is None and not killed.image_ids():
         time.sleep(0.005)
     second.kill()
-    second.join()
-    assert second.exitcode == -signal.SIGKILL
+    assert second.wait() == -signal.SIGKILL
     assert killed.finished_trials() == set()  # its batch was broken off
-    again = start(processes, shared, "--shard", "2/3")
+    again = start(shared, "--shard", "2/3")
     for process in (first, third, again, one):
-        process.join()
-        assert process.exitcode == 0, [path.read_text() for path in folder.glob("*.log")]
+        assert process.wait() == 0, [path.read_text() for path in folder.glob("*.log")]
     return folder
 
 

@@ -1,0 +1,82 @@
+"""Python processes that start with torch and diffusers imported: forks of one server.
+
+Each is a process of its own that can be killed; nothing of the project is imported before its
+code runs. Where a claim is about what Python imports, start a new interpreter instead.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+
+_LIBRARIES = (
+    *("pandas", "pyarrow.parquet", "scipy.stats", "cv2", "matplotlib.pyplot", "open_clip"),
+    *("torch._dynamo", "transformers.models.clip.modeling_clip", "peft"),
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+    *("diffusers.models.controlnets.controlnet", "diffusers.models.adapter"),
+)
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload([*_LIBRARIES])
+
+
+class WarmProcess:
+    """A running process, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(
+        self,
+        code: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        output: Path | None = None,
+        errors: Path | None = None,
+    ) -> None:
+        files = [str(path or os.devnull) for path in (output, errors)]
+        whole = dict(os.environ if env is None else env)
+        self._process = _SERVER.Process(target=_execute, args=(code, arguments, whole, files))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def interrupt(self) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGINT)
+
+    def wait(self) -> int:
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
+def run_warm(
+    code: str, *arguments: str, env: Mapping[str, str] | None = None
+) -> CompletedProcess[str]:
+    """Run code to its end; return its exit code and what it prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        returncode = WarmProcess(code, *arguments, env=env, output=output, errors=errors).wait()
+        texts = [path.read_text(encoding="utf-8") for path in (output, errors)]
+    return CompletedProcess(["python", "-c", code, *arguments], returncode, *texts)
+
+
+def _execute(code: str, arguments: tuple[str, ...], env: dict[str, str], files: list[str]) -> None:
+    for number, path in enumerate(files, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
+    os.environ.clear()
+    os.environ.update(env)
+    import torch
+
+    torch.set_num_threads(int(env.get("OMP_NUM_THREADS", "1")))
+    sys.argv = ["-c", *arguments]
+    sys.path[:0] = ["", *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
