@@ -48,9 +48,13 @@ class WarmProcess:
     def kill(self) -> None:
         self._process.kill()
 
-    def interrupt(self) -> None:
+    @property
+    def pid(self) -> int:
         assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGINT)
+        return self._process.pid
+
+    def interrupt(self) -> None:
+        os.kill(self.pid, signal.SIGINT)
 
     def wait(self) -> int:
         self._process.join()
