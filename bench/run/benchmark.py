@@ -391,11 +391,7 @@ class _Run:
             "git": provenance.git_state(),
             "versions": provenance.versions(),
             "distributions": provenance.took_part(old.get("distributions")),
-            **{
-                key: old[key]
-                for key in ("device", "render_context", "engine", "nodes")
-                if key in old
-            },
+            **{key: old[key] for key in _OF_MACHINES if key in old},
             **shard_facts(find_shards(self.store.folder) if self.request.shard is None else ()),
         }
         self._write_facts()
