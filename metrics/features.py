@@ -7,6 +7,7 @@ depend on the batch, the order, or a resume.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Protocol, TypeVar
 
@@ -128,6 +129,7 @@ class _Rows:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the cache)
+            weakref.finalize(self, self._file.close)
         start = self._file.seek(0, 2)
         self._file.write(row.tobytes())
         self._held[key], self._lengths[key] = start, row.size
