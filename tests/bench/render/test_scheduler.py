@@ -155,7 +155,7 @@ def test_a_demand_that_cannot_be_met_is_one_message(
 ) -> None:
     monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 0.05)
     transport = Crowded(Toy(tmp_path), [{"PYTHONPATH": str(ROOT)}] * 2)
-    with pytest.raises(UserError, match="no worker has a place .* 2 GPUs were demanded"):
+    with pytest.raises(UserError, match=r"no worker has a place .* 2 GPUs were demanded"):
         list(Scheduler(transport).run([job(1), job(2)], is_stopped=lambda: False))
     assert transport.running == []
 
