@@ -47,7 +47,7 @@ def connect() -> Any:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options, log_to_driver=False, logging_level="error", configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises just that where a node is late
         what = f"the cluster {address} (RAY_ADDRESS)" if address else "a local cluster"
         raise UserError(f"Ray cannot connect to {what}: {error}") from error
     finally:
@@ -133,7 +133,9 @@ class _Remote:
             return None
         except errors.OutOfDiskError as error:
             raise UserError(f"no room left for Ray's objects: free some space ({error})") from error
-        except (errors.RayActorError, errors.NodeDiedError, errors.ObjectLostError) as error:
+        except errors.RayTaskError:
+            raise
+        except errors.RayError as error:  # of the actor, its node, its memory or its objects
             self.placing = self.answer = None
             return Died(f"was lost ({' '.join(str(error).split())[:200]})")
 

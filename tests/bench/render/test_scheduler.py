@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
+from bench.render.engine import scheduler
 from bench.render.engine.local import LocalTransport
 from bench.render.engine.messages import Program
 from bench.render.engine.scheduler import Ended, Event, Item, Job, Lost, Scheduler
@@ -137,6 +138,26 @@ def test_an_error_of_the_program_ends_all_workers(tmp_path: Path) -> None:
 def test_workers_that_never_become_ready_are_one_message() -> None:
     with pytest.raises(UserError, match="3 workers in a row ended before they"):
         list(events(Unopened(), [job(1), job(2)]))
+
+
+class Crowded(LocalTransport):
+    """Has no place for its workers."""
+
+    def wait(self, seconds: float) -> list[Any]:
+        return []
+
+    def shortage(self) -> str:
+        return "2 GPUs were demanded, there are 0"
+
+
+def test_a_demand_that_cannot_be_met_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 0.05)
+    transport = Crowded(Toy(tmp_path), [{"PYTHONPATH": str(ROOT)}] * 2)
+    with pytest.raises(UserError, match=r"no worker has a place .* 2 GPUs were demanded"):
+        list(Scheduler(transport).run([job(1), job(2)], is_stopped=lambda: False))
+    assert transport.running == []
 
 
 def test_warnings_of_workers_are_logged_here(
