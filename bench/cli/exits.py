@@ -53,8 +53,9 @@ def guarded() -> Iterator[None]:
 def _already_reported(error: BaseException) -> click.exceptions.Exit | None:
     """Return the exit of a command whose child processes were interrupted and reported it."""
     cause = error.__cause__
-    is_reported = isinstance(error, KeyboardInterrupt) and isinstance(cause, click.exceptions.Exit)
-    return cause if is_reported and cause.exit_code > INTERRUPTED else None
+    if isinstance(error, KeyboardInterrupt) and isinstance(cause, click.exceptions.Exit):
+        return cause if cause.exit_code > INTERRUPTED else None
+    return None
 
 
 def _report(error: BaseException, interrupts: Interrupts) -> int:

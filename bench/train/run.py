@@ -16,6 +16,7 @@ from bench.train.schema import Recipe
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
+from xadapter.checkpoint import FILE_NAME
 from xadapter.errors import SettingError, XAdapterError
 from xadapter.processes import joined
 from xadapter.trackers import require_trackers
@@ -126,10 +127,10 @@ def n_steps_of(recipe: Recipe) -> int:
 
 
 def _record(recipe: Recipe, out_dir: Path) -> None:
-    """Write the recipe of a folder; `SettingError` if it has that of another training."""
+    """Write the recipe of a folder; `SettingError` if another one was trained there."""
     data = {**recipe.as_data(), "models": fingerprint(recipe)}
     path = out_dir / RECORD
-    if path.exists():
+    if path.exists() and (out_dir / FILE_NAME).exists():
         stored: Mapping[str, Any] = read_json(path)
         differing = [key for key in _IDENTITY if stored.get(key) != data[key]]
         if differing:

@@ -96,7 +96,7 @@ def train_together(jobs: list[tuple[Path, TrainSettings, int | None]], n: int = 
         env = {**os.environ, **{k: str(v) for k, v in own.items()}}
         started.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE))
     for process in started:
-        _, errors = process.communicate(timeout=280)
+        _, errors = process.communicate(timeout=1000)
         assert process.returncode == 0, errors.decode()
 
 
