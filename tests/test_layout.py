@@ -148,6 +148,7 @@ def test_every_module_is_imported_an_entry_point_or_run_by_a_name_in_the_code():
     found = {target.partition(":")[0] for target in entry_point_objects()}
     for path, text in sources(*PACKAGES, "scripts").items():
         found |= set(imported_modules(path, text)) - {module_name(path)}
+        found |= set(re.findall(r'"-m", "([\w.]+)"', text))
     for page in (ROOT / "docs").rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         found |= set(re.findall(r"python -m ([\w.]+)", text))

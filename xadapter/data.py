@@ -1,4 +1,4 @@
-"""The data set protocol of the trainer, a data set in memory, and the order of its batches.
+"""The data set protocols of the trainer, and the order of batches.
 
 Legend: b images, n images of the data set, c channels, h height, w width, l tokens, d text width.
 """
@@ -12,8 +12,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-
-from xadapter.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -65,33 +63,6 @@ class TrainingData(Protocol):
     def sample(self, n_images: int, generator: torch.Generator) -> TrainBatch:
         """Return images of one size to measure the typical losses on."""
         ...
-
-
-@dataclass(frozen=True)
-class TensorDataset:
-    """A `LatentDataset` of tensors in memory: latents [n, c, h, w], base text [n, l, d]."""
-
-    base_latents: Tensor
-    upgraded_latents: Tensor
-    base_text: Tensor
-
-    def __post_init__(self) -> None:
-        sizes = {len(self.base_latents), len(self.upgraded_latents), len(self.base_text)}
-        if len(sizes) != 1:
-            raise SettingError(
-                f"the parts of the data set differ in length: {len(self.base_latents)} base "
-                f"latents, {len(self.upgraded_latents)} upgraded latents, {len(self.base_text)} "
-                "texts"
-            )
-
-    def __len__(self) -> int:
-        return len(self.base_latents)
-
-    def batch(self, indices: Tensor) -> TrainBatch:
-        """Return the images at `indices` [b]."""
-        return TrainBatch(
-            self.base_latents[indices], self.upgraded_latents[indices], self.base_text[indices]
-        )
 
 
 def generator_for(seed: int, *key: int) -> torch.Generator:

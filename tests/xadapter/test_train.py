@@ -27,13 +27,14 @@ from tests.xadapter.conftest import (
 from tests.xadapter.training import (
     ABAR,
     SETTINGS,
+    TensorDataset,
     metrics,
     null_text,
     tiny_data,
     train,
     train_together,
 )
-from xadapter.data import Shuffled, TensorDataset, UpgradedText, indices_at
+from xadapter.data import Shuffled, UpgradedText, indices_at
 from xadapter.errors import SettingError, TrainingFolderError
 from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps
 from xadapter.mapper import Mapper

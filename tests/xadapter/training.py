@@ -10,12 +10,13 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
+from torch import Tensor
 
 from tests.xadapter.conftest import (
     BASE_TEXT_WIDTH,
@@ -26,7 +27,7 @@ from tests.xadapter.conftest import (
     tiny_base_unet,
     tiny_upgraded_unet,
 )
-from xadapter.data import TensorDataset, UpgradedText
+from xadapter.data import TrainBatch, UpgradedText
 from xadapter.processes import joined
 from xadapter.train import TrainSettings, train_mapper
 
@@ -35,6 +36,24 @@ ABAR = DDPMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
 ).alphas_cumprod
 SETTINGS = TrainSettings(steps=6, batch_size=4, checkpoint_every_steps=3, log_every_steps=2)
+
+
+@dataclass(frozen=True)
+class TensorDataset:
+    """Images in memory: latents [n, c, h, w], base text [n, l, d]."""
+
+    base_latents: Tensor
+    upgraded_latents: Tensor
+    base_text: Tensor
+
+    def __len__(self) -> int:
+        return len(self.base_latents)
+
+    def batch(self, indices: Tensor) -> TrainBatch:
+        """Return the images at `indices` [b]."""
+        return TrainBatch(
+            self.base_latents[indices], self.upgraded_latents[indices], self.base_text[indices]
+        )
 
 
 def tiny_data(n_images: int = 10) -> TensorDataset:
