@@ -12,8 +12,8 @@ from bench.errors import UserError, nearest_names, unknown_name
 from bench.registry import known_names
 from bench.train.schema import DATA_SOURCES, Folders, Recipe
 from plugins_manifest.documents import Place, parse_yaml, parse_yaml_lines, read_content
+from plugins_manifest.schema import KnownNames
 from plugins_manifest.schema.messages import brief, dotted, explain
-from plugins_manifest.schema.plugins import KnownNames
 
 SHIPPED = Path(__file__).with_name("recipes")
 _WHAT = "the recipe"
