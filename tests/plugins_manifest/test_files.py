@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,13 +36,14 @@ STREAMS = {
 
 
 def safe_names(tree: ast.AST) -> set[str]:
-    """Names of buffers in memory, and of the temporary files of `replacing`."""
+    """Names of buffers in memory, and of the temporary files of `replacing` and `written`."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and "BytesIO()" in ast.unparse(node.value):
             found |= {name for target in node.targets for name in ast.unparse(target).split(", ")}
         if isinstance(node, ast.With):
-            items = [i for i in node.items if ast.unparse(i.context_expr).startswith("replacing(")]
+            is_draft = re.compile(r"(replacing|written)\(").match
+            items = [i for i in node.items if is_draft(ast.unparse(i.context_expr))]
             found |= {ast.unparse(i.optional_vars) for i in items if i.optional_vars}
     return {name.strip("()") for name in found}
 

@@ -21,7 +21,6 @@ from pocket.weights import part_path
 from runners.base import PluginFile
 from runners.families import family as families
 from runners.families.family import load_from_folders
-from runners.plugins import ip_adapter
 from runners.plugins.ip_adapter import load_ip_adapter
 from tests.runners.kinds import save_ip_adapter
 
@@ -39,7 +38,6 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
         return place(model, device=device, dtype=dtype)
 
     monkeypatch.setattr(families, "place", noted)
-    monkeypatch.setattr(ip_adapter, "place", noted)
     return seen
 
 

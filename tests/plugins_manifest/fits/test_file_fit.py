@@ -111,10 +111,11 @@ def test_the_model_of_every_format_of_the_zoo_is_named(animal: Animal, tmp_path:
     assert animal.format in (None, found.format)
 
 
-@pytest.mark.parametrize("animal", ZOO, ids=lambda animal: animal.name)
+OTHERS = [animal for animal in ZOO if animal.cage not in ("right", "other-kinds")]
+
+
+@pytest.mark.parametrize("animal", OTHERS, ids=lambda animal: animal.name)
 def test_every_other_file_is_a_report_or_one_line(animal: Animal, tmp_path: Path) -> None:
-    if animal.cage in ("right", "other-kinds"):
-        pytest.skip("compared above")
     path = tmp_path / (animal.name + animal.suffix)
     path.write_bytes(animal.make())
     refusal, found = "", None

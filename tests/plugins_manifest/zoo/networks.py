@@ -255,7 +255,7 @@ NETWORKS = (
         "ip-adapter-plus",
         "unsupported:ip-adapter-plus",
         verdict="unsupported",
-        base_model="unknown",
+        base_model="sd1",
         reasons=_UNSUPPORTED,
         diffusers="loads",
     ),
