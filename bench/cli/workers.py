@@ -101,7 +101,7 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
         help="A process for each of these GPUs, or for each cpu.",
     )
     count = count_option(what="render and score")
-    return engine_option(what="trials are rendered")(count(devices(with_workers)))
+    return engine_option(what="trials are rendered and scored")(count(devices(with_workers)))
 
 
 def few_worker_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,7 +111,7 @@ def few_worker_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_workers(*args: Any, engine: EngineName, workers: Count | None, **given: Any) -> None:
         command(*args, workers=_chosen(engine, workers, (), device="auto"), **given)
 
-    count = count_option(what="score; the scores are the same")
+    count = count_option(what="score (the scores are the same)")
     return engine_option(what="images are scored")(count(with_workers))
 
 

@@ -66,7 +66,8 @@ def score_run(
     stale = store.stale_scores()
     due = [t for t in tasks if t.name in stale or t.inputs != _scored_inputs(store, t.name)]
     counter = _Counter(due, progress)
-    if workers is not None and is_shared(workers, len(chunks_of(run_images))):
+    n_chunks = len(chunks_of(run_images))
+    if workers is not None and is_shared(workers, device_name(), n_chunks):
         _score_shared(due, run_images, counter, store=store, workers=workers)
     else:
         _score_here(due, run_images, counter)

@@ -7,6 +7,7 @@ weights; else, and for a single chunk, this machine does.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from bench.errors import UserError, shown_path
-from bench.render.engine.choice import Workers, open_pool, visible_gpus
+from bench.render.engine.choice import CORES_PER_WORKER, Workers, open_pool, visible_gpus
 from bench.render.engine.local import LocalTransport
 from bench.render.engine.scheduler import Ended, Item, Job, Lost, Scheduler, Transport
 from bench.scoring.chunks import ChunkScores, ScoreProgram
@@ -22,9 +23,9 @@ from bench.scoring.chunks import ChunkScores, ScoreProgram
 _LOG = logging.getLogger(__name__)
 
 
-def is_shared(workers: Workers, n_chunks: int) -> bool:
+def is_shared(workers: Workers, device: str, n_chunks: int) -> bool:
     """Return whether other processes score."""
-    return workers.n_scoring > 1 or (workers.engine == "ray" and n_chunks > 1)
+    return _n_here(workers, device) > 1 or (workers.engine == "ray" and n_chunks > 1)
 
 
 def share_chunks(
@@ -86,7 +87,7 @@ def _require_same(
 
 def _places(workers: Workers, program: ScoreProgram) -> list[dict[str, str]]:
     """Return the environment of each process of this machine; GPUs in turn, unless one is named."""
-    n = workers.n_scoring
+    n = _n_here(workers, program.device)
     variables = {"OMP_NUM_THREADS": str(max(1, program.threads // n))}
     gpus = visible_gpus() if program.device == "cuda" else []
     chosen = [gpus[int(name)] for name in workers.devices if name != "cpu"] if gpus else []
@@ -95,3 +96,15 @@ def _places(workers: Workers, program: ScoreProgram) -> list[dict[str, str]]:
         variables | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})
         for i in range(n)
     ]
+
+
+def _n_here(workers: Workers, device: str) -> int:
+    """Return the processes of this machine that score, where no cluster does."""
+    cores = len(os.sched_getaffinity(0))
+    if workers.is_here:
+        return 1
+    if isinstance(workers.count, int):
+        return min(workers.count, cores)
+    if workers.devices:
+        return min(len(workers.devices), cores)
+    return max(1, len(visible_gpus()) if device == "cuda" else cores // CORES_PER_WORKER)

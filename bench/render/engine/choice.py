@@ -37,16 +37,6 @@ class Workers:
         """Return whether this process renders."""
         return self.engine == "local" and self.count is None and not self.devices
 
-    @property
-    def n_scoring(self) -> int:
-        """Return the processes of this machine that score, where no cluster does."""
-        if self.is_here:
-            return 1
-        cores = len(os.sched_getaffinity(0))
-        if isinstance(self.count, int):
-            return min(self.count, cores)
-        return min(len(self.devices), cores) or max(1, cores // CORES_PER_WORKER)
-
     def __str__(self) -> str:
         if self.is_here:
             return "local, this process"
