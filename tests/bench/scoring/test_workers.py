@@ -32,14 +32,12 @@ class Poisoned(ScoreProgram):
     """Ends its process in the first chunk."""
 
     def open(self, control: Control) -> Opened:
-        opened = super().open(control)
-
         def work(chunk: range) -> Iterator[object]:
             if chunk.start == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield from opened.work(chunk)
+            yield from super(Poisoned, self).open(control).work(chunk)
 
-        return replace(opened, work=work)
+        return Opened(work, {})
 
 
 @dataclass(frozen=True)
