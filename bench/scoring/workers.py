@@ -47,7 +47,7 @@ def share_chunks(
         except UserError as error:
             _LOG.warning("scoring on this machine: %s", error)
     if waiting:
-        places = _places(workers, program)
+        places = processes_here(workers, program)
         yield from _done(waiting, LocalTransport(program, places), lambda facts: None)
 
 
@@ -85,7 +85,7 @@ def _require_same(
         )
 
 
-def _places(workers: Workers, program: ScoreProgram) -> list[dict[str, str]]:
+def processes_here(workers: Workers, program: ScoreProgram) -> list[dict[str, str]]:
     """Return the environment of each process of this machine; GPUs in turn, unless one is named."""
     n = _n_here(workers, program.device)
     variables = {"OMP_NUM_THREADS": str(max(1, program.threads // n))}

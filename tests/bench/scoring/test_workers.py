@@ -14,6 +14,7 @@ from bench.render.engine.messages import Control, Opened
 from bench.scoring import score, score_by_names
 from bench.scoring.chunks import CHUNK, ScoreProgram
 from bench.scoring.score import read_scores
+from bench.scoring.workers import is_shared, processes_here
 from bench.store import RunStore
 from tests.bench.drawn_run import draw_run
 from tests.bench.scoring.test_work import digests
@@ -132,3 +133,24 @@ def test_this_machine_scores_where_a_node_lacks_the_run(
     assert lines[0].startswith("scoring on this machine: ")
     assert "does not have the run's folder" in lines[0]
     assert digests(drawn) == digests(alone)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus"),
+    [
+        (Workers(), [""]),
+        (Workers(count="auto"), ["4", "5"]),
+        (Workers(devices=("1", "1")), ["5", "5"]),
+        (Workers(devices=("cpu", "cpu")), ["4", "5"]),
+    ],
+)
+def test_processes_take_the_gpus_of_devices_or_all_in_turn(
+    workers: Workers, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.scoring.workers.visible_gpus", lambda: ["4", "5"])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {*range(8)})
+    program = ScoreProgram(Path(), None, NAMES, "cuda", threads=8)
+    shared = is_shared(workers, program.device, n_chunks=1)
+    places = processes_here(workers, program) if shared else [{}]
+    assert [place.get("CUDA_VISIBLE_DEVICES", "") for place in places] == gpus
+    assert {place.get("OMP_NUM_THREADS", "") for place in places} == ({"4"} if shared else {""})
