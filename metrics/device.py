@@ -67,16 +67,6 @@ def choose_device(name: str) -> str:
     return name
 
 
-def on_gpu(name: str, worker: int) -> str:
-    """Return the device of a process among several: GPUs in turn, where none is named."""
-    if name != "cuda":
-        return name
-    import torch
-
-    n_gpus = torch.cuda.device_count()
-    return f"cuda:{worker % n_gpus}" if n_gpus > 1 else name
-
-
 def batch_size() -> int:
     """Return how many pictures a network takes in one call."""
     return 1 if device_name() == "cpu" else GPU_BATCH

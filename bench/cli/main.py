@@ -368,7 +368,7 @@ def score(
     metrics: Sequence[str],
     mode: Mode | None,
     metric_device: str,
-    workers: int,
+    workers: Workers,
     verdict_policy: Path | None,
     as_json: bool,
 ) -> None:

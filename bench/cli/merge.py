@@ -16,6 +16,7 @@ from plugins_manifest.extras import require_extra
 
 if TYPE_CHECKING:
     from bench.plan.shards import Shard
+    from bench.render.engine.choice import Workers
 
 
 class ShardType(click.ParamType):
@@ -66,7 +67,7 @@ def merge(
     shards: tuple[Path, ...],
     *,
     metric_device: str,
-    workers: int,
+    workers: Workers,
     verdict_policy: Path | None,
     as_json: bool,
 ) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bench.cli.workers import few_worker_options
+
 
 class MetricDevice(click.ParamType):
     """auto, cpu, cuda, cuda:N or mps."""
@@ -35,13 +37,5 @@ def metric_device_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --metric-device and --workers."""
-    workers = click.option(
-        "--workers",
-        type=click.IntRange(1, 256),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Score in N processes; the scores are the same.",
-    )
-    return metric_device_option(workers(command))
+    """Add --metric-device, --engine and --workers."""
+    return metric_device_option(few_worker_options(command))

@@ -1,4 +1,4 @@
-"""The options --engine, --workers and --devices: where images are rendered."""
+"""The options --engine, --workers and --devices: where images are rendered and scored."""
 
 from __future__ import annotations
 
@@ -61,6 +61,26 @@ class DeviceList(click.ParamType):
         return tuple(str(int(name)) for name in names) if are_gpus else names
 
 
+def engine_option(*, what: str) -> Callable[..., Callable[..., None]]:
+    """Return the option --engine; `what` is done there."""
+    return click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help=f"Where {what}: on this machine, or on a Ray cluster (RAY_ADDRESS).",
+    )
+
+
+def count_option(*, what: str) -> Callable[..., Callable[..., None]]:
+    """Return the option --workers; `what` names what they do."""
+    return click.option(
+        "--workers",
+        type=WorkerCount(),
+        help=f"Processes that {what}; auto: one for each GPU [none: this process; ray: auto].",
+    )
+
+
 def worker_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options; the command receives their value as `workers`."""
 
@@ -75,29 +95,24 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
         chosen = _chosen(engine, workers, devices or (), device=given["device"])
         command(*args, workers=chosen, **given)
 
-    options = (
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            show_default=True,
-            help="Where trials are rendered: on this machine, or on a Ray cluster (RAY_ADDRESS).",
-        ),
-        click.option(
-            "--workers",
-            type=WorkerCount(),
-            help="Processes that render and score; auto: one for each GPU "
-            "[none: this process; ray: auto].",
-        ),
-        click.option(
-            "--devices",
-            type=DeviceList(),
-            help="A process for each of these GPUs, or for each cpu.",
-        ),
+    devices = click.option(
+        "--devices",
+        type=DeviceList(),
+        help="A process for each of these GPUs, or for each cpu.",
     )
-    for option in reversed(options):
-        with_workers = option(with_workers)
-    return with_workers
+    count = count_option(what="render and score")
+    return engine_option(what="trials are rendered and scored")(count(devices(with_workers)))
+
+
+def few_worker_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --engine and --workers of a command that scores alone, as `workers`."""
+
+    @wraps(command)
+    def with_workers(*args: Any, engine: EngineName, workers: Count | None, **given: Any) -> None:
+        command(*args, workers=_chosen(engine, workers, (), device="auto"), **given)
+
+    count = count_option(what="score (the scores are the same)")
+    return engine_option(what="images are scored")(count(with_workers))
 
 
 def _chosen(

@@ -341,7 +341,7 @@ class _Run:
                 timeout_s=self.request.batch_timeout,
                 show_progress=self.request.show_progress,
                 metric_device=self.request.metric_device,
-                workers=self.request.workers.n_scoring,
+                workers=self.request.workers,
             )
             self.facts["metric_device"] = self.store.run_facts().get("metric_device")
         return self._outcome(plan, before, stopped)

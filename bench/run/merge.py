@@ -18,6 +18,7 @@ from bench.plan.metrics import selected_metrics
 from bench.plan.resume import check_same_manifest, moved_manifest
 from bench.plan.shards import Shard
 from bench.render import Stopwatch
+from bench.render.engine.choice import Workers
 from bench.run.benchmark import RunOutcome, RunRequest, final_status
 from bench.run.scores import score_and_write
 from bench.run.shards import (
@@ -49,7 +50,7 @@ def merge_shards(
     timeout_s: float | None = None,
     show_progress: bool = True,
     metric_device: str = "auto",
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> RunOutcome:
     """Make one run in `out` of the shards in it and in other folders; score it.
 
@@ -93,7 +94,7 @@ def merge_if_last(request: RunRequest, whole: RunStore, outcome: RunOutcome) -> 
             timeout_s=request.batch_timeout,
             show_progress=request.show_progress,
             metric_device=request.metric_device,
-            workers=request.workers.n_scoring,
+            workers=request.workers,
         )
     except LockedError:
         return outcome
@@ -175,7 +176,7 @@ class _Merge:
     timeout_s: float | None
     show_progress: bool
     metric_device: str
-    workers: int
+    workers: Workers | None
 
     def go(self) -> RunOutcome:
         """Write plan, results and tables; keep run.json's status correct also after an error."""

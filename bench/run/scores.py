@@ -13,6 +13,7 @@ from bench import provenance
 from bench.plan.metrics import Mode, selected_metrics
 from bench.registry import installed
 from bench.render import Stopwatch
+from bench.render.engine.choice import Workers
 from bench.store import RunStore
 from bench.store.verify import TO_REPORT, require_sound
 from metrics.stats.verdicts import Thresholds
@@ -32,7 +33,7 @@ def score_and_tabulate(
     thresholds: Thresholds | None = None,
     show_progress: bool,
     metric_device: str = "auto",
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> float:
     """Score a finished run and write its tables; return the seconds spent inside metrics.
 
@@ -106,7 +107,7 @@ def score_and_write(
     timeout_s: float | None,
     show_progress: bool,
     metric_device: str = "auto",
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> None:
     """Score, summarize and report the images of a locked run, stale scores of others included."""
     started = time.perf_counter()

@@ -6,20 +6,24 @@ rows that are kept: their references are anywhere in the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.registry import find_metric
+from bench.render.engine.messages import Control, Opened
 from bench.scoring.checked import MetricFailedError, called
 from bench.scoring.images import RunImages, read_images
 from bench.scoring.task import Task, open_task
 from bench.store import RunStore
 from metrics.base import MetricUnavailableError, Score
-from metrics.device import on_device, on_gpu
+from metrics.device import on_device
 from metrics.encoders import RowSource
 
 CHUNK = 64
@@ -83,38 +87,54 @@ class ChunkScorer:
 
 
 @dataclass(frozen=True)
-class ScoreChunks:
-    """Work of a process beside the one that writes: chunks of a run by installed metrics."""
+class ScoreProgram:
+    """What a worker beside the process that writes does: score chunks by installed metrics.
+
+    Its facts are the worker's machine and each metric's inputs there: the recipe and the images,
+    None where the folder is not that of the run.
+    """
 
     folder: Path
+    run_id: str | None
     metrics: tuple[str, ...]
     device: str
-    threads: int  # of torch
+    threads: int  # of torch in the process that writes
     timeout_s: float | None = None
 
-    def open(self, worker: int) -> Callable[[range], ChunkScores]:
-        """Read the run and return what scores a chunk, on the GPU of this worker."""
+    def open(self, control: Control) -> Opened:
+        """Read the run and load the metrics."""
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave the cores
+        facts: dict[str, Any] = {"node": platform.node(), "inputs": None}
+        store = RunStore(self.folder)
+        if not store.exists() or store.run_facts().get("run_id") != self.run_id:
+            return Opened(lambda chunk: iter(()), facts)
         import torch
 
-        torch.set_num_threads(self.threads)
-        run_images = read_images(RunStore.open(self.folder))
-        tasks = [open_task(find_metric(n), run_images, self.timeout_s) for n in self.metrics]
+        torch.set_num_threads(self._threads(torch.get_num_threads()))
+        run_images = read_images(store)
+        with on_device(self.device):
+            tasks = [open_task(find_metric(n), run_images, self.timeout_s) for n in self.metrics]
         scorer = ChunkScorer(tasks, run_images)
 
-        def score(chunk: range) -> ChunkScores:
+        def score(chunk: range) -> Iterator[ChunkScores]:
             n_rows = len(run_images.features)
             for task in tasks:
                 task.scores, task.has_failed = {}, False
-            scorer(chunk)
-            return ChunkScores(
+            with on_device(self.device):
+                scorer(chunk)
+            yield ChunkScores(
                 scores={task.name: task.scores for task in tasks},
                 unavailable={t.name: t.unavailable for t in tasks if t.unavailable is not None},
                 failed=frozenset(task.name for task in tasks if task.has_failed),
                 rows=run_images.features.rows_since(n_rows),
             )
 
-        def score_on_device(chunk: range) -> ChunkScores:
-            with on_device(on_gpu(self.device, worker)):
-                return score(chunk)
+        return Opened(score, {**facts, "inputs": {task.name: task.inputs for task in tasks}})
 
-        return score_on_device
+    def _threads(self, own: int) -> int:
+        """Return torch's threads here: of one thread alone where the writer has one.
+
+        With one thread PyTorch takes another kernel for 1 x 1 convolutions, which rounds
+        differently.
+        """
+        return 1 if self.threads == 1 else max(2, own)

@@ -2,7 +2,7 @@
 
 A metric is skipped if its file holds the same recipe over the same images. Each image is decoded
 once for all image metrics, and embedded once for all metrics that share a network, in this process
-or, by chunks, in several. The ceiling of a condition metric is the score of the source pictures:
+or, by chunks, by workers. The ceiling of a condition metric is the score of the source pictures:
 scores/ceilings/<metric>.parquet holds a row for each plugin and case, computed once for the same
 cases and recipe.
 """
@@ -20,12 +20,14 @@ from typing import Any
 
 import pandas as pd
 
+from bench.render.engine.choice import Workers
+from bench.render.engine.scheduler import Lost
 from bench.scoring.ceilings import score_ceilings
 from bench.scoring.checked import FAILED, MetricFailedError, checked_score
-from bench.scoring.chunks import ChunkScorer, ChunkScores, ScoreChunks, chunks_of
+from bench.scoring.chunks import ChunkScorer, ChunkScores, ScoreProgram, chunks_of
 from bench.scoring.images import ImageToScore, RunImages, read_images
-from bench.scoring.pool import ChunkError, map_chunks
 from bench.scoring.task import Task, open_task
+from bench.scoring.workers import is_shared, share_chunks
 from bench.store import Row, RunStore, records
 from metrics.base import Metric, MetricUnavailableError, Score, ScoredImage, SetMetric
 from metrics.device import device_name
@@ -49,13 +51,13 @@ def score_run(
     *,
     progress: Progress | None = None,
     timeout_s: float | None = None,
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> Scoring:
     """Score all images of a run; `progress(done, total, metric name)` counts scored images.
 
     Metrics without their weights, metrics that fail or take longer than `timeout_s` for a chunk of
-    images, and images that were not rendered, give null with the reason. With more than one worker
-    the metrics are found by name in each of these processes; the scores are the same.
+    images, and images that were not rendered, give null with the reason. Workers find the metrics
+    by name, each in its own process; the scores are the same. None: this process scores.
     """
     started = time.perf_counter()
     store = run if isinstance(run, RunStore) else RunStore.open(run)
@@ -64,8 +66,11 @@ def score_run(
     stale = store.stale_scores()
     due = [t for t in tasks if t.name in stale or t.inputs != _scored_inputs(store, t.name)]
     counter = _Counter(due, progress)
-    score = _score_in_processes if workers > 1 else _score_here
-    score(due, run_images, counter, store=store, workers=workers)
+    n_chunks = len(chunks_of(run_images))
+    if workers is not None and is_shared(workers, device_name(), n_chunks):
+        _score_shared(due, run_images, counter, store=store, workers=workers)
+    else:
+        _score_here(due, run_images, counter)
     n_scores = 0
     for task in due:
         counter.announce(task.name)
@@ -94,43 +99,42 @@ def _scored_inputs(store: RunStore, name: str) -> str | None:
 # --- chunks of images
 
 
-def _score_here(
-    due: Sequence[Task], run_images: RunImages, counter: _Counter, *, store: RunStore, workers: int
-) -> None:
+def _score_here(due: Sequence[Task], run_images: RunImages, counter: _Counter) -> None:
     scorer = ChunkScorer(due, run_images, announce=counter.announce)
     for chunk in chunks_of(run_images) if due else ():
         scorer(chunk)
         counter.done(chunk)
 
 
-def _score_in_processes(
-    due: Sequence[Task], run_images: RunImages, counter: _Counter, *, store: RunStore, workers: int
+def _score_shared(
+    due: Sequence[Task],
+    run_images: RunImages,
+    counter: _Counter,
+    *,
+    store: RunStore,
+    workers: Workers,
 ) -> None:
-    """Score chunks in several processes; a chunk that ended three of them has no scores."""
+    """Have workers score the chunks; one that ended three of them has no scores."""
+    import torch
+
     own = [t for t in due if t.unavailable is None and (t.metric.level == "image" or t.encoders)]
     if not own:
         return
-    timeout_s = own[0].timeout_s
-    names = tuple(task.name for task in own)
-    folder, threads = store.folder.absolute(), _threads(workers)
-    work = ScoreChunks(folder, names, device_name(), threads, timeout_s)
-    for chunk, found in map_chunks(chunks_of(run_images), work, workers=workers):
-        if isinstance(found, ChunkError):
+    program = ScoreProgram(
+        folder=store.folder.absolute(),
+        run_id=store.run_facts().get("run_id"),
+        metrics=tuple(task.name for task in own),
+        device=device_name(),
+        threads=torch.get_num_threads(),
+        timeout_s=own[0].timeout_s,
+    )
+    inputs = {task.name: task.inputs for task in own}
+    for chunk, found in share_chunks(chunks_of(run_images), program, workers, inputs):
+        if isinstance(found, Lost):
             _give_up(own, chunk, found.reason)
         else:
             _take_over(own, found, run_images)
         counter.done(chunk)
-
-
-def _threads(workers: int) -> int:
-    """Return torch's threads of each worker: the cores, divided, but two where there are two.
-
-    With one thread PyTorch takes another kernel for 1 x 1 convolutions, which rounds differently.
-    """
-    import torch
-
-    own = torch.get_num_threads()
-    return max(min(own, 2), own // workers)
 
 
 def _take_over(tasks: Sequence[Task], found: ChunkScores, run_images: RunImages) -> None:

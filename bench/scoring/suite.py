@@ -9,6 +9,7 @@ from typing import Literal
 from bench.errors import UserError
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
+from bench.render.engine.choice import Workers
 from bench.scoring.checked import MetricFailedError, called
 from bench.scoring.device import record_device, scoring_device
 from bench.scoring.score import score_run
@@ -27,11 +28,11 @@ def score_by_names(
     show_progress: bool,
     timeout_s: float | None = None,
     device: str = "auto",
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> float:
     """Score a run by metrics; return the seconds spent inside them, loading included.
 
-    `device` is that of `--metric-device`, `workers` the number of processes.
+    `device` is that of `--metric-device`; with `workers` None, this process scores.
     "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
     """
     started = time.perf_counter()

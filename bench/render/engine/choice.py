@@ -37,16 +37,6 @@ class Workers:
         """Return whether this process renders."""
         return self.engine == "local" and self.count is None and not self.devices
 
-    @property
-    def n_scoring(self) -> int:
-        """Return the processes of this machine that score."""
-        if self.is_here:
-            return 1
-        cores = len(os.sched_getaffinity(0))
-        if isinstance(self.count, int):
-            return min(self.count, cores)
-        return min(len(self.devices), cores) or max(1, cores // CORES_PER_WORKER)
-
     def __str__(self) -> str:
         if self.is_here:
             return "local, this process"
@@ -64,7 +54,7 @@ def local_places(workers: Workers, device: str) -> list[dict[str, str]]:
     names = workers.devices or _counted(workers.count or "auto", device)
     cores = len(os.sched_getaffinity(0))
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // len(names))))
-    gpus = _visible_gpus() if device != "cpu" else []
+    gpus = visible_gpus() if device != "cpu" else []
     missing = [name for name in names if name != "cpu" and int(name) >= len(gpus)]
     if missing:
         raise UserError(f"no GPU {', '.join(missing)}: this machine has {_numbered(len(gpus))}")
@@ -104,10 +94,10 @@ def _counted(count: Count, device: str) -> list[str]:
     if device == "cpu":
         n = max(1, len(os.sched_getaffinity(0)) // CORES_PER_WORKER) if count == "auto" else count
         return ["cpu"] * n
-    return [str(i) for i in range(max(1, len(_visible_gpus())) if count == "auto" else count)]
+    return [str(i) for i in range(max(1, len(visible_gpus())) if count == "auto" else count)]
 
 
-def _visible_gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return the GPUs of this process as CUDA_VISIBLE_DEVICES lists them."""
     import torch
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -139,7 +139,9 @@ class Scheduler:
     _placed_at: float = 0.0  # when no worker waited for a place last
     _is_short: bool = False
 
-    def run(self, jobs: Sequence[Job], *, is_stopped: Callable[[], bool]) -> Iterator[Event]:
+    def run(
+        self, jobs: Sequence[Job], *, is_stopped: Callable[[], bool]
+    ) -> Generator[Event, None, None]:
         """Yield what the workers answer, until each job has ended or is lost.
 
         Once `is_stopped`, no job begins, and those in progress end early. Whatever ends the

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.render.engine.choice import Workers
 from bench.scoring import images, score_by_names
 from bench.scoring.score import read_scores, score_run
 from bench.store import RunStore, read_image
@@ -130,6 +131,6 @@ def test_scores_of_two_processes_equal_those_of_one(tmp_path: Path):
         draw_run(tmp_path / name, n_cases=6, natives=True) for name in ("alone", "shared")
     )
     score_by_names(alone, NAMES, show_progress=False)
-    score_by_names(shared, NAMES, show_progress=False, workers=2)
+    score_by_names(shared, NAMES, show_progress=False, workers=Workers(count=2))
     assert len(digests(alone)) >= len(NAMES) and digests(alone) == digests(shared)
     assert shared.run_facts()["metric_device"] == "cpu"
