@@ -99,6 +99,9 @@ def choose_device(name: str) -> str:
         return next(kind for kind, is_usable in available.items() if is_usable)
     if not available.get(name):
         usable = ", ".join(kind for kind, is_usable in available.items() if is_usable)
+        kind, _, number = name.partition(":")
+        if kind == "cuda" and number.isdecimal():
+            raise UserError(f"--device {name}: use CUDA_VISIBLE_DEVICES={number} and --device cuda")
         raise UserError(f"--device {name}: this machine has none that torch can use; try {usable}")
     return name
 
