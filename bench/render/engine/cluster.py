@@ -239,9 +239,9 @@ class ClusterTransport:
         )
         nodes = sum(node["Alive"] for node in self.ray.nodes())
         return (
-            f"{self.size()} workers were demanded, each with {needed}; the cluster has {listed} on "
-            f"{_counted(nodes, 'node')}: wait for what holds them, add nodes, or take fewer "
-            "--workers"
+            f"the demand is {_counted(self.size(), 'worker')}, each with {needed}; the cluster has "
+            f"{listed} on {_counted(nodes, 'node')}: add nodes, wait until enough is free, or take "
+            "fewer --workers"
         )
 
     def close(self) -> None:

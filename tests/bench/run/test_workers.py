@@ -7,7 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -119,9 +118,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.RLIM_INFINITY))
 """
 
 
-def test_a_full_disk_is_one_message_and_the_same_command_goes_on(
-    one: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_one_message_and_the_same_command_goes_on(one: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     text = require_end(start(out, *TWO, before=FULL), out, code=2)
     assert text.count("no room left to write") == 1 and ".png" in text
