@@ -70,7 +70,7 @@ def git_state() -> dict[str, Any] | None:
 
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", *words],
+        ["git", "--no-optional-locks", *words],  # a full disk would leave the checkout locked
         cwd=root,
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -95,6 +96,8 @@ def _execute(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     os.environ.clear()
     os.environ.update(env)
+    # else a process that starts others starts a second server (python/cpython, ensure_running)
+    forkserver._forkserver.ensure_running = resource_tracker.ensure_running
     import torch
 
     torch.set_num_threads(int(env.get("OMP_NUM_THREADS", "1")))
