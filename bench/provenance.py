@@ -70,7 +70,7 @@ def git_state() -> dict[str, Any] | None:
 
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", *words],
+        ["git", "--no-optional-locks", *words],  # a full disk would leave the checkout locked
         cwd=root,
         capture_output=True,
         text=True,
@@ -99,6 +99,9 @@ def choose_device(name: str) -> str:
         return next(kind for kind, is_usable in available.items() if is_usable)
     if not available.get(name):
         usable = ", ".join(kind for kind, is_usable in available.items() if is_usable)
+        kind, _, number = name.partition(":")
+        if kind == "cuda" and number.isdecimal():
+            raise UserError(f"--device {name}: use CUDA_VISIBLE_DEVICES={number} and --device cuda")
         raise UserError(f"--device {name}: this machine has none that torch can use; try {usable}")
     return name
 

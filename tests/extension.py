@@ -23,14 +23,7 @@ def in_process_with(
     `entry_points` maps a group to name -> object of the module `theirs`. With `renders` the
     process starts with torch imported.
     """
-    info = folder / "theirs-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    lines = []
-    for group, points in entry_points.items():
-        lines += [f"[{group}]", *(f"{name} = theirs:{what}" for name, what in points.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    (folder / "theirs.py").write_text(module)
+    install(folder, module=module, entry_points=entry_points)
     env = {**os.environ, "PYTHONPATH": str(folder)}
     if renders:
         done = run_warm(code, env=env)
@@ -39,3 +32,15 @@ def in_process_with(
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def install(folder: Path, *, module: str, entry_points: dict[str, dict[str, str]]) -> None:
+    """Install the package for processes that have the folder in PYTHONPATH."""
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    lines = []
+    for group, points in entry_points.items():
+        lines += [f"[{group}]", *(f"{name} = theirs:{what}" for name, what in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    (folder / "theirs.py").write_text(module)

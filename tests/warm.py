@@ -12,8 +12,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, TimeoutExpired
 
 _LIBRARIES = (
     *("pandas", "pyarrow.parquet", "scipy.stats", "cv2", "matplotlib.pyplot", "open_clip"),
@@ -27,7 +29,11 @@ _SERVER.set_forkserver_preload([*_LIBRARIES])
 
 
 class WarmProcess:
-    """A running process, with the methods of `subprocess.Popen` that tests use."""
+    """A running process, with the methods of `subprocess.Popen` that tests use.
+
+    It may start others of the same server. The code finds the number of `connection` as its last
+    argument.
+    """
 
     def __init__(
         self,
@@ -36,10 +42,12 @@ class WarmProcess:
         env: Mapping[str, str] | None = None,
         output: Path | None = None,
         errors: Path | None = None,
+        connection: Connection | None = None,
     ) -> None:
         files = [str(path or os.devnull) for path in (output, errors)]
         whole = dict(os.environ if env is None else env)
-        self._process = _SERVER.Process(target=_execute, args=(code, arguments, whole, files))
+        given = (code, arguments, whole, files, connection)
+        self._process = _SERVER.Process(target=_execute, args=given)
         self._process.start()
 
     def poll(self) -> int | None:
@@ -47,6 +55,9 @@ class WarmProcess:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def terminate(self) -> None:
+        self._process.terminate()
 
     @property
     def pid(self) -> int:
@@ -56,9 +67,10 @@ class WarmProcess:
     def interrupt(self) -> None:
         os.kill(self.pid, signal.SIGINT)
 
-    def wait(self) -> int:
-        self._process.join()
-        assert self._process.exitcode is not None
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise TimeoutExpired("a warm process", timeout or 0.0)
         return self._process.exitcode
 
 
@@ -73,14 +85,22 @@ def run_warm(
     return CompletedProcess(["python", "-c", code, *arguments], returncode, *texts)
 
 
-def _execute(code: str, arguments: tuple[str, ...], env: dict[str, str], files: list[str]) -> None:
+def _execute(
+    code: str,
+    arguments: tuple[str, ...],
+    env: dict[str, str],
+    files: list[str],
+    connection: Connection | None,
+) -> None:
     for number, path in enumerate(files, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     os.environ.clear()
     os.environ.update(env)
+    # else a process that starts others starts a second server (python/cpython, ensure_running)
+    forkserver._forkserver.ensure_running = resource_tracker.ensure_running
     import torch
 
     torch.set_num_threads(int(env.get("OMP_NUM_THREADS", "1")))
-    sys.argv = ["-c", *arguments]
+    sys.argv = ["-c", *arguments, *([] if connection is None else [str(connection.fileno())])]
     sys.path[:0] = ["", *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})

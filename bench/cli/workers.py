@@ -120,6 +120,9 @@ def _chosen(
 ) -> Workers:
     from bench.render.engine.choice import Workers
 
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and number.isdecimal():
+        raise click.UsageError(f"--device {device}: use --devices {number}")
     if devices and (engine != "local" or count is not None or device != "auto"):
         raise click.UsageError("--devices excludes --engine ray, --workers and --device")
     if engine == "ray":

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from bench.store.run_store import RunStore
+from tests.bench.warm_workers import COMMAND, PIDS, warm_workers
 from tests.warm import WarmProcess
 
 MANIFEST = "pocket-smoke"
@@ -27,7 +28,13 @@ def start_run(
 ) -> WarmProcess:
     """Start `xbench run` in a process of its own."""
     words = ("run", "--manifest", manifest, "--out", str(out), *options)
-    return WarmProcess(RUN, *words, env={**os.environ, "XBENCH_CACHE": str(cache)})
+    env = {**os.environ, "XBENCH_CACHE": str(cache), PIDS: str(pids_of(out))}
+    return WarmProcess(COMMAND, *words, env=env)
+
+
+def pids_of(out: Path) -> Path:
+    """Return the file beside a run directory that has the numbers of its workers."""
+    return out.with_name(f"{out.name}.workers")
 
 
 def killed_run(
@@ -81,7 +88,7 @@ def killed_workers(
             time.sleep(rng.random() * 3)
             with suppress(psutil.NoSuchProcess):
                 driver = psutil.Process(process.pid)
-                victims = [driver] if todo[-1] == "driver" else workers_of(driver)
+                victims = [driver] if todo[-1] == "driver" else workers_of(driver, out)
                 if process.poll() is None and victims:
                     rng.choice(victims).kill()
                     n_images = len(RunStore(out).image_ids())
@@ -95,9 +102,9 @@ def killed_workers(
     return kills
 
 
-def workers_of(driver: psutil.Process) -> list[psutil.Process]:
+def workers_of(driver: psutil.Process, out: Path) -> list[psutil.Process]:
     """Return the worker processes of a run, also those on a local Ray cluster."""
-    found = []
+    found = warm_workers(pids_of(out))
     for child in driver.children(recursive=True):
         with suppress(psutil.Error):
             found += [child] if "bench.render.engine.serve" in child.cmdline() else []

@@ -7,12 +7,15 @@ neither restarted nor are its tasks repeated by Ray, which would use the same br
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.errors import UserError
@@ -31,38 +34,74 @@ _LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens on loopback addresses alone
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",
+    "RAY_AUTH_MODE": "token",  # as by default, but without a line about it
 }
+_LONGEST_FOLDER = 36  # characters: a socket below it has a path of at most 103
 
 
-def connect() -> Any:
-    """Return the module of Ray, connected to the cluster of RAY_ADDRESS, or to a new local one."""
+@dataclass(frozen=True)
+class Cluster:
+    """The module of Ray, connected; `folder` has the files of a local cluster."""
+
+    ray: Any
+    folder: TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Leave the cluster; a local one ends, and its files are removed."""
+        with suppress(Exception):
+            self.ray.shutdown()
+        if self.folder is not None:
+            self.folder.cleanup()
+
+
+def connect() -> Cluster:
+    """Connect to the cluster of RAY_ADDRESS, or to a new local one."""
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (_START if address else _START | _LOCAL).items():
         os.environ.setdefault(name, value)
-    ray = importlib.import_module("ray")
     options: dict[str, Any] = {"address": address}
+    folder = None
     if not address:
-        options = {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES}
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else a file in ~/.ray
+        folder = _local_folder()  # before Ray is imported: it ends after Ray at the exit
+        options = {
+            "include_dashboard": False,
+            "object_store_memory": _LOCAL_STORE_BYTES,
+            "_temp_dir": folder.name,
+        }
+    ray = importlib.import_module("ray")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    cluster = Cluster(ray, folder)
     on_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options, log_to_driver=False, logging_level="error", configure_logging=False)
+        ray.init(**options, log_to_driver=False, configure_logging=False)
     except Exception as error:  # Ray raises just that where a node is late
+        cluster.close()
         what = f"the cluster {address} (RAY_ADDRESS)" if address else "a local cluster"
         raise UserError(f"Ray cannot connect to {what}: {error}") from error
     finally:
         if on_main:
             signal.signal(signal.SIGTERM, before)  # Ray ends the process in its handler
-    return ray
+    return cluster
+
+
+def _local_folder() -> TemporaryDirectory[str]:
+    """Return a new folder whose path is short enough for sockets."""
+    folder = TemporaryDirectory(prefix="xbench-", ignore_cleanup_errors=True)
+    if len(os.fsencode(folder.name)) > _LONGEST_FOLDER:
+        folder.cleanup()
+        folder = TemporaryDirectory(prefix="xbench-", dir="/tmp", ignore_cleanup_errors=True)
+    return folder
 
 
 def cluster_pool(count: Count, device: str) -> Pool:
     """Connect, and return a pool of workers there; on GPUs by default, if the cluster has any."""
-    ray = connect()
+    cluster = connect()
     if device == "auto":
-        device = "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
+        device = "cuda" if cluster.ray.cluster_resources().get("GPU", 0) else "cpu"
     return Pool(
-        device, lambda program: ClusterTransport(program, count, ray, has_gpu=device != "cpu")
+        device, lambda program: ClusterTransport(program, count, cluster, has_gpu=device != "cpu")
     )
 
 
@@ -149,9 +188,14 @@ class ClusterTransport:
 
     program: Program
     count: Count
-    ray: Any
+    cluster: Cluster
     has_gpu: bool
     running: list[_Remote] = field(default_factory=list)
+
+    @property
+    def ray(self) -> Any:
+        """The module of Ray."""
+        return self.cluster.ray
 
     def size(self) -> int:
         """Return the number of workers that the cluster is to have now."""
@@ -195,15 +239,14 @@ class ClusterTransport:
         )
         nodes = sum(node["Alive"] for node in self.ray.nodes())
         return (
-            f"{self.size()} workers were demanded, each with {needed}; the cluster has {listed} on "
-            f"{_counted(nodes, 'node')}: wait for what holds them, add nodes, or take fewer "
-            "--workers"
+            f"the demand is {_counted(self.size(), 'worker')}, each with {needed}; the cluster has "
+            f"{listed} on {_counted(nodes, 'node')}: add nodes, wait until enough is free, or take "
+            "fewer --workers"
         )
 
     def close(self) -> None:
         """Leave the cluster; a local one ends."""
-        with suppress(Exception):
-            self.ray.shutdown()
+        self.cluster.close()
 
     def _cpus(self) -> int:
         """Return the cores of each worker: as many as let all of them have a place."""

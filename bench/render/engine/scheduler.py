@@ -237,6 +237,7 @@ class Scheduler:
 
     def _died(self, seat: _Seat, job: Job | None, reason: str) -> Iterator[Event]:
         if not seat.is_ready:
+            _LOG.warning("a worker %s before it was ready", reason)
             self._n_failed_starts += 1
             if self._n_failed_starts >= _MOST_FAILED_STARTS:
                 raise UserError(

@@ -101,10 +101,7 @@ def test_modules_that_plan_and_read_leave_torch_out() -> None:
         (["conditions", "nowhere", "--detector", "canny", "--out", "o"], "there is no folder"),
         (["conditions", ".", "--detector", "cany", "--out", "o"], "unknown detector 'cany'"),
         (["plugins", "show", "pocket-cany"], "unknown plugin 'pocket-cany': use pocket-canny"),
-        (
-            ["run", "--manifest", "pocket", "--engine", "dask"],
-            "'dask' is not one of 'local'",
-        ),
+        (["run", "--manifest", "pocket", "--engine", "rey"], "'rey' is not one of 'local', 'ray'"),
         (["run"], "Missing option '--manifest'"),
         (["rum"], "No such command 'rum'"),
     ],

@@ -1,89 +1,177 @@
 """Claims about workers: a run that several processes render equals that of one."""
 
 import json
-import multiprocessing
 import os
 import random
+import signal
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import main
 from bench.render.audit import read_audits
 from bench.store.run_store import RunStore
-from tests.bench.chaos import killed_workers, start_run, tables, workers_of
-from tests.bench.run.test_shards import require_equal, xbench
+from tests.bench.chaos import killed_workers, pids_of, start_run, tables
+from tests.bench.run.test_shards import require_equal
+from tests.bench.warm_workers import COMMAND, PIDS, warm_workers
+from tests.extension import install
+from tests.warm import WarmProcess
 
-OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor", "--no-cache"]
-IMAGES = 6
-
-
-def be_xbench(words: list[str], log: Path, cache: Path) -> None:
-    """Be the process of a command whose workers have one thread too."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    xbench(words, log, cache)
-
-
-def start(out: Path, *more: str) -> BaseProcess:
-    """Start `xbench run` in a process of its own."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runners.group", "bench.run.merge", "bench.scoring.score"])
-    words = ["run", *OPTIONS, "--out", str(out), *more]
-    log = out.parent / f"{out.name}.log"
-    process = context.Process(target=be_xbench, args=(words, log, out.parent / "cache"))
-    process.start()
-    return process
+pytestmark = pytest.mark.usefixtures("pocket_weights")
+OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
+IMAGES = 10
+ROOT = Path(__file__).parents[3]
+SECONDS_TO_END = 10
 
 
-def images(out: Path) -> int:
-    return len(RunStore(out).image_ids())
+def start(out: Path, *more: str, before: str = "", **env: str) -> WarmProcess:
+    """Start `xbench run` in a process of its own, with one thread, as its workers have."""
+    words = ("run", *OPTIONS, "--out", str(out), *more)
+    cache = str(out.parent / "cache")
+    whole = {**os.environ, "XBENCH_CACHE": cache, "OMP_NUM_THREADS": "1", PIDS: str(pids_of(out))}
+    log = log_of(out)
+    return WarmProcess(before + COMMAND, *words, env={**whole, **env}, output=log, errors=log)
 
 
-def wait_for_image(out: Path, process: BaseProcess) -> None:
-    while process.is_alive() and not images(out):
+def log_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.log")
+
+
+def require_end(process: WarmProcess, out: Path, *, code: int = 0) -> str:
+    """Require an exit code and no worker that is left; return what the command printed."""
+    returncode, text = process.wait(), log_of(out).read_text()
+    assert returncode == code, text
+    deadline = time.monotonic() + SECONDS_TO_END
+    while warm_workers(pids_of(out)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert warm_workers(pids_of(out)) == []
+    assert "Traceback" not in text
+    return text
+
+
+def wait_for_image(out: Path, process: WarmProcess) -> None:
+    while process.poll() is None and not RunStore(out).image_ids():
         time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, pocket_weights: None) -> Path:
-    """Return a folder with a run of one process, and of two, one of which was killed."""
-    folder = tmp_path_factory.mktemp("workers")
-    one, two = start(folder / "one"), start(folder / "two", "--devices", "cpu,cpu")
-    wait_for_image(folder / "two", two)
-    assert two.pid is not None
-    workers_of(psutil.Process(two.pid))[0].kill()
-    ray = start(folder / "ray", "--engine", "ray", "--workers", "2")
-    for process in (one, two, ray):
-        process.join()
-        assert process.exitcode == 0, [path.read_text() for path in folder.glob("*.log")]
-    return folder
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of one process."""
+    out = tmp_path_factory.mktemp("workers") / "one"
+    require_end(start(out), out)
+    return out
 
 
-@pytest.mark.parametrize("name", ["two", "ray"])
-def test_workers_give_the_tables_of_one_process(folder: Path, name: str) -> None:
-    require_equal(folder / name, folder / "one")
-    store = RunStore(folder / name)
-    assert images(folder / name) == IMAGES and len(read_audits(store)) == 2
+def require_run(out: Path, one: Path, *, engine: str) -> None:
+    """Require the run of one process, and what the run records of its workers."""
+    require_equal(out, one)
+    store = RunStore(out)
+    assert len(store.image_ids()) == IMAGES and len(read_audits(store)) == 2
     facts = store.run_facts()
     assert (facts["status"], facts["counts"]["failed"]) == ("complete", 0)
-    engine = {"two": "local, 2 processes on cpu, cpu", "ray": "ray, 2 workers"}[name]
     assert facts["engine"] == engine
     assert [node["threads"] for node in facts["nodes"]] == [1]
-    assert facts["render_context"] == RunStore(folder / "one").run_facts()["render_context"]
+    assert facts["render_context"] == RunStore(one).run_facts()["render_context"]
 
 
-def test_a_worker_that_is_killed_is_named_in_the_log(folder: Path) -> None:
-    assert "a worker ended by SIGKILL in " in (folder / "two.log").read_text()
+TWO = ("--devices", "cpu,cpu")
+TWO_NAMED = "local, 2 processes on cpu, cpu"
+
+
+def test_a_run_that_loses_a_worker_has_the_tables_of_one_process(one: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, *TWO)
+    wait_for_image(out, process)
+    for worker in warm_workers(pids_of(out)):
+        worker.kill()
+    text = require_end(process, out)
+    assert "a worker ended by SIGKILL in pocket-" in text and "(1 of 3)" in text
+    assert len(pids_of(out).read_text().split()) == 4
+    require_run(out, one, engine=TWO_NAMED)
+
+
+def test_a_run_whose_driver_is_killed_goes_on_with_what_it_has(one: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, *TWO)
+    wait_for_image(out, process)
+    process.kill()
+    require_end(process, out, code=-signal.SIGKILL)
+    assert len(RunStore(out).finished_trials()) < IMAGES
+    require_end(start(out, *TWO), out)
+    require_run(out, one, engine=TWO_NAMED)
+
+
+def test_a_limit_ends_all_workers_and_the_same_command_goes_on(one: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    require_end(start(out, *TWO, "--max-images", "1"), out, code=3)
+    store = RunStore(out)
+    assert store.run_facts()["status"] == "budget reached"
+    assert 1 <= len(store.finished_trials()) < IMAGES
+    require_end(start(out, *TWO), out)
+    require_run(out, one, engine=TWO_NAMED)
+
+
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.RLIM_INFINITY))
+"""
+
+
+def test_a_full_disk_is_one_message_and_the_same_command_goes_on(one: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    text = require_end(start(out, *TWO, before=FULL), out, code=2)
+    assert text.count("no room left to write") == 1 and ".png" in text
+    log_of(out).unlink()
+    require_end(start(out, *TWO), out)
+    require_run(out, one, engine=TWO_NAMED)
+
+
+POISON = """
+import os, signal
+class Poison:
+    name, side, uses_t0, uses_plugin, uses_adapter = "theirs-poison", "base", False, True, False
+    shares = ("base_text", "stage1", "stage1_picture")
+    def render(self, session, variant):
+        if any(case.conditions for case in session.cases):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return session.pixels(session.stage1_picture())
+"""
+
+
+def test_a_method_that_kills_its_workers_is_rows_with_the_reason_and_the_rest_is_done(
+    one: Path, tmp_path: Path
+) -> None:
+    install(
+        tmp_path / "theirs",
+        module=POISON,
+        entry_points={"xbench.methods": {"theirs-poison": "Poison"}},
+    )
+    manifest, out = tmp_path / "poison.yaml", tmp_path / "run"
+    shipped = (ROOT / "plugins_manifest" / "manifests" / "pocket-smoke.yaml").read_text()
+    manifest.write_text(shipped.replace("methods:\n", "methods:\n  - name: theirs-poison\n", 1))
+    words = ["--manifest", str(manifest), "--methods", "base,floor,theirs-poison", *TWO]
+    process = start(out, *words, PYTHONPATH=str(tmp_path / "theirs"))
+    assert "(3 of 3)" in require_end(process, out, code=1)
+    rows = RunStore(out).trials().merge(RunStore(out).results(), on="trial_id")
+    failed = rows[rows["status"] == "failed"]
+    assert set(failed["method"]) <= {"theirs-poison", "base"}
+    assert set(failed["plugin"]) == {"pocket-canny"}
+    assert set(failed["error"]) == {"its worker ended by SIGKILL, 3 times"}
+    found = rows[rows["status"] == "ok"]
+    assert set(found["method"]) >= {"floor", "theirs-poison"}
+    expected = RunStore(one).results()[["trial_id", "image_sha256"]]
+    both = found.merge(expected, on="trial_id", suffixes=("", "_one"))
+    assert len(both) == 6 - sum(failed["method"] == "base")
+    assert list(both["image_sha256"]) == list(both["image_sha256_one"])
 
 
 def test_the_plan_names_engine_and_workers() -> None:
     words = ["run", *OPTIONS, "--dry-run"]
     text = CliRunner().invoke(main, [*words, "--devices", "cpu,cpu"]).output
-    assert "engine     local, 2 processes on cpu, cpu\n" in text
+    assert f"engine     {TWO_NAMED}\n" in text
     text = CliRunner().invoke(main, [*words, "--engine", "ray", "--json"]).stdout
     assert json.loads(text)["engine"] == "ray, auto workers"
 
@@ -95,6 +183,7 @@ def test_the_plan_names_engine_and_workers() -> None:
         ("--devices cpu --workers 2", "--devices excludes"),
         ("--workers 0", "is not auto or a number from 1 to 9999"),
         ("--devices 77", "no GPU 77: this machine has"),
+        ("--device cuda:1", "--device cuda:1: use --devices 1"),
     ],
 )
 def test_workers_that_cannot_be_are_refused(tmp_path: Path, words: str, message: str) -> None:
@@ -105,7 +194,6 @@ def test_workers_that_cannot_be_are_refused(tmp_path: Path, words: str, message:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.usefixtures("pocket_weights")
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_a_run_whose_workers_and_driver_are_killed_loses_nothing(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
