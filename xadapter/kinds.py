@@ -88,16 +88,22 @@ def configured(
 
 def build(architecture: Architecture) -> nn.Module:
     """Return a new mapper of an architecture; `UserError` for a configuration that has none."""
+    kind = kind_of(architecture)
+    with _kind_errors(architecture.name, "cannot be built from this configuration"):
+        mapper = kind.build(architecture.config)
+        setattr(mapper, _ATTRIBUTE, architecture)
+    return mapper
+
+
+def kind_of(architecture: Architecture) -> MapperKind:
+    """Return the installed kind of an architecture; `UserError` where it has another version."""
     kind = find_kind(architecture.name)
     if architecture.version != kind.version:
         raise UserError(
             f"the mapper is of version {architecture.version} of {architecture.name!r}, version "
             f"{kind.version} is installed: install the package that it was trained with"
         )
-    with _kind_errors(architecture.name, "cannot be built from this configuration"):
-        mapper = kind.build(architecture.config)
-        setattr(mapper, _ATTRIBUTE, architecture)
-    return mapper
+    return kind
 
 
 @contextmanager
