@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -127,16 +126,18 @@ class Modular:
 
 
 def _sites_of(place: Place) -> Sequence[tuple[Half, Level]]:
-    ordered = [level for level in LEVELS if level in place.levels]
-    return list(product(place.halves, ordered))
+    ordered: list[Level] = [level for level in LEVELS if level in place.levels]
+    return [(half, level) for half in place.halves for level in ordered]
 
 
 def _sources(given: ModularOptions, half: Half, level: Level) -> Iterator[tuple[Half, Level]]:
     """Yield the base sites that act on a site of the upgraded model."""
     halves = given.read.halves
-    own = (half,) if len(halves) == len(given.injected.halves) == 2 else halves
+    own: tuple[Half, ...] = halves
+    if len(halves) == len(given.injected.halves) == 2:
+        own = (half,)
     wanted = LEVELS.index(level)
-    nearest = min(given.read.levels, key=lambda found: abs(LEVELS.index(found) - wanted))
+    nearest: Level = min(given.read.levels, key=lambda found: abs(LEVELS.index(found) - wanted))
     yield from ((found, nearest) for found in own)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -189,7 +189,7 @@ def mapper_losses(
     return (prediction - target).square().mean(dim=(1, 2, 3))
 
 
-def _autocast(device: str, dtype: torch.dtype) -> AbstractContextManager[None]:
+def _autocast(device: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
 
 

@@ -109,7 +109,7 @@ class ModularMapper(nn.Module):
     def _entered(self, i: int, branch: Branch, found: dict[str, Tensor]) -> Tensor:
         entries: Sequence[nn.Module] = list(self.entries[i].children())
         parts = [entry(found[site.name]) for entry, site in zip(entries, branch.reads, strict=True)]
-        return sum(parts[1:], start=parts[0])
+        return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
     def _closed(self, i: int, x_bchw: Tensor) -> Tensor:
         fusion = self.config.fusion
@@ -117,7 +117,8 @@ class ModularMapper(nn.Module):
             return self.zero_out[i](x_bchw.mean(dim=(2, 3), keepdim=True))
         if fusion != "cross-attention":
             return self.zero_out[i](x_bchw)
-        sides = [min(side, _MOST_TOKENS_SIDE) for side in x_bchw.shape[-2:]]
+        height, width = x_bchw.shape[-2:]
+        sides = (min(height, _MOST_TOKENS_SIDE), min(width, _MOST_TOKENS_SIDE))
         pooled = F.adaptive_avg_pool2d(x_bchw, sides)
         keys, values = self.to_tokens[i](pooled).flatten(2).transpose(1, 2).chunk(2, dim=2)
         return torch.cat([keys + _positions(sides, keys), values], dim=2)  # [b, n, 2d]
@@ -148,12 +149,14 @@ class ModularMapper(nn.Module):
         places = F.layer_norm(hidden_bchw.flatten(2).transpose(1, 2), (c,))
         queries = self.to_queries[i](places)
         queries = queries + _positions((h, w), queries)
-        heads = (
-            x.unflatten(2, (HEADS, HEAD_WIDTH)).transpose(1, 2)
-            for x in (queries, *signals[i].to(queries).chunk(2, dim=2))
-        )
-        found = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        keys, values = signals[i].to(queries).chunk(2, dim=2)
+        found = F.scaled_dot_product_attention(_heads(queries), _heads(keys), _heads(values))
+        found = found.transpose(1, 2).flatten(2)
         return self.zero_out[i](found).transpose(1, 2).reshape(b, c, h, w)
+
+
+def _heads(x_bnd: Tensor) -> Tensor:
+    return x_bnd.unflatten(2, (HEADS, HEAD_WIDTH)).transpose(1, 2)
 
 
 def _positions(sides: Sequence[int], like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ each site, which is added (X-Adapter, arXiv 2312.02238, equation 3). With `chang
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ Change = Callable[[int, Tensor, Sequence[Tensor]], Tensor]
 
 def change_of(mapper: nn.Module) -> Change | None:
     """Return how a mapper's signals change a site's features; None where they are offsets."""
-    found = getattr(mapper, "change", None)
-    return found if callable(found) else None
+    found: Any = getattr(mapper, "change", None)
+    return found
 
 
 def mapped(mapper: nn.Module, features: Sequence[Tensor], timestep: Tensor) -> Signals:

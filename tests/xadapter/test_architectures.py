@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from bench.train import load_recipe
+from bench.train.mappers import build_mapper
 from plugins_manifest.errors import UserError
+from plugins_manifest.installed import installed
 from tests.xadapter.conftest import tiny_base_unet, tiny_upgraded_unet
 from tests.xadapter.training import ABAR, null_text, tiny_data
 from tests.xadapter.worlds import World, drawn, make_world
@@ -30,7 +32,6 @@ from xadapter.sampling import Stage2Trial, run_stage2_together
 from xadapter.sites import check_fit
 from xadapter.train import TrainSettings, train_mapper
 
-ROOT = Path(__file__).resolve().parents[2]
 FUSIONS = get_args(Fusion)
 PLACES = ("decoder", "encoder", "both")
 VARIANTS: list[dict[str, Any]] = [
@@ -65,6 +66,20 @@ def disturbed(mapper: Any) -> Any:
     return mapper.eval().requires_grad_(False)
 
 
+def train(mapper: Any, models: Any, folder: Path) -> Any:
+    return train_mapper(
+        mapper,
+        base_unet=models.base_unet,
+        upgraded_unet=models.upgraded_unet,
+        upgraded_null=null_text(),
+        data=tiny_data(4),
+        alphas_cumprod=ABAR,
+        settings=SETTINGS,
+        out_dir=folder,
+        progress=False,
+    )
+
+
 def sample(world: World, mapper: Any, scales: list[float | None], *, most: int = 1) -> Any:
     """Return the final latents of stage 2 from noise; scale None is SDEdit."""
     start = start_from_noise(
@@ -78,13 +93,10 @@ def sample(world: World, mapper: Any, scales: list[float | None], *, most: int =
     return run_stage2_together(world.upgraded, trials, base=world.base, mapper=mapper, most=most)
 
 
-def sdedit(models: Any) -> Any:
-    return sample(make_world(models), None, [None])[0]
-
-
 @pytest.fixture(scope="module")
 def plain(models: Any) -> Any:
-    return sdedit(models)
+    torch.set_num_threads(1)
+    return sample(make_world(models), None, [None])[0]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
@@ -95,17 +107,7 @@ def test_an_architecture_trains_loads_from_its_file_and_samples(
     mapper = new_mapper(models.base_unet, models.upgraded_unet, **variant)
     check_fit(mapper, models.base_unet, models.upgraded_unet)
     assert torch.equal(sample(world, mapper, [1.0])[0], plain)  # a new mapper changes nothing
-    result = train_mapper(
-        mapper,
-        base_unet=models.base_unet,
-        upgraded_unet=models.upgraded_unet,
-        upgraded_null=null_text(),
-        data=tiny_data(4),
-        alphas_cumprod=ABAR,
-        settings=SETTINGS,
-        out_dir=tmp_path,
-        progress=False,
-    )
+    result = train(mapper, models, tmp_path)
     trained = load_mapper(result.mapper_path)
     assert architecture_of(trained) == architecture_of(mapper)
     assert all(
@@ -248,6 +250,21 @@ def test_damaged_architectures_are_one_clear_error(
     assert isinstance(caught.value, MapperFileError)
 
 
+RECIPE = """\
+schema: 1
+name: mine
+family: pocket
+size: 130
+data: {source: pocket, n_images: 64}
+schedule: {steps: 10}
+mapper:
+  name: modular
+  read: {levels: [coarse, coarse], levl: 2}
+  fusion: spad
+  widht: 3
+  options:
+    blocks: 99
+"""
 OWN = """
 import torch
 from torch import nn
@@ -287,40 +304,11 @@ class Kind:
 
 GATE = Kind()
 """
-USE = """
-import sys
-from pathlib import Path
-from bench.train import load_recipe
-from bench.train.mappers import build_mapper
-from bench.errors import UserError
-
-recipe = load_recipe("pocket", {"mapper": {"name": "gate"}})
-assert "torch" not in sys.modules
-import torch
-from tests.xadapter.conftest import Models, tiny_base_unet, tiny_upgraded_unet, tiny_vae
-from tests.xadapter.test_architectures import disturbed, make_world, sample, sdedit
-from xadapter.load import load_mapper, save_mapper
-from xadapter.sites import check_fit
-
-models = Models(tiny_base_unet(), tiny_upgraded_unet(), tiny_vae(3, 1.0), tiny_vae(4, 1.0))
-mapper = build_mapper(recipe.mapper, models.base_unet, models.upgraded_unet, seed=0)
-check_fit(mapper, models.base_unet, models.upgraded_unet)
-plain, world = sdedit(models), make_world(models)
-assert torch.equal(sample(world, mapper, [1.0])[0], plain)
-save_mapper(disturbed(mapper), Path(sys.argv[1]))
-off, on = sample(world, load_mapper(sys.argv[1]), [0.0, 1.0])
-assert torch.equal(off, plain) and not torch.equal(on, plain)
-wrong = load_recipe("pocket", {"mapper": {"name": "gate", "size": 3}})
-try:
-    build_mapper(wrong.mapper, models.base_unet, models.upgraded_unet, seed=0)
-except UserError as error:
-    assert "mapper 'gate' of gate-mapper 1.0" in str(error) and "size" in str(error), error
-else:
-    raise AssertionError
-"""
 
 
-def test_a_class_of_another_package_is_trained_saved_and_sampled(tmp_path: Path) -> None:
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a package with a kind of mapper."""
     package, facts = tmp_path / "gate_mapper", tmp_path / "gate_mapper-1.0.dist-info"
     package.mkdir()
     facts.mkdir()
@@ -328,7 +316,48 @@ def test_a_class_of_another_package_is_trained_saved_and_sampled(tmp_path: Path)
     (package / "net.py").write_text(OWN)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: gate-mapper\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text("[xbench.mappers]\ngate = gate_mapper:GATE\n")
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n{USE}"
-    command = [sys.executable, "-c", code, str(tmp_path / "saved")]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed.cache_clear()
+    yield
+    installed.cache_clear()
+
+
+@pytest.mark.usefixtures("own_package")
+def test_a_class_of_another_package_is_trained_saved_and_sampled(
+    models: Any, plain: Any, tmp_path: Path
+) -> None:
+    unets, world = (models.base_unet, models.upgraded_unet), make_world(models)
+    recipe = load_recipe("pocket", {"mapper": {"name": "gate"}})
+    mapper = build_mapper(recipe.mapper, *unets, seed=0)
+    check_fit(mapper, *unets)
+    assert torch.equal(sample(world, mapper, [1.0])[0], plain)
+    trained = train(mapper, models, tmp_path / "out")
+    off, on = sample(world, load_mapper(trained.mapper_path), [0.0, 1.0])
+    assert torch.equal(off, plain) and not torch.equal(on, plain)
+    wrong = load_recipe("pocket", {"mapper": {"name": "gate", "size": 3}})
+    with pytest.raises(UserError, match=r"mapper 'gate' of gate-mapper 1.0 .*size"):
+        build_mapper(wrong.mapper, *unets, seed=0)
+    installed.cache_clear()
+    (tmp_path / "gate_mapper-1.0.dist-info" / "entry_points.txt").unlink()
+    with pytest.raises(MapperFileError, match="unknown mapper 'gate': use modular, xadapter"):
+        load_mapper(trained.mapper_path)
+
+
+def test_mistakes_in_a_recipe_come_at_once_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert caught.value.problems == (
+        "mine.yaml:4: size: use a multiple of 16 (it is 130)",
+        "mine.yaml:9: mapper.read.levels: coarse, coarse: name each level once",
+        "mine.yaml:9: unknown key 'levl': use levels, place (in mapper.read.levl)",
+        "mine.yaml:10: mapper.fusion: use 'add', 'spade', 'film' or 'cross-attention' "
+        "(it is 'spad')",
+        "mine.yaml:11: unknown key 'widht': use width, inject, time (in mapper.widht)",
+        "mine.yaml:13: mapper.options.blocks: use 16 or less (it is 99)",
+    )
+    with pytest.raises(UserError, match="unknown key 'fusion': use n_blocks, name, options"):
+        load_recipe("pocket", {"mapper.fusion": "spade"})
+    with pytest.raises(UserError, match="fusion: write it once, beside name or in options"):
+        load_recipe("pocket", {"mapper": {"fusion": "add", "options": {"fusion": "add"}}})
