@@ -17,7 +17,9 @@ from plugins_manifest.extras import missing_extra
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.text import first_line
 
-Group = Literal["methods", "metrics", "detectors", "families", "sources", "formulas", "pages"]
+Group = Literal[
+    "methods", "metrics", "detectors", "families", "sources", "formulas", "pages", "mappers"
+]
 _SINGULAR: dict[Group, str] = {
     "methods": "method",
     "metrics": "metric",
@@ -26,6 +28,7 @@ _SINGULAR: dict[Group, str] = {
     "sources": "source",
     "formulas": "formula",
     "pages": "page",
+    "mappers": "mapper",
 }
 
 

@@ -64,7 +64,7 @@ def mapper_layout(shapes: Mapping[str, Shape], *, source: str = "the state") -> 
     outs = tuple(end[0] for end in ends)
     firsts = [found.get(f"body.{i * n_blocks}.in_conv.weight", ()) for i in range(N_BRANCHES)]
     ins = tuple(w[1] if len(w) > 1 else out for w, out in zip(firsts, outs, strict=True))
-    _check_shapes(mapper_shapes(ins, outs, n_blocks), found, source)
+    check_shapes(mapper_shapes(ins, outs, n_blocks), found, source)
     return MapperLayout(ins, outs, n_blocks, stored)
 
 
@@ -101,7 +101,8 @@ def _bare_names(keys: Iterable[str], source: str) -> dict[str, str]:
     return stored
 
 
-def _check_shapes(expected: Mapping[str, Shape], found: Mapping[str, Shape], source: str) -> None:
+def check_shapes(expected: Mapping[str, Shape], found: Mapping[str, Shape], source: str) -> None:
+    """Raise `MapperFileError` with the names and shapes that differ from a mapper's."""
     problems = []
     if missing := sorted(expected.keys() - found.keys()):
         problems.append(f"missing {shortened(missing)}")

@@ -1,6 +1,7 @@
-"""Load a mapper: diffusers folders, safetensors files, and the released checkpoint.
+"""Load and save mappers: diffusers folders, safetensors files, and the released checkpoint.
 
-Only tensors are unpickled (`weights_only=True`). The configuration follows from the shapes.
+Only tensors are unpickled (`weights_only=True`). The configuration of the released layout follows
+from the shapes, any other is in the file (`xadapter.kinds`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from plugins_manifest.errors import UserError
 from plugins_manifest.memory import is_out_of_memory
-from plugins_manifest.text import first_line
+from plugins_manifest.text import first_line, shortened
 from xadapter.errors import MapperFileError
-from xadapter.layout import mapper_file, mapper_layout
+from xadapter.kinds import METADATA_KEY, Architecture, architecture_of, build, read_architecture
+from xadapter.layout import FOLDER_WEIGHTS, check_shapes, mapper_file, mapper_layout
 from xadapter.mapper import Mapper
 from xadapter.tensor_file import read_tensor_file
 
 
-def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> Mapper:
+def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> nn.Module:
     """Load a mapper from a diffusers folder, a .safetensors file or a released .bin / .ckpt.
 
     Returns it in evaluation mode, frozen, in `dtype` (None: as stored). Raises `MapperFileError`
-    for a missing or unreadable file, and with the names and shapes that differ from a mapper's. The
-    tensors are in memory of their own: changes of the file do not reach them.
+    for a missing or unreadable file, and with the names and shapes that differ from a mapper's;
+    `UserError` where its architecture is not installed. The tensors are in memory of their own:
+    changes of the file do not reach them.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -37,15 +42,67 @@ def load_mapper(path: Path | str, *, dtype: torch.dtype | None = None) -> Mapper
     """
     file = mapper_file(Path(path))
     state = _tensors(_read(file), file)
+    architecture = _architecture(file)
+    mapper = _released(state, file) if architecture is None else _built(architecture, state, file)
+    mapper.eval().requires_grad_(False)
+    if dtype is not None:
+        nn.Module.to(mapper, dtype=dtype)
+    return mapper
+
+
+def save_mapper(mapper: nn.Module, folder: Path) -> None:
+    """Write a mapper's folder, from which `load_mapper` loads it.
+
+    Raises `MapperFileError` for a mapper of another class that no installed kind has built.
+    """
+    if isinstance(mapper, Mapper):
+        mapper.save_pretrained(folder)
+        return
+    architecture = architecture_of(mapper)
+    if architecture is None:
+        raise MapperFileError(
+            f"a {type(mapper).__name__} cannot be saved, since nothing names its architecture: "
+            "build it with xadapter.kinds.build, or save its state dict"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in mapper.state_dict().items()}
+    # one entry: safetensors writes several in no fixed order
+    save_file(state, folder / FOLDER_WEIGHTS, metadata={METADATA_KEY: architecture.to_json()})
+
+
+def _architecture(file: Path) -> Architecture | None:
+    if file.suffix != ".safetensors":
+        return None
+    with safe_open(file, framework="pt") as opened:
+        return read_architecture(opened.metadata() or {}, source=str(file))
+
+
+def _released(state: Mapping[str, Tensor], file: Path) -> nn.Module:
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     layout = mapper_layout(shapes, source=str(file))
     with torch.device("meta"):
         mapper = Mapper(layout.in_channels, layout.out_channels, layout.n_blocks)
     bare = {name: state[key] for name, key in layout.stored_names.items()}
     mapper.load_state_dict(bare, assign=True)
-    mapper.eval().requires_grad_(False)
-    if dtype is not None:
-        nn.Module.to(mapper, dtype=dtype)
+    return mapper
+
+
+def _built(architecture: Architecture, state: Mapping[str, Tensor], file: Path) -> nn.Module:
+    """Return a mapper of an architecture with a file's tensors, whose shapes it must have."""
+    try:
+        with torch.device("meta"):
+            mapper = build(architecture)
+    except UserError as error:
+        raise MapperFileError(f"{file}: {error}") from error
+    expected = {name: tuple(value.shape) for name, value in mapper.state_dict().items()}
+    check_shapes(expected, {k: tuple(v.shape) for k, v in state.items()}, str(file))
+    mapper.load_state_dict(state, assign=True)
+    tensors = (*mapper.named_parameters(), *mapper.named_buffers())
+    if left := [name for name, tensor in tensors if tensor.is_meta]:
+        raise MapperFileError(
+            f"{file}: {type(mapper).__name__} has tensors that its files lack: {shortened(left)}; "
+            "register buffers as persistent ones"
+        )
     return mapper
 
 

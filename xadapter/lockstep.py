@@ -9,21 +9,20 @@ unconditional rows first, else b), k trials in one call.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xadapter.denoiser import Denoiser
 from xadapter.handover import Stage2Start
-from xadapter.mapper import Mapper
 from xadapter.placement import execution_device
+from xadapter.signals import Signals, change_of, mapped, scaled, weights_dtype
+from xadapter.sites import read_names, write_names
 from xadapter.solvers import Trajectory
 from xadapter.taps import capture, inject
-
-Offsets = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class StepRecord:
     base_latents: Tensor | None = None
     base_prediction: Tensor | None = None
     features: tuple[Tensor, ...] = ()
-    offsets: Offsets = ()
+    offsets: Signals = ()
 
 
 Observer = Callable[[StepRecord], None]
@@ -139,15 +138,10 @@ class Joint:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a trial reads from the base model at a step: offsets before their factor, and more."""
+    """What acts on a trial at a step: the mapper's signals with their factor, and the record."""
 
-    scale: float
-    unscaled: Offsets
+    signals: Signals
     record: Callable[..., StepRecord]
-
-    @property
-    def offsets(self) -> Offsets:
-        return tuple(offset * self.scale for offset in self.unscaled)
 
 
 @dataclass(frozen=True)
@@ -155,13 +149,13 @@ class Lockstep:
     """The runs of stage 2: joint ones, and those of the upgraded model alone.
 
     At most `most` runs of a model are in one call; with 1 each is computed as if it were alone,
-    bit for bit. Offsets are added, or mixed in by `fusion`.
+    bit for bit. Signals act as the mapper defines; offsets are added, or mixed in by `fusion`.
     """
 
     upgraded: Denoiser
     joints: Sequence[Joint]
     alone: Sequence[Run]
-    mapper: Mapper | None
+    mapper: nn.Module | None
     fusion: float | None = None
     observer: Observer | None = None
     most: int = 1
@@ -189,18 +183,25 @@ class Lockstep:
 
     def _joint_step(self, joints: Sequence[Joint], n_left: int) -> None:
         """Take a step of base runs in one call, and of all trials that read their features."""
-        bases = [joint.base for joint in joints]
-        # The base model predicts; its decoder's features F_base are read.
-        with capture(bases[0].denoiser.unet) as tap:
+        bases, mapper = [joint.base for joint in joints], self.mapper
+        assert mapper is not None, "joint runs have a mapper"
+        # The base model predicts; its features F_base are read.
+        unet = bases[0].denoiser.unet
+        with capture(unet, names=read_names(mapper, unet)) as tap:
             predictions = predict_together(bases, n_left)
         # F_mapper = F(F_base), equation 2.
-        found = _split(self._offsets(bases[0].denoiser, tap.features), len(bases), self._is_guided)
+        timestep = bases[0].timesteps[bases[0].index_at(n_left)]
+        whole = self._signals(mapper, bases[0].denoiser, tap.features, timestep)
+        found = _split(whole, len(bases), self._is_guided)
         readings: dict[int, _Reading] = {}
-        for joint, prediction, offsets in zip(joints, predictions, found, strict=True):
+        for joint, prediction, signals in zip(joints, predictions, found, strict=True):
             joint.base.step(prediction, n_left)
             sides = {"base_latents": joint.base.latents, "base_prediction": prediction}
             record = partial(StepRecord, **sides, features=tap.features)
-            readings |= {id(run): _Reading(scale, offsets, record) for run, scale in joint.trials}
+            readings |= {
+                id(run): _Reading(scaled(mapper, signals, scale), record)
+                for run, scale in joint.trials
+            }
         trials = [run for joint in joints for run, _ in joint.trials]
         for some in self._calls(trials, n_left):
             self._step(some, n_left, readings)
@@ -208,10 +209,9 @@ class Lockstep:
     def _step(self, runs: Sequence[Run], n_left: int, readings: Mapping[int, _Reading]) -> None:
         """Take a step of the upgraded model in one call, with offsets or without any."""
         found = [readings[id(run)] for run in runs if id(run) in readings]
-        offsets = _joined([reading.offsets for reading in found], self._is_guided)
+        offsets = _joined([reading.signals for reading in found], self._is_guided)
         # The upgraded model predicts with F_up + F_mapper, equation 3; without offsets: SDEdit.
-        unet = self.upgraded.unet
-        with inject(unet, offsets, fusion=self.fusion) if found else nullcontext():
+        with self._injected(offsets) if found else nullcontext():
             predictions = predict_together(runs, n_left)
         for run, prediction in zip(runs, predictions, strict=True):
             run.step(prediction, n_left)
@@ -225,28 +225,39 @@ class Lockstep:
     def _is_guided(self) -> bool:
         return self.upgraded.guidance.is_on
 
-    def _offsets(self, base: Denoiser, features: Sequence[Tensor]) -> Offsets:
-        """Return the mapper's offsets, with one row per row of the upgraded call.
+    def _injected(self, signals: Signals) -> AbstractContextManager[None]:
+        unet, mapper = self.upgraded.unet, self.mapper
+        assert mapper is not None, "there are signals"
+        return inject(
+            unet,
+            signals,
+            fusion=self.fusion,
+            names=write_names(mapper, unet),
+            change=change_of(mapper),
+        )
+
+    def _signals(
+        self, mapper: nn.Module, base: Denoiser, features: Sequence[Tensor], timestep: Tensor
+    ) -> Signals:
+        """Return the mapper's signals, with one row per row of the upgraded call.
 
         Guidance on one side only (ours): the conditional half serves an unguided upgraded model,
         and an unguided base model's features serve both halves.
         """
-        mapper = self.mapper
-        assert mapper is not None, "joint runs have a mapper"
         # rows of a guided call: unconditional half first, conditional half second
         if base.guidance.is_on and not self._is_guided:
             features = [feature.chunk(2)[1] for feature in features]
         # the three models may have three dtypes and two devices
-        device = execution_device(mapper)
-        cast = [feature.to(device=device, dtype=mapper.dtype) for feature in features]
-        offsets = mapper(cast)
+        device, dtype = execution_device(mapper), weights_dtype(mapper)
+        cast = [feature.to(device=device, dtype=dtype) for feature in features]
+        signals = mapped(mapper, cast, timestep)
         if self._is_guided and not base.guidance.is_on:
-            offsets = tuple(torch.cat([offset] * 2) for offset in offsets)
-        return offsets
+            signals = tuple(torch.cat([signal] * 2) for signal in signals)
+        return signals
 
 
-def _split(offsets: Offsets, n_runs: int, is_guided: bool) -> list[Offsets]:
-    """Return the rows [r, c, h, w] of each run in a call: of both halves, where there are two."""
+def _split(offsets: Signals, n_runs: int, is_guided: bool) -> list[Signals]:
+    """Return the rows [r, ...] of each run in a call: of both halves, where there are two."""
     if n_runs == 1:
         return [offsets]
     halves = [offset.chunk(2) if is_guided else (offset,) for offset in offsets]
@@ -255,7 +266,7 @@ def _split(offsets: Offsets, n_runs: int, is_guided: bool) -> list[Offsets]:
     return [tuple(torch.cat(site[i]) for site in parts) for i in range(n_runs)]
 
 
-def _joined(offsets: Sequence[Offsets], is_guided: bool) -> Offsets:
+def _joined(offsets: Sequence[Signals], is_guided: bool) -> Signals:
     """Join the rows of runs into those of one call, the inverse of `_split`."""
     if len(offsets) < 2:
         return offsets[0] if offsets else ()

@@ -9,16 +9,17 @@ k timesteps of a table; abar is the share of signal power left at a timestep.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xadapter.data import TrainBatch, UpgradedText
-from xadapter.mapper import Mapper
+from xadapter.signals import Change, change_of, mapped, scaled, weights_dtype
+from xadapter.sites import read_names, write_names
 from xadapter.taps import capture, inject
 
 if TYPE_CHECKING:
@@ -120,12 +121,20 @@ class FrozenModels:
         )[0].float()
 
     def base_features(
-        self, noisy_bchw: Tensor, timesteps_b: Tensor, text_bld: Tensor
+        self,
+        noisy_bchw: Tensor,
+        timesteps_b: Tensor,
+        text_bld: Tensor,
+        *,
+        names: tuple[str, ...] | None = None,
     ) -> Sequence[Tensor]:
-        """Return the tapped features F_base of the prompted base model, without gradients."""
+        """Return the features F_base of the prompted base model at sites, without gradients.
+
+        `names` defaults to the sites of the paper.
+        """
         dtype = self.base_unet.dtype
         # the base model is frozen: features are inputs of the mapper, with no graph behind them
-        with torch.no_grad(), capture(self.base_unet) as tap:
+        with torch.no_grad(), capture(self.base_unet, names=names) as tap:
             self.base_unet(
                 noisy_bchw.to(dtype),
                 timesteps_b,
@@ -136,7 +145,7 @@ class FrozenModels:
 
 
 def mapper_losses(
-    mapper: Mapper,
+    mapper: nn.Module,
     models: FrozenModels,
     batch: TrainBatch,
     *,
@@ -159,22 +168,42 @@ def mapper_losses(
         base_abar = models.base_alphas_cumprod[timesteps]
     # base side: z_t and the prompt c_b give the features, the mapper the offsets (equation 2)
     noisy_base = add_noise(batch.base_latents, base_noise, base_abar)
-    features = models.base_features(noisy_base, timesteps, batch.base_text)
-    inputs = [feature.to(mapper.dtype) for feature in features]
+    reads = read_names(mapper, models.base_unet)
+    features = models.base_features(noisy_base, timesteps, batch.base_text, names=reads)
+    inputs = [feature.to(weights_dtype(mapper)) for feature in features]
     device = batch.base_latents.device.type
-    is_exact = dtype == torch.float32
-    with nullcontext() if is_exact else torch.autocast(device, dtype=dtype):
+    with _autocast(device, dtype):
         if is_checkpointed:
-            offsets = checkpoint(mapper, inputs, use_reentrant=False)
+            offsets = checkpoint(mapped, mapper, inputs, timesteps, use_reentrant=False)
         else:
-            offsets = mapper(inputs)
+            offsets = mapped(mapper, inputs, timesteps)
     # upgraded side: z'_t and the empty prompt c_u; the offsets are added (equation 3)
     noisy = add_noise(batch.upgraded_latents, upgraded_noise, abar)
-    with inject(models.upgraded_unet, offsets):
+    unet = models.upgraded_unet
+    signals = scaled(mapper, offsets, 1.0)
+    change = _change_in(mapper, device, dtype)
+    with inject(unet, signals, names=write_names(mapper, unet), change=change):
         prediction = models.predict_upgraded(noisy, timesteps, models.upgraded_text_of(batch))
     # || e' - e_up(z'_t, t, c_u | offsets) ||^2, or the same on v
     target = target_of(batch.upgraded_latents, upgraded_noise, abar, models.prediction)
     return (prediction - target).square().mean(dim=(1, 2, 3))
+
+
+def _autocast(device: str, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
+
+
+def _change_in(mapper: nn.Module, device: str, dtype: torch.dtype) -> Change | None:
+    """Return how signals act, computed in `dtype` too: hooks run outside of the mapper's call."""
+    change = change_of(mapper)
+    if change is None:
+        return None
+
+    def changed(i: int, hidden_bchw: Tensor, signals: Sequence[Tensor]) -> Tensor:
+        with _autocast(device, dtype):
+            return change(i, hidden_bchw, signals)
+
+    return changed
 
 
 def typical_losses(

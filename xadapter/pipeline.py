@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from xadapter.denoiser import Control, Denoiser
 from xadapter.errors import SettingError
@@ -29,7 +29,6 @@ from xadapter.inputs import (
     upgraded_conditions,
 )
 from xadapter.load import load_mapper
-from xadapter.mapper import Mapper
 from xadapter.noise import Noise, NoiseSource, generators_from, named_generators
 from xadapter.presets import Preset, find_preset
 from xadapter.sampling import run_stage1, run_stage2
@@ -73,7 +72,7 @@ class XAdapter:
 
     base: DiffusionPipeline
     upgraded: DiffusionPipeline
-    mapper: Mapper
+    mapper: nn.Module
     preset: str = "sound"
 
     @classmethod
@@ -81,7 +80,7 @@ class XAdapter:
         cls,
         base: DiffusionPipeline,
         upgraded: DiffusionPipeline,
-        mapper: Mapper | Path | str,
+        mapper: nn.Module | Path | str,
         preset: str = "sound",
     ) -> XAdapter:
         """Join a StableDiffusionPipeline (or StableDiffusionControlNetPipeline) and an SDXL one.
@@ -91,7 +90,7 @@ class XAdapter:
         `SettingError` for an unknown preset.
         """
         find_preset(preset)
-        if not isinstance(mapper, Mapper):
+        if not isinstance(mapper, nn.Module):
             mapper = load_mapper(mapper)
         check_fit(mapper, base.unet, upgraded.unet)
         return cls(base, upgraded, mapper.to(upgraded.unet.device), preset)

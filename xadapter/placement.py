@@ -17,7 +17,10 @@ _ATTRIBUTE = "execution_device"
 
 def execution_device(model: Any) -> torch.device:
     """Return the device of a model's inputs and outputs; by default that of its weights."""
-    return getattr(model, _ATTRIBUTE, None) or model.device
+    declared = getattr(model, _ATTRIBUTE, None)
+    if declared is None and not hasattr(model, "device"):  # a plain module
+        return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    return declared or model.device
 
 
 def is_offloaded(model: nn.Module) -> bool:

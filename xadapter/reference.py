@@ -160,10 +160,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(1024, 1024), help="height width")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    mapper = load_mapper(given.mapper)
+    if not isinstance(mapper, Mapper):
+        parser.error(f"{given.mapper}: this page has the released layout only; use XAdapter")
     image, _ = generate(
         StableDiffusionPipeline.from_pretrained(given.base),
         StableDiffusionXLPipeline.from_pretrained(given.upgraded),
-        load_mapper(given.mapper),
+        mapper,
         given.prompt,
         t0=given.t0,
         n_steps=given.steps,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.errors import SettingError
@@ -34,7 +34,6 @@ from xadapter.lockstep import (
     StepRecord,
     denoise_alone,
 )
-from xadapter.mapper import Mapper
 from xadapter.presets import CORRECTED, Preset
 from xadapter.solvers import Trajectory, noised, shared_grid, start_scale, with_generators
 
@@ -115,7 +114,7 @@ def run_stage2(
     start: Stage2Start,
     *,
     base: Denoiser | None = None,
-    mapper: Mapper | None = None,
+    mapper: nn.Module | None = None,
     adapter_scale: float = 1.0,
     fusion: float | None = None,
     preset: Preset = CORRECTED,
@@ -150,7 +149,7 @@ def run_stage2_together(
     trials: Sequence[Stage2Trial],
     *,
     base: Denoiser | None = None,
-    mapper: Mapper | None = None,
+    mapper: nn.Module | None = None,
     fusion: float | None = None,
     preset: Preset = CORRECTED,
     observer: Observer | None = None,
@@ -194,7 +193,7 @@ def _upgraded_run(upgraded: Denoiser, trial: Stage2Trial, preset: Preset) -> Run
 
 
 def _base_run(
-    base: Denoiser | None, mapper: Mapper | None, trial: Stage2Trial, run: Run, preset: Preset
+    base: Denoiser | None, mapper: nn.Module | None, trial: Stage2Trial, run: Run, preset: Preset
 ) -> Run:
     if base is None or mapper is None or trial.start.base is None:
         raise SettingError("a mapper needs the base side: give base and a start with base latents")

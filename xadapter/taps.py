@@ -1,6 +1,7 @@
 """Forward hooks that read base features and add offsets, on unmodified diffusers UNets.
 
-Source: X-Adapter, arXiv 2312.02238, section 3.3, equations 2 and 3. Hooks are removed when the
+Source: X-Adapter, arXiv 2312.02238, section 3.3, equations 2 and 3; other fusions than the addition
+are the mapper's (`xadapter.signals`). Hooks are removed when the
 context ends, on exceptions too. Legend: b rows of the UNet's batch, c channels, h height, w width.
 """
 
@@ -8,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
-from xadapter.errors import MapperFitError, SiteError
-from xadapter.sites import find_module, injected_names, tapped_names
+from xadapter.errors import MapperFitError, SettingError, SiteError
+from xadapter.signals import Change
+from xadapter.sites import find_module, hidden_of, injected_names, tapped_names, with_hidden
 
 _COMPILED = (
     "a compiled UNet calls no new hooks: compile its blocks (compile_repeated_blocks), not the UNet"
 )
-Hook = Callable[[nn.Module, object, Tensor], Tensor | None]
+Hook = Callable[[nn.Module, object, Any], Any]
 
 
 class Tap:
@@ -33,7 +36,7 @@ class Tap:
 
     @property
     def features(self) -> tuple[Tensor, ...]:
-        """Return three [b, c_i, h_i, w_i] tensors; `SiteError` if no forward reached the sites."""
+        """Return [b, c_i, h_i, w_i] tensors; `SiteError` if no forward reached the sites."""
         missing = [name for name in self.names if name not in self._outputs]
         if missing:
             raise SiteError(
@@ -88,7 +91,7 @@ def capture(base_unet: nn.Module, *, names: tuple[str, ...] | None = None) -> It
 
     def recorder(name: str) -> Hook:
         # returns None: the output goes on unchanged
-        return lambda _module, _inputs, output: tap.record(name, output)
+        return lambda _module, _inputs, output: tap.record(name, hidden_of(output))
 
     with _hooked(base_unet, {name: recorder(name) for name in tap.names}):
         yield tap
@@ -111,31 +114,58 @@ def fuse(hidden_bchw: Tensor, offset_bchw: Tensor, weight: float | None) -> Tens
     return hidden_bchw + weight * (offset_bchw - hidden_bchw)
 
 
+def _changed(hidden_bchw: Tensor, i: int, signals: Sequence[Tensor], change: Change) -> Tensor:
+    """Return h + scale * change [b, c, h, w]; the last of the signals are the scales [b]."""
+    *own, scales_b = signals
+    cast = hidden_bchw.to(device=scales_b.device, dtype=scales_b.dtype)
+    found = change(i, cast, own)
+    if found.shape != hidden_bchw.shape:
+        raise MapperFitError(
+            f"a change of shape {tuple(found.shape)} does not fit features of shape "
+            f"{tuple(hidden_bchw.shape)}"
+        )
+    return hidden_bchw + (scales_b.view(-1, 1, 1, 1) * found).to(hidden_bchw)
+
+
 @contextmanager
 def inject(
     upgraded_unet: nn.Module,
-    offsets: Sequence[Tensor],
+    signals: Sequence[Tensor],
     *,
     fusion: float | None = None,
     names: tuple[str, ...] | None = None,
+    change: Change | None = None,
 ) -> Iterator[None]:
-    """Fuse three [b, c_i, h_i, w_i] offsets into the outputs of the upgraded UNet's sites.
+    """Fuse a mapper's signals into the outputs of the upgraded UNet's sites.
 
-    `fusion` None is the plain addition of equation 3. Raises `SiteError` for a missing module, and
-    at the end for a site that never ran: without its offset the image would be SDEdit's.
+    Without `change` they are offsets [b, c_i, h_i, w_i], one for each site: `fusion` None is the
+    plain addition of equation 3. With it they are what `signals.scaled` returns. Raises `SiteError`
+    for a missing module, and at the end for a site that never ran: without its offset the image
+    would be SDEdit's; `SettingError` for a `fusion` weight where nothing is added.
     """
+    if change is not None and fusion is not None:
+        raise SettingError(
+            f"fusion {fusion:g} mixes offsets with features, and this mapper has no offsets: leave "
+            "it out"
+        )
     names = injected_names(upgraded_unet) if names is None else names
+    if change is None and len(signals) != len(names):
+        raise MapperFitError(f"the mapper returned {len(signals)} offsets for {len(names)} sites")
     reached: set[str] = set()
 
-    def adder(name: str, offset: Tensor) -> Hook:
-        def add(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def fuser(i: int, name: str) -> Hook:
+        def fuse_in(_module: nn.Module, _inputs: object, output: Any) -> Any:
             reached.add(name)
-            return fuse(output, offset, fusion)  # it replaces the module's output
+            hidden = hidden_of(output)
+            if change is None:
+                fused = fuse(hidden, signals[i], fusion)
+            else:
+                fused = _changed(hidden, i, signals, change)
+            return with_hidden(output, fused)  # it replaces the module's output
 
-        return add
+        return fuse_in
 
-    hooks = {name: adder(name, offset) for name, offset in zip(names, offsets, strict=True)}
-    with _hooked(upgraded_unet, hooks):
+    with _hooked(upgraded_unet, {name: fuser(i, name) for i, name in enumerate(names)}):
         yield
     if missing := [name for name in names if name not in reached]:
         raise SiteError(

@@ -44,13 +44,13 @@ from xadapter.data import (
     generator_for,
 )
 from xadapter.errors import SettingError
+from xadapter.load import save_mapper
 from xadapter.loss import (
     FrozenModels,
     Prediction,
     mapper_losses,
     typical_losses,
 )
-from xadapter.mapper import Mapper
 from xadapter.objectives import (
     UNCERTAINTY_LEARNING_RATE,
     Objective,
@@ -84,7 +84,7 @@ _SUMS = ("loss", "mse", "grad_norm", "n")
 class TrainResult:
     """The averaged mapper, its folder, and the mean loss of the last log window."""
 
-    mapper: Mapper
+    mapper: nn.Module
     mapper_path: Path
     steps: int
     loss: float
@@ -99,11 +99,11 @@ class Validation:
 
 
 # step and averaged mapper -> scores; it runs on the process that writes, the others wait
-Validator = Callable[[int, Mapper], Validation]
+Validator = Callable[[int, nn.Module], Validation]
 
 
 def train_mapper(
-    mapper: Mapper,
+    mapper: nn.Module,
     *,
     base_unet: UNet2DConditionModel,
     upgraded_unet: UNet2DConditionModel,
@@ -180,7 +180,7 @@ class _Run:
 
     def __init__(
         self,
-        mapper: Mapper,
+        mapper: nn.Module,
         models: FrozenModels,
         *,
         data: TrainingData,
@@ -474,11 +474,11 @@ class _Run:
             },
         )
 
-    def _averaged(self) -> Mapper:
+    def _averaged(self) -> nn.Module:
         """Return a copy of the mapper with the averaged weights."""
         averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
         averaged.load_state_dict({name: self.averages[name] for name in averaged.state_dict()})
-        averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        nn.Module.to(averaged, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return averaged
 
     def result(self) -> TrainResult:
@@ -489,6 +489,6 @@ class _Run:
         return TrainResult(averaged, path, self.loop.step, self.loop.last_loss)
 
 
-def _write_mapper(mapper: Mapper, path: Path) -> None:
+def _write_mapper(mapper: nn.Module, path: Path) -> None:
     with written(path) as draft:
-        mapper.save_pretrained(draft)
+        save_mapper(mapper, draft)

@@ -2,8 +2,8 @@
 
 A name's module is imported when the name is first used. Optional attributes of an extension have
 their types in `xbench.traits`; what plugin sites, weight formulas and pages of the leaderboard are
-made of is in `xbench.sources`, `xbench.formulas` and `xbench.pages`. docs/extending.md describes
-every name.
+made of is in `xbench.sources`, `xbench.formulas` and `xbench.pages`, of mappers in
+`xbench.mappers`. docs/extending.md describes every name.
 """
 
 from importlib import import_module

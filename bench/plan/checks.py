@@ -40,6 +40,7 @@ from runners.families import family_traits
 from runners.families.traits import Channels
 from runners.protocols import arrangement_of
 from xadapter.errors import MapperFileError
+from xadapter.kinds import kind_of, read_architecture
 from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
 
 _TEXT_LAYER = re.compile(r"text_encoder\.encoder\.layers\.(\d+)\.")
@@ -266,15 +267,22 @@ def _mapper_problems(job: Job) -> Iterator[str]:
 
 
 def mapper_channels(path: Path) -> Channels | None:
-    """Return a mapper's in- and out-channels; None for a pickled file, which is not opened here.
+    """Return a mapper's in- and out-channels; None where only loading it can compare them.
 
-    Raises `MapperFileError` or `UserError` for a path that holds no mapper.
+    That is a pickled file, which is not opened here, and an architecture with sites of its own.
+    Raises `MapperFileError` or `UserError` for a path that holds no mapper, and for one whose
+    architecture is not installed.
     """
     file = mapper_file(path)
     if file.suffix in PICKLED_SUFFIXES:
         return None
-    tensors = read_header(file).tensors
-    layout = mapper_layout({key: info.shape for key, info in tensors.items()}, source=file.name)
+    header = read_header(file)
+    architecture = read_architecture(header.metadata, source=file.name)
+    if architecture is not None:
+        kind_of(architecture)
+        return None
+    shapes = {key: info.shape for key, info in header.tensors.items()}
+    layout = mapper_layout(shapes, source=file.name)
     return layout.in_channels, layout.out_channels
 
 

@@ -1,20 +1,18 @@
-"""Architectures of the mapper by name."""
+"""The mapper of a recipe, by the name of its architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from pydantic import BaseModel
+
 from bench.train.schema import MapperSpec
+from xadapter.kinds import build, configured, find_kind
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-    from xadapter.mapper import Mapper
-
-# base UNet, upgraded UNet, options of the recipe -> a new mapper with random weights
-MapperFactory = Callable[["UNet2DConditionModel", "UNet2DConditionModel", Mapping[str, Any]], Any]
+    from torch import nn
 
 
 def build_mapper(
@@ -23,36 +21,27 @@ def build_mapper(
     upgraded_unet: UNet2DConditionModel,
     *,
     seed: int,
-) -> Mapper:
+) -> nn.Module:
     """Return a new mapper between two UNets, its weights drawn from `seed`.
 
     Raises `UserError` for options that its class does not take.
     """
     import torch
 
-    make = MAPPERS[spec.name]
+    architecture = configured(spec.name, base_unet, upgraded_unet, spec.options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            return make(base_unet, upgraded_unet, spec.options)
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"the mapper {spec.name!r} cannot be made with {dict(spec.options)}: {error}"
-            ) from error
+        return build(architecture)
 
 
-def _released(
-    base_unet: UNet2DConditionModel,
-    upgraded_unet: UNet2DConditionModel,
-    options: Mapping[str, Any],
-) -> Mapper:
-    """Return a mapper in the layout of the released checkpoint; option `n_blocks`."""
-    from xadapter.mapper import Mapper
-    from xadapter.sites import injected_names, site_shapes, tapped_names
-
-    base = site_shapes(base_unet, tapped_names(base_unet))
-    upgraded = site_shapes(upgraded_unet, injected_names(upgraded_unet), latent_side=(32, 32))
-    return Mapper(in_channels=base.channels, out_channels=upgraded.channels, **options)
+def options_of(name: str) -> type[BaseModel] | None:
+    """Return the schema of an architecture's options; None where it checks them itself."""
+    found: Any = getattr(find_kind(name), "options", None)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
-MAPPERS: Mapping[str, MapperFactory] = {"xadapter": _released}
+def merged_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a recipe's section `mapper`: those beside its name count too."""
+    own = {key: value for key, value in spec.items() if key not in MapperSpec.model_fields}
+    given = spec.get("options")
+    return {**(given if isinstance(given, dict) else {}), **own}

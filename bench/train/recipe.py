@@ -9,8 +9,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from bench.errors import UserError, nearest_names, unknown_name
-from bench.registry import known_names
-from bench.train.schema import DATA_SOURCES, Folders, Recipe
+from bench.registry import installed, known_names
+from bench.train.mappers import merged_options, options_of
+from bench.train.schema import DATA_SOURCES, Folders, MapperSpec, Recipe
 from plugins_manifest.documents import Place, parse_yaml, parse_yaml_lines, read_content
 from plugins_manifest.schema import KnownNames
 from plugins_manifest.schema.messages import brief, dotted, explain
@@ -51,14 +52,17 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         raise UserError(f"{path.name} is not a recipe: it must be a mapping with 'schema: 1'")
     found = [(line, f"{path.name}:{line}: {text}") for line, text in document.problems]
     places = {_override(data, key, value): key for key, value in (overrides or {}).items()}
+    recipe = None
     try:
         recipe = Recipe.model_validate(data, context={"known": _known()})
     except ValidationError as error:
         for problem in error.errors():
             line, where = _origin(problem["loc"], document.lines, places, path.name)
             found.append((line, f"{where}: {_explained(problem, document.data)}"))
-        raise UserError.collect([text for _, text in sorted(found)]) from None
-    if found:
+    for problem in _option_problems(data):
+        line, where = _origin(problem["loc"], document.lines, places, path.name)
+        found.append((line, f"{where}: {_explained(problem, document.data)}"))
+    if found or recipe is None:
         raise UserError.collect([text for _, text in sorted(found)])
     return _with_paths(recipe, path.resolve().parent)
 
@@ -75,9 +79,30 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _known() -> KnownNames:
-    from bench.train.mappers import MAPPERS
+    return {**known_names(), "mapper": tuple(installed("mappers"))}
 
-    return {**known_names(), "mapper": tuple(MAPPERS)}
+
+def _option_problems(data: Mapping[Hashable, Any]) -> Iterator[dict[str, Any]]:
+    """Yield pydantic's errors in the options of the mapper, with their places in the recipe."""
+    spec = data.get("mapper")
+    if not isinstance(spec, dict):
+        return
+    name = spec.get("name", MapperSpec().name)
+    is_known = isinstance(name, str) and name in installed("mappers")
+    schema = options_of(name) if is_known else None
+    if schema is None:
+        return
+    try:
+        schema.model_validate(merged_options(spec))
+    except ValidationError as error:
+        for problem in error.errors():
+            loc = problem["loc"]
+            is_beside = not loc or loc[0] in spec
+            place = ("mapper", *(() if is_beside else ("options",)), *loc)
+            keys = [*_keys_at(schema, loc[:-1])] if loc else []
+            if is_beside and len(loc) == 1:
+                keys += MapperSpec.model_fields
+            yield {**problem, "loc": place, "keys": keys}
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> Place:
@@ -114,7 +139,7 @@ def _explained(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
         near = ", ".join(nearest_names(str(given), DATA_SOURCES))
         return f"{dotted(loc, data)} has the source {brief(given)}: write a source of {near}"
     if problem["type"] == "extra_forbidden":
-        keys = list(_keys_at(Recipe, loc[:-1]))
+        keys = problem.get("keys") or list(_keys_at(Recipe, loc[:-1]))
         where = dotted(loc, data)
         return unknown_name("key", str(loc[-1]), keys) + f" (in {where})"
     return explain(problem, data, whole=_WHAT)

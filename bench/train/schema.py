@@ -55,10 +55,24 @@ DATA_SOURCES = ("pocket", "latents", "random")
 
 
 class MapperSpec(Section):
-    """The architecture: a name, and the options of its class."""
+    """The architecture: a name, and the options of its class, which may be beside the name."""
 
     name: str = "xadapter"
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        own = {key: value[key] for key in value if key not in cls.model_fields}
+        options = value.get("options", {})
+        if not own or not isinstance(options, dict):
+            return {key: value[key] for key in value if key in cls.model_fields}
+        if twice := sorted(own.keys() & options.keys()):
+            raise ValueError(f"{', '.join(twice)}: write it once, beside name or in options")
+        kept = {key: value[key] for key in value if key not in own}
+        return {**kept, "options": {**options, **own}}
 
     @field_validator("name")
     @classmethod

@@ -22,8 +22,8 @@ from plugins_manifest.text import first_line
 from runners.families.offload import Offload, Use
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
-from xadapter.mapper import Mapper
 from xadapter.placement import is_offloaded
+from xadapter.signals import weights_dtype
 from xadapter.sites import check_fit
 from xadapter.tensor_file import own_memory
 
@@ -52,7 +52,7 @@ class Family:
     name: str
     base: StableDiffusionPipeline
     upgraded: Pipeline
-    mapper: Mapper | None
+    mapper: nn.Module | None
     device: str
     dtype: str
     offload: Offload | None = None  # what moves the models, where they do not all fit the device
@@ -101,7 +101,7 @@ def make_family(
     name: str,
     base: StableDiffusionPipeline,
     upgraded: Pipeline,
-    mapper: Mapper | None,
+    mapper: nn.Module | None,
     *,
     device: str = "cpu",
     dtype: str = "float32",
@@ -153,7 +153,7 @@ def place(model: Model, *, device: str, dtype: str) -> Model:
     Its weights are in memory of their own afterwards: changes of the files do not reach them.
     """
     model.eval().requires_grad_(False)
-    if model.dtype != _torch_dtype(dtype):
+    if weights_dtype(model) != _torch_dtype(dtype):
         nn.Module.to(model, _torch_dtype(dtype))  # torch's own: diffusers' warns about any cast
     untyped: Any = model  # torch declares no memory_format for `to`
     return own_memory(untyped.to(device=device, memory_format=torch.channels_last))
@@ -226,7 +226,7 @@ def _vae_from(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
         ) from error
 
 
-def _mapper_from(path: Path | None) -> Mapper | None:
+def _mapper_from(path: Path | None) -> nn.Module | None:
     if path is None:
         return None
     try:

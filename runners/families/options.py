@@ -78,8 +78,8 @@ def _blocks(family: Family) -> Iterator[nn.Module]:
     for pipe in (family.base, family.upgraded):
         names = set(pipe.unet._repeated_blocks)
         yield from (block for block in pipe.unet.modules() if type(block).__name__ in names)
-    if family.mapper is not None:
-        yield from family.mapper.body
+    body = getattr(family.mapper, "body", ())  # optional for a mapper of another package
+    yield from (block for block in body if isinstance(block, nn.Module))
 
 
 def _require_compiler(device: str, backend: Backend) -> None:
