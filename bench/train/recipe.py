@@ -150,8 +150,10 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
     if isinstance(recipe.family, Folders):
         paths = {k: _absolute(v, folder) for k, v in recipe.family.model_dump().items()}
         changes["family"] = Folders(**paths)
-    if (path := getattr(recipe.data, "path", None)) is not None:
-        changes["data"] = recipe.data.model_copy(update={"path": _absolute(path, folder)})
+    found = {key: getattr(recipe.data, key, None) for key in ("path", "cache")}
+    paths = {key: _absolute(text, folder) for key, text in found.items() if isinstance(text, str)}
+    if paths:
+        changes["data"] = recipe.data.model_copy(update=paths)
     return recipe.model_copy(update=changes) if changes else recipe
 
 
