@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from plugins_manifest.images import SUFFIXES
+from plugins_manifest.images import SUFFIXES, ImageError
 
 Reason = Literal[
     "no caption", "not an image", "broken", "too small", "too large", "missing", "dead link"
@@ -70,3 +70,15 @@ def caption_in(facts: object) -> str:
         return ""
     found = (facts.get(key) for key in CAPTION_KEYS)
     return next((text.strip() for text in found if isinstance(text, str) and text.strip()), "")
+
+
+def reason_of(error: Exception) -> Reason:
+    """Return why a picture cannot be used, by its error."""
+    if not isinstance(error, ImageError):
+        return "missing"
+    reasons: dict[str, Reason] = {
+        "not-an-image": "not an image",
+        "too-large": "too large",
+        "broken": "broken",
+    }
+    return reasons[error.fault]

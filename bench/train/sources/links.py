@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.errors import UserError, disk_error
-from bench.train.sources.entry import Entry, Reason, stamp_of
+from bench.train.sources.entry import Entry, Reason, reason_of, stamp_of
 from bench.train.sources.shards import ShardSource, write_shard
 from bench.train.sources.tables import Tables, filter_columns, passing_rows, text_at
 from plugins_manifest.documents import parse_json, read_content
@@ -259,18 +259,6 @@ def _body(link: Link, client: Client) -> bytes:
             if len(body) > _MOST_BYTES:
                 raise FetchError(f"more than {_MOST_BYTES >> 20} MiB", code="too-large")
     return bytes(body)
-
-
-def reason_of(error: Exception) -> Reason:
-    """Return why a picture cannot be used, by its error."""
-    if not isinstance(error, ImageError):
-        return "missing"
-    reasons: dict[str, Reason] = {
-        "not-an-image": "not an image",
-        "too-large": "too large",
-        "broken": "broken",
-    }
-    return reasons[error.fault]
 
 
 def _suffix(content: bytes) -> str:

@@ -13,17 +13,35 @@ from bench.train.sources.shards import ShardSource
 from bench.train.sources.tables import Tables, TableSource
 
 
-def open_source(recipe: Recipe, folder: Path) -> Source:
-    """Open the pictures of a recipe; those behind links are kept in `folder`."""
+def open_source(recipe: Recipe, folder: Path | None) -> Source:
+    """Open the pictures of a recipe; those behind links are kept below `folder`.
+
+    Raises `UserError` for pictures that are not here yet if there is no folder.
+    """
     spec = recipe.data
     if isinstance(spec, FolderData):
         return FolderSource(Path(spec.path))
     if isinstance(spec, ShardsData):
         return ShardSource(Path(spec.path))
+    if folder is None and isinstance(spec, HubData):
+        raise NotHereError(f"the files of {spec.dataset} are not downloaded yet")
     tables = open_tables(spec)
     if tables.columns.image is not None:
         return TableSource(tables)
-    return download_links(tables, folder, min_side=min_side_of(recipe))
+    if folder is None:
+        raise NotHereError(f"the pictures of {tables.title} are not downloaded yet")
+    place = cache_folder(recipe, folder)
+    return download_links(tables, place, min_side=min_side_of(recipe))
+
+
+class NotHereError(UserError):
+    """Pictures that are downloaded when a training begins."""
+
+
+def cache_folder(recipe: Recipe, folder: Path) -> Path:
+    """Return where downloads and encoded pictures are kept."""
+    cache = getattr(recipe.data, "cache", None)
+    return Path(cache) if isinstance(cache, str) else folder
 
 
 def open_tables(spec: object) -> Tables:
