@@ -258,6 +258,8 @@ def _attached(
     found = () if scale is None else group.plugins
     plugins = [plugin for plugin in found if plugin.file.stages != without]
     strengths = [plugin.file.weight * (scale or 0.0) for plugin in plugins]
+    # a method of another package runs its stage 2 alone, in a session of its own
+    own = [v for v in variants if is_own(group.methods[v.method])]
     with attach_all(plugins, group.family, strengths) as active:
         yield _Sessions(
             lambda part: GroupSession(
@@ -269,7 +271,7 @@ def _attached(
                 plugin_scale=scale,
                 work=part.work,
                 snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),
-                members=stage2_members(group.methods, variants, most=part.together),
+                members=stage2_members(group.methods, own, most=part.together),
                 together=part.together,
                 stage2=without == "first",
             )

@@ -9,33 +9,51 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from plugins_manifest.memory import is_out_of_memory
-from runners.base import Variant
+from runners.base import PassName, Variant
 from runners.device import release_memory
-from runners.guard import is_own
 from runners.passes import PassKey, Shares, pass_key
-from runners.protocols import Method
 from xadapter.errors import SettingError
 from xadapter.handover import Stage2Start
 from xadapter.sampling import Stage2Trial, run_stage2_together
 
 if TYPE_CHECKING:
     from runners.families import Family
-    from runners.session import GroupSession
+    from xadapter.presets import Preset
 
 _LOG = logging.getLogger(__name__)
 STAGE2 = "stage2"
 
 
-@runtime_checkable
-class Stage2Method(Method, Protocol):
+class Reader(Protocol):
+    """What a method declares of the passes that it reads."""
+
+    name: str
+    uses_plugin: bool
+    uses_adapter: bool
+    shares: tuple[PassName, ...]
+
+
+class Session(Protocol):
+    """What stage 2 needs of a `runners.session.GroupSession`."""
+
+    family: Family
+    preset: Preset
+    base: Any  # a `Denoiser`, made when it is read first
+    upgraded: Any
+
+    def step_generators(self, stage: str) -> list[torch.Generator]: ...
+
+
+class Stage2Method(Reader, Protocol):
     """A method whose images are those of a stage 2."""
 
-    def start(self, session: GroupSession, t0: float | None) -> Stage2Start:
+    def start(self, session: Any, t0: float | None) -> Stage2Start:
         """Return the first latents of stage 2; raise `SettingError` for a t0 that has none."""
         ...
 
@@ -43,27 +61,27 @@ class Stage2Method(Method, Protocol):
 Members = Sequence[tuple[Stage2Method, Variant]]
 
 
-def stage2_key(method: Method, variant: Variant, *, most: int) -> PassKey:
+def stage2_key(method: Reader, variant: Variant, *, most: int) -> PassKey:
     """Return the pass in which a variant's stage 2 runs, with up to `most` variants in a call."""
     scale = variant.plugin_scale if method.uses_plugin else None
     return PassKey(STAGE2, scale, () if most > 1 else (method.name, variant.t0))
 
 
 def stage2_members(
-    methods: Mapping[str, Method], variants: Sequence[Variant], *, most: int
+    methods: Mapping[str, Reader], variants: Sequence[Variant], *, most: int
 ) -> dict[PassKey, Members]:
-    """Return the variants of each pass of stage 2; methods of other packages run it alone."""
+    """Return the variants of each pass of stage 2."""
     members: dict[PassKey, list[tuple[Stage2Method, Variant]]] = {}
     for variant in variants:
-        method = methods[variant.method]
-        if isinstance(method, Stage2Method) and STAGE2 in method.shares and is_own(method):
+        method: Any = methods[variant.method]
+        if STAGE2 in method.shares:
             key = stage2_key(method, variant, most=most)
             members.setdefault(key, []).append((method, variant))
     return dict(members)
 
 
 def shares_of(
-    family: Family, methods: Mapping[str, Method], variants: Sequence[Variant], *, most: int
+    family: Family, methods: Mapping[str, Reader], variants: Sequence[Variant], *, most: int
 ) -> Mapping[Variant, Shares]:
     """Return the passes of each variant, and its weight among their readers.
 
@@ -84,7 +102,7 @@ def shares_of(
     return found
 
 
-def run_stage2(session: GroupSession, members: Members, *, most: int = 1) -> dict[Variant, Tensor]:
+def run_stage2(session: Session, members: Members, *, most: int = 1) -> dict[Variant, Tensor]:
     """Return the final latents of variants, up to `most` of them in a call of the models.
 
     Of several, those that cannot start are left out.
@@ -101,7 +119,7 @@ def run_stage2(session: GroupSession, members: Members, *, most: int = 1) -> dic
     return _run(session, members, 1)
 
 
-def _run(session: GroupSession, members: Members, most: int) -> dict[Variant, Tensor]:
+def _run(session: Session, members: Members, most: int) -> dict[Variant, Tensor]:
     starts: dict[tuple[str, float | None], Stage2Start] = {}
     trials: dict[Variant, Stage2Trial] = {}
     for method, variant in members:

@@ -366,7 +366,7 @@ class _Run:
         assert self.objective is not None, "set by resume"
         placed = self._placed(batch)
         timesteps = draws.timesteps[rows].to(self.device)
-        if self.base_null is not None:
+        if self.base_null is not None and self.settings.null_prompt_share > 0:
             null = self.base_null.to(placed.base_text).expand_as(placed.base_text)
             is_dropped = draws.is_dropped[rows].to(self.device).view(-1, 1, 1)
             placed = replace(placed, base_text=torch.where(is_dropped, null, placed.base_text))

@@ -238,8 +238,8 @@ def _percent(share: float) -> str:
 
 
 def _measured_line(row: Mapping[str, Any]) -> str:
-    interval = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
+    ends = "" if row["low"] is None else f" ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
     return (
-        f"measured: {row['method']} keeps {row['retention']:.2f}{interval} of its function in "
+        f"measured: {row['method']} keeps {100 * row['retention']:.0f} %{ends} of its function in "
         f"family {row['family']} (run {row['run']}, verdict {row['verdict']})"
     )

@@ -61,7 +61,9 @@ def opened_data(
         ) as pictures:
             yield pictures
     elif isinstance(spec, LatentsData):
-        yield EncodedFiles(Path(spec.path), has_upgraded_text=has_text, most=spec.n_images)
+        files = EncodedFiles(Path(spec.path), has_upgraded_text=has_text, most=spec.n_images)
+        _require_fit(files, models)
+        yield files
     else:
         yield RandomPairs(models, recipe.seed)
 
@@ -147,18 +149,36 @@ def _rows_in(path: Path) -> int:
     return sizes.pop()
 
 
+def _require_fit(files: EncodedFiles, models: Models) -> None:
+    """Raise `UserError` where the first image is not of the models' shapes."""
+    first, shapes = files.batch(torch.tensor([0])), _latent_shapes(models)
+    expected = (*shapes, models.base_unet.config.cross_attention_dim)
+    latents = tuple(first.base_latents.shape[1:]), tuple(first.upgraded_latents.shape[1:])
+    found = (*latents, first.base_text.shape[-1])
+    if found != expected:
+        raise UserError(
+            f"the encoded images in {shown_path(files.folder)} have base and upgraded latents and "
+            f"a text width of {found}, the recipe's models and size need {expected}: encode them "
+            "again, or correct size"
+        )
+
+
+def _latent_shapes(models: Models) -> list[tuple[int, int, int]]:
+    """Return channels, height and width of the latents of base and upgraded model."""
+    sides = (models.size_px // 2, models.size_px)
+    pipes: tuple[Any, Any] = (models.family.base, models.family.upgraded)
+    return [
+        (pipe.unet.config.in_channels, side // factor, side // factor)
+        for pipe, side in zip(pipes, sides, strict=True)
+        for factor in [2 ** (len(pipe.vae.config.block_out_channels) - 1)]
+    ]
+
+
 class RandomPairs:
     """`TrainingData` of random numbers in the shapes of two models."""
 
     def __init__(self, models: Models, seed: int) -> None:
-        self._seed = seed
-        sides = (models.size_px // 2, models.size_px)
-        pipes: tuple[Any, Any] = (models.family.base, models.family.upgraded)
-        self._latents = [
-            (pipe.unet.config.in_channels, side // factor, side // factor)
-            for pipe, side in zip(pipes, sides, strict=True)
-            for factor in [2 ** (len(pipe.vae.config.block_out_channels) - 1)]
-        ]
+        self._seed, self._latents = seed, _latent_shapes(models)
         self._text, self._upgraded_text = models.base_text([""]), models.upgraded_text([""])
 
     def batch_at(self, step: int, rows: range, n_images: int) -> TrainBatch:

@@ -26,14 +26,14 @@ LIMIT = 2e-5  # relative to the largest value
 @pytest.fixture(scope="session")
 def world(models: Any, controlnets: list[Any]) -> World:
     image = drawn(9, len(SEEDS), 3, 16, 12).sigmoid()
-    windows = ({"window": (0.0, 0.5)}, {"guess": True})
+    windows: tuple[dict[str, Any], ...] = ({"window": (0.0, 0.5)}, {"guess": True})
     controls = [Control(net, image, **w) for net, w in zip(controlnets, windows, strict=False)]
     return make_world(models, seeds=SEEDS, controls=tuple(controls))
 
 
 def trials_of(world: World, preset: Preset) -> list[Stage2Trial]:
     noise = world.noise
-    sides = {"base": world.base, "upgraded": world.upgraded, "preset": preset}
+    sides: dict[str, Any] = {"base": world.base, "upgraded": world.upgraded, "preset": preset}
     stage1 = run_stage1(world.base, noise.base_start, n_steps=N_STEPS, preset=preset)
     bridge = cross_bridge(
         world.base_vae,
@@ -41,7 +41,10 @@ def trials_of(world: World, preset: Preset) -> list[Stage2Trial]:
         stage1.latents,
         posterior_noise=noise.upgraded_posterior,
     )
-    noises = {"upgraded_noise": noise.upgraded_noise, "base_noise": noise.base_noise}
+    noises: dict[str, Any] = {
+        "upgraded_noise": noise.upgraded_noise,
+        "base_noise": noise.base_noise,
+    }
     trials = []
     for t0 in T0S:
         start = hand_over(stage1, bridge, t0=t0, **sides, **noises)
@@ -83,7 +86,7 @@ def test_trials_in_lockstep_equal_each_alone(
     own = replace(world, base=base, upgraded=upgraded)
     trials = trials_of(own, preset)
     expected = [alone(own, mapper, trial, preset) for trial in trials]
-    run = {"base": base, "mapper": mapper, "preset": preset}
+    run: dict[str, Any] = {"base": base, "mapper": mapper, "preset": preset}
     exact = run_stage2_together(upgraded, trials, **run)
     assert all(torch.equal(a, b) for a, b in zip(exact, expected, strict=True))
     joined = run_stage2_together(upgraded, trials, most=3, **run)

@@ -112,6 +112,8 @@ def test_encoded_images_of_a_folder_train(tmp_path: Path) -> None:
         save_file(tensors, folder / f"{name}.safetensors")
     with pytest.raises(UserError, match="has 5 encoded images, the recipe names 9"):
         train(tmp_path / "m", small(data={**data, "n_images": 9}))
+    with pytest.raises(UserError, match="the recipe's models and size need"):
+        train(tmp_path / "m", small(data=data, size=256))
     epochs = small(data=data, schedule__steps=None, schedule__epochs=2)
     assert train(tmp_path / "m", epochs).steps == 5
 
