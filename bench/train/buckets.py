@@ -56,7 +56,8 @@ def _rounded(shape: Bucket, size_px: int, step_px: int) -> Bucket:
 def nearest_bucket(width: int, height: int, buckets: Sequence[Bucket]) -> int:
     """Return the index of the bucket whose aspect ratio is nearest, by its logarithm."""
     ratio = math.log(width / height)
-    return min(range(len(buckets)), key=lambda i: abs(ratio - math.log(buckets[i][0] / buckets[i][1])))
+    distances = [abs(ratio - math.log(w / h)) for w, h in buckets]
+    return distances.index(min(distances))
 
 
 class BucketOrder:

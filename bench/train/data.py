@@ -20,6 +20,7 @@ from bench.train.schema import LatentsData, PicturesData, PocketData, Recipe
 from bench.train.survey import survey_of
 from plugins_manifest.text import first_line
 from xadapter.data import LatentDataset, TrainBatch, TrainingData, UpgradedText, generator_for
+from xadapter.processes import Processes
 
 _NEEDED = ("base_latents", "upgraded_latents", "base_text")
 _TEXTS = ("upgraded_hidden", "upgraded_pooled", "upgraded_time_ids")

@@ -17,7 +17,15 @@ from PIL import Image
 
 from bench.errors import UserError, shown_path
 from bench.train.buckets import Bucket, BucketOrder, buckets_for, nearest_bucket, step_px
-from bench.train.latents import CAPTIONS_AT_ONCE, PHOTOS_PER_SHARD, Encoded, Encoder, LatentCache, cut_to, key_of
+from bench.train.latents import (
+    CAPTIONS_AT_ONCE,
+    PHOTOS_PER_SHARD,
+    Encoded,
+    Encoder,
+    LatentCache,
+    cut_to,
+    key_of,
+)
 from bench.train.models import Models
 from bench.train.schema import PicturesData, Recipe
 from bench.train.sources.entry import Source, reason_of
@@ -129,9 +137,7 @@ class PicturePairs:
             if any(not self._is_broken(index) for index in self._members[here]):
                 return here
         found = list(self._broken.values())
-        raise UserError(
-            f"no picture of {self._source.title} can be used: {count_reasons(found)}"
-        )
+        raise UserError(f"no picture of {self._source.title} can be used: {count_reasons(found)}")
 
     def _is_broken(self, index: int) -> bool:
         """Return whether a picture cannot be decoded; decode it if that is not known."""
@@ -251,12 +257,13 @@ class PicturePairs:
     def _known(self, indices: Sequence[int]) -> Iterator[int]:
         """Yield pictures, with those known to be damaged replaced, without decoding any."""
         for index in indices:
+            if index not in self._broken:
+                yield index
+                continue
             members = self._members[self._bucket_of[index]]
-            place = members.index(index) if index in self._broken else 0
-            while index in self._broken:
-                place += 1
-                index = members[place % len(members)]
-            yield index
+            place = members.index(index)
+            later = (*members[place:], *members[:place])
+            yield next(other for other in later if other not in self._broken)
 
     def _encode(self, indices: Sequence[int]) -> None:
         """Encode pictures and write them in shards of one size."""
@@ -299,10 +306,7 @@ class PicturePairs:
         if skipped:
             path = folder / SKIPPED_FILE
             write_skipped(path, skipped)
-            note(
-                f"{len(skipped):,} left out: {count_reasons(skipped)}; all in {shown_path(path)}"
-            )
-
+            note(f"{len(skipped):,} left out: {count_reasons(skipped)}; all in {shown_path(path)}")
 
     @property
     def has_news(self) -> bool:

@@ -46,8 +46,8 @@ def train_recipe(
 
     Started by `accelerate launch` or with `xbench train --processes`, every process calls it and
     trains on its part of each batch. What the data source makes is kept in `data_dir` (default
-    `out_dir/data`); `note` gets lines about it for the user. Returns the averaged mapper, saved under `out_dir/mapper`. Raises `UserError`
-    for what a user can repair.
+    `out_dir/data`); `note` gets lines about it for the user. Returns the averaged mapper, saved
+    under `out_dir/mapper`. Raises `UserError` for what a user can repair.
 
     >>> from bench.train import load_recipe, train_recipe  # doctest: +SKIP
     >>> train_recipe(load_recipe("pocket", {"schedule.steps": 100}), out_dir=Path("mapper"))

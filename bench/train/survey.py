@@ -81,21 +81,29 @@ def survey_of(recipe: Recipe, folder: Path | None) -> tuple[Source, Survey]:
 
 
 def survey_pictures(
-    source: Source, *, min_side: int, n_images: int | None, folder: Path | None
+    source: Source,
+    *,
+    min_side: int,
+    n_images: int | None,
+    folder: Path | None,
+    is_written: bool = True,
 ) -> Survey:
     """Survey the first `n_images` pictures, or read what `folder` has of an earlier survey.
 
-    Raises `UserError` if no picture can be used. Without a folder nothing is written.
+    Raises `UserError` if no picture can be used.
     """
     stamp = stamp_of(source.files(), _VERSION, min_side, n_images)
     kept = None if folder is None else _read(folder / FILE, stamp)
     found = kept or _survey(source, min_side=min_side, n_images=n_images)
-    if folder is not None and kept is None:
+    is_written = is_written and folder is not None
+    if folder is not None and is_written and kept is None:
         write_skipped(folder / SKIPPED_FILE, found.skipped)
         atomic_write(folder / FILE, _packed(found, stamp))
     if not found.photos:
         what = count_reasons(found.skipped) or "there is none"
-        at = "" if folder is None else f"; all are listed in {shown_path(folder / SKIPPED_FILE)}"
+        at = ""
+        if folder is not None and is_written:
+            at = f"; all are listed in {shown_path(folder / SKIPPED_FILE)}"
         raise UserError(f"no picture of {source.title} can be used: {what}{at}")
     return found
 
@@ -128,9 +136,7 @@ def _survey(source: Source, *, min_side: int, n_images: int | None) -> Survey:
     return Survey(tuple(photos), tuple(skipped))
 
 
-def _examined(
-    source: Source, entries: Iterator[Entry], min_side: int
-) -> Iterator[Photo | Skipped]:
+def _examined(source: Source, entries: Iterator[Entry], min_side: int) -> Iterator[Photo | Skipped]:
     """Yield the results in order; some readers work ahead, since disks answer several at once."""
     ahead: deque[Future[Photo | Skipped]] = deque()
     with ThreadPoolExecutor(_N_READERS) as pool:

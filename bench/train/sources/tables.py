@@ -189,7 +189,7 @@ def _columns_of(schema: Any, options: TableOptions, file: str) -> Columns:
 
 def _fits(schema: Any, name: str, role: str) -> bool:
     """Return whether a column's type is that of its role: an `image` may also be a link."""
-    import pyarrow.types as types
+    from pyarrow import types
 
     kind = schema.field(name).type
     is_bytes = types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)
