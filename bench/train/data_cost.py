@@ -60,8 +60,8 @@ def count_data(recipe: Recipe, out: Path) -> DataCost:
         return _not_here(recipe, error)
     survey = survey_pictures(
         source,
+        spec,
         min_side=min_side_of(recipe),
-        n_images=spec.n_images,
         folder=out / "data",
         is_written=False,
     )

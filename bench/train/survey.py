@@ -74,27 +74,26 @@ def survey_of(recipe: Recipe, folder: Path | None) -> tuple[Source, Survey]:
     spec = recipe.data
     assert isinstance(spec, PicturesData), "a source of pictures"
     source = open_source(recipe, folder)
-    found = survey_pictures(
-        source, min_side=min_side_of(recipe), n_images=spec.n_images, folder=folder
-    )
-    return source, found
+    return source, survey_pictures(source, spec, min_side=min_side_of(recipe), folder=folder)
 
 
 def survey_pictures(
     source: Source,
+    spec: PicturesData,
     *,
     min_side: int,
-    n_images: int | None,
     folder: Path | None,
     is_written: bool = True,
 ) -> Survey:
-    """Survey the first `n_images` pictures, or read what `folder` has of an earlier survey.
+    """Survey the pictures that a recipe's data name, or read what `folder` has of them.
 
     Raises `UserError` if no picture can be used.
     """
-    stamp = stamp_of(source.files(), _VERSION, min_side, n_images)
+    # names of columns and filters decide what a file's pictures are
+    settings = spec.model_dump(exclude={"cache", "per_host"})
+    stamp = stamp_of(source.files(), _VERSION, min_side, settings)
     kept = None if folder is None else _read(folder / FILE, stamp)
-    found = kept or _survey(source, min_side=min_side, n_images=n_images)
+    found = kept or _survey(source, min_side=min_side, n_images=spec.n_images)
     is_written = is_written and folder is not None
     if folder is not None and is_written and kept is None:
         write_skipped(folder / SKIPPED_FILE, found.skipped)
