@@ -134,5 +134,5 @@ def data_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
     if facts["encoded_gib"] is not None:
         free = free_bytes(cache_folder(recipe, out)) / 2**30
         size = facts["encoded_gib"]
-        shown = f"{size * 1024:,.1f} MiB" if size < 1 else f"{size:,.1f} GiB"
+        shown = f"{size * 1024:,.3g} MiB" if size < 1 else f"{size:,.1f} GiB"
         yield f"encoded {shown}, once; {free:,.1f} GiB are free there"

@@ -231,7 +231,7 @@ class PicturePairs:
             n_bytes = sum(self._encoder.n_bytes(self._size(index)) for index in missing)
             if processes.is_main and is_first:
                 place, size = shown_path(self._cache.folder), n_bytes / 2**20
-                note(f"encoding {len(missing):,} pictures into {size:,.1f} MiB in {place}")
+                note(f"encoding {len(missing):,} pictures into {size:,.3g} MiB in {place}")
             self._cache.need_room(n_bytes)
             n_each = -(-len(missing) // processes.count)
             start = processes.rank * n_each
