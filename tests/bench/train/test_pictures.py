@@ -204,7 +204,7 @@ def test_too_little_room_is_noticed_before_anything_is_encoded(
     monkeypatch.setattr("bench.train.latents.free_bytes", lambda folder: 1_000)
     with (
         counted_encodes(monkeypatch) as calls,
-        pytest.raises(UserError, match="set data.cache to a folder of another disk"),
+        pytest.raises(UserError, match=r"set data.cache to a folder of another disk"),
         opened(recipe_of(tmp_path), models, tmp_path / "kept"),
     ):
         pass

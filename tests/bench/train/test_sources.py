@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bench.train.survey import Survey, survey_of, survey_pictures
 from plugins_manifest.http import PublicHosts
 from tests.bench.train.photos import photo, recipe_file, write_folder, write_tar
 from tests.loopback import Loopback, Quiet
+from tests.runners.hub_server import HubServer, Repository
 
 HERE = PublicHosts(networks=("127.0.0.0/8",))
 
@@ -216,6 +218,36 @@ def test_tables_without_pictures_or_captions_name_their_columns(tmp_path: Path) 
         surveyed(tmp_path, source="parquet", path="c.parquet")
 
 
+# --- datasets of the Hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    folder = tmp_path / "hub"
+    for name in ("train-0", "train-1", "test-0"):
+        image = [{"bytes": photo(n), "path": None} for n in range(3)]
+        columns = {"image": image, "text": [f"{name} {n}" for n in range(3)]}
+        write_table(folder / "data" / f"{name}.parquet", columns)
+    (folder / "README.md").write_text("a dataset")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with HubServer({"me/set": Repository.of_folder(folder, "a" * 40)}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def test_a_dataset_of_the_hub_is_read_by_its_split(tmp_path: Path, hub: HubServer) -> None:
+    data = {"source": "huggingface", "dataset": "me/set"}
+    found = captions(surveyed(tmp_path, **data, n_images=2))
+    assert found == ["train-0 0", "train-0 1"]
+    assert hub.fetched() == {"data/train-0.parquet"}  # only what has these rows
+    assert len(captions(surveyed(tmp_path, **data))) == 6
+    assert captions(surveyed(tmp_path, **data, split="test"))[0] == "test-0 0"
+    with pytest.raises(UserError, match="no split 'dev' among data/test-0.parquet"):
+        surveyed(tmp_path, **data, split="dev")
+    with pytest.raises(UserError, match="data.dataset: me/other.* no such repository"):
+        surveyed(tmp_path, source="huggingface", dataset="me/other")
+
+
 # --- links
 
 
@@ -304,7 +336,9 @@ def test_links_into_private_networks_are_never_requested(tmp_path: Path) -> None
     with Pictures() as server:
         columns = {"url": [f"{server.url}/1.jpg"], "caption": ["x"]}
         table = write_table(tmp_path / "links.parquet", columns)
-        source = download_links(Tables([table], spec_of(table), title="links"), tmp_path, min_side=64)
+        source = download_links(
+            Tables([table], spec_of(table), title="links"), tmp_path, min_side=64
+        )
         (entry,) = source.entries()
         assert entry.reason == "dead link" and "not on the public internet" in entry.detail
         assert not server.requests
