@@ -242,9 +242,9 @@ def test_a_dataset_of_the_hub_is_read_by_its_split(tmp_path: Path, hub: HubServe
     assert hub.fetched() == {"data/train-0.parquet"}  # only what has these rows
     assert len(captions(surveyed(tmp_path, **data))) == 6
     assert captions(surveyed(tmp_path, **data, split="test"))[0] == "test-0 0"
-    with pytest.raises(UserError, match="no split 'dev' among data/test-0.parquet"):
+    with pytest.raises(UserError, match=r"no split 'dev' among data/test-0.parquet"):
         surveyed(tmp_path, **data, split="dev")
-    with pytest.raises(UserError, match="data.dataset: me/other.* no such repository"):
+    with pytest.raises(UserError, match=r"data.dataset: me/other.* no such repository"):
         surveyed(tmp_path, source="huggingface", dataset="me/other")
 
 
