@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import UserError, nearest_names, unknown_name
+from bench.errors import UserError, unknown_name
 from bench.registry import known_names
 from bench.train.schema import DATA_SOURCES, Folders, Recipe
 from plugins_manifest.documents import Place, parse_yaml, parse_yaml_lines, read_content
@@ -111,8 +111,8 @@ def _explained(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
     loc, value = problem["loc"], problem["input"]
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = value.get("source") if isinstance(value, dict) else value
-        near = ", ".join(nearest_names(str(given), DATA_SOURCES))
-        return f"{dotted(loc, data)} has the source {brief(given)}: write a source of {near}"
+        known = ", ".join(sorted(DATA_SOURCES))
+        return f"{dotted(loc, data)} has the source {brief(given)}: use {known}"
     if problem["type"] == "extra_forbidden":
         keys = list(_keys_at(Recipe, loc[:-1]))
         where = dotted(loc, data)

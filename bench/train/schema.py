@@ -5,6 +5,7 @@ pydantic validates its untrusted text, as that of a manifest. Imports no torch.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
@@ -16,6 +17,7 @@ Count = Annotated[Whole, Field(ge=1, le=10**9)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Rate = Annotated[Number, Field(gt=0, le=10)]
 SIZE_STEP_PX = 16
+_DATASET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 
 
 class Folders(Section):
@@ -60,7 +62,14 @@ class PicturesData(Section):
 
     n_images: Count | None = None
     min_side: Count | None = None
-    cache: bool | Annotated[str, Field(min_length=1)] = True
+    cache: bool | str = True
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _check_cache(cls, value: Any) -> Any:
+        if not isinstance(value, bool | str) or value == "":
+            raise ValueError("write true, false or a folder")
+        return value
 
 
 class FolderData(PicturesData):
@@ -102,9 +111,16 @@ class HubData(TableOptions):
     """The parquet files of a dataset of the Hugging Face Hub, of one split."""
 
     source: Literal["huggingface"]
-    dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    dataset: str
     revision: str | None = None
     split: str = Field(default="train", min_length=1)
+
+    @field_validator("dataset")
+    @classmethod
+    def _check_dataset(cls, value: str) -> str:
+        if not _DATASET.fullmatch(value):
+            raise ValueError(f"write OWNER/NAME as on its page (it is {value!r})")
+        return value
 
 
 DataSpec = Annotated[
