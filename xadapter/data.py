@@ -108,6 +108,6 @@ def indices_at(positions: range, n_images: int, *, seed: int) -> Tensor:
     return torch.cat(parts)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=32)  # of data sets that a run takes turns with
 def _epoch_order(n_images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n_images, generator=generator_for(seed, EPOCH_STREAM, epoch))

@@ -159,7 +159,13 @@ def _train(recipe: Recipe, out: Path, *, device: str, as_json: bool) -> None:
 
         chosen = choose_device(device)
     is_shown = not (as_json or is_quiet())
-    result = train_recipe(recipe, out_dir=out, device=chosen, progress=is_shown)
+    result = train_recipe(
+        recipe,
+        out_dir=out,
+        device=chosen,
+        progress=is_shown,
+        note=lambda text: note(text, err=True),
+    )
     if launched_rank() > 0:
         return
     if as_json:
@@ -184,4 +190,4 @@ def _show_cost(
     if as_json:
         echo_json(facts)
     else:
-        echo_lines("\n".join(cost_lines(facts)))
+        echo_lines("\n".join(cost_lines(facts, recipe, out)))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import UserError
 from bench.plan.cost import GPU_TFLOPS
+from bench.train.data_cost import TextSize, count_data, data_lines, shown_facts
 from bench.train.mappers import build_mapper
 from bench.train.run import settings_of
 from bench.train.schema import Folders, PocketData, Recipe
@@ -84,9 +85,7 @@ def _counted(recipe: Recipe, unets: list[Any], mapper: Any) -> tuple[float, floa
         upgraded.enable_gradient_checkpointing()
     side = recipe.size // _LATENT_PX
     config = upgraded.config
-    n_pooled = None
-    if config.addition_embed_type == "text_time":
-        n_pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    n_pooled = _n_pooled(config)
     text = UpgradedText(
         torch.empty(1, _N_TOKENS, config.cross_attention_dim),
         None if n_pooled is None else torch.empty(1, n_pooled),
@@ -134,14 +133,7 @@ def _is_attention(shape: Sequence[int], places: Set[int]) -> bool:
 
 def _unet_configs(recipe: Recipe) -> list[Mapping[str, Any]] | None:
     """Return the configurations of both UNets: of local folders, or published ones by name."""
-    if isinstance(recipe.family, Folders):
-        sources = [recipe.family.base, recipe.family.upgraded]
-        tables: tuple[str | None, str | None] = (None, None)
-    else:
-        family: Any = find_family(recipe.family)
-        parts = family.diffusers_parts(None) if hasattr(family, "diffusers_parts") else None
-        sources = [] if parts is None else [parts.base.source, parts.upgraded.source]
-        tables = getattr(family, "tables", (None, None))
+    sources, tables = _model_sources(recipe)
     found: list[Mapping[str, Any]] = []
     for source, table in zip(sources, tables, strict=False):
         file = Path(source) / "unet" / "config.json"
@@ -152,18 +144,64 @@ def _unet_configs(recipe: Recipe) -> list[Mapping[str, Any]] | None:
     return found if len(found) == len(sources) == 2 else None
 
 
+def _model_sources(recipe: Recipe) -> tuple[list[str], tuple[str | None, str | None]]:
+    """Return the folders or repositories of both models, and their published layouts."""
+    if isinstance(recipe.family, Folders):
+        return [recipe.family.base, recipe.family.upgraded], (None, None)
+    family: Any = find_family(recipe.family)
+    parts = family.diffusers_parts(None) if hasattr(family, "diffusers_parts") else None
+    sources = [] if parts is None else [parts.base.source, parts.upgraded.source]
+    return sources, getattr(family, "tables", (None, None))
+
+
+def _n_levels(recipe: Recipe) -> int | None:
+    """Return the levels of the upgraded UNet; None for a layout that is not known here."""
+    configs = _unet_configs(recipe)
+    return None if configs is None else len(configs[1]["block_out_channels"])
+
+
+def _text_size(recipe: Recipe) -> TextSize | None:
+    """Return the sizes of both sides' texts; None for a layout that is not known here."""
+    configs = _unet_configs(recipe)
+    if configs is None:
+        return None
+    base, upgraded = configs
+    encoder = Path(_model_sources(recipe)[0][0]) / "text_encoder" / "config.json"
+    facts = read_json(encoder) if encoder.is_file() else {}
+    n_tokens = facts.get("max_position_embeddings", _N_TOKENS)
+    widths = (base["cross_attention_dim"], upgraded["cross_attention_dim"])
+    return TextSize(n_tokens, *widths, _n_pooled(upgraded) or 0)
+
+
+def _n_pooled(config: Mapping[str, Any]) -> int | None:
+    """Return the width of the pooled text; None for a UNet without one."""
+    if config.get("addition_embed_type") != "text_time":
+        return None
+    n_ids = 6 * config["addition_time_embed_dim"]
+    return config["projection_class_embeddings_input_dim"] - n_ids
+
+
 def cost_facts(recipe: Recipe, out: Path, *, n_processes: int, gpus: Gpus | None) -> dict[str, Any]:
     """Return what a training takes, for `--json`; None for what is not known.
 
     Raises `UserError` for data that cannot be counted, and a batch that cannot be divided.
     """
-    settings, cost = settings_of(recipe), count_step(recipe)
+    data = count_data(recipe, out)
+    settings, cost = settings_of(recipe, n_images=data.n_images), count_step(recipe)
     if settings.batch_size % n_processes:
         raise UserError(
             f"{settings.batch_size} images in a call of the models cannot be divided among "
             f"{n_processes} processes: set optimizer.batch or micro_batch to a multiple"
         )
     n_images = settings.steps * settings.images_per_step
+    pictures = shown_facts(
+        data,
+        recipe,
+        steps=settings.steps,
+        text=_text_size(recipe),
+        n_levels=_n_levels(recipe),
+    )
+    encoded = 0.0 if pictures is None else (pictures.get("encoded_gib") or 0.0)
     facts: dict[str, Any] = {
         "recipe": recipe.name,
         "steps": settings.steps,
@@ -172,7 +210,8 @@ def cost_facts(recipe: Recipe, out: Path, *, n_processes: int, gpus: Gpus | None
         "processes": n_processes,
         "tera_operations_per_image": None if cost is None else cost.tera_operations,
         "tera_operations": None if cost is None else cost.tera_operations * n_images,
-        "disk_gib": None if cost is None else _disk_bytes(recipe, cost) / 2**30,
+        "disk_gib": None if cost is None else _disk_bytes(recipe, cost, n_images) / 2**30 + encoded,
+        "pictures": pictures,
     }
     per_call = settings.batch_size // n_processes
     facts |= {"memory_gib": None, "memory_parts_gib": None}
@@ -196,18 +235,16 @@ def _memory_bytes(recipe: Recipe, cost: StepCost, n_images: int) -> dict[str, fl
     }
 
 
-def _disk_bytes(recipe: Recipe, cost: StepCost) -> float:
+def _disk_bytes(recipe: Recipe, cost: StepCost, n_images: int) -> float:
     """Return bytes of three checkpoints (one is being written), the mapper, and drawn pictures."""
     checkpoints = 3 * cost.mapper_parameters * 4.0 * 4
-    return checkpoints + cost.mapper_parameters * 4.0 + _n_drawn(recipe) * _POCKET_BYTES
+    drawn = _n_drawn(recipe, n_images) * _POCKET_BYTES
+    return checkpoints + cost.mapper_parameters * 4.0 + drawn
 
 
-def _n_drawn(recipe: Recipe) -> int:
-    """Return the number of pictures that are drawn for a training."""
-    if not isinstance(recipe.data, PocketData):
-        return 0
-    settings = settings_of(recipe)
-    return min(recipe.data.n_images, settings.steps * settings.images_per_step)
+def _n_drawn(recipe: Recipe, n_images: int) -> int:
+    """Return the number of pictures that are drawn for a training on so many images."""
+    return min(recipe.data.n_images, n_images) if isinstance(recipe.data, PocketData) else 0
 
 
 def _time_facts(
@@ -226,7 +263,7 @@ def _time_facts(
         return {"hours": work / rate / count / 3600, "rate": what}
     if isinstance(recipe.data, PocketData):
         what = f"{n_processes} CPU core{'s' if n_processes > 1 else ''}, as measured on one"
-        seconds = work / _CORE_TFLOPS + _n_drawn(recipe) * _DRAWING_SECONDS
+        seconds = work / _CORE_TFLOPS + _n_drawn(recipe, facts["images"]) * _DRAWING_SECONDS
         return {"hours": seconds / n_processes / 3600, "rate": what}
     gpu = "GPU" if n_processes == 1 else f"of {n_processes} GPUs"
     what = f"{GPU_TFLOPS:g} TFLOP/s on each {gpu}, an assumption: give --gpu, or --tflops too"
@@ -243,10 +280,12 @@ def _measured_pace(out: Path) -> float | None:
     return None
 
 
-def cost_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def cost_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[str]:
     """Yield what a training takes, for people."""
     n, batch, images = facts["steps"], facts["batch"], facts["images"]
     yield f"{facts['recipe']}: {n:,} steps of {batch} images, {images:,} images"
+    if facts["pictures"] is not None:
+        yield from data_lines(facts["pictures"], recipe, out)
     count = facts["processes"]
     if facts["tera_operations"] is None:
         yield "the layout of its models is not known here: fetch them to count time and memory"
@@ -263,4 +302,4 @@ def cost_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f"{parts['unets']:.2f}, mapper and AdamW {parts['mapper']:.2f}, activations "
         f"{parts['activations']:.2f}; without VAEs and text encoders"
     )
-    yield f"disk    {facts['disk_gib']:.2f} GiB for checkpoints, mapper and what is drawn"
+    yield f"disk    {facts['disk_gib']:.2f} GiB: checkpoints, mapper, what is drawn or encoded"

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from bench.errors import UserError, shown_path
 from bench.train.models import Models, fingerprint
-from bench.train.schema import LatentsData, PocketData, Recipe
+from bench.train.pictures import Note, opened_pictures
+from bench.train.schema import LatentsData, PicturesData, PocketData, Recipe
+from bench.train.survey import survey_of
 from plugins_manifest.text import first_line
 from xadapter.data import LatentDataset, TrainBatch, TrainingData, UpgradedText, generator_for
+from xadapter.processes import Processes
 
 _NEEDED = ("base_latents", "upgraded_latents", "base_text")
 _TEXTS = ("upgraded_hidden", "upgraded_pooled", "upgraded_time_ids")
@@ -26,9 +29,19 @@ _RANDOM_STREAM = 3
 
 @contextmanager
 def opened_data(
-    recipe: Recipe, models: Models, folder: Path
+    recipe: Recipe,
+    models: Models,
+    folder: Path,
+    *,
+    processes: Processes | None = None,
+    n_steps: int = 0,
+    note: Note = lambda text: None,
 ) -> Iterator[LatentDataset | TrainingData]:
-    """Open the data of a recipe; what is drawn or encoded is kept in `folder`."""
+    """Open the data of a recipe; what is drawn or encoded is kept in `folder`.
+
+    Pictures of the first `n_steps` are encoded at once, by all processes; `note` gets lines about
+    the data for the user.
+    """
     spec, has_text = recipe.data, recipe.objective.upgraded_text == "prompt"
     if isinstance(spec, PocketData):
         from bench.train.pocket_data import opened_pocket
@@ -42,6 +55,12 @@ def opened_data(
             has_upgraded_text=has_text,
         ) as pairs:
             yield pairs
+    elif isinstance(spec, PicturesData):
+        processes = processes or Processes()
+        with opened_pictures(
+            recipe, models, folder, processes=processes, n_steps=n_steps, note=note
+        ) as pictures:
+            yield pictures
     elif isinstance(spec, LatentsData):
         files = EncodedFiles(Path(spec.path), has_upgraded_text=has_text, most=spec.n_images)
         _require_fit(files, models)
@@ -50,9 +69,11 @@ def opened_data(
         yield RandomPairs(models, recipe.seed)
 
 
-def n_images_of(recipe: Recipe) -> int:
-    """Return the number of images of a recipe's data."""
+def n_images_of(recipe: Recipe, folder: Path | None) -> int:
+    """Return the number of images of a recipe's data; a survey of pictures is kept in `folder`."""
     spec = recipe.data
+    if isinstance(spec, PicturesData):
+        return len(survey_of(recipe, folder)[1].photos)
     if isinstance(spec, LatentsData) and spec.n_images is None:
         return len(EncodedFiles(Path(spec.path), has_upgraded_text=False))
     return spec.n_images or 0

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import UserError, nearest_names, unknown_name
+from bench.errors import UserError, unknown_name
 from bench.registry import installed, known_names
 from bench.train.mappers import merged_options, options_of
 from bench.train.schema import DATA_SOURCES, Folders, MapperSpec, Recipe
@@ -136,8 +136,8 @@ def _explained(problem: Mapping[str, Any], data: Mapping[Hashable, Any]) -> str:
     loc, value = problem["loc"], problem["input"]
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = value.get("source") if isinstance(value, dict) else value
-        near = ", ".join(nearest_names(str(given), DATA_SOURCES))
-        return f"{dotted(loc, data)} has the source {brief(given)}: write a source of {near}"
+        known = ", ".join(sorted(DATA_SOURCES))
+        return f"{dotted(loc, data)} has the source {brief(given)}: use {known}"
     if problem["type"] == "extra_forbidden":
         keys = problem.get("keys") or list(_keys_at(Recipe, loc[:-1]))
         where = dotted(loc, data)
@@ -175,8 +175,10 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
     if isinstance(recipe.family, Folders):
         paths = {k: _absolute(v, folder) for k, v in recipe.family.model_dump().items()}
         changes["family"] = Folders(**paths)
-    if (path := getattr(recipe.data, "path", None)) is not None:
-        changes["data"] = recipe.data.model_copy(update={"path": _absolute(path, folder)})
+    found = {key: getattr(recipe.data, key, None) for key in ("path", "cache")}
+    paths = {key: _absolute(text, folder) for key, text in found.items() if isinstance(text, str)}
+    if paths:
+        changes["data"] = recipe.data.model_copy(update=paths)
     return recipe.model_copy(update=changes) if changes else recipe
 
 

@@ -12,7 +12,9 @@ from bench.errors import UserError, disk_error
 from bench.train.data import n_images_of, opened_data
 from bench.train.mappers import build_mapper
 from bench.train.models import fingerprint, load_models
-from bench.train.schema import Recipe
+from bench.train.pictures import Note
+from bench.train.schema import PicturesData, Recipe
+from bench.train.survey import survey_of
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
@@ -25,7 +27,7 @@ from xadapter.train_settings import TrainSettings
 
 RECORD = "recipe.json"
 # a run goes on only with the same of these; `TrainSettings` compares the others
-_IDENTITY = ("family", "size", "data", "mapper", "models")
+_IDENTITY = ("family", "size", "data", "mapper", "models", "images")
 
 
 def train_recipe(
@@ -38,23 +40,27 @@ def train_recipe(
     validate: Validator | None = None,
     validate_every: int | None = None,
     stop_after: int | None = None,
+    note: Note = lambda text: None,
 ) -> TrainResult:
     """Train the mapper of a recipe in `out_dir`; the same call resumes it.
 
     Started by `accelerate launch` or with `xbench train --processes`, every process calls it and
     trains on its part of each batch. What the data source makes is kept in `data_dir` (default
-    `out_dir/data`). Returns the averaged mapper, saved under `out_dir/mapper`. Raises `UserError`
-    for what a user can repair.
+    `out_dir/data`); `note` gets lines about it for the user. Returns the averaged mapper, saved
+    under `out_dir/mapper`. Raises `UserError` for what a user can repair.
 
     >>> from bench.train import load_recipe, train_recipe  # doctest: +SKIP
     >>> train_recipe(load_recipe("pocket", {"schedule.steps": 100}), out_dir=Path("mapper"))
     """
-    settings = settings_of(recipe, validate_every=validate_every)
+    folder = data_dir or out_dir / "data"
     try:
         require_trackers(recipe.log.trackers)
         with joined(device) as processes, ExitStack() as stack:
-            processes.rows_of(range(settings.batch_size))  # before gigabytes are loaded
-            processes.on_main(lambda: _record(recipe, out_dir))
+            # before gigabytes are loaded
+            processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
+            processes.on_main(lambda: _record(recipe, out_dir, folder))
+            n_images = n_images_of(recipe, folder)
+            settings = settings_of(recipe, n_images=n_images, validate_every=validate_every)
             with Progress("loading the models"):
                 models = load_models(recipe, device=str(processes.device))
                 alphas_cumprod, base_alphas_cumprod = models.schedules()
@@ -62,7 +68,11 @@ def train_recipe(
                     recipe.mapper, models.base_unet, models.upgraded_unet, seed=recipe.seed
                 )
                 nulls = models.base_text([""]), models.upgraded_text([""])
-            data = stack.enter_context(opened_data(recipe, models, data_dir or out_dir / "data"))
+            last = settings.steps if stop_after is None else min(stop_after, settings.steps)
+            opened = opened_data(
+                recipe, models, folder, processes=processes, n_steps=last, note=note
+            )
+            data = stack.enter_context(opened)
             return train_mapper(
                 mapper,
                 base_unet=models.base_unet,
@@ -87,12 +97,14 @@ def train_recipe(
         raise disk_error(error, out_dir) from error
 
 
-def settings_of(recipe: Recipe, *, validate_every: int | None = None) -> TrainSettings:
-    """Return the trainer's settings of a recipe; epochs are counted by the data's images."""
+def settings_of(
+    recipe: Recipe, *, n_images: int, validate_every: int | None = None
+) -> TrainSettings:
+    """Return the trainer's settings of a recipe; epochs are of `n_images`."""
     objective, optimizer, schedule = recipe.objective, recipe.optimizer, recipe.schedule
     batch = optimizer.micro_batch or optimizer.batch
     return TrainSettings(
-        steps=n_steps_of(recipe),
+        steps=_n_steps(recipe, n_images),
         batch_size=batch,
         accumulation_steps=optimizer.batch // batch,
         learning_rate=optimizer.learning_rate,
@@ -117,22 +129,26 @@ def settings_of(recipe: Recipe, *, validate_every: int | None = None) -> TrainSe
     )
 
 
-def n_steps_of(recipe: Recipe) -> int:
-    """Return the optimizer steps of a recipe."""
+def _n_steps(recipe: Recipe, n_images: int) -> int:
     schedule = recipe.schedule
     if schedule.steps is not None:
         return schedule.steps
     assert schedule.epochs is not None, "one of the two is given"
-    return max(1, round(schedule.epochs * n_images_of(recipe) / recipe.optimizer.batch))
+    return max(1, round(schedule.epochs * n_images / recipe.optimizer.batch))
 
 
-def _record(recipe: Recipe, out_dir: Path) -> None:
-    """Write the recipe of a folder; `SettingError` if another one was trained there."""
+def _record(recipe: Recipe, out_dir: Path, folder: Path) -> None:
+    """Write the recipe of a folder; `SettingError` if another one was trained there.
+
+    Of pictures it has the hash, since a folder of the same name may have others later.
+    """
     data = {**recipe.as_data(), "models": fingerprint(recipe)}
+    if isinstance(recipe.data, PicturesData):
+        data["images"] = survey_of(recipe, folder)[1].sha256
     path = out_dir / RECORD
     if path.exists() and (out_dir / FILE_NAME).exists():
         stored: Mapping[str, Any] = read_json(path)
-        differing = [key for key in _IDENTITY if stored.get(key) != data[key]]
+        differing = [key for key in _IDENTITY if stored.get(key) != data.get(key)]
         if differing:
             raise SettingError(
                 f"{out_dir} contains a training with other {' and '.join(differing)}: choose "

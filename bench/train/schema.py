@@ -5,6 +5,7 @@ pydantic validates its untrusted text, as that of a manifest. Imports no torch.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
@@ -16,6 +17,7 @@ Count = Annotated[Whole, Field(ge=1, le=10**9)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Rate = Annotated[Number, Field(gt=0, le=10)]
 SIZE_STEP_PX = 16
+_DATASET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 
 
 class Folders(Section):
@@ -50,8 +52,85 @@ class RandomData(Section):
     n_images: Count = 1_000
 
 
-DataSpec = Annotated[PocketData | LatentsData | RandomData, Field(discriminator="source")]
-DATA_SOURCES = ("pocket", "latents", "random")
+class PicturesData(Section):
+    """What all sources of captioned pictures have in common (docs/train.md).
+
+    `n_images` are the first ones of the source; smaller pictures than `min_side` px (default half
+    of the recipe's size) are left out. Latents and texts are kept in a folder, by default beside
+    the training; with `cache: false` they are encoded again whenever they are needed.
+    """
+
+    n_images: Count | None = None
+    min_side: Count | None = None
+    cache: bool | str = True
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _check_cache(cls, value: Any) -> Any:
+        if not isinstance(value, bool | str) or value == "":
+            raise ValueError("write true, false or a folder")
+        return value
+
+
+class FolderData(PicturesData):
+    """A folder of images with NAME.txt beside them, or with a metadata.jsonl."""
+
+    source: Literal["folder"]
+    path: str = Field(min_length=1)
+
+
+class ShardsData(PicturesData):
+    """WebDataset: a folder of .tar files, or one of them."""
+
+    source: Literal["webdataset"]
+    path: str = Field(min_length=1)
+
+
+class TableOptions(PicturesData):
+    """Columns of a table, where their names are not the usual ones, and filters of its rows.
+
+    Pictures behind links are downloaded, at most `per_host` of one host at once.
+    """
+
+    image: str | None = None
+    url: str | None = None
+    caption: str | None = None
+    min_aesthetic: Number | None = None
+    licenses: tuple[str, ...] | None = None
+    per_host: Annotated[Whole, Field(ge=1, le=32)] = 4
+
+
+class ParquetData(TableOptions):
+    """Parquet files with image bytes, or with links as in LAION's: a folder, or one file."""
+
+    source: Literal["parquet"]
+    path: str = Field(min_length=1)
+
+
+class HubData(TableOptions):
+    """The parquet files of a dataset of the Hugging Face Hub, of one split."""
+
+    source: Literal["huggingface"]
+    dataset: str
+    revision: str | None = None
+    split: str = Field(default="train", min_length=1)
+
+    @field_validator("dataset")
+    @classmethod
+    def _check_dataset(cls, value: str) -> str:
+        if not _DATASET.fullmatch(value):
+            raise ValueError(f"write OWNER/NAME as on its page (it is {value!r})")
+        return value
+
+
+DataSpec = Annotated[
+    PocketData | LatentsData | RandomData | FolderData | ShardsData | ParquetData | HubData,
+    Field(discriminator="source"),
+]
+DATA_SOURCES = (
+    *("pocket", "latents", "random"),
+    *("folder", "webdataset", "parquet", "huggingface"),
+)
 
 
 class MapperSpec(Section):

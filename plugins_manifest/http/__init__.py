@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from plugins_manifest.http.download import fetch as fetch
     from plugins_manifest.http.hosts import AllowList as AllowList
     from plugins_manifest.http.hosts import HostRule as HostRule
+    from plugins_manifest.http.hosts import PublicHosts as PublicHosts
     from plugins_manifest.http.hosts import Token as Token
     from plugins_manifest.http.hub_errors import hub_errors_explained as hub_errors_explained
     from plugins_manifest.http.ranged import Mirror as Mirror
@@ -21,6 +22,7 @@ __all__ = [
     "HostRule",
     "Mirror",
     "Progress",
+    "PublicHosts",
     "Token",
     "Wanted",
     "fetch",
@@ -34,6 +36,7 @@ __getattr__ = lazy_names(
         "HostRule": "plugins_manifest.http.hosts",
         "Mirror": "plugins_manifest.http.ranged",
         "Progress": "plugins_manifest.http.download",
+        "PublicHosts": "plugins_manifest.http.hosts",
         "Token": "plugins_manifest.http.hosts",
         "Wanted": "plugins_manifest.http.download",
         "fetch": "plugins_manifest.http.download",

@@ -22,7 +22,7 @@ import httpx
 from plugins_manifest.documents import parse_json
 from plugins_manifest.errors import FetchError, HostError, UserError
 from plugins_manifest.http.guard import Resolver, system_resolver
-from plugins_manifest.http.hosts import AllowList, HostRule, Token
+from plugins_manifest.http.hosts import AllowList, HostRule, PublicHosts, Token
 from plugins_manifest.http.pace import Limits, Pace, limits_of_environment
 from plugins_manifest.http.retry import with_retries
 from plugins_manifest.http.status import Response, interpret_redirect, interpret_response
@@ -60,7 +60,8 @@ class Client:
     With an `AllowList` it contacts only these hosts, by https, at public addresses, and ignores
     the environment. With `allow=None`, for addresses that the user or this project chose: any
     host, http too, with the proxies and certificates of the environment (HTTPS_PROXY,
-    SSL_CERT_FILE). `advice` ends messages about files that cannot be downloaded.
+    SSL_CERT_FILE). `advice` ends messages about files that cannot be downloaded; `n_connections`
+    are the most at once with an `AllowList`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Client:
         timeout_seconds: float = 30.0,
         limits: Limits | None = None,
         max_tries: int = 6,
+        n_connections: int = 4,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         guard_logs()
@@ -85,7 +87,7 @@ class Client:
             connect_seconds=min(timeout_seconds, limits.connect_seconds),
         )
         # Not httpx.Client, which would parse redirects itself and keep cookies.
-        self._transport = Transport(allow, resolve, ca=ca)
+        self._transport = Transport(allow, resolve, ca=ca, n_connections=n_connections)
 
     def __enter__(self) -> Client:
         return self
@@ -218,7 +220,8 @@ class Client:
     def _origin(self, at: httpx.URL, what: str) -> tuple[str, int]:
         """Return host and port; raise `FetchError` for addresses that are never requested."""
         is_guarded = self._allow is not None
-        is_plain = at.scheme == "https" or (at.scheme == "http" and not is_guarded)
+        takes_http = not is_guarded or isinstance(self._allow, PublicHosts)
+        is_plain = at.scheme == "https" or (at.scheme == "http" and takes_http)
         if not is_plain or not at.host or (is_guarded and at.userinfo):
             raise FetchError(
                 f"{what}: leads to a {at.scheme or 'strange'} address on {at.host!r}: only plain "

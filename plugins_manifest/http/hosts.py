@@ -69,6 +69,20 @@ class AllowList:
         )
 
 
+@dataclass(frozen=True)
+class PublicHosts(AllowList):
+    """Every host with public addresses, by http too: for addresses that a third party lists.
+
+    With `networks` (CIDR) its addresses must be inside one of them instead.
+    """
+
+    networks: tuple[str, ...] = ()
+
+    def rule(self, host: str, port: int) -> HostRule:
+        """Return a rule for this host alone."""
+        return HostRule(host, port, networks=self.networks)
+
+
 def is_public(address: str) -> bool:
     """Return whether an address, and any IPv4 address inside it, is on the public internet."""
     ip = _parsed(address)

@@ -18,8 +18,6 @@ from plugins_manifest.http.guard import GuardedBackend, Resolver
 from plugins_manifest.http.hosts import AllowList
 from plugins_manifest.http.pace import Limits, Pace, PacedBackend
 
-_MAX_CONNECTIONS = 4  # of a guarded transport
-
 
 class _Body(httpx.SyncByteStream):
     """Body of a response; counts its bytes and translates errors of httpcore."""
@@ -42,11 +40,14 @@ class _Body(httpx.SyncByteStream):
 class Transport:
     """Sends requests within their limits; several threads may share one.
 
-    With an `AllowList` every socket is opened through `GuardedBackend` and no setting of the
-    environment is used; without one, its proxies and certificates are.
+    With an `AllowList` every socket is opened through `GuardedBackend`, at most `n_connections` at
+    once, and no setting of the environment is used; without one, its proxies and certificates are.
     """
 
-    def __init__(self, allow: AllowList | None, resolve: Resolver, *, ca: Path | None) -> None:
+    def __init__(
+        self, allow: AllowList | None, resolve: Resolver, *, ca: Path | None, n_connections: int
+    ) -> None:
+        self._n_connections = n_connections
         self._is_guarded = allow is not None
         self._tls = httpx.create_ssl_context() if allow is None else tls_context(ca)
         self._backend = PacedBackend(
@@ -94,7 +95,7 @@ class Transport:
         if proxy is None:
             return httpcore.ConnectionPool(
                 ssl_context=self._tls,
-                max_connections=_MAX_CONNECTIONS if self._is_guarded else None,
+                max_connections=self._n_connections if self._is_guarded else None,
                 network_backend=self._backend,
             )
         known = httpx.Proxy(proxy)

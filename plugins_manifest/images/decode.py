@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -54,6 +55,17 @@ _OTHERS = (
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+Fault = Literal["not-an-image", "broken", "too-large"]
+
+
+class ImageError(UserError):
+    """Content that cannot be decoded; `fault` is why, for programs."""
+
+    def __init__(self, message: str, *, fault: Fault) -> None:
+        super().__init__(message)
+        self.fault: Fault = fault
+
+
 @dataclass(frozen=True)
 class DecodedImage:
     """An image as uint8 RGB [height, width, 3], and what a user should know about it."""
@@ -83,13 +95,17 @@ def parse_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> D
         try:
             return _decoded(picture)
         except _DECODER_ERRORS as error:
-            raise _unreadable(name, _reason(error)) from error
+            raise _unreadable(name, _reason(error), fault=_fault(error)) from error
 
 
-def image_size(content: bytes, *, name: str) -> tuple[int, int]:
-    """Return width and height in px as stored, without decoding; `UserError` for other bytes."""
+def image_size(content: bytes, *, name: str, is_upright: bool = False) -> tuple[int, int]:
+    """Return width and height in px, without decoding; `ImageError` for other bytes.
+
+    As stored, or upright as the decoded pixels are.
+    """
     with _opened(content, name, MAX_PIXELS) as picture:
-        return picture.size
+        width, height = picture.size
+        return (height, width) if is_upright and _is_on_its_side(picture) else (width, height)
 
 
 def is_one_color(pixels: np.ndarray) -> bool:
@@ -114,7 +130,7 @@ def _read(path: Path) -> bytes:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UserError(f"{name} is not a regular file: name an image file")
             if os.fstat(handle).st_size > MAX_BYTES:
-                raise _unreadable(name, f"more than {MAX_BYTES >> 20} MiB")
+                raise _unreadable(name, f"more than {MAX_BYTES >> 20} MiB", fault="too-large")
             content = stream.read(MAX_BYTES + 1)  # it may still grow
     except FileNotFoundError as error:
         raise UserError(f"there is no image {name}: check the path") from error
@@ -130,7 +146,7 @@ def _read(path: Path) -> bytes:
 def _opened(content: bytes, name: str, max_pixels: int) -> Image.Image:
     """Return the opened picture, whose header is within the bounds; nothing is decoded yet."""
     if len(content) > MAX_BYTES:
-        raise _unreadable(name, f"more than {MAX_BYTES >> 20} MiB")
+        raise _unreadable(name, f"more than {MAX_BYTES >> 20} MiB", fault="too-large")
     if not content:
         raise _unreadable(name, "it is empty")
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # else Pillow fills what is missing with gray
@@ -138,13 +154,14 @@ def _opened(content: bytes, name: str, max_pixels: int) -> Image.Image:
         check_header(content)
         picture = Image.open(io.BytesIO(content), formats=_FORMATS)
     except _DECODER_ERRORS as error:
-        raise _unreadable(name, _reason(error, content)) from error
+        raise _unreadable(name, _reason(error, content), fault=_fault(error)) from error
     width_px, height_px = picture.size
     if width_px * height_px > max_pixels or max(picture.size) > MAX_SIDE_PX:
         picture.close()
-        raise UserError(
+        raise ImageError(
             f"{name} is {width_px} x {height_px} px, the most is {max_pixels / 1e6:.0f} megapixels "
-            f"and {MAX_SIDE_PX} px a side: scale it down"
+            f"and {MAX_SIDE_PX} px a side: scale it down",
+            fault="too-large",
         )
     try:
         check_scans(content, width_px * height_px)
@@ -153,8 +170,15 @@ def _opened(content: bytes, name: str, max_pixels: int) -> Image.Image:
     return picture
 
 
-def _unreadable(name: str, why: str) -> UserError:
-    return UserError(f"{name} is not a readable image ({why}): replace it")
+def _unreadable(name: str, why: str, *, fault: Fault = "broken") -> ImageError:
+    return ImageError(f"{name} is not a readable image ({why}): replace it", fault=fault)
+
+
+def _fault(error: BaseException) -> Fault:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not-an-image"
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    return "too-large" if isinstance(error, bombs) else "broken"
 
 
 def _reason(error: BaseException, content: bytes = b"") -> str:
@@ -189,6 +213,18 @@ def _decoded(picture: Image.Image) -> DecodedImage:
     return DecodedImage(pixels, tuple(modes.remarks))
 
 
+def _is_on_its_side(picture: Image.Image) -> bool:
+    """Return whether the stored rows are the columns of the upright picture."""
+    if picture.format == "TIFF":
+        return getattr(picture, "tag_v2", {}).get(_ORIENTATION) in _SIDEWAYS
+    exif = picture.info.get("exif")
+    try:
+        return exif is not None and orientation_of(exif) in _SIDEWAYS
+    except (ValueError, struct.error):
+        return False
+
+
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 # EXIF 2.32, tag Orientation: what makes the stored rows and columns upright
 _TURNS: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],

@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub: repositories of files at one commit each, over plain HTTP.
+"""A small Hugging Face Hub: models and datasets at one commit each, over plain HTTP.
 
 Serves the requests of huggingface_hub: repository info, the file tree, and files, of which weights
 are large (LFS): answered with a redirect to the storage path and their sha256 as the etag.
@@ -45,10 +45,10 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        parts = urlsplit(self.path).path.strip("/").split("/")
+        parts = urlsplit(self.path).path.strip("/").removeprefix("datasets/").split("/")
         if parts[0] == "storage":
             self._send_file("storage", "/".join(parts[1:3]), "/".join(parts[3:]))
-        elif parts[:2] == ["api", "models"]:
+        elif parts[:2] in (["api", "models"], ["api", "datasets"]):
             self._api("/".join(parts[2:4]), parts[4], parts[5] if len(parts) > 5 else "")
         elif len(parts) > 4 and parts[2] == "resolve":
             name, revision, file = "/".join(parts[:2]), parts[3], "/".join(parts[4:])

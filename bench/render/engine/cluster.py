@@ -202,7 +202,7 @@ class ClusterTransport:
         if self.count != "auto":
             return self.count
         found = self.ray.cluster_resources()
-        n = found.get("GPU", 0) if self.has_gpu else found.get("CPU", 0) // CORES_PER_WORKER
+        n = found.get("GPU", 0) if self.has_gpu else found.get("CPU", 0) // self._cpus()
         return max(1, int(n))
 
     def start(self) -> _Remote:
@@ -250,9 +250,9 @@ class ClusterTransport:
 
     def _cpus(self) -> int:
         """Return the cores of each worker: as many as let all of them have a place."""
-        if self.count == "auto":
-            return CORES_PER_WORKER
         cores = [int(n["Resources"].get("CPU", 0)) for n in self.ray.nodes() if n["Alive"]]
+        if self.count == "auto":
+            return min(CORES_PER_WORKER, max([1, *cores]))
         most = max(1, sum(cores) // self.count)
         fits = (n for n in range(most, 0, -1) if sum(c // n for c in cores) >= self.count)
         return next(fits, 1)

@@ -63,10 +63,28 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
 
 def test_a_mistake_of_an_override_names_the_option(tmp_path: Path) -> None:
     assert problems_of(tmp_path, RECIPE, optimizer__batch=0, data__source="photos") == (
-        "--set data.source: data has the source 'photos': write a source of latents, pocket, "
-        "random",
+        "--set data.source: data has the source 'photos': use folder, huggingface, latents, "
+        "parquet, pocket, random, webdataset",
         "--set optimizer.batch: optimizer.batch: use 1 or more (it is 0)",
     )
+
+
+def test_mistakes_in_a_source_of_pictures_come_with_their_lines(tmp_path: Path) -> None:
+    data = """\
+data:
+  source: huggingface
+  dataset: https://example.org/set
+  min_side: 0
+  pathh: photos
+  cache: []
+  per_host: 100
+"""
+    text = RECIPE.replace("data: {source: pocket, n_images: 64}\n", data)
+    found = problems_of(tmp_path, text)
+    assert [problem.partition(": ")[0] for problem in found] == [
+        f"mine.yaml:{line}" for line in (7, 8, 9, 10, 11)
+    ]
+    assert all("data." in problem for problem in found)
 
 
 def test_overrides_replace_values_and_whole_sections(tmp_path: Path) -> None:
@@ -75,7 +93,8 @@ def test_overrides_replace_values_and_whole_sections(tmp_path: Path) -> None:
     texts = ("optimizer.batch=8", "data={source: latents, path: encoded}", "schedule.steps=7")
     recipe = load_recipe(path, parse_overrides(texts))
     assert recipe.optimizer.batch == 8 and recipe.schedule.steps == 7
-    assert recipe.data.model_dump() == {"source": "latents", "path": str(tmp_path / "encoded")}
+    data = recipe.data.model_dump(exclude_none=True)
+    assert data == {"source": "latents", "path": str(tmp_path / "encoded")}
 
 
 @pytest.mark.parametrize("text", ["optimizer.batch", "=8", "optimizer..batch=8"])

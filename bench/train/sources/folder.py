@@ -1,0 +1,104 @@
+"""A folder of images with captions: NAME.txt beside NAME.jpg, or metadata.jsonl.
+
+metadata.jsonl is that of Hugging Face's imagefolder: a line {"file_name": ..., "text": ...} for
+each image, names relative to the file. A .txt file wins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from bench.errors import UserError, shown_path
+from bench.train.sources.entry import IMAGE_SUFFIXES, Entry, caption_in
+from plugins_manifest.documents import parse_json, read_content, read_text
+from plugins_manifest.images.decode import MAX_BYTES
+from plugins_manifest.text import first_line
+
+METADATA = "metadata.jsonl"
+_TEXTS = (".txt", ".json", ".jsonl", ".csv", ".md", ".yaml", ".yml", ".caption")
+_MOST_METADATA_BYTES = 1 << 30
+
+
+class FolderSource:
+    """The images below a folder, in the order of their paths; hidden files are left out."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"data.path: there is no folder {shown_path(folder)}: check the path")
+        self.folder = folder
+
+    @property
+    def title(self) -> str:
+        """The folder."""
+        return shown_path(self.folder)
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        found = []
+        for place, folders, names in os.walk(self.folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            found += [Path(place, name) for name in names if not name.startswith(".")]
+        return sorted(found)
+
+    def files(self) -> Sequence[Path]:
+        """Return all files, captions included."""
+        return [path for path in self._paths if path.exists()]
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield an entry for every file that is not a text, and for names without a file."""
+        listed: dict[Path, str] = {}
+        for path in self._paths:
+            if path.name == METADATA:
+                listed |= _listed_in(path)
+        captions = {path for path in self._paths if path.suffix.lower() == ".txt"}
+        for path in self._paths:
+            if path.suffix.lower() not in _TEXTS:
+                yield self._entry(path, listed, captions)
+        for path in sorted(listed.keys() - set(self._paths)):
+            detail = f"{METADATA} names it"
+            yield Entry(self._name(path), "", str(path), reason="missing", detail=detail)
+
+    def content(self, entry: Entry) -> bytes:
+        """Return the bytes of a file."""
+        return read_content(Path(entry.file), name=entry.name, most_bytes=MAX_BYTES)
+
+    def _entry(self, path: Path, listed: Mapping[Path, str], captions: set[Path]) -> Entry:
+        name = self._name(path)
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            kinds = "PNG, JPEG, WebP, BMP and TIFF are read"
+            return Entry(name, "", str(path), reason="not an image", detail=kinds)
+        caption, detail = listed.get(path, ""), f"no {path.stem}.txt, no line in {METADATA}"
+        beside = path.with_suffix(".txt")
+        if beside in captions:
+            try:
+                caption = read_text(beside, name=self._name(beside)).strip()
+                detail = f"{beside.name} is empty"
+            except UserError as error:
+                caption, detail = "", first_line(error)
+        if not caption:
+            return Entry(name, "", str(path), reason="no caption", detail=detail)
+        return Entry(name, caption, str(path))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def _listed_in(path: Path) -> dict[Path, str]:
+    """Return the captions of a metadata.jsonl by the files' paths; `UserError` names a bad line."""
+    content = read_content(path, name=path.name, most_bytes=_MOST_METADATA_BYTES)
+    found = {}
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        facts = parse_json(line, name=shown_path(path), starts_at=number)
+        name = facts.get("file_name") if isinstance(facts, dict) else None
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{shown_path(path)}:{number}: file_name is missing: add it")
+        target = Path(os.path.normpath(path.parent / name))
+        if not target.is_relative_to(path.parent):
+            raise UserError(f"{shown_path(path)}:{number}: {name!r} is outside of its folder")
+        found[target] = caption_in(facts)
+    return found
