@@ -1,7 +1,7 @@
 """Denoising: one model alone, or stage 2 of several trials in lock-step.
 
-Trials that start from the same latents share the base model's steps and the mapper's offsets, which
-do not depend on the upgraded model. Source: X-Adapter, arXiv 2312.02238, section 3.3, equations 2
+Trials that start from the same latents share the base model's steps, and those of one mapper its
+offsets: neither depends on the upgraded model. Source: X-Adapter, arXiv 2312.02238, section 3.3, equations 2
 and 3. Legend: b images, c channels, h height, w width, r rows of a call (2b with guidance:
 unconditional rows first, else b), k trials in one call.
 """
@@ -51,7 +51,7 @@ Generators = Sequence[torch.Generator] | None
 class Stage2Trial:
     """A trial of stage 2: its start, and the factor of the mapper's offsets (None: SDEdit).
 
-    Stochastic solvers draw from the generators, one per image. Trials with one start object share
+    `mapper` replaces the one that is given for all trials. Stochastic solvers draw from the generators, one per image. Trials with one start object share
     the base model's steps, which draw from `base_generators` of the first.
     """
 
@@ -59,6 +59,7 @@ class Stage2Trial:
     adapter_scale: float | None = None
     step_generators: Generators = None
     base_generators: Generators = None
+    mapper: Mapper | None = None
 
 
 @dataclass
@@ -130,11 +131,23 @@ def denoise_alone(
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A run of the upgraded model that reads a base model's features by a mapper.
+
+    The mapper's offsets are multiplied by `scale`.
+    """
+
+    run: Run
+    scale: float
+    mapper: Mapper
+
+
+@dataclass(frozen=True)
 class Joint:
-    """A base model's run, and the trials that read its features: (run, factor of the offsets)."""
+    """A base model's run, and the trials that read its features."""
 
     base: Run
-    trials: Sequence[tuple[Run, float]]
+    readers: Sequence[Reader]
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,6 @@ class Lockstep:
     upgraded: Denoiser
     joints: Sequence[Joint]
     alone: Sequence[Run]
-    mapper: Mapper | None
     fusion: float | None = None
     observer: Observer | None = None
     most: int = 1
@@ -193,15 +205,23 @@ class Lockstep:
         # The base model predicts; its decoder's features F_base are read.
         with capture(bases[0].denoiser.unet) as tap:
             predictions = predict_together(bases, n_left)
-        # F_mapper = F(F_base), equation 2.
-        found = _split(self._offsets(bases[0].denoiser, tap.features), len(bases), self._is_guided)
+        # F_mapper = F(F_base), equation 2, once for each mapper.
+        mappers = {id(r.mapper): r.mapper for joint in joints for r in joint.readers}
+        found = {
+            key: _split(
+                self._offsets(mapper, bases[0].denoiser, tap.features), len(bases), self._is_guided
+            )
+            for key, mapper in mappers.items()
+        }
         readings: dict[int, _Reading] = {}
-        for joint, prediction, offsets in zip(joints, predictions, found, strict=True):
+        for i, (joint, prediction) in enumerate(zip(joints, predictions, strict=True)):
             joint.base.step(prediction, n_left)
             sides = {"base_latents": joint.base.latents, "base_prediction": prediction}
             record = partial(StepRecord, **sides, features=tap.features)
-            readings |= {id(run): _Reading(scale, offsets, record) for run, scale in joint.trials}
-        trials = [run for joint in joints for run, _ in joint.trials]
+            readings |= {
+                id(r.run): _Reading(r.scale, found[id(r.mapper)][i], record) for r in joint.readers
+            }
+        trials = [reader.run for joint in joints for reader in joint.readers]
         for some in self._calls(trials, n_left):
             self._step(some, n_left, readings)
 
@@ -225,14 +245,12 @@ class Lockstep:
     def _is_guided(self) -> bool:
         return self.upgraded.guidance.is_on
 
-    def _offsets(self, base: Denoiser, features: Sequence[Tensor]) -> Offsets:
-        """Return the mapper's offsets, with one row per row of the upgraded call.
+    def _offsets(self, mapper: Mapper, base: Denoiser, features: Sequence[Tensor]) -> Offsets:
+        """Return a mapper's offsets, with one row per row of the upgraded call.
 
         Guidance on one side only (ours): the conditional half serves an unguided upgraded model,
         and an unguided base model's features serve both halves.
         """
-        mapper = self.mapper
-        assert mapper is not None, "joint runs have a mapper"
         # rows of a guided call: unconditional half first, conditional half second
         if base.guidance.is_on and not self._is_guided:
             features = [feature.chunk(2)[1] for feature in features]
