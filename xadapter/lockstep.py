@@ -1,9 +1,9 @@
 """Denoising: one model alone, or stage 2 of several trials in lock-step.
 
 Trials that start from the same latents share the base model's steps, and those of one mapper its
-offsets: neither depends on the upgraded model. Source: X-Adapter, arXiv 2312.02238, section 3.3, equations 2
-and 3. Legend: b images, c channels, h height, w width, r rows of a call (2b with guidance:
-unconditional rows first, else b), k trials in one call.
+offsets: neither depends on the upgraded model. Source: X-Adapter, arXiv 2312.02238, section 3.3,
+equations 2 and 3. Legend: b images, c channels, h height, w width, r rows of a call (2b with
+guidance: unconditional rows first, else b), k trials in one call.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ Generators = Sequence[torch.Generator] | None
 class Stage2Trial:
     """A trial of stage 2: its start, and the factor of the mapper's offsets (None: SDEdit).
 
-    `mapper` replaces the one that is given for all trials. Stochastic solvers draw from the generators, one per image. Trials with one start object share
-    the base model's steps, which draw from `base_generators` of the first.
+    `mapper` replaces the one that is given for all trials. Stochastic solvers draw from the
+    generators, one per image. Trials with one start object share the base model's steps, which draw
+    from `base_generators` of the first.
     """
 
     start: Stage2Start

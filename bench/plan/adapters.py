@@ -25,15 +25,12 @@ def parse_adapters(texts: Sequence[str]) -> tuple[AdapterFile, ...]:
     """Parse the values of --adapter, each a path or ID=PATH.
 
     An id is the name of the file or folder by default; where names are alike, that of the nearest
-    folders above that are not. Raises one `UserError` for all ids that cannot be used.
+    folders above that are not. `adapter_problems` checks the ids.
     """
     given = [_parts(text) for text in texts]
     bare = [path for name, path in given if name is None]
     names = iter(_names_of(bare))
-    found = [AdapterFile(next(names) if name is None else name, path) for name, path in given]
-    if problems := [*_id_problems(found)] if len(found) > 1 else []:
-        raise UserError.collect(problems)
-    return tuple(found)
+    return tuple(AdapterFile(next(names) if name is None else name, path) for name, path in given)
 
 
 def _parts(text: str) -> tuple[str | None, Path]:
@@ -60,7 +57,8 @@ def _id_of(name: str) -> str:
     return _OUTSIDE.sub("-", name).lstrip("._-")[:MAX_ID_LENGTH]
 
 
-def _id_problems(adapters: Sequence[AdapterFile]) -> Iterator[str]:
+def adapter_problems(adapters: Sequence[AdapterFile]) -> Iterator[str]:
+    """Yield what is wrong with several values of --adapter: their number, ids and files."""
     if len(adapters) > MAX_ADAPTERS:
         yield f"--adapter is given {len(adapters)} times: give at most {MAX_ADAPTERS}"
     for one in adapters:
@@ -73,6 +71,7 @@ def _id_problems(adapters: Sequence[AdapterFile]) -> Iterator[str]:
     for name in dict.fromkeys(name for name in ids if ids.count(name) > 1):
         paths = shortened([shown_path(one.path) for one in adapters if one.id == name])
         yield f"--adapter: {paths} have the id {name!r}: give other ids as ID=PATH"
+    yield from missing_adapters(adapters)
 
 
 def one_adapter(manifest: Manifest, replacement: Path | None) -> Path | None:
@@ -91,8 +90,11 @@ def several_adapters(manifest: Manifest) -> tuple[AdapterFile, ...]:
 
 
 def as_specs(adapters: Sequence[AdapterFile]) -> tuple[AdapterSpec, ...]:
-    """Return adapters as entries of a manifest, with absolute paths."""
-    return tuple(AdapterSpec(id=a.id, path=str(a.path.expanduser().absolute())) for a in adapters)
+    """Return adapters as entries of a manifest, not validated, with absolute paths."""
+    return tuple(
+        AdapterSpec.model_construct(id=one.id, path=str(one.path.expanduser().absolute()))
+        for one in adapters
+    )
 
 
 def hashed_adapters(

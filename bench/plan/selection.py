@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import UserError, shown_path, unknown_name
-from bench.plan.adapters import as_specs, missing_adapters
+from bench.plan.adapters import adapter_problems, as_specs
 from bench.plan.plugin_files import locked_entry
 from bench.registry import installed
 from plugins_manifest.schema import Manifest, plugin_sets
@@ -27,8 +27,8 @@ class Selection:
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
     the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper, or
-    `adapters` several that are compared; `only` keeps the trials that it names by a unique prefix of their ids; `mode` selects the
-    references that are scored and reported.
+    `adapters` several that are compared; `only` keeps the trials that it names by a unique prefix
+    of their ids; `mode` selects the references that are scored and reported.
     """
 
     methods: tuple[str, ...] | None = None
@@ -44,7 +44,9 @@ class Selection:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Selection:
         """Return the selection that `as_data` wrote."""
-        chosen = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        chosen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
         if "adapter" in chosen:
             chosen["adapter"] = Path(chosen["adapter"]).expanduser()
         if "adapters" in chosen:
@@ -76,7 +78,7 @@ class Selection:
             found.append(
                 f"--adapter: there is nothing at {shown_path(self.adapter)}: check the path"
             )
-        found += missing_adapters(self.adapters or ())
+        found += adapter_problems(self.adapters or ())
         return found
 
     def unknown_plugins(self, manifest: Manifest) -> list[str]:

@@ -19,7 +19,6 @@ from runners.families.traits import FamilyTraits
 
 if TYPE_CHECKING:
     from runners.families.family import Family
-    from xadapter.mapper import Mapper
 
 Loaded = TypeVar("Loaded")
 
