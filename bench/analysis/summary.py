@@ -161,7 +161,7 @@ def arm_order(arm: Arm) -> tuple[Any, ...]:
 
 def arm_of(row: Row) -> Arm:
     """Return the arm of a row of scores, of the summary or of the plan."""
-    return Arm(**{name: row[name] for name in ARM_FIELDS})
+    return Arm(**{"adapter": None, **{name: row[name] for name in ARM_FIELDS if name in row}})
 
 
 def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:
