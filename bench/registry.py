@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import colorsys
 import logging
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast, get_args
 
@@ -31,10 +34,13 @@ __all__ = [
     "find_metric",
     "installed",
     "known_names",
+    "line_of",
+    "line_styles",
     "load_entry",
     "method_order",
     "method_style",
     "metrics_of",
+    "parts_of_line",
     "peek_metric",
 ]
 
@@ -42,6 +48,8 @@ __all__ = [
 CONDITION_METRICS = "condition"
 _LOG = logging.getLogger(__name__)
 _OTHER_ORDER = 85  # after every method with a plugin of the base model, before `floor`
+_LINE = re.compile(r"(.+) \((.+)\)", re.DOTALL)  # a method and one of several adapters
+_GOLDEN = 0.382  # of a turn: hues that are never near
 _OTHER_COLORS = ("#D55E00", "#3A94C8", "#9A8C00")
 _OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
 
@@ -66,9 +74,58 @@ def method_style(name: str) -> MethodStyle:
     return MethodStyle(_OTHER_ORDER, color, marker, "a method without a description")
 
 
+def line_of(method: str, adapter: str | None) -> str:
+    """Return the line of tables and charts that a method has: one for each adapter of several."""
+    return method if adapter is None else f"{method} ({adapter})"
+
+
+def parts_of_line(line: str) -> tuple[str, str | None]:
+    """Return the method of a line, and its adapter."""
+    found = _LINE.fullmatch(line)
+    return (line, None) if found is None else (found[1], found[2])
+
+
+def line_styles(lines: Iterable[str]) -> dict[str, MethodStyle]:
+    """Return the style of each line, in the order of legends.
+
+    The adapters of a method have its marker in turn with others, and colors of other hues that are
+    as light as its own.
+    """
+    found: dict[str, MethodStyle] = {}
+    places: dict[str, int] = {}
+    for line in method_order(lines):
+        method, adapter = parts_of_line(line)
+        style, place = method_style(method), places.get(method, 0)
+        places[method] = place + 1
+        if adapter is not None and place:
+            markers: tuple[Marker, ...] = get_args(Marker)
+            marker = markers[(markers.index(style.marker) + place) % len(markers)]
+            style = replace(style, color=_turned(style.color, place), marker=marker)
+        found[line] = style
+    return found
+
+
+def _turned(color: str, n: int) -> str:
+    """Return a color n golden angles away in hue, with the relative luminance of WCAG 2.2."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, _, saturation = colorsys.rgb_to_hls(red, green, blue)
+    wanted, low, high = _luminance((red, green, blue)), 0.0, 1.0
+    turned = red, green, blue
+    for _ in range(16):  # luminance grows with lightness
+        middle = (low + high) / 2
+        turned = colorsys.hls_to_rgb((hue + n * _GOLDEN) % 1, middle, max(saturation, 0.6))
+        low, high = (middle, high) if _luminance(turned) < wanted else (low, middle)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in turned)
+
+
+def _luminance(rgb: tuple[float, float, float]) -> float:
+    linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def method_order(names: Iterable[str]) -> list[str]:
-    """Return method names, each once, in the order of tables and legends."""
-    return sorted(set(names), key=lambda name: (method_style(name).order, name))
+    """Return methods or lines, each once, in the order of tables and legends."""
+    return sorted(set(names), key=lambda name: (method_style(parts_of_line(name)[0]).order, name))
 
 
 def find_metric(name: str) -> Metric:

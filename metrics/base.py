@@ -89,6 +89,7 @@ class ScoredImage:
     kinds: tuple[str, ...] = ()
     conditions: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     load_source: Callable[[], np.ndarray] | None = None
+    adapter: str | None = None
 
     def is_of(self, kinds: Sequence[str]) -> bool:
         """Return whether the plugin, or one of the stack, is of one of these kinds."""

@@ -136,12 +136,25 @@ def sampler_problem(name: str, steps: int) -> str | None:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to make every image of a group; None for settings that the method does not have."""
+    """A way to make every image of a group; None for settings that the method does not have.
+
+    `adapter` is the id of one of several mappers, None where there is one for all variants.
+    """
 
     method: str
     t0: float | None = None
     plugin_scale: float = 1.0
     adapter_scale: float | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """One of several mappers of a run: a folder or a file, with its sha256 once it is known."""
+
+    id: str
+    path: Path
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,10 @@ def _of_adapter(
     settings: RenderSettings,
     methods: Mapping[str, Method],
 ) -> Iterator[str]:
-    names = {v.method for v in variants if v.method in methods and methods[v.method].uses_adapter}
-    if not names:
+    using = [v for v in variants if v.method in methods and methods[v.method].uses_adapter]
+    if not using:
         return
-    if family.mapper is None:
+    if names := {v.method for v in using if family.mapper_of(v.adapter) is None}:
         yield f"{', '.join(sorted(names))} needs a mapper: pass --adapter PATH"
     sides = [
         tuple(value // pixels_per_latent(pipe.vae) for value in size_px)

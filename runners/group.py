@@ -356,7 +356,7 @@ def _unchanged_models(
         yield session
         return
     before = models_state(group.family, session.networks)
-    yield session.separate()
+    yield session.separate(variant)
     after = models_state(group.family, session.networks)
     if (what := after.changed_since(before) or part.work.changed()) is not None:
         before.restore_switches()

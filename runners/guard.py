@@ -83,8 +83,8 @@ def models_state(family: Family, networks: Sequence[nn.Module] = ()) -> ModelsSt
         for name in _TOOLS:
             if (tool := getattr(pipe, name, None)) is not None:
                 parts[f"the {side} {name}"] = (id(tool), _config_of(tool))
-    if family.mapper is not None:
-        parts["the mapper"] = _state_of(family.mapper)
+    for i, mapper in enumerate(family.all_mappers):
+        parts["the mapper" if i == 0 else f"mapper {i + 1}"] = _state_of(mapper)
     return ModelsState(parts, tuple(read() for read, _ in _SWITCHES))
 
 

@@ -111,13 +111,14 @@ class GroupSession:
         self._guidance = Guidance(settings.guidance_scale)
         self._original = self
 
-    def separate(self) -> GroupSession:
-        """Return a session with the same shared passes and nothing else in common.
+    def separate(self, variant: Variant) -> GroupSession:
+        """Return a variant's session with the same shared passes and nothing else in common.
 
         What a method changes in it, or in its noise, does not reach other methods: the passes are
-        run by this session.
+        run by this session. Its family has the variant's mapper alone.
         """
-        other = copy.copy(self)
+        other, family = copy.copy(self), self.family
+        other.family = replace(family, mapper=family.mapper_of(variant.adapter), mappers={})
         for name in ("noise", "base", "upgraded", "_schedulers"):
             vars(other).pop(name, None)
         other.non_finite = set()

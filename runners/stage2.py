@@ -1,14 +1,16 @@
 """Stage 2 of a group's variants: which share a pass, and their shares of its seconds.
 
-Variants of one method and t0 share the base model's steps, which depend neither on the adapter
-scale nor on the upgraded model; their images are those of each variant alone, bit for bit. Where
+Variants of one method and t0 share the base model's steps, which depend neither on a mapper nor on
+the upgraded model; their images are those of each variant alone, bit for bit. Where
 several variants fit into one call of the models, all of them share one pass.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -86,14 +88,19 @@ def shares_of(
     """Return the passes of each variant, and its weight among their readers.
 
     A pass counts evenly, but stage 2: by its steps and the parameters of the networks that take
-    them, those of the base model and the mapper split over the adapter scales.
+    them, those of the base model split over the mappers and their scales, those of a mapper over
+    its scales.
     """
-    together = [(v.method, v.t0, v.plugin_scale) for v in variants]
-    upgraded, shared = _size(family.upgraded.unet), _size(family.base.unet, family.mapper)
+    walks = Counter(replace(v, adapter_scale=None, adapter=None) for v in variants)
+    readers = Counter(replace(v, adapter_scale=None) for v in variants)
+    upgraded, base = _size(family.upgraded.unet), _size(family.base.unet)
     found: dict[Variant, dict[PassKey, float]] = {}
-    for variant, own in zip(variants, together, strict=True):
-        method = methods[variant.method]
-        per_step = upgraded + (shared / together.count(own) if method.uses_adapter else 0)
+    for variant in variants:
+        method, per_step = methods[variant.method], float(upgraded)
+        if method.uses_adapter:
+            one = replace(variant, adapter_scale=None)
+            per_step += base / walks[replace(one, adapter=None)]
+            per_step += _size(family.mapper_of(variant.adapter)) / readers[one]
         scale = variant.plugin_scale if method.uses_plugin else None
         found[variant] = {pass_key(name, scale): 1.0 for name in method.shares if name != STAGE2}
         if STAGE2 in method.shares:
@@ -136,19 +143,18 @@ def _run(session: Session, members: Members, most: int) -> dict[Variant, Tensor]
             (1.0 if scale is None else scale) if method.uses_adapter else None,
             session.step_generators("stage 2"),
             session.step_generators("stage 2, base model"),
+            session.family.mapper_of(variant.adapter) if method.uses_adapter else None,
         )
     is_joint = any(trial.adapter_scale is not None for trial in trials.values())
     latents = run_stage2_together(
         session.upgraded,
         list(trials.values()),
         base=session.base if is_joint else None,
-        mapper=session.family.mapper,
         preset=session.preset,
         most=most,
     )
     return dict(zip(trials, latents, strict=True))
 
 
-def _size(*networks: nn.Module | None) -> int:
-    found = [network for network in networks if network is not None]
-    return sum(parameter.numel() for network in found for parameter in network.parameters())
+def _size(network: nn.Module | None) -> int:
+    return 0 if network is None else sum(p.numel() for p in network.parameters())

@@ -1,9 +1,9 @@
 """Denoising: one model alone, or stage 2 of several trials in lock-step.
 
-Trials that start from the same latents share the base model's steps and the mapper's offsets, which
-do not depend on the upgraded model. Source: X-Adapter, arXiv 2312.02238, section 3.3, equations 2
-and 3. Legend: b images, c channels, h height, w width, r rows of a call (2b with guidance:
-unconditional rows first, else b), k trials in one call.
+Trials that start from the same latents share the base model's steps, and those of one mapper its
+offsets: neither depends on the upgraded model. Source: X-Adapter, arXiv 2312.02238, section 3.3,
+equations 2 and 3. Legend: b images, c channels, h height, w width, r rows of a call (2b with
+guidance: unconditional rows first, else b), k trials in one call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from xadapter.denoiser import Denoiser
 from xadapter.handover import Stage2Start
 from xadapter.placement import execution_device
-from xadapter.signals import Signals, change_of, mapped, scaled, weights_dtype
+from xadapter.signals import Change, Signals, change_of, mapped, scaled, weights_dtype
 from xadapter.sites import read_names, write_names
 from xadapter.solvers import Trajectory
 from xadapter.taps import capture, inject
@@ -50,14 +50,16 @@ Generators = Sequence[torch.Generator] | None
 class Stage2Trial:
     """A trial of stage 2: its start, and the factor of the mapper's offsets (None: SDEdit).
 
-    Stochastic solvers draw from the generators, one per image. Trials with one start object share
-    the base model's steps, which draw from `base_generators` of the first.
+    `mapper` replaces the one that is given for all trials. Stochastic solvers draw from the
+    generators, one per image. Trials with one start object share the base model's steps, which draw
+    from `base_generators` of the first.
     """
 
     start: Stage2Start
     adapter_scale: float | None = None
     step_generators: Generators = None
     base_generators: Generators = None
+    mapper: nn.Module | None = None
 
 
 @dataclass
@@ -129,11 +131,23 @@ def denoise_alone(
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A run of the upgraded model that reads a base model's features by a mapper.
+
+    The mapper's offsets are multiplied by `scale`.
+    """
+
+    run: Run
+    scale: float
+    mapper: nn.Module
+
+
+@dataclass(frozen=True)
 class Joint:
-    """A base model's run, and the trials that read its features: (run, factor of the offsets)."""
+    """A base model's run, and the trials that read its features."""
 
     base: Run
-    trials: Sequence[tuple[Run, float]]
+    readers: Sequence[Reader]
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,7 @@ class _Reading:
     """What acts on a trial at a step: the mapper's signals with their factor, and the record."""
 
     signals: Signals
+    mapper: nn.Module
     record: Callable[..., StepRecord]
 
 
@@ -155,7 +170,6 @@ class Lockstep:
     upgraded: Denoiser
     joints: Sequence[Joint]
     alone: Sequence[Run]
-    mapper: nn.Module | None
     fusion: float | None = None
     observer: Observer | None = None
     most: int = 1
@@ -183,35 +197,52 @@ class Lockstep:
 
     def _joint_step(self, joints: Sequence[Joint], n_left: int) -> None:
         """Take a step of base runs in one call, and of all trials that read their features."""
-        bases, mapper = [joint.base for joint in joints], self.mapper
-        assert mapper is not None, "joint runs have a mapper"
-        # The base model predicts; its features F_base are read.
+        bases = [joint.base for joint in joints]
         unet = bases[0].denoiser.unet
-        with capture(unet, names=read_names(mapper, unet)) as tap:
+        readers = [reader for joint in joints for reader in joint.readers]
+        mappers = {id(reader.mapper): reader.mapper for reader in readers}.values()
+        names = dict.fromkeys(name for one in mappers for name in read_names(one, unet))
+        # The base model predicts; its features F_base are read.
+        with capture(unet, names=tuple(names)) as tap:
             predictions = predict_together(bases, n_left)
-        # F_mapper = F(F_base), equation 2.
+        by_name = dict(zip(names, tap.features, strict=True))
+
+        def read_by(mapper: nn.Module) -> tuple[Tensor, ...]:
+            return tuple(by_name[name] for name in read_names(mapper, unet))
+
         timestep = bases[0].timesteps[bases[0].index_at(n_left)]
-        whole = self._signals(mapper, bases[0].denoiser, tap.features, timestep)
-        found = _split(whole, len(bases), self._is_guided)
+        # F_mapper = F(F_base), equation 2, once for each mapper.
+        signals: dict[int, list[Signals]] = {}
+        for mapper in mappers:
+            features = read_by(mapper)
+            whole = self._signals(mapper, bases[0].denoiser, features, timestep)
+            signals[id(mapper)] = _split(whole, len(bases), self._is_guided)
         readings: dict[int, _Reading] = {}
-        for joint, prediction, signals in zip(joints, predictions, found, strict=True):
+        for i, (joint, prediction) in enumerate(zip(joints, predictions, strict=True)):
             joint.base.step(prediction, n_left)
             sides = {"base_latents": joint.base.latents, "base_prediction": prediction}
-            record = partial(StepRecord, **sides, features=tap.features)
+            record = partial(StepRecord, **sides)
             readings |= {
-                id(run): _Reading(scaled(mapper, signals, scale), record)
-                for run, scale in joint.trials
+                id(r.run): _Reading(
+                    scaled(r.mapper, signals[id(r.mapper)][i], r.scale),
+                    r.mapper,
+                    partial(record, features=read_by(r.mapper)),
+                )
+                for r in joint.readers
             }
-        trials = [run for joint in joints for run, _ in joint.trials]
-        for some in self._calls(trials, n_left):
-            self._step(some, n_left, readings)
+        trials: dict[Hashable, list[Run]] = {}  # those on which signals act alike
+        for reader in readers:
+            trials.setdefault(self._effect(reader.mapper), []).append(reader.run)
+        for alike in trials.values():
+            for some in self._calls(alike, n_left):
+                self._step(some, n_left, readings)
 
     def _step(self, runs: Sequence[Run], n_left: int, readings: Mapping[int, _Reading]) -> None:
         """Take a step of the upgraded model in one call, with offsets or without any."""
         found = [readings[id(run)] for run in runs if id(run) in readings]
         offsets = _joined([reading.signals for reading in found], self._is_guided)
         # The upgraded model predicts with F_up + F_mapper, equation 3; without offsets: SDEdit.
-        with self._injected(offsets) if found else nullcontext():
+        with self._injected(found[0].mapper, offsets) if found else nullcontext():
             predictions = predict_together(runs, n_left)
         for run, prediction in zip(runs, predictions, strict=True):
             run.step(prediction, n_left)
@@ -225,21 +256,19 @@ class Lockstep:
     def _is_guided(self) -> bool:
         return self.upgraded.guidance.is_on
 
-    def _injected(self, signals: Signals) -> AbstractContextManager[None]:
-        unet, mapper = self.upgraded.unet, self.mapper
-        assert mapper is not None, "there are signals"
-        return inject(
-            unet,
-            signals,
-            fusion=self.fusion,
-            names=write_names(mapper, unet),
-            change=change_of(mapper),
-        )
+    def _effect(self, mapper: nn.Module) -> tuple[tuple[str, ...], Change | None]:
+        """Return where a mapper's signals act, and how."""
+        return write_names(mapper, self.upgraded.unet), change_of(mapper)
+
+    def _injected(self, mapper: nn.Module, signals: Signals) -> AbstractContextManager[None]:
+        names, change = self._effect(mapper)
+        unet = self.upgraded.unet
+        return inject(unet, signals, fusion=self.fusion, names=names, change=change)
 
     def _signals(
         self, mapper: nn.Module, base: Denoiser, features: Sequence[Tensor], timestep: Tensor
     ) -> Signals:
-        """Return the mapper's signals, with one row per row of the upgraded call.
+        """Return a mapper's signals, with one row per row of the upgraded call.
 
         Guidance on one side only (ours): the conditional half serves an unguided upgraded model,
         and an unguided base model's features serve both halves.

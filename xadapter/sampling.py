@@ -29,6 +29,7 @@ from xadapter.lockstep import (
     Joint,
     Lockstep,
     Observer,
+    Reader,
     Run,
     Stage2Trial,
     StepRecord,
@@ -55,6 +56,8 @@ __all__ = [
     "sdedit_start",
     "start_from_noise",
 ]
+
+_NO_BASE_SIDE = "a mapper needs the base side: give base and a start with base latents"
 
 
 def run_stage1(
@@ -157,27 +160,29 @@ def run_stage2_together(
 ) -> list[Tensor]:
     """Run the last steps of several trials of the same images in lock-step.
 
-    The base model and the mapper run once for all trials with one start object. Returns the final
+    The base model runs once for all trials with one start object, and a mapper once for those of
+    them that read by it: `mapper`, or a trial's own. Returns the final
     latents of each, equal bit for bit to those of `run_stage2`; with `most` above 1, up to so many
     trials share a call of a model, and the latents are equal up to rounding.
     """
     if not trials:
         return []
     runs = [_upgraded_run(upgraded, trial, preset) for trial in trials]
-    joints: dict[int, tuple[Run, list[tuple[Run, float]]]] = {}
+    joints: dict[int, tuple[Run, list[Reader]]] = {}
     for trial, run in zip(trials, runs, strict=True):
         if trial.adapter_scale is None:  # without offsets the base model has no influence: SDEdit
             continue
-        key = id(trial.start)
+        own, key = trial.mapper or mapper, id(trial.start)
+        if own is None:
+            raise SettingError(_NO_BASE_SIDE)
         if key not in joints:
-            joints[key] = _base_run(base, mapper, trial, run, preset), []
-        joints[key][1].append((run, trial.adapter_scale))
+            joints[key] = _base_run(base, trial, run, preset), []
+        joints[key][1].append(Reader(run, trial.adapter_scale, own))
     alone = [r for t, r in zip(trials, runs, strict=True) if t.adapter_scale is None]
     Lockstep(
         upgraded,
         [Joint(*joint) for joint in joints.values()],
         alone,
-        mapper,
         fusion=fusion,
         observer=observer,
         most=most,
@@ -192,11 +197,9 @@ def _upgraded_run(upgraded: Denoiser, trial: Stage2Trial, preset: Preset) -> Run
     return Run(upgraded, trajectory, start.upgraded.to(upgraded.device))
 
 
-def _base_run(
-    base: Denoiser | None, mapper: nn.Module | None, trial: Stage2Trial, run: Run, preset: Preset
-) -> Run:
-    if base is None or mapper is None or trial.start.base is None:
-        raise SettingError("a mapper needs the base side: give base and a start with base latents")
+def _base_run(base: Denoiser | None, trial: Stage2Trial, run: Run, preset: Preset) -> Run:
+    if base is None or trial.start.base is None:
+        raise SettingError(_NO_BASE_SIDE)
     trajectory = _base_trajectory(base, trial.start, preset)
     # features of another timestep would not fit the upgraded model's
     shared_grid(trajectory.solver.timesteps, run.trajectory.solver.timesteps)

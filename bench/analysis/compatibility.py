@@ -65,8 +65,13 @@ def plugin_rows(
     """Return the rows of one plugin: its settings, then its methods."""
     judged = _Judged(measures, costs, thresholds)
     settings = {arm: judged.row(arm) for arm in measures.arms}
-    methods = [m for m in dict.fromkeys(a.method for a in measures.arms) if not _is_reference(m)]
-    return [*settings.values(), *(judged.method_row(method, settings) for method in methods)]
+    lines = dict.fromkeys((a.method, a.adapter) for a in measures.arms)
+    methods = [
+        judged.method_row(method, adapter, settings)
+        for method, adapter in lines
+        if not _is_reference(method)
+    ]
+    return [*settings.values(), *methods]
 
 
 class _Judged:
@@ -127,13 +132,16 @@ class _Judged:
         word = self.words.get(arm)
         return None if word is None else word.reason
 
-    def method_row(self, method: str, settings: Mapping[Arm, Row]) -> Row:
-        """Return the row of the setting of a method to use, with the method's cross-fitted S."""
-        arms = [arm for arm in self.arms if arm.method == method]
+    def method_row(self, method: str, adapter: str | None, settings: Mapping[Arm, Row]) -> Row:
+        """Return the row of the setting of a method to use, with the method's cross-fitted S.
+
+        Of several adapters each has a row.
+        """
+        arms = [arm for arm in self.arms if (arm.method, arm.adapter) == (method, adapter)]
         found = self._recommendation(arms)
         if found.arm is None:
             kept = {k: v for k, v in settings[arms[0]].items() if k in _WITHOUT_CHOICE}
-            none = Arm(arms[0].plugin, arms[0].kind, method, None, None, None)
+            none = Arm(arms[0].plugin, arms[0].kind, method, None, None, None, adapter)
             named = {name: getattr(none, name) for name in ARM_FIELDS}
             return {
                 **kept,

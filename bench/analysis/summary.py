@@ -27,7 +27,10 @@ _PairKey = tuple[str, int]
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to make images with one plugin: the subject of a row of the summary."""
+    """A way to make images with one plugin: the subject of a row of the summary.
+
+    `adapter` is the id of one of several mappers, None where the run has one.
+    """
 
     plugin: str
     kind: str
@@ -35,6 +38,7 @@ class Arm:
     t0: float | None
     plugin_scale: float | None
     adapter_scale: float | None
+    adapter: str | None = None
 
 
 ARM_FIELDS = [field.name for field in fields(Arm)]
@@ -149,14 +153,15 @@ def summarise(run: RunStore | Path, scores: Scores | None = None) -> pd.DataFram
 
 
 def arm_order(arm: Arm) -> tuple[Any, ...]:
-    """Sort key of the reading order."""
+    """Sort key of the reading order: each adapter of a method is a block of its own."""
     knobs = [-1.0 if k is None else k for k in (arm.t0, arm.plugin_scale, arm.adapter_scale)]
-    return (arm.plugin, method_style(arm.method).order, arm.method, *knobs)
+    method = (method_style(arm.method).order, arm.method, arm.adapter or "")
+    return (arm.plugin, *method, *knobs)
 
 
 def arm_of(row: Row) -> Arm:
     """Return the arm of a row of scores, of the summary or of the plan."""
-    return Arm(**{name: row[name] for name in ARM_FIELDS})
+    return Arm(**{"adapter": None, **{name: row[name] for name in ARM_FIELDS if name in row}})
 
 
 def _cell(arm: Arm, rows: Sequence[Row]) -> Cell:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis.numbers import number
+from bench.registry import line_of, parts_of_line
 from bench.store import Row, grouped
 
 PluginWord = Literal["lost", "degraded", "open", "works", "no effect", "not measured"]
@@ -149,19 +150,28 @@ def run_count(found: Sequence[Answer]) -> str:
     return f"{n_working} of {n} {'plugin' if n == 1 else 'plugins'} {_agreed(n_working, n)}"
 
 
-def method_name(method: str) -> str:
-    """Return a method's plain name, for sentences and headings."""
-    return METHOD_NAMES.get(method, method)
+def method_name(line: str, adapter: str | None = None) -> str:
+    """Return the plain name of a method, or of a line, for sentences and headings.
+
+    With the adapter where there are several: 'X-Adapter (mine)'.
+    """
+    method, own = parts_of_line(line)
+    return line_of(METHOD_NAMES.get(method, method), adapter or own)
+
+
+def row_line(row: Row) -> str:
+    """Return the line of a row: its method, with the adapter where there are several."""
+    return line_of(row["method"] or "", row.get("adapter"))
 
 
 def label_of(row: Row) -> str:
     """Return a setting in words: 'X-Adapter at t0 0.7', with scales that are not 1."""
-    return _with_knobs(method_name(row["method"] or ""), row)
+    return _with_knobs(method_name(row_line(row)), row)
 
 
 def setting_id(row: Row) -> str:
     """Return a setting for scripts: 'xadapter at t0 0.7', with the method as in commands."""
-    return _with_knobs(row["method"] or "", row)
+    return _with_knobs(row_line(row), row)
 
 
 def _with_knobs(text: str, row: Row) -> str:
@@ -229,7 +239,7 @@ def pace(row: Row, settings: Iterable[Row]) -> str:
 
 def method_word(method: Row, settings: Iterable[Row]) -> PluginWord:
     """Return the word for one method of a plugin: its row has no verdict where none can be used."""
-    own = [row for row in settings if row["method"] == method["method"]]
+    own = [row for row in settings if row_line(row) == row_line(method)]
     return _word(own or [method], method if method["verdict"] else None)[0]
 
 
@@ -366,7 +376,8 @@ _REST: Mapping[PluginWord, str] = {
 
 
 _IN_DATA = (
-    *("method", "t0", "plugin_scale", "adapter_scale", "verdict_p", "verdict_more_prompts"),
+    *("method", "t0", "plugin_scale", "adapter_scale", "adapter"),
+    *("verdict_p", "verdict_more_prompts"),
     *(f"retention{end}" for end in ("", "_low", "_high")),
     *("quality_word", "quality_metric"),
     *(f"quality{end}" for end in ("", "_low", "_high")),

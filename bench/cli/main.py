@@ -125,7 +125,10 @@ def run_options(command: Callable[P, None]) -> Callable[P, None]:
             "--plugins", multiple=True, metavar="A,B", help="Only these plugins and stacks."
         ),
         click.option(
-            "--adapter", type=click.Path(path_type=Path), help="Another mapper: folder or file."
+            "--adapter",
+            multiple=True,
+            metavar="[ID=]PATH",
+            help="Another mapper: folder or file; given more than once, all are compared.",
         ),
         click.option(
             "--only",
@@ -292,7 +295,7 @@ def _request(
     limit: int | None,
     seeds: Sequence[str],
     plugins: Sequence[str],
-    adapter: Path | None,
+    adapter: Sequence[str],
     only: Sequence[str],
     mode: Mode | None,
     out: Path | None = None,
@@ -310,6 +313,7 @@ def _request(
     metric_device: str = "auto",
 ) -> RunRequest:
     from bench.plan import Selection
+    from bench.plan.adapters import parse_adapters
     from bench.plan.selection import parse_list
     from bench.render import Budget
     from bench.render.engine.choice import Workers
@@ -318,12 +322,14 @@ def _request(
 
     if manifest is None:
         raise click.UsageError("Missing option '--manifest': try --manifest pocket")
+    adapters = parse_adapters(adapter)
     selection = Selection(
         methods=parse_list(methods, str, option="--methods"),
         t0=parse_list(t0, float, option="--t0"),
         limit=limit,
         seeds=parse_list(seeds, int, option="--seeds"),
-        adapter=adapter,
+        adapter=adapters[0].path if len(adapters) == 1 else None,
+        adapters=adapters if len(adapters) > 1 else None,
         plugins=parse_list(plugins, str, option="--plugins"),
         only=parse_list(only, str, option="--only"),
         mode=mode,

@@ -123,5 +123,7 @@ def _command(request: RunRequest, manifest: str | Path, more: Sequence[str | Pat
                 ",".join(f"{v:g}" if option == "t0" else str(v) for v in values),
             ]
     words += [] if chosen.adapter is None else ["--adapter", chosen.adapter]
+    for one in chosen.adapters or ():
+        words += ["--adapter", f"{one.id}={one.path}"]
     words += [] if chosen.mode is None else ["--mode", chosen.mode]
     return shell_command([*words, *more])

@@ -61,6 +61,9 @@ def show_plan(
     echo(f"{plan.title}: {facts['trials']:,} images in {facts['batches']:,} batches")
     for method, count in facts["methods"].items():
         echo(f"  {method:<10} {count:,}")
+    if plan.adapters:
+        names = [one.id for one in plan.adapters]
+        echo(f"adapters   {len(names)}: {shortened(names, _N_LISTED)}")
     if not request.workers.is_here:
         echo(f"engine     {request.workers}")
     echo(f"time       {_time(seconds_range(plan), estimate(plan).gpu_hours)}")

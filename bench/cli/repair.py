@@ -241,13 +241,8 @@ class _Work:
         self._keep_rows(sound)
 
     def _plan(self) -> tuple[ConditionSet, Plan]:
-        given = self.facts.get("selection", {})
-        chosen: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in given.items()
-        }
-        if "adapter" in chosen:
-            chosen["adapter"] = Path(chosen["adapter"]).expanduser()
-        request = RunRequest(str(self.store.manifest_path), Selection(**chosen))
+        chosen = Selection.from_data(self.facts.get("selection", {}))
+        request = RunRequest(str(self.store.manifest_path), chosen)
         job = open_job(request)
         preflight(job)
         cache = ImageCache("conditions")

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UserError
+from bench.gate.baseline import shown_run
 from bench.gate.mismatch import Difference, only_in, refuse
 from bench.gate.policy import Policy
 from bench.plan import Plan
@@ -27,11 +29,19 @@ _PLACES = frozenset(
 _FILES = frozenset({"reference"})
 _NAMED = frozenset({"methods", "plugins", "stacks"})
 _MAPPER = "mapper"
+_SEVERAL = (
+    "a gate compares one adapter with one, and {} adapters: make a run of each with --adapter PATH "
+    "(its images come from the cache)"
+)
 _MACHINE = ("device_kind", "device_name", "torch", "render_context")
 
 
 def check_pair(baseline: RunStore, candidate: RunStore, policy: Policy) -> None:
-    """Raise one `UserError` that names every setting in which two runs differ."""
+    """Raise one `UserError` that names every setting in which two runs differ.
+
+    A run that compares several adapters is no side of a gate.
+    """
+    require_one_adapter(baseline, candidate)
     left, right = facts_of_run(baseline, policy), facts_of_run(candidate, policy)
     for key in _MACHINE:  # a run of an older version did not record all of them
         if None in (left[key], right[key]):
@@ -42,6 +52,9 @@ def check_pair(baseline: RunStore, candidate: RunStore, policy: Policy) -> None:
 
 def check_plan(baseline: RunStore, plan: Plan, policy: Policy) -> None:
     """`check_pair` before the candidate is rendered; devices are not compared yet."""
+    require_one_adapter(baseline)
+    if plan.adapters:
+        raise UserError.collect([_SEVERAL.format(f"this run compares {len(plan.adapters)}")])
     left = facts_of_run(baseline, policy)
     hashes = {n: file_sha256(f.reference) for n, f in plan.plugins.items() if f.reference}
     right = _facts(plan.manifest, {"weights": plan.weights, "references": hashes}, policy)
@@ -53,6 +66,14 @@ def check_plan(baseline: RunStore, plan: Plan, policy: Policy) -> None:
         *_differing_cases(known, {i: case_facts(case) for i, case in plan.cases.items()}),
     ]
     refuse(found, baseline, adapter=plan.selection.adapter)
+
+
+def require_one_adapter(*stores: RunStore) -> None:
+    """Raise one `UserError` for runs that compare several adapters."""
+    counts = [(store, len(store.run_facts().get("adapters") or ())) for store in stores]
+    problems = [_SEVERAL.format(f"{shown_run(store)} compares {n}") for store, n in counts if n > 1]
+    if problems:
+        raise UserError.collect(problems)
 
 
 def facts_of_run(store: RunStore, policy: Policy) -> Facts:

@@ -249,21 +249,32 @@ def _settings_problems(job: Job) -> Iterator[str]:
 
 
 def _mapper_problems(job: Job) -> Iterator[str]:
-    path, family = job.selection.adapter, job.manifest.family
+    family, methods = job.manifest.family, job.manifest.methods
+    if job.adapters and not any(
+        find_method(m.name).uses_adapter for m in methods if m.name in installed("methods")
+    ):
+        yield f"{len(job.adapters)} adapters, but no method uses one: add the method 'xadapter'"
     needed = family_traits(family).mapper_channels()
-    if needed is None or path is None or not path.exists():
-        return
-    try:
-        channels = mapper_channels(path)
-    except (MapperFileError, UserError) as error:
-        yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
-        return
-    if channels is not None and channels != needed:
-        yield (
-            f"--adapter: the mapper in {shown_path(path)} turns channels {channels[0]} into "
-            f"{channels[1]}, family {family!r} needs {needed[0]} into {needed[1]}: use a "
-            "mapper that was trained for this family"
-        )
+    for path in mapper_paths(job) if needed is not None else ():
+        if not path.exists():
+            continue
+        try:
+            channels = mapper_channels(path)
+        except (MapperFileError, UserError) as error:
+            yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
+            continue
+        if needed is not None and channels is not None and channels != needed:
+            yield (
+                f"--adapter: the mapper in {shown_path(path)} turns channels {channels[0]} into "
+                f"{channels[1]}, family {family!r} needs {needed[0]} into {needed[1]}: use a "
+                "mapper that was trained for this family"
+            )
+
+
+def mapper_paths(job: Job) -> list[Path]:
+    """Return the paths of the mappers in place of the family's own."""
+    one = job.adapter
+    return [adapter.path for adapter in job.adapters] or ([] if one is None else [one])
 
 
 def mapper_channels(path: Path) -> Channels | None:
@@ -301,7 +312,7 @@ def output_problems(folder: Path, job: Job) -> Iterator[str]:
         if path is not None
     }
     inputs = dict.fromkeys((*plugins, *sorted(images)))
-    for path in (job.selection.adapter, job.manifest.folder / named if named else None):
+    for path in (*mapper_paths(job), job.manifest.folder / named if named else None):
         if path is not None:
             inputs[path] = None
     yield from itertools.islice(overlaps(folder, inputs), N_SHOWN)

@@ -72,7 +72,13 @@ def _of_group(group: Group, settings: Settings, costs: FamilyCost) -> float:
     staged = {v.plugin_scale for v in group.variants if "stage1" in find_method(v.method).shares}
     stage_1 = len(staged) * _stage_1(settings, costs)
     rest = sum(
-        _beyond_stage_1(variant, settings, costs, n_scales=_n_scales(group, variant))
+        _beyond_stage_1(
+            variant,
+            settings,
+            costs,
+            n_walkers=_n_alike(group, variant, adapter=None),
+            n_scales=_n_alike(group, variant),
+        )
         for variant in group.variants
     )
     return len(group.members) * (stage_1 + rest)
@@ -85,22 +91,25 @@ def _stage_1(settings: Settings, costs: FamilyCost) -> float:
     return settings.steps * n_rows(settings) * unet + decode
 
 
-def _n_scales(group: Group, variant: Variant) -> int:
-    """Return how many adapter scales share the steps of the base model with a variant."""
+def _n_alike(group: Group, variant: Variant, **free: None) -> int:
+    """Return how many variants differ at most in the adapter scale, and in what is free."""
     if "stage2" not in find_method(variant.method).shares:
         return 1
-    own = replace(variant, adapter_scale=None)
-    return sum(replace(other, adapter_scale=None) == own for other in group.variants)
+    own = replace(variant, adapter_scale=None, **free)
+    return sum(replace(other, adapter_scale=None, **free) == own for other in group.variants)
 
 
 def _beyond_stage_1(
-    variant: Variant, settings: Settings, costs: FamilyCost, *, n_scales: int
+    variant: Variant, settings: Settings, costs: FamilyCost, *, n_walkers: int, n_scales: int
 ) -> float:
-    """Return the cost of a variant; adapter scales share the base model and the mapper."""
+    """Return the cost of a variant.
+
+    Its steps of the base model are shared by `n_walkers`, those of the mapper by `n_scales`.
+    """
     calls = cost_of(find_method(variant.method), settings)
     base_px, upgraded_px = mean_side(settings.base_size), mean_side(settings.upgraded_size)
     per_step = (
-        calls.base_calls / n_scales * at_side(costs.base_unet, costs.base_px, base_px)
+        calls.base_calls / n_walkers * at_side(costs.base_unet, costs.base_px, base_px)
         + calls.enlarged_calls * at_side(costs.base_unet, costs.base_px, upgraded_px)
         + calls.upgraded_calls * at_side(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
         + calls.mapper_calls / n_scales * at_side(costs.mapper, costs.upgraded_px, upgraded_px)
@@ -145,6 +154,7 @@ def cost_facts(plan: Plan) -> dict[str, Any]:
         "batches": len(plan.groups),
         "plugins": list(plan.plugins),
         "stacks": [stack.id for stack in plan.manifest.stacks],
+        **({"adapters": [one.id for one in plan.adapters]} if plan.adapters else {}),
         "seconds": cost.seconds,
         "gpu_hours": None if hours is None else round(hours, 2),
         "disk_mib": round(cost.disk_mib, 2),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import UserError, shown_path
+from bench.plan.adapters import hashed_adapters, missing_adapters, one_adapter, several_adapters
 from bench.plan.cases import all_cases
 from bench.plan.judges import with_default_metrics
 from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, resolve_plugin
@@ -19,7 +21,7 @@ from plugins_manifest.installed import extension_errors
 from plugins_manifest.schema import Manifest, Settings
 from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import PluginSpec
-from runners.base import PluginFile
+from runners.base import AdapterFile, PluginFile
 from runners.families import family_fingerprint, family_traits
 
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
@@ -58,7 +60,8 @@ class Job:
     """A resolved request.
 
     `written` is the manifest as read, `manifest` its selected part, with the default metrics if it
-    has none. `weights` are sha256 of the family's parts; a family without a mapper has no "mapper".
+    has none. `weights` are sha256 of the family's parts; a family without a mapper has no "mapper",
+    nor has a job of several `adapters`, which have their own.
     `problems` were found on the way: what they concern is not in the job.
     """
 
@@ -69,6 +72,12 @@ class Job:
     cases: CasesBySet | MissingItem
     weights: Mapping[str, str]
     problems: tuple[str, ...] = ()
+    adapters: tuple[AdapterFile, ...] = ()
+
+    @property
+    def adapter(self) -> Path | None:
+        """The one mapper that replaces the family's; None for the family's own, or for several."""
+        return one_adapter(self.manifest, self.selection.adapter)
 
     @property
     def files(self) -> dict[str, PluginFile]:
@@ -116,13 +125,26 @@ def resolve_job(manifest: Manifest, selection: Selection) -> Job:
     chosen = with_default_metrics(manifest if unknown else selection.apply(manifest))
     plugins = _resolve_plugins(chosen, problems)
     cases = _resolve_cases(chosen, selection, problems)
-    weights: Mapping[str, str] = {}
-    if selection.adapter is None or selection.adapter.exists():
+    weights, adapters = _resolve_weights(chosen, selection, problems)
+    return Job(manifest, chosen, selection, plugins, cases, weights, tuple(problems), adapters)
+
+
+def _resolve_weights(
+    manifest: Manifest, selection: Selection, problems: list[str]
+) -> tuple[Mapping[str, str], tuple[AdapterFile, ...]]:
+    if several := several_adapters(manifest):
+        if selection.adapters is None:
+            problems += missing_adapters(several)
+        return hashed_adapters(several, manifest.family, problems)
+    adapter = one_adapter(manifest, selection.adapter)
+    if selection.adapter is None and adapter is not None and not adapter.exists():
+        problems.append(f"adapters: there is nothing at {shown_path(adapter)}: check the path")
+    elif adapter is None or adapter.exists():
         try:
-            weights = family_fingerprint(chosen.family, adapter=selection.adapter)
+            return family_fingerprint(manifest.family, adapter=adapter), ()
         except UserError as error:
             problems += error.problems
-    return Job(manifest, chosen, selection, plugins, cases, weights, tuple(problems))
+    return {}, ()
 
 
 def _resolve_plugins(

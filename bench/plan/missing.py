@@ -200,7 +200,7 @@ def _of_weights(weights: Weights, why: str, problem: str | None = None) -> Missi
 def _family_parts(job: Job) -> Iterator[MissingItem]:
     """Yield the family's models that a run downloads when it starts."""
     family = find_family(job.manifest.family)
-    for part in getattr(family, "sources", lambda adapter: ())(job.selection.adapter):
+    for part in getattr(family, "sources", lambda adapter: ())(job.adapter):
         if not part.is_here:
             what = f"{part.what} {part.source}"
             yield MissingItem(what, "the run itself, when it starts", part.megabytes, part.license)
@@ -213,7 +213,9 @@ def missing_mapper(job: Job) -> MissingItem | None:
     if not needing or job.manifest.family not in installed("families"):
         return None
     family = find_family(job.manifest.family)
-    problem = family.mapper_problem(job.selection.adapter)
+    if job.adapters:
+        return None
+    problem = family.mapper_problem(job.adapter)
     if problem is None:
         return None
     refusal = f"{needing} needs a mapper: {problem}"

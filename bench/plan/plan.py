@@ -11,9 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 from bench.errors import UserError
+from bench.plan.adapters import mapper_weights
 from bench.plan.cases import prompts_of
 from bench.plan.conditions import ConditionSet
 from bench.plan.job import CasesBySet, Job
@@ -33,7 +35,7 @@ from plugins_manifest.schema.stacks import (
     settings_without_plugin,
 )
 from plugins_manifest.text import shortened
-from runners.base import PluginFile, Stack, Variant
+from runners.base import AdapterFile, PluginFile, Stack, Variant
 from runners.protocols import Method, arrangement_of, stage1_mode_of
 
 BATCH_SIZE = 12
@@ -63,7 +65,8 @@ class Plan:
     """All trials of a run with what is needed to make them.
 
     `plugins` are the manifest's files; `plugin_sets` are rendered, by arrangement and id. `shard`,
-    as "1/4", has those batches of a whole plan that were dealt to it.
+    as "1/4", has those batches of a whole plan that were dealt to it. `adapter` replaces the
+    family's mapper; `adapters` are several in its place.
     """
 
     manifest: Manifest
@@ -75,6 +78,8 @@ class Plan:
     groups: tuple[Group, ...]
     remarks: tuple[Remark, ...] = ()
     shard: str | None = None
+    adapter: Path | None = None
+    adapters: tuple[AdapterFile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -122,6 +127,8 @@ def make_plan(job: Job, conditions: ConditionSet) -> Plan:
         cases={case.case_id: case for case in itertools.chain(*job.cases_by_set.values())},
         groups=(),
         remarks=tuple(job_remarks(job)),
+        adapter=job.adapter,
+        adapters=job.adapters,
     )
     groups = _groups(plan, job.cases_by_set, conditions)
     if prefixes is not None:
@@ -208,7 +215,8 @@ def _group(
 ) -> Group:
     """Return a batch; its settings are those of the plugin set unless they are given."""
     settings = settings or settings_of(plugin_set, plan.manifest)
-    variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec))
+    ids = [adapter.id for adapter in plan.adapters]
+    variants = tuple(v for spec in methods for v in _variants(find_method(spec.name), spec, ids))
     trials = tuple(
         _trial(plan, plugin_set, case, seed, variant, settings=settings, conditions=conditions)
         for variant in variants
@@ -222,12 +230,15 @@ def _group(
     return Group(group_id, set_id, members, variants, trials, settings, arrangement)
 
 
-def _variants(method: Method, spec: MethodSpec) -> Iterator[Variant]:
+def _variants(method: Method, spec: MethodSpec, ids: Sequence[str]) -> Iterator[Variant]:
+    """Yield every combination of a method's settings, those with a mapper for each adapter."""
     t0s = spec.t0 or () if method.uses_t0 else (None,)
     adapter_scales = spec.adapter_scale or (1.0,) if method.uses_adapter else (None,)
     plugin_scales = spec.plugin_scale if method.uses_plugin else (1.0,)
-    for plugin_scale, t0, scale in itertools.product(plugin_scales, t0s, adapter_scales):
-        yield Variant(spec.name, t0=t0, plugin_scale=plugin_scale, adapter_scale=scale)
+    adapters = (ids if method.uses_adapter else ()) or (None,)
+    for knobs in itertools.product(plugin_scales, t0s, adapters, adapter_scales):
+        plugin_scale, t0, adapter, scale = knobs
+        yield Variant(spec.name, t0, plugin_scale, scale, adapter)
 
 
 def _trial(
@@ -247,7 +258,7 @@ def _trial(
         seed=seed,
         base_prompt=prompts.base,
         upgraded_prompt=prompts.upgraded,
-        weights=plan.weights,
+        weights=mapper_weights(plan.weights, plan.adapters, variant.adapter),
         settings=settings,
         stack=tuple(_part(file, case, conditions) for file in stack),
         base_negative_prompt=prompts.base_negative,
@@ -278,6 +289,7 @@ def _trial(
         seed=seed,
         settings=_other_settings(settings, manifest.settings),
         clip_skip=_clip_skip(settings) if method.uses_plugin or method.side == "base" else None,
+        adapter=variant.adapter,
     )
 
 

@@ -46,6 +46,8 @@ def plan_key(job: Job, *, is_first_form: bool = False) -> str | None:
             files[name] += [file.content_sha256, [sha256 for _, sha256 in file.side_files]]
     selection, weights = job.selection.as_data(), dict(job.weights)
     facts = [job.written.fingerprint(), selection, weights, files, cases]
+    if job.adapters:
+        facts.append({one.id: one.sha256 for one in job.adapters})
     if job.manifest.metrics != job.written.metrics:
         facts.append(job.manifest.metrics)  # defaults, which follow what is installed
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -120,6 +122,8 @@ def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
             entry["reference"] = _relative(file.reference, folder)
         if ":" not in entry["source"]:
             entry["source"] = _relative(file.path, folder)
+    for entry in data.get("adapters", ()):
+        entry["path"] = _relative(plan.manifest.folder / entry["path"], folder)
     return _with_cases_at(data, plan.manifest.folder, folder)
 
 
@@ -132,6 +136,8 @@ def moved_manifest(store: RunStore, folder: Path) -> dict[str, Any]:
             entry["reference"] = _relative(store.folder / entry["reference"], folder)
         if ":" not in entry["source"]:
             entry["source"] = _relative(store.folder / entry["source"], folder)
+    for entry in data.get("adapters", ()):
+        entry["path"] = _relative(store.folder / entry["path"], folder)
     return _with_cases_at(data, store.folder, folder)
 
 

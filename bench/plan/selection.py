@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import UserError, shown_path, unknown_name
+from bench.plan.adapters import adapter_problems, as_specs
 from bench.plan.plugin_files import locked_entry
 from bench.registry import installed
 from plugins_manifest.schema import Manifest, plugin_sets
 from plugins_manifest.schema.manifest import MethodSpec, Mode, t0_problems
 from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES, MAX_SEED
 from plugins_manifest.text import shortened
+from runners.base import AdapterFile
 
 Value = TypeVar("Value")
 _LONGEST_SHOWN = 40  # characters of a value in a message
@@ -24,9 +26,9 @@ class Selection:
     """Overrides of a manifest; None keeps the manifest's value.
 
     `limit` keeps the first cases; `plugins` keeps plugins and stacks by id (without it, those that
-    the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper;
-    `only` keeps the trials that it names by a unique prefix of their ids; `mode` selects the
-    references that are scored and reported.
+    the manifest or its lock marks nsfw are left out); `adapter` replaces the family's mapper, or
+    `adapters` several that are compared; `only` keeps the trials that it names by a unique prefix
+    of their ids; `mode` selects the references that are scored and reported.
     """
 
     methods: tuple[str, ...] | None = None
@@ -37,12 +39,29 @@ class Selection:
     plugins: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
     mode: Mode | None = None
+    adapters: tuple[AdapterFile, ...] | None = None
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Selection:
+        """Return the selection that `as_data` wrote."""
+        chosen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        if "adapter" in chosen:
+            chosen["adapter"] = Path(chosen["adapter"]).expanduser()
+        if "adapters" in chosen:
+            chosen["adapters"] = tuple(
+                AdapterFile(one["id"], Path(one["path"]).expanduser()) for one in chosen["adapters"]
+            )
+        return cls(**chosen)
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for run.json, without a private path."""
         data = {key: value for key, value in asdict(self).items() if value is not None}
         if self.adapter is not None:
             data["adapter"] = shown_path(self.adapter)
+        if self.adapters is not None:
+            data["adapters"] = [{"id": a.id, "path": shown_path(a.path)} for a in self.adapters]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
     def problems(self) -> list[str]:
@@ -59,6 +78,7 @@ class Selection:
             found.append(
                 f"--adapter: there is nothing at {shown_path(self.adapter)}: check the path"
             )
+        found += adapter_problems(self.adapters or ())
         return found
 
     def unknown_plugins(self, manifest: Manifest) -> list[str]:
@@ -82,6 +102,8 @@ class Selection:
             update["stacks"] = tuple(s.model_copy(update=own) for s in manifest.stacks)
         if self.mode is not None:
             update["mode"] = self.mode
+        if self.adapter is not None or self.adapters is not None:
+            update["adapters"] = as_specs(self.adapters or ())
         chosen = manifest.model_copy(update=update)
         names = self.plugins
         if names is None and nsfw_plugins(manifest):

@@ -23,7 +23,8 @@ class Trial:
     `stack` is a JSON list of plugin ids, `conditions` a JSON mapping from plugin id to the path of
     its condition image; `condition_path` is the first of them. `settings` is a JSON mapping of the
     steps, guidance and sampler that are not the manifest's, None without any: floor images are
-    references of the plugins with the same. `clip_skip` None is the last layer.
+    references of the plugins with the same. `clip_skip` None is the last layer. `adapter` is the id
+    of one of several mappers; the id of the trial depends on its content alone.
     """
 
     trial_id: str
@@ -45,6 +46,7 @@ class Trial:
     seed: int
     settings: str | None = None
     clip_skip: int | None = None
+    adapter: str | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return the trial as a row of trials.parquet."""

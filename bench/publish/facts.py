@@ -41,6 +41,7 @@ def public_facts(
         "overhead": lambda value: value if isinstance(value, float) else None,
         "versions": lambda value: _mapping(value, _matching(_VERSION)),
         "weights": lambda value: _mapping(value, _matching(_HASH)),
+        "adapters": lambda value: _mapping(value, _matching(_HASH)),
         "references": lambda value: _mapping(value, _matching(_HASH)),
         "git": _git,
         "device": lambda value: _device(value, privacy),
@@ -60,6 +61,8 @@ def public_manifest(
     ]
     if "stacks" in found:
         found["stacks"] = [stack for stack in found["stacks"] if stack["id"] not in left_out]
+    if "adapters" in found:
+        found["adapters"] = _adapters(found["adapters"])
     cases = data.get("cases")
     if isinstance(cases, dict):
         found["cases"] = _case(cases, privacy)
@@ -133,7 +136,15 @@ def _selection(value: Any, left_out: Collection[str]) -> dict[str, Any]:
         found["plugins"] = [name for name in value["plugins"] if name not in left_out]
     if "adapter" in value:
         found["adapter"] = file_name(str(value["adapter"]))
+    if "adapters" in value:
+        found["adapters"] = _adapters(value["adapters"])
     return found
+
+
+def _adapters(entries: Any) -> list[dict[str, str]]:
+    """Return adapters with the file names of their paths."""
+    listed = entries if isinstance(entries, list) else []
+    return [{"id": str(one["id"]), "path": file_name(str(one["path"]))} for one in listed]
 
 
 def _without(command: str, names: Collection[str]) -> str:

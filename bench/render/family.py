@@ -125,8 +125,9 @@ class FamilyRenderer:
             manifest.family,
             device="cpu" if options.low_memory else self.device,
             dtype=manifest.settings.dtype,
-            adapter=self._plan.selection.adapter,
+            adapter=self._plan.adapter,
             planned=self._plan.weights,
+            adapters=self._plan.adapters,
         )
         return with_options(family, self.device, options)
 

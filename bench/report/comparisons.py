@@ -30,6 +30,12 @@ class _Comparison:
     p: float | None
 
     @property
+    def at(self) -> str:
+        """The setting of both, and the adapter where the run has several."""
+        adapter, at = self.adapter.adapter, heading_of(self.adapter)[1]
+        return at if adapter is None else f"{at} ({adapter})"
+
+    @property
     def claim(self) -> str:
         """Return what the corrected test allows to say."""
         return compared(self.difference.value, self.p, better=self.better)
@@ -66,7 +72,7 @@ def against_sdedit(
             with_interval(scores.estimate(a, pair.metric)) for a in (pair.sdedit, pair.adapter)
         ]
         difference = with_interval(pair.difference, signed=True)
-        metric, at = f"{pair.metric} ({pair.better} is better)", heading_of(pair.adapter)[1]
+        metric, at = f"{pair.metric} ({pair.better} is better)", pair.at
         rows.append([pair.adapter.plugin, metric, at, *values, difference, _p(pair.p)])
     names = method_name("sdedit"), method_name("xadapter")
     header = ("plugin", "function", "at", *names, f"{names[1]} - {names[0]}", "p (Holm)")
@@ -116,7 +122,7 @@ def _claims(plugin: str, pairs: Sequence[_Comparison]) -> tuple[Span, ...]:
     """Return 'keeps more than SDEdit at t0 0.9; is not told apart from SDEdit at t0 0.5'."""
     places: dict[str, list[str]] = {}
     for pair in pairs:
-        places.setdefault(pair.claim, []).append(heading_of(pair.adapter)[1])
+        places.setdefault(pair.claim, []).append(pair.at)
     texts = [f"{claim} SDEdit at {', '.join(at)}" for claim, at in places.items()]
     return (Strong(plugin), f" ({pairs[0].metric}): X-Adapter {'; '.join(texts)}.")
 

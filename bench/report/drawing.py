@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.glossary import function_word, method_name
-from bench.analysis.words import share
-from bench.report.styles import GRAY, method_order, method_style
+from bench.analysis.words import row_line, share
+from bench.report.styles import GRAY, line_styles
 from bench.store import Row, grouped
 from metrics.stats import pareto_front
 from plugins_manifest.outputs import one_line
@@ -93,10 +93,15 @@ _SETTINGS: Mapping[str, Any] = {
 }
 
 
-def styles(methods: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
-    """Return color, marker and dash of each method, in the order of legends."""
-    found = {name: method_style(name) for name in method_order(methods)}
+def styles(lines: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
+    """Return color, marker and dash of each method or line, in the order of legends."""
+    found = line_styles(lines)
     return {name: (style.color, *_MARKS[style.marker]) for name, style in found.items()}
+
+
+def _in_lines(rows: Iterable[Row]) -> list[Row]:
+    """Return rows with their lines as methods: of several adapters each is drawn on its own."""
+    return [row | {"method": row_line(row)} for row in rows]
 
 
 def kept_words(row: Row) -> str:
@@ -112,7 +117,7 @@ def function_label(row: Row) -> str:
 
 def draw_curves(figure: Figure, look: Look, *, rows: Sequence[Row], name: str, label: str) -> None:
     """Draw a quantity over t0; methods without t0 are horizontal lines."""
-    axes = figure.add_subplot()
+    axes, rows = figure.add_subplot(), _in_lines(rows)
     looks = styles(row["method"] for row in rows)
     for (method, *scales), group in grouped(
         rows, "method", "plugin_scale", "adapter_scale"
@@ -144,7 +149,7 @@ def draw_curves(figure: Figure, look: Look, *, rows: Sequence[Row], name: str, l
 
 def draw_plane(figure: Figure, look: Look, *, rows: Sequence[Row]) -> None:
     """Draw the share kept against the distance q, with intervals and the Pareto front."""
-    axes = figure.add_subplot()
+    axes, rows = figure.add_subplot(), _in_lines(rows)
     there = [row for row in rows if row["retention"] is not None and row["quality"] is not None]
     looks = styles(row["method"] for row in there)
     for (method,), group in grouped(there, "method").items():
@@ -192,7 +197,7 @@ def draw_shares(
 
     `natives` (plugin -> row) are marks of what a native plugin reaches.
     """
-    axes, place = figure.add_subplot(), 0.0
+    axes, place, rows = figure.add_subplot(), 0.0, _in_lines(rows)
     looks = styles(row["method"] for row in rows)
     named: set[str] = set()
     ticks, lines = [], share_lines(rows, look)

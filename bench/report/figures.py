@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.analysis.glossary import method_name
 from bench.analysis.numbers import number
-from bench.analysis.words import is_judged, look, share, short_verdict
+from bench.analysis.words import is_judged, look, row_line, share, short_verdict
 from bench.errors import UserError, shown_path
 from bench.report.drawing import Look
 from bench.report.plots import draw, sketches
@@ -36,7 +36,7 @@ _FORMATS = {
     "svg": {"transparent": True, "metadata": {"Date": None}},
 }
 _HEADER = ("Plugin", "Method", "$t_0$", "Verdict", "Effect kept", "Look", "s / image")
-_TEXTS = ("plugin", "kind", "method")
+_TEXTS = ("plugin", "kind", "method", "adapter")
 _NUMBERS = (
     *("t0", "plugin_scale", "adapter_scale", "retention", "retention_low", "retention_high"),
     *("quality", "quality_low", "quality_high", "seconds", "peak_memory_mib"),
@@ -95,7 +95,7 @@ def csv_table(rows: Sequence[Row]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*_TEXTS, *words, *_NUMBERS])
     for row in rows:
-        cells = [row[name] for name in _TEXTS]
+        cells = [row.get(name) or "" for name in _TEXTS]
         cells += [short_verdict(row), share(row), look(row)]
         cells += [_yes(row["recommended"]), _yes(row["among_best"])]
         cells += ["" if row[name] is None else row[name] for name in _NUMBERS]
@@ -108,7 +108,7 @@ def _latex_cells(row: Row) -> list[str]:
     scales = [("plugin", row["plugin_scale"]), ("adapter", row["adapter_scale"])]
     marks = [f"{name} {scale:g}" for name, scale in scales if scale not in (None, 1.0)]
     return [
-        latex(", ".join([method_name(row["method"]), *marks])),
+        latex(", ".join([method_name(row_line(row)), *marks])),
         "--" if row["t0"] is None else f"{row['t0']:g}",
         latex(short_verdict(row)) or "--",
         f"\\textbf{{{kept}}}" if row["among_best"] else kept,

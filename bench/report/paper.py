@@ -141,7 +141,7 @@ def _pooled(part: _Part, metrics: PaperMetrics, scores: Scores) -> Iterator[list
 
 
 def _setting(arm: Arm) -> tuple[object, ...]:
-    return arm.method, arm.t0, arm.plugin_scale, arm.adapter_scale
+    return arm.method, arm.t0, arm.plugin_scale, arm.adapter_scale, arm.adapter
 
 
 def _together(scores: Scores, arms: Sequence[Arm], metric: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.analysis import Answer, answers
 from bench.analysis.glossary import function_word, method_name
-from bench.analysis.words import is_judged
+from bench.analysis.words import is_judged, row_line
 from bench.report.drawing import (
     INK,
     Look,
@@ -71,7 +71,7 @@ class Sketch:
             return look
         lines = share_lines(self.shares, look)
         n_lines = sum(lines.values()) + 0.7 * len(lines)
-        methods = {row["method"] for row in self.shares}
+        methods = {row_line(row) for row in self.shares}
         names = "  ".join(f"      {method_name(method)}" for method in methods)
         n_lines += 0.7 * len(names) // look.n_characters(look.width_inches)  # of the legend
         inches = look.font_points / 72 * (7 + 1.9 * n_lines)

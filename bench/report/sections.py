@@ -11,6 +11,7 @@ from bench.analysis.words import (
     is_judged,
     mark_of,
     rounded,
+    row_line,
     share,
     short_verdict,
     sort_text,
@@ -167,7 +168,7 @@ def _sort_values(methods: Sequence[Row]) -> Iterator[Block]:
     if not known:
         return
     text = "For sorting methods: their sort value, with the setting chosen on other prompts."
-    cells = [[row["plugin"], method_name(row["method"]), sort_text(row)] for row in known]
+    cells = [[row["plugin"], method_name(row_line(row)), sort_text(row)] for row in known]
     found = table(("plugin", "method", "sort value"), cells)
     yield Fold(Heading(3, "Sort values"), (paragraph(text), found))
 
@@ -242,7 +243,7 @@ def failures(store: RunStore) -> Iterator[Block]:
     yield paragraph(f"{len(failed)} of {len(rows)} trials failed.")
     listed = [
         (
-            f"{row['plugin'] or ''} {method_name(row['method'])}".strip(),
+            f"{row['plugin'] or ''} {method_name(row_line(row))}".strip(),
             number(row["t0"]),
             row["case_id"],
             str(row["seed"]),
@@ -284,7 +285,7 @@ def recipes(summary: Sequence[Row], compatibility_rows: Sequence[Row]) -> Iterat
 def _method_cells(row: Row) -> tuple[str, ...]:
     return (
         row["plugin"],
-        method_name(row["method"]),
+        method_name(row_line(row)),
         "yes" if row["recommended"] else "",
         heading_of(arm_of(row))[1] or "-",
         *_judged_cells(row),

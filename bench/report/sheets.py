@@ -201,7 +201,7 @@ def _lefts(columns: Sequence[Column], tile_px: int) -> list[int]:
 
 def column_heading(arm: Arm, kept: str = "") -> tuple[str, str]:
     """Return the method's plain name, and below it t0, scales that are not 1 and the share kept."""
-    return method_name(arm.method), ", ".join(text for text in (heading_of(arm)[1], kept) if text)
+    return heading_of(arm)[0], ", ".join(text for text in (heading_of(arm)[1], kept) if text)
 
 
 def heading_of(arm: Arm) -> tuple[str, str]:
@@ -211,12 +211,12 @@ def heading_of(arm: Arm) -> tuple[str, str]:
         settings.append(f"plugin {arm.plugin_scale:g}")
     if arm.adapter_scale not in (None, 1.0):
         settings.append(f"adapter {arm.adapter_scale:g}")
-    return method_name(arm.method), ", ".join(settings)
+    return method_name(arm.method, arm.adapter), ", ".join(settings)
 
 
 def _arm_of(subject: ImageToScore) -> Arm:
     i = subject.image
-    return Arm(i.plugin, i.kind, i.method, i.t0, i.plugin_scale, i.adapter_scale)
+    return Arm(i.plugin, i.kind, i.method, i.t0, i.plugin_scale, i.adapter_scale, i.adapter)
 
 
 def _has_condition(subjects: Sequence[ImageToScore]) -> bool:

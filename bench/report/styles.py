@@ -5,8 +5,8 @@ darkened: each has a contrast of at least 3:1 (WCAG 2.2, 1.4.11) to white and to
 is never the only mark: plots add markers and dashes, charts shapes.
 """
 
-from bench.registry import method_order, method_style
+from bench.registry import line_styles, method_order, method_style
 
-__all__ = ["GRAY", "method_order", "method_style"]
+__all__ = ["GRAY", "line_styles", "method_order", "method_style"]
 
 GRAY = "#8b8b8b"

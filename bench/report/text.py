@@ -20,6 +20,7 @@ from bench.analysis.words import (
     WORDS,
     is_judged,
     mark_of,
+    row_line,
     share,
     short_verdict,
 )
@@ -183,7 +184,7 @@ def _cell(row: Row | None) -> str:
 def _method(row: Row) -> str:
     scales = [("plugin_scale", "p"), ("adapter_scale", "a")]
     marks = [f"{m}{row[k]:g}" for k, m in scales if row[k] not in (None, 1)]
-    return " ".join([row["method"], *marks])
+    return " ".join([row_line(row), *marks])
 
 
 def _legend(settings: Sequence[Row]) -> list[str]:

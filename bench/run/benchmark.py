@@ -365,6 +365,7 @@ class _Run:
             weights=plan.weights,
             references={n: file_sha256(f.reference) for n, f in files if f.reference is not None},
             adapter_sha256=plan.weights.get("mapper"),
+            **({"adapters": {a.id: a.sha256 for a in plan.adapters}} if plan.adapters else {}),
             counts={"trials": len(plan.trials)},
         )
 

@@ -184,6 +184,7 @@ def _subject(
         t0=row["t0"],
         plugin_scale=row["plugin_scale"],
         adapter_scale=row["adapter_scale"],
+        adapter=row["adapter"],
         case_id=row["case_id"],
         seed=int(row["seed"]),
         prompt=prompts.get(row["case_id"], row["upgraded_prompt"]),
@@ -233,4 +234,5 @@ def _sort_key(subject: ImageToScore) -> tuple[Any, ...]:
     image = subject.image
     settings = (image.t0, image.plugin_scale, image.adapter_scale)
     numbers = [-1.0 if value is None else value for value in settings]
-    return (image.case_id, image.seed, image.plugin, image.method, *numbers, image.trial_id)
+    names = (image.plugin, image.method, image.adapter or "")
+    return (image.case_id, image.seed, *names, *numbers, image.trial_id)

@@ -232,7 +232,7 @@ def _group_rows(task: Task, run_images: RunImages) -> list[Row]:
     groups: dict[tuple[Any, ...], list[ImageToScore]] = {}
     for subject in (run_images.subjects[place] for place in task.places):
         image = subject.image
-        settings = (image.t0, image.plugin_scale, image.adapter_scale)
+        settings = (image.t0, image.plugin_scale, image.adapter_scale, image.adapter)
         groups.setdefault((image.plugin, image.kind, image.method, *settings), []).append(subject)
     rows = []
     for members in groups.values():
@@ -274,6 +274,7 @@ def _row(task: Task, subject: ImageToScore, score: Score) -> Row:
         "t0": image.t0,
         "plugin_scale": image.plugin_scale,
         "adapter_scale": image.adapter_scale,
+        "adapter": image.adapter,
         "metric": metric.name,
         "recipe": task.recipe,
         "better": metric.better,

@@ -79,6 +79,7 @@ def open_task(metric: Metric, run_images: RunImages, timeout_s: float | None = N
     return task
 
 
-def _identity(subject: ImageToScore) -> tuple[str, str, str, str]:
+def _identity(subject: ImageToScore) -> tuple[str, ...]:
     image = subject.image
-    return image.trial_id, image.plugin, image.image_sha256, subject.missing or ""
+    own = () if image.adapter is None else (image.adapter,)
+    return image.trial_id, image.plugin, image.image_sha256, subject.missing or "", *own

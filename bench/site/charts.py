@@ -5,16 +5,17 @@ Only places on the drawing are computed here; templates draw them as SVG.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 from bench.analysis.glossary import method_name
 from bench.analysis.numbers import number
-from bench.analysis.words import REFERENCES, mark_of
-from bench.registry import method_order, method_style
+from bench.analysis.words import REFERENCES, mark_of, row_line
+from bench.registry import line_styles, method_order
 from bench.site.runs import SitePlugin
 from bench.store import Row
+from runners.base import MethodStyle
 
 View = dict[str, Any]
 WIDTH, HEIGHT = 560, 280
@@ -31,13 +32,13 @@ def function_chart(plugin: SitePlugin) -> View | None:
         return None
     t0s = sorted({row["t0"] for row in rows})
     low, high = _padded(t0s)
-    lines = []
+    lines, looks = [], line_styles(row_line(row) for row in rows)
     for name, own in _by_line(rows).items():
         points = [
             (_x(row["t0"], low, high), _y(row["retention"]), _interval(row))
             for row in sorted(own, key=lambda row: row["t0"])
         ]
-        lines.append({**_style(own[0]), "name": name, "points": points, "y": points[-1][1]})
+        lines.append({**_style(own[0], looks), "name": name, "points": points, "y": points[-1][1]})
     levels = [
         {"name": method_name(row["method"]), "y": _y(row["retention"])}
         for row in plugin.settings
@@ -61,10 +62,11 @@ def quality_chart(plugin: SitePlugin) -> View | None:
     rows = [row for row in _judged(plugin) if _known(row["quality"]) and row["quality_word"]]
     if not any(row["quality_word"] != "cannot be told" for row in rows):
         return None
+    looks = line_styles(row_line(row) for row in rows)
     low, high = _padded([row["quality"] for row in rows])
     points = [
         {
-            **_style(row),
+            **_style(row, looks),
             "x": round(_LEFT + (_RIGHT - _LEFT) * _inside(row["retention"]), 1),
             "y": round(_TOP + (_BOTTOM - _TOP) * (row["quality"] - low) / (high - low), 1),
             "text": ("" if row["t0"] is None else f"{row['t0']:g}") + mark_of(row),
@@ -72,7 +74,7 @@ def quality_chart(plugin: SitePlugin) -> View | None:
         for row in rows
     ]
     labels = _apart(
-        [{**_style(own[0]), "name": name, "y": _TOP} for name, own in _by_line(rows).items()]
+        [{**_style(own[0], looks), "name": name, "y": _TOP} for name, own in _by_line(rows).items()]
     )
     x_ticks = [
         {"x": round(_LEFT + (_RIGHT - _LEFT) * _inside(value), 1), "text": f"{100 * value:g} %"}
@@ -103,19 +105,19 @@ def _by_line(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return rows by method and scales, in the order of legends."""
     found: dict[str, list[Row]] = {}
     listed = list(rows)
-    places = {name: i for i, name in enumerate(method_order(row["method"] for row in listed))}
-    for row in sorted(listed, key=lambda row: places[row["method"]]):
+    places = {name: i for i, name in enumerate(method_order(row_line(row) for row in listed))}
+    for row in sorted(listed, key=lambda row: places[row_line(row)]):
         scales = [
             f"{name} {row[key]:g}"
             for name, key in (("plugin", "plugin_scale"), ("adapter", "adapter_scale"))
             if row[key] not in (None, 1.0)
         ]
-        found.setdefault(", ".join([method_name(row["method"]), *scales]), []).append(row)
+        found.setdefault(", ".join([method_name(row_line(row)), *scales]), []).append(row)
     return found
 
 
-def _style(row: Row) -> View:
-    return {"color": method_style(row["method"]).color}
+def _style(row: Row, looks: Mapping[str, MethodStyle]) -> View:
+    return {"color": looks[row_line(row)].color}
 
 
 def _frame(x_ticks: Sequence[View], y_ticks: Sequence[View], x_title: str) -> View:

@@ -21,7 +21,7 @@ class Gallery:
         self._images: dict[str, dict[Pair, dict[Arm, ImageToScore]]] = {}
         for subject in images.subjects:
             i = subject.image
-            arm = Arm(i.plugin, i.kind, i.method, i.t0, i.plugin_scale, i.adapter_scale)
+            arm = Arm(i.plugin, i.kind, i.method, i.t0, i.plugin_scale, i.adapter_scale, i.adapter)
             pairs = self._images.setdefault(i.plugin, {})
             pairs.setdefault((i.case_id, i.seed), {})[arm] = subject
         self._scores = {

@@ -24,6 +24,7 @@ from bench.analysis.words import (
     mark_of,
     method_word,
     pace,
+    row_line,
     share,
     short_verdict,
     verdict_of,
@@ -131,7 +132,7 @@ class Views:
         return {
             "title": heading(arm),
             "detail": detail(arm),
-            "meaning": dict(glossary()).get(heading(arm), ""),
+            "meaning": dict(glossary()).get(method_name(arm.method), ""),
             "t0": None if arm.t0 is None else f"{arm.t0:g}",
             "is_shown": arm == arm_of(plugin.shown),
         }
@@ -255,7 +256,7 @@ def columns(plugin: SitePlugin) -> list[Arm]:
 
 def heading(arm: Arm) -> str:
     """Return the heading of a column."""
-    return "Before" if arm.method == "base" else method_name(arm.method)
+    return "Before" if arm.method == "base" else method_name(arm.method, arm.adapter)
 
 
 def detail(arm: Arm) -> str:
@@ -286,10 +287,10 @@ def settings_table(plugin: SitePlugin) -> list[View]:
 
 def matrix(run: SiteRun, plugins: Sequence[SitePlugin], views: Views) -> View:
     """Return plugins by methods: the verdict, the share kept and t0 of each method's setting."""
-    methods = method_order(row["method"] for plugin in plugins for row in plugin.methods)
+    methods = method_order(row_line(row) for plugin in plugins for row in plugin.methods)
     rows = []
     for plugin in plugins:
-        by_method = {row["method"]: row for row in plugin.methods}
+        by_method = {row_line(row): row for row in plugin.methods}
         rows.append(
             {
                 "name": plugin.name,

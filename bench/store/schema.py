@@ -42,6 +42,7 @@ TRIALS = pa.schema(
         # Floor images are references of the plugins with equal ones
         ("settings", _TEXT),
         ("clip_skip", _WHOLE),  # of the base side's text encoder; null: its last layer
+        ("adapter", _TEXT),  # id of one of several mappers; null: the run has one, or none here
     ]
 )
 
@@ -81,6 +82,7 @@ SCORES = pa.schema(
         ("n", _WHOLE),  # images behind the value
         ("leave_one_out", _TEXT),  # JSON: prompt -> group value without that prompt
         ("inputs", _TEXT),  # hash of the recipe and of every image scored
+        ("adapter", _TEXT),  # as in trials.parquet
     ]
 )
 
@@ -104,6 +106,7 @@ SUMMARY = pa.schema(
         ("delta_high", _REAL),
         ("seconds", _REAL),
         ("peak_memory_mib", _REAL),
+        ("adapter", _TEXT),  # as in trials.parquet
     ]
 )
 
@@ -219,6 +222,7 @@ COMPATIBILITY = pa.schema(
         *((name, _REAL) for name in _RETIRED_NUMBERS),
         *((name, _TEXT) for name in ("gain_reference", "gain_metric", "gain_reason")),
         ("score_reason", _TEXT),
+        ("adapter", _TEXT),  # as in trials.parquet
     ]
 )
 

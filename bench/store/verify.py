@@ -44,7 +44,7 @@ _FOLDERS: dict[str, Part] = {
     CHECKSUMS_FILE: "run",
 }
 _STATUSES = ("ok", "failed", "skipped")
-_SETTINGS = ("method", "t0", "plugin_scale", "adapter_scale", "case_id", "seed")
+_SETTINGS = ("method", "t0", "plugin_scale", "adapter_scale", "adapter", "case_id", "seed")
 _N_NAMED = 10
 
 

@@ -26,7 +26,7 @@ from leaderboard.data.footers import checked_files, shown_name
 _TYPES = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "bool": "BOOLEAN"}
 # scores stay in their files: a run may have millions
 _IN_PLACE = {"scores"}
-_SETTING = "plugin, method, t0, plugin_scale, adapter_scale"
+_SETTING = "plugin, method, t0, plugin_scale, adapter_scale, adapter"
 _KEYS = {
     "trials": "trial_id",
     "results": "trial_id",
@@ -181,11 +181,11 @@ class RunTables:
         return True
 
     def _make_images(self) -> None:
-        """Create `images`: each trial with its result; `setting` numbers method, t0 and scales."""
+        """Create `images`: each trial with its result; `setting` numbers settings."""
         self._connection.execute(
             "CREATE TABLE images AS SELECT t.*, r.status, r.image, r.thumbnail, r.image_sha256, "
             "r.seconds, r.effective_t0, r.error, dense_rank() OVER "
-            "(ORDER BY t.method, t.t0, t.plugin_scale, t.adapter_scale) AS setting "
+            "(ORDER BY t.method, t.adapter, t.t0, t.plugin_scale, t.adapter_scale) AS setting "
             "FROM trials t LEFT JOIN results r USING (trial_id)"
         )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.analysis.words import label_of
-from bench.report.styles import method_style
+from bench.analysis.words import label_of, row_line
+from bench.report.styles import method_order
 from bench.store import Row
 from leaderboard.data import RunTables
 
@@ -21,7 +21,7 @@ OF_PLUGIN = (
 class Setting:
     """A method with its t0 and scales; `number` is its `setting` in the `images` table.
 
-    `id` names it in addresses, `label` on the page.
+    `method` also names one of several adapters; `id` names it in addresses, `label` on the page.
     """
 
     number: int
@@ -34,21 +34,22 @@ class Setting:
 def settings_of(tables: RunTables, plugin: str) -> list[Setting]:
     """Return the settings used for a plugin's prompts, with or without the plugin."""
     rows = tables.rows(
-        "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale FROM images i "
+        "SELECT DISTINCT setting, method, t0, plugin_scale, adapter_scale, adapter FROM images i "
         f"WHERE {OF_PLUGIN}",
         {"plugin": plugin},
     )
     found = [
         Setting(
             number=int(row["setting"]),
-            method=row["method"] or "",
+            method=row_line(row),
             t0=row["t0"],
             id=setting_id(row),
             label=setting_label(row),
         )
         for row in rows
     ]
-    return sorted(found, key=lambda s: (method_style(s.method).order, s.method, s.t0 or 0, s.id))
+    places = {line: i for i, line in enumerate(method_order(s.method for s in found))}
+    return sorted(found, key=lambda s: (places[s.method], s.t0 or 0, s.id))
 
 
 def setting_label(row: Row) -> str:
@@ -58,7 +59,7 @@ def setting_label(row: Row) -> str:
 
 def setting_id(row: Row) -> str:
     """Return a setting by the method's id, as addresses have it: 'xadapter t0 0.7'."""
-    parts = [str(row["method"] or "")]
+    parts = [row_line(row)]
     for name, mark in (
         ("t0", "t0 "),
         ("plugin_scale", "plugin x "),

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.analysis.glossary import legend_name
 from bench.analysis.words import share
-from bench.report.styles import GRAY, method_order, method_style
+from bench.report.styles import GRAY, line_styles, method_order
 from bench.store import Row
 from leaderboard.escape import one_line
 
@@ -177,8 +177,8 @@ def _point_name(row: Row) -> str:
 
 
 def _looks(methods: Iterable[str]) -> tuple[Chart, Chart]:
-    names = method_order(methods)
-    styles = [method_style(name) for name in names]
+    found = line_styles(methods)
+    names, styles = [*found], [*found.values()]
     shapes = [_PATHS.get(style.marker, style.marker) for style in styles]
     domain = [_name(name) for name in names]
     method = {"field": "method", "type": "nominal", "legend": _LEGEND}

@@ -118,20 +118,22 @@ def _verdicts(run: Run, plugins: Sequence[str], choice: Choice) -> dict[Line, Vi
     rows = [row for row in rows if row["method"] == choice.method]
     levels = grouped(rows, "level")
     settings = grouped(levels.get(("setting",), []), "plugin")
-    found = {}
+    found: dict[Line, View] = {}
+    several: set[Line] = set()  # adapters: the method as a whole has no verdict
     for row in levels.get(("setting" if choice.by_setting else "method",), []):
         own = settings.get((row["plugin"],), [])
         if row["verdict"] is None and not any(r["verdict"] for r in own):
             continue  # a reference, or of an earlier version
         word = row["verdict"] or method_word(row, own)
         knobs = tuple(row[name] for name in KNOBS) if choice.by_setting else ()
+        several |= {(row["plugin"], *knobs)} & found.keys()
         found[(row["plugin"], *knobs)] = {
             **verdict(word),
             "verdict": short_verdict(row) or word,
             "share": share(row),
             "detail": "" if choice.by_setting else detail(arm_of(row)),
         }
-    return found
+    return {line: cell for line, cell in found.items() if line not in several}
 
 
 def _setting(line: Line, choice: Choice) -> Line:

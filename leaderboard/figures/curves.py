@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.analysis.words import row_line
 from bench.report.styles import method_order
 from bench.store import Row
 from leaderboard.data import RunTables
@@ -31,12 +32,13 @@ def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
     A line joins settings of one method that differ only in t0.
     """
     rows = tables.rows(
-        "SELECT method, t0, plugin_scale, adapter_scale, value, low, high, better, recipe, n "
-        "FROM summary WHERE plugin = ? AND metric = ? AND isfinite(value)",
+        "SELECT method, t0, plugin_scale, adapter_scale, adapter, value, low, high, better, "
+        "recipe, n FROM summary WHERE plugin = ? AND metric = ? AND isfinite(value)",
         [plugin, metric],
     )
     for row in rows:
         row["label"] = setting_label(row)
         row["line"] = setting_label({**row, "t0": None})
+        row["method"] = row_line(row)
     places = {name: i for i, name in enumerate(method_order(row["method"] for row in rows))}
     return sorted(rows, key=lambda row: (places[row["method"]], row["line"], row["t0"] or 0))

@@ -24,7 +24,7 @@ from leaderboard.figures.arms import setting_label
 
 FUNCTION = "what each plugin is for"
 _FIRST = "xadapter"  # methods that depend on the adapter come first
-KNOBS = ("t0", "plugin_scale", "adapter_scale")
+KNOBS = ("t0", "plugin_scale", "adapter_scale", "adapter")
 _OF_FUNCTION = (
     "(s.plugin, s.metric) IN (SELECT (plugin, function_metric) FROM compatibility "
     "WHERE function_metric IS NOT NULL)"
@@ -33,10 +33,10 @@ _VALUES = """
 WITH p AS (SELECT plugin, case_id, min(base_prompt) AS prompt FROM trials GROUP BY 1, 2),
 own AS (
   SELECT s.plugin, s.metric, s.case_id, s.seed, s.method, s.t0, s.plugin_scale, s.adapter_scale,
-    s.trial_id AS trial, s.value, p.prompt,
+    s.adapter, s.trial_id AS trial, s.value, p.prompt,
     CASE s.better WHEN 'higher' THEN 1.0 WHEN 'lower' THEN -1.0 END AS sign,
     hash(s.plugin, s.metric, s.recipe, s.case_id, s.seed, s.method, s.t0, s.plugin_scale,
-      s.adapter_scale, p.prompt) AS pair
+      s.adapter_scale, s.adapter, p.prompt) AS pair
   FROM scores s LEFT JOIN p ON p.plugin = s.plugin AND p.case_id = s.case_id
   WHERE s.level = 'image' AND s.method = $method AND isfinite(s.value) AND {wanted})
 """

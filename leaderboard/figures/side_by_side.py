@@ -111,4 +111,5 @@ def _key(row: Row) -> _Key:
 
 def _name(row: Row) -> str:
     label = detail(Arm("", "", "", row["t0"], row["plugin_scale"], row["adapter_scale"]))
-    return label or "the only setting"
+    own = "" if row["adapter"] is None else f"adapter {row['adapter']}"
+    return ", ".join(part for part in (label, own) if part) or "the only setting"

@@ -32,25 +32,28 @@ from leaderboard.escape import one_line
 from leaderboard.figures.verdicts import compatibility_of
 
 _FACTS = ("command", "manifest", "finished", "created", "run_id", "family", "status")
-_KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")
+_KNOBS = ("method", "t0", "plugin_scale", "adapter_scale", "adapter")
 _MAX_PIXELS = 4096 * 4096
 _MAX_PAIRS = 20_000  # of one plugin: more prompts are not compared with each other
 _IMAGE = (
     "i.trial_id, i.case_id, i.seed, i.method, i.t0, i.plugin_scale, i.adapter_scale, "
-    "i.base_prompt AS prompt, i.condition_path, i.image, i.image_sha256, i.status, i.error"
+    "i.adapter, i.base_prompt AS prompt, i.condition_path, i.image, i.image_sha256, i.status, "
+    "i.error"
 )
 _WANTED = (
-    "(?::VARCHAR, ?::VARCHAR, ?::DOUBLE, ?::VARCHAR, ?::DOUBLE, ?::DOUBLE, ?::DOUBLE, ?::DOUBLE)"
+    "(?::VARCHAR, ?::VARCHAR, ?::DOUBLE, ?::VARCHAR, ?::DOUBLE, ?::DOUBLE, ?::DOUBLE, ?::VARCHAR, "
+    "?::DOUBLE)"
 )
 # the middle of each plugin's order by `bench.site.examples.worst_first`
 _TYPICAL = """
-WITH w(plugin, metric, sign, method, t0, plugin_scale, adapter_scale, base_scale) AS (
+WITH w(plugin, metric, sign, method, t0, plugin_scale, adapter_scale, adapter, base_scale) AS (
   VALUES {wanted}),
 v AS (
   SELECT w.plugin, w.sign, i.case_id, coalesce(i.seed, 0) AS seed, s.value,
     i.method IS NOT DISTINCT FROM w.method AND i.t0 IS NOT DISTINCT FROM w.t0
       AND i.plugin_scale IS NOT DISTINCT FROM w.plugin_scale
-      AND i.adapter_scale IS NOT DISTINCT FROM w.adapter_scale AS own,
+      AND i.adapter_scale IS NOT DISTINCT FROM w.adapter_scale
+      AND i.adapter IS NOT DISTINCT FROM w.adapter AS own,
     i.method = 'base' AND i.plugin_scale IS NOT DISTINCT FROM w.base_scale AS base
   FROM w JOIN scores s ON s.plugin = w.plugin AND s.metric = w.metric
   JOIN images i USING (trial_id)
@@ -154,7 +157,7 @@ class TableScenes:
         """Return a metric by prompt and seed, then by setting."""
         rows = self._tables.rows(
             "SELECT i.case_id, coalesce(i.seed, 0) AS seed, i.method, i.t0, i.plugin_scale, "
-            "i.adapter_scale, s.value FROM scores s JOIN images i USING (trial_id) "
+            "i.adapter_scale, i.adapter, s.value FROM scores s JOIN images i USING (trial_id) "
             "WHERE s.level = 'image' AND s.plugin = $plugin AND s.metric = $metric "
             f"AND isfinite(s.value) AND i.case_id IS NOT NULL LIMIT {30 * _MAX_PAIRS}",
             {"plugin": plugin, "metric": metric},
@@ -221,7 +224,7 @@ class TableScenes:
 
     def _bases(self, plugins: Sequence[str]) -> dict[str, list[Arm]]:
         rows = self._tables.rows(
-            "SELECT DISTINCT plugin, method, t0, plugin_scale, adapter_scale FROM trials "
+            "SELECT DISTINCT plugin, method, t0, plugin_scale, adapter_scale, adapter FROM trials "
             "WHERE method = 'base' AND list_contains($plugins, plugin)",
             {"plugins": list(plugins)},
         )
@@ -309,7 +312,7 @@ class TableScenes:
 
     def _arm(self, plugin: str, row: Row) -> Arm:
         method = row["method"] or ""
-        knobs = (row["t0"], row["plugin_scale"], row["adapter_scale"])
+        knobs = (row["t0"], row["plugin_scale"], row["adapter_scale"], row["adapter"])
         return Arm(plugin, self._kinds.get(plugin, ""), method, *knobs)
 
 

@@ -88,7 +88,9 @@ def plugin_rows(run: Run, tables: RunTables) -> pd.DataFrame:
     entries = manifest_plugins(run.manifest)
     for column in ("condition", "license"):
         found[column] = [text_of(entries.get(name, {}).get(column)) for name in found["plugin"]]
-    found["run"], found["family"], found["adapter"] = run.key, run.family, run.adapter
+    found["run"], found["family"] = run.key, run.family
+    # of several adapters of a run each row names its own
+    found["adapter"] = [own or run.adapter for own in found["adapter"]]
     return found
 
 

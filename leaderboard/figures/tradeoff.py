@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.words import REFERENCES
+from bench.analysis.words import REFERENCES, row_line
 from bench.report.styles import method_order
 from bench.store import Row
 from leaderboard.data import RunTables
 from leaderboard.figures.arms import setting_label
 from leaderboard.figures.verdicts import compatibility_of, has_judged_look, mark_of
+
+_KNOBS = ("method", "t0", "plugin_scale", "adapter_scale", "adapter")
 
 
 def tradeoff_rows(tables: RunTables, plugin: str) -> list[Row]:
@@ -27,6 +29,7 @@ def tradeoff_rows(tables: RunTables, plugin: str) -> list[Row]:
     for row in rows:
         row["label"], row["mark"] = setting_label(row), mark_of(row)
         row.update(examples.get(_knobs(row), {"trial_id": None, "image_sha256": None}))
+        row["method"] = row_line(row)
     places = {name: i for i, name in enumerate(method_order(row["method"] for row in rows))}
     return sorted(rows, key=lambda row: (places[row["method"]], row["t0"] or 0, row["label"]))
 
@@ -47,8 +50,8 @@ def _settings(rows: Sequence[Row]) -> list[Row]:
 def _examples(tables: RunTables, plugin: str) -> dict[tuple[object, ...], Row]:
     """Return an example image of each setting, of the same case and seed where possible."""
     rows = tables.rows(
-        "SELECT method, t0, plugin_scale, adapter_scale, arg_min(trial_id, (case_id, seed)) "
-        "AS trial_id, arg_min(image_sha256, (case_id, seed)) AS image_sha256 FROM images "
+        f"SELECT {', '.join(_KNOBS)}, arg_min(trial_id, (case_id, seed)) AS trial_id, "
+        "arg_min(image_sha256, (case_id, seed)) AS image_sha256 FROM images "
         "WHERE plugin = ? AND status = 'ok' GROUP BY ALL",
         [plugin],
     )
@@ -56,4 +59,4 @@ def _examples(tables: RunTables, plugin: str) -> dict[tuple[object, ...], Row]:
 
 
 def _knobs(row: Row) -> tuple[object, ...]:
-    return row["method"], row["t0"], row["plugin_scale"], row["adapter_scale"]
+    return tuple(row[name] for name in _KNOBS)

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import get_args
 
 from bench.analysis import Answer, answers
-from bench.analysis.words import REFERENCES, WORDS, in_order, share, verdict_of
+from bench.analysis.words import REFERENCES, WORDS, in_order, row_line, share, verdict_of
 from bench.report.styles import method_order
 from bench.store import Row, grouped
 from leaderboard.data import RunTables
@@ -77,11 +77,12 @@ def method_rows_of(rows: Sequence[Row]) -> list[Row]:
     found = {answer.plugin: answer for answer in answers(rows)}
     own = [row for row in rows if row["level"] == "method" and row["method"] not in REFERENCES]
     plugins = [*found, *dict.fromkeys(row["plugin"] for row in own if row["plugin"] not in found)]
-    settings = grouped((r for r in rows if r["level"] == "setting"), "plugin", "method")
+    of_settings = (row for row in rows if row["level"] == "setting")
+    settings = grouped(of_settings, "plugin", "method", "adapter")
     listed = []
     for plugin in plugins:
         for row in in_order(row for row in own if row["plugin"] == plugin):
-            arms = settings.get((plugin, row["method"]), [])
+            arms = settings.get((plugin, row["method"], row["adapter"]), [])
             own_row = row if found else _on_all_prompts(row, arms)
             cells = _answer_cells(found.get(plugin)) | _verdict_cells(row, arms)
             listed.append({**own_row, **cells})
@@ -105,7 +106,8 @@ def retention_rows(rows: Sequence[Row]) -> list[Row]:
     """Return retention over t0 of one plugin's settings as rows of a curve, references too."""
     curve = [
         {
-            **{name: row[name] for name in ("method", "t0", "plugin_scale", "adapter_scale")},
+            **{name: row[name] for name in ("t0", "plugin_scale", "adapter_scale")},
+            "method": row_line(row),
             **{"value": row["retention"], "verdict": verdict_of(row), "share": share(row)},
             **{"low": row["retention_low"], "high": row["retention_high"]},
             **{"label": setting_label(row), "line": setting_label({**row, "t0": None})},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import streamlit as st
 
 from bench.analysis.glossary import kind_name
 from bench.analysis.words import look, method_name, share, verdict_of
+from bench.registry import line_of
 from bench.store import Row, records
 from leaderboard.data import Run, current_runs
 from leaderboard.escape import literal, one_line
@@ -148,7 +150,11 @@ def _chart(rows: pd.DataFrame) -> None:
     if charted.empty:
         return
     drawn = records(charted)
+    adapters = {(row["method"], row["adapter"]) for row in drawn}
+    several = {m for m, n in Counter(method for method, _ in adapters).items() if n > 1}
     for row in drawn:
+        if row["method"] in several:
+            row["method"] = line_of(row["method"], row["adapter"])
         row["text"], row["verdict"] = share(row), verdict_of(row)
     st.subheader(literal(f"Share kept in {newest}"), anchor=False)
     st.caption("100 %: as on the old model; 0: as without the plugin; lines are 95 % intervals")

@@ -52,6 +52,7 @@ from plugins_manifest.schema.words import (
 
 __all__ = [
     "CASE_SOURCES",
+    "AdapterSpec",
     "CocoCases",
     "FileCases",
     "InlineCase",
@@ -68,6 +69,7 @@ __all__ = [
 ]
 
 SIZE_STEP_PX = 8
+MAX_ADAPTERS = 20
 Mode = Literal["honest", "paper"]
 # keys that are omitted at their default, so that older manifests keep their fingerprint
 _QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial": False}
@@ -100,6 +102,13 @@ class MethodSpec(Section):
         if values is not None and not values:
             raise ValueError("scales must be a list of at least one number")
         return values
+
+
+class AdapterSpec(Section):
+    """A mapper that the run compares; `path` is a folder or file, relative to the manifest."""
+
+    id: Id
+    path: str = Field(min_length=1)
 
 
 def _check_unique(values: Sequence[object]) -> None:
@@ -241,6 +250,7 @@ class Manifest(Section):
     cases: CaseSpec
     seeds: Seeds = (0,)
     methods: tuple[MethodSpec, ...] = Field(min_length=1, max_length=MAX_ENTRIES)
+    adapters: tuple[AdapterSpec, ...] = Field(default=(), max_length=MAX_ADAPTERS)
     metrics: tuple[str, ...] = Field(default=(), max_length=MAX_ENTRIES)
     settings: Settings = Settings()
     _path: Path | None = PrivateAttr(default=None)
@@ -278,6 +288,12 @@ class Manifest(Section):
         _check_unique([getattr(value, "name", value) for value in values])
         return values
 
+    @field_validator("adapters")
+    @classmethod
+    def _check_adapters(cls, values: tuple[AdapterSpec, ...]) -> tuple[AdapterSpec, ...]:
+        _check_unique([value.id for value in values])
+        return values
+
     @model_validator(mode="after")
     def _check_between(self) -> Manifest:
         data = self.model_dump(mode="json", include={"plugins", "stacks"})
@@ -298,8 +314,9 @@ class Manifest(Section):
         for case in data["cases"] if isinstance(data["cases"], list) else ():
             if not case["conditions"]:
                 del case["conditions"]
-        if not data["stacks"]:
-            del data["stacks"]
+        for key in ("stacks", "adapters"):
+            if not data[key]:
+                del data[key]
         if data["mode"] == "honest":
             del data["mode"]
         if data["settings"]["prompt_syntax"] == "plain":

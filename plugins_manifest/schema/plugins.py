@@ -24,7 +24,9 @@ from plugins_manifest.schema.words import (
 Polarity = Literal["positive", "negative"]
 Vocabulary = Literal["family", "method", "metric", "detector", "sampler", "source", "mapper"]
 KnownNames = dict[Vocabulary, tuple[str, ...]]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MAX_ID_LENGTH = 200
+Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=MAX_ID_LENGTH)]
 
 # keys that some kinds alone may have
 _KEYS_OF_KINDS = ("condition", "token", "polarity", "reference", "lora_semantics", "allow_partial")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,8 @@ _PIPELINES: dict[str, type[Pipeline]] = {
 class Family:
     """Two loaded pipelines and a mapper (None: methods with an adapter cannot run).
 
+    `mappers` are several, by id, in place of the one.
+
     The upgraded pipeline is SDXL's, or Stable Diffusion's (SD 2.1: one text encoder, no size
     conditioning). Each may predict epsilon or v, as configured in its scheduler.
     """
@@ -56,6 +58,17 @@ class Family:
     device: str
     dtype: str
     offload: Offload | None = None  # what moves the models, where they do not all fit the device
+    mappers: Mapping[str, nn.Module] = field(default_factory=dict, hash=False)
+
+    def mapper_of(self, adapter: str | None) -> nn.Module | None:
+        """Return the mapper of a variant's adapter; None if there is none."""
+        return self.mapper if adapter is None else self.mappers.get(adapter)
+
+    @property
+    def all_mappers(self) -> tuple[nn.Module, ...]:
+        """The mapper, or several, each once."""
+        found = (self.mapper, *self.mappers.values())
+        return tuple({id(one): one for one in found if one is not None}.values())
 
     def place(self, model: Model, *, use: Use) -> Model:
         """Freeze a plugin's network and move it where the models are that it runs beside."""
@@ -93,7 +106,12 @@ def load_from_folders(
         )
     with memory_explained(f"the models of family {name!r}"):
         return make_family(
-            name, base_pipe, upgraded_pipe, _mapper_from(mapper), device=device, dtype=dtype
+            name,
+            base_pipe,
+            upgraded_pipe,
+            None if mapper is None else _mapper_from(mapper),
+            device=device,
+            dtype=dtype,
         )
 
 
@@ -118,15 +136,29 @@ def make_family(
             if (model := getattr(pipe, part, None)) is not None:
                 # text encoders wait on the CPU: `text_encoders` moves them
                 place(model, device="cpu" if part in TEXT_PARTS else device, dtype=dtype)
+    family = Family(name, base, upgraded, mapper, device, dtype)
     if mapper is not None:
-        try:
-            check_fit(mapper, base.unet, upgraded.unet)
-        except XAdapterError as error:
-            raise UserError(
-                f"{error}; give a mapper that was trained for the family {name!r}"
-            ) from error
-        place(mapper, device=device, dtype=dtype)
-    return Family(name, base, upgraded, mapper, device, dtype)
+        place_mapper(mapper, family)
+    return family
+
+
+def place_mapper(mapper: nn.Module, family: Family) -> None:
+    """Freeze a mapper and move it beside the models; raise `UserError` if it does not fit them."""
+    try:
+        check_fit(mapper, family.base.unet, family.upgraded.unet)
+    except XAdapterError as error:
+        raise UserError(
+            f"{error}; give a mapper that was trained for the family {family.name!r}"
+        ) from error
+    place(mapper, device=family.device, dtype=family.dtype)
+
+
+def load_mapper_of(family: Family, path: Path) -> nn.Module:
+    """Load a mapper that a loaded family renders with; raise `UserError` if it does not fit."""
+    with memory_explained(f"the mapper in {path.name}"):
+        mapper = _mapper_from(path)
+        place_mapper(mapper, family)
+    return mapper
 
 
 @contextmanager
@@ -226,9 +258,7 @@ def _vae_from(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
         ) from error
 
 
-def _mapper_from(path: Path | None) -> nn.Module | None:
-    if path is None:
-        return None
+def _mapper_from(path: Path) -> nn.Module:
     try:
         return load_mapper(path)
     except XAdapterError as error:

@@ -47,8 +47,8 @@ def offloaded(family: Family, device: str) -> Family:
         for name in TEXT_PARTS:
             if (model := getattr(pipe, name, None)) is not None:
                 offload.add(model, "conditions")
-    if family.mapper is not None:
-        offload.add(family.mapper, "denoising")
+    for mapper in family.all_mappers:
+        offload.add(mapper, "denoising")
     return replace(family, device=device, offload=offload)
 
 
@@ -78,8 +78,9 @@ def _blocks(family: Family) -> Iterator[nn.Module]:
     for pipe in (family.base, family.upgraded):
         names = set(pipe.unet._repeated_blocks)
         yield from (block for block in pipe.unet.modules() if type(block).__name__ in names)
-    body = getattr(family.mapper, "body", ())  # optional for a mapper of another package
-    yield from (block for block in body if isinstance(block, nn.Module))
+    for mapper in family.all_mappers:
+        body = getattr(mapper, "body", ())  # optional for a mapper of another package
+        yield from (block for block in body if isinstance(block, nn.Module))
 
 
 def _require_compiler(device: str, backend: Backend) -> None:

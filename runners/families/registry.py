@@ -5,19 +5,22 @@ Imports no torch, so that a plan can be made at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from plugins_manifest.content import ChangedFileError, load_as_planned, require_same
 from plugins_manifest.errors import UserError
 from plugins_manifest.installed import extension_errors, installed, load_entry
+from runners.base import AdapterFile
 from runners.families.traits import FamilyTraits
 
 if TYPE_CHECKING:
     from runners.families.family import Family
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,18 @@ def load_family(
     dtype: str = "float32",
     adapter: Path | None = None,
     planned: Mapping[str, str] | None = None,
+    adapters: Sequence[AdapterFile] = (),
 ) -> Family:
     """Load a family by name; `adapter` replaces its mapper (a folder, .safetensors or .bin).
+
+    `adapters` are several mappers in its place: the first is loaded with the models, the others
+    beside them. Those with a sha256 are loaded only as planned.
 
     Raises `UserError` for unknown names, missing files, and a mapper that does not fit;
     `ChangedFileError` for parts whose hashes are not the `planned` fingerprint.
     """
+    if adapters:
+        return _with_adapters(name, adapters, device=device, dtype=dtype, planned=planned)
     source = find_family(name)
 
     def load() -> Family:
@@ -113,14 +122,45 @@ def load_family(
     if adapter is None or "mapper" not in planned:
         loaded = load()
     else:
-
-        def hash_of(path: Path) -> str:
-            return family_fingerprint(name, adapter=path)["mapper"]
-
-        what = f"the mapper of family {name!r}"
-        loaded = load_as_planned(load, adapter, planned["mapper"], what=what, hash_of=hash_of)
+        loaded = _as_planned(name, adapter, planned["mapper"], load, what="the mapper")
     _require_parts(name, planned, adapter)
     return loaded
+
+
+def _with_adapters(
+    name: str,
+    adapters: Sequence[AdapterFile],
+    *,
+    device: str,
+    dtype: str,
+    planned: Mapping[str, str] | None,
+) -> Family:
+    from runners.families.family import load_mapper_of
+
+    first, *others = adapters
+    parts = planned if planned is None or not first.sha256 else {**planned, "mapper": first.sha256}
+    family = load_family(name, device=device, dtype=dtype, adapter=first.path, planned=parts)
+    if family.mapper is None:
+        raise UserError(f"family {name!r} loads no mapper: it takes no --adapter")
+    mappers = {first.id: family.mapper}
+    for one in others:
+        load, what = partial(load_mapper_of, family, one.path), f"the adapter {one.id!r}"
+        mappers[one.id] = (
+            _as_planned(name, one.path, one.sha256, load, what=what) if one.sha256 else load()
+        )
+    return replace(family, mapper=None, mappers=mappers)
+
+
+def _as_planned(
+    name: str, path: Path, sha256: str, load: Callable[[], Loaded], *, what: str
+) -> Loaded:
+    """Load what has a mapper in it, from a path whose hash must be the planned one."""
+
+    def hash_of(path: Path) -> str:
+        return family_fingerprint(name, adapter=path)["mapper"]
+
+    what = f"{what} of family {name!r}"
+    return load_as_planned(load, path, sha256, what=what, hash_of=hash_of)
 
 
 def _require_parts(name: str, planned: Mapping[str, str], adapter: Path | None) -> None:
