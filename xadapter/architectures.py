@@ -138,7 +138,8 @@ def _sources(given: ModularOptions, half: Half, level: Level) -> Iterator[tuple[
         own = (half,)
     wanted = LEVELS.index(level)
     nearest: Level = min(given.read.levels, key=lambda found: abs(LEVELS.index(found) - wanted))
-    yield from ((found, nearest) for found in own)
+    for found in own:
+        yield found, nearest
 
 
 def _doublings(read_sides: Sequence[tuple[int, int]], written: tuple[int, int], name: str) -> int:
