@@ -14,7 +14,7 @@ from bench.train.mappers import build_mapper
 from bench.train.models import fingerprint, load_models
 from bench.train.pictures import Note
 from bench.train.schema import PicturesData, Recipe
-from bench.train.survey import Survey, Surveyed, survey_of
+from bench.train.survey import Surveyed, survey_of
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
@@ -59,9 +59,8 @@ def train_recipe(
             # before gigabytes are loaded
             processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
             surveyed = _survey(recipe, folder, processes)
-            images = None if surveyed is None else surveyed[1]
-            processes.on_main(lambda: _record(recipe, out_dir, images))
-            n_images = n_images_of(recipe) if images is None else len(images.photos)
+            processes.on_main(lambda: _record(recipe, out_dir, surveyed))
+            n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
             settings = settings_of(recipe, n_images=n_images, validate_every=validate_every)
             with Progress("loading the models"):
                 models = load_models(recipe, device=str(processes.device))
@@ -70,16 +69,9 @@ def train_recipe(
                     recipe.mapper, models.base_unet, models.upgraded_unet, seed=recipe.seed
                 )
                 nulls = models.base_text([""]), models.upgraded_text([""])
-            last = settings.steps if stop_after is None else min(stop_after, settings.steps)
-            opened = opened_data(
-                recipe,
-                models,
-                folder,
-                processes=processes,
-                surveyed=surveyed,
-                n_steps=last,
-                note=note,
-            )
+            n_steps = settings.steps if stop_after is None else min(stop_after, settings.steps)
+            run_facts: Any = {"processes": processes, "surveyed": surveyed, "n_steps": n_steps}
+            opened = opened_data(recipe, models, folder, note=note, **run_facts)
             data = stack.enter_context(opened)
             return train_mapper(
                 mapper,
@@ -154,14 +146,14 @@ def _survey(recipe: Recipe, folder: Path, processes: Processes) -> Surveyed | No
     return found[0] if found else survey_of(recipe, folder)
 
 
-def _record(recipe: Recipe, out_dir: Path, images: Survey | None) -> None:
+def _record(recipe: Recipe, out_dir: Path, surveyed: Surveyed | None) -> None:
     """Write the recipe of a folder; `SettingError` if another one was trained there.
 
     Of pictures it has the hash, since a folder of the same name may have others later.
     """
     data = {**recipe.as_data(), "models": fingerprint(recipe)}
-    if images is not None:
-        data["images"] = images.sha256
+    if surveyed is not None:
+        data["images"] = surveyed[1].sha256
     path = out_dir / RECORD
     if path.exists() and (out_dir / FILE_NAME).exists():
         stored: Mapping[str, Any] = read_json(path)
