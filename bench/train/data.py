@@ -17,7 +17,7 @@ from bench.errors import UserError, shown_path
 from bench.train.models import Models, fingerprint
 from bench.train.pictures import Note, opened_pictures
 from bench.train.schema import LatentsData, PicturesData, PocketData, Recipe
-from bench.train.survey import survey_of
+from bench.train.survey import Surveyed, survey_of
 from plugins_manifest.text import first_line
 from xadapter.data import LatentDataset, TrainBatch, TrainingData, UpgradedText, generator_for
 from xadapter.processes import Processes
@@ -34,6 +34,7 @@ def opened_data(
     folder: Path,
     *,
     processes: Processes | None = None,
+    surveyed: Surveyed | None = None,
     n_steps: int = 0,
     note: Note = lambda text: None,
 ) -> Iterator[LatentDataset | TrainingData]:
@@ -58,7 +59,13 @@ def opened_data(
     elif isinstance(spec, PicturesData):
         processes = processes or Processes()
         with opened_pictures(
-            recipe, models, folder, processes=processes, n_steps=n_steps, note=note
+            recipe,
+            models,
+            folder,
+            surveyed=surveyed or survey_of(recipe, folder),
+            processes=processes,
+            n_steps=n_steps,
+            note=note,
         ) as pictures:
             yield pictures
     elif isinstance(spec, LatentsData):
@@ -69,11 +76,9 @@ def opened_data(
         yield RandomPairs(models, recipe.seed)
 
 
-def n_images_of(recipe: Recipe, folder: Path | None) -> int:
-    """Return the number of images of a recipe's data; a survey of pictures is kept in `folder`."""
+def n_images_of(recipe: Recipe) -> int:
+    """Return the number of images of a recipe's data, of a source that needs no survey."""
     spec = recipe.data
-    if isinstance(spec, PicturesData):
-        return len(survey_of(recipe, folder)[1].photos)
     if isinstance(spec, LatentsData) and spec.n_images is None:
         return len(EncodedFiles(Path(spec.path), has_upgraded_text=False))
     return spec.n_images or 0

@@ -53,7 +53,7 @@ def count_data(recipe: Recipe, out: Path) -> DataCost:
     """
     spec = recipe.data
     if not isinstance(spec, PicturesData):
-        return DataCost(n_images_of(recipe, None))
+        return DataCost(n_images_of(recipe))
     try:
         source = open_source(recipe, None)
     except NotHereError as error:
@@ -74,7 +74,7 @@ def _facts(survey: Survey, title: str) -> dict[str, Any]:
         "from": title,
         "usable": len(survey.photos),
         "left_out": dict(skipped),
-        "left_out_text": count_reasons(survey.skipped),
+        "left_out_named": count_reasons(survey.skipped),
         "photos": survey.photos,
     }
 
@@ -129,8 +129,8 @@ def data_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
         return
     buckets = ", ".join(f"{n:,} of {size}" for size, n in facts["buckets"].items())
     yield f"data    {facts['usable']:,} pictures in {facts['from']}: {buckets} px"
-    if facts["left_out_text"]:
-        yield f"        left out: {facts['left_out_text']}"
+    for line in facts["left_out_named"]:
+        yield f"        left out: {line}"
     if facts["encoded_gib"] is not None:
         free = free_bytes(cache_folder(recipe, out)) / 2**30
         size = facts["encoded_gib"]

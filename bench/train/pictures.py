@@ -34,8 +34,8 @@ from bench.train.survey import (
     SKIPPED_FILE,
     Skipped,
     Survey,
+    Surveyed,
     count_reasons,
-    survey_of,
     write_skipped,
 )
 from plugins_manifest.images import decode_image
@@ -136,8 +136,8 @@ class PicturePairs:
             here = (bucket + n) % len(self._members)
             if any(not self._is_broken(index) for index in self._members[here]):
                 return here
-        found = list(self._broken.values())
-        raise UserError(f"no picture of {self._source.title} can be used: {count_reasons(found)}")
+        found = "; ".join(count_reasons(list(self._broken.values())))
+        raise UserError(f"no picture of {self._source.title} can be used: {found}")
 
     def _is_broken(self, index: int) -> bool:
         """Return whether a picture cannot be decoded; decode it if that is not known."""
@@ -306,7 +306,8 @@ class PicturePairs:
         if skipped:
             path = folder / SKIPPED_FILE
             write_skipped(path, skipped)
-            note(f"{len(skipped):,} left out: {count_reasons(skipped)}; all in {shown_path(path)}")
+            note(f"{len(skipped):,} left out, all in {shown_path(path)}:")
+            note("\n".join(f"  {line}" for line in count_reasons(skipped)))
 
     @property
     def has_news(self) -> bool:
@@ -320,6 +321,7 @@ def opened_pictures(
     models: Models,
     folder: Path,
     *,
+    surveyed: Surveyed,
     processes: Processes,
     n_steps: int,
     note: Note,
@@ -327,7 +329,7 @@ def opened_pictures(
     """Open the pictures of a recipe, encode and keep those of the first `n_steps`."""
     spec = recipe.data
     assert isinstance(spec, PicturesData), "a source of pictures"
-    source, survey = survey_of(recipe, folder)
+    source, survey = surveyed
     encoder = Encoder(models, has_upgraded_text=recipe.objective.upgraded_text == "prompt")
     cache = None
     if spec.cache:

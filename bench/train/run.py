@@ -14,13 +14,13 @@ from bench.train.mappers import build_mapper
 from bench.train.models import fingerprint, load_models
 from bench.train.pictures import Note
 from bench.train.schema import PicturesData, Recipe
-from bench.train.survey import survey_of
+from bench.train.survey import Surveyed, survey_of
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
 from xadapter.checkpoint import FILE_NAME
 from xadapter.errors import SettingError, XAdapterError
-from xadapter.processes import joined
+from xadapter.processes import Processes, joined
 from xadapter.trackers import require_trackers
 from xadapter.train import TrainResult, Validator, train_mapper
 from xadapter.train_settings import TrainSettings
@@ -58,8 +58,9 @@ def train_recipe(
         with joined(device) as processes, ExitStack() as stack:
             # before gigabytes are loaded
             processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
-            processes.on_main(lambda: _record(recipe, out_dir, folder))
-            n_images = n_images_of(recipe, folder)
+            surveyed = _survey(recipe, folder, processes)
+            processes.on_main(lambda: _record(recipe, out_dir, surveyed))
+            n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
             settings = settings_of(recipe, n_images=n_images, validate_every=validate_every)
             with Progress("loading the models"):
                 models = load_models(recipe, device=str(processes.device))
@@ -68,10 +69,9 @@ def train_recipe(
                     recipe.mapper, models.base_unet, models.upgraded_unet, seed=recipe.seed
                 )
                 nulls = models.base_text([""]), models.upgraded_text([""])
-            last = settings.steps if stop_after is None else min(stop_after, settings.steps)
-            opened = opened_data(
-                recipe, models, folder, processes=processes, n_steps=last, note=note
-            )
+            n_steps = settings.steps if stop_after is None else min(stop_after, settings.steps)
+            run_facts: Any = {"processes": processes, "surveyed": surveyed, "n_steps": n_steps}
+            opened = opened_data(recipe, models, folder, note=note, **run_facts)
             data = stack.enter_context(opened)
             return train_mapper(
                 mapper,
@@ -137,14 +137,23 @@ def _n_steps(recipe: Recipe, n_images: int) -> int:
     return max(1, round(schedule.epochs * n_images / recipe.optimizer.batch))
 
 
-def _record(recipe: Recipe, out_dir: Path, folder: Path) -> None:
+def _survey(recipe: Recipe, folder: Path, processes: Processes) -> Surveyed | None:
+    """Survey the pictures of a recipe on rank 0; the others read what it kept."""
+    if not isinstance(recipe.data, PicturesData):
+        return None
+    found: list[Surveyed] = []
+    processes.on_main(lambda: found.append(survey_of(recipe, folder)))
+    return found[0] if found else survey_of(recipe, folder)
+
+
+def _record(recipe: Recipe, out_dir: Path, surveyed: Surveyed | None) -> None:
     """Write the recipe of a folder; `SettingError` if another one was trained there.
 
     Of pictures it has the hash, since a folder of the same name may have others later.
     """
     data = {**recipe.as_data(), "models": fingerprint(recipe)}
-    if isinstance(recipe.data, PicturesData):
-        data["images"] = survey_of(recipe, folder)[1].sha256
+    if surveyed is not None:
+        data["images"] = surveyed[1].sha256
     path = out_dir / RECORD
     if path.exists() and (out_dir / FILE_NAME).exists():
         stored: Mapping[str, Any] = read_json(path)

@@ -69,7 +69,10 @@ class Survey:
         return total.hexdigest()
 
 
-def survey_of(recipe: Recipe, folder: Path | None) -> tuple[Source, Survey]:
+Surveyed = tuple[Source, Survey]
+
+
+def survey_of(recipe: Recipe, folder: Path | None) -> Surveyed:
     """Open and survey the pictures of a recipe; see `survey_pictures`."""
     spec = recipe.data
     assert isinstance(spec, PicturesData), "a source of pictures"
@@ -99,7 +102,7 @@ def survey_pictures(
         write_skipped(folder / SKIPPED_FILE, found.skipped)
         atomic_write(folder / FILE, _packed(found, stamp))
     if not found.photos:
-        what = count_reasons(found.skipped) or "there is none"
+        what = "; ".join(count_reasons(found.skipped)) or "there is none"
         at = ""
         if folder is not None and is_written:
             at = f"; all are listed in {shown_path(folder / SKIPPED_FILE)}"
@@ -107,13 +110,13 @@ def survey_pictures(
     return found
 
 
-def count_reasons(skipped: Sequence[Skipped]) -> str:
-    """Return how many pictures are left out for which reason, the first of each by name."""
+def count_reasons(skipped: Sequence[Skipped]) -> list[str]:
+    """Return how many pictures are left out for each reason, the first of them by name."""
     parts = []
     for reason, count in Counter(one.reason for one in skipped).most_common():
         names = [one_line(one.name, longest=60) for one in skipped if one.reason == reason]
         parts.append(f"{count:,} {reason} ({shortened(names, _N_NAMED)})")
-    return "; ".join(parts)
+    return parts
 
 
 def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:

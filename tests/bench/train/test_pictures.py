@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,7 +19,7 @@ from bench.cli.main import main
 from bench.errors import UserError
 from bench.train import Recipe, load_recipe, train_recipe
 from bench.train.buckets import BucketOrder, buckets_for
-from bench.train.cost import cost_facts
+from bench.train.cost import cost_facts, cost_lines
 from bench.train.data import opened_data
 from bench.train.models import Models, load_models
 from tests.bench.train.photos import photo, recipe_file, write_folder
@@ -232,7 +234,25 @@ def test_a_dry_run_counts_pictures_and_writes_nothing(tmp_path: Path) -> None:
     # latents of both sides and 20 tokens of 64 numbers
     n_bytes = 2 * sum(4 * (a + a // 4) + 20 * 64 for a in (16 * 16, 24 * 8)) * 3
     assert pictures["encoded_gib"] * 2**30 == pytest.approx(n_bytes)
+    lines = list(cost_lines(facts, epochs, tmp_path / "out"))
+    assert lines[1].endswith("photos: 3 of 128 x 128, 3 of 192 x 64 px")
+    assert lines[2].split() == ["left", "out:", "1", "too", "small", "(tiny.jpg)"]
+    assert lines[3].startswith("encoded 0.0")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_counts_links_without_a_download(tmp_path: Path) -> None:
+    table = pa.table({"url": ["http://example.org/a.jpg"] * 5, "caption": ["x"] * 5})
+    pq.write_table(table, tmp_path / "links.parquet")
+    data = {"source": "parquet", "path": "links.parquet"}
+    recipe = load_recipe(recipe_file(tmp_path, data, schedule={"epochs": 2}))
+    facts = cost_facts(recipe, tmp_path / "out", n_processes=1, gpus=None)
+    assert facts["pictures"]["links"] == 5 and facts["steps"] == 5
+    assert "5 links" in list(cost_lines(facts, recipe, tmp_path))[1]
+    hub = {"source": "huggingface", "dataset": "me/set"}
+    recipe = load_recipe(recipe_file(tmp_path, hub, schedule={"epochs": 2}))
+    with pytest.raises(UserError, match=r"set data.n_images or schedule.steps"):
+        cost_facts(recipe, tmp_path / "out", n_processes=1, gpus=None)
 
 
 # --- buckets
