@@ -19,7 +19,9 @@ OF_PLUGIN = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A method with its t0 and scales; `method` also names one of several adapters, `number` is its `setting` in the `images` table.
+    """A method with its t0 and scales; `number` is its `setting` in the `images` table.
+
+    `method` is its line: it names one of several adapters too.
 
     `id` names it in addresses, `label` on the page.
     """

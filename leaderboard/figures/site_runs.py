@@ -37,7 +37,8 @@ _MAX_PIXELS = 4096 * 4096
 _MAX_PAIRS = 20_000  # of one plugin: more prompts are not compared with each other
 _IMAGE = (
     "i.trial_id, i.case_id, i.seed, i.method, i.t0, i.plugin_scale, i.adapter_scale, "
-    "i.adapter, i.base_prompt AS prompt, i.condition_path, i.image, i.image_sha256, i.status, i.error"
+    "i.adapter, i.base_prompt AS prompt, i.condition_path, i.image, i.image_sha256, i.status, "
+    "i.error"
 )
 _WANTED = (
     "(?::VARCHAR, ?::VARCHAR, ?::DOUBLE, ?::VARCHAR, ?::DOUBLE, ?::DOUBLE, ?::DOUBLE, ?::VARCHAR, "
