@@ -32,8 +32,8 @@ def curve_rows(tables: RunTables, plugin: str, metric: str) -> list[Row]:
     A line joins settings of one method that differ only in t0.
     """
     rows = tables.rows(
-        "SELECT method, t0, plugin_scale, adapter_scale, adapter, value, low, high, better, recipe, "
-        "n FROM summary WHERE plugin = ? AND metric = ? AND isfinite(value)",
+        "SELECT method, t0, plugin_scale, adapter_scale, adapter, value, low, high, better, "
+        "recipe, n FROM summary WHERE plugin = ? AND metric = ? AND isfinite(value)",
         [plugin, metric],
     )
     for row in rows:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from plugins_manifest.content import ChangedFileError
+from pocket.weights import part_path
 from runners import session
 from runners.base import AdapterFile, PluginFile, RenderCase, Variant
 from runners.families.family import Family
@@ -103,10 +106,7 @@ def test_seconds_of_the_base_model_are_split_over_mappers_and_those_of_a_mapper_
     assert own == pytest.approx(n["upgraded"] + n["base"] / 2 + n["mapper"])
 
 
-@pytest.mark.usefixtures("pocket_weights")
-def test_a_family_loads_every_mapper_once_and_under_its_hash(tmp_path) -> None:
-    from pocket.weights import part_path
-
+def test_a_family_loads_every_mapper_once_and_under_its_hash(tmp_path: Path) -> None:
     own = load_mapper(part_path("mapper"))
     own.save_pretrained(tmp_path / "first")
     with torch.no_grad():
@@ -118,3 +118,5 @@ def test_a_family_loads_every_mapper_once_and_under_its_hash(tmp_path) -> None:
     first, second = (family.mapper_of(name) for name in ("first", "second"))
     assert first is not None and second is not None and len(family.all_mappers) == 2
     assert not torch.equal(first.zero_out[0].weight, second.zero_out[0].weight)
+    with pytest.raises(ChangedFileError, match="second"):
+        load_family("pocket", adapters=[files[0], replace(files[1], sha256="0" * 64)])
