@@ -33,8 +33,9 @@ def next_lines(store: RunStore, request: RunRequest) -> Iterator[str]:
         ("see every image", _opened(store.report_path("html"))),
         ("browse it", shell_command(["xbench", "leaderboard", folder])),
         ("share it", shell_command(["xbench", "site", folder, "--to", f"{folder.name}-site"])),
-        ("after a change", shell_command(["xbench", "run", "--baseline", folder])),
     ]
+    if not store.run_facts().get("adapters"):  # a gate compares one adapter with one
+        steps.append(("after a change", shell_command(["xbench", "run", "--baseline", folder])))
     yield "\nnext:"
     yield from aligned(steps, indent="  ")
     if (more := _more_prompts(store, request)) is not None:

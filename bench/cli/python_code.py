@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.plan.adapters import adapter_of_trial
 from bench.plan.plugin_files import NotFetchedError, resolve_plugin
 from bench.registry import find_method
 from bench.store import Row, RunStore
@@ -62,8 +63,9 @@ class _Script:
     @classmethod
     def of(cls, store: RunStore, trial: Row) -> _Script:
         manifest = store.manifest()
-        adapter = store.run_facts().get("selection", {}).get("adapter")
-        parts = family_traits(manifest.family).diffusers_parts(adapter and Path(adapter))
+        given = store.run_facts().get("selection", {}).get("adapter")
+        adapter = adapter_of_trial(manifest, given and Path(given), trial["adapter"])
+        parts = family_traits(manifest.family).diffusers_parts(adapter)
         if parts is None:
             raise NoCodeError(f"the family {manifest.family!r} names no diffusers_parts")
         members: Sequence[PluginInSet] = ()

@@ -82,6 +82,15 @@ def one_adapter(manifest: Manifest, replacement: Path | None) -> Path | None:
     return None if only is None else manifest.folder / only.path
 
 
+def adapter_of_trial(
+    manifest: Manifest, replacement: Path | None, adapter: str | None
+) -> Path | None:
+    """Return the mapper that a trial of a run is rendered with; None for the family's own."""
+    if adapter is None:
+        return one_adapter(manifest, replacement)
+    return next((one.path for one in several_adapters(manifest) if one.id == adapter), None)
+
+
 def several_adapters(manifest: Manifest) -> tuple[AdapterFile, ...]:
     """Return the mappers that a selected manifest compares; empty for one or none."""
     if len(manifest.adapters) < 2:
