@@ -12,6 +12,7 @@ from bench.cli.main import main
 from bench.store.run_store import RunStore
 from tests.bench.chaos import killed_workers, pids_of, start_run, tables
 from tests.bench.run.worker_runs import (
+    IMAGES,
     OPTIONS,
     log_of,
     require_end,
