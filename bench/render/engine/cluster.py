@@ -88,10 +88,10 @@ def connect() -> Cluster:
 
 def _local_folder() -> TemporaryDirectory[str]:
     """Return a new folder whose path is short enough for sockets."""
-    folder = TemporaryDirectory(prefix="xbench-", ignore_cleanup_errors=True)
+    folder = TemporaryDirectory(prefix="xbench-ray-", ignore_cleanup_errors=True)
     if len(os.fsencode(folder.name)) > _LONGEST_FOLDER:
         folder.cleanup()
-        folder = TemporaryDirectory(prefix="xbench-", dir="/tmp", ignore_cleanup_errors=True)
+        folder = TemporaryDirectory(prefix="xbench-ray-", dir="/tmp", ignore_cleanup_errors=True)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.bench.run.test_workers import require_end, require_run, start
+from tests.bench.run.worker_runs import require_end, require_run, start
 from tests.warm import WarmProcess
 
 pytestmark = [pytest.mark.usefixtures("pocket_weights"), pytest.mark.timeout(600)]

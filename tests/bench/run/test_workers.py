@@ -1,81 +1,30 @@
 """Claims about workers: a run that several processes render equals that of one."""
 
 import json
-import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from bench.cli.main import main
-from bench.render.audit import read_audits
 from bench.store.run_store import RunStore
 from tests.bench.chaos import killed_workers, pids_of, start_run, tables
-from tests.bench.run.test_shards import require_equal
-from tests.bench.warm_workers import COMMAND, PIDS, warm_workers
+from tests.bench.run.worker_runs import (
+    IMAGES,
+    OPTIONS,
+    log_of,
+    require_end,
+    require_run,
+    start,
+    wait_for_image,
+)
+from tests.bench.warm_workers import warm_workers
 from tests.extension import install
-from tests.warm import WarmProcess
 
-pytestmark = pytest.mark.usefixtures("pocket_weights")
-OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
-IMAGES = 10
+pytestmark = [pytest.mark.usefixtures("pocket_weights"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[3]
-SECONDS_TO_END = 10
-
-
-def start(out: Path, *more: str, before: str = "", **env: str) -> WarmProcess:
-    """Start `xbench run` in a process of its own, with one thread, as its workers have."""
-    words = ("run", *OPTIONS, "--out", str(out), *more)
-    cache = str(out.parent / "cache")
-    whole = {**os.environ, "XBENCH_CACHE": cache, "OMP_NUM_THREADS": "1", PIDS: str(pids_of(out))}
-    log = log_of(out)
-    return WarmProcess(before + COMMAND, *words, env={**whole, **env}, output=log, errors=log)
-
-
-def log_of(out: Path) -> Path:
-    return out.with_name(f"{out.name}.log")
-
-
-def require_end(process: WarmProcess, out: Path, *, code: int = 0) -> str:
-    """Require an exit code and no worker that is left; return what the command printed."""
-    returncode, text = process.wait(), log_of(out).read_text()
-    assert returncode == code, text
-    deadline = time.monotonic() + SECONDS_TO_END
-    while warm_workers(pids_of(out)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert warm_workers(pids_of(out)) == []
-    assert "Traceback" not in text
-    return text
-
-
-def wait_for_image(out: Path, process: WarmProcess) -> None:
-    while process.poll() is None and not RunStore(out).image_ids():
-        time.sleep(0.005)
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run of one process."""
-    out = tmp_path_factory.mktemp("workers") / "one"
-    require_end(start(out), out)
-    return out
-
-
-def require_run(out: Path, one: Path, *, engine: str) -> None:
-    """Require the run of one process, and what the run records of its workers."""
-    require_equal(out, one)
-    store = RunStore(out)
-    assert len(store.image_ids()) == IMAGES and len(read_audits(store)) == 2
-    facts = store.run_facts()
-    assert (facts["status"], facts["counts"]["failed"]) == ("complete", 0)
-    assert facts["engine"] == engine
-    assert [node["threads"] for node in facts["nodes"]] == [1]
-    assert facts["render_context"] == RunStore(one).run_facts()["render_context"]
-
-
 TWO = ("--devices", "cpu,cpu")
 TWO_NAMED = "local, 2 processes on cpu, cpu"
 
