@@ -21,7 +21,6 @@ OF_PLUGIN = (
 class Setting:
     """A method with its t0 and scales; `number` is its `setting` in the `images` table.
 
-
     `method` also names one of several adapters; `id` names it in addresses, `label` on the page.
     """
 
