@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.render.engine.messages import BrokenWorkerError, Control, Opened
+from bench.render.engine.messages import BrokenWorkerError, Control, Opened, Program
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,23 @@ class Pictures:
         """Make the bytes."""
         data = os.urandom(self.n_bytes)
         return Opened(lambda n: (data for _ in range(n)), {})
+
+
+@dataclass(frozen=True)
+class Together:
+    """A program that is open once it is in all of `n` processes, which share the folder."""
+
+    program: Program
+    folder: Path
+    n: int
+
+    def open(self, control: Control) -> Opened:
+        """Open the program and wait for the others."""
+        opened = self.program.open(control)
+        (self.folder / f"{os.getpid()}.ready").touch()
+        while len([*self.folder.glob("*.ready")]) < self.n:
+            time.sleep(0.01)
+        return opened
 
 
 class Unopened:

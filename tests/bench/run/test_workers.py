@@ -101,19 +101,19 @@ def test_a_method_that_kills_its_workers_is_rows_with_the_reason_and_the_rest_is
     manifest, out = tmp_path / "poison.yaml", tmp_path / "run"
     shipped = (ROOT / "plugins_manifest" / "manifests" / "pocket-smoke.yaml").read_text()
     manifest.write_text(shipped.replace("methods:\n", "methods:\n  - name: theirs-poison\n", 1))
-    words = ["--manifest", str(manifest), "--methods", "base,floor,theirs-poison", *TWO]
+    words = ["--manifest", str(manifest), "--methods", "base,floor,sdedit,theirs-poison", *TWO]
     process = start(out, *words, PYTHONPATH=str(tmp_path / "theirs"))
     assert "(3 of 3)" in require_end(process, out, code=1)
     rows = RunStore(out).trials().merge(RunStore(out).results(), on="trial_id")
     failed = rows[rows["status"] == "failed"]
-    assert set(failed["method"]) <= {"theirs-poison", "base"}
+    assert set(failed["method"]) <= {"theirs-poison", "base", "sdedit"}
     assert set(failed["plugin"]) == {"pocket-canny"}
     assert set(failed["error"]) == {"its worker ended by SIGKILL, 3 times"}
     found = rows[rows["status"] == "ok"]
     assert set(found["method"]) >= {"floor", "theirs-poison"}
     expected = RunStore(one).results()[["trial_id", "image_sha256"]]
     both = found.merge(expected, on="trial_id", suffixes=("", "_one"))
-    assert len(both) == 6 - sum(failed["method"] == "base")
+    assert len(both) == IMAGES - sum(failed["method"] != "theirs-poison")
     assert list(both["image_sha256"]) == list(both["image_sha256_one"])
 
 
