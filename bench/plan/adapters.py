@@ -15,8 +15,8 @@ from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.manifest import MAX_ADAPTERS, AdapterSpec
 from plugins_manifest.schema.plugins import ID_PATTERN, MAX_ID_LENGTH
 from plugins_manifest.text import shortened
-from runners.base import AdapterFile
 from runners.families import family_fingerprint
+from runners.families.registry import AdapterFile
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._-]+")
 
