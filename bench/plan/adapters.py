@@ -88,7 +88,8 @@ def adapter_of_trial(
     """Return the mapper that a trial of a run is rendered with; None for the family's own."""
     if adapter is None:
         return one_adapter(manifest, replacement)
-    return next((one.path for one in several_adapters(manifest) if one.id == adapter), None)
+    found = (one.path.resolve() for one in several_adapters(manifest) if one.id == adapter)
+    return next(found, None)
 
 
 def several_adapters(manifest: Manifest) -> tuple[AdapterFile, ...]:
