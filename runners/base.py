@@ -149,15 +149,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class AdapterFile:
-    """One of several mappers of a run: a folder or a file, with its sha256 once it is known."""
-
-    id: str
-    path: Path
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
 class PluginFile:
     """A plugin on disk; `kind` as in the manifest, `path` a file or a folder.
 

@@ -15,8 +15,8 @@ from plugins_manifest.schema import Manifest
 from plugins_manifest.schema.manifest import MAX_ADAPTERS, AdapterSpec
 from plugins_manifest.schema.plugins import ID_PATTERN, MAX_ID_LENGTH
 from plugins_manifest.text import shortened
-from runners.base import AdapterFile
 from runners.families import family_fingerprint
+from runners.families.registry import AdapterFile
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -88,7 +88,8 @@ def adapter_of_trial(
     """Return the mapper that a trial of a run is rendered with; None for the family's own."""
     if adapter is None:
         return one_adapter(manifest, replacement)
-    return next((one.path for one in several_adapters(manifest) if one.id == adapter), None)
+    found = (one.path.resolve() for one in several_adapters(manifest) if one.id == adapter)
+    return next(found, None)
 
 
 def several_adapters(manifest: Manifest) -> tuple[AdapterFile, ...]:

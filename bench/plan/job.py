@@ -21,8 +21,9 @@ from plugins_manifest.installed import extension_errors
 from plugins_manifest.schema import Manifest, Settings
 from plugins_manifest.schema.kinds import KINDS
 from plugins_manifest.schema.manifest import PluginSpec
-from runners.base import AdapterFile, PluginFile
+from runners.base import PluginFile
 from runners.families import family_fingerprint, family_traits
+from runners.families.registry import AdapterFile
 
 _COCO_LICENSE = "captions CC BY 4.0, each photo its own"
 _NOT_PINNED = "known once locked"

@@ -35,7 +35,8 @@ from plugins_manifest.schema.stacks import (
     settings_without_plugin,
 )
 from plugins_manifest.text import shortened
-from runners.base import AdapterFile, PluginFile, Stack, Variant
+from runners.base import PluginFile, Stack, Variant
+from runners.families.registry import AdapterFile
 from runners.protocols import Method, arrangement_of, stage1_mode_of
 
 BATCH_SIZE = 12

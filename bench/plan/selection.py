@@ -15,7 +15,7 @@ from plugins_manifest.schema import Manifest, plugin_sets
 from plugins_manifest.schema.manifest import MethodSpec, Mode, t0_problems
 from plugins_manifest.schema.words import MAX_CASES, MAX_ENTRIES, MAX_SEED
 from plugins_manifest.text import shortened
-from runners.base import AdapterFile
+from runners.families.registry import AdapterFile
 
 Value = TypeVar("Value")
 _LONGEST_SHOWN = 40  # characters of a value in a message

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from plugins_manifest.content import ChangedFileError, load_as_planned, require_same
 from plugins_manifest.errors import UserError
 from plugins_manifest.installed import extension_errors, installed, load_entry
-from runners.base import AdapterFile
 from runners.families.traits import FamilyTraits
 
 if TYPE_CHECKING:
     from runners.families.family import Family
 
 Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """One of several mappers of a run: a folder or a file, with its sha256 once it is known."""
+
+    id: str
+    path: Path
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from plugins_manifest.content import ChangedFileError
 from pocket.weights import part_path
 from runners import session
-from runners.base import AdapterFile, PluginFile, RenderCase, Variant
+from runners.base import PluginFile, RenderCase, Variant
 from runners.families.family import Family
-from runners.families.registry import load_family
+from runners.families.registry import AdapterFile, load_family
 from runners.group import run_group
 from runners.passes import PassKey
 from runners.stage2 import shares_of

@@ -20,7 +20,7 @@ from bench.plan.resume import locked_manifest, plan_key
 from bench.plan.selection import Selection
 from plugins_manifest.schema import Manifest, load_manifest
 from pocket.weights import part_path
-from runners.base import AdapterFile
+from runners.families.registry import AdapterFile
 
 pytestmark = pytest.mark.usefixtures("pocket_weights")
 MANIFEST = {
