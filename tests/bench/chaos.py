@@ -76,8 +76,8 @@ def killed_workers(
 ) -> list[str]:
     """Run by workers, kill some of them and the run itself (SIGKILL), then finish the run.
 
-    A run that finishes before its kills has its batches and the cache taken away. Returns what was
-    killed.
+    A run that finishes before its kills has its batches and the cache taken away. Each kill comes
+    after up to four more images. Returns what was killed.
     """
     todo = ["worker"] * n_workers + ["driver"] * n_drivers
     rng.shuffle(todo)
@@ -85,7 +85,8 @@ def killed_workers(
     while todo:
         process = start_run(out, cache=cache, options=options)
         while todo and process.poll() is None:
-            time.sleep(rng.random() * 3)
+            _wait_for_images(out, rng.randrange(5), process)
+            time.sleep(rng.random() * 0.3)
             with suppress(psutil.NoSuchProcess):
                 driver = psutil.Process(process.pid)
                 victims = [driver] if todo[-1] == "driver" else workers_of(driver, out)
@@ -100,6 +101,15 @@ def killed_workers(
         continue  # images of a batch that lost three workers are tried again
     assert code == 0
     return kills
+
+
+def _wait_for_images(out: Path, n_more: int, process: WarmProcess) -> None:
+    """Wait until a run has so many more images, a while at most."""
+    n_before, deadline = len(RunStore(out).image_ids()), time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if len(RunStore(out).image_ids()) >= n_before + n_more:
+            return
+        time.sleep(0.01)
 
 
 def workers_of(driver: psutil.Process, out: Path) -> list[psutil.Process]:

@@ -52,6 +52,7 @@ def test_a_run_whose_driver_is_killed_goes_on_with_what_it_has(one: Path, tmp_pa
     require_run(out, one, engine=TWO_NAMED)
 
 
+@pytest.mark.slow
 def test_a_limit_ends_all_workers_and_the_same_command_goes_on(one: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     require_end(start(out, *TWO, "--max-images", "1"), out, code=3)
