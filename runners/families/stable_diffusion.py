@@ -223,7 +223,7 @@ _SDXL_MEMORY = FamilyMemory(
     vaes=2 * 83_653_863,
     text_encoders=2 * 123_060_480 + 694_659_840,
     upgraded_px=(512, 1024),
-    step_bytes=(106_963_248, 422_125_872),
+    step_bytes=(107_117_872, 425_819_440),
     picture_bytes=(402_718_720, 1_610_874_880),
 )
 # No public page names a commit of the released mapper's repository, so it is not pinned. The file
