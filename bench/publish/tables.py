@@ -26,6 +26,7 @@ _PROMPTS = {"base_prompt", "upgraded_prompt", "negative_prompt"}
 # names, ids and closed words: other tables refer to them, so they are kept unchanged
 _NAMES = {
     *("trial_id", "plugin", "kind", "stack", "method", "preset", "stage1_mode", "case_id"),
+    "adapter",
     *("status", "image_sha256", "origin", "metric", "better", "level", "formula", "module"),
     *("function_metric", "function_better", "gain_reference", "gain_metric"),
 }
@@ -147,8 +148,14 @@ def queue_table(table: pa.Table, queue: UploadQueue) -> list[str]:
 def _queued(table: pa.Table, queue: UploadQueue) -> str:
     buffer = io.BytesIO()
     plain = table.combine_chunks().replace_schema_metadata(None)
-    pq.write_table(plain, buffer, compression="zstd")
+    pq.write_table(_without_unset(plain), buffer, compression="zstd")
     return queue.add(buffer.getvalue(), "parquet")
+
+
+def _without_unset(table: pa.Table) -> pa.Table:
+    """Drop the column `adapter` where no row has one: objects keep the names of their content."""
+    is_unset = "adapter" in table.column_names and table["adapter"].null_count == table.num_rows
+    return table.drop_columns(["adapter"]) if is_unset else table
 
 
 def _changed(table: pa.Table, column: str, change: Callable[[str], str | None]) -> pa.Table:
