@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "CasesNotFetchedError": (("coco",), {"n_cases": 9, "n_photos": 3, "has_captions": True}),
     "FailedPassError": ((Failure("no memory", "a trace", is_out_of_memory=True),), {}),
     "FetchError": (("gone",), {"code": "gone", "wait_seconds": 2.0}),
+    "ImageError": (("cut short",), {"fault": "broken"}),
     "HostError": (("no host",), {"code": "unreachable", "remedy": "mirror"}),
     "MisfitError": (("unet.mid", "of other shapes"), {}),
     "ModelsChangedError": ((Variant("mine", t0=0.5), "the UNet"), {}),
