@@ -29,7 +29,7 @@ _RANGE = re.compile(r"\{(\d+)-(\d+)\}")
 
 def table_file(name: ModelName) -> Path:
     """Return the path of a model's table."""
-    return Path(__file__).parent / "tables" / f"{name}.json"
+    return Path(__file__).parent / "models" / f"{name}.json"
 
 
 @cache
