@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.files import replacing
 from plugins_manifest.memory import is_out_of_memory
 from plugins_manifest.text import first_line, shortened
 from xadapter.errors import MapperFileError
@@ -56,7 +57,8 @@ def save_mapper(mapper: nn.Module, folder: Path) -> None:
     Raises `MapperFileError` for a mapper of another class that no installed kind has built.
     """
     if isinstance(mapper, Mapper):
-        mapper.save_pretrained(folder)
+        with replacing(folder) as draft:
+            mapper.save_pretrained(draft)
         return
     architecture = architecture_of(mapper)
     if architecture is None:
@@ -67,7 +69,8 @@ def save_mapper(mapper: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in mapper.state_dict().items()}
     # one entry: safetensors writes several in no fixed order
-    save_file(state, folder / FOLDER_WEIGHTS, metadata={METADATA_KEY: architecture.to_json()})
+    with replacing(folder / FOLDER_WEIGHTS) as draft:
+        save_file(state, draft, metadata={METADATA_KEY: architecture.to_json()})
 
 
 def _architecture(file: Path) -> Architecture | None:

@@ -43,7 +43,7 @@ def _write_two(folder: Path) -> None:
         optimizer.step()
         save_checkpoint(
             folder,
-            mapper=mapper,
+            parameters=dict(mapper.named_parameters()),
             averages=averages,
             optimizer=optimizer,
             extra={},
@@ -53,7 +53,8 @@ def _write_two(folder: Path) -> None:
 
 def _resumed_step(folder: Path) -> int | None:
     mapper, averages, optimizer = _tiny()
-    found = load_checkpoint(folder, mapper=mapper, averages=averages, optimizer=optimizer)
+    parameters = dict(mapper.named_parameters())
+    found = load_checkpoint(folder, parameters=parameters, averages=averages, optimizer=optimizer)
     return None if found is None else found[0]["step"]
 
 

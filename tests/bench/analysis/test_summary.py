@@ -33,6 +33,7 @@ def score_rows(metric: str, method: str, values: dict[tuple[str, int], float]) -
             "t0": None,
             "plugin_scale": 1.0,
             "adapter_scale": None,
+            "adapter": None,
             "case_id": case_id,
             "seed": seed,
             "metric": metric,

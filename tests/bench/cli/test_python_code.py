@@ -156,6 +156,7 @@ def test_the_code_for_real_models_names_their_repositories(
         "t0": None if method == "base" else 0.7,
         "plugin_scale": 1.0,
         "adapter_scale": 1.0 if method == "xadapter" else None,
+        "adapter": None,
         "case_id": "cat",
         "base_prompt": 'a cat\'s "hat"',
         "upgraded_prompt": 'a cat\'s "hat"',

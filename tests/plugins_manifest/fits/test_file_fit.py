@@ -25,7 +25,7 @@ from tests.plugins_manifest.zoo.networks import NETWORKS
 UPGRADES = [Upgrade("sd15-sdxl", "sd1", "sdxl")]
 # The files of both models are the same: layers in the first blocks, of the same shapes.
 EQUAL = {"flux1-schnell": "flux1-dev", "wan22-i2v-a14b": "wan21-t2v-14b", "ssd-1b": "sdxl"}
-EQUAL |= {"pixart-alpha": "pixart-sigma"}
+EQUAL |= {"pixart-alpha": "pixart-sigma", "chroma": "flux1-dev"}
 
 
 def zeros(*shape: int, seed: int = 0) -> np.ndarray:
