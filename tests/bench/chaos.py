@@ -76,7 +76,7 @@ def killed_workers(
 ) -> list[str]:
     """Run by workers, kill some of them and the run itself (SIGKILL), then finish the run.
 
-    A run that finishes before its kills has its batches and the cache taken away. Each kill comes
+    A run that finishes before its kills has its images and the cache taken away. Each kill comes
     after up to four more images. Returns what was killed.
     """
     todo = ["worker"] * n_workers + ["driver"] * n_drivers
@@ -95,8 +95,8 @@ def killed_workers(
                     n_images = len(RunStore(out).image_ids())
                     kills.append(f"{todo.pop()}, with {n_images} images")
         if process.wait() == 0 and todo:
-            shutil.rmtree(out / "results")
-            shutil.rmtree(cache)
+            for folder in (out / "results", out / "images", cache):
+                shutil.rmtree(folder)
     while (code := start_run(out, cache=cache, options=options).wait()) == 1:
         continue  # images of a batch that lost three workers are tried again
     assert code == 0
