@@ -259,14 +259,14 @@ class _Pictures(Quiet, BaseHTTPRequestHandler):
             owner.active += 1
             owner.most_active = max(owner.most_active, owner.active)
         owner.pause.wait(0.02)
+        with owner.lock:  # before the answer, after which the client may send the next request
+            owner.active -= 1
         status, body, headers = owner.files.get(self.path, (404, b"", {}))
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body)
-        with owner.lock:
-            owner.active -= 1
 
 
 class Pictures(Loopback):
