@@ -1,4 +1,4 @@
-"""Rules for every test: two switches that continuous integration turns on.
+"""Rules for every test: the Hub's offline mode, and two switches of continuous integration.
 
 XBENCH_LOOPBACK_ONLY=1 refuses connections to other machines; XBENCH_NO_SKIPS=1 makes a skip fail.
 """
@@ -25,8 +25,16 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     os.environ["XBENCH_CONFIG"] = os.devnull + "/none"  # not that of whoever runs the tests
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everywhere as in continuous integration
     if os.environ.get("XBENCH_LOOPBACK_ONLY") == "1":
         _guard_sockets()
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave offline mode, here and in processes started from here: the Hub is a local server."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
 
 @pytest.hookimpl(wrapper=True)

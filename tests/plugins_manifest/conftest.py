@@ -22,8 +22,5 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def hub_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a local server as the Hub, also where offline mode is set."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+def hub_is_local(online: None) -> None:
+    """Use a local server as the Hub."""

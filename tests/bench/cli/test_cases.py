@@ -22,10 +22,9 @@ methods: [{name: base}]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CocoServer]:
+def server(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[CocoServer]:
     server = CocoServer()
     monkeypatch.delenv("XBENCH_COCO", raising=False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("XBENCH_COCO_URL", server.url)
     yield server
     server.shutdown()

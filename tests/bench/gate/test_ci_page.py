@@ -43,10 +43,9 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
+def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with DatasetHub() as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server

@@ -170,11 +170,10 @@ def test_without_an_address_the_pairs_have_scores_and_no_picture(
 
 
 def test_a_published_baseline_is_displayed_from_where_it_is(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, tmp_path: Path, online: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with DatasetHub() as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         pinned = publish_run(runs / "baseline", f"hf://datasets/{REPOSITORY}").baseline

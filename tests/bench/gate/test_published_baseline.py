@@ -32,10 +32,9 @@ def call(*words: object) -> Result:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
+def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with DatasetHub() as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server

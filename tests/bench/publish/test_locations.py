@@ -42,13 +42,10 @@ def s3(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
+def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
     # the Hub's other protocol for large files needs more than a server of one page
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with DatasetHub() as server:
-        # offline mode would leave out this server too
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # of a process of its own
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server

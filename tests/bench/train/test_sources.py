@@ -222,7 +222,7 @@ def test_tables_without_pictures_or_captions_name_their_columns(tmp_path: Path) 
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+def hub(tmp_path: Path, online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     folder = tmp_path / "hub"
     for name in ("train-0", "train-1", "test-0"):
         image = [{"bytes": photo(n), "path": None} for n in range(3)]
@@ -295,6 +295,7 @@ def download(table: Path, folder: Path, **options: Any) -> LinkSource:
     return download_links(Tables([table], spec, title="links"), folder, min_side=64, hosts=HERE)
 
 
+@pytest.mark.usefixtures("online")
 def test_links_become_shards_and_dead_ones_a_list(tmp_path: Path) -> None:
     names = [*(f"{n}.jpg" for n in range(8)), "page.jpg", "cut.jpg", "closed.jpg", "gone.jpg"]
     with Pictures() as server:
@@ -324,6 +325,7 @@ def test_links_become_shards_and_dead_ones_a_list(tmp_path: Path) -> None:
         assert again.files() == source.files()
 
 
+@pytest.mark.usefixtures("online")
 def test_an_unreachable_network_is_an_error_and_no_list_of_dead_links(tmp_path: Path) -> None:
     columns = {"url": ["http://127.0.0.1:9/a.jpg"] * 4, "caption": ["x"] * 4}
     table = write_table(tmp_path / "links.parquet", columns)
@@ -332,6 +334,7 @@ def test_an_unreachable_network_is_an_error_and_no_list_of_dead_links(tmp_path: 
     assert not list((tmp_path / "kept").rglob("*.tar"))
 
 
+@pytest.mark.usefixtures("online")
 def test_links_into_private_networks_are_never_requested(tmp_path: Path) -> None:
     with Pictures() as server:
         columns = {"url": [f"{server.url}/1.jpg"], "caption": ["x"]}

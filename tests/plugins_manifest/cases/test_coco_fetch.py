@@ -30,8 +30,8 @@ def server() -> Iterator[CocoServer]:
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Return a cache of one's own, and no offline mode."""
-    for name in ("XBENCH_COCO", "XBENCH_COCO_URL", "HF_HUB_OFFLINE"):
+    """Return a cache of one's own."""
+    for name in ("XBENCH_COCO", "XBENCH_COCO_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "coco"
