@@ -40,7 +40,7 @@ def test_the_commands_of_a_section_work_in_a_fresh_folder(title: str, tmp_path: 
 
 
 def test_each_kind_has_a_section_with_its_commands() -> None:
-    kinds = ["method", "metric", "family"]
+    kinds = ["method", "metric", "family", "mapper"]
     made = re.findall(r"^xbench new (\w+) ", PAGE, re.M)
     assert made == kinds and all(CODE[f"A {kind}"] for kind in kinds)
 

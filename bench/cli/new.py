@@ -1,4 +1,4 @@
-"""Write an installable package with a method, a metric or a family that works."""
+"""Write an installable package with a method, a metric, a family or a mapper that works."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import click
 from bench.cli.output import echo, echo_json, json_option, note
 from plugins_manifest.errors import UserError
 
-ExtensionKind = Literal["method", "metric", "family"]
-_GROUPS = {"method": "methods", "metric": "metrics", "family": "families"}
+ExtensionKind = Literal["method", "metric", "family", "mapper"]
+_GROUPS = {"method": "methods", "metric": "metrics", "family": "families", "mapper": "mappers"}
 _TEMPLATES = Path(__file__).parent / "templates"
+_EXAMPLE_METHODS = {"method": "{{name: {name}}}", "mapper": "{{name: xadapter, t0: [0.7]}}"}
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST_NAME = 40
 
@@ -27,7 +28,9 @@ _LONGEST_NAME = 40
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Its folder [NAME].")
 @json_option
 def new(kind: ExtensionKind, name: str, *, out: Path | None, as_json: bool) -> None:
-    """Write a package with a working method, metric or family, its test and an example.
+    """Write a package with a working method, metric, family or architecture of mappers.
+
+    With tests and an example.
 
     NAME is how manifests name the extension. DIR must not exist, or be empty.
     """
@@ -45,7 +48,8 @@ def new(kind: ExtensionKind, name: str, *, out: Path | None, as_json: bool) -> N
     note("Install it where xbench is installed, test it, and use it:")
     note(f"  uv pip install --no-deps --editable {shown}")
     note(f"  python -m pytest {shown}")
-    note(f"  xbench run --manifest {shown}/example.yaml --out runs/{name}")
+    for command in _commands(kind, name, shown):
+        note(f"  {command}")
 
 
 def write_package(kind: ExtensionKind, name: str, folder: Path) -> None:
@@ -88,6 +92,15 @@ def _folder_problems(folder: Path) -> Iterator[str]:
         yield f"the folder {str(folder)!r} is not empty: name a new one with --out"
 
 
+def _commands(kind: ExtensionKind, name: str, folder: str) -> list[str]:
+    """Return what uses the extension on small models."""
+    run = f"xbench run --manifest {folder}/example.yaml --out runs/{name}"
+    if kind != "mapper":
+        return [run]
+    train = f"xbench train {folder}/recipe.yaml --out trained/{name}"
+    return [train, f"{run} --adapter trained/{name}/mapper"]
+
+
 def _module(name: str) -> str:
     return f"xbench_{name.replace('-', '_')}"
 
@@ -106,8 +119,9 @@ def _files(kind: ExtensionKind, name: str) -> dict[str, str]:
         "class_name": class_name,
         "object_name": class_name if is_class else snake.upper(),
         "family": name if kind == "family" else "pocket",
-        "method": f"{{name: {name}}}" if kind == "method" else "{name: sdedit, t0: [0.7]}",
+        "method": _EXAMPLE_METHODS.get(kind, "{{name: sdedit, t0: [0.7]}}").format(name=name),
         "metric": name if kind == "metric" else "pocket-style-rate",
+        "commands": "\n".join(_commands(kind, name, ".")),
     }
     templates = {
         "pyproject.toml": "pyproject.toml",
@@ -117,6 +131,12 @@ def _files(kind: ExtensionKind, name: str) -> dict[str, str]:
         f"tests/test_{snake}.py": f"test_{kind}.py",
         f"tests/test_{snake}_in_a_run.py": "test_run.py",
     }
+    if kind == "mapper":
+        templates |= {
+            "recipe.yaml": "recipe.yaml",
+            f"src/{module}/network.py": "network.py",
+            f"tests/test_{snake}_in_a_run.py": "test_trained.py",
+        }
     return {
         path: Template((_TEMPLATES / f"{source}.tmpl").read_text(encoding="utf-8")).substitute(
             words

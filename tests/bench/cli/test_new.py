@@ -11,7 +11,7 @@ from bench.cli.main import main
 from bench.cli.new import write_package
 from plugins_manifest.errors import UserError
 
-KINDS = ("method", "metric", "family")
+KINDS = ("method", "metric", "family", "mapper")
 
 
 @pytest.mark.parametrize("kind", KINDS)
