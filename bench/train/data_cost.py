@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.train.buckets import Bucket, buckets_for, nearest_bucket, step_px
 from bench.train.data import n_images_of
 from bench.train.latents import free_bytes
-from bench.train.schema import HubData, PicturesData, Recipe
+from bench.train.schema import HubData, ParquetData, PicturesData, Recipe
 from bench.train.sources.links import find_links
 from bench.train.sources.open import (
     NotHereError,
@@ -80,11 +80,14 @@ def _facts(survey: Survey, title: str) -> dict[str, Any]:
 
 
 def _not_here(recipe: Recipe, error: NotHereError) -> DataCost:
-    """Count what a download will bring at most."""
+    """Count what a download, or the tables that are missing, will bring at most."""
     spec = recipe.data
     assert isinstance(spec, PicturesData), "checked by the caller"
     n_images = spec.n_images
-    if not isinstance(spec, HubData):
+    if isinstance(spec, ParquetData) and not Path(spec.path).exists():
+        if n_images is None:
+            raise error
+    elif not isinstance(spec, HubData):
         links = find_links(open_tables(spec), min_side=min_side_of(recipe))
         n_images = sum(1 for _ in islice(links, n_images))
     if n_images is None and recipe.schedule.steps is None:
@@ -97,18 +100,21 @@ def shown_facts(
     cost: DataCost, recipe: Recipe, *, steps: int, text: TextSize | None, n_levels: int | None
 ) -> dict[str, Any] | None:
     """Return the facts with buckets and the size of the encoded pictures that the steps take."""
-    if cost.facts is None or "photos" not in cost.facts:
-        return None if cost.facts is None else dict(cost.facts)
+    if cost.facts is None:
+        return None
     facts = dict(cost.facts)
-    photos: Sequence[Photo] = facts.pop("photos")
-    buckets = buckets_for(recipe.size, step_px(n_levels or _LEVELS, _LATENT_PX))
-    counts = Counter(buckets[nearest_bucket(p.width, p.height, buckets)] for p in photos)
-    facts["buckets"] = {f"{w} x {h}": n for (w, h), n in counts.most_common()}
+    if "links" in facts:  # sizes are known after the download: as if all were square
+        counts = Counter({(recipe.size, recipe.size): facts["links"]})
+    else:
+        photos: Sequence[Photo] = facts.pop("photos")
+        buckets = buckets_for(recipe.size, step_px(n_levels or _LEVELS, _LATENT_PX))
+        counts = Counter(buckets[nearest_bucket(p.width, p.height, buckets)] for p in photos)
+        facts["buckets"] = {f"{w} x {h}": n for (w, h), n in counts.most_common()}
     facts["encoded_gib"] = None
     if text is not None and getattr(recipe.data, "cache", False):
         has_text = recipe.objective.upgraded_text == "prompt"
         n_bytes = sum(_n_bytes(b, text, has_text=has_text) * n for b, n in counts.items())
-        share = min(1.0, steps * recipe.optimizer.batch / len(photos))
+        share = min(1.0, steps * recipe.optimizer.batch / max(1, counts.total()))
         facts["encoded_gib"] = n_bytes * share / 2**30
     return facts
 
@@ -126,11 +132,12 @@ def data_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
     """Yield what the pictures come to, for people."""
     if "links" in facts:
         yield f"data    {facts['links']:,} links or pictures at most: {facts['from']}"
-        return
-    buckets = ", ".join(f"{n:,} of {size}" for size, n in facts["buckets"].items())
-    yield f"data    {facts['usable']:,} pictures in {facts['from']}: {buckets} px"
-    for line in facts["left_out_named"]:
-        yield f"        left out: {line}"
+        yield "        files of downloaded pictures take room of their own"
+    else:
+        buckets = ", ".join(f"{n:,} of {size}" for size, n in facts["buckets"].items())
+        yield f"data    {facts['usable']:,} pictures in {facts['from']}: {buckets} px"
+        for line in facts["left_out_named"]:
+            yield f"        left out: {line}"
     if facts["encoded_gib"] is not None:
         free = free_bytes(cache_folder(recipe, out)) / 2**30
         size = facts["encoded_gib"]

@@ -40,7 +40,8 @@ def find_recipe(name_or_path: str | Path) -> Path:
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read and validate a recipe; `overrides` replaces values by dotted key, as --set does.
 
-    Paths in the recipe are relative to its file. Raises one `UserError` that lists every problem.
+    Paths in the recipe are relative to its file; those of a shipped one and of `overrides` to the
+    working folder. Raises one `UserError` that lists every problem.
 
     >>> load_recipe("pocket", {"schedule.steps": 30}).schedule.steps
     30
@@ -64,7 +65,8 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         found.append((line, f"{where}: {_explained(problem, document.data)}"))
     if found or recipe is None:
         raise UserError.collect([text for _, text in sorted(found)])
-    return _with_paths(recipe, path.resolve().parent)
+    folder = Path.cwd() if path.parent == SHIPPED else path.resolve().parent
+    return _with_paths(recipe, folder, overridden=places)
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
@@ -169,14 +171,20 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from _models_in(inner)
 
 
-def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
+def _with_paths(recipe: Recipe, folder: Path, *, overridden: Iterable[Place]) -> Recipe:
     """Return a recipe whose paths are absolute."""
+    typed = set(overridden)
+
+    def absolute(section: str, key: str, text: str) -> str:
+        is_typed = not typed.isdisjoint({(section,), (section, key)})
+        return _absolute(text, Path.cwd() if is_typed else folder)
+
     changes: dict[str, Any] = {}
     if isinstance(recipe.family, Folders):
-        paths = {k: _absolute(v, folder) for k, v in recipe.family.model_dump().items()}
-        changes["family"] = Folders(**paths)
+        given = recipe.family.model_dump().items()
+        changes["family"] = Folders(**{k: absolute("family", k, text) for k, text in given})
     found = {key: getattr(recipe.data, key, None) for key in ("path", "cache")}
-    paths = {key: _absolute(text, folder) for key, text in found.items() if isinstance(text, str)}
+    paths = {k: absolute("data", k, text) for k, text in found.items() if isinstance(text, str)}
     if paths:
         changes["data"] = recipe.data.model_copy(update=paths)
     return recipe.model_copy(update=changes) if changes else recipe

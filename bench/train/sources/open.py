@@ -35,7 +35,7 @@ def open_source(recipe: Recipe, folder: Path | None) -> Source:
 
 
 class NotHereError(UserError):
-    """Pictures that are downloaded when a training begins."""
+    """Pictures that are downloaded when a training begins, or tables that are to be put there."""
 
 
 def cache_folder(recipe: Recipe, folder: Path) -> Path:
@@ -54,7 +54,7 @@ def open_tables(spec: object) -> Tables:
     path = Path(spec.path)
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files or not path.exists():
-        raise UserError(f"data.path: there are no parquet files at {shown_path(path)}")
+        raise NotHereError(f"data.path: there are no parquet files at {shown_path(path)}")
     return Tables(files, spec, title=shown_path(path))
 
 

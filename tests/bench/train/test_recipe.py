@@ -94,7 +94,7 @@ def test_overrides_replace_values_and_whole_sections(tmp_path: Path) -> None:
     recipe = load_recipe(path, parse_overrides(texts))
     assert recipe.optimizer.batch == 8 and recipe.schedule.steps == 7
     data = recipe.data.model_dump(exclude_none=True)
-    assert data == {"source": "latents", "path": str(tmp_path / "encoded")}
+    assert data == {"source": "latents", "path": str(Path("encoded").resolve())}  # as typed
 
 
 @pytest.mark.parametrize("text", ["optimizer.batch", "=8", "optimizer..batch=8"])
@@ -110,6 +110,14 @@ def test_two_folders_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert family == {"base": str(tmp_path / "old"), "upgraded": str(tmp_path / "new")}
     text = RECIPE.replace("family: pocket", "family: {base: old}")
     assert problems_of(tmp_path, text) == ("mine.yaml:3: family.upgraded is missing: add it",)
+
+
+def test_paths_of_a_shipped_recipe_are_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = load_recipe("paper-sdxl", {"data.cache": "kept"}).data.model_dump()
+    assert Path(data["path"]).parent == tmp_path and data["cache"] == str(tmp_path / "kept")
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
