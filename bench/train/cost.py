@@ -322,6 +322,8 @@ def cost_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
     if facts["pictures"] is not None:
         yield from data_lines(facts["pictures"], recipe, out)
     count = facts["processes"]
+    if facts["validation"] is not None:
+        yield _validation_line(facts["validation"])
     if facts["tera_operations"] is None:
         yield "the layout of its models is not known here: fetch them to count time and memory"
         return
@@ -338,8 +340,6 @@ def cost_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
         f"{parts['activations']:.2f}; without VAEs and text encoders"
     )
     yield f"disk    {facts['disk_gib']:.2f} GiB: checkpoints, mapper, what is drawn or encoded"
-    if facts["validation"] is not None:
-        yield _validation_line(facts["validation"])
 
 
 def _validation_line(facts: Mapping[str, Any]) -> str:

@@ -147,10 +147,10 @@ def validation_request(
     models: KeptModels | None = None,
 ) -> RunRequest:
     """Return the run of one validation, with the mapper at `adapter`."""
-    manifest = manifest_of(recipe)
+    spec, manifest = validation_of(recipe), manifest_of(recipe)
     return RunRequest(
-        manifest.name,
-        replace(selection_of(validation_of(recipe)), adapter=adapter),
+        spec.manifest if isinstance(spec.manifest, str) else manifest.name,
+        replace(selection_of(spec), adapter=adapter),
         out,
         device=device,
         show_progress=False,
@@ -177,8 +177,7 @@ def final_request(
         recipe, out=out_dir / FINAL, adapter=adapter or out_dir / "mapper", device=device
     )
     if recipe.validation.final == "manifest":
-        whole = Selection(adapter=found.selection.adapter)
-        found = replace(found, selection=whole)
+        found = replace(found, selection=Selection(adapter=found.selection.adapter))
     return replace(found, show_progress=show_progress)
 
 

@@ -56,11 +56,11 @@ class Score:
     value: float
     is_higher_better: bool
 
-    def beats(self, other: float | None) -> bool:
-        """Return whether it is better than an earlier value; ties are not."""
-        if other is None:
-            return True
-        return self.value > other if self.is_higher_better else self.value < other
+
+def validations_since_best(values: Sequence[float], *, is_higher_better: bool) -> int:
+    """Return how many values came after the first of the best ones; 0 if the last is the best."""
+    signed = [value if is_higher_better else -value for value in values]
+    return len(values) - 1 - signed.index(max(signed))
 
 
 class BenchmarkValidator:
@@ -136,15 +136,11 @@ class BenchmarkValidator:
             )
         return found[name]
 
-    def _compared(self, chosen: Score, earlier: Sequence[Mapping[str, Any]]) -> tuple[bool, int]:
-        """Return whether a score is the best so far, and the validations since the best."""
-        name, best, n_since = validation_of(self.recipe).score, None, 0
-        for value in [*(row.get(name) for row in earlier), chosen.value]:
-            if value is not None and replace(chosen, value=value).beats(best):
-                best, n_since = value, 0
-            else:
-                n_since += 1
-        return n_since == 0, n_since
+    def _earlier(self, step: int) -> list[float]:
+        """Return the values of the score that chooses at earlier steps."""
+        name = validation_of(self.recipe).score
+        rows = read_validations(self.out_dir)
+        return [row[name] for row in rows if row["step"] < step and name in row]
 
     def _keep(self, mapper: nn.Module, step: int, chosen: Score) -> None:
         folder = self.out_dir / BEST
