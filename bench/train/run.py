@@ -191,9 +191,9 @@ def _record(recipe: Recipe, out_dir: Path, surveyed: Surveyed | None) -> None:
     if path.exists() and (out_dir / FILE_NAME).exists():
         stored: Mapping[str, Any] = read_json(path)
         differing = [key for key in _IDENTITY if stored.get(key) != data.get(key)]
-        # scores of other images do not compare
-        if read_validations(out_dir) and stored.get("validated") != data.get("validated"):
-            differing.append("validation")
+        own = (None, stored.get("validated"))
+        if read_validations(out_dir) and data.get("validated") not in own:
+            differing.append("validation")  # scores of other images do not compare
         if differing:
             raise SettingError(
                 f"{out_dir} contains a training with other {' and '.join(differing)}: choose "

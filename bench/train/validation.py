@@ -103,8 +103,8 @@ def _score_problems(score: str, manifest: Manifest) -> Iterator[str]:
     methods = {spec.name for spec in manifest.methods}
     if score == "function" and (missing := [name for name in _REFERENCES if name not in methods]):
         yield (
-            f"'function' is the share of a plugin's effect between floor and base: add the method "
-            f"{' and '.join(missing)}, or choose a metric"
+            f"'function' is the share of a plugin's effect between floor and base: add "
+            f"{' and '.join(missing)} to the methods, or choose a metric"
         )
 
 

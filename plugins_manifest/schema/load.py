@@ -67,7 +67,7 @@ def parse_manifest(
 
 
 def check_manifest(
-    data: Mapping[str, Any], *, known: KnownNames | None = None
+    data: dict[Any, Any], *, known: KnownNames | None = None
 ) -> tuple[Manifest | None, list[tuple[Place, str]]]:
     """Validate a manifest's data; return it, or None and each problem with its place."""
     try:
