@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from bench.analysis.measures import PLAIN_KINDS, choose
-from bench.errors import UserError
+from bench.errors import UserError, shown_path
 from bench.registry import find_method
 from bench.render import KeptModels
 from bench.report import draw_overview
@@ -102,16 +102,19 @@ class BenchmarkValidator:
             store.write_file(store.folder / SHEET, draw_overview(store))
         found = scores_of(store)
         chosen = self._chosen(found, store, step)
-        earlier = [row for row in read_validations(self.out_dir) if row["step"] < step]
-        is_best, n_since = self._compared(chosen, earlier)
-        if is_best:
+        n_since = validations_since_best(
+            [*self._earlier(step), chosen.value], is_higher_better=chosen.is_higher_better
+        )
+        if n_since == 0:
             self._keep(mapper, step, chosen)
         shutil.rmtree(candidate)
         patience = validation_of(self.recipe).patience
         is_last = patience is not None and n_since >= patience
-        self._tell(
-            step, found, is_best=is_best, is_last=is_last, seconds=time.monotonic() - started
-        )
+        if outcome.n_failed:
+            what = f"{outcome.n_failed} of {outcome.n_trials} images failed"
+            self.note(f"validation at step {step}: {what}, see {shown_path(store.report_path())}")
+        seconds = time.monotonic() - started
+        self._tell(step, found, is_best=n_since == 0, is_last=is_last, seconds=seconds)
         return Validation({name: one.value for name, one in found.items()}, is_last)
 
     def _state(self) -> ModelsState | None:

@@ -175,7 +175,7 @@ def test_two_processes_equal_one_also_where_they_take_over(
             (tmp_path / "two", SETTINGS, None),
             (tmp_path / "cut", SETTINGS, 3),
             (tmp_path / "cut", SETTINGS, None),
-            (tmp_path / "mixed", SETTINGS, 4),
+            (tmp_path / "mixed", replace(SETTINGS, validate_every_steps=4), 4),
             (tmp_path / "learned-two", learned, None),
         ]
     )
@@ -183,6 +183,8 @@ def test_two_processes_equal_one_also_where_they_take_over(
     assert_alike(tmp_path / "two", tmp_path / "one")
     assert_alike(tmp_path / "mixed", tmp_path / "one")  # 1, 2, 1 processes
     assert_alike(tmp_path / "learned-two", tmp_path / "learned")
+    # one process validates, and the others wait for it
+    assert (tmp_path / "mixed" / "validation.jsonl").read_text() == '{"step": 4, "rank": 0}\n'
     checkpoints = [tmp_path / name / "checkpoint.safetensors" for name in ("two", "cut")]
     assert checkpoints[0].read_bytes() == checkpoints[1].read_bytes()
 

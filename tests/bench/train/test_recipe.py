@@ -122,9 +122,8 @@ def test_a_validation_is_checked_against_its_manifest(tmp_path: Path) -> None:
     unknown = f"{prefix}.manifest: unknown manifest 'pocket-smok': use pocket-smoke, "
     assert problems("pocket-smok", "score: text")[0].startswith(unknown)
     assert "it is for the family 'sd15-sdxl'" in problems("smoke", "score: text")[0]
-    assert problems("pocket-smoke", "plugins: [pocket-cany]") == (
-        f"{prefix}.plugins: unknown plugin or stack 'pocket-cany': use pocket-canny",
-    )
+    unknown = f"{prefix}.plugins: unknown plugin or stack 'pocket-cany': use pocket-canny"
+    assert problems("pocket-smoke", "plugins: [pocket-cany]")[0].startswith(unknown)
     assert problems("pocket-smoke", "score: edge-iou") == (
         f"{prefix}.score: 'edge-iou' is not a metric of the manifest pocket-smoke: add it there",
     )
