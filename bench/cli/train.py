@@ -99,7 +99,8 @@ def train(
         raise click.UsageError("--gpu, --gpus and --tflops need --dry-run")
     if policy is not None and baseline is None:
         raise click.UsageError("--policy needs a --baseline")
-    compared = None if baseline is None else _opened_baseline(baseline, chosen)
+    is_first = launched_rank() == 0  # the others neither run nor compare
+    compared = _opened_baseline(baseline, chosen) if baseline is not None and is_first else None
     if processes is not None and processes > 1 and not is_launched():
         words = _words(name, overrides, own, out=out, device=device, as_json=as_json)
         words += [] if baseline is None else [f"--baseline={baseline}"]
