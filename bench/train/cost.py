@@ -349,5 +349,5 @@ def _validation_line(facts: Mapping[str, Any]) -> str:
     return (
         f"check   {facts['times']:,} x {facts['manifest']}, every {facts['every']:,} steps: "
         f"{facts['images_first']:,} images, {later:,} each later time{end}; {time} beside the "
-        f"training, without scoring; {facts['disk_gib']:.2f} GiB"
+        "training, without scoring"
     )
