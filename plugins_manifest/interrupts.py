@@ -53,6 +53,16 @@ class Interrupts:
         finally:
             self._is_held = False
 
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Inside of `held`, raise at a signal again: for work that may stop halfway."""
+        self.check()
+        was_held, self._is_held = self._is_held, False
+        try:
+            yield
+        finally:
+            self._is_held = was_held
+
     def receive(self, signum: int, frame: FrameType | None) -> None:
         """Record the signal and raise KeyboardInterrupt; end the process at the second signal."""
         now = time.monotonic()

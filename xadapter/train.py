@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.files import append_line
-from plugins_manifest.interrupts import watched_interrupts
+from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.progress import Progress
 from xadapter.checkpoint import (
     load_checkpoint,
@@ -45,12 +45,7 @@ from xadapter.data import (
 )
 from xadapter.errors import SettingError
 from xadapter.load import save_mapper
-from xadapter.loss import (
-    FrozenModels,
-    Prediction,
-    mapper_losses,
-    typical_losses,
-)
+from xadapter.loss import FrozenModels, Prediction, mapper_losses, typical_losses
 from xadapter.objectives import (
     UNCERTAINTY_LEARNING_RATE,
     Objective,
@@ -62,21 +57,21 @@ from xadapter.processes import Processes
 from xadapter.trackers import TrackerName, Trackers, opened_trackers
 from xadapter.train_settings import TrainSettings, learning_rate_at
 from xadapter.train_step import DTYPES, StepDraws, draw_step, frozen_on, on_device, placed
+from xadapter.validation import (
+    VALIDATION,
+    Validation,
+    Validator,
+    record_validation,
+    recorded_validation,
+)
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-__all__ = [
-    "TrainResult",
-    "TrainSettings",
-    "UpgradedText",
-    "Validation",
-    "Validator",
-    "train_mapper",
-]
+__all__ = ["TrainResult", "TrainSettings", "UpgradedText", "train_mapper"]
 
 N_TABLE_IMAGES = 16
-METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
+METRICS = "metrics.jsonl"
 _SUMS = ("loss", "mse", "grad_norm", "n")
 
 
@@ -88,18 +83,6 @@ class TrainResult:
     mapper_path: Path
     steps: int
     loss: float
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Scores by name after some step; `is_last` ends the training there."""
-
-    scores: Mapping[str, float]
-    is_last: bool = False
-
-
-# step and averaged mapper -> scores; it runs on the process that writes, the others wait
-Validator = Callable[[int, nn.Module], Validation]
 
 
 def train_mapper(
@@ -130,8 +113,9 @@ def train_mapper(
     precision of the settings. Writes `mapper/` (diffusers folder of the average), `metrics.jsonl`
     and the last two checkpoints. `stop_after` ends early at a step, with a checkpoint. `processes`
     are those of `xadapter.processes.joined`, with its device; `validate` runs every
-    `validate_every_steps`. Raises `SettingError` if the checkpoint in `out_dir` has other settings,
-    `TrainingFolderError` if another process trains there or all checkpoints are damaged.
+    `validate_every_steps` and after the last step, each time behind a checkpoint. Raises
+    `SettingError` if the checkpoint in `out_dir` has other settings, `TrainingFolderError` if
+    another process trains there or all checkpoints are damaged.
     """
     if settings.null_prompt_share > 0 and base_null is None:
         raise SettingError("null_prompt_share > 0 needs base_null, the base model's null text")
@@ -199,6 +183,7 @@ class _Run:
         self.out_dir, self.processes = out_dir, processes
         self.base_null, self.validate = base_null, validate
         self.trackers = Trackers(())
+        self.validating_seconds = 0.0
         self.parameters: dict[str, nn.Parameter] = dict(mapper.named_parameters())
         self.loop = _Loop()
         self.table: Table | None = None
@@ -314,18 +299,19 @@ class _Run:
         started = time.monotonic()
         # held: a step that stopped halfway could not be resumed
         with watched_interrupts() as interrupts, bar, interrupts.held():
+            self._validate_if_due(interrupts)  # a validation that was cut off
             while loop.step < last and not loop.is_ended:
                 is_interrupted = self._take_step(lambda: interrupts.received)
                 bar.update()
                 if loop.step % settings.log_every_steps == 0 or loop.step == settings.steps:
-                    self._log(time.monotonic() - started)
+                    self._log(time.monotonic() - started - self.validating_seconds)
                     bar.detail(f"loss {loop.last_loss:.4f}")
-                is_due = loop.step % settings.checkpoint_every_steps == 0
+                is_due = loop.step % settings.checkpoint_every_steps == 0 or self._is_validated
                 if is_due or loop.step == last or is_interrupted:
                     self._save()
                 if is_interrupted:
                     raise KeyboardInterrupt
-                self._validate_if_due(last)
+                self._validate_if_due(interrupts)
 
     def _take_step(self, is_interrupted: Callable[[], bool]) -> bool:
         """Take a step; return whether a signal has reached any of the processes."""
@@ -434,20 +420,36 @@ class _Run:
             append_line(self.out_dir / METRICS, json.dumps(row))
             self.trackers.log({k: v for k, v in row.items() if k != "step"}, loop.step)
 
-    def _validate_if_due(self, last: int) -> None:
-        """Validate where it is due, which may end the training there."""
-        every, step = self.settings.validate_every_steps, self.loop.step
-        if self.validate is None or every is None or (step % every and step != last):
+    @property
+    def _is_validated(self) -> bool:
+        return self.validate is not None and self.settings.validates_after(self.loop.step)
+
+    def _validate_if_due(self, interrupts: Interrupts) -> None:
+        """Validate where it is due and not recorded, which may end the training there."""
+        if not self._is_validated or self.loop.is_ended:
             return
-        is_last = False
-        if self.processes.is_main:
-            found = self.validate(step, self._averaged())
-            append_line(self.out_dir / VALIDATION, json.dumps({"step": step, **found.scores}))
-            self.trackers.log(found.scores, step)
-            is_last = found.is_last
-        if self.processes.agree(is_last):
+        started, is_last = time.monotonic(), [False]
+
+        def validate() -> None:
+            is_last[0] = self._validated(interrupts).is_last
+
+        self.processes.on_main(validate)
+        self.validating_seconds += time.monotonic() - started
+        if self.processes.agree(is_last[0]):
             self.loop.is_ended = True
             self._save()
+
+    def _validated(self, interrupts: Interrupts) -> Validation:
+        """Return the recorded validation of this step, else make and record it."""
+        step = self.loop.step
+        if (found := recorded_validation(self.out_dir, step)) is not None:
+            return found
+        assert self.validate is not None, "checked by the caller"
+        with interrupts.released():  # the checkpoint of this step is written
+            found = self.validate(step, self._averaged())
+        record_validation(self.out_dir, step, found)
+        self.trackers.log({f"validation/{k}": v for k, v in found.scores.items()}, step)
+        return found
 
     def _save(self) -> None:
         self.processes.on_main(self._write_checkpoint)

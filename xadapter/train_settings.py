@@ -82,6 +82,11 @@ class TrainSettings:
         """Images of an optimizer step, of all processes together."""
         return self.batch_size * self.accumulation_steps
 
+    def validates_after(self, step: int) -> bool:
+        """Return whether a step is followed by a validation: every n steps, and after the last."""
+        every = self.validate_every_steps
+        return every is not None and step > 0 and (step % every == 0 or step == self.steps)
+
     def differing(self, stored: Mapping[str, Any]) -> list[str]:
         """Return what differs from stored settings and would change the steps, one text each."""
         defaults = {field.name: field.default for field in fields(self)}  # of earlier versions

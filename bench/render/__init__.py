@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from bench.render.budget import Budget
     from bench.render.clock import Stopwatch
     from bench.render.execute import Execution
-    from bench.render.family import FamilyRenderer, context_of
+    from bench.render.family import FamilyRenderer, KeptModels, context_of
 
 __all__ = [
     "Budget",
     "Execution",
     "FamilyRenderer",
+    "KeptModels",
     "LoadAudit",
     "Stopwatch",
     "audits_of",
@@ -26,7 +27,7 @@ _HOMES = {
     "Budget": "bench.render.budget",
     "Execution": "bench.render.execute",
     "Stopwatch": "bench.render.clock",
-    **dict.fromkeys(("FamilyRenderer", "context_of"), "bench.render.family"),
+    **dict.fromkeys(("FamilyRenderer", "KeptModels", "context_of"), "bench.render.family"),
     **dict.fromkeys(("LoadAudit", "audits_of", "read_audits", "remarks"), "bench.render.audit"),
 }
 __getattr__ = lazy_names(__name__, _HOMES)

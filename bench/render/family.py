@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,34 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass
+class KeptModels:
+    """A loaded family that the runs of one process share; each has a mapper of its own.
+
+    It is loaded by the first run, if it is not given, and only on plain devices: `DeviceOptions`
+    that change the models load their own.
+    """
+
+    family: Family | None = None
+
+    def with_mapper(self, plan: Plan, device: str) -> Family | None:
+        """Return the family with the plan's mapper; None where it has to be loaded."""
+        family, dtype = self.family, plan.manifest.settings.dtype
+        if family is None or plan.adapter is None:
+            return None
+        wanted = (plan.manifest.family, device, dtype)
+        if (family.name, family.device.partition(":")[0], family.dtype) != wanted:
+            return None
+        from runners.families import reload_mapper
+
+        return reload_mapper(family, plan.adapter, planned=plan.weights)
+
+
 class FamilyRenderer:
-    """Renders groups with the plan's family; `batch` as `--batch`, `options` as its own."""
+    """Renders groups with the plan's family; `batch` as `--batch`, `options` as its own.
+
+    `kept` are the models of earlier runs.
+    """
 
     def __init__(
         self,
@@ -36,11 +63,13 @@ class FamilyRenderer:
         *,
         batch: Batch = None,
         options: DeviceOptions | None = None,
+        kept: KeptModels | None = None,
     ) -> None:
         self._plan = plan
         self.device = device
         self._batch: Batch = batch
         self._options = options or DeviceOptions()
+        self._kept = kept if self._options == DeviceOptions() else None
         self._size: BatchSize | None = None
         self._family: Family | None = None
 
@@ -78,11 +107,11 @@ class FamilyRenderer:
                     yield result
                 return
             except DeadlineError:
-                self._family = None
+                self._forget()
                 raise
             except ModelsChangedError as error:
                 _LOG.warning("%s; the models are loaded again", error)
-                self._family = None
+                self._forget()
                 left.remove(error.variant)
                 for index in range(len(cases)):
                     yield Rendered(error.variant, index, None, 0.0, 0.0, error=str(error))
@@ -121,6 +150,9 @@ class FamilyRenderer:
 
         _quiet_libraries()
         manifest, options = self._plan.manifest, self._options
+        kept = self._kept
+        if kept is not None and (found := kept.with_mapper(self._plan, self.device)) is not None:
+            return found
         family = load_family(
             manifest.family,
             device="cpu" if options.low_memory else self.device,
@@ -129,7 +161,16 @@ class FamilyRenderer:
             planned=self._plan.weights,
             adapters=self._plan.adapters,
         )
-        return with_options(family, self.device, options)
+        family = with_options(family, self.device, options)
+        if kept is not None:
+            kept.family = family
+        return family
+
+    def _forget(self) -> None:
+        """Drop models that are not as they were loaded."""
+        self._family = None
+        if self._kept is not None:
+            self._kept.family = None
 
     def _check(self, family: Family) -> None:
         from runners.checks import check_group

@@ -6,6 +6,7 @@ from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bench.report.cells import aligned, number, with_ends
+    from bench.report.sheets import draw_overview
     from bench.report.text import format_answers, format_summary
     from bench.report.write import write_report
     from plugins_manifest.outputs import csv_cell, one_line
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "aligned",
     "csv_cell",
+    "draw_overview",
     "format_answers",
     "format_summary",
     "number",
@@ -22,6 +24,7 @@ __all__ = [
 ]
 _HOMES = {
     "cells": ["aligned", "number", "with_ends"],
+    "sheets": ["draw_overview"],
     "text": ["format_answers", "format_summary"],
     "write": ["write_report"],
 }

@@ -18,7 +18,7 @@ from bench.analysis.glossary import function_word, kind_name, method_name, metri
 from bench.analysis.numbers import number
 from bench.analysis.summary import arm_of
 from bench.analysis.words import PluginWord, percent
-from bench.scoring import ImageToScore, RunImages
+from bench.scoring import ImageToScore, RunImages, read_images
 from bench.site.badges import COLORS
 from bench.store import Row, RunStore, grouped, records
 from plugins_manifest.outputs import file_name, one_line
@@ -113,6 +113,27 @@ def write_sheets(gallery: RunImages, store: RunStore) -> dict[str, Path]:
         store.write_file(path, webp_bytes(sheet))
         written[plugin] = path
     return written
+
+
+def draw_overview(store: RunStore, *, max_rows: int = 2) -> bytes:
+    """Return the sheets of all plugins below each other, with their first prompts, as PNG."""
+    gallery, results = read_images(store), results_of(store)
+    sheets = [
+        draw_plugin(
+            [subject for subject in gallery.subjects if subject.image.plugin == plugin],
+            results.get(plugin, PluginResults()),
+            max_rows=max_rows,
+        )
+        for plugin in sorted({subject.image.plugin for subject in gallery.subjects})
+    ]
+    size = (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets))
+    whole, top = Image.new("RGB", size, _PAPER), 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    buffer = BytesIO()
+    whole.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def webp_bytes(sheet: Image.Image) -> bytes:

@@ -34,7 +34,7 @@ from bench.plan.resume import check_identity, find_finished, locked_manifest, pl
 from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
 from bench.registry import extension_problems, known_names
-from bench.render import Budget, Stopwatch
+from bench.render import Budget, KeptModels, Stopwatch
 from bench.render.engine.choice import Workers
 from bench.run.rendering import Rendering
 from bench.run.scores import score_and_write, write_tables
@@ -53,7 +53,7 @@ from metrics.stats.verdicts import Thresholds
 from plugins_manifest.files import file_sha256
 from plugins_manifest.interrupts import Interrupts, watched_interrupts
 from plugins_manifest.progress import Progress
-from plugins_manifest.schema import load_manifest
+from plugins_manifest.schema import Manifest, load_manifest
 from runners.base import Batch
 from runners.options import DeviceOptions
 
@@ -84,6 +84,8 @@ class RunRequest:
     shard: Shard | None = None  # render this part of the plan alone
     workers: Workers = field(default_factory=Workers)
     metric_device: str = "auto"  # of the scores
+    loaded: Manifest | None = None  # in place of the file that `manifest` names
+    models: KeptModels | None = None  # of earlier runs of this process
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def open_job(request: RunRequest) -> Job:
     Raises one `UserError` for all mistakes in the manifest and in the selection's values.
     """
     try:
-        manifest = with_family_settings(load_manifest(request.manifest, known=known_names()))
+        manifest = request.loaded or load_manifest(request.manifest, known=known_names())
+        manifest = with_family_settings(manifest)
     except UserError as error:
         raise UserError.collect([*error.problems, *request.selection.problems()]) from error
     job = resolve_job(manifest, request.selection)

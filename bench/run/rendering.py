@@ -50,7 +50,7 @@ class Rendering:
         renderer = partial(
             FamilyRenderer, plan, device, batch=request.batch, options=request.options
         )
-        here = renderer()
+        here = renderer(kept=request.models)
         self.context = here.context
         self.write_facts(render_context=self.context)
         cache = ImageCache(self.context) if request.use_cache else None

@@ -6,6 +6,7 @@ a forward and a backward pass of one image at the recipe's size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import UserError
+from bench.plan import estimate
 from bench.plan.cost import GPU_TFLOPS
 from bench.train.data_cost import TextSize, count_data, data_lines, shown_facts
 from bench.train.mappers import build_mapper
@@ -219,7 +221,40 @@ def cost_facts(recipe: Recipe, out: Path, *, n_processes: int, gpus: Gpus | None
         parts = _memory_bytes(recipe, cost, per_call)
         facts["memory_parts_gib"] = {name: n / 2**30 for name, n in parts.items()}
         facts["memory_gib"] = sum(parts.values()) / 2**30
-    return facts | _time_facts(recipe, facts, out, n_processes=n_processes, gpus=gpus)
+    facts |= _time_facts(recipe, facts, out, n_processes=n_processes, gpus=gpus)
+    return facts | {"validation": _validation_facts(recipe, settings.steps, gpus)}
+
+
+def _validation_facts(recipe: Recipe, steps: int, gpus: Gpus | None) -> dict[str, Any] | None:
+    """Return the images of the validations and the run at the end, and their hours on one device.
+
+    A run at the end of the whole manifest has images of the last validation only where both render
+    the same; they are counted twice.
+    """
+    if recipe.validation is None:
+        return None
+    from bench.train.validation import plans_of
+
+    with Progress("planning the validation"):
+        first, later, final = plans_of(recipe)
+    n = math.ceil(steps / recipe.validation.every)
+    plans = [first, *([later] * (n - 1)), *([] if final is None else [final])]
+    estimates = [estimate(plan) for plan in plans]
+    rate = GPU_TFLOPS if gpus is None else gpus.rate_tflops
+    seconds = [
+        e.tera_operations / rate if e.tera_operations is not None else e.seconds for e in estimates
+    ]
+    known = [value for value in seconds if value is not None]
+    return {
+        "manifest": first.manifest.name,
+        "every": recipe.validation.every,
+        "times": n,
+        "images_first": len(first.trials),
+        "images_later": len(later.trials),
+        "images_final": 0 if final is None else len(final.trials),
+        "hours": sum(known) / 3600 if len(known) == len(seconds) else None,
+        "disk_gib": sum(e.disk_mib for e in estimates) / 1024,
+    }
 
 
 def _memory_bytes(recipe: Recipe, cost: StepCost, n_images: int) -> dict[str, float]:
@@ -287,6 +322,8 @@ def cost_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
     if facts["pictures"] is not None:
         yield from data_lines(facts["pictures"], recipe, out)
     count = facts["processes"]
+    if facts["validation"] is not None:
+        yield _validation_line(facts["validation"])
     if facts["tera_operations"] is None:
         yield "the layout of its models is not known here: fetch them to count time and memory"
         return
@@ -303,3 +340,14 @@ def cost_lines(facts: Mapping[str, Any], recipe: Recipe, out: Path) -> Iterator[
         f"{parts['activations']:.2f}; without VAEs and text encoders"
     )
     yield f"disk    {facts['disk_gib']:.2f} GiB: checkpoints, mapper, what is drawn or encoded"
+
+
+def _validation_line(facts: Mapping[str, Any]) -> str:
+    later, final, hours = (facts[key] for key in ("images_later", "images_final", "hours"))
+    end = f", then {final:,} of the run at the end" if final else ""
+    time = "time not known" if hours is None else duration(max(1.0, hours * 3600))
+    return (
+        f"check   {facts['times']:,} x {facts['manifest']}, every {facts['every']:,} steps: "
+        f"{facts['images_first']:,} images, {later:,} each later time{end}; {time} beside the "
+        "training, without scoring"
+    )

@@ -63,10 +63,13 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     for problem in _option_problems(data):
         line, where = _origin(problem["loc"], document.lines, places, path.name)
         found.append((line, f"{where}: {_explained(problem, document.data)}"))
+    folder = Path.cwd() if path.parent == SHIPPED else path.resolve().parent
+    for place, text in _validation_problems(data, folder):
+        line, where = _origin(place, document.lines, places, path.name)
+        found.append((line, f"{where}: {text}"))
     if found or recipe is None:
         raise UserError.collect([text for _, text in sorted(found)])
-    folder = Path.cwd() if path.parent == SHIPPED else path.resolve().parent
-    return _with_paths(recipe, folder, overridden=places)
+    return _with_paths(recipe, folder, overridden=places).attach_path(path.resolve())
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
@@ -105,6 +108,13 @@ def _option_problems(data: Mapping[Hashable, Any]) -> Iterator[dict[str, Any]]:
             if is_beside and len(loc) == 1:
                 keys += MapperSpec.model_fields
             yield {**problem, "loc": place, "keys": keys}
+
+
+def _validation_problems(data: dict[str, Any], folder: Path) -> Iterator[tuple[Place, str]]:
+    if data.get("validation") is not None:
+        from bench.train.validation import section_problems  # the planning of runs is slow to load
+
+        yield from section_problems(data, folder)
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> Place:
@@ -175,9 +185,11 @@ def _with_paths(recipe: Recipe, folder: Path, *, overridden: Iterable[Place]) ->
     """Return a recipe whose paths are absolute."""
     typed = set(overridden)
 
+    def folder_of(section: str, key: str) -> Path:
+        return folder if typed.isdisjoint({(section,), (section, key)}) else Path.cwd()
+
     def absolute(section: str, key: str, text: str) -> str:
-        is_typed = not typed.isdisjoint({(section,), (section, key)})
-        return _absolute(text, Path.cwd() if is_typed else folder)
+        return _absolute(text, folder_of(section, key))
 
     changes: dict[str, Any] = {}
     if isinstance(recipe.family, Folders):
@@ -187,6 +199,12 @@ def _with_paths(recipe: Recipe, folder: Path, *, overridden: Iterable[Place]) ->
     paths = {k: absolute("data", k, text) for k, text in found.items() if isinstance(text, str)}
     if paths:
         changes["data"] = recipe.data.model_copy(update=paths)
+    spec = recipe.validation
+    if spec is not None and isinstance(spec.manifest, str):
+        from bench.train.validation import located
+
+        found = {"manifest": located(spec.manifest, folder_of("validation", "manifest"))}
+        changes["validation"] = spec.model_copy(update=found)
     return recipe.model_copy(update=changes) if changes else recipe
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from torch import nn
 
 from bench.errors import UserError, disk_error
 from bench.train.data import n_images_of, opened_data
@@ -15,6 +18,8 @@ from bench.train.models import fingerprint, load_models
 from bench.train.pictures import Note
 from bench.train.schema import PicturesData, Recipe
 from bench.train.survey import Surveyed, survey_of
+from bench.train.validation import identity_of, require_runs
+from bench.train.validator import BenchmarkValidator, with_best, write_mapper
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
@@ -22,8 +27,9 @@ from xadapter.checkpoint import FILE_NAME
 from xadapter.errors import SettingError, XAdapterError
 from xadapter.processes import Processes, joined
 from xadapter.trackers import require_trackers
-from xadapter.train import TrainResult, Validator, train_mapper
+from xadapter.train import TrainResult, train_mapper
 from xadapter.train_settings import TrainSettings
+from xadapter.validation import Validator, read_validations
 
 RECORD = "recipe.json"
 # a run goes on only with the same of these; `TrainSettings` compares the others
@@ -41,18 +47,22 @@ def train_recipe(
     validate_every: int | None = None,
     stop_after: int | None = None,
     note: Note = lambda text: None,
+    check: Callable[[Path], None] | None = None,
 ) -> TrainResult:
     """Train the mapper of a recipe in `out_dir`; the same call resumes it.
 
     Started by `accelerate launch` or with `xbench train --processes`, every process calls it and
     trains on its part of each batch. What the data source makes is kept in `data_dir` (default
-    `out_dir/data`); `note` gets lines about it for the user. Returns the averaged mapper, saved
-    under `out_dir/mapper`. Raises `UserError` for what a user can repair.
+    `out_dir/data`); `note` gets lines for the user. `validate`, every `validate_every` steps,
+    replaces the recipe's validation; `check` gets the folder of the untrained mapper before the
+    first step. Returns the averaged mapper, saved under `out_dir/mapper`: with a validation by the
+    recipe that of the best step. Raises `UserError` for what a user can repair.
 
     >>> from bench.train import load_recipe, train_recipe  # doctest: +SKIP
     >>> train_recipe(load_recipe("pocket", {"schedule.steps": 100}), out_dir=Path("mapper"))
     """
     folder = data_dir or out_dir / "data"
+    own = recipe.validation if validate is None else None
     try:
         require_trackers(recipe.log.trackers)
         with joined(device) as processes, ExitStack() as stack:
@@ -60,29 +70,36 @@ def train_recipe(
             processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
             surveyed = _survey(recipe, folder, processes)
             processes.on_main(lambda: _record(recipe, out_dir, surveyed))
-            n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
-            settings = settings_of(recipe, n_images=n_images, validate_every=validate_every)
+            settings = settings_of(
+                recipe,
+                n_images=len(surveyed[1].photos) if surveyed else n_images_of(recipe),
+                validate_every=validate_every if own is None else own.every,
+            )
             with Progress("loading the models"):
                 models = load_models(recipe, device=str(processes.device))
-                alphas_cumprod, base_alphas_cumprod = models.schedules()
                 mapper = build_mapper(
                     recipe.mapper, models.base_unet, models.upgraded_unet, seed=recipe.seed
                 )
-                nulls = models.base_text([""]), models.upgraded_text([""])
+            if own is not None or check is not None:
+                processes.on_main(lambda: _check_runs(recipe, mapper, out_dir, check))
+            if own is not None:
+                validate = BenchmarkValidator(
+                    recipe, out_dir, models=models, device=processes.device.type, note=note
+                )
             n_steps = settings.steps if stop_after is None else min(stop_after, settings.steps)
             run_facts: Any = {"processes": processes, "surveyed": surveyed, "n_steps": n_steps}
             opened = opened_data(recipe, models, folder, note=note, **run_facts)
-            data = stack.enter_context(opened)
-            return train_mapper(
+            alphas_cumprod, base_alphas_cumprod = models.schedules()
+            result = train_mapper(
                 mapper,
                 base_unet=models.base_unet,
                 upgraded_unet=models.upgraded_unet,
-                upgraded_null=nulls[1],
-                data=data,
+                upgraded_null=models.upgraded_text([""]),
+                data=stack.enter_context(opened),
                 alphas_cumprod=alphas_cumprod,
                 base_alphas_cumprod=base_alphas_cumprod,
                 prediction=models.prediction,
-                base_null=nulls[0],
+                base_null=models.base_text([""]),
                 settings=settings,
                 out_dir=out_dir,
                 processes=processes,
@@ -91,10 +108,24 @@ def train_recipe(
                 trackers=recipe.log.trackers,
                 stop_after=stop_after,
             )
+            return result if own is None else with_best(out_dir, result, processes)
     except XAdapterError as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise disk_error(error, out_dir) from error
+
+
+def _check_runs(
+    recipe: Recipe, mapper: nn.Module, out_dir: Path, check: Callable[[Path], None] | None
+) -> None:
+    """Plan the runs of the training with its untrained mapper."""
+    with Progress("checking the validation"), TemporaryDirectory() as folder:
+        adapter = Path(folder) / "mapper"
+        write_mapper(mapper, adapter)
+        if recipe.validation is not None:
+            require_runs(recipe, out_dir, adapter)
+        if check is not None:
+            check(adapter)
 
 
 def settings_of(
@@ -152,12 +183,17 @@ def _record(recipe: Recipe, out_dir: Path, surveyed: Surveyed | None) -> None:
     Of pictures it has the hash, since a folder of the same name may have others later.
     """
     data = {**recipe.as_data(), "models": fingerprint(recipe)}
+    if recipe.validation is not None:
+        data["validated"] = identity_of(recipe)
     if surveyed is not None:
         data["images"] = surveyed[1].sha256
     path = out_dir / RECORD
     if path.exists() and (out_dir / FILE_NAME).exists():
         stored: Mapping[str, Any] = read_json(path)
         differing = [key for key in _IDENTITY if stored.get(key) != data.get(key)]
+        own = (None, stored.get("validated"))
+        if read_validations(out_dir) and data.get("validated") not in own:
+            differing.append("validation")  # scores of other images do not compare
         if differing:
             raise SettingError(
                 f"{out_dir} contains a training with other {' and '.join(differing)}: choose "

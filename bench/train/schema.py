@@ -6,11 +6,21 @@ pydantic validates its untrusted text, as that of a manifest. Imports no torch.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from plugins_manifest.schema.numbers import Number, Seed, Whole
+from plugins_manifest.schema.manifest import t0_problems
+from plugins_manifest.schema.numbers import CaseCount, Number, Seed, Seeds, Whole
 from plugins_manifest.schema.plugins import Id, Section, check_name
 
 Count = Annotated[Whole, Field(ge=1, le=10**9)]
@@ -230,6 +240,49 @@ class LogSpec(Section):
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
 
+class ValidationSpec(Section):
+    """Benchmark runs during the training, `every` so many steps and after the last.
+
+    `manifest` is a name, a file, or the manifest itself, whose schema, name and family are those of
+    the recipe by default. Of it `plugins`, `methods`, `t0`, `seeds` and the first `n_cases` are
+    rendered each time. `score` (docs/train.md) chooses the best mapper; after `patience`
+    validations in a row without a better one the training ends. `final` is what the run at the end
+    has: all of the manifest, the same part of it, or no run at all.
+    """
+
+    every: Count
+    manifest: str | dict[str, Any]
+    plugins: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    t0: Annotated[tuple[Number, ...], Field(min_length=1)] | None = None
+    seeds: Seeds | None = None
+    n_cases: CaseCount | None = None
+    score: str = "function"
+    patience: Count | None = None
+    final: Literal["manifest", "same", "none"] = "manifest"
+
+    @field_validator("manifest", mode="before")
+    @classmethod
+    def _check_manifest(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict) or not value:
+            raise ValueError("write a shipped manifest's name, a file, or the keys of a manifest")
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _check_methods(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> Any:
+        for name in value or ():
+            check_name("method", name, info)
+        return value
+
+    @field_validator("t0")
+    @classmethod
+    def _check_t0(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if problems := t0_problems(value or ()):
+            raise ValueError("; ".join(problems))
+        return value
+
+
 def _family_kind(value: Any) -> str:
     return "folders" if isinstance(value, dict | Folders) else "name"
 
@@ -251,13 +304,37 @@ class Recipe(Section):
     optimizer: OptimizerSpec = OptimizerSpec()
     precision: PrecisionSpec = PrecisionSpec()
     log: LogSpec = LogSpec()
+    validation: ValidationSpec | None = None
     checkpoint_every: Count = 500
     seed: Seed = 0
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that this recipe was read from."""
+        return self._path
+
+    def attach_path(self, path: Path) -> Recipe:
+        """Set the file that this recipe was read from; return the recipe."""
+        self._path = path
+        return self
 
     @field_validator("family")
     @classmethod
     def _check_family(cls, value: str | Folders, info: ValidationInfo) -> str | Folders:
         return check_name("family", value, info) if isinstance(value, str) else value
+
+    @field_validator("validation")
+    @classmethod
+    def _check_validation(
+        cls, value: ValidationSpec | None, info: ValidationInfo
+    ) -> ValidationSpec | None:
+        if value is not None and isinstance(info.data.get("family"), Folders):
+            raise ValueError(
+                "a benchmark run renders a family by name, not two folders: leave it out, or make "
+                "the folders a family (docs/extending.md)"
+            )
+        return value
 
     def as_data(self) -> dict[str, Any]:
         """Return the recipe as plain data, with all defaults."""

@@ -55,26 +55,35 @@ def parse_manifest(
     data, lines, found = document.data, document.lines, list(document.problems)
     if not isinstance(data, dict):
         raise UserError(f"{path.name} is not a manifest: it must be a mapping with 'schema: 1'")
-    try:
-        manifest = Manifest.model_validate(data, context={"known": known or {}})
-    except ValidationError as error:
-        problems = error.errors()
-        places = [problem["loc"] for problem in problems]
-        inner = {place[:i] for place in places for i in range(1, len(place))}
-        for problem in problems[:_MOST_PROBLEMS]:
-            if not _is_reported_elsewhere(problem, inner):
-                found.append((_line_of(problem["loc"], lines), explain(problem, data)))
-        for place, message, value in islice(problems_between(data), _MOST_PROBLEMS):
-            text = f"{dotted(place, data)}: {message}{value_suffix(value, message)}"
-            found.append((_line_of(place, lines), text))
-    else:
-        if not found:
-            return manifest.attach_path(path.resolve())
+    manifest, problems = check_manifest(data, known=known)
+    found += [(_line_of(place, lines), text) for place, text in problems]
+    if manifest is not None and not found:
+        return manifest.attach_path(path.resolve())
     found.sort(key=lambda one: one[0])
     shown = [
         (line, f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text) for line, text in found
     ]
     raise UserError.collect([f"{path.name}:{line}: {text}" for line, text in shown])
+
+
+def check_manifest(
+    data: dict[Any, Any], *, known: KnownNames | None = None
+) -> tuple[Manifest | None, list[tuple[Place, str]]]:
+    """Validate a manifest's data; return it, or None and each problem with its place."""
+    try:
+        return Manifest.model_validate(data, context={"known": known or {}}), []
+    except ValidationError as error:
+        problems = error.errors()
+    places = [problem["loc"] for problem in problems]
+    inner = {place[:i] for place in places for i in range(1, len(place))}
+    found: list[tuple[Place, str]] = [
+        (problem["loc"], explain(problem, data))
+        for problem in problems[:_MOST_PROBLEMS]
+        if not _is_reported_elsewhere(problem, inner)
+    ]
+    for place, message, value in islice(problems_between(data), _MOST_PROBLEMS):
+        found.append((place, f"{dotted(place, data)}: {message}{value_suffix(value, message)}"))
+    return None, found
 
 
 def _line_of(loc: Place, lines: Mapping[Place, int]) -> int:

@@ -10,6 +10,7 @@ from runners.families.registry import (
     family_traits,
     find_family,
     load_family,
+    reload_mapper,
 )
 from runners.families.traits import FamilyTraits
 
@@ -27,6 +28,7 @@ __all__ = [
     "find_family",
     "load_family",
     "load_from_folders",
+    "reload_mapper",
 ]
 _FAMILY = "runners.families.family"
 __getattr__ = lazy_names(__name__, {"Family": _FAMILY, "load_from_folders": _FAMILY})

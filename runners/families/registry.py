@@ -135,6 +135,19 @@ def load_family(
     return loaded
 
 
+def reload_mapper(family: Family, adapter: Path, *, planned: Mapping[str, str]) -> Family:
+    """Return a loaded family with the mapper of another file; it shares the models.
+
+    Raises `UserError` and `ChangedFileError` as `load_family` does.
+    """
+    from runners.families.family import load_mapper_of
+
+    _require_parts(family.name, planned, adapter)
+    load = partial(load_mapper_of, family, adapter)
+    mapper = _as_planned(family.name, adapter, planned["mapper"], load, what="the mapper")
+    return replace(family, mapper=mapper)
+
+
 def _with_adapters(
     name: str,
     adapters: Sequence[AdapterFile],

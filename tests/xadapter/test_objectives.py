@@ -21,7 +21,7 @@ from xadapter.loss import (
 )
 from xadapter.objectives import Uncertainty, objective_for
 from xadapter.taps import capture, inject
-from xadapter.train import Validation
+from xadapter.validation import Validation
 
 MSE = torch.tensor([0.5, 2.0, 0.01])
 TIMESTEPS = torch.tensor([0, 400, 999])

@@ -40,8 +40,8 @@ from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps
 from xadapter.mapper import Mapper
 from xadapter.objectives import typical_weights
 from xadapter.processes import Processes
-from xadapter.train import Validation
 from xadapter.train_settings import TrainSettings, learning_rate_at
+from xadapter.validation import Validation
 
 
 @pytest.mark.parametrize("weighting", ["paper", "typical", "edm2"])
@@ -175,7 +175,7 @@ def test_two_processes_equal_one_also_where_they_take_over(
             (tmp_path / "two", SETTINGS, None),
             (tmp_path / "cut", SETTINGS, 3),
             (tmp_path / "cut", SETTINGS, None),
-            (tmp_path / "mixed", SETTINGS, 4),
+            (tmp_path / "mixed", replace(SETTINGS, validate_every_steps=4), 4),
             (tmp_path / "learned-two", learned, None),
         ]
     )
@@ -183,6 +183,8 @@ def test_two_processes_equal_one_also_where_they_take_over(
     assert_alike(tmp_path / "two", tmp_path / "one")
     assert_alike(tmp_path / "mixed", tmp_path / "one")  # 1, 2, 1 processes
     assert_alike(tmp_path / "learned-two", tmp_path / "learned")
+    # one process validates, and the others wait for it
+    assert (tmp_path / "mixed" / "validation.jsonl").read_text() == '{"step": 4, "rank": 0}\n'
     checkpoints = [tmp_path / name / "checkpoint.safetensors" for name in ("two", "cut")]
     assert checkpoints[0].read_bytes() == checkpoints[1].read_bytes()
 
@@ -243,13 +245,22 @@ def test_validation_is_logged_beside_the_loss_and_may_end_the_training(
         seen.append((step, float(mapper.zero_out[0].weight.abs().max())))
         return Validation({"accuracy": step / 10}, is_last=step == 4)
 
+    def interrupted(step: int, mapper: Mapper) -> Validation:
+        raise KeyboardInterrupt
+
     settings = replace(SETTINGS, validate_every_steps=2)
     result = train(tmp_path, base_unet, upgraded_unet, settings, validate=validate)
     assert result.steps == 4 and [step for step, _ in seen] == [2, 4] and seen[1][1] > 0
     rows = (tmp_path / "validation.jsonl").read_text().splitlines()
-    assert rows[-1] == '{"step": 4, "accuracy": 0.4}'
+    assert rows[-1] == '{"step": 4, "accuracy": 0.4, "is_last": true}'
     again = train(tmp_path, base_unet, upgraded_unet, settings, validate=validate)
     assert again.steps == 4 and len(seen) == 2  # it stays ended
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", base_unet, upgraded_unet, settings, validate=interrupted)
+    train(tmp_path / "cut", base_unet, upgraded_unet, settings, validate=validate)
+    # the validation that was cut off comes first
+    assert [step for step, _ in seen[2:]] == [2, 4]
+    assert (tmp_path / "cut" / "validation.jsonl").read_text().splitlines() == rows
     plain = train(tmp_path / "plain", base_unet, upgraded_unet, SETTINGS, stop_after=4)
     for name, weight in plain.mapper.state_dict().items():  # validation moves no number
         assert torch.equal(weight, result.mapper.state_dict()[name]), name

@@ -30,6 +30,7 @@ from tests.xadapter.conftest import (
 from xadapter.data import TrainBatch, UpgradedText
 from xadapter.processes import joined
 from xadapter.train import TrainSettings, train_mapper
+from xadapter.validation import Validation
 
 ROOT = Path(__file__).resolve().parents[2]
 ABAR = DDPMScheduler(
@@ -122,6 +123,7 @@ def train_together(jobs: list[tuple[Path, TrainSettings, int | None]], n: int = 
 def main() -> None:
     torch.set_num_threads(1)
     with joined("cpu") as processes:
+        found = Validation({"rank": processes.rank})
         for folder, given, stop in json.loads(sys.argv[1]):
             settings = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
             train(
@@ -131,6 +133,7 @@ def main() -> None:
                 TrainSettings(**settings),
                 processes=processes,
                 stop_after=stop,
+                validate=lambda step, mapper: found,
             )
 
 

@@ -87,6 +87,50 @@ data:
     assert all("data." in problem for problem in found)
 
 
+VALIDATION = """\
+validation:
+  every: 0
+  manifest:
+    plugins:
+      - {id: edges, kind: controlnett, source: "pocket:controlnet-canny", condition: canny}
+    cases: {source: pocket, seed: 1, n: 4}
+    methods: [{name: xadapter}]
+    metricss: []
+  t0: [1.5]
+  patiense: 3
+"""
+
+
+def test_mistakes_in_the_validation_come_with_their_lines(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, RECIPE + VALIDATION)
+    assert [problem.partition(": ")[0] for problem in found] == [
+        f"mine.yaml:{line}" for line in (8, 11, 14, 15, 16)
+    ]
+    assert "validation.manifest: plugins[0].kind: unknown kind 'controlnett'" in found[1]
+    folders = RECIPE.replace("family: pocket", "family: {base: old, upgraded: new}")
+    last = "validation: {every: 5, manifest: pocket-smoke}\n"
+    assert "not two folders" in problems_of(tmp_path, folders + last)[0]
+
+
+def test_a_validation_is_checked_against_its_manifest(tmp_path: Path) -> None:
+    spec = "validation: {every: 5, manifest: %s, %s}\n"
+
+    def problems(manifest: str, more: str) -> tuple[str, ...]:
+        return problems_of(tmp_path, RECIPE + spec % (manifest, more))
+
+    prefix = "mine.yaml:7: validation"
+    unknown = f"{prefix}.manifest: unknown manifest 'pocket-smok': use pocket-smoke, "
+    assert problems("pocket-smok", "score: text")[0].startswith(unknown)
+    assert "it is for the family 'sd15-sdxl'" in problems("smoke", "score: text")[0]
+    unknown = f"{prefix}.plugins: unknown plugin or stack 'pocket-cany': use pocket-canny"
+    assert problems("pocket-smoke", "plugins: [pocket-cany]")[0].startswith(unknown)
+    assert problems("pocket-smoke", "score: edge-iou") == (
+        f"{prefix}.score: 'edge-iou' is not a metric of the manifest pocket-smoke: add it there",
+    )
+    found = problems("pocket-smoke", "methods: [xadapter]")
+    assert "add base and floor to the methods, or choose a metric" in found[0]
+
+
 def test_overrides_replace_values_and_whole_sections(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE)
