@@ -192,7 +192,7 @@ class Delta:
     def _crossing(
         self, session: GroupSession, variant: Variant, settings: DeltaSettings
     ) -> tuple[Stage2Start, Route]:
-        """Return both sides' latents at t0, and the route; the latent one has one size and noise."""
+        """Return both sides' latents at t0, and the route; latents have one size and one noise."""
         from xadapter.delta import LatentRoute, PixelRoute
         from xadapter.sampling import hand_over
 

@@ -88,8 +88,9 @@ def merged_into(
 ) -> Iterator[TakenOff]:
     """Merge into the parameters; they are restored bit for bit on exit, after errors too.
 
-    Yields a context in which they have their original values for a while. Strength 0 changes nothing. Raises `MisfitError`, with everything restored, for parts that do
-    not fit. Memory: one copy of the parameters that change.
+    Yields a context in which they have their original values for a while. Strength 0 changes
+    nothing. Raises `MisfitError`, with everything restored, for parts that do not fit. Memory: one
+    copy of the parameters that change.
     """
     groups = weights.by_target() if strength else {}
     originals: dict[str, Tensor] = {}

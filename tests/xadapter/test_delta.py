@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def pair_of(base_unet: Any, control: Control, solver: Any, *, joined: bool = Tru
 
 
 def guided_x0(predict: Any, latents: Tensor, sigma: float) -> Tensor:
-    """The model's x0 with classifier-free guidance, of latents x0 + sigma e."""
+    """Return the model's x0 with classifier-free guidance, of latents x0 + sigma e."""
     rows = torch.cat([latents / (sigma**2 + 1) ** 0.5] * 2)
     unconditional, conditional = predict(rows).chunk(2)
     return latents - sigma * (unconditional + GUIDANCE * (conditional - unconditional))
@@ -88,9 +89,7 @@ def test_latent_route_is_the_published_rule(
         )
 
     def target(t: int, sample: Tensor) -> Tensor:
-        return upgraded_unet(
-            sample, t, encoder_hidden_states=rows, added_cond_kwargs=added
-        ).sample
+        return upgraded_unet(sample, t, encoder_hidden_states=rows, added_cond_kwargs=added).sample
 
     expected = delta_sampling(source, adapted, target, noise_x, noise_z)
     upgraded = Denoiser(upgraded_unet, scheduler("euler"), target_text, Guidance(GUIDANCE))
@@ -111,10 +110,7 @@ def test_latent_route_is_the_published_rule(
 
 
 def _scaled(vae: Any, factor: float) -> Any:
-    class Scaled:
-        config = {**vae.config, "scaling_factor": factor}
-
-    return Scaled()
+    return SimpleNamespace(config={**vae.config, "scaling_factor": factor})
 
 
 @pytest.mark.parametrize("kind", ["dpm++", "euler", "ddim", "unipc"])
