@@ -181,12 +181,12 @@ class GroupSession:
         """Return the base model and the image of stage 1, at the upgraded size, for every t0."""
         return self._shared("enlarged", GroupSession._enlarge)
 
-    def base_pair(self, base: Denoiser | None = None) -> BasePair:
+    def base_pair(self, plugged: Denoiser) -> BasePair:
         """Return the base model without its plugin, on the content prompts, and with it.
 
-        `base` is the one with it, by default that of the base size.
+        `plugged` is the one with it: `base`, or that of the upgraded size, guided or not.
         """
-        plugged, off = base or self.base, self._attachment.taken_off
+        off = self._attachment.taken_off
         text = self._shared("plain_text", GroupSession._encode_plain_text)
         if off is None:
             return joined_pair(text, plugged)

@@ -147,6 +147,15 @@ class Denoiser:
         """Device on which the UNet computes."""
         return execution_device(self.unet)
 
+    def unguided(self) -> Denoiser:
+        """Return the denoiser that predicts for the prompt alone."""
+        if not self.guidance.is_on:
+            return self
+        held = {
+            name: _last_half(getattr(self.conditions, name)) for name in ("added", "unet_kwargs")
+        }
+        return replace(self, guidance=Guidance(1.0), conditions=replace(self.conditions, **held))
+
     def repeated(self, n_times: int) -> Denoiser:
         """Return the denoiser of n copies of the images, for several trials in one call."""
         if n_times == 1:
@@ -290,6 +299,8 @@ def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:
         return change(value)
     if isinstance(value, (list, tuple)):
         return type(value)(_each(change, item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _each(change, item) for key, item in value.items()}
     return value
 
 

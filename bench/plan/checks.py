@@ -111,7 +111,7 @@ def _method_problems(job: Job) -> Iterator[str]:
 def _knob_problems(spec: MethodSpec, method: Method) -> Iterator[str]:
     """Find settings of single methods at another one."""
     knobs = knobs_of(method)
-    for key in ("strength", "route", "schedule"):
+    for key in ("strength", "route", "schedule", "difference"):
         given = getattr(spec, key)
         if given is not None and (knobs is None or key not in knobs.keys):
             text = ", ".join(str(value) for value in given)

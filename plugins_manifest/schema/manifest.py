@@ -44,6 +44,7 @@ from plugins_manifest.schema.words import (
     MAX_ENTRIES,
     MAX_PROMPTS,
     MAX_SIDE_PX,
+    DeltaGuidance,
     DeltaRoute,
     DeltaSchedule,
     DTypeName,
@@ -80,7 +81,7 @@ _QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial"
 class MethodSpec(Section):
     """One method with the values of its settings; every combination is rendered.
 
-    `strength`, `route` and `schedule` are those of method `delta`.
+    `strength`, `route`, `schedule` and `difference` are those of method `delta`.
     """
 
     name: str
@@ -90,6 +91,7 @@ class MethodSpec(Section):
     strength: tuple[Strength, ...] | None = Field(default=None, max_length=MAX_ENTRIES)
     route: tuple[DeltaRoute, ...] | None = Field(default=None, min_length=1)
     schedule: tuple[DeltaSchedule, ...] | None = Field(default=None, min_length=1)
+    difference: tuple[DeltaGuidance, ...] | None = Field(default=None, min_length=1)
 
     @field_validator("name")
     @classmethod

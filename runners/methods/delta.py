@@ -7,13 +7,13 @@ form; "pixel", the default, makes the sum in pictures, so that the VAEs and the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from plugins_manifest.schema.words import DeltaRoute, DeltaSchedule, Side
+from plugins_manifest.schema.words import DeltaGuidance, DeltaRoute, DeltaSchedule, Side
 from runners.base import MethodCost, MethodStyle, PassName, Variant
 
 if TYPE_CHECKING:
@@ -53,14 +53,25 @@ SCHEDULES: dict[DeltaSchedule, Schedule] = {
 }
 ROUTE: DeltaRoute = "pixel"
 SCHEDULE: DeltaSchedule = "constant"
+GUIDANCE: DeltaGuidance = "unguided"
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "route": get_args(DeltaRoute),
+    "schedule": get_args(DeltaSchedule),
+    "difference": get_args(DeltaGuidance),
+}
 
 
 @dataclass(frozen=True)
 class DeltaSettings:
-    """The settings of a variant: route and schedule, and the strength of the difference."""
+    """The settings of a variant.
+
+    `difference` is whether both predictions of the base model have classifier-free guidance, which
+    multiplies what the prompt changes in the difference too.
+    """
 
     route: DeltaRoute = ROUTE
     schedule: DeltaSchedule = SCHEDULE
+    difference: DeltaGuidance = GUIDANCE
     strength: float = 1.0
 
     @classmethod
@@ -68,55 +79,62 @@ class DeltaSettings:
         """Return those of a variant; `ValueError` for words that are none of them."""
         found = cls(strength=1.0 if variant.adapter_scale is None else variant.adapter_scale)
         for word in (variant.adapter or "").split():
-            if word in get_args(DeltaRoute):
-                found = replace(found, route=cast("DeltaRoute", word))
-            elif word in get_args(DeltaSchedule):
-                found = replace(found, schedule=cast("DeltaSchedule", word))
-            else:
-                raise ValueError(f"delta has no route and no schedule {word!r}")
+            key = next((key for key, words in _WORDS.items() if word in words), None)
+            if key is None:
+                known = ", ".join(one for words in _WORDS.values() for one in words)
+                raise ValueError(f"there is no setting {word!r}; known: {known}")
+            own: Any = {key: word}
+            found = replace(found, **own)
         return found
 
     @property
     def words(self) -> str | None:
-        """Return route and schedule as a variant names them; None for the default ones."""
-        pairs = ((self.route, ROUTE), (self.schedule, SCHEDULE))
-        return " ".join(own for own, default in pairs if own != default) or None
+        """Return what is not the default, as a variant names it; None if nothing is."""
+        default = DeltaSettings()
+        own = [getattr(self, key) for key in _WORDS if getattr(self, key) != getattr(default, key)]
+        return " ".join(own) or None
 
 
 class DeltaKnobs:
-    """`strength`, `route` and `schedule` of a manifest's entry, and what follows from them."""
+    """The settings of a manifest's entry, and what follows from them."""
 
-    keys: tuple[str, ...] = ("strength", "route", "schedule")
+    keys: tuple[str, ...] = ("strength", *_WORDS)
 
     def variants(self, spec: MethodSpec) -> Iterator[tuple[str | None, float | None]]:
         """Yield the words and the strength of every combination."""
-        routes, schedules = spec.route or (ROUTE,), spec.schedule or (SCHEDULE,)
-        for route, schedule, strength in itertools.product(
-            routes, schedules, spec.strength or (1.0,)
+        for route, schedule, difference, strength in itertools.product(
+            spec.route or (ROUTE,),
+            spec.schedule or (SCHEDULE,),
+            spec.difference or (GUIDANCE,),
+            spec.strength or (1.0,),
         ):
-            yield DeltaSettings(route, schedule).words, strength
+            yield DeltaSettings(route, schedule, difference).words, strength
 
     def facts(self, variant: Variant, case: Case) -> dict[str, Any]:
-        """Return route, strength, the schedule's numbers and the prompt without plugin."""
+        """Return the settings, the schedule's numbers and the prompt without the plugin."""
         found = DeltaSettings.of(variant)
         return {
             "route": found.route,
             "strength": found.strength,
+            "difference": found.difference,
             "schedule": asdict(SCHEDULES[found.schedule]),
             "content_prompt": case.prompt,
         }
 
     def cost(self, settings: Settings, variant: Variant) -> MethodCost:
-        """Return two calls of the base model for each of the upgraded one, and those of VAEs."""
+        """Return two predictions of the base model in each joint step, and the calls of VAEs."""
         found = DeltaSettings.of(variant)
         n_last = max(1, round(settings.steps * (variant.t0 or 1.0)))
         n_joint = joint_steps(found, n_steps=settings.steps, n_last=n_last)
         own = MethodCost(upgraded_calls=1, n_encodes=1, n_decodes=1, n_joint_steps=n_joint)
+        # two predictions; a call with guidance has two rows
+        is_half = found.difference == "unguided" and settings.guidance_scale > 1
+        n_calls = 1 if is_half else 2
         if found.route == "latent":
-            return replace(own, enlarged_calls=2, n_encodes=2)
+            return replace(own, enlarged_calls=n_calls, n_encodes=2)
         return replace(
             own,
-            base_calls=2,
+            base_calls=n_calls,
             step_encodes=2,
             step_decodes=1,
             base_step_encodes=1,
@@ -176,9 +194,10 @@ class Delta:
         found = DeltaSettings.of(variant)
         start, route = self._crossing(session, variant, found)
         schedule = SCHEDULES[found.schedule]
+        base = session.enlarged().base if found.route == "latent" else session.base
         latents = run_delta(
             session.upgraded,
-            session.base_pair(session.enlarged().base if found.route == "latent" else None),
+            session.base_pair(base if found.difference == "guided" else base.unguided()),
             start,
             route=route,
             strength=lambda share: found.strength * schedule.factor(share),
