@@ -31,6 +31,7 @@ PassName = Literal[
     "bridge",
     "enlarged",
     "base_text",
+    "plain_text",
     "stage2_text",
     "upgraded_text",
     "stage2",
@@ -75,7 +76,8 @@ class RenderCase:
     side; `condition` is that of a single plugin. `reference` is an image prompt (uint8
     RGB, any size). An empty negative prompt means none; `base_negative_prompt` replaces it on the
     base side (embeddings for the negative prompt), `stage2_prompt` the base prompt in stage 2, if
-    other plugins act there.
+    other plugins act there. `content_prompt` is the prompt without the words of any plugin, None if
+    that is the upgraded prompt.
     """
 
     case_id: str
@@ -88,6 +90,12 @@ class RenderCase:
     reference: np.ndarray | None = None
     base_negative_prompt: str | None = None
     stage2_prompt: str | None = None
+    content_prompt: str | None = None
+
+    @property
+    def content(self) -> str:
+        """Return the prompt without the words of any plugin."""
+        return self.upgraded_prompt if self.content_prompt is None else self.content_prompt
 
     @property
     def base_negative(self) -> str:
@@ -138,7 +146,9 @@ def sampler_problem(name: str, steps: int) -> str | None:
 class Variant:
     """A way to make every image of a group; None for settings that the method does not have.
 
-    `adapter` is the id of one of several mappers, None where there is one for all variants.
+    `adapter` is the id of one of several mappers, None where there is one for all variants. A
+    method without a mapper may name its own settings there (`runners.protocols.Knobs`), with None
+    for the default ones, and `adapter_scale` is the strength of what it adds.
     """
 
     method: str
@@ -251,6 +261,10 @@ class MethodCost:
     `*_calls` count calls per step that the method runs: the base UNet at the base size and at the
     upgraded size (`enlarged_calls`), the upgraded UNet, the mapper. `n_encodes` and `n_decodes`
     count VAE calls at the upgraded size.
+
+    `n_joint_steps` is the number of steps in which the base model runs, by default all; `step_*`
+    and `base_step_*` count calls of the upgraded and the base VAE in each of them, at the size of
+    their side.
     """
 
     base_calls: int = 0
@@ -259,3 +273,8 @@ class MethodCost:
     mapper_calls: int = 0
     n_encodes: int = 0
     n_decodes: int = 0
+    n_joint_steps: int | None = None
+    step_encodes: int = 0
+    step_decodes: int = 0
+    base_step_encodes: int = 0
+    base_step_decodes: int = 0

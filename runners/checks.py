@@ -23,7 +23,7 @@ from runners.base import (
 from runners.families import Family
 from runners.families.family import Pipeline
 from runners.prompts import clip_skip_problem, length_problem
-from runners.protocols import Method
+from runners.protocols import Method, knobs_of
 from xadapter.vae import pixels_per_latent
 
 
@@ -39,7 +39,7 @@ def check_group(
     """Raise one `UserError` that lists every problem of a group."""
     stack = stack_of(plugin)
     problems = [
-        *_of_variants(variants, methods),
+        *_of_variants(variants, methods, family),
         *_of_settings(family, settings),
         *_of_adapter(family, variants, settings, methods),
         *_of_conditions(stack, cases, settings),
@@ -75,13 +75,18 @@ def _tokenizers(pipe: Pipeline) -> list[PreTrainedTokenizerBase]:
     return [tokenizer for tokenizer in found if tokenizer is not None]
 
 
-def _of_variants(variants: Sequence[Variant], methods: Mapping[str, Method]) -> Iterator[str]:
+def _of_variants(
+    variants: Sequence[Variant], methods: Mapping[str, Method], family: Family
+) -> Iterator[str]:
     for variant in variants:
         method = methods.get(variant.method)
         if method is None:
             yield unknown_name("method", variant.method, methods)
         elif method.uses_t0 and (variant.t0 is None or not 0.0 < variant.t0 <= 1.0):
             yield f"{variant.method}: t0 is {variant.t0}, it must be above 0 and at most 1"
+        knobs = None if method is None else knobs_of(method)
+        if knobs is not None and (why := knobs.problem(variant, family)) is not None:
+            yield f"{variant.method}: {why}"
 
 
 def _of_settings(family: Family, settings: RenderSettings) -> Iterator[str]:

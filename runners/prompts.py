@@ -20,7 +20,8 @@ from torch import Tensor
 from plugins_manifest.prompt_syntax import weighted_words
 from plugins_manifest.schema.words import PromptSyntax, Side
 from runners.families.family import Pipeline
-from xadapter.denoiser import Conditions
+from xadapter.delta import BasePair
+from xadapter.denoiser import Conditions, Denoiser, with_plain_rows
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
 from xadapter.inputs import base_conditions, upgraded_conditions
@@ -83,6 +84,16 @@ def stacked(parts: Sequence[Conditions]) -> Conditions:
         if isinstance(values[0], Tensor):
             joined[one.name] = torch.cat(values)
     return Conditions(**joined)
+
+
+def joined_pair(plain: Conditions, plugged: Denoiser) -> BasePair:
+    """Return a model on plain texts and with a plugin that acts by its inputs, in one call."""
+    guided, n_images = plugged.guidance.is_on, len(plain.text)
+    both = stacked([plain, plugged.conditions])
+    kwargs = with_plain_rows(plugged.conditions.unet_kwargs, n_images, guided=guided)
+    joined = replace(plugged, conditions=replace(both, unet_kwargs=kwargs), n_plain=n_images)
+    alone = replace(plugged, conditions=plain, controls=())
+    return BasePair(alone, plugged, joined)
 
 
 def _of_one_length(parts: Sequence[Conditions]) -> list[Conditions]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from plugins_manifest.schema.words import Side, Stage1Mode
 from runners.base import MethodCost, PassName, RenderSettings, Variant
 
 if TYPE_CHECKING:
+    from plugins_manifest.cases import Case
     from plugins_manifest.schema import Settings
+    from plugins_manifest.schema.manifest import MethodSpec
+    from runners.families import Family
     from runners.session import GroupSession
 
 
@@ -34,7 +38,8 @@ class Method(Protocol):
       "upgraded");
     - `stage1_mode`: how stage 1 runs (default: that of the settings);
     - `style`: a `runners.base.MethodStyle`, its look and sentence in reports and charts;
-    - `cost(settings)`: a `runners.base.MethodCost` for the estimate of a run.
+    - `cost(settings)`: a `runners.base.MethodCost` for the estimate of a run;
+    - `knobs`: a `Knobs`, the settings that it alone has in a manifest (default: none).
     """
 
     name: str
@@ -46,6 +51,28 @@ class Method(Protocol):
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Return uint8 RGB [n cases, height, width, 3]."""
+        ...
+
+
+class Knobs(Protocol):
+    """Settings that a method alone has; a variant names them in `adapter` and `adapter_scale`."""
+
+    keys: tuple[str, ...]
+
+    def variants(self, spec: MethodSpec) -> Iterator[tuple[str | None, float | None]]:
+        """Yield (`adapter`, `adapter_scale`) of every combination in a manifest's entry."""
+        ...
+
+    def facts(self, variant: Variant, case: Case) -> dict[str, Any]:
+        """Return all that decides pixels, beyond what every method has, as JSON data."""
+        ...
+
+    def cost(self, settings: Settings, variant: Variant) -> MethodCost:
+        """Return the cost of a variant."""
+        ...
+
+    def problem(self, variant: Variant, family: Family) -> str | None:
+        """Return why the models cannot render a variant; None if they can."""
         ...
 
 
@@ -78,8 +105,15 @@ def uses_upgraded(method: Method) -> bool:
     return bool(getattr(method, "uses_upgraded", method.side == "upgraded"))
 
 
-def cost_of(method: Method, settings: Settings) -> MethodCost:
+def knobs_of(method: Method) -> Knobs | None:
+    """Return the settings that a method alone has; None without any."""
+    return getattr(method, "knobs", None)
+
+
+def cost_of(method: Method, settings: Settings, variant: Variant | None = None) -> MethodCost:
     """Return a method's own cost; by default that of a stage 2, with the mapper if it has one."""
+    if variant is not None and (knobs := knobs_of(method)) is not None:
+        return knobs.cost(settings, variant)
     if (own := getattr(method, "cost", None)) is not None:
         return own(settings)
     return MethodCost(

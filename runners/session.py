@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -32,9 +32,10 @@ from runners.families import Family
 from runners.families.family import Pipeline, text_encoders
 from runners.passes import PassKey, SharedWork, pass_key
 from runners.plugins import Attachment, with_attachment
-from runners.prompts import TextReading, encode_prompt, rewritten_prompt, stacked
+from runners.prompts import TextReading, encode_prompt, joined_pair, rewritten_prompt, stacked
 from runners.stage2 import Members, Stage2Method, run_stage2, stage2_key
 from runners.texts import encoded_once
+from xadapter.delta import BasePair
 from xadapter.denoiser import Conditions, Control, Denoiser
 from xadapter.guidance import Guidance
 from xadapter.handover import Stage1
@@ -180,6 +181,19 @@ class GroupSession:
         """Return the base model and the image of stage 1, at the upgraded size, for every t0."""
         return self._shared("enlarged", GroupSession._enlarge)
 
+    def base_pair(self, plugged: Denoiser) -> BasePair:
+        """Return the base model without its plugin, on the content prompts, and with it.
+
+        `plugged` is the one with it: `base`, or that of the upgraded size, guided or not.
+        """
+        off = self._attachment.taken_off
+        text = self._shared("plain_text", GroupSession._encode_plain_text)
+        if off is None:
+            return joined_pair(text, plugged)
+        # a UNet with an IP-Adapter takes its image also where it leaves it out
+        text = replace(text, added=plugged.conditions.added)
+        return BasePair(replace(plugged, conditions=text, controls=()), plugged, taken_off=off)
+
     def stage2(self, method: Stage2Method, variant: Variant) -> Tensor:
         """Return the final latents [b, c, h, w] of a variant's stage 2, from its method's start.
 
@@ -267,25 +281,38 @@ class GroupSession:
 
     def _encode_base_text(self, images: Callable[[str], Tensor] | None = None) -> Conditions:
         return with_attachment(
-            self._encoded("base"),
+            self._encoded("base", self.cases, self._attachment),
             self._attachment,
             images=images or self._condition,
             references=[case.reference for case in self.cases if case.reference is not None],
             guided=self._guidance.is_on,
         )
 
+    def _encode_plain_text(self) -> Conditions:
+        """Encode the content prompts by the base model's own text encoder."""
+        cases = [
+            replace(c, base_prompt=c.content, base_negative_prompt=None, stage2_prompt=None)
+            for c in self.cases
+        ]
+        with (self._attachment.taken_off or nullcontext)():
+            return self._encoded("base", cases, Attachment())
+
     def _encode_upgraded_text(self) -> Conditions:
-        return self._encoded("upgraded")
+        return self._encoded("upgraded", self.cases, self._remix)
 
-    def _encoded(self, side: Side) -> Conditions:
-        """Encode a side's prompts, image by image; embeddings act in the base side's."""
+    def _encoded(
+        self, side: Side, cases: Sequence[RenderCase], attachment: Attachment
+    ) -> Conditions:
+        """Encode a side's prompts, image by image, with what is attached to it."""
         with ExitStack() as encoders:
-            return stacked([self._encoded_case(case, side, encoders) for case in self.cases])
+            return stacked([self._encoded_case(c, side, attachment, encoders) for c in cases])
 
-    def _encoded_case(self, case: RenderCase, side: Side, encoders: ExitStack) -> Conditions:
+    def _encoded_case(
+        self, case: RenderCase, side: Side, attachment: Attachment, encoders: ExitStack
+    ) -> Conditions:
         """Encode a case's prompts, unless they are known; the encoders are moved for the first."""
         pipe, (width_px, height_px) = self._pipe(side), self.settings.upgraded_size_px
-        syntax, rewrite = self.settings.prompt_syntax, self._attachment.rewrite_prompt
+        syntax, rewrite = self.settings.prompt_syntax, attachment.rewrite_prompt
         prompt, negative = case.upgraded_prompt, case.negative_prompt
         if side == "base":
             prompt, negative = (
@@ -307,7 +334,6 @@ class GroupSession:
                 reading=reading,
             )
 
-        attachment = self._attachment if side == "base" else self._remix
         if not attachment.keeps_texts:
             return encode()
         key = (side, prompt, negative, self._guidance.is_on, size_px, reading)

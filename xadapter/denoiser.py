@@ -6,7 +6,7 @@ d text width, c channels, h height, w width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -130,18 +130,31 @@ class Control:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A frozen UNet, a scheduler with its noise schedule and prediction type, its conditions."""
+    """A frozen UNet, a scheduler with its noise schedule and prediction type, its conditions.
+
+    ControlNets do not act on the first `n_plain` images; their condition images are the others'.
+    """
 
     unet: UNet2DConditionModel
     scheduler: Solver
     conditions: Conditions
     guidance: Guidance = field(default_factory=Guidance)
     controls: tuple[Control, ...] = ()
+    n_plain: int = 0
 
     @property
     def device(self) -> torch.device:
         """Device on which the UNet computes."""
         return execution_device(self.unet)
+
+    def unguided(self) -> Denoiser:
+        """Return the denoiser that predicts for the prompt alone."""
+        if not self.guidance.is_on:
+            return self
+        held = {
+            name: _last_half(getattr(self.conditions, name)) for name in ("added", "unet_kwargs")
+        }
+        return replace(self, guidance=Guidance(1.0), conditions=replace(self.conditions, **held))
 
     def repeated(self, n_times: int) -> Denoiser:
         """Return the denoiser of n copies of the images, for several trials in one call."""
@@ -183,7 +196,9 @@ class Denoiser:
             key: list(value) if isinstance(value, list) else value
             for key, value in self.conditions.unet_kwargs.items()
         }
-        kwargs.update(_control_residuals(self.controls, rows, step=step, n_steps=n_steps))
+        controlled = rows.without_first(self.n_plain) if self.n_plain else rows
+        found = _control_residuals(self.controls, controlled, step=step, n_steps=n_steps)
+        kwargs.update(with_plain_rows(found, self.n_plain, guided=guided))
         prediction = self.unet(
             rows.sample,
             timestep,
@@ -212,6 +227,32 @@ class _Rows:
         """Return the conditional half alone."""
         added = {key: _last_half(value) for key, value in self.added.items()}
         return _Rows(_last_half(self.sample), self.timestep, _last_half(self.text), added, False)
+
+    def without_first(self, n_images: int) -> _Rows:
+        """Return the rows of all images but the first ones."""
+
+        def rest(value: Tensor) -> Tensor:
+            halves = value.chunk(2) if self.guided else (value,)
+            return torch.cat([half[n_images:] for half in halves])
+
+        added = {key: _each(rest, value) for key, value in self.added.items()}
+        return _Rows(rest(self.sample), self.timestep, rest(self.text), added, self.guided)
+
+
+def with_plain_rows(values: Mapping[str, Any], n_images: int, *, guided: bool) -> dict[str, Any]:
+    """Return rows [r, ...] with zeros for `n_images` more images, before the others in each half.
+
+    Residuals of 0 change nothing: those images are as without the plugin.
+    """
+
+    def padded(value: Tensor) -> Tensor:
+        halves = value.chunk(2) if guided else (value,)
+        none = value.new_zeros(n_images, *value.shape[1:])
+        return torch.cat([part for half in halves for part in (none, half)])
+
+    if not n_images:
+        return dict(values)
+    return {key: _each(padded, value) for key, value in values.items()}
 
 
 def _control_residuals(
@@ -252,15 +293,20 @@ def _run_control(control: Control, rows: _Rows, *, weight: float) -> tuple[list[
     return list(down), middle
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
+def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return a value with every tensor in it changed."""
     if isinstance(value, Tensor):
-        return value.to(dtype)
+        return change(value)
     if isinstance(value, (list, tuple)):
-        return type(value)(_cast(item, dtype) for item in value)
+        return type(value)(_each(change, item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _each(change, item) for key, item in value.items()}
     return value
 
 
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return _each(lambda tensor: tensor.to(dtype), value)
+
+
 def _last_half(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.chunk(2)[1]
-    return type(value)(_last_half(item) for item in value)
+    return _each(lambda tensor: tensor.chunk(2)[1], value)

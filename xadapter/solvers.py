@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -248,6 +249,44 @@ def noised(solver: Solver, latents_bchw: Tensor, noise_bchw: Tensor, timestep: T
     """Add noise to clean latents up to one grid timestep, in the solver's own scaling."""
     timesteps = timestep.reshape(1).repeat(latents_bchw.shape[0])
     return solver.add_noise(latents_bchw, noise_bchw, timesteps)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Converts a model's prediction at one timestep to clean latents (x0), and back.
+
+    A solver's latents are `signal` x0 + `noise` e, in its own scaling; those of diffusion are
+    `factor` times as large. Epsilon and v-prediction: arXiv 2202.00512, section 4 and appendix D.
+    """
+
+    signal: float
+    noise: float
+    factor: float
+    predicts_v: bool
+
+    def of(self, prediction: Tensor, latents: Tensor) -> Tensor:
+        """Return the clean latents [b, c, h, w] that a prediction stands for."""
+        if self.predicts_v:  # x0 = alpha z - sigma v
+            alpha, sigma = self.signal * self.factor, self.noise * self.factor
+            return alpha * self.factor * latents - sigma * prediction
+        return (latents - self.noise * prediction) / self.signal
+
+    def prediction(self, clean: Tensor, latents: Tensor) -> Tensor:
+        """Return the prediction that stands for clean latents: the inverse of `of`."""
+        if self.predicts_v:
+            alpha, sigma = self.signal * self.factor, self.noise * self.factor
+            return (alpha * self.factor * latents - clean) / sigma
+        return (latents - self.signal * clean) / self.noise
+
+
+def clean_at(solver: Solver, timestep: Tensor) -> Clean:
+    """Return the conversion at the timestep that a solver takes next."""
+    one, none = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    # what the solver itself adds to a signal, and to noise: exact for every grid
+    signal = float(noised(solver, one, none, timestep.cpu()))
+    noise = float(noised(solver, none, one, timestep.cpu()))
+    predicts_v = solver.config.prediction_type == "v_prediction"
+    return Clean(signal, noise, 1.0 / math.hypot(signal, noise), predicts_v)
 
 
 def start_scale(solver: Solver) -> float:

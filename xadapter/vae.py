@@ -83,8 +83,7 @@ def decode_image(vae: AutoencoderKL, latents_bchw: Tensor) -> Tensor:
     """Decode scaled latents to the decoder's raw output, float32 [b, 3, H, W], about [-1, 1]."""
     with upcast_vae(vae), torch.no_grad():
         # diffusion runs on latents scaled to about unit variance (2112.10752, appendix G)
-        mean, std, factor = _statistics(vae, latents_bchw)
-        latents = (latents_bchw * std / factor + mean).to(vae.dtype)
+        latents = raw_latents(vae, latents_bchw).to(vae.dtype)
         n_px = math.prod(latents.shape[-2:]) * pixels_per_latent(vae) ** 2
         images = [vae.decode(part, return_dict=False)[0] for part in _slices(latents, n_px)]
         return torch.cat(images).float()
@@ -100,8 +99,28 @@ def encode_image(vae: AutoencoderKL, image_bchw: Tensor, posterior_noise_bchw: T
         sigma = torch.cat([posterior.std for posterior in posteriors]).float()
         # z = mu + sigma e (Kingma and Welling, arXiv 1312.6114, section 2.4)
         latents = mu + sigma * posterior_noise_bchw.to(mu.device)
-    mean, std, factor = _statistics(vae, latents)
-    return (latents - mean) * factor / std
+    return scaled_latents(vae, latents)
+
+
+def encode_mean(vae: AutoencoderKL, image_bchw: Tensor) -> Tensor:
+    """Encode an image in [-1, 1] to scaled latents [b, c, h, w]: the mean of the posterior."""
+    factor = pixels_per_latent(vae)
+    height, width = (side // factor for side in image_bchw.shape[-2:])
+    channels = vae.config["latent_channels"]
+    # 0 sigma is 0: no noise is drawn
+    return encode_image(vae, image_bchw, torch.zeros(1, channels, height, width))
+
+
+def raw_latents(vae: AutoencoderKL, latents_bchw: Tensor) -> Tensor:
+    """Return the VAE's own latents of scaled ones."""
+    mean, std, factor = _statistics(vae, latents_bchw)
+    return latents_bchw * std / factor + mean
+
+
+def scaled_latents(vae: AutoencoderKL, raw_bchw: Tensor) -> Tensor:
+    """Return scaled latents of the VAE's own: the inverse of `raw_latents`."""
+    mean, std, factor = _statistics(vae, raw_bchw)
+    return (raw_bchw - mean) * factor / std
 
 
 def _slices(batch_bchw: Tensor, image_px: int) -> list[Any]:

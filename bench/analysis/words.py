@@ -38,6 +38,7 @@ METHOD_NAMES: Mapping[str, str] = {
     "xadapter-truncated": "X-Adapter, truncated stage 1",
     "xadapter-unplugged": "X-Adapter, plugin off in stage 2",
     "xadapter-swapped": "X-Adapter, plugin swapped in stage 2",
+    "delta": "Delta Sampling",
     "oracle": "Native plugin",
     "floor": "Without plugin",
 }

@@ -23,7 +23,7 @@ from bench.store import Row, RunStore, grouped, records
 from bench.store.documents import left_out_of
 from metrics.stats.margin import step_of
 
-KNOBS = ("method", "t0", "plugin_scale", "adapter_scale")
+KNOBS = ("method", "t0", "plugin_scale", "adapter_scale", "adapter")  # earlier runs lack the last
 _Knobs = tuple[Any, ...]
 Pair = tuple[_Knobs, str, int]  # knobs, case id, seed
 
@@ -112,7 +112,7 @@ def is_tested(baseline: Side, plugin: str, spec: GateMetric) -> bool:
 
 
 def _pair(row: Row) -> Pair:
-    return tuple(row[knob] for knob in KNOBS), row["case_id"], int(row["seed"])
+    return tuple(row.get(knob) for knob in KNOBS), row["case_id"], int(row["seed"])
 
 
 def cases_of(trials: Mapping[Pair, Row]) -> list[str]:
@@ -254,7 +254,7 @@ def _of_sets(
     first_case: dict[str, str] = {}
     for case_id in order:
         first_case.setdefault(prompt_of[case_id], case_id)
-    sides = [{tuple(row[knob] for knob in KNOBS): row for row in part} for part in rows]
+    sides = [{tuple(row.get(knob) for knob in KNOBS): row for row in part} for part in rows]
     sums: dict[str, list[float]] = {}
     for knobs, left in sides[0].items():
         right = sides[1].get(knobs)

@@ -79,10 +79,13 @@ def _facts(
     rows: tuple[Row, Row],
 ) -> dict[str, Any]:
     knobs, case_id, seed = pair
+    settings = dict(zip(KNOBS, knobs, strict=True))
+    if settings["adapter"] is None:
+        del settings["adapter"]
     return {
         "plugin": plugin,
         "metric": metric,
-        **dict(zip(KNOBS, knobs, strict=True)),
+        **settings,
         "case_id": case_id,
         "seed": seed,
         **dict(zip(_SIDES, values, strict=True)),

@@ -33,12 +33,13 @@ from plugins_manifest.inspect import why_unusable
 from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 from plugins_manifest.schema.kinds import file_kinds, needs_reference
+from plugins_manifest.schema.manifest import MethodSpec
 from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_sets, settings_of
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
 from runners.base import PluginFile, sampler_problem
 from runners.families import family_traits
 from runners.families.traits import Channels
-from runners.protocols import arrangement_of
+from runners.protocols import Method, arrangement_of, knobs_of
 from xadapter.errors import MapperFileError
 from xadapter.kinds import kind_of, read_architecture
 from xadapter.layout import PICKLED_SUFFIXES, mapper_file, mapper_layout
@@ -97,6 +98,7 @@ def _method_problems(job: Job) -> Iterator[str]:
         method = find_method(spec.name)
         if method.uses_t0 and not spec.t0:
             yield f"method {spec.name!r} needs t0: add e.g. 't0: [0.7, 0.9]' or --t0 0.7,0.9"
+        yield from _knob_problems(spec, method)
         key = PARTNER_KEYS.get(arrangement_of(method))
         if key is not None and not arrange_sets(job.manifest, arrangement_of(method)):
             side = "upgraded" if key == "native" else "base"
@@ -104,6 +106,16 @@ def _method_problems(job: Job) -> Iterator[str]:
                 f"method {spec.name!r} needs partners of the plugins: name plugins of the {side} "
                 f"side in '{key}: ID'"
             )
+
+
+def _knob_problems(spec: MethodSpec, method: Method) -> Iterator[str]:
+    """Find settings of single methods at another one."""
+    knobs = knobs_of(method)
+    for key in ("strength", "route", "schedule", "difference"):
+        given = getattr(spec, key)
+        if given is not None and (knobs is None or key not in knobs.keys):
+            text = ", ".join(str(value) for value in given)
+            yield f"method {spec.name!r} has no {key!r}, it is set to [{text}]: remove it"
 
 
 # --- plugins

@@ -106,18 +106,26 @@ def _beyond_stage_1(
 
     Its steps of the base model are shared by `n_walkers`, those of the mapper by `n_scales`.
     """
-    calls = cost_of(find_method(variant.method), settings)
+    calls = cost_of(find_method(variant.method), settings, variant)
     base_px, upgraded_px = mean_side(settings.base_size), mean_side(settings.upgraded_size)
-    per_step = (
+    n_steps = max(1, round(settings.steps * (variant.t0 or 1.0)))
+    n_joint = n_steps if calls.n_joint_steps is None else calls.n_joint_steps
+    upgraded = calls.upgraded_calls * at_side(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
+    joint = (
         calls.base_calls / n_walkers * at_side(costs.base_unet, costs.base_px, base_px)
         + calls.enlarged_calls * at_side(costs.base_unet, costs.base_px, upgraded_px)
-        + calls.upgraded_calls * at_side(costs.upgraded_unet, costs.upgraded_px, upgraded_px)
         + calls.mapper_calls / n_scales * at_side(costs.mapper, costs.upgraded_px, upgraded_px)
     )
-    n_steps = max(1, round(settings.steps * (variant.t0 or 1.0)))
-    encode = calls.n_encodes * at_side(costs.encode, costs.upgraded_px, upgraded_px)
-    decode = calls.n_decodes * at_side(costs.decode, costs.upgraded_px, upgraded_px)
-    return n_steps * n_rows(settings) * per_step + encode + decode
+    n_encodes = calls.n_encodes + n_joint * calls.step_encodes
+    n_decodes = calls.n_decodes + n_joint * calls.step_decodes
+    return (
+        n_rows(settings) * (n_steps * upgraded + n_joint * joint)
+        + n_encodes * at_side(costs.encode, costs.upgraded_px, upgraded_px)
+        + n_decodes * at_side(costs.decode, costs.upgraded_px, upgraded_px)
+        # the base VAE's encoder is not measured: as the upgraded one's at the base size
+        + n_joint * calls.base_step_encodes * at_side(costs.encode, costs.upgraded_px, base_px)
+        + n_joint * calls.base_step_decodes * at_side(costs.decode_base, costs.base_px, base_px)
+    )
 
 
 def at_side(measured: tuple[float, float], sizes_px: tuple[int, int], side_px: float) -> float:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -37,7 +37,7 @@ from plugins_manifest.schema.stacks import (
 from plugins_manifest.text import shortened
 from runners.base import PluginFile, Stack, Variant
 from runners.families.registry import AdapterFile
-from runners.protocols import Method, arrangement_of, stage1_mode_of
+from runners.protocols import Method, arrangement_of, knobs_of, stage1_mode_of
 
 BATCH_SIZE = 12
 
@@ -234,11 +234,13 @@ def _group(
 def _variants(method: Method, spec: MethodSpec, ids: Sequence[str]) -> Iterator[Variant]:
     """Yield every combination of a method's settings, those with a mapper for each adapter."""
     t0s = spec.t0 or () if method.uses_t0 else (None,)
-    adapter_scales = spec.adapter_scale or (1.0,) if method.uses_adapter else (None,)
     plugin_scales = spec.plugin_scale if method.uses_plugin else (1.0,)
-    adapters = (ids if method.uses_adapter else ()) or (None,)
-    for knobs in itertools.product(plugin_scales, t0s, adapters, adapter_scales):
-        plugin_scale, t0, adapter, scale = knobs
+    own: Iterable[tuple[str | None, float | None]] = [(None, None)]
+    if method.uses_adapter:
+        own = itertools.product(ids or (None,), spec.adapter_scale or (1.0,))
+    elif (knobs := knobs_of(method)) is not None:
+        own = knobs.variants(spec)
+    for plugin_scale, t0, (adapter, scale) in itertools.product(plugin_scales, t0s, own):
         yield Variant(spec.name, t0, plugin_scale, scale, adapter)
 
 
@@ -259,7 +261,9 @@ def _trial(
         seed=seed,
         base_prompt=prompts.base,
         upgraded_prompt=prompts.upgraded,
-        weights=mapper_weights(plan.weights, plan.adapters, variant.adapter),
+        weights=mapper_weights(
+            plan.weights, plan.adapters, variant.adapter if method.uses_adapter else None
+        ),
         settings=settings,
         stack=tuple(_part(file, case, conditions) for file in stack),
         base_negative_prompt=prompts.base_negative,

@@ -11,7 +11,13 @@ from typing import Any
 from plugins_manifest.cases import Case
 from plugins_manifest.schema import Settings
 from runners.base import PRESET_SEMANTICS, PluginFile, Variant
-from runners.protocols import Method, arrangement_of, stage1_mode_of, uses_upgraded
+from runners.protocols import (
+    Method,
+    arrangement_of,
+    knobs_of,
+    stage1_mode_of,
+    uses_upgraded,
+)
 
 ID_DIGITS = 20
 
@@ -24,7 +30,8 @@ class Trial:
     its condition image; `condition_path` is the first of them. `settings` is a JSON mapping of the
     steps, guidance and sampler that are not the manifest's, None without any: floor images are
     references of the plugins with the same. `clip_skip` None is the last layer. `adapter` is the id
-    of one of several mappers; the id of the trial depends on its content alone.
+    of one of several mappers, on whose content alone the id of the trial depends, or the settings
+    that the method alone has.
     """
 
     trial_id: str
@@ -136,6 +143,8 @@ def _identity(method: Method, variant: Variant, inputs: TrialInputs) -> dict[str
             "adapter_scale": variant.adapter_scale,
             "stage1_mode": stage1_mode_of(method, settings),
         }
+    if (knobs := knobs_of(method)) is not None:
+        facts |= knobs.facts(variant, case)
     return facts
 
 

@@ -322,6 +322,7 @@ def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
         negative_prompt=case.negative_prompt,
         base_negative_prompt=negative if negative != case.negative_prompt else None,
         stage2_prompt=prompts.stage2,
+        content_prompt=case.prompt if case.prompt != prompts.upgraded else None,
     )
 
 

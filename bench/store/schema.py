@@ -42,7 +42,9 @@ TRIALS = pa.schema(
         # Floor images are references of the plugins with equal ones
         ("settings", _TEXT),
         ("clip_skip", _WHOLE),  # of the base side's text encoder; null: its last layer
-        ("adapter", _TEXT),  # id of one of several mappers; null: the run has one, or none here
+        # id of one of several mappers, or words of the method's own settings; null: the run has
+        # one mapper, or none, and default settings
+        ("adapter", _TEXT),
     ]
 )
 

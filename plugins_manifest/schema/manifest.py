@@ -44,6 +44,9 @@ from plugins_manifest.schema.words import (
     MAX_ENTRIES,
     MAX_PROMPTS,
     MAX_SIDE_PX,
+    DeltaGuidance,
+    DeltaRoute,
+    DeltaSchedule,
     DTypeName,
     PresetName,
     PromptSyntax,
@@ -76,12 +79,19 @@ _QUIET = {"side": "base", "alone": True, "polarity": "positive", "allow_partial"
 
 
 class MethodSpec(Section):
-    """One method with the values of its settings; every combination is rendered."""
+    """One method with the values of its settings; every combination is rendered.
+
+    `strength`, `route`, `schedule` and `difference` are those of method `delta`.
+    """
 
     name: str
     t0: tuple[Number, ...] | None = Field(default=None, max_length=MAX_ENTRIES)
     plugin_scale: tuple[Strength, ...] = Field(default=(1.0,), max_length=MAX_ENTRIES)
     adapter_scale: tuple[Strength, ...] | None = Field(default=None, max_length=MAX_ENTRIES)
+    strength: tuple[Strength, ...] | None = Field(default=None, max_length=MAX_ENTRIES)
+    route: tuple[DeltaRoute, ...] | None = Field(default=None, min_length=1)
+    schedule: tuple[DeltaSchedule, ...] | None = Field(default=None, min_length=1)
+    difference: tuple[DeltaGuidance, ...] | None = Field(default=None, min_length=1)
 
     @field_validator("name")
     @classmethod
@@ -96,7 +106,7 @@ class MethodSpec(Section):
             raise ValueError("; ".join(problems))
         return values
 
-    @field_validator("plugin_scale", "adapter_scale")
+    @field_validator("plugin_scale", "adapter_scale", "strength")
     @classmethod
     def _check_scales(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if values is not None and not values:

@@ -11,6 +11,9 @@ DTypeName = Literal["float32", "float16", "bfloat16"]
 PresetName = Literal["sound", "released"]
 Stage1Mode = Literal["full", "truncated"]
 PromptSyntax = Literal["plain", "weights"]
+DeltaRoute = Literal["pixel", "latent"]
+DeltaGuidance = Literal["unguided", "guided"]
+DeltaSchedule = Literal["constant", "early", "linear"]
 
 MAX_SEED = 2**63 - 1  # torch's generators take 63 bits
 MAX_CASES = 100_000

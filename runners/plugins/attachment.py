@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,7 +63,8 @@ class AttachedImagePrompt:
 class Attachment:
     """What one plugin, or a stack of them, adds to a denoiser besides its weights.
 
-    `changes_text` is whether weights of a text encoder are changed meanwhile.
+    `changes_text` is whether weights of a text encoder are changed meanwhile. `taken_off` returns a
+    context without the changes of the model itself; None if the plugin acts by inputs alone.
     """
 
     controls: tuple[AttachedControl, ...] = ()
@@ -71,6 +72,7 @@ class Attachment:
     image_prompts: tuple[AttachedImagePrompt, ...] = ()
     rewrite_prompt: Callable[[str], str] = unchanged
     changes_text: bool = False
+    taken_off: Callable[[], AbstractContextManager[None]] | None = None
 
     @property
     def keeps_texts(self) -> bool:
@@ -91,7 +93,24 @@ class Attachment:
             image_prompts=self.image_prompts + other.image_prompts,
             rewrite_prompt=unchanged if plain else both,
             changes_text=self.changes_text or other.changes_text,
+            taken_off=_both_off(self.taken_off, other.taken_off),
         )
+
+
+_TakenOff = Callable[[], AbstractContextManager[None]] | None
+
+
+def _both_off(first: _TakenOff, second: _TakenOff) -> _TakenOff:
+    if first is None or second is None:
+        return first or second
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        # the second was attached to what the first had changed
+        with second(), first():
+            yield
+
+    return both
 
 
 class LoadedPlugin(Protocol):

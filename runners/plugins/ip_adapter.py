@@ -70,11 +70,24 @@ class IPAdapterPlugin:
             unet.set_attn_processor({**before, **self.processors})
             unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
             unet.config.encoder_hid_dim_type = _HID_TYPE
-            yield Attachment(image_prompts=(AttachedImagePrompt(self.file.plugin_id, self.embed),))
+            prompt = AttachedImagePrompt(self.file.plugin_id, self.embed)
+            yield Attachment(image_prompts=(prompt,), taken_off=self._taken_off)
         finally:
             unet.set_attn_processor(dict(before))
             unet.encoder_hid_proj = None
             unet.config.encoder_hid_dim_type = hid_type
+
+    @contextmanager
+    def _taken_off(self) -> Iterator[None]:
+        """Leave the image prompt out for a while: processors skip it at scale 0."""
+        own = {name: list(processor.scale) for name, processor in self.processors.items()}
+        for processor in self.processors.values():
+            processor.scale[:] = [0.0]
+        try:
+            yield
+        finally:
+            for name, scale in own.items():
+                self.processors[name].scale[:] = scale
 
     @torch.no_grad()
     def embed(self, references: Sequence[np.ndarray], guided: bool) -> Tensor:

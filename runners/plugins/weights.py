@@ -45,12 +45,15 @@ class WeightPlugin:
         """Merge into the plugin's side; every weight is restored on exit, bit for bit."""
         targets = side_parameters(self.file, family)
         with (
-            merged_into(targets, self.weights, strength=strength),
+            merged_into(targets, self.weights, strength=strength) as taken_off,
             attached_words(self.words if strength else (), family) as attachment,
         ):
             changes = self.weights.changes if strength else ()
             yield attachment.joined(
-                Attachment(changes_text=any(c.target.startswith(_TEXT) for c in changes))
+                Attachment(
+                    changes_text=any(c.target.startswith(_TEXT) for c in changes),
+                    taken_off=taken_off if changes else None,
+                )
             )
 
 

@@ -5,8 +5,8 @@ The model's code stays unchanged and as fast as before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,14 +79,18 @@ def merged_weight(
     return current.to(weight.dtype)
 
 
+TakenOff = Callable[[], AbstractContextManager[None]]
+
+
 @contextmanager
 def merged_into(
     targets: Mapping[str, nn.Parameter], weights: PluginWeights, *, strength: float
-) -> Iterator[None]:
+) -> Iterator[TakenOff]:
     """Merge into the parameters; they are restored bit for bit on exit, after errors too.
 
-    Strength 0 changes nothing. Raises `MisfitError`, with everything restored, for parts that do
-    not fit. Memory: one copy of the parameters that change.
+    Yields a context in which they have their original values for a while. Strength 0 changes
+    nothing. Raises `MisfitError`, with everything restored, for parts that do not fit. Memory: one
+    copy of the parameters that change.
     """
     groups = weights.by_target() if strength else {}
     originals: dict[str, Tensor] = {}
@@ -100,12 +104,34 @@ def merged_into(
                     raise MisfitError(name, str(error)) from error
                 originals[name] = target.detach().clone()
                 target.copy_(merged)
-        yield
+        yield lambda: _with_values(targets, originals)
     finally:
         with torch.no_grad():
             # The original bits are copied back: subtracting the change would round.
             for name, original in originals.items():
                 targets[name].copy_(original)
+
+
+@contextmanager
+def _with_values(
+    targets: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Give parameters other values for a while: storages change places, nothing is computed."""
+    own: dict[str, Tensor] = {}
+    try:
+        for name, value in values.items():
+            own[name] = targets[name].data
+            _set(targets[name], value)
+        yield
+    finally:
+        for name, value in own.items():
+            _set(targets[name], value)
+
+
+def _set(parameter: nn.Parameter, value: Tensor) -> None:
+    with torch.inference_mode(mode=False):  # a parameter cannot hold what is made in that mode
+        # an offloaded model may have moved meanwhile
+        parameter.data = value.to(parameter.device)
 
 
 def parameters_of(models: Iterable[tuple[str, nn.Module | None]]) -> dict[str, nn.Parameter]:

@@ -17,6 +17,7 @@ from pocket.tokenizer import build_tokenizer
 from runners.base import PluginFile, RenderCase, RenderSettings, Variant
 from runners.families.family import Family, load_from_folders
 from runners.methods.base import BaseModel
+from runners.methods.delta import Delta
 from runners.methods.floor import Floor, Oracle
 from runners.methods.hires import Hires
 from runners.methods.sdedit import SDEdit
@@ -30,7 +31,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         *(BaseModel(), Floor(), Hires(), Oracle(), SDEdit(), XAdapterMethod()),
-        *(Swapped(), Truncated(), Unplugged()),
+        *(Delta(), Swapped(), Truncated(), Unplugged()),
     )
 }
 PROMPTS = (

@@ -56,6 +56,31 @@ def test_both_t0_have_to_show_it(script: ModuleType):
     assert outcome(script, (-0.0001, -0.0002)) == "the opposite is shown"
 
 
+def test_delta_is_compared_with_both_at_every_t0(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(script, "FUNCTION", {"pocket-canny": "edge-f1-1px"})
+    n, rows = 32, []
+    values = {"sdedit": (0.4, 0.9), "xadapter": (0.6, 0.9), "delta": (0.75, 0.7)}
+    for method, (function, caption) in values.items():
+        for t0 in script.DELTA_T0:
+            of, seed = arm("pocket-canny", "controlnet", method, t0), sum(map(ord, method))
+            rows += image_rows(of, "edge-f1-1px", spread_out(function, 0.1, n=n, seed=seed))
+            rows += image_rows(of, "pocket-oracle", spread_out(caption, 0.1, n=n, seed=seed + 1))
+            rows += set_row(of, "pocket-rest", 0.2, 0.3, n=n, seed=seed)
+    scores = scores_of(rows, n)
+    found = list(script.delta_comparisons(scores))
+    assert len(found) == 3 * 2 * 3
+    outcomes = {c.what: c.outcome for c in script.claims(found, script.DELTA_T0)}
+    for rival in ("X-Adapter", "SDEdit"):
+        assert outcomes[f"keeps more than {rival}"] == "shown"
+        assert outcomes[f"is truer to captions than {rival}"] == "the opposite is shown"
+        assert outcomes[f"looks better than {rival}"] == "not shown"
+    text = script.report(scores, [], found)
+    assert "| pocket-canny | delta | 0.9 | 0.75" in text
+    assert "| pocket-canny | edge-f1-1px | 1 | delta - SDEdit | 0.35" in text
+
+
 def run_of(gain: float, *, n: int = 64) -> Scores:
     """Return the canny ControlNet alone: X-Adapter ahead of SDEdit by a gain, behind base."""
     plugin, metric = "pocket-canny", "edge-f1-1px"
@@ -80,5 +105,5 @@ def test_claims_of_scores_are_shown_where_the_effect_is_large_alone(
         found = list(script.comparisons(scores))
         outcomes = {c.what: c.outcome for c in script.claims(found)}
         assert outcomes == {script.MORE: expected, script.LOST: "shown", script.BETTER: "shown"}
-        text = script.report(scores, found)
+        text = script.report(scores, found, [])
         assert f"| pocket-canny | {script.MORE} |" in text and f"| {expected} |" in text

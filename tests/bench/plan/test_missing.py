@@ -145,6 +145,13 @@ def test_operations_are_those_of_the_counted_table(manifest: Manifest) -> None:
     assert of(base, sdedit) - alone == pytest.approx(556, rel=0.01)
     assert of(base, xadapter) - alone == pytest.approx(763, rel=0.01)
     assert of(base, Variant("hires", t0=0.8)) - alone == pytest.approx(300, rel=0.01)
+    # UNets 40 x 2 (2 x .80 + 6.76), VAEs 40 x (10.5 + 2 x 4.9 + 2 x 2.5 + 1.1), and as SDEdit
+    guided = Variant("delta", t0=0.8, adapter_scale=1.0, adapter="guided")
+    assert of(base, guided) - alone == pytest.approx(669 + 1056 + 15, rel=0.01)
+    unguided = Variant("delta", t0=0.8, adapter_scale=1.0)
+    assert of(base, guided) - of(base, unguided) == pytest.approx(40 * 2 * 0.8)
+    off = Variant("delta", t0=0.8, adapter_scale=0.0)
+    assert of(base, off) == pytest.approx(of(base, sdedit))
     assert of(sdedit, xadapter) == pytest.approx(of(base, sdedit, xadapter))  # stage 1 is shared
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,8 +12,10 @@ from bench.plan.plan import BATCH_SIZE
 from bench.plan.trial import ID_DIGITS, Part, TrialInputs, trial_id
 from bench.registry import find_method
 from plugins_manifest.cases.cases import Case
-from plugins_manifest.schema.manifest import Manifest, Settings
+from plugins_manifest.schema.manifest import Manifest, MethodSpec, Settings
+from plugins_manifest.schema.words import DeltaSchedule
 from runners.base import PluginFile, Variant
+from runners.methods.delta import DeltaKnobs
 from tests.bench.conftest import WEIGHTS, plan_of
 
 VARIANTS = {
@@ -119,6 +122,21 @@ def test_a_knob_enters_only_the_ids_of_methods_that_have_it(
     knob: str, deciding_for: set[str]
 ) -> None:
     assert {m for m in VARIANTS if id_of(m, **{knob: 0.25}) != id_of(m)} == deciding_for
+
+
+def test_the_settings_of_delta_are_in_its_ids_and_their_defaults_have_no_name() -> None:
+    knobs = DeltaKnobs()
+    spec = MethodSpec(name="delta", strength=(1.0, 0.5), route=("pixel", "latent"))
+    found = [Variant("delta", 0.7, 1.0, scale, words) for words, scale in knobs.variants(spec)]
+    assert [(v.adapter, v.adapter_scale) for v in found] == [
+        *((None, 1.0), (None, 0.5), ("latent", 1.0), ("latent", 0.5))
+    ]
+    default = MethodSpec(name="delta", schedule=get_args(DeltaSchedule))
+    found += [Variant("delta", 0.7, 1.0, scale, words) for words, scale in knobs.variants(default)]
+    ids = {trial_id(find_method("delta"), v, FULL) for v in found}
+    assert len(ids) == len(found) - 1  # the default one is in both
+    other = replace(FULL, case=replace(CASE, prompt="a blue circle"))
+    assert trial_id(find_method("delta"), found[0], other) not in ids
 
 
 def test_plan_renders_floor_once_for_all_plugins(manifest: Manifest) -> None:

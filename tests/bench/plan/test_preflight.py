@@ -99,6 +99,24 @@ def test_method_without_t0_is_refused(manifest_file: Path) -> None:
     assert "method 'sdedit' needs t0" in problem
 
 
+def test_settings_of_delta_alone_are_refused_elsewhere_all_at_once(manifest_file: Path) -> None:
+    own = "route: [latent], schedule: [constant], strength: [0.5]"
+    text = SMALL.replace(", t0: [0.5, 1.0]", f", {own}")
+    problems = "\n".join(problems_of(text, manifest_file))
+    for part in ("needs t0", "has no 'route', it is set to [latent]", "'schedule'", "'strength'"):
+        assert part in problems
+
+
+def test_unknown_settings_of_delta_are_refused_all_at_once(manifest_file: Path) -> None:
+    own = "{name: delta, t0: [0.7], route: [pixels], schedule: [never], strength: [.nan]}"
+    text = SMALL.replace("methods:", f"methods:\n  - {own}", 1)
+    with pytest.raises(UserError) as caught:
+        parse_manifest(text, manifest_file)
+    problems = "\n".join(caught.value.problems)
+    for part in ("route", "pixels", "latent", "schedule", "never", "constant", "strength"):
+        assert part in problems
+
+
 def test_plugins_that_are_not_fetched_are_listed_in_one_message(manifest_file: Path) -> None:
     text = SMALL.replace("source: lora.bin", "source: urn:air:sd1:lora:civitai:1@2")
     text = text.replace("source: net.bin", "source: hf://org/repo@main/file")
