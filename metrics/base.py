@@ -163,7 +163,9 @@ class Traits:
     includes the metric. `axis` marks kernel distances that measure quality (a Frechet distance is
     too biased for that). `family` names the only family for which the metric is a default, where
     it precedes metrics of any family. `beside` names metrics that a manifest without `metrics` gets
-    together with this one. `compares_with` names methods whose images it needs in the run.
+    together with this one. `compares_with` names methods whose images it needs in the run; those
+    that it `brings` come into a run with the metric. With `is_fallback` it is a default only where
+    no other metric of its role applies.
     """
 
     role: Role | None = None
@@ -173,6 +175,8 @@ class Traits:
     family: str | None = None
     beside: tuple[str, ...] = ()
     compares_with: tuple[str, ...] = ()
+    brings: tuple[str, ...] = ()
+    is_fallback: bool = False
 
 
 def traits_of(metric: Metric) -> Traits:

@@ -140,18 +140,22 @@ def read_images(store: RunStore) -> RunImages:
     for row in with_plugin:
         if not known[row["plugin"]].is_remix:
             homes.setdefault(_reference_key(row), {})[row["plugin"]] = row
+        if row["method"] != "floor":  # a remix has its own
+            homes.setdefault(_reference_key(row, on_base=True), {})[row["plugin"]] = row
     for row in rows:
         if not row["plugin"]:
+            key = _reference_key(row, on_base=row["method"] == "base-floor")
             subjects += [
                 build({**row, "plugin": plugin, "kind": home["kind"]})
-                for plugin, home in homes.get(_reference_key(row), {}).items()
+                for plugin, home in homes.get(key, {}).items()
             ]
     return RunImages(subjects)
 
 
-def _reference_key(row: Row) -> tuple[Any, ...]:
-    """Return what an image and its reference without the plugin have in common."""
-    return row["case_id"], row["seed"], row["settings"] or ""
+def _reference_key(row: Row, *, on_base: bool = False) -> tuple[Any, ...]:
+    """Return what an image and its reference without the plugin, of either side, share."""
+    own = (row["clip_skip"] or 1,) if on_base else ()
+    return row["case_id"], row["seed"], row["settings"] or "", *own
 
 
 def _trials_with_results(store: RunStore) -> list[Row]:
