@@ -54,6 +54,14 @@ class Score:
             raise ValueError(f"a score is a finite number or None, not {self.value!r}")
 
 
+@dataclass(frozen=True)
+class SamplePicture:
+    """A picture of what a plugin teaches; `load_picture` reads uint8 RGB [H, W, 3]."""
+
+    image_sha256: str
+    load_picture: Callable[[], np.ndarray] = field(compare=False)
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
     """One image under one plugin, with everything that metrics may use.
@@ -66,7 +74,8 @@ class ScoredImage:
 
     Of a stack (`kind` "stack"), `kinds` are its plugins' kinds, `conditions` reads the condition
     image of each detector (of the first plugin that has it), `detector` and `load_condition` are
-    the first of them, and `trigger` is that of its only plugin with one, else None.
+    the first of them, and `trigger` is that of its only plugin with one, else None. `samples` are
+    the sample pictures of its base side's plugins.
     """
 
     trial_id: str
@@ -90,6 +99,7 @@ class ScoredImage:
     conditions: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     load_source: Callable[[], np.ndarray] | None = None
     adapter: str | None = None
+    samples: tuple[SamplePicture, ...] = ()
 
     def is_of(self, kinds: Sequence[str]) -> bool:
         """Return whether the plugin, or one of the stack, is of one of these kinds."""

@@ -364,23 +364,20 @@ _SUMMARIES: Mapping[Part, str] = {
 }
 
 
-def _set_metric(prefix: str, part: Part, suffix: str, encoder: RowSource, title: str) -> EffectOfSet:
-    family = "pocket" if prefix else None
-    return EffectOfSet(f"{prefix}effect-{part}{suffix}", encoder, title, family, part=part)
+def _parts(name: str, encoder: RowSource, title: str) -> list[EffectOfSet]:
+    """Return strength, direction and consistency; `name` has a place for the part."""
+    return [EffectOfSet(name.format(part), encoder, title, part=part) for part in _SUMMARIES]
 
 
-_PARTS: tuple[Part, ...] = ("strength", "direction", "consistency")
 EFFECT_KEPT = EffectKept("effect-kept", CLIP, "CLIP", rank=310)
-EFFECT_STRENGTH, EFFECT_DIRECTION, EFFECT_CONSISTENCY = (
-    _set_metric("", part, "", CLIP, "CLIP") for part in _PARTS
-)
+EFFECT_STRENGTH, EFFECT_DIRECTION, EFFECT_CONSISTENCY = _parts("effect-{}", CLIP, "CLIP")
 EFFECT_KEPT_DINOV2 = EffectKept("effect-kept-dinov2", DINOV2, "DINOv2", rank=320)
-EFFECT_STRENGTH_DINOV2, EFFECT_DIRECTION_DINOV2, EFFECT_CONSISTENCY_DINOV2 = (
-    _set_metric("", part, "-dinov2", DINOV2, "DINOv2") for part in _PARTS
+EFFECT_STRENGTH_DINOV2, EFFECT_DIRECTION_DINOV2, EFFECT_CONSISTENCY_DINOV2 = _parts(
+    "effect-{}-dinov2", DINOV2, "DINOv2"
 )
 POCKET_EFFECT_KEPT = EffectKept(
     "pocket-effect-kept", PocketEncoder(), "Pocket scorer", "pocket", rank=300
 )
-POCKET_EFFECT_STRENGTH, POCKET_EFFECT_DIRECTION, POCKET_EFFECT_CONSISTENCY = (
-    _set_metric("pocket-", part, "", PocketEncoder(), "Pocket scorer") for part in _PARTS
+POCKET_EFFECT_STRENGTH, POCKET_EFFECT_DIRECTION, POCKET_EFFECT_CONSISTENCY = _parts(
+    "pocket-effect-{}", PocketEncoder(), "Pocket scorer"
 )

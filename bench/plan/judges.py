@@ -51,8 +51,8 @@ def with_default_metrics(manifest: Manifest) -> Manifest:
 
     An empty list stays empty. For every plugin and role this is the metric of the lowest rank that
     applies: one of the family before others, one whose references are in the run and whose weights
-    are here before others, a fallback after all others; then the metrics beside it. With native plugins (method oracle) the
-    quality without style comes in too.
+    are here before others, a fallback after all others; then the metrics beside it. With native
+    plugins (method oracle) the quality without style comes in too.
     """
     if "metrics" in manifest.model_fields_set:
         return manifest
@@ -70,12 +70,18 @@ def with_default_metrics(manifest: Manifest) -> Manifest:
 def with_brought_methods(manifest: Manifest) -> Manifest:
     """Return the manifest with the methods that its metrics bring with them, at the end."""
     names = expand_metrics(selected_metrics(manifest), manifest)
-    chosen = (traits_of(peek_metric(name)) for name in names if name in installed("metrics"))
-    brought = dict.fromkeys(method for traits in chosen for method in traits.brings)
+    brought = dict.fromkeys(m for n in names if n in installed("metrics") for m in _brings(n))
     lacking = [MethodSpec(name=name) for name in brought if name not in _methods(manifest)]
     if not lacking:
         return manifest
     return manifest.model_copy(update={"methods": (*manifest.methods, *lacking)})
+
+
+def _brings(name: str) -> tuple[str, ...]:
+    try:
+        return traits_of(peek_metric(name)).brings
+    except UserError:  # preflight reports it
+        return ()
 
 
 def judges(manifest: Manifest) -> dict[str, list[Judge]]:
