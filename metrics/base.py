@@ -54,6 +54,14 @@ class Score:
             raise ValueError(f"a score is a finite number or None, not {self.value!r}")
 
 
+@dataclass(frozen=True)
+class SamplePicture:
+    """A picture of what a plugin teaches; `load_picture` reads uint8 RGB [H, W, 3]."""
+
+    image_sha256: str
+    load_picture: Callable[[], np.ndarray] = field(compare=False)
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
     """One image under one plugin, with everything that metrics may use.
@@ -66,7 +74,8 @@ class ScoredImage:
 
     Of a stack (`kind` "stack"), `kinds` are its plugins' kinds, `conditions` reads the condition
     image of each detector (of the first plugin that has it), `detector` and `load_condition` are
-    the first of them, and `trigger` is that of its only plugin with one, else None.
+    the first of them, and `trigger` is that of its only plugin with one, else None. `samples` are
+    the sample pictures of its base side's plugins.
     """
 
     trial_id: str
@@ -90,6 +99,7 @@ class ScoredImage:
     conditions: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     load_source: Callable[[], np.ndarray] | None = None
     adapter: str | None = None
+    samples: tuple[SamplePicture, ...] = ()
 
     def is_of(self, kinds: Sequence[str]) -> bool:
         """Return whether the plugin, or one of the stack, is of one of these kinds."""
@@ -163,7 +173,9 @@ class Traits:
     includes the metric. `axis` marks kernel distances that measure quality (a Frechet distance is
     too biased for that). `family` names the only family for which the metric is a default, where
     it precedes metrics of any family. `beside` names metrics that a manifest without `metrics` gets
-    together with this one. `compares_with` names methods whose images it needs in the run.
+    together with this one. `compares_with` names methods whose images it needs in the run; those
+    that it `brings` come into a run with the metric. With `is_fallback` it is a default only where
+    no other metric of its role applies.
     """
 
     role: Role | None = None
@@ -173,6 +185,8 @@ class Traits:
     family: str | None = None
     beside: tuple[str, ...] = ()
     compares_with: tuple[str, ...] = ()
+    brings: tuple[str, ...] = ()
+    is_fallback: bool = False
 
 
 def traits_of(metric: Metric) -> Traits:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metrics.base import Metric, MetricUnavailableError, References, ScoredImage
+from metrics.base import Metric, MetricUnavailableError, References
 from metrics.device import arithmetic, batch_size, device_name, in_batches
+from metrics.features import HashedPicture
 from metrics.weights import Weights, catalog
 
 
@@ -24,7 +25,7 @@ class RowSource(Protocol):
     @property
     def needs(self) -> tuple[str, ...]: ...
     def recipe(self) -> str: ...
-    def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray: ...
+    def rows(self, images: Sequence[HashedPicture], references: References) -> np.ndarray: ...
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray: ...
 
 
@@ -83,7 +84,7 @@ class Network:
 class Encoder(Network):
     """A network whose `encode` turns uint8 pictures [H, W, 3] into rows [N, D]."""
 
-    def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
+    def rows(self, images: Sequence[HashedPicture], references: References) -> np.ndarray:
         """Return features of images, float64 [N, D]; each is encoded once in a run."""
         return references.features.of_images(
             images, encoder=self._key(), encode=self.encode, at_once=batch_size()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metrics.base import MetricUnavailableError, References, ScoredImage
+from metrics.base import MetricUnavailableError, References
+from metrics.features import HashedPicture
 from pocket import weights
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class PocketEncoder(PocketScorer):
 
     title: str = "the pocket scorer"
 
-    def rows(self, images: Sequence[ScoredImage], references: References) -> np.ndarray:
+    def rows(self, images: Sequence[HashedPicture], references: References) -> np.ndarray:
         """Return features of images, float64 [N, D]; each is encoded once in a run."""
         return references.features.of_images(images, encoder=self.name(), encode=self.encode)
 

@@ -18,6 +18,7 @@ import pandas as pd
 from bench.analysis.measures import Parts, PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
 from bench.analysis.verdict_policy import load_thresholds
+from bench.analysis.words import REFERENCES
 from bench.scoring import read_ceilings
 from bench.store import Row, RunStore, schema
 from metrics.stats import NO_EFFECT, Estimate
@@ -36,7 +37,6 @@ from metrics.stats.verdicts import (
 
 Status = Literal["measured", "no effect", "not measured"]
 COUNTS_STYLE = "without a native plugin, the distance counts the plugin's style as a loss"
-REFERENCE_METHODS = ("base", "floor", "oracle")
 
 
 def write_compatibility(
@@ -332,7 +332,7 @@ def _off_scale(arm: Arm) -> float:
 
 
 def _is_reference(method: str) -> bool:
-    return method in REFERENCE_METHODS
+    return method in REFERENCES
 
 
 def _verdict(found: Verdict | None) -> Row:

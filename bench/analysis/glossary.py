@@ -22,6 +22,7 @@ __all__ = [
 _LEGEND_NAMES: Mapping[str, str] = {
     "oracle": "Native plugin (ceiling)",
     "floor": "New model without plugin",
+    "base-floor": "Old model without plugin",
 }
 _TERMS: Mapping[str, str] = {
     "Base model": "the old model that the plugin was made for; there it counts as 1 (at home)",
@@ -54,6 +55,14 @@ _NEW = "the new model's own images without plugin"
 _NATIVE = "the images of the native plugin"
 _BETWEEN = "all that lies between the new model's own images and those of the native plugin"
 _SET_PLACE = "place of the images as a set between the new model's own (0) and the native plugin's"
+_KEPT = (
+    "what the plugin changes in an image, along what it changes on the base model; 0: nothing of "
+    "it, 1: as much"
+)
+_STRENGTH = "how large the plugin's mean change of images is, as a share of that on the base model"
+_DIRECTION = "whether the plugin changes images in the same way as on the base model; 1: the same"
+_CONSISTENCY = "how alike the plugin's changes of different images are; 1: the same in all"
+_SAMPLES = "how much an image looks like the plugin's own sample pictures"
 _TEXT = "how well an image agrees with its prompt"
 _TASTE = "how much people would like an image, as a model estimates it"
 _PIXELS = (
@@ -100,6 +109,23 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "pocket-style-paper": ("Likeness to the base image", _STYLE),
     "pocket-style-projection": ("Share of the style", _PLACE),
     "pocket-style-rate": ("Drawn in the style", "the share of images in the style of the plugin"),
+    **{
+        f"{prefix}effect-{part}{suffix}": (f"{name}{network}", meaning)
+        for prefix, suffix, network in (
+            ("", "", " (CLIP)"),
+            ("", "-dinov2", " (DINOv2)"),
+            ("pocket-", "", ""),
+        )
+        for part, name, meaning in (
+            ("kept", "Share of the effect", _KEPT),
+            ("strength", "Strength of the effect", _STRENGTH),
+            ("direction", "Direction of the effect", _DIRECTION),
+            ("consistency", "Consistency of the effect", _CONSISTENCY),
+        )
+    },
+    "dino-i": ("Likeness to the samples (DINO)", _SAMPLES),
+    "clip-i": ("Likeness to the samples (CLIP)", _SAMPLES),
+    "pocket-identity": ("Likeness to the samples", _SAMPLES),
     "clip-score": ("Agreement with the prompt (CLIP)", _TEXT),
     "pocket-clip": ("Agreement with the prompt", _TEXT),
     "pocket-oracle": (
@@ -116,6 +142,9 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "fid": ("Distance of the look (FID)", _LOOK.format(_NEW)),
     "fid-infinity": ("Distance of the look (FID, unbiased)", _LOOK.format(_NEW)),
     "fd-dinov2": ("Distance of the look (DINOv2)", _LOOK.format(_NEW)),
+    "mind": ("Distance of the look (MIND)", _LOOK.format(_NEW)),
+    "mind-dinov2": ("Distance of the look (MIND, DINOv2)", _LOOK.format(_NEW)),
+    "pocket-mind": ("Distance of the look (MIND)", _LOOK.format(_NEW)),
     "pocket-fid": ("Distance of the look (FID)", _LOOK.format(_NEW)),
     **{
         f"{prefix}{end}": (f"{name} ({network})", meaning)

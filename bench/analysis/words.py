@@ -28,7 +28,7 @@ MEANINGS: Mapping[PluginWord, str] = {
 DifferenceWord = Literal["worse", "not tested", "not told apart", "better"]
 DIFFERENCES: tuple[DifferenceWord, ...] = ("worse", "not tested", "not told apart", "better")
 _MAX_NAMES = 5
-REFERENCES = ("base", "floor", "oracle")  # never ranked, recommended or judged
+REFERENCES = ("base", "floor", "oracle", "base-floor")  # never ranked, recommended or judged
 # in sentences and as headings of columns; a method that is not listed keeps its name
 METHOD_NAMES: Mapping[str, str] = {
     "base": "Base model",
@@ -41,6 +41,7 @@ METHOD_NAMES: Mapping[str, str] = {
     "delta": "Delta Sampling",
     "oracle": "Native plugin",
     "floor": "Without plugin",
+    "base-floor": "Base model without plugin",
 }
 
 

@@ -19,6 +19,7 @@ from bench.plan import Plan
 from bench.publish.comparison import case_facts
 from bench.store import RunStore
 from plugins_manifest.files import file_sha256
+from plugins_manifest.images import pictures_in, pictures_sha256
 from plugins_manifest.schema import Manifest
 
 Facts = dict[str, Any]
@@ -119,7 +120,7 @@ def _common(key: str, side: Mapping[str, Any], other: Mapping[str, Any]) -> Any:
 
 
 def _facts(manifest: Manifest, run: Mapping[str, Any], policy: Policy) -> Facts:
-    """Return what is compared; `run` has the hashes of weights and of plugins' references."""
+    """Return what is compared; `run` has the hashes of weights and of plugins' pictures."""
     data, references = manifest.as_data(), run.get("references") or {}
     methods = {m["name"]: m for m in data["methods"] if m["name"] in policy.methods}
     for method in methods.values():
@@ -127,8 +128,10 @@ def _facts(manifest: Manifest, run: Mapping[str, Any], policy: Policy) -> Facts:
         method["t0"] = sorted(chosen)
     seeds = {key: sorted(value) for key, value in data.items() if key == "seeds"}
     plugins = {entry["id"]: _cleaned(entry, manifest.folder) for entry in data["plugins"]}
-    for name in plugins.keys() & references.keys():  # a run that was moved lacks the files
-        plugins[name]["reference"] = references[name]
+    recorded = {"reference": references, "samples": run.get("samples") or {}}
+    for key, hashes in recorded.items():  # a run that was moved lacks the files
+        for name in plugins.keys() & hashes.keys():
+            plugins[name][key] = hashes[name]
     wanted = policy.plugins
     return {
         "family": data["family"],
@@ -156,6 +159,9 @@ def _cleaned(entry: Mapping[str, Any], folder: Path) -> Facts:
     for key in _FILES & kept.keys():
         path = folder / str(kept[key])
         kept[key] = file_sha256(path) if path.is_file() else None
+    if "samples" in kept:
+        paths = pictures_in(folder / str(kept["samples"]))
+        kept["samples"] = pictures_sha256(paths) if paths else None
     return kept
 
 

@@ -29,6 +29,7 @@ from bench.plan.remarks import job_remarks, log_once, refused_syntax
 from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
+from plugins_manifest.images import SUFFIXES, pictures_in, read_image
 from plugins_manifest.inspect import why_unusable
 from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
@@ -62,6 +63,7 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
         *job.problems,
         *_method_problems(job),
         *_reference_problems(job),
+        *_sample_problems(job),
         *_weights_problems(job),
         *_twin_problems(job),
         *_picture_problems(job),
@@ -128,6 +130,20 @@ def _reference_problems(job: Job) -> Iterator[str]:
                 f"plugin {file.plugin_id!r}: there is no image {shown_path(file.reference)}: "
                 "correct reference"
             )
+
+
+def _sample_problems(job: Job) -> Iterator[str]:
+    for spec in job.manifest.plugins:
+        if spec.samples is not None:
+            path = job.manifest.folder / spec.samples
+            if not (found := pictures_in(path)):
+                fix = f"correct samples, or put pictures there ({', '.join(SUFFIXES)})"
+                yield f"plugin {spec.id!r}: there is no picture in {shown_path(path)}: {fix}"
+            for picture in found:
+                try:
+                    read_image(picture)
+                except UserError as error:
+                    yield f"plugin {spec.id!r}: {error}"
 
 
 def _weights_problems(job: Job) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.errors import UserError, shown_path
 from bench.plan.adapters import hashed_adapters, missing_adapters, one_adapter, several_adapters
 from bench.plan.cases import all_cases
-from bench.plan.judges import with_default_metrics
+from bench.plan.judges import with_brought_methods, with_default_metrics
 from bench.plan.plugin_files import NotFetchedError, label_of, locked_entry, resolve_plugin
 from bench.plan.selection import Selection
 from plugins_manifest.cases import Case, CasesNotFetchedError
@@ -124,6 +124,7 @@ def resolve_job(manifest: Manifest, selection: Selection) -> Job:
     unknown = selection.unknown_plugins(manifest)
     problems = [*unknown, *selection.problems()]
     chosen = with_default_metrics(manifest if unknown else selection.apply(manifest))
+    chosen = with_brought_methods(chosen)
     plugins = _resolve_plugins(chosen, problems)
     cases = _resolve_cases(chosen, selection, problems)
     weights, adapters = _resolve_weights(chosen, selection, problems)

@@ -19,7 +19,7 @@ from bench.registry import find_metric, installed, peek_metric
 from metrics.base import Metric, Role, ScoredImage, Traits, traits_of
 from plugins_manifest.installed import extension_errors
 from plugins_manifest.schema import Manifest, PluginSet, plugin_sets
-from plugins_manifest.schema.manifest import PocketCases
+from plugins_manifest.schema.manifest import MethodSpec, PocketCases
 from plugins_manifest.text import shortened
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -51,8 +51,8 @@ def with_default_metrics(manifest: Manifest) -> Manifest:
 
     An empty list stays empty. For every plugin and role this is the metric of the lowest rank that
     applies: one of the family before others, one whose references are in the run and whose weights
-    are here before others; then the metrics beside it. With native plugins (method oracle) the
-    quality without style comes in too.
+    are here before others, a fallback after all others; then the metrics beside it. With native
+    plugins (method oracle) the quality without style comes in too.
     """
     if "metrics" in manifest.model_fields_set:
         return manifest
@@ -65,6 +65,23 @@ def with_default_metrics(manifest: Manifest) -> Manifest:
         for name in (best, *_beside(known[best], probe))
     )
     return manifest.model_copy(update={"metrics": tuple(names)})
+
+
+def with_brought_methods(manifest: Manifest) -> Manifest:
+    """Return the manifest with the methods that its metrics bring with them, at the end."""
+    names = expand_metrics(selected_metrics(manifest), manifest)
+    brought = dict.fromkeys(m for n in names if n in installed("metrics") for m in _brings(n))
+    lacking = [MethodSpec(name=name) for name in brought if name not in _methods(manifest)]
+    if not lacking:
+        return manifest
+    return manifest.model_copy(update={"methods": (*manifest.methods, *lacking)})
+
+
+def _brings(name: str) -> tuple[str, ...]:
+    try:
+        return traits_of(peek_metric(name)).brings
+    except UserError:  # preflight reports it
+        return ()
 
 
 def judges(manifest: Manifest) -> dict[str, list[Judge]]:
@@ -183,6 +200,7 @@ def _best(
     """
     ranked = [
         (
+            traits.is_fallback,
             traits.family is None,
             bool(_missing_methods(metric, manifest)),
             bool(missing_weights(metric)),
@@ -218,8 +236,10 @@ def _methods(manifest: Manifest) -> set[str]:
 
 
 def _missing_methods(metric: Metric, manifest: Manifest) -> list[str]:
-    """Return the methods whose images a metric needs and that a manifest lacks."""
-    return [m for m in traits_of(metric).compares_with if m not in _methods(manifest)]
+    """Return the methods whose images a metric needs, and neither brings nor a manifest has."""
+    traits = traits_of(metric)
+    there = _methods(manifest) | {*traits.brings}
+    return [m for m in traits.compares_with if m not in there]
 
 
 def _applies(metric: Metric, probe: ScoredImage) -> bool:

@@ -34,6 +34,7 @@ from plugins_manifest.schema.stacks import (
     settings_of,
     settings_without_plugin,
 )
+from plugins_manifest.schema.words import Side
 from plugins_manifest.text import shortened
 from runners.base import PluginFile, Stack, Variant
 from runners.families.registry import AdapterFile
@@ -139,7 +140,7 @@ def make_plan(job: Job, conditions: ConditionSet) -> Plan:
 
 
 def _groups(plan: Plan, cases: CasesBySet, conditions: ConditionSet) -> list[Group]:
-    """List batches of the upgraded model alone, then those of every plugin set.
+    """List batches of each model alone, then those of every plugin set.
 
     A remix has another upgraded model, so it gets trials of its own for every method.
     """
@@ -148,8 +149,12 @@ def _groups(plan: Plan, cases: CasesBySet, conditions: ConditionSet) -> list[Gro
         by_arrangement.setdefault(arrangement_of(find_method(spec.name)), []).append(spec)
     own = by_arrangement.pop("own", [])
     with_plugin = [m for m in own if find_method(m.name).uses_plugin]
-    alone = [m for m in own if m not in with_plugin]
-    groups = _without_plugin(plan, cases, alone, conditions) if alone else []
+    on_base, alone = (
+        [m for m in own if m not in with_plugin and (find_method(m.name).side == "base") is is_base]
+        for is_base in (True, False)
+    )
+    groups = _without_plugin(plan, cases, alone, conditions)
+    groups += _without_plugin(plan, cases, on_base, conditions, side="base")
     for plugin_set in plan.plugin_sets["own"].values():
         pairs = _pairs(plan, plugin_set, cases)
         methods = [*with_plugin, *(alone if plugin_set.is_remix else ())]
@@ -170,17 +175,27 @@ def _pairs(plan: Plan, plugin_set: PluginSet, cases: CasesBySet) -> list[tuple[C
 
 
 def _without_plugin(
-    plan: Plan, cases: CasesBySet, methods: Sequence[MethodSpec], conditions: ConditionSet
+    plan: Plan,
+    cases: CasesBySet,
+    methods: Sequence[MethodSpec],
+    conditions: ConditionSet,
+    *,
+    side: Side = "upgraded",
 ) -> list[Group]:
-    """List batches of the upgraded model alone, the references of the plugin sets.
+    """List batches of one model alone, the references of the plugin sets.
 
-    Sets with equal settings share them; those with other settings have references at theirs.
+    Sets with equal settings share them; those with other settings have references at theirs. Of the
+    upgraded model a remix has its own, with its plugins of that side.
     """
-    listed = [s for s in plan.plugin_sets["own"].values() if not s.is_remix]
+    if not methods:
+        return []
+    sets = plan.plugin_sets["own"].values()
+    listed = [s for s in sets if side == "base" or not s.is_remix]
+    settings_for = settings_of if side == "base" else settings_without_plugin
     measured: dict[str, set[tuple[str, int]]] = {}
     found: dict[str, Settings] = {}
     for plugin_set in listed:
-        settings = settings_without_plugin(plugin_set, plan.manifest)
+        settings = settings_for(plugin_set, plan.manifest)
         found.setdefault(key := settings.model_dump_json(), settings)
         pairs = _pairs(plan, plugin_set, cases)
         measured.setdefault(key, set()).update((case.case_id, seed) for case, seed in pairs)
@@ -224,7 +239,8 @@ def _group(
         for case, seed in batch
     )
     digest = hashlib.sha256(json.dumps([trial.trial_id for trial in trials]).encode())
-    name = "floor" if plugin_set is None else plugin_set.id
+    alone = "base-floor" if find_method(methods[0].name).side == "base" else "floor"
+    name = alone if plugin_set is None else plugin_set.id
     members = tuple((case.case_id, seed) for case, seed in batch)
     set_id = None if plugin_set is None else plugin_set.id
     group_id = f"{name}-{digest.hexdigest()[:12]}"

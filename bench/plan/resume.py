@@ -18,6 +18,7 @@ from bench.store import RunStore
 from bench.store.documents import read_yaml
 from plugins_manifest.cases import Case
 from plugins_manifest.content import State, state_of
+from plugins_manifest.images import pictures_in, pictures_sha256
 from plugins_manifest.schema import Manifest
 
 _MARK = "2:"  # of keys with the whole state of the files
@@ -120,6 +121,8 @@ def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
         entry["sha256"] = file.sha256
         if file.reference is not None:
             entry["reference"] = _relative(file.reference, folder)
+        if "samples" in entry:
+            entry["samples"] = _relative(plan.manifest.folder / entry["samples"], folder)
         if ":" not in entry["source"]:
             entry["source"] = _relative(file.path, folder)
     for entry in data.get("adapters", ()):
@@ -127,13 +130,23 @@ def locked_manifest(plan: Plan, folder: Path) -> dict[str, Any]:
     return _with_cases_at(data, plan.manifest.folder, folder)
 
 
+def sample_hashes(manifest: Manifest) -> dict[str, str]:
+    """Return plugin id -> sha256 of its sample pictures, of the plugins that name some."""
+    return {
+        spec.id: pictures_sha256(pictures_in(manifest.folder / spec.samples))
+        for spec in manifest.plugins
+        if spec.samples is not None
+    }
+
+
 def moved_manifest(store: RunStore, folder: Path) -> dict[str, Any]:
     """Return a run's manifest with its local paths made relative to another folder."""
     store.manifest()  # it is valid
     data: Any = read_yaml(store.manifest_path)
     for entry in data["plugins"]:
-        if entry.get("reference") is not None:
-            entry["reference"] = _relative(store.folder / entry["reference"], folder)
+        for key in ("reference", "samples"):
+            if entry.get(key) is not None:
+                entry[key] = _relative(store.folder / entry[key], folder)
         if ":" not in entry["source"]:
             entry["source"] = _relative(store.folder / entry["source"], folder)
     for entry in data.get("adapters", ()):

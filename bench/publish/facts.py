@@ -43,6 +43,7 @@ def public_facts(
         "weights": lambda value: _mapping(value, _matching(_HASH)),
         "adapters": lambda value: _mapping(value, _matching(_HASH)),
         "references": lambda value: _mapping(value, _matching(_HASH)),
+        "samples": lambda value: _mapping(value, _matching(_HASH)),
         "git": _git,
         "device": lambda value: _device(value, privacy),
         "selection": lambda value: _selection(value, left_out),
@@ -88,8 +89,9 @@ def _plugin(entry: Mapping[str, Any], privacy: Privacy) -> dict[str, Any]:
     known = _keys(PluginSpec)
     found = {key: _content(value, privacy) for key, value in entry.items() if key in known}
     found["source"] = privacy.source(str(entry.get("source", "")))
-    if entry.get("reference"):
-        found["reference"] = file_name(str(entry["reference"]))
+    for key in ("reference", "samples"):
+        if entry.get(key):
+            found[key] = file_name(str(entry[key]))
     return found
 
 

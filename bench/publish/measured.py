@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.words import REFERENCES
 from bench.errors import UserError
 from bench.publish.format import (
     INDEX,
@@ -21,7 +22,7 @@ from bench.publish.format import (
 from plugins_manifest.documents import parse_json
 
 _COLUMNS = ("level", "plugin", "method", "verdict", "retention", "retention_low", "retention_high")
-_OF_METHODS, _REFERENCES = "method", ("base", "floor", "oracle")
+_OF_METHODS = "method"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _of_run(store: Path, name: str, key: str, sha256: str) -> Iterator[Measured]
     names = tables.get("compatibility") if isinstance(tables, dict) and plugins else None
     for row in _rows(store, names if isinstance(names, list) else []):
         is_ours = row["plugin"] in plugins and row["level"] == _OF_METHODS
-        if is_ours and row["method"] not in _REFERENCES and row["retention"] is not None:
+        if is_ours and row["method"] not in REFERENCES and row["retention"] is not None:
             yield Measured(
                 run=key,
                 family=str(manifest.get("family")),

@@ -75,7 +75,7 @@ class PluginResults:
         row = self.settings.get(arm)
         if row is None or row["retention"] is None:
             return ""
-        verb = "=" if arm.method in ("base", "floor") else "keeps"
+        verb = "=" if arm.method in ("base", "floor", "base-floor") else "keeps"
         return f"{verb} {percent(row['retention'])}"
 
     def score(self, subject: ImageToScore | None) -> str:

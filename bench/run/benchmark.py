@@ -30,7 +30,13 @@ from bench.plan.job import with_family_settings
 from bench.plan.judges import judge_remarks
 from bench.plan.metrics import expand_metrics, selected_metrics
 from bench.plan.missing import missing_items, with_placeholders
-from bench.plan.resume import check_identity, find_finished, locked_manifest, plan_key
+from bench.plan.resume import (
+    check_identity,
+    find_finished,
+    locked_manifest,
+    plan_key,
+    sample_hashes,
+)
 from bench.plan.shards import Shard, part_of
 from bench.plan.speed import record_speed
 from bench.registry import extension_problems, known_names
@@ -367,6 +373,7 @@ class _Run:
         self._write_facts(
             weights=plan.weights,
             references={n: file_sha256(f.reference) for n, f in files if f.reference is not None},
+            **({"samples": samples} if (samples := sample_hashes(plan.manifest)) else {}),
             adapter_sha256=plan.weights.get("mapper"),
             **({"adapters": {a.id: a.sha256 for a in plan.adapters}} if plan.adapters else {}),
             counts={"trials": len(plan.trials)},

@@ -36,7 +36,7 @@ from plugins_manifest.progress import Progress
 
 _OF_SHARDS = (  # facts that are alike in all shards
     *("manifest", "manifest_fingerprint", "plan_key", "selection", "family", "git", "versions"),
-    *("weights", "references", "adapter_sha256", "adapters", "device", "render_context"),
+    *("weights", "references", "samples", "adapter_sha256", "adapters", "device", "render_context"),
 )
 _LOG = logging.getLogger(__name__)
 _OPTION = re.compile(r"--shard[ =]\S+")

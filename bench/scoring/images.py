@@ -20,9 +20,11 @@ from bench.plan.judges import blank_image
 from bench.store import Row, RunStore, read_image, records
 from bench.store.recent import RecentItems
 from bench.store.run_store import condition_name
-from metrics.base import ScoredImage
+from metrics.base import SamplePicture, ScoredImage
 from metrics.features import FeatureCache
 from plugins_manifest.cases import Case
+from plugins_manifest.files import file_sha256
+from plugins_manifest.images import pictures_in
 from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 
@@ -125,6 +127,7 @@ def read_images(store: RunStore) -> RunImages:
     pictures = Pictures()
     with_plugin = [row for row in rows if row["plugin"]]
     known = {plugin_set.id: plugin_set for plugin_set in plugin_sets(manifest)}
+    samples = {one.id: _samples(one, manifest.folder, pictures) for one in known.values()}
     build = partial(
         _subject,
         folder=store.folder,
@@ -134,24 +137,29 @@ def read_images(store: RunStore) -> RunImages:
         pictures=pictures,
         source_size=manifest.settings.base_size,
         prompts=content_prompts(store),
+        samples=samples,
     )
     subjects = [build(row) for row in with_plugin]
     homes: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in with_plugin:
         if not known[row["plugin"]].is_remix:
             homes.setdefault(_reference_key(row), {})[row["plugin"]] = row
+        if row["method"] != "floor":  # a remix has its own
+            homes.setdefault(_reference_key(row, on_base=True), {})[row["plugin"]] = row
     for row in rows:
         if not row["plugin"]:
+            key = _reference_key(row, on_base=row["method"] == "base-floor")
             subjects += [
                 build({**row, "plugin": plugin, "kind": home["kind"]})
-                for plugin, home in homes.get(_reference_key(row), {}).items()
+                for plugin, home in homes.get(key, {}).items()
             ]
     return RunImages(subjects)
 
 
-def _reference_key(row: Row) -> tuple[Any, ...]:
-    """Return what an image and its reference without the plugin have in common."""
-    return row["case_id"], row["seed"], row["settings"] or ""
+def _reference_key(row: Row, *, on_base: bool = False) -> tuple[Any, ...]:
+    """Return what an image and its reference without the plugin, of either side, share."""
+    own = (row["clip_skip"] or 1,) if on_base else ()
+    return row["case_id"], row["seed"], row["settings"] or "", *own
 
 
 def _trials_with_results(store: RunStore) -> list[Row]:
@@ -168,6 +176,7 @@ def _subject(
     pictures: Pictures,
     source_size: tuple[int, int],
     prompts: Mapping[str, str],
+    samples: Mapping[str, tuple[SamplePicture, ...]],
 ) -> ImageToScore:
     plugin_set = sets_by_id[row["plugin"]]
     case = cases.get(row["case_id"])
@@ -193,8 +202,16 @@ def _subject(
         scene=case.scene if case else None,
         conditions=conditions,
         load_source=_source(case, source_size),
+        samples=samples[plugin_set.id],
     )
     return ImageToScore(image, _why_missing(row))
+
+
+def _samples(plugin_set: PluginSet, folder: Path, pictures: Pictures) -> tuple[SamplePicture, ...]:
+    """Return the sample pictures of the base side's plugins; the files may be gone."""
+    named = (m.plugin.samples for m in plugin_set.members if m.plugin.side == "base")
+    paths = (path for name in named if name is not None for path in pictures_in(folder / name))
+    return tuple(SamplePicture(file_sha256(path), partial(pictures.read, path)) for path in paths)
 
 
 def _condition_paths(plugin_set: PluginSet, case_id: str) -> dict[str, str]:

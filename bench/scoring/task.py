@@ -82,4 +82,5 @@ def open_task(metric: Metric, run_images: RunImages, timeout_s: float | None = N
 def _identity(subject: ImageToScore) -> tuple[str, ...]:
     image = subject.image
     own = () if image.adapter is None else (image.adapter,)
+    own += tuple(sample.image_sha256 for sample in image.samples)
     return image.trial_id, image.plugin, image.image_sha256, subject.missing or "", *own

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.analysis import Arm
 from bench.analysis.summary import arm_of
+from bench.analysis.words import REFERENCES
 from bench.store import Row
 
 Pair = tuple[str, int]  # case id, seed
@@ -155,7 +156,7 @@ def differ_most(scores: Scores) -> list[Pair]:
     """Return the prompts by the range of the methods' scores, the widest first."""
     ranges = []
     for pair, own in scores.items():
-        values = [v for arm, v in own.items() if arm.method not in ("base", "floor", "oracle")]
+        values = [v for arm, v in own.items() if arm.method not in REFERENCES]
         if len(values) > 1 and max(values) > min(values):
             ranges.append((min(values) - max(values), pair))
     return [pair for _, pair in sorted(ranges)]

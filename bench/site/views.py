@@ -249,7 +249,7 @@ def _place(value: float) -> float:
 
 def columns(plugin: SitePlugin) -> list[Arm]:
     """Return the settings of a strip: before, the methods by t0, native, without plugin."""
-    places = {"base": 0, "oracle": 2, "floor": 3}
+    places = {"base": 0, "oracle": 2, "floor": 3, "base-floor": 4}
     arms = dict.fromkeys(shot.arm for example in plugin.examples for shot in example.shots)
     return sorted(arms, key=lambda arm: places.get(arm.method, 1))
 

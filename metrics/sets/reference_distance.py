@@ -1,8 +1,8 @@
 """Distances of sets of images to images of the upgraded model without the plugin.
 
 FID (Heusel et al. 2017, arXiv 1706.08500), FID-infinity (Chong and Forsyth 2020, arXiv 1911.07023),
-KID (Binkowski et al. 2018, arXiv 1801.01401), CMMD (Jayasumana et al. 2024, arXiv 2401.09603) and
-FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675).
+KID (Binkowski et al. 2018, arXiv 1801.01401), CMMD (Jayasumana et al. 2024, arXiv 2401.09603),
+FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675) and MIND (Berthet et al. 2026, arXiv 2605.06797).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, DINOV2, INCEPTION, RowSource
 from metrics.pocket_scorer import PocketEncoder
-from metrics.sets import formulas
+from metrics.sets import formulas, sliced
 from metrics.sets.reference_set import (
     FOLDER_VARIABLE,
     UPGRADED_IMAGES,
@@ -25,8 +25,9 @@ from metrics.sets.reference_set import (
 )
 
 # "moments" is "frechet" by way of covariances even where they are singular: another rounding
-Formula = Literal["frechet", "moments", "frechet-infinity", "polynomial", "gaussian"]
+Formula = Literal["frechet", "moments", "frechet-infinity", "polynomial", "gaussian", "sliced"]
 STABLE_N = 2048
+INFORMATIVE_N = 1000  # from where on the sliced distance tells models apart, by its authors
 FULL_KERNEL_N = 5000
 # rows per dimension below which the line in 1/N is biased: 64 dimensions and equal distributions
 # give 62 at N = 12, -3.8 at N = 64
@@ -39,6 +40,8 @@ _WORDS: dict[Formula, str] = {
     "polynomial": f"unbiased MMD^2, kernel (x.y/d+1)^3, {_SUBSETS}",
     "gaussian": f"{formulas.CMMD_SCALE:g} x unbiased MMD^2 on unit rows, Gaussian kernel sigma "
     f"{formulas.CMMD_SIGMA:g}, {_SUBSETS}",
+    "sliced": f"{sliced.SCALE_PER_DIMENSION:g} D x mean squared 2-Wasserstein distance over "
+    f"{sliced.N_DIRECTIONS} random directions, seed 0",
 }
 _OWN_REFERENCE = (
     "the extrapolation is biased where the reference is the run's own images: set "
@@ -103,6 +106,8 @@ class SetDistance:
         if (form := formulas.KERNELS.get(self.formula)) is not None:
             prompts = [image.prompt for image in in_order]
             return self._kernel(form, rows, reference, prompts=prompts, caution=caution)
+        if self.formula == "sliced":
+            return self._sliced(rows, reference, in_order, caution)
         if self.formula == "frechet-infinity" and (few := _too_few(rows, reference)):
             return Score(None, few)
         return self._frechet(rows, reference, caution)
@@ -127,6 +132,8 @@ class SetDistance:
             return formulas.frechet_distance(mean_1, covariance_1, **second)
         if self.formula == "frechet-infinity":
             return formulas.frechet_infinity(x, y)
+        if self.formula == "sliced":
+            return sliced.sliced_distance(x, y)
         form = formulas.KERNELS[self.formula]
         is_full = max(len(x), len(y)) <= FULL_KERNEL_N
         of = formulas.kernel_distance if is_full else formulas.kernel_distance_of_subsets
@@ -147,6 +154,22 @@ class SetDistance:
         unstable = f"unstable: n = {n} < {STABLE_N}" if n < STABLE_N else None
         reasons = [reason for reason in (unstable, caution) if reason]
         return Score(self.between(rows, reference), "; ".join(reasons) or None)
+
+    def _sliced(
+        self,
+        rows: np.ndarray,
+        reference: np.ndarray,
+        images: Sequence[ScoredImage],
+        caution: str | None,
+    ) -> Score:
+        n, prompts = min(len(rows), len(reference)), [image.prompt for image in images]
+        few = f"biased upward: n = {n} < {INFORMATIVE_N}" if n < INFORMATIVE_N else None
+        reason = "; ".join(one for one in (few, caution) if one) or None
+        value = self.between(rows, reference)
+        if len(set(prompts)) * (len(rows) + len(reference)) > sliced.LEAVE_OUT_VALUES:
+            return Score(value, reason)
+        left_out = sliced.sliced_leave_one_out(rows, reference, clusters=prompts)
+        return Score(value, reason, left_out)
 
     def _kernel(
         self,
@@ -180,6 +203,8 @@ def _too_few(rows: np.ndarray, reference: np.ndarray) -> str | None:
 FID = SetDistance("fid", "FID", "frechet", INCEPTION, role="quality", rank=70)
 FID_INFINITY = SetDistance("fid-infinity", "FID-infinity", "frechet-infinity", INCEPTION)
 FD_DINOV2 = SetDistance("fd-dinov2", "FD-DINOv2", "frechet", DINOV2)
+MIND = SetDistance("mind", "MIND", "sliced", INCEPTION)
+MIND_DINOV2 = SetDistance("mind-dinov2", "MIND in DINOv2's features", "sliced", DINOV2)
 # distances of pairs of different prompts (run_distance.py) have lower ranks: prompts on both sides
 # cancel their spread
 KID = SetDistance("kid", "KID", "polynomial", INCEPTION, role="quality", rank=20)
@@ -195,6 +220,7 @@ POCKET_FID = SetDistance(
     rank=60,
     family="pocket",
 )
+POCKET_MIND = SetDistance("pocket-mind", "Pocket MIND", "sliced", _POCKET, ShippedFeatures())
 POCKET_KID = SetDistance(
     "pocket-kid",
     "Pocket KID",

@@ -29,8 +29,8 @@ from metrics.pocket_scorer import HashSource, shipped_sha256
 from metrics.weights.files import SHOWN
 from plugins_manifest.content import is_settled, state_of
 from plugins_manifest.errors import UserError
-from plugins_manifest.files import file_sha256, replacing
-from plugins_manifest.images import SUFFIXES, read_image
+from plugins_manifest.files import replacing
+from plugins_manifest.images import pictures_in, pictures_sha256, read_image
 from plugins_manifest.sealed import read_sealed, write_sealed
 
 FOLDER_VARIABLE = "XBENCH_REFERENCE_IMAGES"
@@ -156,9 +156,7 @@ def _folder() -> Path | None:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    # names that begin with a dot are notes of a file system, as ._photo.jpg
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    paths = sorted(p for p in found if not p.name.startswith(".") and p.is_file())
+    paths = pictures_in(folder)
     if len(paths) < 2:
         raise MetricUnavailableError(
             f"{FOLDER_VARIABLE} is {folder}, which holds {len(paths)} pictures: name a folder with "
@@ -175,8 +173,7 @@ def _sha256(paths: Sequence[Path]) -> str:
     note = statistics_folder() / f"{key}.sha256"
     if isinstance(known := read_sealed(note), str):
         return known
-    hashes = sorted(file_sha256(path) for path in paths)
-    found = hashlib.sha256("".join(hashes).encode()).hexdigest()[:SHOWN]
+    found = pictures_sha256(paths)[:SHOWN]
     if all(is_settled(state, started_ns) for _, state in states):
         with _kept():
             write_sealed(note, found, durable=False)

@@ -12,6 +12,7 @@ from plugins_manifest.images.decode import (
     parse_image,
     read_image,
 )
+from plugins_manifest.images.folder import pictures_in, pictures_sha256
 
 __all__ = [
     "MAX_PIXELS",
@@ -23,5 +24,7 @@ __all__ = [
     "is_one_color",
     "load_image",
     "parse_image",
+    "pictures_in",
+    "pictures_sha256",
     "read_image",
 ]

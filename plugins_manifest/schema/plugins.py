@@ -78,7 +78,8 @@ class PluginSpec(Section):
     `token` is the word of a textual inversion; with `polarity: negative` it belongs into the
     negative prompt. A plugin of the upgraded side acts in stacks, and as the `native` twin of a
     base plugin: the same function, made for the upgraded model itself (method `oracle`). `swap`
-    names the plugin that replaces it in stage 2 of method `xadapter-swapped`.
+    names the plugin that replaces it in stage 2 of method `xadapter-swapped`. `samples` is a folder
+    of pictures of what the plugin teaches, or one picture: images are compared with them.
     """
 
     id: Id
@@ -93,6 +94,7 @@ class PluginSpec(Section):
     polarity: Polarity = "positive"
     condition: str | None = None
     reference: str | None = None
+    samples: str | None = Field(default=None, min_length=1)
     native: Id | None = None
     swap: Id | None = None
     lora_semantics: LoraSemantics | None = None

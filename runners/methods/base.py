@@ -1,4 +1,4 @@
-"""Method `base`: the base model with its plugin, at the base size."""
+"""Methods `base` and `base-floor`: the base model with its plugin and without, at its own size."""
 
 from __future__ import annotations
 
@@ -32,3 +32,16 @@ class BaseModel:
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Return the images of stage 1, uint8 [b, H, W, 3]."""
         return session.pixels(session.stage1_picture())
+
+
+class BaseFloor(BaseModel):
+    """The base model without the plugin, on the content prompt without its words.
+
+    With `base` it shows the plugin's effect at home, same case and seed: see `metrics.effects`.
+    """
+
+    name: str = "base-floor"
+    uses_plugin: bool = False
+    style = MethodStyle(
+        95, "#8b8b8b", "triangle-up", "the base model without the plugin, at the base size"
+    )

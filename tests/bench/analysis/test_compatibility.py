@@ -10,13 +10,13 @@ import pytest
 
 from bench.analysis.compatibility import (
     COUNTS_STYLE,
-    REFERENCE_METHODS,
     plugin_rows,
     write_compatibility,
 )
 from bench.analysis.measures import PluginMeasures
 from bench.analysis.summary import Arm, read_run_scores
 from bench.analysis.verdict_policy import SHIPPED_VERDICT_POLICY, load_thresholds
+from bench.analysis.words import REFERENCES
 from bench.errors import UserError
 from bench.report.text import format_answers
 from bench.scoring.score import score_run
@@ -93,7 +93,7 @@ def test_references_stand_at_one_and_zero_and_are_not_judged(rows: list[Row]):
     for row in (base, floor, native):
         assert {row["verdict"], row["quality_word"], row["sort_value"]} == {None}
         assert not row["recommended"]
-    assert not any(r["level"] == "method" and r["method"] in REFERENCE_METHODS for r in rows)
+    assert not any(r["level"] == "method" and r["method"] in REFERENCES for r in rows)
 
 
 def test_every_number_of_a_method_is_that_of_its_setting(rows: list[Row]):
@@ -145,7 +145,7 @@ def test_the_source_pictures_ceiling_is_published_for_conditions_only(rows: list
 
 def test_a_plugin_without_effect_is_distinguished_from_an_incompatible_one(rows: list[Row]):
     idle = [row for row in rows if row["plugin"] == "pocket-idle"]
-    judged = [row for row in idle if row["method"] not in REFERENCE_METHODS]
+    judged = [row for row in idle if row["method"] not in REFERENCES]
     assert {row["status"] for row in judged} == {"no effect"}
     assert {row["reason"] for row in judged} == {NO_EFFECT}
     assert {row["retention"] for row in judged} == {row["sort_value"] for row in judged} == {None}
@@ -170,7 +170,7 @@ def test_too_few_prompts_leave_everything_open_with_the_reason(tmp_path):
     few = draw_run(tmp_path / "few", n_cases=6)
     score_run(few, [EDGE_F1, POCKET_STYLE_RATE])
     rows = records(write_compatibility(few))
-    judged = [row for row in rows if row["method"] not in REFERENCE_METHODS]
+    judged = [row for row in rows if row["method"] not in REFERENCES]
     assert {row["verdict"] for row in judged if row["level"] == "setting"} == {"open"}
     assert {row["retention_low"] for row in judged} == {None}
     assert all("too few" in row["reason"] for row in judged)
