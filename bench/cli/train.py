@@ -67,8 +67,8 @@ def train(
 ) -> None:
     """Train a mapper by RECIPE; the same command resumes.
 
-    RECIPE is a file or a shipped one: pocket (default), paper-sdxl, sdxl, sd21. Use the mapper
-    with: xbench run --adapter OUT/mapper.
+    RECIPE is a file or a shipped one: pocket (default), pocket-v, paper-sdxl, sdxl, sd21. Use
+    the mapper with: xbench run --adapter OUT/mapper.
     """
     from bench.train import load_recipe
 
