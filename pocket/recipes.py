@@ -69,17 +69,17 @@ CONTROLNET = FitSettings(1200, 32, 1e-3, seed=4)
 LORA = FitSettings(450, 32, 2e-3, seed=5, ema_decay=0.99)
 # SD 2 was trained on small pictures first too, and on large ones in the end
 SMALL_V = FitSettings(600, 32, 2e-3, seed=8, ema_decay=0.995)
-V = FitSettings(350, 16, 1.2e-3, seed=9, ema_decay=0.99)
+V = FitSettings(1500, 16, 1.2e-3, seed=9, ema_decay=0.995)
 Owner = Literal["base", "upgraded", "upgraded-v"]
 CONTROLNET_OF: dict[Owner, FitSettings] = {
     "base": CONTROLNET,
     "upgraded": FitSettings(1200, 24, 1e-3, seed=4),
-    "upgraded-v": FitSettings(500, 16, 1e-3, seed=4, ema_decay=0.99),
+    "upgraded-v": FitSettings(600, 16, 1e-3, seed=4, ema_decay=0.99),
 }
 LORA_OF: dict[Owner, FitSettings] = {
     "base": LORA,
     "upgraded": FitSettings(900, 24, 2e-3, seed=5, ema_decay=0.99),
-    "upgraded-v": FitSettings(400, 16, 2e-3, seed=5, ema_decay=0.98),
+    "upgraded-v": FitSettings(450, 16, 2e-3, seed=5, ema_decay=0.99),
 }
 PREDICTION: dict[Owner, Prediction] = {
     "base": "epsilon",
