@@ -19,6 +19,7 @@ Better = Literal["higher", "lower"]
 Level = Literal["image", "group"]
 Role = Literal["function", "quality", "text"]
 QualityReference = Literal["segment", "floor"]
+Families = str | tuple[str, ...] | None
 LAST_RANK = 1000  # of metrics that state no rank: after those of this package
 
 
@@ -171,7 +172,7 @@ class Traits:
     "function" measures what a plugin is made for, "quality" and "text" fill the columns of
     tables. `condition` names the condition for which the word `condition` in a manifest's metrics
     includes the metric. `axis` marks kernel distances that measure quality (a Frechet distance is
-    too biased for that). `family` names the only family for which the metric is a default, where
+    too biased for that). `family` names the only families for which the metric is a default, where
     it precedes metrics of any family. `beside` names metrics that a manifest without `metrics` gets
     together with this one. `compares_with` names methods whose images it needs in the run; those
     that it `brings` come into a run with the metric. With `is_fallback` it is a default only where
@@ -182,11 +183,21 @@ class Traits:
     rank: int = LAST_RANK
     condition: str | None = None
     axis: Quality | None = None
-    family: str | None = None
+    family: Families = None
     beside: tuple[str, ...] = ()
     compares_with: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
     is_fallback: bool = False
+
+    def is_default_for(self, family: str) -> bool:
+        """Return whether the metric may be a default of a family's manifests."""
+        return not self.families or family in self.families
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The only families for which the metric is a default; empty: it is for all."""
+        own = self.family
+        return own if isinstance(own, tuple) else () if own is None else (own,)
 
 
 def traits_of(metric: Metric) -> Traits:

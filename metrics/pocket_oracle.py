@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from metrics.base import Better, References, Role, Score, ScoredImage, expect
+from metrics.base import Better, Families, References, Role, Score, ScoredImage, expect
+from metrics.pocket_scorer import POCKET_FAMILIES
 from pocket.scenes import STYLE_WORDS, Style, render, scene_at
 
 
@@ -58,7 +59,7 @@ class PocketStyleRate:
     name: str = "pocket-style-rate"
     role: Role | None = "function"
     rank: int = 170
-    family: str | None = "pocket"
+    family: Families = POCKET_FAMILIES
     better: Better = "higher"
     level: Literal["image"] = "image"
     needs: tuple[str, ...] = ()

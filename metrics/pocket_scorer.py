@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ScorerSource = Callable[[], "Scorer"]
 HashSource = Callable[[], str]
 NEEDS = ("pocket scorer (shipped)",)
+POCKET_FAMILIES = ("pocket", "pocket-v")  # whose pictures show pocket scenes at 128 px
 
 
 @cache

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
+from metrics.base import LAST_RANK, Better, Families, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP, CSD, RowSource
 from metrics.features import unit
-from metrics.pocket_scorer import PocketEncoder
+from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 from metrics.styles import STYLE_KINDS, selftest_of
 
 _NO_BANK = "no base + plugin image of another prompt to compare with"
@@ -58,7 +58,7 @@ class StyleProjection:
     words: str
     rank: int = LAST_RANK
     role: Role | None = "function"
-    family: str | None = None
+    family: Families = None
     beside: tuple[str, ...] = ()
     compares_with: tuple[str, ...] = ("base", "floor")
     better: Better = "higher"
@@ -138,6 +138,6 @@ POCKET_STYLE_PROJECTION = StyleProjection(
     PocketEncoder(),
     "Pocket scorer",
     165,
-    family="pocket",
+    family=POCKET_FAMILIES,
     beside=("pocket-style-rate",),
 )

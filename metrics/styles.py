@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
+from metrics.base import LAST_RANK, Better, Families, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP, CSD, GRAM, RowSource
 from metrics.features import unit
-from metrics.pocket_scorer import PocketEncoder
+from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 from plugins_manifest.schema.kinds import kinds_where
 
 STYLE_KINDS = kinds_where(lambda kind: kind.changes_style)
@@ -34,7 +34,7 @@ class StyleToBank:
     space: str = ""
     role: Role | None = "function"
     rank: int = LAST_RANK
-    family: str | None = None
+    family: Families = None
     compares_with: tuple[str, ...] = ("base",)
     better: Better = "higher"
     level: Literal["image"] = "image"
@@ -149,7 +149,7 @@ STYLE_CSD = StyleToBank("style-csd", CSD, "CSD", rank=190)  # Somepalli et al., 
 # Gatys et al. 2015, arXiv 1508.06576; the cosine is ours
 STYLE_GRAM = StyleToBank("style-gram", GRAM, "Gram matrices", rank=200)
 POCKET_STYLE = StyleToBank(
-    "pocket-style", PocketEncoder(), "CLIP-I", " (pocket scorer)", rank=210, family="pocket"
+    "pocket-style", PocketEncoder(), "CLIP-I", " (pocket scorer)", rank=210, family=POCKET_FAMILIES
 )
 STYLE_CLIP_I_PAPER = StyleToBase("style-clip-i-paper", CLIP)
 POCKET_STYLE_PAPER = StyleToBase("pocket-style-paper", PocketEncoder())

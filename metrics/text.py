@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
+from metrics.base import LAST_RANK, Better, Families, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP, HPS, PairSource, RowSource
 from metrics.features import unit
-from metrics.pocket_scorer import PocketEncoder
+from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 
 _TEXT = "raw cosine to the content prompt, no prefix, long prompts cut with their end token kept"
 
@@ -28,7 +28,7 @@ class ClipScore:
     network: PairSource
     role: Role | None = None
     rank: int = LAST_RANK
-    family: str | None = None
+    family: Families = None
     better: Better = "higher"
     level: Literal["image"] = "image"
 
@@ -70,6 +70,6 @@ class ClipScore:
 
 
 CLIP_SCORE = ClipScore("clip-score", CLIP, "text", 10)
-POCKET_CLIP = ClipScore("pocket-clip", PocketEncoder(), "text", 20, family="pocket")
+POCKET_CLIP = ClipScore("pocket-clip", PocketEncoder(), "text", 20, family=POCKET_FAMILIES)
 # human preference score v2.1: the raw cosine (Wu et al. 2023, arXiv 2306.09341, eq. 2)
 HPSV2 = ClipScore("hpsv2", HPS)

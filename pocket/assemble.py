@@ -18,13 +18,18 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from plugins_manifest.files import replacing
 from pocket import weights
 from pocket.models import noise_schedule
+from pocket.recipes import load_vae
 from pocket.tokenizer import build_tokenizer
 
 CONTROLNETS = (
     *("controlnet-canny", "controlnet-mask"),
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
+    "upgraded-v-controlnet-canny",
 )
-LORAS = ("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched")
+LORAS = (
+    *("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched"),
+    "upgraded-v-lora-outline",
+)
 
 
 def base_pipeline(work: Path) -> StableDiffusionPipeline:
@@ -60,11 +65,29 @@ def upgraded_pipeline(work: Path) -> StableDiffusionXLPipeline:
     return StableDiffusionXLPipeline(**parts)
 
 
+def v_pipeline(work: Path) -> StableDiffusionPipeline:
+    """Load SD 2.1's kind of model as a stock pipeline, with the shipped base model's VAE."""
+    final = work / "upgraded-v" / "final"
+    parts: dict[str, Any] = dict(
+        vae=load_vae("upgraded-v", work),
+        text_encoder=CLIPTextModel.from_pretrained(final / "text_encoder"),
+        tokenizer=build_tokenizer(),
+        unet=UNet2DConditionModel.from_pretrained(final / "unet"),
+        scheduler=noise_schedule("v_prediction"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return StableDiffusionPipeline(**parts)
+
+
 def assemble(work: Path) -> dict[str, str]:
     """Write the trained parts into `pocket/weights`; return the recorded hashes."""
     for name, build in (("base", base_pipeline), ("upgraded", upgraded_pipeline)):
         if (work / name / "final").exists():
             _save_pipeline(build(work), weights.FOLDER / name)
+    if (work / "upgraded-v" / "final").exists():  # after the base model, whose VAE it has
+        _save_pipeline(v_pipeline(work), weights.FOLDER / "upgraded-v", without=("vae",))
     for name in CONTROLNETS:
         if (source := work / name / "final").exists():
             network = ControlNetModel.from_pretrained(source).half()
@@ -80,6 +103,11 @@ def assemble(work: Path) -> dict[str, str]:
     return weights.record_hashes()
 
 
-def _save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
+def _save_pipeline(
+    pipeline: DiffusionPipeline, folder: Path, *, without: tuple[str, ...] = ()
+) -> None:
+    """Write a pipeline in float16; parts that another folder has already are left out."""
     with replacing(folder) as draft:
         pipeline.to(dtype=torch.float16).save_pretrained(draft)
+        for name in without:
+            shutil.rmtree(draft / name)

@@ -47,11 +47,16 @@ OUTLINE_SET = SetRecipe("outline", 1_500, 64, 13, (("outline", 1.0),), 1.0)
 HATCHED_SET = SetRecipe("hatched", 1_500, 64, 14, (("hatched", 1.0),), 1.0)
 UPGRADED_OUTLINE_SET = SetRecipe("upgraded-outline", 1_500, 128, 16, (("outline", 1.0),), 1.0)
 UPGRADED_HATCHED_SET = SetRecipe("upgraded-hatched", 1_500, 128, 17, (("hatched", 1.0),), 1.0)
+# of SD 2.1's kind of model: fewer large pictures, since it sees small ones first
+V_SET = replace(UPGRADED_SET, name="upgraded-v", n_images=4_000, seed=18)
+SMALL_V_SET = replace(UPGRADED_SET, name="upgraded-v-small", size_px=64, seed=19)
+V_OUTLINE_SET = replace(UPGRADED_OUTLINE_SET, name="upgraded-v-outline", seed=20)
 SETS = {
     s.name: s
     for s in (
         *(BASE_SET, UPGRADED_SET, OUTLINE_SET, HATCHED_SET),
         *(UPGRADED_OUTLINE_SET, UPGRADED_HATCHED_SET),
+        *(V_SET, SMALL_V_SET, V_OUTLINE_SET),
     )
 }
 

@@ -1,10 +1,12 @@
-"""Architectures of the pocket family: Stable Diffusion topologies, small enough for two CPU cores.
+"""Architectures of the pocket families: Stable Diffusion layouts, small enough for two CPU cores.
 
 The base side has SD1.5's layout (four levels, one text encoder, 64 px), the upgraded side SDXL's
-(three levels, two text encoders, size conditioning, 128 px), each with its own AutoencoderKL.
+(three levels, two text encoders, size conditioning, 128 px), each with its own AutoencoderKL. The
+upgraded side of `pocket-v` has SD 2.1's (four levels, linear projections, predicts v, one other
+text encoder, 128 px) and the base side's AutoencoderKL.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import (
@@ -23,16 +25,18 @@ VAE_FACTOR = 8
 CONTROLNET_CHANNELS = (16, 32, 64, 96)
 BASE_TEXT_WIDTH = 64
 UPGRADED_TEXT_WIDTH = 48
+V_TEXT_WIDTH = 80
+Prediction = Literal["epsilon", "v_prediction"]
 
 
-def noise_schedule() -> DPMSolverMultistepScheduler:
-    """Return SD's scaled-linear schedule with epsilon prediction and DPM-Solver++ order 2."""
+def noise_schedule(prediction: Prediction = "epsilon") -> DPMSolverMultistepScheduler:
+    """Return SD's scaled-linear schedule with DPM-Solver++ of order 2."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type="epsilon",
+        prediction_type=prediction,
         algorithm_type="dpmsolver++",
         timestep_spacing="trailing",
         steps_offset=1,
@@ -95,11 +99,26 @@ def build_upgraded_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(**settings)
 
 
-def build_controlnet(base_unet: UNet2DConditionModel) -> ControlNetModel:
-    """Build a ControlNet initialized from the base UNet's encoder."""
-    return ControlNetModel.from_unet(
-        base_unet, conditioning_embedding_out_channels=CONTROLNET_CHANNELS
-    )
+def build_v_unet() -> UNet2DConditionModel:
+    """Build SD 2.1's layout at widths 32, 48, 80, 80 over 16 x 16 latents."""
+    settings: dict[str, Any] = {
+        "sample_size": UPGRADED_SIZE_PX // VAE_FACTOR,
+        "block_out_channels": (32, 48, 80, 80),
+        "layers_per_block": 1,
+        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        "cross_attention_dim": V_TEXT_WIDTH,
+        "attention_head_dim": (1, 2, 2, 2),
+        "use_linear_projection": True,
+        "upcast_attention": True,
+        "norm_num_groups": 16,
+    }
+    return UNet2DConditionModel(**settings)
+
+
+def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    """Build a ControlNet initialized from a UNet's encoder."""
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=CONTROLNET_CHANNELS)
 
 
 def build_base_text_encoder() -> CLIPTextModel:
@@ -113,7 +132,16 @@ def build_upgraded_text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProj
     return CLIPTextModel(config), CLIPTextModelWithProjection(config)
 
 
-def _text_config(width: int, n_layers: int) -> CLIPTextConfig:
+def build_v_text_encoder() -> CLIPTextModel:
+    """Build a CLIP text model of width 80 with three layers.
+
+    As in SD 2.1, the UNet reads the layer before the last one after the final norm, and the last
+    layer, which nothing would train, is left out of the model.
+    """
+    return CLIPTextModel(_text_config(V_TEXT_WIDTH, 3, activation="gelu"))
+
+
+def _text_config(width: int, n_layers: int, *, activation: str = "quick_gelu") -> CLIPTextConfig:
     tokenizer: Any = build_tokenizer()
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -125,7 +153,7 @@ def _text_config(width: int, n_layers: int) -> CLIPTextConfig:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        hidden_act="quick_gelu",
+        hidden_act=activation,
         projection_dim=width,
         attention_dropout=0.0,
     )

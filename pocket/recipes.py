@@ -1,11 +1,12 @@
 """Training recipes of the pocket family, one function per part, all seeded.
 
-Dependencies: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer has none.
+Dependencies: vae-* -> base, upgraded -> controlnet-*, lora-*; the scorer has none. `upgraded-v`
+and its plugins need the shipped base model's autoencoder.
 (The mapper is trained by `xadapter.train`, see `bench.train`.)
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,13 +15,16 @@ from torch import Tensor
 
 from plugins_manifest.files import replacing
 from plugins_manifest.schema.words import Side
+from pocket import weights
 from pocket.cached import cached_arrays
 from pocket.conditions import canny, mask
 from pocket.data import (
     BASE_SET,
     NAMED_BASE_SET,
     SETS,
+    SMALL_V_SET,
     UPGRADED_SET,
+    V_SET,
     PictureSet,
     draw_set,
 )
@@ -28,11 +32,14 @@ from pocket.fit import FitSettings, fit
 from pocket.models import (
     BASE_SIZE_PX,
     UPGRADED_SIZE_PX,
+    Prediction,
     build_base_text_encoder,
     build_base_unet,
     build_controlnet,
     build_upgraded_text_encoders,
     build_upgraded_unet,
+    build_v_text_encoder,
+    build_v_unet,
     build_vae,
 )
 from pocket.scenes import STYLE_WORDS, Style
@@ -42,6 +49,7 @@ from pocket.train_scorer import draw_scorer_set, refresh_statistics, scorer_loss
 from pocket.train_unet import (
     BaseModel,
     Controlled,
+    FrozenModel,
     Latents,
     UpgradedModel,
     noise_loss,
@@ -59,8 +67,31 @@ BASE_WORDS = FitSettings(2000, 64, 1.5e-3, seed=7, ema_decay=0.995)
 UPGRADED = FitSettings(5000, 32, 1.5e-3, seed=3, ema_decay=0.998)
 CONTROLNET = FitSettings(1200, 32, 1e-3, seed=4)
 LORA = FitSettings(450, 32, 2e-3, seed=5, ema_decay=0.99)
-CONTROLNET_OF = {"base": CONTROLNET, "upgraded": FitSettings(1200, 24, 1e-3, seed=4)}
-LORA_OF = {"base": LORA, "upgraded": FitSettings(900, 24, 2e-3, seed=5, ema_decay=0.99)}
+# SD 2 was trained on small pictures first too, and on large ones in the end
+SMALL_V = FitSettings(600, 32, 2e-3, seed=8, ema_decay=0.995)
+V = FitSettings(1500, 16, 1.2e-3, seed=9, ema_decay=0.995)
+Owner = Literal["base", "upgraded", "upgraded-v"]
+CONTROLNET_OF: dict[Owner, FitSettings] = {
+    "base": CONTROLNET,
+    "upgraded": FitSettings(1200, 24, 1e-3, seed=4),
+    "upgraded-v": FitSettings(600, 16, 1e-3, seed=4, ema_decay=0.99),
+}
+LORA_OF: dict[Owner, FitSettings] = {
+    "base": LORA,
+    "upgraded": FitSettings(900, 24, 2e-3, seed=5, ema_decay=0.99),
+    "upgraded-v": FitSettings(450, 16, 2e-3, seed=5, ema_decay=0.99),
+}
+PREDICTION: dict[Owner, Prediction] = {
+    "base": "epsilon",
+    "upgraded": "epsilon",
+    "upgraded-v": "v_prediction",
+}
+# as kohya's trainer names them
+_VERSION: dict[Owner, str] = {
+    "base": "sd_v1",
+    "upgraded": "sdxl_base_v1-0",
+    "upgraded-v": "sd_v2_v",
+}
 SCORER = FitSettings(3000, 64, 2e-3, seed=6, ema_decay=0.99)
 
 
@@ -121,25 +152,44 @@ def train_upgraded(work: Path) -> float:
     return loss
 
 
-def train_controlnet(kind: str, work: Path, *, side: Side = "base") -> float:
+def train_v(work: Path) -> float:
+    """Train SD 2.1's kind of UNet and its text encoder: at 64 px first, then at 128 px."""
+    torch.manual_seed(SMALL_V.seed)
+    model = BaseModel(build_v_unet(), build_v_text_encoder())
+    model.to(memory_format=torch.channels_last)
+    loss = 0.0
+    for recipe, settings in ((SMALL_V_SET, SMALL_V), (V_SET, V)):
+        data, _ = _latents(recipe.name, "upgraded-v", work)
+        loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction="v_prediction")
+        loss = fit(model, loss_at, settings=settings, out_dir=work / recipe.name)
+    for name, part in model.named_children():
+        _save(part, work / V_SET.name / "final" / name)
+    return loss
+
+
+def train_controlnet(kind: str, work: Path, *, side: Owner = "base") -> float:
     """Train a ControlNet for `canny` or `mask` conditions on one frozen model.
 
-    Conditions are detected at the base model's size and enlarged for the upgraded model.
+    Conditions are detected at the base model's size and enlarged for an upgraded model.
     """
     torch.manual_seed(CONTROLNET.seed)
-    frozen = load_base(work) if side == "base" else load_upgraded(work)
+    frozen = load_frozen(side, work)
     data, pictures = _latents(side, side, work)
     conditions = _conditions(kind, pictures, side)
     model = Controlled(frozen, build_controlnet(frozen.unet), conditions)
     model.controlnet.to(memory_format=torch.channels_last)
-    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
-    out_dir = work / (f"controlnet-{kind}" if side == "base" else f"upgraded-controlnet-{kind}")
+    loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction=PREDICTION[side])
+    out_dir = work / _of_owner(f"controlnet-{kind}", side)
     loss = fit(model.controlnet, loss_at, settings=CONTROLNET_OF[side], out_dir=out_dir)
     _save(model.controlnet, out_dir / "final")
     return loss
 
 
-def _conditions(kind: str, pictures: PictureSet, side: Side) -> Tensor:
+def _of_owner(name: str, side: Owner) -> str:
+    return name if side == "base" else f"{side}-{name}"
+
+
+def _conditions(kind: str, pictures: PictureSet, side: Owner) -> Tensor:
     detect = {"canny": canny, "mask": mask}[kind]
     images = pictures.images if side == "base" else pictures.downscaled(BASE_SIZE_PX)
     found = torch.from_numpy(np.stack([detect(x)[..., 0] for x in images]))
@@ -149,20 +199,20 @@ def _conditions(kind: str, pictures: PictureSet, side: Side) -> Tensor:
     return found.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
 
 
-def train_lora(style: Style, work: Path, *, side: Side = "base") -> float:
+def train_lora(style: Style, work: Path, *, side: Owner = "base") -> float:
     """Train a style LoRA on one frozen model; its captions contain the trigger words."""
     torch.manual_seed(LORA.seed)
-    model = load_base(work) if side == "base" else load_upgraded(work)
+    model = load_frozen(side, work)
     add_lora(model)
-    data, _ = _latents(style if side == "base" else f"upgraded-{style}", side, work)
-    loss_at = noise_loss(model, data, null_share=NULL_SHARE)
-    out_dir = work / (f"lora-{style}" if side == "base" else f"upgraded-lora-{style}")
+    data, _ = _latents(_of_owner(style, side), side, work)
+    loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction=PREDICTION[side])
+    out_dir = work / _of_owner(f"lora-{style}", side)
     loss = fit(model.unet, loss_at, settings=LORA_OF[side], out_dir=out_dir)
     save_kohya(
         model,
         out_dir / "final.safetensors",
         trigger=STYLE_WORDS[style],
-        base_version={"base": "sd_v1", "upgraded": "sdxl_base_v1-0"}[side],
+        base_version=_VERSION[side],
     )
     return loss
 
@@ -179,27 +229,26 @@ def train_scorer(work: Path) -> float:
     return loss
 
 
-def load_base(work: Path) -> BaseModel:
-    """Load the trained base UNet and text encoder, frozen, channels last."""
-    model = BaseModel(build_base_unet(), build_base_text_encoder())
-    final = work / "base" / "final"
-    model.unet = type(model.unet).from_pretrained(final / "unet")
-    model.text_encoder = type(model.text_encoder).from_pretrained(final / "text_encoder")
-    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def load_upgraded(work: Path) -> UpgradedModel:
-    """Load the trained upgraded UNet and text encoders, frozen, channels last."""
-    model = UpgradedModel(build_upgraded_unet(), *build_upgraded_text_encoders())
+def load_frozen(side: Owner, work: Path) -> FrozenModel:
+    """Load a trained UNet and its text encoders, frozen, channels last."""
+    if side == "upgraded":
+        model = UpgradedModel(build_upgraded_unet(), *build_upgraded_text_encoders())
+    elif side == "base":
+        model = BaseModel(build_base_unet(), build_base_text_encoder())
+    else:
+        model = BaseModel(build_v_unet(), build_v_text_encoder())
     for name, part in model.named_children():
-        final = work / "upgraded" / "final" / name
+        final = work / side / "final" / name
         setattr(model, name, type(part).from_pretrained(final))  # type: ignore[attr-defined]
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def load_vae(side: str, work: Path) -> AutoencoderKL:
-    """Load the trained autoencoder, frozen."""
-    vae = AutoencoderKL.from_pretrained(work / f"vae-{side}" / "final")
+def load_vae(side: Owner, work: Path) -> AutoencoderKL:
+    """Load the trained autoencoder, frozen; `upgraded-v` has that of the shipped base model."""
+    if side == "upgraded-v":
+        vae = AutoencoderKL.from_pretrained(weights.part_path("base") / "vae", dtype=torch.float32)
+    else:
+        vae = AutoencoderKL.from_pretrained(work / f"vae-{side}" / "final")
     return vae.eval().requires_grad_(False)
 
 
@@ -208,7 +257,7 @@ def upgraded_latents(work: Path) -> Latents:
     return _latents("upgraded", "upgraded", work)[0]
 
 
-def _latents(set_name: str, side: str, work: Path) -> tuple[Latents, PictureSet]:
+def _latents(set_name: str, side: Owner, work: Path) -> tuple[Latents, PictureSet]:
     """Encode a training set once per work folder."""
     pictures = draw_set(SETS[set_name], work / "data")
     path = work / "data" / f"z-{set_name}.safetensors"

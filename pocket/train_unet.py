@@ -1,4 +1,4 @@
-"""Train the pocket diffusion models: epsilon prediction, min-SNR weights (arXiv 2303.09556)."""
+"""Train the pocket diffusion models with min-SNR weights (arXiv 2303.09556)."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from pocket.fit import LossFunction
-from pocket.models import UPGRADED_SIZE_PX, alphas_cumprod
+from pocket.models import UPGRADED_SIZE_PX, Prediction, alphas_cumprod
 from pocket.tokenizer import build_tokenizer
 
 N_TIMESTEPS = 1000
 MIN_SNR_GAMMA = 5.0
 
 
-class NoisePredictor(Protocol):
-    """Predicts the noise in `x_bchw` at `timestep_b` for the captions `ids_bl`."""
+class Predictor(Protocol):
+    """Predicts the noise, or v, in `x_bchw` at `timestep_b` for the captions `ids_bl`."""
 
     def __call__(
         self, x_bchw: Tensor, timestep_b: Tensor, ids_bl: Tensor, index_b: Tensor
@@ -135,11 +135,15 @@ def upgraded_time_ids(n: int) -> Tensor:
     return torch.tensor([[side, side, 0.0, 0.0, side, side]]).expand(n, -1)
 
 
-def noise_loss(predict: NoisePredictor, data: Latents, *, null_share: float) -> LossFunction:
+def noise_loss(
+    predict: Predictor, data: Latents, *, null_share: float, prediction: Prediction = "epsilon"
+) -> LossFunction:
     """Return the min-SNR weighted loss; timesteps are stratified over the batch."""
     abar = alphas_cumprod()
     snr = abar / (1 - abar)
-    weight = 2 * snr.clamp(max=MIN_SNR_GAMMA) / snr
+    # the squared error of z_0 is that of e over the SNR, and that of v over the SNR plus 1
+    per_unit = snr if prediction == "epsilon" else snr + 1
+    weight = 2 * snr.clamp(max=MIN_SNR_GAMMA) / per_unit
     null_ids = tokenize([""])[0]
 
     def loss_at(batch_size: int, generator: torch.Generator) -> Tensor:
@@ -151,7 +155,9 @@ def noise_loss(predict: NoisePredictor, data: Latents, *, null_share: float) -> 
         spread = (1 - abar[t]).sqrt().view(-1, 1, 1, 1)
         noise = torch.randn(z.shape, generator=generator)
         x = (signal * z + spread * noise).contiguous(memory_format=torch.channels_last)
-        error = (predict(x, t, ids, index) - noise).square().mean((1, 2, 3))
+        # v: Salimans and Ho, arXiv 2202.00512, section 4
+        target = noise if prediction == "epsilon" else signal * noise - spread * z
+        error = (predict(x, t, ids, index) - target).square().mean((1, 2, 3))
         return (error * weight[t]).mean()
 
     return loss_at

@@ -18,9 +18,9 @@ from runners.families import find_family
 if TYPE_CHECKING:
     from bench.cli.doctor import Finding
 
-_SMALL = "pocket"  # its models are part of xbench
+_SMALL = ("pocket", "pocket-v")  # their models are part of xbench
 _TRIALS = {
-    _SMALL: "try it: xbench run --manifest pocket",
+    **{name: f"try it: xbench run --manifest {name}" for name in _SMALL},
     "sd15-sdxl": "what a small run costs: xbench plan --manifest smoke",
 }
 
@@ -40,11 +40,11 @@ class Readiness:
 
 
 def conclude(findings: Sequence[Finding]) -> Iterator[Readiness]:
-    """Yield the answer for each installed family, xbench's own small one first."""
+    """Yield the answer for each installed family, xbench's own small ones first."""
     problems = [finding for finding in findings if finding.state == "problem"]
     has_gpu = any(finding.name in ("cuda", "mps") for finding in findings)
-    for name in sorted(installed("families"), key=lambda name: (name != _SMALL, name)):
-        own = [p for p in problems if p.name != "pocket weights" or name == _SMALL]
+    for name in sorted(installed("families"), key=lambda name: (name not in _SMALL, name)):
+        own = [p for p in problems if p.name != "pocket weights" or name in _SMALL]
         try:
             yield _refused(name, own) if own else _of_family(name, has_gpu=has_gpu)
         except UserError as error:

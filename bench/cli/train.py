@@ -81,9 +81,9 @@ def train(
 ) -> None:
     """Train a mapper by RECIPE; the same command resumes.
 
-    RECIPE is a file or a shipped one: pocket (default), paper-sdxl, sdxl, sd21. Use the mapper
-    with: xbench run --adapter OUT/mapper. A recipe with a `validation` ends with a run in OUT/run;
-    with --baseline the exit codes are those of `xbench gate`.
+    RECIPE is a file or a shipped one: pocket (default), pocket-v, paper-sdxl, sdxl, sd21. Use
+    the mapper with: xbench run --adapter OUT/mapper. A recipe with a `validation` ends with a run
+    in OUT/run; with --baseline the exit codes are those of `xbench gate`.
     """
     from bench.train import load_recipe
 

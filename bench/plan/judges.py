@@ -201,7 +201,7 @@ def _best(
     ranked = [
         (
             traits.is_fallback,
-            traits.family is None,
+            not traits.families,
             bool(_missing_methods(metric, manifest)),
             bool(missing_weights(metric)),
             rank,
@@ -209,7 +209,7 @@ def _best(
         )
         for name, metric in metrics.items()
         if (rank := _rank(traits := traits_of(metric), role)) is not None
-        and traits.family in (None, probe.family)
+        and traits.is_default_for(probe.family)
         and _applies(metric, probe)
     ]
     return min(ranked)[-1] if ranked else None

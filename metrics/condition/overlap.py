@@ -13,6 +13,7 @@ import numpy as np
 from metrics.base import (
     LAST_RANK,
     Better,
+    Families,
     References,
     Role,
     Score,
@@ -21,6 +22,7 @@ from metrics.base import (
     expect,
 )
 from metrics.condition.detectors import CANNY, MASK, Detector
+from metrics.pocket_scorer import POCKET_FAMILIES
 
 _NO_CONDITION = Score(None, "the trial has no condition image")
 Measure = Literal["f1", "iou", "precision", "recall"]
@@ -76,7 +78,7 @@ class ConditionMetric:
     role: Role | None = None
     rank: int = LAST_RANK
     condition: str | None = None
-    family: str | None = None
+    family: Families = None
     beside: tuple[str, ...] = ()
     usual_width_px: int = 512  # of the condition, for the summary alone
     better: Better = "higher"
@@ -165,7 +167,7 @@ EDGE_F1_1PX = ConditionMetric(
     1,
     "function",
     10,
-    family="pocket",
+    family=POCKET_FAMILIES,
     beside=("edge-f1",),
     usual_width_px=64,
 )

@@ -14,9 +14,19 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import LAST_RANK, Better, Quality, References, Role, Score, ScoredImage, expect
+from metrics.base import (
+    LAST_RANK,
+    Better,
+    Families,
+    Quality,
+    References,
+    Role,
+    Score,
+    ScoredImage,
+    expect,
+)
 from metrics.encoders import CLIP_336, CSD, INCEPTION, RowSource
-from metrics.pocket_scorer import PocketEncoder
+from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 from metrics.sets import formulas
 from metrics.styles import STYLE_KINDS
 
@@ -44,7 +54,7 @@ class RunDistance:
     role: Role | None = None
     rank: int = LAST_RANK
     axis: Quality | None = None
-    family: str | None = None
+    family: Families = None
     beside: tuple[str, ...] = ()
     better: Better = "lower"
     level: Literal["group"] = "group"
@@ -158,7 +168,7 @@ POCKET_KID_FLOOR = RunDistance(
     "quality",
     5,
     Quality("floor", 10, POCKET_SCALE),
-    family="pocket",
+    family=POCKET_FAMILIES,
     beside=("pocket-kid",),
 )
 STYLE_CSD_MMD = RunDistance("style-csd-mmd", "gaussian", CSD, "base")

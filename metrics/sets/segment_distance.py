@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.base import Better, Quality, References, Score, ScoredImage, expect
+from metrics.base import Better, Families, Quality, References, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, INCEPTION, RowSource
-from metrics.pocket_scorer import PocketEncoder
+from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 from metrics.sets.formulas import KERNELS, KernelName
 from metrics.sets.run_distance import CMMD_SCALE, KID_SCALE, POCKET_SCALE
 from metrics.sets.segment import Place, Rows, place_on_segment
@@ -42,7 +42,7 @@ class SegmentDistance:
     part: Literal["rest", "place"]
     floor_distance: str
     axis: Quality | None = None
-    family: str | None = None
+    family: Families = None
     compares_with: tuple[str, ...] = ("floor", "oracle")
     level: Literal["group"] = "group"
 
@@ -136,10 +136,15 @@ POCKET_REST = SegmentDistance(
     "rest",
     "pocket-kid-floor",
     Quality("segment", 10, POCKET_SCALE, "pocket-place"),
-    "pocket",
+    POCKET_FAMILIES,
 )
 POCKET_PLACE = SegmentDistance(
-    "pocket-place", "polynomial", PocketEncoder(), "place", "pocket-kid-floor", family="pocket"
+    "pocket-place",
+    "polynomial",
+    PocketEncoder(),
+    "place",
+    "pocket-kid-floor",
+    family=POCKET_FAMILIES,
 )
 KID_REST = SegmentDistance(
     "kid-rest",

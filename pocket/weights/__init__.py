@@ -16,6 +16,7 @@ _FILES = {
     "lora-hatched": "lora-hatched.safetensors",
     "upgraded-lora-outline": "upgraded-lora-outline.safetensors",
     "upgraded-lora-hatched": "upgraded-lora-hatched.safetensors",
+    "upgraded-v-lora-outline": "upgraded-v-lora-outline.safetensors",
     "reference": "reference.safetensors",
 }
 PARTS = (
@@ -23,6 +24,7 @@ PARTS = (
     *("lora-outline", "lora-hatched", "scorer", "reference"),
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     *("upgraded-lora-outline", "upgraded-lora-hatched"),
+    *("upgraded-v", "mapper-v", "upgraded-v-controlnet-canny", "upgraded-v-lora-outline"),
 )
 
 
@@ -53,6 +55,11 @@ def part_sha256(name: str) -> str:
     if name not in recorded:
         raise WeightsError(f"no pocket weights named {name!r}: choose from {', '.join(recorded)}")
     return recorded[name]
+
+
+def is_recorded(name: str) -> bool:
+    """Return whether a part was ever trained here; without it its training begins."""
+    return HASHES.exists() and name in read_json(HASHES)
 
 
 @remembered_by_state

@@ -1,10 +1,10 @@
-"""The family `pocket`: small trained models that ship with the project."""
+"""The families `pocket` and `pocket-v`: small trained models that ship with the project."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -45,13 +45,31 @@ _COST = FamilyCost(
     encode=(0.001, 0.004),
     decode=(0.0015, 0.006),
 )
+# As `pocket`'s, times the measured ratio of both upgraded UNets' seconds and both mappers'; its
+# upgraded VAE is the base's.
+_V_COST = replace(
+    _COST,
+    upgraded_unet=(0.0012, 0.0041),
+    mapper=(0.00035, 0.0013),
+    decode=_COST.decode_base,
+)
+# its upgraded model is not that of the shipped reference features
+_V_PAPER_METRICS = PaperMetrics("pocket-kid-floor", "pocket-clip", "pocket-style-paper")
 
 
 @dataclass(frozen=True)
 class PocketFamily:
-    """Source of the family `pocket`; its parts are hash-checked by `pocket.weights`."""
+    """Source of a family of shipped models; its parts are hash-checked by `pocket.weights`.
+
+    `upgraded` and `mapper` are names of parts; with `shares_vae` the upgraded model has the base
+    model's autoencoder.
+    """
 
     name: str = "pocket"
+    upgraded: str = "upgraded"
+    mapper: str = "mapper"
+    pipeline: str = "StableDiffusionXLPipeline"
+    shares_vae: bool = False
     prompt_separator: str = " "
     paper_metrics: PaperMetrics = _PAPER_METRICS
     enlarges_conditions: bool = True  # its upgraded plugins were trained so
@@ -65,15 +83,22 @@ class PocketFamily:
         if adapter is not None and not adapter.exists():
             raise UserError(f"there is no mapper at {str(adapter)!r}: check the path")
         with _as_user_error():
-            names = ("base", "upgraded", *(("mapper",) if adapter is None else ()))
-            for name in names:
+            own = {"base": "base", "upgraded": self.upgraded}
+            if adapter is None and self.mapper_problem(None) is None:
+                own["mapper"] = self.mapper
+            for name in own.values():
                 part_path(name)  # compares the files with the recorded hash
-            parts = {name: part_sha256(name) for name in names}
+            parts = {role: part_sha256(name) for role, name in own.items()}
         return parts if adapter is None else {**parts, "mapper": folder_sha256(adapter)}
 
     def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
-        """Return None: a trained mapper ships with the family."""
-        return None
+        """Return None, unless the family's models were trained anew and its mapper was not yet."""
+        from pocket.weights import is_recorded
+
+        if adapter is not None or is_recorded(self.mapper):
+            return None
+        what = f"the family {self.name!r} has no trained mapper"
+        return MapperProblem(what, f"train it: scripts/train-pocket {self.mapper}")
 
     def prompt_problem(self, prompt: str) -> str | None:
         """Return what is wrong with a prompt: too many words, or unknown ones."""
@@ -101,7 +126,7 @@ class PocketFamily:
     def module_table(self, side: Side) -> ModuleTable | None:
         """Return the parameters of a side's models, from the headers of their files."""
         with _as_user_error():
-            return _module_table(side)
+            return _module_table(self.upgraded if side == "upgraded" else side)
 
     def mapper_channels(self) -> Channels:
         """Return the channels of the base UNet's taps and of the upgraded UNet's inputs."""
@@ -110,19 +135,23 @@ class PocketFamily:
 
         base, upgraded = (
             read_json(part_path(part) / "unet" / "config.json")["block_out_channels"]
-            for part in ("base", "upgraded")
+            for part in ("base", self.upgraded)
         )
-        return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
+        # SDXL's sites begin with the middle block, those of four levels after the first upsampling
+        decoder = upgraded[::-1] if len(upgraded) > 3 else (upgraded[-1], *upgraded[::-1])
+        return (base[2], base[1], base[0]), tuple(decoder[:3])
 
     def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
         """Return the folders of the models and the mapper; their weights are float16 files."""
         from pocket.weights import part_path
 
+        mapper = self._mapper(adapter)
         with _as_user_error():
             return DiffusersParts(
                 DiffusersModel(str(part_path("base")), pipeline="StableDiffusionPipeline"),
-                DiffusersModel(str(part_path("upgraded")), pipeline="StableDiffusionXLPipeline"),
-                mapper=DiffusersModel(str(adapter or part_path("mapper"))),
+                DiffusersModel(str(part_path(self.upgraded)), pipeline=self.pipeline),
+                DiffusersModel(str(part_path("base") / "vae")) if self.shares_vae else None,
+                mapper=None if mapper is None else DiffusersModel(str(mapper)),
             )
 
     def load(self, *, device: str, dtype: str, adapter: Path | None) -> Family:
@@ -131,17 +160,32 @@ class PocketFamily:
         from runners.families.family import load_from_folders
 
         with _as_user_error():
-            folders = {name: part_path(name) for name in ("base", "upgraded")}
-            mapper = part_path("mapper") if adapter is None else adapter
-        return load_from_folders(self.name, **folders, mapper=mapper, device=device, dtype=dtype)
+            base, upgraded = part_path("base"), part_path(self.upgraded)
+        return load_from_folders(
+            self.name,
+            base=base,
+            upgraded=upgraded,
+            upgraded_vae=base / "vae" if self.shares_vae else None,
+            mapper=self._mapper(adapter),
+            device=device,
+            dtype=dtype,
+        )
+
+    def _mapper(self, adapter: Path | None) -> Path | None:
+        from pocket.weights import part_path
+
+        if adapter is not None or self.mapper_problem(adapter) is not None:
+            return adapter
+        with _as_user_error():
+            return part_path(self.mapper)
 
 
 @cache
-def _module_table(side: Side) -> ModuleTable | None:
+def _module_table(part: str) -> ModuleTable | None:
     from plugins_manifest.formats.model_folder import folder_table
     from pocket.weights import part_path
 
-    return folder_table(part_path(side))
+    return folder_table(part_path(part))
 
 
 @contextmanager
@@ -156,3 +200,12 @@ def _as_user_error() -> Iterator[None]:
 
 
 POCKET = PocketFamily()
+POCKET_V = PocketFamily(
+    "pocket-v",
+    upgraded="upgraded-v",
+    mapper="mapper-v",
+    pipeline="StableDiffusionPipeline",
+    shares_vae=True,
+    paper_metrics=_V_PAPER_METRICS,
+    cost=_V_COST,
+)

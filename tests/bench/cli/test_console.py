@@ -100,6 +100,7 @@ def test_doctor_concludes_for_every_family_and_keeps_its_findings() -> None:
     conclusions = rows[len(findings) :]
     assert [row["name"] for row in conclusions] == [
         "can run pocket",
+        "can run pocket-v",
         "can run sd15-sd21",
         "can run sd15-sdxl",
     ]
