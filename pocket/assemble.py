@@ -24,7 +24,10 @@ CONTROLNETS = (
     *("controlnet-canny", "controlnet-mask"),
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
 )
-LORAS = ("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched")
+FILES = (  # safetensors, shipped as they are
+    *("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched"),
+    *("base-near", "base-far", "base-far-lora-outline"),
+)
 
 
 def base_pipeline(work: Path) -> StableDiffusionPipeline:
@@ -70,7 +73,7 @@ def assemble(work: Path) -> dict[str, str]:
             network = ControlNetModel.from_pretrained(source).half()
             with replacing(weights.FOLDER / name) as folder:
                 network.save_pretrained(folder)
-    for name in LORAS:
+    for name in FILES:
         if (source := work / name / "final.safetensors").exists():
             with replacing(weights.FOLDER / f"{name}.safetensors") as draft:
                 shutil.copyfile(source, draft)

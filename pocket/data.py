@@ -47,6 +47,16 @@ OUTLINE_SET = SetRecipe("outline", 1_500, 64, 13, (("outline", 1.0),), 1.0)
 HATCHED_SET = SetRecipe("hatched", 1_500, 64, 14, (("hatched", 1.0),), 1.0)
 UPGRADED_OUTLINE_SET = SetRecipe("upgraded-outline", 1_500, 128, 16, (("outline", 1.0),), 1.0)
 UPGRADED_HATCHED_SET = SetRecipe("upgraded-hatched", 1_500, 128, 17, (("hatched", 1.0),), 1.0)
+# of the fine-tunes: a slightly other mix of styles; one style that is rare in the base's own set
+NEAR_SET = SetRecipe(
+    "near",
+    6_000,
+    64,
+    18,
+    (("flat", 0.40), ("shaded", 0.36), ("outline", 0.12), ("hatched", 0.12)),
+    1.0,
+)
+FAR_SET = SetRecipe("far", 6_000, 64, 19, (("shaded", 1.0),))
 SETS = {
     s.name: s
     for s in (

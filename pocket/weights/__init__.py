@@ -17,12 +17,16 @@ _FILES = {
     "upgraded-lora-outline": "upgraded-lora-outline.safetensors",
     "upgraded-lora-hatched": "upgraded-lora-hatched.safetensors",
     "reference": "reference.safetensors",
+    "base-near": "base-near.safetensors",
+    "base-far": "base-far.safetensors",
+    "base-far-lora-outline": "base-far-lora-outline.safetensors",
 }
 PARTS = (
     *("base", "upgraded", "mapper", "controlnet-canny", "controlnet-mask"),
     *("lora-outline", "lora-hatched", "scorer", "reference"),
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     *("upgraded-lora-outline", "upgraded-lora-hatched"),
+    *("base-near", "base-far", "base-far-lora-outline"),
 )
 
 

@@ -64,7 +64,7 @@ class PocketFamily:
 
         if adapter is not None and not adapter.exists():
             raise UserError(f"there is no mapper at {str(adapter)!r}: check the path")
-        with _as_user_error():
+        with as_user_error():
             names = ("base", "upgraded", *(("mapper",) if adapter is None else ()))
             for name in names:
                 part_path(name)  # compares the files with the recorded hash
@@ -100,10 +100,10 @@ class PocketFamily:
 
     def module_table(self, side: Side) -> ModuleTable | None:
         """Return the parameters of a side's models, from the headers of their files."""
-        with _as_user_error():
-            return _module_table(side)
+        with as_user_error():
+            return pocket_table(side)
 
-    def mapper_channels(self) -> Channels:
+    def mapper_channels(self) -> Channels | None:
         """Return the channels of the base UNet's taps and of the upgraded UNet's inputs."""
         from plugins_manifest.documents import read_json
         from pocket.weights import part_path
@@ -114,11 +114,11 @@ class PocketFamily:
         )
         return (base[2], base[1], base[0]), (upgraded[-1], upgraded[-1], upgraded[-2])
 
-    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
+    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts | None:
         """Return the folders of the models and the mapper; their weights are float16 files."""
         from pocket.weights import part_path
 
-        with _as_user_error():
+        with as_user_error():
             return DiffusersParts(
                 DiffusersModel(str(part_path("base")), pipeline="StableDiffusionPipeline"),
                 DiffusersModel(str(part_path("upgraded")), pipeline="StableDiffusionXLPipeline"),
@@ -130,14 +130,15 @@ class PocketFamily:
         from pocket.weights import part_path
         from runners.families.family import load_from_folders
 
-        with _as_user_error():
+        with as_user_error():
             folders = {name: part_path(name) for name in ("base", "upgraded")}
             mapper = part_path("mapper") if adapter is None else adapter
         return load_from_folders(self.name, **folders, mapper=mapper, device=device, dtype=dtype)
 
 
 @cache
-def _module_table(side: Side) -> ModuleTable | None:
+def pocket_table(side: Side) -> ModuleTable | None:
+    """Return the parameters of a side's models, from the headers of their files."""
     from plugins_manifest.formats.model_folder import folder_table
     from pocket.weights import part_path
 
@@ -145,7 +146,7 @@ def _module_table(side: Side) -> ModuleTable | None:
 
 
 @contextmanager
-def _as_user_error() -> Iterator[None]:
+def as_user_error() -> Iterator[None]:
     """Convert errors of missing or changed weights, which the user can restore."""
     from pocket.weights import WeightsError
 

@@ -1,6 +1,7 @@
 """Ways to make an image, one module for each idea; importing them loads no torch."""
 
 from runners.methods.base import BaseModel
+from runners.methods.direct import Direct
 from runners.methods.floor import Floor, Oracle
 from runners.methods.hires import Hires
 from runners.methods.sdedit import SDEdit
@@ -8,6 +9,7 @@ from runners.methods.x_adapter import Swapped, Truncated, Unplugged, XAdapterMet
 
 __all__ = [
     "BaseModel",
+    "Direct",
     "Floor",
     "Hires",
     "Oracle",
