@@ -46,7 +46,9 @@ FINETUNES: Mapping[str, Finetune] = {
         (_TRANSFORMERS,), NEAR_SET, FitSettings(300, 32, 2e-4, seed=21, ema_decay=0.99)
     ),
     "far": Finetune(
-        (_TRANSFORMERS, *_ENCODER), FAR_SET, FitSettings(1200, 32, 2e-3, seed=22, ema_decay=0.99)
+        (_TRANSFORMERS, *_ENCODER),
+        FAR_SET,
+        FitSettings(750, 32, 2e-3, seed=22, ema_decay=0.99, schedule_steps=1200),
     ),
 }
 
@@ -61,7 +63,10 @@ def train_finetune(name: str, work: Path, *, null_share: float) -> float:
     loss_at = noise_loss(model, base_latents(recipe.data, work), null_share=null_share)
     out_dir = work / f"base-{name}"
     loss = fit(model, loss_at, settings=recipe.settings, out_dir=out_dir)
-    state = {key: value.detach().half().contiguous() for key, value in trained.items()}
+    state = {
+        key.replace(".text_model.", "."): value.detach().half().contiguous()
+        for key, value in trained.items()
+    }
     with replacing(out_dir / "final.safetensors") as draft:
         save_file(state, draft)
     return loss

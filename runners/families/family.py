@@ -236,9 +236,14 @@ def _no_loading_bars() -> Iterator[None]:
 
 
 def _replace_tensors(pipe: Pipeline, file: Path) -> None:
+    own = {
+        f"{part}.{name.removeprefix('text_model.')}": parameter  # a level of some transformers
+        for part in _PARTS
+        if (model := getattr(pipe, part, None)) is not None
+        for name, parameter in model.named_parameters()
+    }
     for key, value in load_file(file).items():
-        model, _, name = key.partition(".")
-        getattr(pipe, model).get_parameter(name).data.copy_(value)
+        own[key].data.copy_(value)
 
 
 def _require_one_layout(name: str, base: Pipeline, upgraded: Pipeline) -> None:

@@ -257,9 +257,7 @@ def _folder_problem(path: Path, pipeline: str) -> str | None:
     try:
         kind = read_json(path / "model_index.json").get("_class_name")
     except (UserError, AttributeError):
-        return (
-            f"{path.name} is not a diffusers pipeline folder: it has no model_index.json"
-        )
+        return f"{path.name} is not a diffusers pipeline folder: it has no model_index.json"
     return None if kind == pipeline else f"{path.name} is a {kind}, not a {pipeline}"
 
 
