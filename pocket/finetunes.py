@@ -48,7 +48,7 @@ FINETUNES: Mapping[str, Finetune] = {
     "far": Finetune(
         (_TRANSFORMERS, *_ENCODER),
         FAR_SET,
-        FitSettings(750, 32, 2e-3, seed=22, ema_decay=0.99, schedule_steps=1200),
+        FitSettings(500, 32, 2e-3, seed=22, ema_decay=0.99, schedule_steps=1200),
     ),
 }
 

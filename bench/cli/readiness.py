@@ -13,14 +13,14 @@ import psutil
 from bench.errors import UserError, shown_path
 from bench.registry import installed
 from plugins_manifest.text import shortened
-from runners.families import find_family
+from runners.families import family_traits, find_family
 
 if TYPE_CHECKING:
     from bench.cli.doctor import Finding
 
-_SMALL = "pocket"  # its models are part of xbench
+_SMALL = ("pocket", "pocket-far", "pocket-near")  # their models are part of xbench
 _TRIALS = {
-    _SMALL: "try it: xbench run --manifest pocket",
+    **{name: f"try it: xbench run --manifest {name}" for name in _SMALL},
     "sd15-sdxl": "what a small run costs: xbench plan --manifest smoke",
 }
 
@@ -40,11 +40,11 @@ class Readiness:
 
 
 def conclude(findings: Sequence[Finding]) -> Iterator[Readiness]:
-    """Yield the answer for each installed family, xbench's own small one first."""
+    """Yield the answer for each installed family, xbench's own small ones first."""
     problems = [finding for finding in findings if finding.state == "problem"]
     has_gpu = any(finding.name in ("cuda", "mps") for finding in findings)
-    for name in sorted(installed("families"), key=lambda name: (name != _SMALL, name)):
-        own = [p for p in problems if p.name != "pocket weights" or name == _SMALL]
+    for name in sorted(installed("families"), key=lambda name: (name not in _SMALL, name)):
+        own = [p for p in problems if p.name != "pocket weights" or name in _SMALL]
         try:
             yield _refused(name, own) if own else _of_family(name, has_gpu=has_gpu)
         except UserError as error:
@@ -71,7 +71,9 @@ def _of_family(name: str, *, has_gpu: bool) -> Readiness:
         why = f"{_gb(to_fetch)} of models are missing and {_gb(free)} are free on the disk"
         step = f"free some space in {shown_path(folder)}, or set HF_HOME to another folder"
         return Readiness(name, f"no, because {why}", (step,))
-    mapper = family.mapper_problem(None)
+    if unnamed := tuple(getattr(family, "model_problems", list)()):
+        return Readiness(name, "no, because its models are not named", unnamed)
+    mapper = None if family_traits(name).one_layout else family.mapper_problem(None)
     steps = [
         f"the first run downloads {_gb(to_fetch)} of models" if to_fetch else "",
         "no GPU was found: an image takes minutes" if parts and not has_gpu else "",

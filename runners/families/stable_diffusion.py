@@ -76,7 +76,7 @@ class HubFamily:
 
         Raises one `UserError` with everything that is wrong with the models that the user names.
         """
-        if problems := [*self._problems(adapter)]:
+        if problems := self.model_problems(adapter):
             raise UserError.collect(problems)
         upgraded = _hash(self._source("upgraded"))
         if (vae := self._source("upgraded_vae")) is not None:
@@ -111,7 +111,7 @@ class HubFamily:
         from runners.families.family import load_from_folders, require_device
 
         require_device(device)  # before gigabytes are downloaded
-        if problems := [*self._problems(adapter)]:
+        if problems := self.model_problems(adapter):
             raise UserError.collect(problems)
         mapper = self._mapper_source(adapter)
         vae = self._source("upgraded_vae")
@@ -176,10 +176,11 @@ class HubFamily:
         source = self._source(part)
         return source.is_file() if isinstance(source, Path) else bool(source and source.file)
 
+    def model_problems(self, adapter: Path | None = None) -> list[str]:
+        """Return what is wrong with the models that the user names, each with its setting."""
+        return [*self._problems(adapter)] if self.one_layout else []
+
     def _problems(self, adapter: Path | None) -> Iterator[str]:
-        """Yield what is wrong with the models that the user names, each with its setting."""
-        if not self.one_layout:
-            return
         if adapter is not None:
             yield f"--adapter: {no_mapper_between(self.name)}"
         for part in ("base", "upgraded"):
