@@ -26,7 +26,7 @@ CONTROLNETS = (
 )
 FILES = (  # safetensors, shipped as they are
     *("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched"),
-    *("base-near", "base-far", "base-far-lora-outline"),
+    *("base-near", "base-far"),
 )
 
 

@@ -19,14 +19,13 @@ _FILES = {
     "reference": "reference.safetensors",
     "base-near": "base-near.safetensors",
     "base-far": "base-far.safetensors",
-    "base-far-lora-outline": "base-far-lora-outline.safetensors",
 }
 PARTS = (
     *("base", "upgraded", "mapper", "controlnet-canny", "controlnet-mask"),
     *("lora-outline", "lora-hatched", "scorer", "reference"),
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     *("upgraded-lora-outline", "upgraded-lora-hatched"),
-    *("base-near", "base-far", "base-far-lora-outline"),
+    *("base-near", "base-far"),
 )
 
 

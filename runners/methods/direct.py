@@ -21,5 +21,5 @@ class Direct(Floor):
     arrangement: PluginArrangement = "direct"
     shares: tuple[PassName, ...] = ("plugged_text",)
     style = MethodStyle(
-        25, "#56B4E9", "pentagon", "the old plugin, loaded into the upgraded model as it is"
+        25, "#8A63D2", "pentagon", "the old plugin, loaded into the upgraded model as it is"
     )
