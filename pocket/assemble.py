@@ -26,9 +26,10 @@ CONTROLNETS = (
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     "upgraded-v-controlnet-canny",
 )
-LORAS = (
+FILES = (  # safetensors, shipped as they are
     *("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched"),
     "upgraded-v-lora-outline",
+    *("base-near", "base-far"),
 )
 
 
@@ -93,7 +94,7 @@ def assemble(work: Path) -> dict[str, str]:
             network = ControlNetModel.from_pretrained(source).half()
             with replacing(weights.FOLDER / name) as folder:
                 network.save_pretrained(folder)
-    for name in LORAS:
+    for name in FILES:
         if (source := work / name / "final.safetensors").exists():
             with replacing(weights.FOLDER / f"{name}.safetensors") as draft:
                 shutil.copyfile(source, draft)

@@ -51,6 +51,16 @@ UPGRADED_HATCHED_SET = SetRecipe("upgraded-hatched", 1_500, 128, 17, (("hatched"
 V_SET = replace(UPGRADED_SET, name="upgraded-v", n_images=4_000, seed=18)
 SMALL_V_SET = replace(UPGRADED_SET, name="upgraded-v-small", size_px=64, seed=19)
 V_OUTLINE_SET = replace(UPGRADED_OUTLINE_SET, name="upgraded-v-outline", seed=20)
+# of the fine-tunes: a slightly other mix of styles; one style that is rare in the base's own set
+NEAR_SET = SetRecipe(
+    "near",
+    6_000,
+    64,
+    18,
+    (("flat", 0.40), ("shaded", 0.36), ("outline", 0.12), ("hatched", 0.12)),
+    1.0,
+)
+FAR_SET = SetRecipe("far", 6_000, 64, 19, (("shaded", 1.0),))
 SETS = {
     s.name: s
     for s in (

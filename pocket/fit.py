@@ -17,7 +17,10 @@ from plugins_manifest.progress import Progress
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Settings of one training; the loss function receives `batch_size` and a generator."""
+    """Settings of one training; the loss function receives `batch_size` and a generator.
+
+    The cosine of the learning rate ends after `schedule_steps`, by default with the training.
+    """
 
     steps: int
     batch_size: int
@@ -29,6 +32,7 @@ class FitSettings:
     warmup_share: float = 0.03
     log_every_steps: int = 50
     checkpoint_every_steps: int = 250
+    schedule_steps: int | None = None
 
 
 LossFunction = Callable[[int, torch.Generator], Tensor]
@@ -67,8 +71,9 @@ class Ema:
 
 def learning_rate_at(step: int, settings: FitSettings) -> float:
     """Return the learning rate: linear warm-up, then a cosine down to 3 % of the peak."""
-    share = step / settings.steps
-    warmup = min(1.0, (step + 1) / max(1.0, settings.steps * settings.warmup_share))
+    n_steps = settings.schedule_steps or settings.steps
+    share = step / n_steps
+    warmup = min(1.0, (step + 1) / max(1.0, n_steps * settings.warmup_share))
     return settings.learning_rate * warmup * (0.515 + 0.485 * math.cos(math.pi * share))
 
 

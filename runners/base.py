@@ -34,6 +34,7 @@ PassName = Literal[
     "plain_text",
     "stage2_text",
     "upgraded_text",
+    "plugged_text",
     "stage2",
 ]
 
@@ -170,7 +171,7 @@ class PluginFile:
     `stages` are those of the base model in which it acts. `side_files` are paths outside of `path`
     that its loader reads, with their sha256 (`plugins_manifest.formats.side_files`). `sha256` is
     the source's and identifies trials; `content_sha256`, by `plugins_manifest.content.hash_path`,
-    is what is loaded.
+    is what is loaded. `is_moved`: made for the base model, and loaded into the upgraded one.
     """
 
     plugin_id: str
@@ -188,11 +189,27 @@ class PluginFile:
     stages: Stages = "both"
     side_files: tuple[tuple[Path, str], ...] = ()
     content_sha256: str = ""
+    is_moved: bool = False
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the plugin scale of a variant applies: the upgraded model's own keep theirs."""
+        return self.side == "base" or self.is_moved
+
+    @property
+    def audit_name(self) -> str:
+        """The name of its load audit: a moved plugin has two, one for each model."""
+        return direct_name(self.plugin_id) if self.is_moved else self.plugin_id
 
     @property
     def planned_content(self) -> str:
         """The hash that the content must have when it is loaded; empty if none was planned."""
         return self.content_sha256 or (self.sha256 if self.path.is_file() else "")
+
+
+def direct_name(plugin_id: str) -> str:
+    """Return the name of the load audit of a base model's plugin in the upgraded model."""
+    return f"{plugin_id} (direct)"
 
 
 Stack = tuple[PluginFile, ...]

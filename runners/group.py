@@ -59,7 +59,8 @@ def run_group(
     it is closed early. A variant that fails yields rows with an error, and the others go on. The
     time of shared passes is split over the variants that read them. `methods` defaults to
     the installed ones; `on_loaded` receives the plugins with their audits. A plugin of the upgraded
-    side keeps its weight at every plugin scale, and acts in `floor` too. `batch` limits the images
+    side keeps its weight at every plugin scale, and acts in `floor` too; one that is moved there
+    follows the scale. `batch` limits the images
     of one call of the models, by default all cases; where memory does not suffice, a call is
     repeated with half of its cases. Where the memory of one image has to be measured, the results
     of the first case come first.
@@ -72,7 +73,8 @@ def run_group(
     loaded = load_stack([_with_semantics(file, settings) for file in stack], family)
     if on_loaded is not None:
         on_loaded(loaded)
-    base, upgraded = _of_side(loaded, "base"), _of_side(loaded, "upgraded")
+    scaled = tuple(plugin for plugin in loaded if plugin.file.is_scaled)
+    upgraded = tuple(plugin for plugin in loaded if not plugin.file.is_scaled)
     by_scale = _by_plugin_scale(variants, known)
     ordered = tuple(variant for members in by_scale.values() for variant in members)
     with (
@@ -80,7 +82,7 @@ def run_group(
         attach_all(upgraded, family, [p.file.weight for p in upgraded]) as remix,
     ):
         size = batch or BatchSize()
-        group = _Group(family, base, remix, tuple(cases), ordered, settings, known, memory, size)
+        group = _Group(family, scaled, remix, tuple(cases), ordered, settings, known, memory, size)
         parts: list[Part] = []
         for scale, members in by_scale.items():
             yield from _run_all(group, scale, members, parts)
@@ -257,17 +259,22 @@ def _attached(
     settings = group.settings
     found = () if scale is None else group.plugins
     plugins = [plugin for plugin in found if plugin.file.stages != without]
-    strengths = [plugin.file.weight * (scale or 0.0) for plugin in plugins]
+    base, moved = _of_side(plugins, "base"), _of_side(plugins, "upgraded")
+    strengths = {p: [one.file.weight * (scale or 0.0) for one in p] for p in (base, moved)}
     # a method of another package runs its stage 2 alone, in a session of its own
     own = [v for v in variants if is_own(group.methods[v.method])]
-    with attach_all(plugins, group.family, strengths) as active:
+    with (
+        attach_all(base, group.family, strengths[base]) as active,
+        attach_all(moved, group.family, strengths[moved]) as direct,
+    ):
         yield _Sessions(
             lambda part: GroupSession(
                 group.family,
                 part.cases,
                 settings,
                 attachment=active,
-                remix=group.remix,
+                remix=group.remix.joined(direct),
+                is_moved=bool(moved),
                 plugin_scale=scale,
                 work=part.work,
                 snapshot_t0s=_snapshot_t0s(variants, settings, group.methods),

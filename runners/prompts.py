@@ -24,7 +24,7 @@ from xadapter.delta import BasePair
 from xadapter.denoiser import Conditions, Denoiser, with_plain_rows
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
-from xadapter.inputs import base_conditions, upgraded_conditions
+from xadapter.inputs import upgraded_conditions
 from xadapter.placement import execution_device
 
 MAX_CHUNKS = 4
@@ -44,7 +44,6 @@ class TextReading:
 
 def encode_prompt(
     pipe: Pipeline,
-    side: Side,
     prompt: str,
     negative: str,
     *,
@@ -52,19 +51,16 @@ def encode_prompt(
     size_px: tuple[int, int],
     reading: TextReading,
 ) -> Conditions:
-    """Return the text of one image on one side; `size_px` is (height, width), for SDXL.
+    """Return the text of one image; `size_px` is (height, width), for SDXL.
 
     An empty negative prompt means none.
     """
-    if side == "base" and reading == TextReading():
-        return base_conditions(pipe, [prompt], negative or None, guidance)
-    if side == "base":
+    is_sdxl = hasattr(pipe, "text_encoder_2")
+    if not is_sdxl and reading != TextReading():
         return _of_sd(pipe, prompt, negative, guidance, reading)
     if reading.syntax == "plain":
         return upgraded_conditions(pipe, [prompt], negative or None, guidance, size_px)
     found = upgraded_conditions(pipe, [""], None, guidance, size_px)
-    if found.pooled is None:
-        return _of_sd(pipe, prompt, negative, guidance, replace(reading, clip_skip=1))
     text, pooled = _of_sdxl(pipe, prompt)
     found = replace(found, text=text, pooled=pooled)
     if negative and guidance.is_on:  # without one, the pipeline's own for none
@@ -284,6 +280,8 @@ def clip_skip_problem(pipe: Any, clip_skip: int) -> str | None:
     encoder = pipe.text_encoder
     if clip_skip == 1:
         return None
+    if hasattr(pipe, "text_encoder_2"):
+        return f"clip_skip is {clip_skip}: SDXL reads the layer before the last; remove it"
     if not hasattr(getattr(encoder, "text_model", encoder), "final_layer_norm"):
         return f"clip_skip is {clip_skip}: a {type(encoder).__name__} has no such layers; remove it"
     n_layers = encoder.config.num_hidden_layers
@@ -293,14 +291,14 @@ def clip_skip_problem(pipe: Any, clip_skip: int) -> str | None:
 
 
 def rewritten_prompt(
-    prompt: str, rewrite: Callable[[str], str], tokenizer: Any, syntax: PromptSyntax
+    prompt: str, rewrite: Callable[[str], str], tokenizer: Any, side: Side, syntax: PromptSyntax
 ) -> str:
-    """Return the base prompt with the vectors of embeddings as tokens, which may be several a word.
+    """Return the prompt with the vectors of embeddings as tokens, which may be several a word.
 
     Raises `SettingError` if it is too long with them.
     """
     found = rewrite(prompt)
-    why = length_problem(found, tokenizer, "base", syntax, shown=prompt)
+    why = length_problem(found, tokenizer, side, syntax, shown=prompt)
     if found != prompt and why is not None:
         raise SettingError(f"{why}; each vector of an embedding is a token")
     return found

@@ -34,6 +34,8 @@ class Method(Protocol):
 
     - `arrangement`: the plugins it is rendered with, see `plugins_manifest.schema.stacks` (default
       "own"; `cast` is the older name of this trait);
+    - `uses_base`: whether the base model and its prompts decide its pixels (default: with
+      `uses_plugin`, and of side "base");
     - `uses_upgraded`: whether the upgraded model's weights decide its pixels (default: side
       "upgraded");
     - `stage1_mode`: how stage 1 runs (default: that of the settings);
@@ -98,6 +100,11 @@ def stage1_mode_of(method: Method, settings: RenderSettings | Settings) -> Stage
     """Return the method's own way to run stage 1, else that of the settings."""
     own: Stage1Mode | None = getattr(method, "stage1_mode", None)
     return own or settings.stage1_mode
+
+
+def uses_base(method: Method) -> bool:
+    """Return whether the base model and its prompts decide a method's pixels."""
+    return bool(getattr(method, "uses_base", method.uses_plugin or method.side == "base"))
 
 
 def uses_upgraded(method: Method) -> bool:

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import diffusers
@@ -47,7 +47,7 @@ from xadapter.noise import (
     named_generators,
 )
 from xadapter.presets import Preset, find_preset
-from xadapter.sampling import run_stage1
+from xadapter.sampling import run_alone, run_stage1
 from xadapter.solvers import Solver, shared_schedulers
 from xadapter.vae import Bridge, decode_image, encode_resized, pixels_per_latent, to_uint8
 
@@ -76,9 +76,10 @@ class GroupSession:
     """A plugin or a stack at one scale, attached, over a batch of cases.
 
     `attachment` holds what plugins of the base side add to the denoiser, `remix` those of the
-    upgraded side. With `stage2` the passes of stage 1 are already in `work`, from a session with
-    other plugins. `snapshot_t0s` are the t0 values for stage-1 mode "truncated", `members` the
-    variants of each pass of stage 2, of which at most `together` are in a call of the models.
+    upgraded side; with `is_moved` it changes with the plugin scale. With `stage2` the passes of
+    stage 1 are already in `work`, from a session with other plugins. `snapshot_t0s` are the t0
+    values for stage-1 mode "truncated", `members` the variants of each pass of stage 2, of which at
+    most `together` are in a call of the models.
     """
 
     def __init__(
@@ -93,13 +94,15 @@ class GroupSession:
         work: SharedWork,
         snapshot_t0s: Sequence[float] = (),
         stage2: bool = False,
+        is_moved: bool = False,
         members: Mapping[PassKey, Members] | None = None,
         together: int = 1,
     ) -> None:
         self.family = family
         self.cases = tuple(cases)
         self.settings = settings
-        self.preset: Preset = find_preset(settings.preset, has_control=bool(attachment.controls))
+        controls = (*attachment.controls, *(remix.controls if is_moved else ()))
+        self.preset: Preset = find_preset(settings.preset, has_control=bool(controls))
         self.non_finite: set[int] = set()
         self._attachment = attachment
         self._remix = remix
@@ -107,6 +110,7 @@ class GroupSession:
         self._work = work
         self._snapshot_t0s = tuple(snapshot_t0s)
         self._text_pass: PassName = "stage2_text" if stage2 else "base_text"
+        self._upgraded_text: PassName = "plugged_text" if is_moved else "upgraded_text"
         self._members = members or {}
         self._together = together
         self._guidance = Guidance(settings.guidance_scale)
@@ -128,8 +132,8 @@ class GroupSession:
     @property
     def networks(self) -> list[nn.Module]:
         """Return the plugins' networks that run beside the models."""
-        found = (*self._attachment.controls, *self._attachment.adapters, *self._remix.controls)
-        return [part.net for part in found]
+        both = (self._attachment, self._remix)
+        return [part.net for one in both for part in (*one.controls, *one.adapters)]
 
     @cached_property
     def noise(self) -> Noise:
@@ -160,7 +164,7 @@ class GroupSession:
         return Denoiser(
             self.family.upgraded.unet,
             self._schedulers[1],
-            self._shared("upgraded_text", GroupSession._encode_upgraded_text),
+            self._shared(self._upgraded_text, GroupSession._encode_upgraded_text),
             self._guidance,
             self._controls(self._remix),
         )
@@ -193,6 +197,22 @@ class GroupSession:
         # a UNet with an IP-Adapter takes its image also where it leaves it out
         text = replace(text, added=plugged.conditions.added)
         return BasePair(replace(plugged, conditions=text, controls=()), plugged, taken_off=off)
+
+    def one_stage(self) -> Tensor:
+        """Run the upgraded model over the whole schedule; final latents [b, c, h, w].
+
+        Of two models of one layout and size, both start from the base model's noise: their images
+        differ by the weights alone.
+        """
+        latents = _latent_chw(self.family.upgraded, self.settings.upgraded_size_px)
+        is_paired = self.family.one_layout and self.noise.base_start.shape[1:] == latents
+        return run_alone(
+            self.upgraded,
+            self.noise.base_start if is_paired else self.noise.upgraded_noise,
+            n_steps=self.settings.steps,
+            preset=self.preset,
+            step_generators=self.step_generators("stage 1" if is_paired else "one stage"),
+        )
 
     def stage2(self, method: Stage2Method, variant: Variant) -> Tensor:
         """Return the final latents [b, c, h, w] of a variant's stage 2, from its method's start.
@@ -274,16 +294,25 @@ class GroupSession:
         )
         base = replace(
             self.base,
-            conditions=self._encode_base_text(self._enlarged_condition),
+            conditions=self._plugged(
+                "base", self._encoded("base", is_enlarged=True), self._enlarged_condition
+            ),
             controls=self._controls(self._attachment, self._enlarged_condition),
         )
         return Enlarged(base, latents, noise)
 
-    def _encode_base_text(self, images: Callable[[str], Tensor] | None = None) -> Conditions:
+    def _encode_base_text(self) -> Conditions:
+        return self._plugged("base", self._encoded("base"), self._condition)
+
+    def _encode_upgraded_text(self) -> Conditions:
+        return self._plugged("upgraded", self._encoded("upgraded"), self._condition)
+
+    def _plugged(self, side: Side, text: Conditions, images: Callable[[str], Tensor]) -> Conditions:
+        """Return a side's conditions with what its plugins add to them."""
         return with_attachment(
-            self._encoded("base", self.cases, self._attachment),
-            self._attachment,
-            images=images or self._condition,
+            text,
+            self._attached(side),
+            images=images,
             references=[case.reference for case in self.cases if case.reference is not None],
             guided=self._guidance.is_on,
         )
@@ -295,38 +324,57 @@ class GroupSession:
             for c in self.cases
         ]
         with (self._attachment.taken_off or nullcontext)():
-            return self._encoded("base", cases, Attachment())
-
-    def _encode_upgraded_text(self) -> Conditions:
-        return self._encoded("upgraded", self.cases, self._remix)
+            return self._encoded("base", cases=cases, attachment=Attachment())
 
     def _encoded(
-        self, side: Side, cases: Sequence[RenderCase], attachment: Attachment
+        self,
+        side: Side,
+        *,
+        is_enlarged: bool = False,
+        cases: Sequence[RenderCase] | None = None,
+        attachment: Attachment | None = None,
     ) -> Conditions:
-        """Encode a side's prompts, image by image, with what is attached to it."""
+        """Encode a side's prompts, image by image, for its size or for the upgraded one.
+
+        By default those of the session's cases, with what is attached to the side.
+        """
+        settings = self.settings
+        is_base_size = side == "base" and not is_enlarged
+        width_px, height_px = settings.base_size_px if is_base_size else settings.upgraded_size_px
+        read = partial(
+            self._encoded_case,
+            side=side,
+            attachment=self._attached(side) if attachment is None else attachment,
+            size_px=(height_px, width_px),
+        )
         with ExitStack() as encoders:
-            return stacked([self._encoded_case(c, side, attachment, encoders) for c in cases])
+            return stacked([read(c, encoders) for c in (self.cases if cases is None else cases)])
 
     def _encoded_case(
-        self, case: RenderCase, side: Side, attachment: Attachment, encoders: ExitStack
+        self,
+        case: RenderCase,
+        encoders: ExitStack,
+        *,
+        side: Side,
+        attachment: Attachment,
+        size_px: tuple[int, int],
     ) -> Conditions:
         """Encode a case's prompts, unless they are known; the encoders are moved for the first."""
-        pipe, (width_px, height_px) = self._pipe(side), self.settings.upgraded_size_px
-        syntax, rewrite = self.settings.prompt_syntax, attachment.rewrite_prompt
-        prompt, negative = case.upgraded_prompt, case.negative_prompt
+        pipe, syntax = self._pipe(side), self.settings.prompt_syntax
+        texts = (case.upgraded_prompt, case.negative_prompt)
         if side == "base":
-            prompt, negative = (
-                rewritten_prompt(text, rewrite, pipe.tokenizer, syntax)
-                for text in (self._base_prompt(case), case.base_negative)
-            )
-        reading = TextReading(syntax, self.settings.clip_skip)
-        size_px = (height_px, width_px)
+            texts = (self._base_prompt(case), case.base_negative)
+        prompt, negative = (
+            rewritten_prompt(text, attachment.rewrite_prompt, pipe.tokenizer, side, syntax)
+            for text in texts
+        )
+        skips = side == "base" or self.family.one_layout
+        reading = TextReading(syntax, self.settings.clip_skip if skips else 1)
 
         def encode() -> Conditions:
             encoders.enter_context(text_encoders(pipe))
             return encode_prompt(
                 pipe,
-                side,
                 prompt,
                 negative,
                 guidance=self._guidance,
@@ -340,7 +388,10 @@ class GroupSession:
         return encoded_once(pipe, key, encode)
 
     def _pipe(self, side: Side) -> Pipeline:
-        return self.family.base if side == "base" else self.family.upgraded
+        return self.family.pipe(side)
+
+    def _attached(self, side: Side) -> Attachment:
+        return self._attachment if side == "base" else self._remix
 
     def _base_prompt(self, case: RenderCase) -> str:
         own = case.stage2_prompt if self._text_pass == "stage2_text" else None

@@ -33,6 +33,7 @@ REFERENCES = ("base", "floor", "oracle", "base-floor")  # never ranked, recommen
 METHOD_NAMES: Mapping[str, str] = {
     "base": "Base model",
     "hires": "Hires fix",
+    "direct": "Direct load",
     "sdedit": "SDEdit",
     "xadapter": "X-Adapter",
     "xadapter-truncated": "X-Adapter, truncated stage 1",

@@ -76,7 +76,7 @@ def wanted_references(
             word=member.plugin.token,
             case_id=case.case_id,
             prompt=prompts_of(plugin_set, case, family=manifest.family).base,
-            negative_prompt=plugin_set.base_negative_prompt(case.negative_prompt),
+            negative_prompt=plugin_set.negative_prompt(case.negative_prompt, "base"),
             seed=seed,
         )
         for plugin_set in alone.values()

@@ -13,12 +13,12 @@ import psutil
 from bench.errors import UserError, shown_path
 from bench.registry import installed
 from plugins_manifest.text import shortened
-from runners.families import find_family
+from runners.families import family_traits, find_family
 
 if TYPE_CHECKING:
     from bench.cli.doctor import Finding
 
-_SMALL = ("pocket", "pocket-v")  # their models are part of xbench
+_SMALL = ("pocket", "pocket-v", "pocket-far", "pocket-near")  # their models are part of xbench
 _TRIALS = {
     **{name: f"try it: xbench run --manifest {name}" for name in _SMALL},
     "sd15-sdxl": "what a small run costs: xbench plan --manifest smoke",
@@ -71,7 +71,9 @@ def _of_family(name: str, *, has_gpu: bool) -> Readiness:
         why = f"{_gb(to_fetch)} of models are missing and {_gb(free)} are free on the disk"
         step = f"free some space in {shown_path(folder)}, or set HF_HOME to another folder"
         return Readiness(name, f"no, because {why}", (step,))
-    mapper = family.mapper_problem(None)
+    if unnamed := tuple(getattr(family, "model_problems", list)()):
+        return Readiness(name, "no, because its models are not named", unnamed)
+    mapper = None if family_traits(name).one_layout else family.mapper_problem(None)
     steps = [
         f"the first run downloads {_gb(to_fetch)} of models" if to_fetch else "",
         "no GPU was found: an image takes minutes" if parts and not has_gpu else "",

@@ -108,7 +108,8 @@ def _families() -> tuple[list[Target], list[Upgrade]]:
             if table is None:
                 break
             name = f"{family}-{side}"
-            bases.append(shipped_base(table) or name)
+            known = next((model.name for model in models if model.table == table), name)
+            bases.append(shipped_base(table) or known)
             if bases[-1] == name:
                 models.append(Target(name, f"{family}'s {side} model", table))
         else:

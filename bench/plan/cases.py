@@ -119,30 +119,35 @@ def rendered_sets(manifest: Manifest) -> Iterator[PluginSet]:
 class Prompts:
     """The prompts of a case with a plugin set: each side gets its own plugins' words.
 
+    Of negative prompts too: the words of negative embeddings.
+
     `stage2` is the base prompt of stage 2, None if it is that of stage 1.
     """
 
     base: str
     upgraded: str
     base_negative: str
+    upgraded_negative: str
     stage2: str | None = None
 
     @property
     def all(self) -> tuple[str, ...]:
         """All prompts, None left out."""
         stage2 = () if self.stage2 is None else (self.stage2,)
-        return (self.base, self.upgraded, self.base_negative, *stage2)
+        return (self.base, self.upgraded, self.base_negative, self.upgraded_negative, *stage2)
 
 
 def prompts_of(plugin_set: PluginSet | None, case: Case, *, family: str) -> Prompts:
     """Return the prompts of a case; without a plugin set those of the upgraded model alone."""
     if plugin_set is None:
-        return Prompts(case.prompt, case.prompt, case.negative_prompt)
+        negative = case.negative_prompt
+        return Prompts(case.prompt, case.prompt, negative, negative)
     separator = family_traits(family).prompt_separator
     base, upgraded = plugin_set.prompts_of(case.prompt, separator=separator)
     return Prompts(
         base,
         upgraded,
-        plugin_set.base_negative_prompt(case.negative_prompt),
+        plugin_set.negative_prompt(case.negative_prompt, "base"),
+        plugin_set.negative_prompt(case.negative_prompt, "upgraded"),
         plugin_set.stage2_prompt(case.prompt, separator=separator),
     )

@@ -39,6 +39,7 @@ from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_se
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
 from runners.base import PluginFile, sampler_problem
 from runners.families import family_traits
+from runners.families.registry import no_mapper_between
 from runners.families.traits import Channels
 from runners.protocols import Method, arrangement_of, knobs_of
 from xadapter.errors import MapperFileError
@@ -65,6 +66,7 @@ def preflight(job: Job, *, allow_missing: bool = False) -> None:
         *_reference_problems(job),
         *_sample_problems(job),
         *_weights_problems(job),
+        *_direct_problems(job),
         *_twin_problems(job),
         *_picture_problems(job),
         *image_problems(job),
@@ -94,6 +96,11 @@ def _missing_problems(job: Job) -> Iterator[str]:
 
 
 def _method_problems(job: Job) -> Iterator[str]:
+    family, known = job.manifest.family, installed("methods")
+    own = [find_method(spec.name) for spec in job.manifest.methods if spec.name in known]
+    joint = [method.name for method in own if method.uses_adapter]
+    if joint and family_traits(family).one_layout:
+        yield f"{', '.join(joint)} cannot run: {no_mapper_between(family)}"
     for spec in job.manifest.methods:
         if spec.name not in installed("methods"):
             continue
@@ -165,6 +172,32 @@ def _weights_problems(job: Job) -> Iterator[str]:
             yield f"plugin {file.plugin_id!r}: {why}"
     if usable and len(usable) < len(job.files):
         yield f"the other plugins can be attached: --plugins {','.join(usable)} runs them alone"
+
+
+def _direct_problems(job: Job) -> Iterator[str]:
+    """Find plugins that method `direct` could not load into the upgraded model."""
+    methods = [m.name for m in job.manifest.methods if m.name in installed("methods")]
+    if not any(arrangement_of(find_method(name)) == "direct" for name in methods):
+        return
+    if family_traits(job.manifest.family).one_layout:  # what the base takes, its fine-tune takes
+        return
+    moved = [f for f in job.files.values() if f.side == "base" and f.path.exists()]
+    table, refused = module_table(job.manifest, "upgraded"), []
+    for file in moved:
+        why = why_unusable(
+            file.path,
+            kinds=file_kinds(file.kind),
+            table=table,
+            allow_partial=file.allow_partial,
+            condition=file.condition,
+        )
+        if why is not None:
+            refused.append(file.plugin_id)
+            yield f"method 'direct', plugin {file.plugin_id!r} in the upgraded model: {why}"
+    if refused:
+        left = [file.plugin_id for file in moved if file.plugin_id not in refused]
+        fix = f"--plugins {','.join(left)} runs those that fit, or " if left else ""
+        yield f"{fix}leave out the method 'direct'"
 
 
 def _twin_problems(job: Job) -> Iterator[str]:

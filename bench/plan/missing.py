@@ -26,7 +26,7 @@ from plugins_manifest.schema import Manifest, plugin_sets
 from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.text import shortened
 from runners.base import PluginFile
-from runners.families import find_family
+from runners.families import family_traits, find_family
 
 if TYPE_CHECKING:
     from metrics.weights import Weights
@@ -213,7 +213,7 @@ def missing_mapper(job: Job) -> MissingItem | None:
     if not needing or job.manifest.family not in installed("families"):
         return None
     family = find_family(job.manifest.family)
-    if job.adapters:
+    if job.adapters or family_traits(job.manifest.family).one_layout:  # preflight refuses those
         return None
     problem = family.mapper_problem(job.adapter)
     if problem is None:

@@ -37,6 +37,7 @@ from plugins_manifest.schema.stacks import (
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import shortened
 from runners.base import PluginFile, Stack, Variant
+from runners.families import family_traits
 from runners.families.registry import AdapterFile
 from runners.protocols import Method, arrangement_of, knobs_of, stage1_mode_of
 
@@ -97,11 +98,23 @@ class Plan:
         return self.files(self.plugin_set(group))
 
     def files(self, plugin_set: PluginSet | None) -> Stack:
-        """Return the files of a set's plugins, with their weights and stages."""
+        """Return the files of a set's plugins, with their weights, stages and sides."""
         members = () if plugin_set is None else plugin_set.members
         return tuple(
-            replace(self.plugins[m.plugin.id], weight=m.weight, stages=m.stages) for m in members
+            replace(
+                self.plugins[m.plugin.id],
+                weight=m.weight,
+                stages=m.stages,
+                side=m.plugin.side,
+                is_moved=m.is_moved,
+            )
+            for m in members
         )
+
+    def files_by_audit(self) -> dict[str, PluginFile]:
+        """Return the files that a run loads, by the names of their load audits."""
+        moved = (file for group in self.groups for file in self.stack(group) if file.is_moved)
+        return {file.audit_name: file for file in (*self.plugins.values(), *moved)}
 
     @property
     def trials(self) -> list[Trial]:
@@ -283,7 +296,9 @@ def _trial(
         settings=settings,
         stack=tuple(_part(file, case, conditions) for file in stack),
         base_negative_prompt=prompts.base_negative,
+        upgraded_negative_prompt=prompts.upgraded_negative,
         stage2_prompt=prompts.stage2,
+        one_layout=family_traits(manifest.family).one_layout,
     )
     paths = {
         file.plugin_id: condition_name(case.case_id, file.condition, side=file.side)

@@ -16,6 +16,7 @@ from runners.protocols import (
     arrangement_of,
     knobs_of,
     stage1_mode_of,
+    uses_base,
     uses_upgraded,
 )
 
@@ -74,7 +75,8 @@ class TrialInputs:
     """Everything that decides a trial, besides the method's own settings.
 
     `weights` are the family's parts by sha256: base, upgraded, mapper. `stack` holds all plugins,
-    of both sides, in the order in which they are attached.
+    of both sides, in the order in which they are attached. `one_layout` as
+    `runners.families.traits.FamilyTraits` has it.
     """
 
     case: Case
@@ -85,7 +87,9 @@ class TrialInputs:
     settings: Settings
     stack: tuple[Part, ...] = ()
     base_negative_prompt: str | None = None
+    upgraded_negative_prompt: str | None = None
     stage2_prompt: str | None = None
+    one_layout: bool = False
 
 
 def trial_id(method: Method, variant: Variant, inputs: TrialInputs) -> str:
@@ -110,25 +114,22 @@ def _identity(method: Method, variant: Variant, inputs: TrialInputs) -> dict[str
         "dtype": settings.dtype,
         "preset": settings.preset,
     }
-    if method.uses_plugin or method.side == "base":
+    if uses_base(method):
         facts |= {
             "base": inputs.weights["base"],
             "base_prompt": inputs.base_prompt,
             "base_size": list(settings.base_size),
         }
-        if (clip_skip := settings.clip_skip or 1) > 1:
-            facts["clip_skip"] = clip_skip
         if inputs.base_negative_prompt not in (None, case.negative_prompt):
             facts["base_negative_prompt"] = inputs.base_negative_prompt
+    if uses_base(method) or (inputs.one_layout and uses_upgraded(method)):
+        facts |= {} if (settings.clip_skip or 1) == 1 else {"clip_skip": settings.clip_skip}
     if settings.prompt_syntax != "plain":
         facts["prompt_syntax"] = settings.prompt_syntax
     if method.side == "upgraded":
         facts["upgraded_size"] = list(settings.upgraded_size)
     if uses_upgraded(method):
-        facts |= {
-            "upgraded": inputs.weights["upgraded"],
-            "upgraded_prompt": inputs.upgraded_prompt,
-        }
+        facts |= _upgraded_facts(method, inputs)
     if len(inputs.stack) == 1 and method.uses_plugin:
         facts |= _single_plugin(inputs.stack[0], variant, settings)
     elif len(inputs.stack) > 1 or arrangement_of(method) != "own":
@@ -148,6 +149,20 @@ def _identity(method: Method, variant: Variant, inputs: TrialInputs) -> dict[str
     return facts
 
 
+def _upgraded_facts(method: Method, inputs: TrialInputs) -> dict[str, Any]:
+    settings, negative = inputs.settings, inputs.upgraded_negative_prompt
+    facts = {
+        "upgraded": inputs.weights["upgraded"],
+        "upgraded_prompt": inputs.upgraded_prompt,
+    }
+    if negative not in (None, inputs.case.negative_prompt):
+        facts["upgraded_negative_prompt"] = negative
+    is_paired = inputs.one_layout and settings.base_size == settings.upgraded_size
+    if is_paired and not method.uses_t0:
+        facts["noise"] = "base"
+    return facts
+
+
 def _single_plugin(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
     """Return the facts of a plugin that is alone; optional ones enter only where they are used."""
     return {
@@ -160,8 +175,8 @@ def _single_plugin(part: Part, variant: Variant, settings: Settings) -> dict[str
 
 
 def _of_member(part: Part, variant: Variant, settings: Settings) -> dict[str, Any]:
-    """Return the facts of a plugin in a stack; the plugin scale is the base side's."""
-    scale = variant.plugin_scale if part.file.side == "base" else 1.0
+    """Return the facts of a plugin in a stack; the plugin scale is that of the base's plugins."""
+    scale = variant.plugin_scale if part.file.is_scaled else 1.0
     return {
         "kind": part.file.kind,
         "sha256": part.file.sha256,

@@ -23,7 +23,7 @@ from bench.store.documents import members_of
 from plugins_manifest.documents import read_json
 from plugins_manifest.sealed import read_sealed, write_sealed
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
-from runners.base import PluginFile, Rendered, Stack
+from runners.base import PluginFile, Rendered, Stack, direct_name
 
 if TYPE_CHECKING:
     from runners.plugins import LoadedPlugin
@@ -86,8 +86,8 @@ class LoadAudit:
 
     def enter(self, file: PluginFile, audit: Audit) -> None:
         """Add one plugin's audit, also of one that was refused."""
-        if self._audits.get(file.plugin_id) != audit:
-            self._audits[file.plugin_id] = audit
+        if self._audits.get(file.audit_name) != audit:
+            self._audits[file.audit_name] = audit
             self._write()
         if self._kept is not None and read_sealed(path := self._path(file, self._kept)) is None:
             try:
@@ -97,8 +97,8 @@ class LoadAudit:
 
     def complete(self, plugins: Iterable[PluginFile]) -> None:
         """Add the plugins that were not loaded because all their images came from the cache."""
-        missing = [file for file in plugins if file.plugin_id not in self._audits]
-        found = {file.plugin_id: self._cached(file) for file in missing}
+        missing = [file for file in plugins if file.audit_name not in self._audits]
+        found = {file.audit_name: self._cached(file) for file in missing}
         self._audits |= {plugin: audit for plugin, audit in found.items() if audit is not None}
         if missing:
             self._write()
@@ -182,7 +182,8 @@ def remarks(store: RunStore) -> dict[str, str]:
     partial = {plugin: audit for plugin, audit in audits.items() if not audit.is_complete}
     found: dict[str, str] = {}
     for row in _stacks(store):
-        members = [m for m in members_of(row["stack"]) if m in partial]
+        names = members_of(row["stack"])
+        members = [m for name in names for m in (name, direct_name(name)) if m in partial]
         if members:
             found[row["plugin"]] = "; ".join(f"{m}: {partial[m].summary()}" for m in members)
     return found

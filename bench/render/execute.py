@@ -319,8 +319,8 @@ def bare_case(plan: Plan, group: Group, index: int) -> RenderCase:
         seed=seed,
         base_prompt=prompts.base,
         upgraded_prompt=prompts.upgraded,
-        negative_prompt=case.negative_prompt,
-        base_negative_prompt=negative if negative != case.negative_prompt else None,
+        negative_prompt=prompts.upgraded_negative,
+        base_negative_prompt=negative if negative != prompts.upgraded_negative else None,
         stage2_prompt=prompts.stage2,
         content_prompt=case.prompt if case.prompt != prompts.upgraded else None,
     )

@@ -73,7 +73,7 @@ class Rendering:
             program = RenderProgram(renderer, request.batch_timeout)
             execution.workers = Scheduler(pool.open(program), self._on_worker)
         stopped = execution.run()
-        audits.complete(plan.plugins.values())
+        audits.complete(plan.files_by_audit().values())
         return stopped
 
     def _on_worker(self, facts: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ Verdict = Literal["fits", "in-part", "does-not-fit"]
 
 @dataclass(frozen=True)
 class Upgrade:
-    """A family of xbench: the base side's and the upgraded side's shapes."""
+    """A family of xbench: the base side's and the upgraded side's shapes; equal of fine-tunes."""
 
     family: str
     base: str
@@ -39,7 +39,7 @@ def advice(at: Situation, upgrades: Sequence[Upgrade]) -> str:
     if at.made_for is None:
         return "read on the page that it comes from which model it was made for"
     if at.verdict == "fits":
-        return _of_fit(at)
+        return _of_fit(at, upgrades)
     if at.verdict == "in-part":
         return _of_part(at)
     for upgrade in upgrades:
@@ -51,14 +51,16 @@ def advice(at: Situation, upgrades: Sequence[Upgrade]) -> str:
     return f"search for a plugin made for {at.target.title}"
 
 
-def _of_fit(at: Situation) -> str:
+def _of_fit(at: Situation, upgrades: Sequence[Upgrade]) -> str:
     caveat = f"; {at.diffusers}" if at.diffusers else ""
     if at.made_for is not None and at.target.name == at.made_for.name:
         return f"load it as usual{caveat}"
-    return (
-        "it loads; shapes do not show whether its effect stays: compare images with and without "
-        f"it at the same seed{caveat}"
-    )
+    own = at.target.base
+    families = [u.family for u in upgrades if (u.base, u.upgraded) == (own, own)]
+    how = "compare images with and without it at the same seed"
+    if families:
+        how = f"measure it with method direct of xbench run, family {families[0]}"
+    return f"it loads; shapes do not show whether its effect stays: {how}{caveat}"
 
 
 def _of_part(at: Situation) -> str:

@@ -116,7 +116,8 @@ def default_targets(
     """Return the model that a file was made for, and those that a family upgrades it to."""
     if made_for is None:
         return []
-    bases = {u.upgraded: None for u in upgrades if u.base == made_for.target.base}
+    own = made_for.target.base
+    bases = {u.upgraded: None for u in upgrades if u.base == own != u.upgraded}
     by_base = {target.base: target for target in reversed(all_targets(others))}
     return [made_for.target, *(by_base[base] for base in bases if base in by_base)]
 

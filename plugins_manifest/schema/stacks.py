@@ -3,7 +3,8 @@
 A set is a plugin alone, or a stack. Arrangement `own` is what a run measures. `native` replaces the
 plugins by the upgraded model's own ones (method `oracle`). In stage 2, `unplugged` removes the base
 side's plugins and their words, and `swapped` replaces them by others: they measure what stage 2
-takes from the plugin, beyond the picture of stage 1.
+takes from the plugin, beyond the picture of stage 1. `direct` loads the base side's plugins into
+the upgraded model (method `direct`).
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from plugins_manifest.schema.words import Side
 
 STACK = "stack"
 Stages = Literal["both", "first", "second"]
-PluginArrangement = Literal["own", "native", "unplugged", "swapped"]
+PluginArrangement = Literal["own", "native", "unplugged", "swapped", "direct"]
 # key that a plugin of the manifest needs for an arrangement
 PARTNER_KEYS: dict[PluginArrangement, str] = {"native": "native", "swapped": "swap"}
 
 
 @dataclass(frozen=True)
 class PluginInSet:
-    """A plugin with its weight in the set, and the stages in which it acts."""
+    """A plugin with its weight in the set, and the stages in which it acts.
+
+    `is_moved`: a plugin of the base side that is loaded into the upgraded model; its `plugin` is on
+    the upgraded side.
+    """
 
     plugin: PluginSpec
     weight: float
     stages: Stages = "both"
+    is_moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,10 @@ class PluginSet:
         ]
         return list(dict.fromkeys(word for word in found if word))
 
-    def base_negative_prompt(self, prompt: str) -> str:
-        """Return the base side's negative prompt with the tokens of negative embeddings."""
-        tokens = [m.plugin.token for m in self.members if m.plugin.polarity == "negative"]
+    def negative_prompt(self, prompt: str, side: Side) -> str:
+        """Return a side's negative prompt with the tokens of its negative embeddings."""
+        own = [m.plugin for m in self.members if m.plugin.side == side]
+        tokens = [plugin.token for plugin in own if plugin.polarity == "negative"]
         return ", ".join(text for text in (prompt, *tokens) if text)
 
 
@@ -170,6 +177,14 @@ def _swapped(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
         yield replace(_partner(member.plugin.swap, manifest), stages="second")
 
 
+def _direct(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
+    if member.plugin.side == "upgraded":
+        yield member
+        return
+    moved = member.plugin.model_copy(update={"side": "upgraded"})
+    yield replace(member, plugin=moved, is_moved=True)
+
+
 def _partner(name: str | None, manifest: Manifest) -> PluginInSet:
     """Return a plugin with its own weight; LookupError without a name."""
     if name is None:
@@ -183,4 +198,5 @@ _REARRANGED: dict[PluginArrangement, Callable[[PluginInSet, Manifest], Iterator[
     "native": _native,
     "unplugged": _unplugged,
     "swapped": _swapped,
+    "direct": _direct,
 }

@@ -18,6 +18,8 @@ _FILES = {
     "upgraded-lora-hatched": "upgraded-lora-hatched.safetensors",
     "upgraded-v-lora-outline": "upgraded-v-lora-outline.safetensors",
     "reference": "reference.safetensors",
+    "base-near": "base-near.safetensors",
+    "base-far": "base-far.safetensors",
 }
 PARTS = (
     *("base", "upgraded", "mapper", "controlnet-canny", "controlnet-mask"),
@@ -25,6 +27,7 @@ PARTS = (
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     *("upgraded-lora-outline", "upgraded-lora-hatched"),
     *("upgraded-v", "mapper-v", "upgraded-v-controlnet-canny", "upgraded-v-lora-outline"),
+    *("base-near", "base-far"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +13,14 @@ import diffusers.utils.logging
 import torch
 import transformers.utils.logging
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import load_file
 from torch import nn
 
 from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.schema.words import Side
-from plugins_manifest.text import first_line
+from plugins_manifest.text import first_line, shortened
 from runners.families.offload import Offload, Use
 from xadapter.errors import XAdapterError
 from xadapter.load import load_mapper
@@ -41,24 +43,37 @@ _PIPELINES: dict[str, type[Pipeline]] = {
 }
 
 
+_NO_CHECKER: dict[str, Any] = {
+    "safety_checker": None,
+    "requires_safety_checker": False,
+    "feature_extractor": None,
+}
+
+
 @dataclass(frozen=True)
 class Family:
     """Two loaded pipelines and a mapper (None: methods with an adapter cannot run).
 
     `mappers` are several, by id, in place of the one.
 
-    The upgraded pipeline is SDXL's, or Stable Diffusion's (SD 2.1: one text encoder, no size
-    conditioning). Each may predict epsilon or v, as configured in its scheduler.
+    Each pipeline is SDXL's, or Stable Diffusion's (one text encoder, no size conditioning), and may
+    predict epsilon or v, as configured in its scheduler. With `one_layout` both are one
+    architecture: the upgraded model is a fine-tune of the base, or the reverse.
     """
 
     name: str
-    base: StableDiffusionPipeline
+    base: Pipeline
     upgraded: Pipeline
     mapper: nn.Module | None
     device: str
     dtype: str
     offload: Offload | None = None  # what moves the models, where they do not all fit the device
     mappers: Mapping[str, nn.Module] = field(default_factory=dict, hash=False)
+    one_layout: bool = False
+
+    def pipe(self, side: Side) -> Pipeline:
+        """Return the pipeline of a side."""
+        return self.base if side == "base" else self.upgraded
 
     def mapper_of(self, adapter: str | None) -> nn.Module | None:
         """Return the mapper of a variant's adapter; None if there is none."""
@@ -87,19 +102,31 @@ def load_from_folders(
     device: str,
     dtype: str,
     upgraded_vae: Path | None = None,
+    upgraded_changes: Path | None = None,
+    one_layout: bool = False,
+    configs: Path | None = None,
 ) -> Family:
     """Load a family from two diffusers pipeline folders and a mapper; safetensors only.
 
-    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own. Raises
-    `UserError` for a folder without a pipeline, and for a mapper that does not fit.
+    A side may also be one safetensors file with the whole pipeline, in the published layout;
+    `configs` is a pipeline folder with the configurations of its parts, and no weights.
+    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own;
+    `upgraded_changes` is a file of tensors, named MODEL.PARAMETER, that replace the pipeline's.
+    Raises `UserError` for what is not a pipeline, for a mapper that does not fit, and, with
+    `one_layout`, for two pipelines of different parameters.
     """
     torch_dtype = _torch_dtype(dtype)
     require_device(device)
     with _no_loading_bars(), memory_explained(f"the models of family {name!r}"):
         vae = None if upgraded_vae is None else _vae_from(upgraded_vae, torch_dtype)
-        base_pipe = _pipeline_from(base, torch_dtype, side="base")
-        upgraded_pipe = _pipeline_from(upgraded, torch_dtype, side="upgraded", vae=vae)
-    if not isinstance(base_pipe, StableDiffusionPipeline):
+        read = partial(_pipeline_from, dtype=torch_dtype, configs=configs)
+        base_pipe = read(base, side="base")
+        upgraded_pipe = read(upgraded, side="upgraded", vae=vae)
+        if upgraded_changes is not None:
+            _replace_tensors(upgraded_pipe, upgraded_changes)
+    if one_layout:
+        _require_one_layout(name, base_pipe, upgraded_pipe)
+    if mapper is not None and not isinstance(base_pipe, StableDiffusionPipeline):
         raise UserError(
             f"the base model of {name!r} is a {type(base_pipe).__name__}: X-Adapter starts from a "
             "StableDiffusionPipeline"
@@ -112,17 +139,19 @@ def load_from_folders(
             None if mapper is None else _mapper_from(mapper),
             device=device,
             dtype=dtype,
+            one_layout=one_layout,
         )
 
 
 def make_family(
     name: str,
-    base: StableDiffusionPipeline,
+    base: Pipeline,
     upgraded: Pipeline,
     mapper: nn.Module | None,
     *,
     device: str = "cpu",
     dtype: str = "float32",
+    one_layout: bool = False,
 ) -> Family:
     """Freeze two pipelines and a mapper, move them, and check that they fit.
 
@@ -136,7 +165,7 @@ def make_family(
             if (model := getattr(pipe, part, None)) is not None:
                 # text encoders wait on the CPU: `text_encoders` moves them
                 place(model, device="cpu" if part in TEXT_PARTS else device, dtype=dtype)
-    family = Family(name, base, upgraded, mapper, device, dtype)
+    family = Family(name, base, upgraded, mapper, device, dtype, one_layout=one_layout)
     if mapper is not None:
         place_mapper(mapper, family)
     return family
@@ -206,10 +235,68 @@ def _no_loading_bars() -> Iterator[None]:
                 library.enable_progress_bar()
 
 
+def _replace_tensors(pipe: Pipeline, file: Path) -> None:
+    own = {
+        f"{part}.{name.removeprefix('text_model.')}": parameter  # a level of some transformers
+        for part in _PARTS
+        if (model := getattr(pipe, part, None)) is not None
+        for name, parameter in model.named_parameters()
+    }
+    for key, value in load_file(file).items():
+        own[key].data.copy_(value)
+
+
+def _require_one_layout(name: str, base: Pipeline, upgraded: Pipeline) -> None:
+    """Raise `UserError` unless the UNets and text encoders have the same parameters."""
+    found = [
+        {
+            f"{part}.{key}": tuple(value.shape)
+            for part in ("unet", *TEXT_PARTS)
+            if (model := getattr(pipe, part, None)) is not None
+            for key, value in model.named_parameters()
+        }
+        for pipe in (base, upgraded)
+    ]
+    differing = [key for key in {**found[0], **found[1]} if found[0].get(key) != found[1].get(key)]
+    if differing:
+        raise UserError(
+            f"the models of {name!r} are not of one layout: {len(differing)} parameters differ "
+            f"({shortened(differing)}): give two checkpoints of one architecture"
+        )
+
+
+def _from_file(
+    file: Path, dtype: torch.dtype, *, side: Side, configs: Path, vae: AutoencoderKL | None
+) -> Pipeline:
+    """Load a whole pipeline of one file; parts that the file lacks stay those of no model."""
+    kind = read_json(configs / "model_index.json")["_class_name"]
+    extra: dict[str, Any] = {} if vae is None else {"vae": vae}
+    if kind == StableDiffusionPipeline.__name__:
+        extra |= _NO_CHECKER
+    try:
+        return _PIPELINES[kind].from_single_file(
+            str(file), config=str(configs), dtype=dtype, local_files_only=True, **extra
+        )
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"the {side} model in {file.name} cannot be loaded as a {kind} ({first_line(error)}): "
+            "give a checkpoint of that architecture with UNet, VAE and text encoders"
+        ) from error
+
+
 def _pipeline_from(
-    folder: Path, dtype: torch.dtype, *, side: Side, vae: AutoencoderKL | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    *,
+    side: Side,
+    vae: AutoencoderKL | None = None,
+    configs: Path | None = None,
 ) -> Pipeline:
     """Load a pipeline of the class in its model_index.json; prefer half-precision files."""
+    if folder.is_file() and configs is not None:
+        return _from_file(folder, dtype, side=side, configs=configs, vae=vae)
     index = folder / "model_index.json"
     try:
         kind = read_json(index).get("_class_name")
@@ -224,8 +311,7 @@ def _pipeline_from(
         )
     extra: dict[str, Any] = {} if vae is None else {"vae": vae}
     if kind == StableDiffusionPipeline.__name__:
-        extra |= {"safety_checker": None, "requires_safety_checker": False}
-        extra |= {"feature_extractor": None}
+        extra |= _NO_CHECKER
     has_half = any(folder.glob("*/*.fp16.safetensors"))
     try:
         return _PIPELINES[kind].from_pretrained(

@@ -82,7 +82,7 @@ class PocketFamily:
 
         if adapter is not None and not adapter.exists():
             raise UserError(f"there is no mapper at {str(adapter)!r}: check the path")
-        with _as_user_error():
+        with as_user_error():
             own = {"base": "base", "upgraded": self.upgraded}
             if adapter is None and self.mapper_problem(None) is None:
                 own["mapper"] = self.mapper
@@ -125,10 +125,10 @@ class PocketFamily:
 
     def module_table(self, side: Side) -> ModuleTable | None:
         """Return the parameters of a side's models, from the headers of their files."""
-        with _as_user_error():
-            return _module_table(self.upgraded if side == "upgraded" else side)
+        with as_user_error():
+            return pocket_table(self.upgraded if side == "upgraded" else side)
 
-    def mapper_channels(self) -> Channels:
+    def mapper_channels(self) -> Channels | None:
         """Return the channels of the base UNet's taps and of the upgraded UNet's inputs."""
         from plugins_manifest.documents import read_json
         from pocket.weights import part_path
@@ -141,12 +141,12 @@ class PocketFamily:
         decoder = upgraded[::-1] if len(upgraded) > 3 else (upgraded[-1], *upgraded[::-1])
         return (base[2], base[1], base[0]), tuple(decoder[:3])
 
-    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
+    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts | None:
         """Return the folders of the models and the mapper; their weights are float16 files."""
         from pocket.weights import part_path
 
         mapper = self._mapper(adapter)
-        with _as_user_error():
+        with as_user_error():
             return DiffusersParts(
                 DiffusersModel(str(part_path("base")), pipeline="StableDiffusionPipeline"),
                 DiffusersModel(str(part_path(self.upgraded)), pipeline=self.pipeline),
@@ -159,7 +159,7 @@ class PocketFamily:
         from pocket.weights import part_path
         from runners.families.family import load_from_folders
 
-        with _as_user_error():
+        with as_user_error():
             base, upgraded = part_path("base"), part_path(self.upgraded)
         return load_from_folders(
             self.name,
@@ -176,12 +176,12 @@ class PocketFamily:
 
         if adapter is not None or self.mapper_problem(adapter) is not None:
             return adapter
-        with _as_user_error():
+        with as_user_error():
             return part_path(self.mapper)
 
 
 @cache
-def _module_table(part: str) -> ModuleTable | None:
+def pocket_table(part: str) -> ModuleTable | None:
     from plugins_manifest.formats.model_folder import folder_table
     from pocket.weights import part_path
 
@@ -189,7 +189,7 @@ def _module_table(part: str) -> ModuleTable | None:
 
 
 @contextmanager
-def _as_user_error() -> Iterator[None]:
+def as_user_error() -> Iterator[None]:
     """Convert errors of missing or changed weights, which the user can restore."""
     from pocket.weights import WeightsError
 

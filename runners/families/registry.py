@@ -44,6 +44,12 @@ class MapperProblem:
         return f"{self.what}: {self.how}"
 
 
+def no_mapper_between(family: str) -> MapperProblem:
+    """Return why a family whose sides have one layout has no mapper."""
+    what = f"both models of {family!r} have one layout, so there is no mapper between them"
+    return MapperProblem(what, "load the plugins with the method 'direct'")
+
+
 class FamilySource(Protocol):
     """A family before it is loaded; importing its module loads no torch.
 

@@ -4,24 +4,29 @@ The commits below were not verified with the Hub; several public projects pin or
 these repositories (as of November 2026). A wrong commit cannot load wrong weights: the download
 fails with a message. Every part can be replaced by an environment variable XBENCH_FAMILY_PART (such
 as XBENCH_SD15_SDXL_BASE) with owner/repository@COMMIT, a mirror for instance, or with a local
-pipeline folder.
+pipeline folder. The models of `sd15-finetune` and `sdxl-finetune` may also be one safetensors file
+with the whole pipeline, local or owner/repository@COMMIT/FILE; the upgraded one has no pin: it is
+the checkpoint that the user upgrades to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from plugins_manifest.content import hash_path
+from plugins_manifest.documents import read_json
 from plugins_manifest.errors import UserError
 from plugins_manifest.formats import ModuleTable
 from plugins_manifest.formats.model_folder import folder_table
 from plugins_manifest.formats.table import ModelName, model_table
 from runners.families.hub import HubModel, PartSource, fetch_file, fetch_folder, is_cached
-from runners.families.registry import MapperProblem
+from runners.families.registry import MapperProblem, no_mapper_between
 from runners.families.traits import DiffusersModel, DiffusersParts, FamilyCost, FamilyMemory, Side
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 Part = Literal["base", "upgraded", "upgraded_vae", "mapper"]
 _WEIGHTS = "*.fp16.safetensors"
 _TEXT_FILES = ("model_index.json", "scheduler/*.json", "tokenizer*/*")
+_CONFIG_FILES = (*_TEXT_FILES, "*/config.json")
 _MODELS = ("unet", "text_encoder", "text_encoder_2", "vae")
 _MAPPER_MB = 900
 _VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
@@ -45,21 +51,33 @@ def pipeline_files(*, with_vae: bool = True) -> tuple[str, ...]:
 class HubFamily:
     """A base and an upgraded pipeline; `upgraded_vae` replaces the upgraded pipeline's own.
 
-    `mapper_hint` is the remedy where a method needs a mapper and none is given. `tables` are the
-    parameters of the published base and upgraded model.
+    `upgraded` None: the user names it. `mapper_hint` is the remedy where a method needs a mapper
+    and none is given. `tables` are the parameters of the published base and upgraded model, the
+    classes of both sides: of one layout if they are equal.
     """
 
     name: str
     base: HubModel
-    upgraded: HubModel
-    mapper_hint: str
+    upgraded: HubModel | None
+    mapper_hint: str = ""
+    default_settings: Mapping[str, Any] = field(default_factory=dict)
     upgraded_vae: HubModel | None = None
     cost: FamilyCost | None = None
     memory: FamilyMemory | None = None
     tables: tuple[ModelName, ModelName] = ("sd15", "sdxl")
 
+    @property
+    def one_layout(self) -> bool:
+        """Whether both sides are one architecture."""
+        return self.tables[0] == self.tables[1]
+
     def fingerprint(self, adapter: Path | None) -> dict[str, str]:
-        """Return the hashes of the pins (or local folders), and of the mapper if there is one."""
+        """Return the hashes of the pins (or local files), and of the mapper if there is one.
+
+        Raises one `UserError` with everything that is wrong with the models that the user names.
+        """
+        if problems := self.model_problems(adapter):
+            raise UserError.collect(problems)
         upgraded = _hash(self._source("upgraded"))
         if (vae := self._source("upgraded_vae")) is not None:
             upgraded = hashlib.sha256(f"{upgraded}\0{_hash(vae)}".encode()).hexdigest()
@@ -71,6 +89,8 @@ class HubFamily:
 
     def mapper_problem(self, adapter: Path | None) -> MapperProblem | None:
         """Return why there is no mapper; None if there is one."""
+        if self.one_layout:
+            return no_mapper_between(self.name)
         if adapter is not None or self._source("mapper") is not None:
             return None
         what = f"the family {self.name!r} comes without a mapper"
@@ -78,7 +98,7 @@ class HubFamily:
 
     def module_table(self, side: Side) -> ModuleTable | None:
         """Return the parameters of a side: of the published model, or of a local folder's files."""
-        source = self._source(side)
+        source = None if self.one_layout else self._source(side)
         if isinstance(source, Path):
             return folder_table(source)
         return model_table(self.tables[side == "upgraded"])
@@ -91,6 +111,8 @@ class HubFamily:
         from runners.families.family import load_from_folders, require_device
 
         require_device(device)  # before gigabytes are downloaded
+        if problems := self.model_problems(adapter):
+            raise UserError.collect(problems)
         mapper = self._mapper_source(adapter)
         vae = self._source("upgraded_vae")
         return load_from_folders(
@@ -101,6 +123,8 @@ class HubFamily:
             mapper=self._fetched_mapper(mapper),
             device=device,
             dtype=dtype,
+            one_layout=self.one_layout,
+            configs=self._configs(),
         )
 
     def sources(self, adapter: Path | None) -> list[PartSource]:
@@ -115,13 +139,17 @@ class HubFamily:
             for part, files in parts
             if (source := self._source(part)) is not None
         ]
+        if self._is_file("base") or self._is_file("upgraded"):
+            found.append(_described("configurations of", self.base, ("model_index.json",)))
         mapper = self._mapper_source(adapter)
         if isinstance(mapper, HubModel):
             found.append(_described("mapper", mapper, (mapper.file or "",)))
         return found
 
-    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts:
-        """Return every part's repository and commit, or its local folder."""
+    def diffusers_parts(self, adapter: Path | None) -> DiffusersParts | None:
+        """Return every part's repository and commit, or its local folder; None for single files."""
+        if self._is_file("base") or self._is_file("upgraded") or self._source("upgraded") is None:
+            return None
         kinds = [_PIPELINES[table] for table in self.tables]
         vae, mapper = self._source("upgraded_vae"), self._mapper_source(adapter)
         return DiffusersParts(
@@ -144,11 +172,56 @@ class HubFamily:
         folder = Path(text).expanduser()
         return folder if folder.exists() else HubModel.parse(text, name=self.setting(part))
 
+    def _is_file(self, part: Part) -> bool:
+        source = self._source(part)
+        return source.is_file() if isinstance(source, Path) else bool(source and source.file)
+
+    def model_problems(self, adapter: Path | None = None) -> list[str]:
+        """Return what is wrong with the models that the user names, each with its setting."""
+        return [*self._problems(adapter)] if self.one_layout else []
+
+    def _problems(self, adapter: Path | None) -> Iterator[str]:
+        if adapter is not None:
+            yield f"--adapter: {no_mapper_between(self.name)}"
+        for part in ("base", "upgraded"):
+            setting = self.setting(part)
+            try:
+                source = self._source(part)
+            except UserError as error:
+                yield from error.problems
+                continue
+            if source is None:
+                yield (
+                    f"family {self.name!r} has no {part} model: set {setting} to a diffusers "
+                    "folder, a .safetensors file, or owner/repository@COMMIT (with /FILE for one "
+                    "file)"
+                )
+            elif (name := _file_name(source)) is not None and not name.endswith(".safetensors"):
+                yield f"{setting} is {name}: give a .safetensors file; no other is opened"
+            elif isinstance(source, Path) and (why := _folder_problem(source, self.pipeline(part))):
+                yield f"{setting}: {why}"
+
+    def pipeline(self, side: Side) -> str:
+        """Return the class of a side's pipeline in diffusers."""
+        return _PIPELINES[self.tables[side == "upgraded"]]
+
+    def _configs(self) -> Path | None:
+        """Return a folder with the configurations of a pipeline, for single files; None without."""
+        if not (self._is_file("base") or self._is_file("upgraded")):
+            return None
+        for part in ("base", "upgraded"):
+            source = self._source(part)
+            if isinstance(source, Path) and source.is_dir():
+                return source
+        return fetch_folder(self.base, _CONFIG_FILES, setting=self.setting("base"))
+
     def _folder(self, part: Part, files: tuple[str, ...]) -> Path:
         source = self._source(part)
         assert source is not None, f"{part} has a pin"
         if isinstance(source, Path):
             return source
+        if source.file is not None:
+            return fetch_file(source, setting=self.setting(part))
         return fetch_folder(source, files, setting=self.setting(part))
 
     def _mapper_source(self, adapter: Path | None) -> HubModel | Path | None:
@@ -169,6 +242,24 @@ _PIPELINES: dict[str, str] = {
     "sd21": "StableDiffusionPipeline",
     "sdxl": "StableDiffusionXLPipeline",
 }
+
+
+def _file_name(source: HubModel | Path) -> str | None:
+    """Return the name of a single file; None for a folder or a repository."""
+    if isinstance(source, Path):
+        return source.name if source.is_file() else None
+    return source.file
+
+
+def _folder_problem(path: Path, pipeline: str) -> str | None:
+    """Return why a local folder is not a pipeline of a class; None for a file."""
+    if path.is_file():
+        return None
+    try:
+        kind = read_json(path / "model_index.json").get("_class_name")
+    except (UserError, AttributeError):
+        return f"{path.name} is not a diffusers pipeline folder: it has no model_index.json"
+    return None if kind == pipeline else f"{path.name} is a {kind}, not a {pipeline}"
 
 
 def _for_diffusers(source: HubModel | Path | None, pipeline: str | None = None) -> DiffusersModel:
@@ -204,6 +295,9 @@ _FACTS: dict[str, tuple[int, str]] = {
 _SD15 = HubModel(
     "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 )
+_SDXL = HubModel(
+    "stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"
+)
 # Counted by PyTorch on models of real size (docs/real-models.md).
 _SDXL_COST = FamilyCost(
     unit="tera-operations",
@@ -231,9 +325,7 @@ _SDXL_MEMORY = FamilyMemory(
 SD15_SDXL = HubFamily(
     name="sd15-sdxl",
     base=_SD15,
-    upgraded=HubModel(
-        "stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"
-    ),
+    upgraded=_SDXL,
     upgraded_vae=HubModel(
         "madebyollin/sdxl-vae-fp16-fix", "207b116dae70ace3637169f1ddd2434b91b3a8cd"
     ),
@@ -258,4 +350,25 @@ SD15_SD21 = HubFamily(
         "no mapper was ever released for it, so it renders base, sdedit and floor; for xadapter "
         "train one and pass --adapter PATH"
     ),
+)
+_SD15_SIZE: Mapping[str, Any] = MappingProxyType(
+    {"base_size": (512, 512), "upgraded_size": (512, 512)}
+)
+_SDXL_SIZE: Mapping[str, Any] = MappingProxyType(
+    {"base_size": (1024, 1024), "upgraded_size": (1024, 1024)}
+)
+# A checkpoint and its fine-tune: the plugins of the base load into the upgraded model as they are.
+SD15_FINETUNE = HubFamily(
+    name="sd15-finetune",
+    base=_SD15,
+    upgraded=None,
+    tables=("sd15", "sd15"),
+    default_settings=_SD15_SIZE,
+)
+SDXL_FINETUNE = HubFamily(
+    name="sdxl-finetune",
+    base=_SDXL,
+    upgraded=None,
+    tables=("sdxl", "sdxl"),
+    default_settings=_SDXL_SIZE,
 )

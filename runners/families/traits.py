@@ -129,7 +129,9 @@ class FamilyTraits:
     side's UNet and text encoders, with which plugins are compared before the models load; None
     where they are not known.
     `diffusers_parts` returns the models for code that makes an image again elsewhere.
-    `default_settings` replaces defaults of a manifest's `settings`, by their keys.
+    `default_settings` replaces defaults of a manifest's `settings`, by their keys. With
+    `one_layout` both sides are one architecture: there is no mapper between them, the upgraded
+    model reads `clip_skip` too, and, at equal sizes, both start from the same noise.
     """
 
     prompt_separator: str = ", "
@@ -142,4 +144,5 @@ class FamilyTraits:
     memory: FamilyMemory | None = None
     module_table: Callable[[Side], ModuleTable | None] = lambda side: None
     default_settings: Mapping[str, Any] = field(default_factory=dict)
+    one_layout: bool = False
     diffusers_parts: Callable[[Path | None], DiffusersParts | None] = lambda adapter: None

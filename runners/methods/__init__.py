@@ -2,6 +2,7 @@
 
 from runners.methods.base import BaseModel
 from runners.methods.delta import Delta
+from runners.methods.direct import Direct
 from runners.methods.floor import Floor, Oracle
 from runners.methods.hires import Hires
 from runners.methods.sdedit import SDEdit
@@ -10,6 +11,7 @@ from runners.methods.x_adapter import Swapped, Truncated, Unplugged, XAdapterMet
 __all__ = [
     "BaseModel",
     "Delta",
+    "Direct",
     "Floor",
     "Hires",
     "Oracle",

@@ -30,16 +30,7 @@ class Floor:
 
     def render(self, session: GroupSession, variant: Variant) -> np.ndarray:
         """Run the upgraded model over the whole schedule; uint8 [b, H, W, 3]."""
-        from xadapter.sampling import run_alone
-
-        latents = run_alone(
-            session.upgraded,
-            session.noise.upgraded_noise,
-            n_steps=session.settings.steps,
-            preset=session.preset,
-            step_generators=session.step_generators("one stage"),
-        )
-        return session.picture("upgraded", latents)
+        return session.picture("upgraded", session.one_stage())
 
 
 class Oracle(Floor):

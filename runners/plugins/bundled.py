@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,10 +66,11 @@ def attached_words(
 
 def _refused(plugin: TextualInversionPlugin, n_keys: int, family: Family) -> tuple[str | None, str]:
     """Try to attach a word; return the reason code and detail if that fails."""
-    width = family.base.text_encoder.get_input_embeddings().weight.shape[1]
+    pipe: Any = family.pipe(plugin.file.side)
+    width = pipe.text_encoder.get_input_embeddings().weight.shape[1]
     shape = tuple(plugin.vectors.shape)
-    if plugin.file.side != "base":
-        return "unsupported-kind", "embeddings attach to the base model alone"
+    if hasattr(pipe, "text_encoder_2"):
+        return "unsupported-kind", "embeddings attach to models with one text encoder"
     if n_keys != 1 or len(shape) != 2 or shape[1] != width:
         return "bad-shape", f"{n_keys} tensors, the first of shape {shape}; width {width} is needed"
     if not bool(torch.isfinite(plugin.vectors).all()):

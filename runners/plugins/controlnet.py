@@ -54,7 +54,7 @@ def load_controlnet(file: PluginFile, family: Family) -> ControlNetPlugin:
     """
     opened = open_plugin(file, family)
     state = opened.of_network(read_weights(file, opened.weights))
-    unet: Any = family.upgraded.unet if file.side == "upgraded" else family.base.unet
+    unet: Any = family.pipe(file.side).unet
     config = _config(file, opened)
     if config is not None:
         _check_fit(file, config, unet, family)

@@ -53,8 +53,7 @@ def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> 
     Latents of side 8; condition and reference images are random with a fixed seed. Infinite if
     a value is not finite.
     """
-    is_base = plugin.file.side == "base"
-    pipe: Any = family.base if is_base else family.upgraded
+    pipe: Any = family.pipe(plugin.file.side)
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, pipe.unet.config.in_channels, _SIDE, _SIDE, generator=generator)
     side_px = _SIDE * pixels_per_latent(pipe.vae)

@@ -1,4 +1,4 @@
-"""IP-Adapters: the base UNet's cross-attentions read a reference image next to the text.
+"""IP-Adapters: a UNet's cross-attentions read a reference image next to the text.
 
 Only the plain kind (ip-adapter_sd15: one embedding of the image, a few tokens). The image encoder
 is local: image_encoder/ in the plugin's folder (then its bytes are part of the plugin's hash), or
@@ -57,11 +57,11 @@ class IPAdapterPlugin:
 
         Raises `UserError` where another IP-Adapter is attached already.
         """
-        unet: Any = family.base.unet
+        unet: Any = family.pipe(self.file.side).unet
         if unet.encoder_hid_proj is not None:
             raise UserError(
-                f"plugin {self.file.plugin_id!r}: the base model already has another image "
-                "prompt: use one IP-Adapter in a stack"
+                f"plugin {self.file.plugin_id!r}: the {self.file.side} model already has another "
+                "image prompt: use one IP-Adapter in a stack"
             )
         before, hid_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
         for processor in self.processors.values():
@@ -112,14 +112,11 @@ def load_ip_adapter(file: PluginFile, family: Family) -> IPAdapterPlugin:
     Raises `UserError` for missing, unknown and misshapen keys, for another kind of IP-Adapter, for
     an image encoder that is missing or of another width, and for a file that changes nothing.
     """
-    if file.side != "base":
-        raise UserError(
-            f"plugin {file.plugin_id!r}: IP-Adapters attach to the base model: remove 'side'"
-        )
+    unet: Any = family.pipe(file.side).unet
     weights = open_plugin(file, family).weights
     state = read_weights(file, weights)
-    names = _cross_attentions(family.base.unet)
-    parts = _build(file, state, family.base.unet, names)
+    names = _cross_attentions(unet)
+    parts = _build(file, state, unet, names)
     own = renamed(state, parts.state_dict(), _file_name)
     rows = load_strictly(parts, own, file, what="IP-Adapter")
     parts.eval().requires_grad_(False)

@@ -64,9 +64,6 @@ def open_plugin(file: PluginFile, family: Family) -> OpenedFile:
 
 def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
     """Return the parameters, by canonical name, that a plugin of this side may change."""
-    if file.side == "base":
-        models = [("unet", family.base.unet), ("text_encoder", family.base.text_encoder)]
-    else:
-        names = ("unet", "text_encoder", "text_encoder_2")
-        models = [(name, getattr(family.upgraded, name, None)) for name in names]
-    return parameters_of(models)
+    names = ("unet", "text_encoder", "text_encoder_2")
+    pipe = family.pipe(file.side)
+    return parameters_of([(name, getattr(pipe, name, None)) for name in names])

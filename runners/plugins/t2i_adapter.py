@@ -1,4 +1,4 @@
-"""T2I-Adapters: a small network whose features are added to the levels of the base UNet's encoder.
+"""T2I-Adapters: a small network whose features are added to the levels of a UNet's encoder.
 
 A diffusers folder, a single file, or a file of the first authors (body.0.block1, ...). Source:
 T2I-Adapter, arXiv 2302.08453.
@@ -33,7 +33,7 @@ _KINDS = ("full_adapter", "light_adapter")
 
 @dataclass(frozen=True)
 class T2IPlugin:
-    """A T2I-Adapter in memory that fits the base model."""
+    """A T2I-Adapter in memory that fits its side's model."""
 
     file: PluginFile
     net: T2IAdapter
@@ -51,10 +51,6 @@ def load_t2i(file: PluginFile, family: Family) -> T2IPlugin:
     Raises `UserError` for missing, unknown and misshapen keys, for a network made for another
     model, and for one that changes nothing.
     """
-    if file.side != "base":
-        raise UserError(
-            f"plugin {file.plugin_id!r}: T2I-Adapters attach to the base model: remove 'side'"
-        )
     opened = open_plugin(file, family)
     state = read_weights(file, opened.weights)
     found = network_config(opened.weights, file.kind)
@@ -82,11 +78,12 @@ def _own_names(
 def _config_of(file: PluginFile, state: Mapping[str, Tensor], family: Family) -> dict[str, Any]:
     """Derive the config from a file's shapes: kind, residual blocks a level, channels of the image.
 
-    The levels are those of the base UNet; pixel unshuffling is by the VAE's factor.
+    The levels are those of its side's UNet; pixel unshuffling is by the VAE's factor.
     """
     bare = {key.removeprefix("adapter."): value for key, value in state.items()}
     is_light = any(f".{_LIGHT}." in key for key in bare)
-    levels = list(family.base.unet.config["block_out_channels"])
+    pipe: Any = family.pipe(file.side)
+    levels = list(pipe.unet.config["block_out_channels"])
     first = bare.get("body.0.in_conv.weight" if is_light else "conv_in.weight")
     n_blocks = _n_res_blocks(bare, is_light=is_light, n_levels=len(levels))
     if first is None or n_blocks < 1:
@@ -95,7 +92,7 @@ def _config_of(file: PluginFile, state: Mapping[str, Tensor], family: Family) ->
             "(diffusers, or the first authors' full and light ones; no style adapters): "
             "give another file"
         )
-    factor = pixels_per_latent(family.base.vae)
+    factor = pixels_per_latent(pipe.vae)
     return {
         "adapter_type": _KINDS[is_light],
         "channels": levels[:-1] if is_light else levels,
@@ -114,9 +111,10 @@ def _n_res_blocks(bare: Mapping[str, Tensor], *, is_light: bool, n_levels: int) 
 
 
 def _check_fit(file: PluginFile, config: Mapping[str, Any], family: Family) -> None:
-    """Check that the features fit the base UNet's levels, for an image of its latents' size."""
-    levels = list(family.base.unet.config["block_out_channels"])
-    factor = pixels_per_latent(family.base.vae)
+    """Check that the features fit the UNet's levels, for an image of its latents' size."""
+    pipe: Any = family.pipe(file.side)
+    levels = list(pipe.unet.config["block_out_channels"])
+    factor = pixels_per_latent(pipe.vae)
     problems = []
     if config.get("adapter_type") not in _KINDS:
         problems.append(f"it is a {config.get('adapter_type')!r}, known are {', '.join(_KINDS)}")
@@ -128,6 +126,6 @@ def _check_fit(file: PluginFile, config: Mapping[str, Any], family: Family) -> N
         problems.append(f"it folds the image by {config.get('downscale_factor')}, not by {factor}")
     if problems:
         raise UserError(
-            f"plugin {file.plugin_id!r}: the T2I-Adapter is not made for the base model of "
+            f"plugin {file.plugin_id!r}: the T2I-Adapter is not made for the {file.side} model of "
             f"{family.name!r}: {'; '.join(problems)}; use one made for that model"
         )

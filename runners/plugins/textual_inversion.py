@@ -40,12 +40,12 @@ class TextualInversionPlugin:
 
     @contextmanager
     def attached(self, family: Family, *, strength: float) -> Iterator[Attachment]:
-        """Add rows for the vectors to the base text encoder, and rewrite prompts to use them.
+        """Add rows for the vectors to its side's text encoder, and rewrite prompts to use them.
 
         `strength` multiplies the vectors (ours: community tools apply them as they are). Raises
         `UserError` if the word is taken.
         """
-        pipe: Any = family.base
+        pipe: Any = family.pipe(self.file.side)
         _check_token(self.file, self.token, pipe.tokenizer)
         tokenizer, table = pipe.tokenizer, pipe.text_encoder.get_input_embeddings()
         names = _names(self.token, len(self.vectors))
@@ -69,16 +69,18 @@ def load_textual_inversion(file: PluginFile, family: Family) -> TextualInversion
     Raises `UserError` for a token that is missing, malformed or a word already, for unknown keys,
     vectors of another width, and values that are not finite.
     """
-    if file.side != "base":
+    pipe: Any = family.pipe(file.side)
+    if hasattr(pipe, "text_encoder_2"):
         raise UserError(
-            f"plugin {file.plugin_id!r}: textual inversions attach to the base model: remove 'side'"
+            f"plugin {file.plugin_id!r}: the {file.side} model of {family.name!r} has two text "
+            "encoders, textual inversions are read for models with one: leave it out"
         )
     token = file.token or file.trigger
     if not token:
         raise UserError(
             f"plugin {file.plugin_id!r}: a textual inversion needs its word: add 'token: WORD'"
         )
-    _check_token(file, token, family.base.tokenizer)
+    _check_token(file, token, pipe.tokenizer)
     opened = open_plugin(file, family)
     vectors = _find_vectors(file, opened, read_weights(file, opened.weights))
     norms = [float(row.norm()) for row in vectors]

@@ -67,7 +67,7 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     header, parsed, targets = opened.header, opened.parsed, side_parameters(file, family)
     tensors = read_tensors(file, opened.weights)
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
-    unet = (family.base if file.side == "base" else family.upgraded).unet
+    unet = family.pipe(file.side).unet
     weights, rows = _verified(found, file=file, model=unet, targets=targets, notes=parsed.notes)
     words, word_rows = bundled_words(file, parsed.embeddings, tensors, family)
     audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))

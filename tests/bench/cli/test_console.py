@@ -100,9 +100,13 @@ def test_doctor_concludes_for_every_family_and_keeps_its_findings() -> None:
     conclusions = rows[len(findings) :]
     assert [row["name"] for row in conclusions] == [
         "can run pocket",
+        "can run pocket-far",
+        "can run pocket-near",
         "can run pocket-v",
+        "can run sd15-finetune",
         "can run sd15-sd21",
         "can run sd15-sdxl",
+        "can run sdxl-finetune",
     ]
     assert result.exit_code == int(any(row["state"] != "ok" for row in findings))
     for row in conclusions:

@@ -93,7 +93,7 @@ def test_a_token_is_what_the_prompt_needs() -> None:
     negative = with_plugin("kind: textual_inversion, token: bad, polarity: negative")
     plugin_set = find_plugin_set(parsed(negative), "more")
     assert plugin_set.words("base") == []
-    assert plugin_set.base_negative_prompt("blurry") == "blurry, bad"
+    assert plugin_set.negative_prompt("blurry", "base") == "blurry, bad"
 
 
 @pytest.mark.parametrize(
