@@ -33,7 +33,7 @@ from metrics.stats.quantity import set_quantity
 from plugins_manifest.files import atomic_write
 from plugins_manifest.schema import load_manifest
 
-DIGITS = 5  # of a stored score
+DIGITS = 4  # of a stored score
 _FREE = ("name", "log", "checkpoint_every")  # what a mapper does not depend on
 
 
@@ -41,12 +41,14 @@ _FREE = ("name", "log", "checkpoint_every")  # what a mapper does not depend on
 class Variant:
     """A change of a study's recipe: values by dotted key, as of `load_recipe`.
 
-    `manifests` are what is rendered and scored with each of its mappers.
+    `manifests` are what is rendered and scored with each of its mappers. The reference, with which
+    the others are compared, keeps also the scores that depend on no mapper.
     """
 
     name: str
     overrides: Mapping[str, Any]
     manifests: tuple[Path, ...]
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,13 @@ class Study:
         result = train_recipe(recipe, out_dir=folder, data_dir=self.work / "data", progress=False)
         mse = float(_lines(folder / "metrics.jsonl")[-1]["mse"])
         judged = [judge(m, result.mapper_path, folder / m.stem) for m in variant.manifests]
-        scores = tuple(dict.fromkeys(score for _, found in judged for score in found))
-        return Trained(variant.name, seed, key, mse, judged[0][0], scores)
+        scores = dict.fromkeys(
+            score
+            for _, found in judged
+            for score in found
+            if variant.is_reference or score.adapter_scale is not None
+        )
+        return Trained(variant.name, seed, key, mse, judged[0][0], tuple(scores))
 
     def _keep(self, trained: Trained) -> None:
         """Write a training into the results; it replaces an older one of its variant and seed."""
@@ -153,7 +160,9 @@ class Study:
         with FileLock(self.work / "results.lock"):
             kept = [t for t in read_results(self.results) if (t.variant, t.seed) != place]
             ordered = sorted([*kept, trained], key=lambda t: (t.seed, t.variant))
-            lines = [json.dumps(asdict(t), ensure_ascii=False) for t in ordered]
+            lines = [
+                json.dumps(asdict(t), ensure_ascii=False, separators=(",", ":")) for t in ordered
+            ]
             atomic_write(self.results, "\n".join(lines) + "\n")
 
 
@@ -218,7 +227,7 @@ def scene_values(
     return found
 
 
-def difference(a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray]) -> Estimate:
+def seed_difference(a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray]) -> Estimate:
     """Return the mean of a - b over the seeds that both have, paired by seed and scene."""
     shared = sorted(a.keys() & b.keys())
     if not shared:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.train.study import Measure, Score, Study, Trained, Way, difference, scene_values
+from bench.train import Measure, Score, Study, Trained, Way, scene_values, seed_difference
 from tests.scripts import load_script
 
 SMALL = {"schedule.steps": 2, "optimizer.batch": 2, "data.n_images": 4, "log.every": 1}
@@ -43,9 +43,9 @@ def test_a_difference_pairs_scenes_of_the_seeds_that_both_have() -> None:
     for measure in (F1, BOTH):
         a, b = (scene_values(found, name, FULL, measure) for name in ("better", "default"))
         assert set(a) == {1} and set(b) == {0, 1}
-        e = difference(a, b)
+        e = seed_difference(a, b)
         assert e.low is not None and e.high is not None and 0.2 < e.low < e.high < 0.22
-    assert difference({}, b).value is None
+    assert seed_difference({}, b).value is None
 
 
 def test_a_mean_over_plugins_needs_all_of_them() -> None:
