@@ -1,5 +1,6 @@
 """Intervals, tests and decisions over prompts."""
 
+from metrics.stats.crossed import crossed_mean
 from metrics.stats.intervals import (
     MIN_CLUSTERS,
     Estimate,
@@ -17,6 +18,7 @@ __all__ = [
     "Estimate",
     "Ranking",
     "clustered_mean",
+    "crossed_mean",
     "holm",
     "paired_difference",
     "pareto_front",
