@@ -154,7 +154,8 @@ class Execution:
             for trial in batch.missing:
                 if (row := self._from_cache(trial)) is not None:
                     batch.rows[trial.trial_id] = row
-                    bar.skip()
+                    with self._entering:
+                        bar.skip()
             group, n_open = batch.group, len(batch.open_trials)
             _LOG.info(
                 "batch %s: %d from the cache, %d to render",

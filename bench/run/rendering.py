@@ -86,10 +86,13 @@ class Rendering:
             return execution.run()
         execution.on_commit = beside.add
         try:
-            return execution.run()
-        finally:
-            with self.clock.in_metrics():
-                self.early = beside.end()
+            stopped = execution.run()
+        except BaseException:
+            beside.leave()
+            raise
+        with self.clock.in_metrics():
+            self.early = beside.end()
+        return stopped
 
     def _begin_beside(self, n_cores: int | None) -> ScoringBeside | None:
         request, store = self.request, self.store

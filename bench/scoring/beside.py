@@ -30,6 +30,7 @@ from metrics.device import on_device
 
 # To start costs about 6 processor seconds, an image of pocket's 16 metrics 0.1.
 LEAST_IMAGES = 2 * CHUNK
+_PIECE = 8  # images; at the end of rendering one piece is waited for
 _NICENESS = 10
 _LOG = logging.getLogger(__name__)
 
@@ -109,8 +110,8 @@ class BesideProgram(ScoreProgram):
             places = run_images.enter(planned.of_results(results, how="inner"))
             rendered = [p for p in places if run_images.subjects[p].missing is None]
             with on_device(self.device):
-                for start in range(0, len(rendered), CHUNK):
-                    yield from _pieces(scorer, tasks, run_images, rendered[start : start + CHUNK])
+                for start in range(0, len(rendered), _PIECE):
+                    yield from _pieces(scorer, tasks, run_images, rendered[start : start + _PIECE])
 
         recipes = {task.name: task.recipe for task in tasks if task.unavailable is None}
         return Opened(score, {"recipes": recipes})
@@ -178,21 +179,28 @@ class ScoringBeside:
         """Score a batch whose results are written, after those before it."""
         self._batches.put(batch)
 
-    def end(self) -> EarlyScores:
-        """End the process after the piece in progress; return what it has found."""
+    def leave(self) -> None:
+        """End the process after the piece in progress, without waiting for it."""
         with self._lock:
             self._is_ended = True
             if self._process is not None:
                 self._process.leave()
         self._batches.put(None)
+
+    def end(self) -> EarlyScores:
+        """End the process after the piece in progress; return what it has found."""
+        self.leave()
         self._thread.join()
         return self._early
 
     def _score_all(self) -> None:
-        while (batch := self._batches.get()) is not None and (process := self._started()):
-            process.give(batch)
-            if not self._has_answered(process, batch):
-                break
+        try:
+            while (batch := self._batches.get()) is not None and (process := self._started()):
+                process.give(batch)
+                if not self._has_answered(process, batch):
+                    break
+        except OSError as error:
+            _LOG.info("no process to score beside: %s", error)
         if self._process is not None:
             self._process.close()
 
@@ -240,7 +248,7 @@ def begin_beside(
     """
     import torch
 
-    if n_cores is None or device != "cpu" or n_images < LEAST_IMAGES:
+    if n_cores is None or device != "cpu" or n_images < LEAST_IMAGES or os.name != "posix":
         return None
     if (n_free := _n_cores() - n_cores) < 1:
         return None
@@ -257,5 +265,6 @@ def begin_beside(
 
 def _n_cores() -> int:
     """Return the cores of this process; two threads of one core count once."""
-    own = len(os.sched_getaffinity(0))
+    has_affinity = hasattr(os, "sched_getaffinity")
+    own = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(own, psutil.cpu_count(logical=False) or own)
