@@ -117,7 +117,11 @@ class ScoredImage:
 
 
 class References(Protocol):
-    """The other images of a run that an image is compared with, and embeddings made so far."""
+    """The other images of a run that an image is compared with, and embeddings made so far.
+
+    While a run renders, images that may still come are refused by an error; let it pass, and the
+    metric is called again at the end.
+    """
 
     features: FeatureCache
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import RLock
 from typing import Any
 
 from bench.plan import ConditionSet, Plan, Trial
@@ -21,7 +23,17 @@ from bench.render.audit import Audited, LoadAudit
 from bench.render.budget import Budget
 from bench.render.clock import Stopwatch
 from bench.render.engine.scheduler import Ended, Event, Item, Job, Lost, Scheduler
-from bench.render.worker import BatchWork, BatchWorker, Made, Rectangle, Render, ahead, names
+from bench.render.worker import (
+    N_THREADS,
+    Ahead,
+    BatchWork,
+    BatchWorker,
+    Made,
+    Rectangle,
+    Render,
+    encoded,
+    names,
+)
 from bench.store import ImageCache, Row, RunStore
 from bench.store.files import write_bytes
 from bench.store.image_cache import CACHED_FACTS
@@ -30,7 +42,7 @@ from plugins_manifest.outputs import one_line
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema import Settings
 from plugins_manifest.schema.kinds import needs_reference
-from runners.base import RenderCase, RenderSettings, Variant
+from runners.base import RenderCase, Rendered, RenderSettings, Variant
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_NAME = 40  # characters of a progress bar's title
@@ -75,7 +87,8 @@ class Execution:
     place of both. A batch may take `batch_timeout` seconds. With `only`, just these trials are
     made, with their whole batch, so that their pixels are those of a whole run. Once the `budget`
     is reached, the run ends after the variants in progress, whose members are all made: what is
-    left is rendered later with the same members.
+    left is rendered later with the same members. `on_commit` receives the id of each batch whose
+    rows are written, on any thread.
     """
 
     plan: Plan
@@ -92,6 +105,8 @@ class Execution:
     batch_timeout: float | None = None
     budget: Budget = field(default_factory=Budget)
     workers: Scheduler | None = None
+    on_commit: Callable[[str], None] = lambda batch_id: None
+    _entering: RLock = field(default_factory=RLock, init=False)
 
     def run(self) -> str | None:
         """Render every trial that is not finished; failed ones are tried again.
@@ -101,11 +116,12 @@ class Execution:
         finished = self.store.finished_trials()
         if self.only is not None:
             finished |= {trial.trial_id for trial in self.plan.trials} - self.only
-        todo = [
-            _Batch(group, missing)
-            for group in self.plan.groups
-            if (missing := [t for t in group.trials if t.trial_id not in finished])
-        ]
+        todo = []
+        for group in self.plan.groups:
+            if missing := [t for t in group.trials if t.trial_id not in finished]:
+                todo.append(_Batch(group, missing))
+            else:
+                self.on_commit(group.group_id)
         n_missing = sum(len(batch.missing) for batch in todo)
         bar = Progress(
             f"rendering {one_line(self.plan.title, longest=_LONGEST_NAME)}",
@@ -118,9 +134,11 @@ class Execution:
         try:
             with bar:
                 jobs = self._jobs(todo, bar)
-                events = self._by_workers(jobs) if self.workers else self._here(jobs, batches)
-                for event in events:
-                    self._received(batches[event.key], event, bar)
+                if self.workers is None:
+                    self._render_here(jobs, batches, bar)
+                else:
+                    for event in self._by_workers(jobs, self.workers):
+                        self._received(batches[event.key], event, bar)
         except BaseException:
             for batch in todo:
                 batch.restore()
@@ -136,7 +154,8 @@ class Execution:
             for trial in batch.missing:
                 if (row := self._from_cache(trial)) is not None:
                     batch.rows[trial.trial_id] = row
-                    bar.skip()
+                    with self._entering:
+                        bar.skip()
             group, n_open = batch.group, len(batch.open_trials)
             _LOG.info(
                 "batch %s: %d from the cache, %d to render",
@@ -153,8 +172,13 @@ class Execution:
                 affinity=(group.plugin, group.arrangement),
             )
 
-    def _here(self, jobs: Iterable[Job], batches: Mapping[str, _Batch]) -> Iterator[Event]:
-        """Render in this process; images are stored on a thread while the next ones are made."""
+    def _render_here(
+        self, jobs: Iterable[Job], batches: Mapping[str, _Batch], bar: Progress
+    ) -> None:
+        """Render in this process; images are encoded and stored on threads meanwhile.
+
+        So is the end of a batch, while the next one is rendered: the last images and the rows.
+        """
         if self.render is None:
             raise ValueError("an execution needs a renderer or workers")
         worker = BatchWorker(
@@ -165,16 +189,32 @@ class Execution:
             budget=self.budget,
             batch_timeout=self.batch_timeout,
         )
-        for job in jobs:
-            self._fail_ahead(batches[job.key])
-            for value in ahead(worker(job.payload()), self._stored):
-                yield Item(job.key, value)
-            yield Ended(job.key)
+        with ThreadPoolExecutor(N_THREADS) as threads, ThreadPoolExecutor(1) as committing:
+            last = committing.submit(lambda: None)
+            for job in jobs:
+                batch = batches[job.key]
+                self._fail_ahead(batch)
+                images = Ahead(threads, self._kept)
+                for result in worker.results(job.payload()):
+                    images.add(result)
+                    for value in images.done():
+                        self._received(batch, Item(job.key, value), bar)
+                    if last.done():
+                        last.result()  # a full disk ends the run at once
+                self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
+                last.result()
+                last = committing.submit(self._end, batch, images, bar)
+            last.result()
 
-    def _by_workers(self, jobs: Iterable[Job]) -> Iterator[Event]:
+    def _end(self, batch: _Batch, images: Ahead[Any, _Stored | Audited], bar: Progress) -> None:
+        """Enter the last images of a batch, and write its rows."""
+        for value in images.rest():
+            self._received(batch, Item(batch.group.group_id, value), bar)
+        self._commit(batch)
+
+    def _by_workers(self, jobs: Iterable[Job], workers: Scheduler) -> Iterator[Event]:
         """Have the workers render; the time in which they are waited for is the models'."""
-        assert self.workers is not None
-        events = self.workers.run(list(jobs), is_stopped=lambda: self.budget.reached is not None)
+        events = workers.run(list(jobs), is_stopped=lambda: self.budget.reached is not None)
         while True:
             with self.clock.in_models():
                 event = next(events, None)
@@ -187,14 +227,9 @@ class Execution:
 
     def _received(self, batch: _Batch, event: Event, bar: Progress) -> None:
         match event:
-            case Item(_, Audited(file, audit)):
-                if self.audits is not None:
-                    self.audits.enter(file, audit)
-            case Item(_, _Stored(row, png)):
-                bar.update(row["trial_id"] not in batch.rows)
-                batch.rows[row["trial_id"]] = row
-                if png is not None:
-                    batch.fresh.append((png, row))
+            case Item(_, value):
+                with self._entering:
+                    self._enter(batch, value, bar)
             case Ended():
                 self.interrupts.check()  # rows of a batch that Ctrl-C broke are not results
                 self._commit(batch)
@@ -204,12 +239,25 @@ class Execution:
                     bar.update()
                 self._commit(batch)
 
+    def _enter(self, batch: _Batch, value: Any, bar: Progress) -> None:
+        match value:
+            case Audited(file, audit):
+                if self.audits is not None:
+                    self.audits.enter(file, audit)
+            case _Stored(row, png):
+                bar.update(row["trial_id"] not in batch.rows)
+                batch.rows[row["trial_id"]] = row
+                if png is not None:
+                    batch.fresh.append((png, row))
+
     def _commit(self, batch: _Batch) -> None:
         """Write the rows of a batch, which may not have all."""
-        if batch.open_trials:
-            batch.restore()
-        self.store.write_results(batch.group.group_id, list(batch.rows.values()))
-        batch.restore, batch.work = (lambda: None), None
+        with self._entering:
+            if batch.open_trials:
+                batch.restore()
+            self.store.write_results(batch.group.group_id, list(batch.rows.values()))
+            batch.restore, batch.work = (lambda: None), None
+        self.on_commit(batch.group.group_id)
         if self.cache is not None:
             for png, row in batch.fresh:
                 facts = {key: row[key] for key in (*CACHED_FACTS, "batch")}
@@ -252,6 +300,10 @@ class Execution:
             batch=cached.batch,
             origin="cache",
         )
+
+    def _kept(self, result: tuple[str, Rendered] | Audited) -> _Stored | Audited:
+        """Encode an image and write it."""
+        return self._stored(encoded(result))
 
     def _stored(self, made: Made | Audited) -> _Stored | Audited:
         """Write an image, and return its row."""

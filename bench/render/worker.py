@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bench.errors import UserError
 from bench.render.audit import Audited
@@ -21,7 +21,7 @@ from plugins_manifest.interrupts import Interrupts
 from runners.base import RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import Deadline, DeadlineError
 
-_N_THREADS = 4  # at a batch's end its last images are encoded side by side
+N_THREADS = 4  # at a batch's end its last images are encoded side by side
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,10 +90,19 @@ class BatchWorker:
     is_usable: Callable[[], bool] = lambda: True
 
     def __call__(self, work: BatchWork) -> Iterator[Made | Audited]:
-        """Yield the missing images, encoded on a thread while the next ones are rendered."""
-        return ahead(self._results(work), _encoded)
+        """Yield the missing images, encoded on a thread while the next ones are rendered.
 
-    def _results(self, work: BatchWork) -> Iterator[tuple[str, Rendered] | Audited]:
+        Each comes as soon as it is there.
+        """
+        with ThreadPoolExecutor(N_THREADS) as threads:
+            images = Ahead(threads, encoded)
+            for result in self.results(work):
+                images.add(result)
+                yield from images.done()
+            yield from images.rest()
+
+    def results(self, work: BatchWork) -> Iterator[tuple[str, Rendered] | Audited]:
+        """Yield the ids and the arrays of the missing images."""
         if work.rectangles and self.prepare is not None:
             with self.clock.in_models():
                 self.prepare()
@@ -156,7 +165,8 @@ class BatchWorker:
             raise BrokenWorkerError
 
 
-def _encoded(result: tuple[str, Rendered] | Audited) -> Made | Audited:
+def encoded(result: tuple[str, Rendered] | Audited) -> Made | Audited:
+    """Return an image as a PNG file."""
     if isinstance(result, Audited):
         return result
     trial_id, rendered = result
@@ -172,19 +182,26 @@ def _encoded(result: tuple[str, Rendered] | Audited) -> Made | Audited:
     return Made(trial_id, png_bytes(rendered.image), facts)
 
 
-def ahead(items: Iterable[T], work: Callable[[T], R]) -> Iterator[R]:
-    """Yield work(item) in order, done on threads while further items are made.
+class Ahead(Generic[T, R]):
+    """Does work(item) on threads, in the order of the items; an error is raised in its place."""
 
-    Each result comes as soon as it is there; an error is raised in its place.
-    """
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(_N_THREADS) as threads:
-        for item in items:
-            waiting.append(threads.submit(work, item))
-            while waiting and waiting[0].done():
-                yield waiting.popleft().result()
-        for future in waiting:
-            yield future.result()
+    def __init__(self, threads: Executor, work: Callable[[T], R]) -> None:
+        self._threads, self._work = threads, work
+        self._waiting: deque[Future[R]] = deque()
+
+    def add(self, item: T) -> None:
+        """Begin the work on an item."""
+        self._waiting.append(self._threads.submit(self._work, item))
+
+    def done(self) -> Iterator[R]:
+        """Yield the results that are there, up to the first that is not."""
+        while self._waiting and self._waiting[0].done():
+            yield self._waiting.popleft().result()
+
+    def rest(self) -> Iterator[R]:
+        """Wait for all results."""
+        while self._waiting:
+            yield self._waiting.popleft().result()
 
 
 def names(stack: Stack) -> str:

@@ -334,12 +334,13 @@ class _Run:
                 require_same_plan(store, [trial.trial_id for trial in whole.trials])
             self._write_plan(whole, conditions)
         self.own = frozenset(trial.trial_id for trial in plan.trials)
-        before, stopped = store.finished_trials(), None
+        before, stopped, early = store.finished_trials(), None, None
         if self.own - before:
             rendering = Rendering(
                 self.request, plan, conditions, store, self.clock, interrupts, self._write_facts
             )
             stopped = rendering.go(self.facts.get("nodes", ()))
+            early = rendering.early
         if shard is None:
             score_and_write(
                 store,
@@ -351,6 +352,7 @@ class _Run:
                 show_progress=self.request.show_progress,
                 metric_device=self.request.metric_device,
                 workers=self.request.workers,
+                early=early,
             )
             self.facts["metric_device"] = self.store.run_facts().get("metric_device")
         return self._outcome(plan, before, stopped)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench import provenance
 from bench.errors import UserError
 from bench.plan import ConditionSet, Plan
+from bench.plan.metrics import selected_metrics
 from bench.render import Execution, FamilyRenderer, LoadAudit, Stopwatch
 from bench.render.engine.choice import Pool, open_pool
 from bench.render.engine.scheduler import Scheduler
@@ -20,6 +21,7 @@ from plugins_manifest.progress import Progress
 
 if TYPE_CHECKING:
     from bench.run.benchmark import RunRequest
+    from bench.scoring.beside import EarlyScores, ScoringBeside
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Rendering:
     write_facts: Callable[..., None]
     context: str = ""
     nodes: list[Mapping[str, Any]] = field(default_factory=list)
+    early: EarlyScores | None = None  # of images that were scored beside
 
     def go(self, nodes: Iterable[Mapping[str, Any]]) -> str | None:
         """Render what is missing; return the limit that ended it early, if one did.
@@ -72,9 +75,41 @@ class Rendering:
         else:
             program = RenderProgram(renderer, request.batch_timeout)
             execution.workers = Scheduler(pool.open(program), self._on_worker)
-        stopped = execution.run()
+        stopped = self._run(execution, _busy_cores(device, pool))
         audits.complete(plan.files_by_audit().values())
         return stopped
+
+    def _run(self, execution: Execution, n_cores: int | None) -> str | None:
+        """Render, and score finished batches beside that where it pays."""
+        beside = self._begin_beside(n_cores)
+        if beside is None:
+            return execution.run()
+        execution.on_commit = beside.add
+        try:
+            stopped = execution.run()
+        except BaseException:
+            beside.leave()
+            raise
+        with self.clock.in_metrics():
+            self.early = beside.end()
+        return stopped
+
+    def _begin_beside(self, n_cores: int | None) -> ScoringBeside | None:
+        request, store = self.request, self.store
+        if request.shard is not None:
+            return None
+        with self.clock.in_metrics():
+            from bench.scoring.beside import begin_beside
+            from bench.scoring.device import scoring_device
+
+            return begin_beside(
+                store,
+                selected_metrics(self.plan.manifest),
+                device=scoring_device(store, request.metric_device),
+                n_images=len(self.plan.trials) - len(store.finished_trials()),
+                n_cores=n_cores,
+                timeout_s=request.batch_timeout,
+            )
 
     def _on_worker(self, facts: Mapping[str, Any]) -> None:
         """Record a worker's machine; raise `UserError` if its images would be others."""
@@ -87,6 +122,15 @@ class Rendering:
         self.nodes += [found] if found not in self.nodes else []
         engine = str(self.request.workers)
         self.write_facts(engine=engine, device=facts["device"], nodes=self.nodes)
+
+
+def _busy_cores(device: str, pool: Pool | None) -> int | None:
+    """Return the cores of this machine that rendering takes; None where that is not known."""
+    if pool is not None:
+        return pool.n_cores
+    import torch
+
+    return torch.get_num_threads() if device == "cpu" else 1
 
 
 def _device_facts(device: str, pool: Pool | None) -> dict[str, Any]:

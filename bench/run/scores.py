@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from bench import provenance
 from bench.plan.metrics import Mode, selected_metrics
@@ -18,6 +19,9 @@ from bench.store import RunStore
 from bench.store.verify import TO_REPORT, require_sound
 from metrics.stats.verdicts import Thresholds
 from plugins_manifest.progress import Progress
+
+if TYPE_CHECKING:
+    from bench.scoring.beside import EarlyScores
 
 _REPORTING = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
@@ -108,8 +112,12 @@ def score_and_write(
     show_progress: bool,
     metric_device: str = "auto",
     workers: Workers | None = None,
+    early: EarlyScores | None = None,
 ) -> None:
-    """Score, summarize and report the images of a locked run, stale scores of others included."""
+    """Score, summarize and report the images of a locked run, stale scores of others included.
+
+    What was scored `early` is taken over.
+    """
     started = time.perf_counter()
     from bench.scoring import score_by_names
 
@@ -125,6 +133,7 @@ def score_and_write(
         timeout_s=timeout_s,
         device=metric_device,
         workers=workers,
+        early=early,
     )
     # without PNG plots: `xbench report` draws them too
     write_tables(store, mode=mode, thresholds=thresholds, png=False)

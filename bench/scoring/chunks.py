@@ -56,7 +56,7 @@ class ChunkScorer:
         announce: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._images, self._announce = run_images, announce
-        self._with_pixels = [t for t in tasks if t.metric.level == "image" and not t.encoders]
+        self.with_pixels = [t for t in tasks if t.metric.level == "image" and not t.encoders]
         self._by_encoder: dict[RowSource, list[Task]] = {}
         for task in tasks:
             for encoder in task.encoders if task.unavailable is None else ():
@@ -65,14 +65,21 @@ class ChunkScorer:
     def __call__(self, chunk: Iterable[int]) -> None:
         """Score the images at these places; values and features are kept by tasks and run."""
         rendered = [p for p in chunk if self._images.subjects[p].missing is None]
+        self.encode(rendered)
+        for task in self.with_pixels:
+            self._announce(task.name)
+            own = {*task.places} - task.scores.keys()
+            task.score([p for p in rendered if p in own], self._images)
+
+    def encode(self, rendered: Sequence[int]) -> None:
+        """Encode rendered images by all networks that a task needs them of."""
         for encoder, tasks in [*self._by_encoder.items()]:
             self._announce(tasks[0].name)
             wanted = {place for task in tasks for place in task.places}
             self._encode(encoder, [p for p in rendered if p in wanted], tasks[0])
-        for task in self._with_pixels:
-            self._announce(task.name)
-            own = {*task.places}
-            task.score([p for p in rendered if p in own], self._images)
+        for task in {task: None for tasks in self._by_encoder.values() for task in tasks}:
+            if all(encoder in self._by_encoder for encoder in task.encoders):
+                task.encoded.update(rendered)
 
     def _encode(self, encoder: RowSource, places: list[int], task: Task) -> None:
         """Encode images; an encoder that fails is left to the metrics, which have the reason."""
@@ -108,15 +115,13 @@ class ScoreProgram:
         store = RunStore(self.folder)
         if not store.exists() or store.run_facts().get("run_id") != self.run_id:
             return Opened(lambda chunk: iter(()), facts)
-        import torch
-
-        torch.set_num_threads(self._threads(torch.get_num_threads()))
+        self.set_threads()
         run_images = read_images(store)
         with on_device(self.device):
             tasks = [open_task(find_metric(n), run_images, self.timeout_s) for n in self.metrics]
         scorer = ChunkScorer(tasks, run_images)
 
-        def score(chunk: range) -> Iterator[ChunkScores]:
+        def score(chunk: Sequence[int]) -> Iterator[ChunkScores]:
             n_rows = len(run_images.features)
             for task in tasks:
                 task.scores, task.has_failed = {}, False
@@ -131,10 +136,12 @@ class ScoreProgram:
 
         return Opened(score, {**facts, "inputs": {task.name: task.inputs for task in tasks}})
 
-    def _threads(self, own: int) -> int:
-        """Return torch's threads here: of one thread alone where the writer has one.
+    def set_threads(self) -> None:
+        """Give torch one thread where the writer has one, else at least two.
 
         With one thread PyTorch takes another kernel for 1 x 1 convolutions, which rounds
         differently.
         """
-        return 1 if self.threads == 1 else max(2, own)
+        import torch
+
+        torch.set_num_threads(1 if self.threads == 1 else max(2, torch.get_num_threads()))

@@ -7,13 +7,14 @@ stack is a plugin here; one with plugins of the upgraded model has floor images 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bench.plan.conditions import source_picture
 from bench.plan.judges import blank_image
@@ -29,15 +30,17 @@ from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 
 CACHE_BYTES = 512 << 20
+MergeHow = Literal["left", "inner"]
 _PairKey = tuple[str, str, int]  # plugin, case id, seed
 
 
 @dataclass(frozen=True)
 class ImageToScore:
-    """An image to score, or the reason why it is missing."""
+    """An image to score, or the reason why it is missing; `is_open`: its batch has not ended."""
 
     image: ScoredImage
     missing: str | None = None
+    is_open: bool = False
 
 
 class Pictures:
@@ -62,39 +65,51 @@ class RunImages:
     def __init__(self, subjects: Sequence[ImageToScore]) -> None:
         self.subjects = sorted(subjects, key=_sort_key)
         self.features = FeatureCache()
-        self._base: dict[_PairKey, list[ScoredImage]] = {}
-        self._floor: dict[_PairKey, ScoredImage] = {}
-        self._made: dict[tuple[str, str], list[ScoredImage]] = {}
-        for image in self.images():
-            key = (image.plugin, image.case_id, image.seed)
+        self._places = {_sort_key(subject): p for p, subject in enumerate(self.subjects)}
+        self._base: dict[_PairKey, list[int]] = {}  # places, of images that are missing too
+        self._floor: dict[_PairKey, list[int]] = {}
+        self._made: dict[tuple[str, str], list[int]] = {}
+        for place, image in enumerate(subject.image for subject in self.subjects):
             if image.method == "base":
-                self._base.setdefault(key, []).append(image)
+                self._base.setdefault(_pair_key(image), []).append(place)
             elif image.method == "floor":
-                self._floor[key] = image
-            self._made.setdefault((image.plugin, image.method), []).append(image)
+                self._floor.setdefault(_pair_key(image), []).append(place)
+            self._made.setdefault((image.plugin, image.method), []).append(place)
 
     def images(self) -> Iterator[ScoredImage]:
         """Yield the images that were rendered."""
         return (s.image for s in self.subjects if s.missing is None)
+
+    def enter(self, subjects: Iterable[ImageToScore]) -> list[int]:
+        """Replace images of batches that had not ended by what they are now; return the places."""
+        places = []
+        for subject in subjects:
+            places.append(place := self._places[_sort_key(subject)])
+            self.subjects[place] = subject
+        return sorted(places)
 
     def base_of(self, image: ScoredImage) -> ScoredImage | None:
         """Return the base model's image of the same plugin, case, seed and plugin scale.
 
         Without an equal scale (floor has none) the one whose scale is nearest to 1.
         """
-        found = self._base.get((image.plugin, image.case_id, image.seed), [])
-        return _at_scale(found, image.plugin_scale)
+        return _at_scale(self._rendered(self._base.get(_pair_key(image))), image.plugin_scale)
 
     def floor_of(self, image: ScoredImage) -> ScoredImage | None:
         """Return the image of the upgraded model without the plugin, same case and seed."""
-        return self._floor.get((image.plugin, image.case_id, image.seed))
+        return (self._rendered(self._floor.get(_pair_key(image))) or [None])[-1]
+
+    def has_whole_pair(self, image: ScoredImage) -> bool:
+        """Return whether `base_of` and `floor_of` are final: no batch with one of them is open."""
+        pair = (*self._base.get(_pair_key(image), ()), *self._floor.get(_pair_key(image), ()))
+        return not any(self.subjects[place].is_open for place in pair)
 
     def made_by(self, method: str, image: ScoredImage) -> list[ScoredImage]:
         """Return a method's images with the same plugin, at the scale nearest to the image's.
 
         Of the scales that are equally near, the smallest.
         """
-        found = self._made.get((image.plugin, method), [])
+        found = self._rendered(self._made.get((image.plugin, method)))
         scales = sorted({1.0 if i.plugin_scale is None else i.plugin_scale for i in found})
         own = 1.0 if image.plugin_scale is None else image.plugin_scale
         scale = min(scales, key=lambda s: abs(s - own), default=None)
@@ -103,11 +118,20 @@ class RunImages:
     def style_bank(self, image: ScoredImage) -> list[ScoredImage]:
         """Return base + plugin images of other prompts, which have other noise too."""
         bank = []
-        for (plugin, _, _), found in self._base.items():
-            chosen = _at_scale(found, image.plugin_scale)
-            if plugin == image.plugin and chosen and chosen.prompt != image.prompt:
-                bank.append(chosen)
+        for (plugin, _, _), places in self._base.items():
+            if plugin == image.plugin:
+                chosen = _at_scale(self._rendered(places), image.plugin_scale)
+                bank += [chosen] if chosen and chosen.prompt != image.prompt else []
         return bank
+
+    def _rendered(self, places: Sequence[int] | None) -> list[ScoredImage]:
+        """Return those images at the places that were rendered."""
+        subjects = (self.subjects[place] for place in places or ())
+        return [subject.image for subject in subjects if subject.missing is None]
+
+
+def _pair_key(image: ScoredImage) -> _PairKey:
+    return image.plugin, image.case_id, image.seed
 
 
 def content_prompts(store: RunStore) -> dict[str, str]:
@@ -122,48 +146,60 @@ def content_prompts(store: RunStore) -> dict[str, str]:
 
 def read_images(store: RunStore) -> RunImages:
     """Return every trial of a run as an image to score."""
-    manifest, cases = store.manifest(), store.cases()
-    rows = _trials_with_results(store)
-    pictures = Pictures()
-    with_plugin = [row for row in rows if row["plugin"]]
-    known = {plugin_set.id: plugin_set for plugin_set in plugin_sets(manifest)}
-    samples = {one.id: _samples(one, manifest.folder, pictures) for one in known.values()}
-    build = partial(
-        _subject,
-        folder=store.folder,
-        family=manifest.family,
-        sets_by_id=known,
-        cases=cases,
-        pictures=pictures,
-        source_size=manifest.settings.base_size,
-        prompts=content_prompts(store),
-        samples=samples,
-    )
-    subjects = [build(row) for row in with_plugin]
-    homes: dict[tuple[Any, ...], dict[str, Row]] = {}
-    for row in with_plugin:
-        if not known[row["plugin"]].is_remix:
-            homes.setdefault(_reference_key(row), {})[row["plugin"]] = row
-        if row["method"] != "floor":  # a remix has its own
-            homes.setdefault(_reference_key(row, on_base=True), {})[row["plugin"]] = row
-    for row in rows:
-        if not row["plugin"]:
-            key = _reference_key(row, on_base=row["method"] == "base-floor")
-            subjects += [
-                build({**row, "plugin": plugin, "kind": home["kind"]})
-                for plugin, home in homes.get(key, {}).items()
-            ]
-    return RunImages(subjects)
+    return RunImages(PlannedImages(store).of_results(store.results()))
+
+
+class PlannedImages:
+    """The trials of a run, from which the images to score are made once they have results."""
+
+    def __init__(self, store: RunStore) -> None:
+        manifest, pictures = store.manifest(), Pictures()
+        self._known = {plugin_set.id: plugin_set for plugin_set in plugin_sets(manifest)}
+        self._build = partial(
+            _subject,
+            folder=store.folder,
+            family=manifest.family,
+            sets_by_id=self._known,
+            cases=store.cases(),
+            pictures=pictures,
+            source_size=manifest.settings.base_size,
+            prompts=content_prompts(store),
+            samples={k: _samples(s, manifest.folder, pictures) for k, s in self._known.items()},
+        )
+        self._trials = store.trials()
+        self._homes: dict[tuple[Any, ...], dict[str, Row]] = {}
+        for row in records(self._trials):
+            if not row["plugin"]:
+                continue
+            if not self._known[row["plugin"]].is_remix:
+                self._homes.setdefault(_reference_key(row), {})[row["plugin"]] = row
+            if row["method"] != "floor":  # a remix has its own
+                on_base = _reference_key(row, on_base=True)
+                self._homes.setdefault(on_base, {})[row["plugin"]] = row
+
+    def of_results(self, results: pd.DataFrame, *, how: MergeHow = "left") -> list[ImageToScore]:
+        """Return the images of all trials, or with `how` "inner" those of trials in the results.
+
+        What has no plugin is there for each plugin that it is a reference of.
+        """
+        rows = records(self._trials.merge(results, on="trial_id", how=how))
+        return [subject for row in rows for subject in self._subjects(row)]
+
+    def _subjects(self, row: Row) -> list[ImageToScore]:
+        if row["plugin"]:
+            return [self._build(row)]
+        key = _reference_key(row, on_base=row["method"] == "base-floor")
+        homes = self._homes.get(key, {})
+        return [
+            self._build({**row, "plugin": plugin, "kind": home["kind"]})
+            for plugin, home in homes.items()
+        ]
 
 
 def _reference_key(row: Row, *, on_base: bool = False) -> tuple[Any, ...]:
     """Return what an image and its reference without the plugin, of either side, share."""
     own = (row["clip_skip"] or 1,) if on_base else ()
     return row["case_id"], row["seed"], row["settings"] or "", *own
-
-
-def _trials_with_results(store: RunStore) -> list[Row]:
-    return records(store.trials().merge(store.results(), on="trial_id", how="left"))
 
 
 def _subject(
@@ -204,7 +240,7 @@ def _subject(
         load_source=_source(case, source_size),
         samples=samples[plugin_set.id],
     )
-    return ImageToScore(image, _why_missing(row))
+    return ImageToScore(image, _why_missing(row), is_open=row["status"] is None)
 
 
 def _samples(plugin_set: PluginSet, folder: Path, pictures: Pictures) -> tuple[SamplePicture, ...]:

@@ -22,6 +22,7 @@ import pandas as pd
 
 from bench.render.engine.choice import Workers
 from bench.render.engine.scheduler import Lost
+from bench.scoring.beside import EarlyScores
 from bench.scoring.ceilings import score_ceilings
 from bench.scoring.checked import FAILED, MetricFailedError, checked_score
 from bench.scoring.chunks import ChunkScorer, ChunkScores, ScoreProgram, chunks_of
@@ -52,12 +53,14 @@ def score_run(
     progress: Progress | None = None,
     timeout_s: float | None = None,
     workers: Workers | None = None,
+    early: EarlyScores | None = None,
 ) -> Scoring:
     """Score all images of a run; `progress(done, total, metric name)` counts scored images.
 
     Metrics without their weights, metrics that fail or take longer than `timeout_s` for a chunk of
     images, and images that were not rendered, give null with the reason. Workers find the metrics
-    by name, each in its own process; the scores are the same. None: this process scores.
+    by name, each in its own process; the scores are the same. None: this process scores. What was
+    scored `early` is taken over.
     """
     started = time.perf_counter()
     store = run if isinstance(run, RunStore) else RunStore.open(run)
@@ -65,9 +68,10 @@ def score_run(
     tasks = [open_task(metric, run_images, timeout_s) for metric in metrics]
     stale = store.stale_scores()
     due = [t for t in tasks if t.name in stale or t.inputs != _scored_inputs(store, t.name)]
+    if early is not None:
+        early.enter(due, run_images)
     counter = _Counter(due, progress)
-    n_chunks = len(chunks_of(run_images))
-    if workers is not None and is_shared(workers, device_name(), n_chunks):
+    if workers is not None and is_shared(workers, device_name(), len(_left(due, run_images))):
         _score_shared(due, run_images, counter, store=store, workers=workers)
     else:
         _score_here(due, run_images, counter)
@@ -99,9 +103,17 @@ def _scored_inputs(store: RunStore, name: str) -> str | None:
 # --- chunks of images
 
 
+def _left(due: Sequence[Task], run_images: RunImages) -> list[list[int]]:
+    """Return the places that a task needs pixels of, in chunks of neighbors."""
+    with_pixels = [t for t in due if t.metric.level == "image" or t.encoders]
+    open_places = {p for task in with_pixels for p in task.places if not task.has(p)}
+    chunks = ([p for p in chunk if p in open_places] for chunk in chunks_of(run_images))
+    return [chunk for chunk in chunks if chunk]
+
+
 def _score_here(due: Sequence[Task], run_images: RunImages, counter: _Counter) -> None:
     scorer = ChunkScorer(due, run_images, announce=counter.announce)
-    for chunk in chunks_of(run_images) if due else ():
+    for chunk in _left(due, run_images):
         scorer(chunk)
         counter.done(chunk)
 
@@ -129,7 +141,7 @@ def _score_shared(
         timeout_s=own[0].timeout_s,
     )
     inputs = {task.name: task.inputs for task in own}
-    for chunk, found in share_chunks(chunks_of(run_images), program, workers, inputs):
+    for chunk, found in share_chunks(_left(own, run_images), program, workers, inputs):
         if isinstance(found, Lost):
             _give_up(own, chunk, found.reason)
         else:

@@ -10,6 +10,7 @@ from bench.errors import UserError
 from bench.plan.metrics import expand_metrics
 from bench.registry import find_metric, installed
 from bench.render.engine.choice import Workers
+from bench.scoring.beside import EarlyScores
 from bench.scoring.checked import MetricFailedError, called
 from bench.scoring.device import record_device, scoring_device
 from bench.scoring.score import score_run
@@ -29,10 +30,12 @@ def score_by_names(
     timeout_s: float | None = None,
     device: str = "auto",
     workers: Workers | None = None,
+    early: EarlyScores | None = None,
 ) -> float:
     """Score a run by metrics; return the seconds spent inside them, loading included.
 
-    `device` is that of `--metric-device`; with `workers` None, this process scores.
+    `device` is that of `--metric-device`; with `workers` None, this process scores. What was
+    scored `early` is taken over.
     "condition" means the metrics of the plugins' conditions. Raises `UserError` for unknown names.
     """
     started = time.perf_counter()
@@ -49,7 +52,12 @@ def score_by_names(
 
         with on_device(place):
             scoring = score_run(
-                store, metrics, progress=advance, timeout_s=timeout_s, workers=workers
+                store,
+                metrics,
+                progress=advance,
+                timeout_s=timeout_s,
+                workers=workers,
+                early=early,
             )
         record_device(store, place)
         return loading_seconds + scoring.seconds

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from bench.scoring.checked import MetricFailedError, called, checked_scores
 from bench.scoring.images import ImageToScore, RunImages
-from metrics.base import Metric, MetricUnavailableError, Score
+from metrics.base import Metric, MetricUnavailableError, References, Score
 from metrics.encoders import RowSource, encoders_of
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ class Task:
     unavailable: str | None = None
     timeout_s: float | None = None
     scores: dict[int, Score] = field(default_factory=dict)  # by place; image metrics only
+    encoded: set[int] = field(default_factory=set)  # places whose rows of its encoders are kept
     has_failed: bool = False  # then it is scored again the next time
 
     @property
@@ -47,14 +48,20 @@ class Task:
             self.has_failed = True
             raise
 
-    def score(self, places: list[int], run_images: RunImages) -> None:
-        """Score images of an image metric, whatever goes wrong."""
+    def has(self, place: int) -> bool:
+        """Return whether nothing of this image is left to do but what needs all images."""
+        return place in (self.encoded if self.encoders else self.scores)
+
+    def score(
+        self, places: list[int], run_images: RunImages, references: References | None = None
+    ) -> None:
+        """Score images of an image metric, whatever goes wrong; None: all are references."""
         images = [run_images.subjects[place].image for place in places]
         if self.unavailable is not None or not images:
             return
         metric = self.metric
         try:
-            found = self.call(lambda: metric.score(images, run_images))
+            found = self.call(lambda: metric.score(images, references or run_images))
             self.scores.update(zip(places, checked_scores(found, images), strict=True))
         except MetricUnavailableError as error:
             self.unavailable = str(error)

@@ -29,14 +29,17 @@ def is_shared(workers: Workers, device: str, n_chunks: int) -> bool:
 
 
 def share_chunks(
-    chunks: Sequence[range], program: ScoreProgram, workers: Workers, inputs: Mapping[str, str]
-) -> Iterator[tuple[range, ChunkScores | Lost]]:
+    chunks: Sequence[Sequence[int]],
+    program: ScoreProgram,
+    workers: Workers,
+    inputs: Mapping[str, str],
+) -> Iterator[tuple[Sequence[int], ChunkScores | Lost]]:
     """Yield each chunk with its scores, or why it has none, in the order in which they are done.
 
     `inputs` has those of each metric, as this process has them. Raises `UserError` if the
     processes cannot begin.
     """
-    waiting = {f"images {c.start + 1} to {c.stop}": c for c in chunks}
+    waiting = {f"images {c[0] + 1} to {c[-1] + 1}": c for c in chunks}
     if workers.engine == "ray" and len(chunks) > 1:
         there = replace(program, device=program.device.partition(":")[0])
         try:
@@ -52,10 +55,10 @@ def share_chunks(
 
 
 def _done(
-    waiting: dict[str, range],
+    waiting: dict[str, Sequence[int]],
     transport: Transport,
     on_ready: Callable[[Mapping[str, Any]], None],
-) -> Iterator[tuple[range, ChunkScores | Lost]]:
+) -> Iterator[tuple[Sequence[int], ChunkScores | Lost]]:
     """Yield chunks as they are done; what is left in `waiting` is not."""
     jobs = [Job(key, lambda chunk=chunk: chunk) for key, chunk in waiting.items()]
     found: dict[str, ChunkScores] = {}

@@ -67,10 +67,14 @@ def local_places(workers: Workers, device: str) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Pool:
-    """Chosen workers with their kind of device; `open` returns what starts them."""
+    """Chosen workers with their kind of device; `open` returns what starts them.
+
+    They keep `n_cores` of this machine busy; None where that is not known.
+    """
 
     device: str
     open: Callable[[Program], Transport]
+    n_cores: int | None = None
 
 
 def open_pool(workers: Workers, device: str) -> Pool:
@@ -87,7 +91,9 @@ def open_pool(workers: Workers, device: str) -> Pool:
         kind = "cpu" if workers.devices[0] == "cpu" else "cuda"
     else:
         kind = choose_device(device)
-    return Pool(kind, partial(LocalTransport, places=local_places(workers, kind)))
+    places = local_places(workers, kind)
+    threads = [int(place["OMP_NUM_THREADS"]) if kind == "cpu" else 1 for place in places]
+    return Pool(kind, partial(LocalTransport, places=places), n_cores=sum(threads))
 
 
 def _counted(count: Count, device: str) -> list[str]:

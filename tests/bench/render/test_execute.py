@@ -1,19 +1,22 @@
 """Execution: every trial gets a row, finished work is kept, nothing is rendered twice."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from bench.errors import UserError
 from bench.plan.conditions import ConditionSet
 from bench.plan.plan import Plan
 from bench.render.execute import Execution
 from bench.store.files import read_image
 from bench.store.image_cache import ImageCache
+from bench.store.rows import Row
 from bench.store.run_store import RunStore
 from plugins_manifest.content import ChangedFileError
 from plugins_manifest.schema.manifest import Manifest
@@ -103,6 +106,35 @@ def test_interrupted_batch_is_rendered_again_and_finished_ones_are_kept(
     execute(plan, tmp_path / "run", again)
     assert [name for name, _, _ in again.calls] == ["lora", "net"]
     assert all(len(cases) == 3 for _, cases, _ in again.calls)
+
+
+def test_a_batch_ends_while_the_next_one_is_rendered_and_its_errors_end_the_run(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, painter, begun = plan_of(manifest), Painter(), Event()
+    write, parts = RunStore.write_results, []
+
+    def slow(store: RunStore, part: str, rows: Sequence[Row]) -> None:
+        assert parts or begun.wait(60)
+        parts.append(part)
+        write(store, part, rows)
+
+    def notify(*given: Any) -> Iterator[Rendered]:
+        if painter.calls:
+            begun.set()
+        yield from painter(*given)
+
+    monkeypatch.setattr(RunStore, "write_results", slow)
+    store = execute(plan, tmp_path / "run", notify)
+    assert parts == [group.group_id for group in plan.groups]
+    assert set(store.results()["status"]) == {"ok"}
+
+    def full(store: RunStore, part: str, rows: Sequence[Row]) -> None:
+        raise UserError("no room left to write")
+
+    monkeypatch.setattr(RunStore, "write_results", full)
+    with pytest.raises(UserError, match="no room left"):
+        execute(plan, tmp_path / "full", Painter())
 
 
 def test_finished_run_renders_nothing(manifest: Manifest, tmp_path: Path) -> None:

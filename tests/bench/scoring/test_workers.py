@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,8 +33,8 @@ class Poisoned(ScoreProgram):
     """Ends its process in the first chunk."""
 
     def open(self, control: Control) -> Opened:
-        def work(chunk: range) -> Iterator[object]:
-            if chunk.start == 0:
+        def work(chunk: Sequence[int]) -> Iterator[object]:
+            if chunk[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield from super(Poisoned, self).open(control).work(chunk)
 
