@@ -54,8 +54,9 @@ def train_recipe(
     Started by `accelerate launch` or with `xbench train --processes`, every process calls it and
     trains on its part of each batch. What the data source makes is kept in `data_dir` (default
     `out_dir/data`). `validate`, every `validate_every` steps, replaces the recipe's validation;
-    `check` gets the untrained mapper's folder first, `note` gets lines for the user. Returns the averaged mapper, saved under `out_dir/mapper`: with a validation by the
-    recipe that of the best step. Raises `UserError` for what a user can repair.
+    `check` gets the untrained mapper's folder first, `note` gets lines for the user. Returns the
+    averaged mapper in `out_dir/mapper`, with a validation by the recipe that of the best step.
+    Raises `UserError` for what a user can repair.
 
     >>> from bench.train import load_recipe, train_recipe  # doctest: +SKIP
     >>> train_recipe(load_recipe("pocket", {"schedule.steps": 100}), out_dir=Path("mapper"))
@@ -65,21 +66,20 @@ def train_recipe(
     try:
         require_trackers(recipe.log.trackers)
         with joined(device) as processes, ExitStack() as stack:
-            # before gigabytes are loaded
-            processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
+            batch = recipe.optimizer.micro_batch or recipe.optimizer.batch
+            processes.rows_of(range(batch))  # before gigabytes are loaded
             surveyed = _survey(recipe, folder, processes)
             processes.on_main(lambda: _record(recipe, out_dir, surveyed))
             n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
-            every = validate_every if own is None else own.every
+            every = own.every if own else validate_every
             settings = settings_of(recipe, n_images=n_images, validate_every=every)
             models, mapper = _loaded(recipe, device=str(processes.device))
             if own is not None or check is not None:
                 processes.on_main(lambda: _check_runs(recipe, mapper, out_dir, check))
             if own is not None:
-                validate = BenchmarkValidator(
-                    recipe, out_dir, models=models, device=processes.device.type, note=note
-                )
-            n_steps = settings.steps if stop_after is None else min(stop_after, settings.steps)
+                device = processes.device.type
+                validate = BenchmarkValidator(recipe, out_dir, models, device=device, note=note)
+            n_steps = min(stop_after or settings.steps, settings.steps)
             run_facts: Any = {"processes": processes, "surveyed": surveyed, "n_steps": n_steps}
             opened = opened_data(recipe, models, folder, note=note, **run_facts)
             alphas_cumprod, base_alphas_cumprod = models.schedules()
