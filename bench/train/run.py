@@ -79,7 +79,7 @@ def train_recipe(
             if own is not None:
                 device = processes.device.type
                 validate = BenchmarkValidator(recipe, out_dir, models, device=device, note=note)
-            n_steps = min(stop_after or settings.steps, settings.steps)
+            n_steps = settings.steps if stop_after is None else min(stop_after, settings.steps)
             run_facts: Any = {"processes": processes, "surveyed": surveyed, "n_steps": n_steps}
             opened = opened_data(recipe, models, folder, note=note, **run_facts)
             alphas_cumprod, base_alphas_cumprod = models.schedules()
