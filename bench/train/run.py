@@ -14,7 +14,7 @@ from torch import nn
 from bench.errors import UserError, disk_error
 from bench.train.data import n_images_of, opened_data
 from bench.train.mappers import build_mapper
-from bench.train.models import fingerprint, load_models
+from bench.train.models import Models, fingerprint, load_models
 from bench.train.pictures import Note
 from bench.train.schema import PicturesData, Recipe
 from bench.train.survey import Surveyed, survey_of
@@ -53,10 +53,10 @@ def train_recipe(
 
     Started by `accelerate launch` or with `xbench train --processes`, every process calls it and
     trains on its part of each batch. What the data source makes is kept in `data_dir` (default
-    `out_dir/data`); `note` gets lines for the user. `validate`, every `validate_every` steps,
-    replaces the recipe's validation; `check` gets the folder of the untrained mapper before the
-    first step. Returns the averaged mapper, saved under `out_dir/mapper`: with a validation by the
-    recipe that of the best step. Raises `UserError` for what a user can repair.
+    `out_dir/data`). `validate`, every `validate_every` steps, replaces the recipe's validation;
+    `check` gets the untrained mapper's folder first, `note` gets lines for the user. Returns the
+    averaged mapper in `out_dir/mapper`, with a validation by the recipe that of the best step.
+    Raises `UserError` for what a user can repair.
 
     >>> from bench.train import load_recipe, train_recipe  # doctest: +SKIP
     >>> train_recipe(load_recipe("pocket", {"schedule.steps": 100}), out_dir=Path("mapper"))
@@ -66,26 +66,19 @@ def train_recipe(
     try:
         require_trackers(recipe.log.trackers)
         with joined(device) as processes, ExitStack() as stack:
-            # before gigabytes are loaded
-            processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
+            batch = recipe.optimizer.micro_batch or recipe.optimizer.batch
+            processes.rows_of(range(batch))  # before gigabytes are loaded
             surveyed = _survey(recipe, folder, processes)
             processes.on_main(lambda: _record(recipe, out_dir, surveyed))
-            settings = settings_of(
-                recipe,
-                n_images=len(surveyed[1].photos) if surveyed else n_images_of(recipe),
-                validate_every=validate_every if own is None else own.every,
-            )
-            with Progress("loading the models"):
-                models = load_models(recipe, device=str(processes.device))
-                mapper = build_mapper(
-                    recipe.mapper, models.base_unet, models.upgraded_unet, seed=recipe.seed
-                )
+            n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
+            every = own.every if own else validate_every
+            settings = settings_of(recipe, n_images=n_images, validate_every=every)
+            models, mapper = _loaded(recipe, device=str(processes.device))
             if own is not None or check is not None:
                 processes.on_main(lambda: _check_runs(recipe, mapper, out_dir, check))
             if own is not None:
-                validate = BenchmarkValidator(
-                    recipe, out_dir, models=models, device=processes.device.type, note=note
-                )
+                device = processes.device.type
+                validate = BenchmarkValidator(recipe, out_dir, models, device=device, note=note)
             n_steps = settings.steps if stop_after is None else min(stop_after, settings.steps)
             run_facts: Any = {"processes": processes, "surveyed": surveyed, "n_steps": n_steps}
             opened = opened_data(recipe, models, folder, note=note, **run_facts)
@@ -113,6 +106,14 @@ def train_recipe(
         raise UserError(str(error)) from error
     except OSError as error:
         raise disk_error(error, out_dir) from error
+
+
+def _loaded(recipe: Recipe, *, device: str) -> tuple[Models, nn.Module]:
+    """Return the models of a recipe, and a new mapper between them."""
+    with Progress("loading the models"):
+        models = load_models(recipe, device=device)
+        unets = models.base_unet, models.upgraded_unet
+        return models, build_mapper(recipe.mapper, *unets, seed=recipe.seed)
 
 
 def _check_runs(

@@ -71,7 +71,7 @@ class BenchmarkValidator:
     """
 
     def __init__(
-        self, recipe: Recipe, out_dir: Path, *, models: Models, device: str, note: Note
+        self, recipe: Recipe, out_dir: Path, models: Models, *, device: str, note: Note
     ) -> None:
         self.recipe, self.out_dir, self.device, self.note = recipe, out_dir, device, note
         is_shared = manifest_of(recipe).settings.dtype == models.family.dtype
