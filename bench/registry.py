@@ -44,6 +44,7 @@ __all__ = [
     "peek_metric",
 ]
 
+REFERENCES = ("base", "floor", "oracle", "base-floor")  # never ranked, recommended or judged
 # in a list of metrics: all metrics of the plugins' conditions
 CONDITION_METRICS = "condition"
 _LOG = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import pandas as pd
 from bench.analysis.measures import Parts, PluginMeasures
 from bench.analysis.summary import ARM_FIELDS, Arm, Cost, Scores, cost_of, costs_of, read_run_scores
 from bench.analysis.verdict_policy import load_thresholds
-from bench.analysis.words import REFERENCES
+from bench.registry import REFERENCES
 from bench.scoring import read_ceilings
 from bench.store import Row, RunStore, schema
 from metrics.stats import NO_EFFECT, Estimate

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis.numbers import number
-from bench.registry import line_of, parts_of_line
+from bench.registry import REFERENCES, line_of, parts_of_line
 from bench.store import Row, grouped
 
 PluginWord = Literal["lost", "degraded", "open", "works", "no effect", "not measured"]
@@ -28,7 +28,6 @@ MEANINGS: Mapping[PluginWord, str] = {
 DifferenceWord = Literal["worse", "not tested", "not told apart", "better"]
 DIFFERENCES: tuple[DifferenceWord, ...] = ("worse", "not tested", "not told apart", "better")
 _MAX_NAMES = 5
-REFERENCES = ("base", "floor", "oracle", "base-floor")  # never ranked, recommended or judged
 # in sentences and as headings of columns; a method that is not listed keeps its name
 METHOD_NAMES: Mapping[str, str] = {
     "base": "Base model",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.words import REFERENCES
 from bench.errors import UserError
 from bench.publish.format import (
     INDEX,
@@ -19,6 +18,7 @@ from bench.publish.format import (
     is_object,
     key_of,
 )
+from bench.registry import REFERENCES
 from plugins_manifest.documents import parse_json
 
 _COLUMNS = ("level", "plugin", "method", "verdict", "retention", "retention_low", "retention_high")

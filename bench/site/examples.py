@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.analysis import Arm
 from bench.analysis.summary import arm_of
-from bench.analysis.words import REFERENCES
+from bench.registry import REFERENCES
 from bench.store import Row
 
 Pair = tuple[str, int]  # case id, seed

@@ -17,7 +17,7 @@ def rows(n: int, seed: int, step: float = 0.0) -> np.ndarray:
 
 
 def directions(n: int) -> np.ndarray:
-    """The documented ones: standard normal rows of seed 0, scaled to length 1."""
+    """Draw the documented ones: standard normal rows of seed 0, scaled to length 1."""
     drawn = np.random.default_rng(0).standard_normal((n, D))
     return drawn / np.sqrt((drawn**2).sum(axis=1))[:, None]
 
