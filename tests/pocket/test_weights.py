@@ -93,6 +93,18 @@ def test_the_upgraded_model_draws_larger_and_shaded() -> None:
     assert np.mean([read_style(p) == "shaded" for p in pictures]) > 0.45
 
 
+def test_the_v_model_draws_with_the_vae_of_the_base() -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(
+        part_path("upgraded-v"), vae=base_pipeline().vae, dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pictures = draw(pipe)
+    assert pictures.shape == (N_IMAGES, 128, 128, 3)
+    readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
+    assert np.mean([r.accuracy for r in readings]) > 0.5
+    assert np.mean([read_style(p) == "shaded" for p in pictures]) > 0.4
+
+
 @pytest.mark.parametrize("kind", ["canny", "mask"])
 def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     controlnet = ControlNetModel.from_pretrained(
