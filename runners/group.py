@@ -138,6 +138,10 @@ def _of_side(plugins: Sequence[LoadedPlugin], side: Side) -> tuple[LoadedPlugin,
     return tuple(plugin for plugin in plugins if plugin.file.side == side)
 
 
+def _strengths(plugins: Sequence[LoadedPlugin], scale: float | None) -> list[float]:
+    return [plugin.file.weight * (scale or 0.0) for plugin in plugins]
+
+
 def _with_semantics(file: PluginFile, settings: RenderSettings) -> PluginFile:
     """Return the plugin with the preset's LoRA semantics if it declares none."""
     own = file.lora_semantics
@@ -260,12 +264,11 @@ def _attached(
     found = () if scale is None else group.plugins
     plugins = [plugin for plugin in found if plugin.file.stages != without]
     base, moved = _of_side(plugins, "base"), _of_side(plugins, "upgraded")
-    strengths = {p: [one.file.weight * (scale or 0.0) for one in p] for p in (base, moved)}
     # a method of another package runs its stage 2 alone, in a session of its own
     own = [v for v in variants if is_own(group.methods[v.method])]
     with (
-        attach_all(base, group.family, strengths[base]) as active,
-        attach_all(moved, group.family, strengths[moved]) as direct,
+        attach_all(base, group.family, _strengths(base, scale)) as active,
+        attach_all(moved, group.family, _strengths(moved, scale)) as direct,
     ):
         yield _Sessions(
             lambda part: GroupSession(
