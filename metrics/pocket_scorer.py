@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ScorerSource = Callable[[], "Scorer"]
 HashSource = Callable[[], str]
 NEEDS = ("pocket scorer (shipped)",)
-POCKET_FAMILIES = ("pocket", "pocket-v")  # whose pictures show pocket scenes at 128 px
+# whose pictures show pocket scenes
+POCKET_FAMILIES = ("pocket", "pocket-far", "pocket-near", "pocket-v")
 
 
 @cache

@@ -95,9 +95,16 @@ class Detector:
         return f"{self.words}; {self.network.recipe()}" if self.network else self.words
 
     def full_recipe(self) -> str:
-        """Return the recipes for all families, and the size at which the detector runs."""
+        """Return the recipes for all families, and the size at which the detector runs.
+
+        Of families with one recipe it names the first, so that another one changes no recipe.
+        """
         own = {family: self.for_family(family) for family in sorted(installed("families"))}
-        others = "".join(f" (family {f}: {d.recipe()})" for f, d in own.items() if d is not self)
+        first: dict[str, str] = {}
+        for family, detector in own.items():
+            if detector is not self:
+                first.setdefault(detector.recipe(), family)
+        others = "".join(f" (family {family}: {text})" for text, family in first.items())
         return f"{self.recipe()}{others}, at the condition's size ({resize.NAME}, rounded)"
 
 
