@@ -41,13 +41,14 @@ _FREE = ("name", "log", "checkpoint_every")  # what a mapper does not depend on
 class Variant:
     """A change of a study's recipe: values by dotted key, as of `load_recipe`.
 
-    `manifests` are what is rendered and scored with each of its mappers. The reference, with which
-    the others are compared, keeps also the scores that depend on no mapper.
+    `manifest` is rendered and scored with each of its mappers. Variants with equal overrides
+    share their trainings. The reference, with which others are compared, keeps also the scores
+    that depend on no mapper.
     """
 
     name: str
     overrides: Mapping[str, Any]
-    manifests: tuple[Path, ...]
+    manifest: Path
     is_reference: bool = False
 
 
@@ -106,12 +107,14 @@ class Study:
 
     def key_of(self, variant: Variant, seed: int) -> str:
         """Return the hash of all that decides the scores of one training."""
-        recipe = self.recipe_of(variant, seed)
-        data = {k: v for k, v in recipe.as_data().items() if k not in _FREE}
-        known = known_names()
-        judged = [load_manifest(str(m), known=known).fingerprint() for m in variant.manifests]
-        whole = {**data, "models": self._models, "judged": judged}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        manifest = load_manifest(str(variant.manifest), known=known_names())
+        return self._hash(variant, seed, judged=[manifest.fingerprint()])
+
+    def _hash(self, variant: Variant, seed: int, **more: Any) -> str:
+        recipe = self.recipe_of(variant, seed).as_data()
+        data = {key: value for key, value in recipe.items() if key not in _FREE}
+        whole = json.dumps({**data, "models": self._models, **more}, sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def trainings(self, seeds: Iterable[int]) -> Iterator[Trained]:
         """Train and judge what the results lack, seed by seed; yield each after it is kept.
@@ -140,19 +143,14 @@ class Study:
 
     def train(self, variant: Variant, seed: int) -> Trained:
         """Train a variant with one seed, render and score with its mapper."""
-        key = self.key_of(variant, seed)
-        folder = self.work / f"{variant.name}-{seed}-{key}"
+        folder = self.work / f"mapper-{seed}-{self._hash(variant, seed)}"
         recipe = self.recipe_of(variant, seed)
         result = train_recipe(recipe, out_dir=folder, data_dir=self.work / "data", progress=False)
         mse = float(_lines(folder / "metrics.jsonl")[-1]["mse"])
-        judged = [judge(m, result.mapper_path, folder / m.stem) for m in variant.manifests]
-        scores = dict.fromkeys(
-            score
-            for _, found in judged
-            for score in found
-            if variant.is_reference or score.adapter_scale is not None
-        )
-        return Trained(variant.name, seed, key, mse, judged[0][0], tuple(scores))
+        scenes, found = judge(variant.manifest, result.mapper_path, folder / variant.manifest.stem)
+        scores = [s for s in found if variant.is_reference or s.adapter_scale is not None]
+        key = self.key_of(variant, seed)
+        return Trained(variant.name, seed, key, mse, scenes, tuple(scores))
 
     def _keep(self, trained: Trained) -> None:
         """Write a training into the results; it replaces an older one of its variant and seed."""

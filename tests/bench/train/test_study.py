@@ -13,7 +13,13 @@ import pytest
 from bench.train import Measure, Score, Study, Trained, Way, scene_values, seed_difference
 from tests.scripts import load_script
 
-SMALL = {"schedule.steps": 2, "optimizer.batch": 2, "data.n_images": 4, "log.every": 1}
+SMALL: dict[str, Any] = {
+    "schedule.steps": 2,
+    "optimizer.batch": 2,
+    "data.n_images": 4,
+    "objective.weighting": "paper",
+    "log.every": 1,
+}
 F1 = Measure("F1", "edge-f1-1px", ("pocket-canny",))
 BOTH = Measure("both", "pocket-oracle", ("pocket-canny", "pocket-outline"))
 FULL = Way("xadapter", 0.9, 1.0)
