@@ -101,7 +101,7 @@ def test_the_v_model_draws_with_the_vae_of_the_base() -> None:
     pictures = draw(pipe)
     assert pictures.shape == (N_IMAGES, 128, 128, 3)
     readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
-    assert np.mean([r.accuracy for r in readings]) > 0.5
+    assert np.mean([r.accuracy for r in readings]) > 0.3
     assert np.mean([read_style(p) == "shaded" for p in pictures]) > 0.4
 
 
