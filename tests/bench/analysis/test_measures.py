@@ -14,7 +14,8 @@ RECORDED = {
     "function": "edge-f1-1px edge-f1 edge-iou edge-f1-2px mask-iou depth-aligned-rmse depth-rmse "
     "hed-ms-ssim hed-ssim softedge-ms-ssim softedge-ssim lineart-ms-ssim lineart-ssim seg-iou "
     "pose-oks tile-lpips tile-psnr pocket-style-projection pocket-style-rate "
-    "style-projection-clip-i style-projection style-clip-i style-csd style-gram pocket-style",
+    "style-projection-clip-i style-projection style-clip-i style-csd style-gram pocket-style "
+    "pocket-effect-kept effect-kept effect-kept-dinov2",
     "quality": "pocket-kid-floor pocket-kid kid-floor cmmd-floor kid cmmd pocket-fid fid",
     "text": "clip-score pocket-clip",
 }

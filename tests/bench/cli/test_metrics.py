@@ -24,7 +24,7 @@ def test_the_list_tells_what_runs_here_from_what_wants_weights() -> None:
     needy = lines[lines.index(titles[2]) :]
     place = next(i for i, line in enumerate(needy) if "fetch clip-vit-l-14 " in line)
     assert "MIT, about 1,710 MB" in needy[place]
-    assert needy[place + 1].startswith("    clip-score ")
+    assert needy[place + 1].startswith("    clip-i ")
     assert not any("edge-f1" in line for line in needy)
     assert max(map(len, lines)) <= 120
 
