@@ -1,4 +1,4 @@
-"""Training of mappers by recipes, and studies of their variants."""
+"""Training of mappers by recipes."""
 
 from typing import TYPE_CHECKING
 
@@ -10,27 +10,11 @@ if TYPE_CHECKING:
     from bench.train.recipe import shipped_recipes as shipped_recipes
     from bench.train.run import train_recipe as train_recipe
     from bench.train.schema import Recipe as Recipe
-    from bench.train.study import Measure as Measure
-    from bench.train.study import Score as Score
-    from bench.train.study import Study as Study
-    from bench.train.study import Trained as Trained
-    from bench.train.study import Variant as Variant
-    from bench.train.study import Way as Way
-    from bench.train.study import scene_values as scene_values
-    from bench.train.study import seed_difference as seed_difference
 
 __all__ = [
-    "Measure",
     "Recipe",
-    "Score",
-    "Study",
-    "Trained",
-    "Variant",
-    "Way",
     "load_recipe",
     "parse_overrides",
-    "scene_values",
-    "seed_difference",
     "shipped_recipes",
     "train_recipe",
 ]
@@ -42,10 +26,5 @@ __getattr__ = lazy_names(
         "parse_overrides": "bench.train.recipe",
         "shipped_recipes": "bench.train.recipe",
         "train_recipe": "bench.train.run",
-        **dict.fromkeys(
-            ("Measure", "Score", "Study", "Trained", "Variant", "Way"), "bench.train.study"
-        ),
-        "scene_values": "bench.train.study",
-        "seed_difference": "bench.train.study",
     },
 )

@@ -1,6 +1,5 @@
 """Intervals, tests and decisions over prompts."""
 
-from metrics.stats.crossed import crossed_mean
 from metrics.stats.intervals import (
     MIN_CLUSTERS,
     Estimate,
@@ -18,7 +17,6 @@ __all__ = [
     "Estimate",
     "Ranking",
     "clustered_mean",
-    "crossed_mean",
     "holm",
     "paired_difference",
     "pareto_front",

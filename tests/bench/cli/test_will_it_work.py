@@ -70,7 +70,8 @@ def test_json_has_every_share(flux: Path) -> None:
 def test_a_file_of_a_family_is_named_with_what_was_measured_of_it() -> None:
     found = data(OUTLINE)
     assert found["made_for"]["model"] == "pocket-base"
-    assert [target["model"] for target in found["targets"]] == ["pocket-base", "pocket-upgraded"]
+    targets = [target["model"] for target in found["targets"]]
+    assert targets == ["pocket-base", "pocket-upgraded", "pocket-v-upgraded"]
     methods = {row["method"]: row for row in found["results"]}
     assert methods["xadapter"]["low"] < methods["xadapter"]["retention"]
     assert "measured: xadapter keeps" in run(OUTLINE).output

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.train import Measure, Score, Study, Trained, Way, scene_values, seed_difference
+from bench.train.study import Measure, Score, Study, Trained, Way, scene_values, seed_difference
 from tests.scripts import load_script
 
 SMALL: dict[str, Any] = {

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from metrics.stats import clustered_mean, crossed_mean
+from metrics.stats import clustered_mean
+from metrics.stats.crossed import crossed_mean
 
 
 def world(rng: np.random.Generator, n_seeds: int, spread: float) -> np.ndarray:

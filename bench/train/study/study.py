@@ -28,8 +28,10 @@ from bench.train.models import fingerprint
 from bench.train.recipe import load_recipe
 from bench.train.run import train_recipe
 from bench.train.schema import Recipe
-from metrics.stats import Estimate, crossed_mean
+from metrics.stats import Estimate
+from metrics.stats.crossed import crossed_mean
 from metrics.stats.quantity import set_quantity
+from plugins_manifest.documents import parse_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.schema import load_manifest
 
@@ -243,7 +245,8 @@ def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    return [parse_json(line, name=path.name, starts_at=n) for n, line in lines if line]
 
 
 def _read(line: Mapping[str, Any]) -> Trained:
