@@ -19,7 +19,7 @@ from bench.plan import Plan
 from bench.publish.comparison import case_facts
 from bench.store import RunStore
 from plugins_manifest.files import file_sha256
-from plugins_manifest.images import pictures_in, pictures_sha256
+from plugins_manifest.images.folder import pictures_in, pictures_sha256
 from plugins_manifest.schema import Manifest
 
 Facts = dict[str, Any]

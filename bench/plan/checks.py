@@ -29,7 +29,8 @@ from bench.plan.remarks import job_remarks, log_once, refused_syntax
 from bench.registry import extension_problems, find_method, installed
 from plugins_manifest.folders import overlaps
 from plugins_manifest.formats import read_header
-from plugins_manifest.images import SUFFIXES, pictures_in, read_image
+from plugins_manifest.images import SUFFIXES, read_image
+from plugins_manifest.images.folder import pictures_in
 from plugins_manifest.inspect import why_unusable
 from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets

@@ -18,7 +18,7 @@ from bench.store import RunStore
 from bench.store.documents import read_yaml
 from plugins_manifest.cases import Case
 from plugins_manifest.content import State, state_of
-from plugins_manifest.images import pictures_in, pictures_sha256
+from plugins_manifest.images.folder import pictures_in, pictures_sha256
 from plugins_manifest.schema import Manifest
 
 _MARK = "2:"  # of keys with the whole state of the files

@@ -25,7 +25,7 @@ from metrics.base import SamplePicture, ScoredImage
 from metrics.features import FeatureCache
 from plugins_manifest.cases import Case
 from plugins_manifest.files import file_sha256
-from plugins_manifest.images import pictures_in
+from plugins_manifest.images.folder import pictures_in
 from plugins_manifest.prompt_syntax import plain_words
 from plugins_manifest.schema import PluginSet, plugin_sets
 

@@ -30,7 +30,8 @@ from metrics.weights.files import SHOWN
 from plugins_manifest.content import is_settled, state_of
 from plugins_manifest.errors import UserError
 from plugins_manifest.files import replacing
-from plugins_manifest.images import pictures_in, pictures_sha256, read_image
+from plugins_manifest.images import read_image
+from plugins_manifest.images.folder import pictures_in, pictures_sha256
 from plugins_manifest.sealed import read_sealed, write_sealed
 
 FOLDER_VARIABLE = "XBENCH_REFERENCE_IMAGES"

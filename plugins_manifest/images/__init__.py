@@ -12,7 +12,6 @@ from plugins_manifest.images.decode import (
     parse_image,
     read_image,
 )
-from plugins_manifest.images.folder import pictures_in, pictures_sha256
 
 __all__ = [
     "MAX_PIXELS",
@@ -24,7 +23,5 @@ __all__ = [
     "is_one_color",
     "load_image",
     "parse_image",
-    "pictures_in",
-    "pictures_sha256",
     "read_image",
 ]

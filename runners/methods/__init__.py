@@ -6,7 +6,7 @@ from runners.methods.direct import Direct
 from runners.methods.floor import Floor, Oracle
 from runners.methods.hires import Hires
 from runners.methods.sdedit import SDEdit
-from runners.methods.x_adapter import Swapped, Truncated, Unplugged, XAdapterMethod
+from runners.methods.x_adapter import XAdapterMethod
 
 __all__ = [
     "BaseModel",
@@ -16,8 +16,5 @@ __all__ = [
     "Hires",
     "Oracle",
     "SDEdit",
-    "Swapped",
-    "Truncated",
-    "Unplugged",
     "XAdapterMethod",
 ]
