@@ -108,7 +108,7 @@ def test_settings_of_delta_alone_are_refused_elsewhere_all_at_once(manifest_file
 
 
 def test_unknown_settings_of_delta_are_refused_all_at_once(manifest_file: Path) -> None:
-    own = "{name: delta, t0: [0.7], route: [pixels], schedule: [never], strength: [.nan]}"
+    own = "{name: delta, t0: [0.7], route: [pixels], schedule: [never], strength: [often]}"
     text = SMALL.replace("methods:", f"methods:\n  - {own}", 1)
     with pytest.raises(UserError) as caught:
         parse_manifest(text, manifest_file)

@@ -223,15 +223,15 @@ def test_a_family_without_mapper_says_where_to_get_one(
 
 
 def test_what_is_no_stable_diffusion_is_told(folders: Path, tmp_path: Path) -> None:
-    def load(base: Path, upgraded: Path) -> None:
+    def load(base: Path, upgraded: Path, mapper: Path | None = None) -> None:
         load_from_folders(
-            "x", base=base, upgraded=upgraded, mapper=None, device="cpu", dtype="float32"
+            "x", base=base, upgraded=upgraded, mapper=mapper, device="cpu", dtype="float32"
         )
 
     with pytest.raises(UserError, match=r"model_index\.json cannot be read"):
         load(tmp_path, folders / "upgraded")
     with pytest.raises(UserError, match="is a StableDiffusionXLPipeline"):
-        load(folders / "upgraded", folders / "upgraded")
+        load(folders / "upgraded", folders / "upgraded", mapper=tmp_path / "mapper")
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(UserError, match=r"is a FluxPipeline: use one of StableDiffusionPipeline"):
         load(folders / "base", tmp_path)
