@@ -52,7 +52,7 @@ _OTHER_ORDER = 85  # after every method with a plugin of the base model, before 
 _LINE = re.compile(r"(.+) \((.+)\)", re.DOTALL)  # a method and one of several adapters
 _GOLDEN = 0.382  # of a turn: hues that are never near
 _OTHER_COLORS = ("#D55E00", "#3A94C8", "#9A8C00")
-_OTHER_MARKERS: tuple[Marker, ...] = ("x", "pentagon", "hexagon")
+_OTHER_MARKERS: tuple[Marker, ...] = ("x", "octagon")
 
 
 @lru_cache(maxsize=256)  # names of published runs are untrusted

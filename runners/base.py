@@ -250,6 +250,8 @@ Marker = Literal[
     "star",
     "pentagon",
     "hexagon",
+    "octagon",
+    "thin-diamond",
     "triangle-up",
     "triangle-down",
     "triangle-left",

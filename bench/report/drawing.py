@@ -41,6 +41,8 @@ _MARKS: dict[Marker, tuple[str, Any]] = {
     "x": ("X", _DASHES[0]),
     "pentagon": ("p", _DASHES[1]),
     "hexagon": ("h", _DASHES[2]),
+    "octagon": ("8", _DASHES[3]),
+    "thin-diamond": ("d", _DASHES[4]),
 }
 _T0 = "t0: how much the new model redraws"
 _MAX_TICKS = 12

@@ -23,6 +23,8 @@ _PATHS = {
     "star": "M0-1L.22-.31L.95-.31L.36 .12L.59 .81L0 .38L-.59 .81L-.36 .12L-.95-.31L-.22-.31Z",
     "pentagon": "M0-1L.95-.31L.59 .81L-.59 .81L-.95-.31Z",
     "hexagon": "M0-1L.87-.5L.87 .5L0 1L-.87 .5L-.87-.5Z",
+    "octagon": "M-.4-1L.4-1L1-.4L1 .4L.4 1L-.4 1L-1 .4L-1-.4Z",
+    "thin-diamond": "M0-1L.6 0L0 1L-.6 0Z",
 }
 # names of methods are long: fewer columns on a phone
 _COLUMNS = {"expr": "width < 360 ? 1 : width < 520 ? 2 : 3"}

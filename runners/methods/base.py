@@ -43,5 +43,5 @@ class BaseFloor(BaseModel):
     name: str = "base-floor"
     uses_plugin: bool = False
     style = MethodStyle(
-        95, "#8b8b8b", "triangle-up", "the base model without the plugin, at the base size"
+        95, "#8b8b8b", "thin-diamond", "the base model without the plugin, at the base size"
     )

@@ -182,8 +182,8 @@ class Delta:
     )
     style = MethodStyle(
         45,
-        "#8C6BB1",
-        "pentagon",
+        "#A65628",
+        "hexagon",
         "like sdedit, with the plugin's change of the base model's prediction added at every step",
     )
 

@@ -148,10 +148,15 @@ def test_a_plugin_that_changes_nothing_and_one_with_nan_are_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_kinds_of_the_base_side_are_refused_on_the_upgraded_one(
+def test_kinds_of_the_base_side_are_refused_on_an_upgraded_one_of_another_layout(
     family: Family, plugins: Mapping[str, PluginFile], kind: str
 ) -> None:
-    with pytest.raises(UserError, match="attach to the base model"):
+    reasons = {
+        "t2i-adapter": "not made for the upgraded model",
+        "ip-adapter": "use an IP-Adapter for this model",
+        "textual-inversion": "has two text encoders",
+    }
+    with pytest.raises(UserError, match=reasons[kind]):
         load_plugin(replace(plugins[kind], side="upgraded"), family)
 
 
