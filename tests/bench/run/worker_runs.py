@@ -11,8 +11,7 @@ from tests.bench.run.test_shards import require_equal
 from tests.bench.warm_workers import COMMAND, PIDS, warm_workers
 from tests.warm import WarmProcess
 
-MANIFEST = Path(__file__).with_name("workers.yaml")
-OPTIONS = ["--manifest", str(MANIFEST), "--no-cache"]
+OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
 IMAGES = 10
 SECONDS_TO_END = 10
 
@@ -42,10 +41,9 @@ def require_end(process: WarmProcess, out: Path, *, code: int = 0) -> str:
     return text
 
 
-def wait_for_image(out: Path, process: WarmProcess, *, beyond: int = 0) -> None:
-    """Wait until the run has more images than that number."""
-    while process.poll() is None and len(RunStore(out).image_ids()) <= beyond:
-        time.sleep(0.02)
+def wait_for_image(out: Path, process: WarmProcess) -> None:
+    while process.poll() is None and not RunStore(out).image_ids():
+        time.sleep(0.005)
 
 
 def require_run(out: Path, one: Path, *, engine: str) -> None:
