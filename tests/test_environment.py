@@ -4,13 +4,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from runners.families.stable_diffusion import SD15_SD21, SD15_SDXL
+from runners.families.stable_diffusion import (
+    SD15_FINETUNE,
+    SD15_SD21,
+    SD15_SDXL,
+    SDXL_FINETUNE,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "environment.md"
 PACKAGES = ("bench", "leaderboard", "metrics", "plugins_manifest", "pocket", "runners", "xadapter")
 VARIABLE = re.compile(r"\bXBENCH_[A-Z0-9]+(?:_[A-Z0-9]+)*\b")
-PARTS = ("base", "upgraded", "upgraded_vae", "mapper")
+FAMILIES = (SD15_SDXL, SD15_SD21, SD15_FINETUNE, SDXL_FINETUNE)
+PARTS = (
+    *((f, part) for f in (SD15_SDXL, SD15_SD21) for part in ("upgraded_vae", "mapper")),
+    *((f, part) for f in FAMILIES for part in ("base", "upgraded")),
+)
 
 
 def code_files() -> Iterator[Path]:
@@ -24,9 +33,7 @@ def code_files() -> Iterator[Path]:
 def named_in_code() -> set[str]:
     texts = [path.read_text(encoding="utf-8") for path in code_files() if path.is_file()]
     found = {name for text in texts for name in VARIABLE.findall(text)}
-    return found - {"XBENCH_FAMILY_PART"} | {
-        family.setting(part) for family in (SD15_SDXL, SD15_SD21) for part in PARTS
-    }
+    return found - {"XBENCH_FAMILY_PART"} | {family.setting(part) for family, part in PARTS}
 
 
 def named_in_the_page() -> set[str]:

@@ -26,12 +26,8 @@ WEIGHTS = TextReading("weights")
 Piece = tuple[str, float]
 
 
-def read(
-    pipe: Any, side: Any, prompt: str, negative: str = "", reading: TextReading = WEIGHTS
-) -> Conditions:
-    return encode_prompt(
-        pipe, side, prompt, negative, guidance=GUIDANCE, size_px=SIZE, reading=reading
-    )
+def read(pipe: Any, prompt: str, negative: str = "", reading: TextReading = WEIGHTS) -> Conditions:
+    return encode_prompt(pipe, prompt, negative, guidance=GUIDANCE, size_px=SIZE, reading=reading)
 
 
 def by_the_rule(tokenizer: Any, encoder: Any, pieces: Sequence[Piece], *, skip: int) -> np.ndarray:
@@ -69,7 +65,7 @@ def family_with_means(family: Family) -> Iterator[Family]:
 
 def test_weights_follow_the_rule_on_the_base_side(family_with_means: Family) -> None:
     pipe = family_with_means.base
-    found = read(pipe, "base", "a (large:1.5) ((red)) [circle]", "(blurry:0.5) shaded")
+    found = read(pipe, "a (large:1.5) ((red)) [circle]", "(blurry:0.5) shaded")
     pieces = [("a", 1.0), ("large", 1.5), ("red", 1.1 * 1.1), ("circle", 1 / 1.1)]
     assert_equal(found.text, by_the_rule(pipe.tokenizer, pipe.text_encoder, pieces, skip=0))
     pieces = [("blurry", 0.5), ("shaded", 1.0)]
@@ -80,7 +76,7 @@ def test_weights_follow_the_rule_on_the_base_side(family_with_means: Family) -> 
 
 def test_weights_follow_the_rule_in_both_encoders_of_the_upgraded_side(family: Family) -> None:
     pipe: Any = family.upgraded
-    found = read(pipe, "upgraded", "a (red:1.4) circle", "(gray:2)")
+    found = read(pipe, "a (red:1.4) circle", "(gray:2)")
     sides = [(pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)]
     for pieces, text in (
         ([("a", 1.0), ("red", 1.4), ("circle", 1.0)], found.text),
@@ -88,7 +84,7 @@ def test_weights_follow_the_rule_in_both_encoders_of_the_upgraded_side(family: F
     ):
         halves = [by_the_rule(*side, pieces, skip=1) for side in sides]
         assert_equal(text, np.concatenate(halves, axis=1))
-    plain = read(pipe, "upgraded", "a red circle", "gray", TextReading())
+    plain = read(pipe, "a red circle", "gray", TextReading())
     assert found.pooled is not None and plain.pooled is not None
     assert torch.equal(found.pooled, plain.pooled)  # the pooled text is not weighted
     assert found.time_ids is not None
@@ -100,8 +96,8 @@ def test_without_syntax_both_settings_give_the_same_text(
     family: Family, side: str, negative: str
 ) -> None:
     pipe = getattr(family, side)
-    left = read(pipe, side, "a large red circle", negative, TextReading())
-    right = read(pipe, side, "a large red circle", negative)
+    left = read(pipe, "a large red circle", negative, TextReading())
+    right = read(pipe, "a large red circle", negative)
     for name in ("text", "negative_text", "pooled", "negative_pooled"):
         a, b = getattr(left, name), getattr(right, name)
         assert (a is None) == (b is None)
@@ -118,14 +114,14 @@ def test_clip_skip_takes_an_earlier_layer_with_the_final_norm(family: Family) ->
         last, before = norm(hidden[-1]), norm(hidden[-2])
     for skip, expected in ((1, last), (2, before)):
         for syntax in ("plain", "weights"):
-            found = read(pipe, "base", "a red circle", "", TextReading(syntax, skip))
+            found = read(pipe, "a red circle", "", TextReading(syntax, skip))
             assert torch.allclose(found.text, expected, atol=1e-5)
     # the negative prompt skips as well, the upgraded side never does
-    found = read(pipe, "base", "a", "a red circle", TextReading("plain", 2))
+    found = read(pipe, "a", "a red circle", TextReading("plain", 2))
     assert found.negative_text is not None
     assert torch.allclose(found.negative_text, before, atol=1e-5)
-    skipped = read(family.upgraded, "upgraded", "a red circle", "", TextReading("plain", 2))
-    plain = read(family.upgraded, "upgraded", "a red circle", "", TextReading())
+    skipped = read(family.upgraded, "a red circle", "", TextReading("plain", 2))
+    plain = read(family.upgraded, "a red circle", "", TextReading())
     assert torch.equal(skipped.text, plain.text)
 
 
@@ -159,8 +155,8 @@ def test_a_full_chunk_ends_after_a_near_comma() -> None:
 
 
 def test_chunks_are_encoded_alone_and_joined(family: Family) -> None:
-    found = read(family.base, "base", "a red BREAK (circle:1.3)")
-    first, second = (read(family.base, "base", one) for one in ("a red", "(circle:1.3)"))
+    found = read(family.base, "a red BREAK (circle:1.3)")
+    first, second = (read(family.base, one) for one in ("a red", "(circle:1.3)"))
     assert torch.equal(found.text, torch.cat([first.text, second.text], dim=1))
     assert found.negative_text is not None and first.negative_text is not None
     assert torch.equal(found.negative_text, first.negative_text.repeat(1, 2, 1))
@@ -168,7 +164,7 @@ def test_chunks_are_encoded_alone_and_joined(family: Family) -> None:
 
 @torch.no_grad()
 def test_a_text_repeated_to_the_batch_s_length_conditions_as_it_does_alone(family: Family) -> None:
-    short, long = (read(family.base, "base", one) for one in ("a red circle", "a BREAK red"))
+    short, long = (read(family.base, one) for one in ("a red circle", "a BREAK red"))
     both = stacked([short, long])
     assert both.text.shape[:2] == (2, 2 * short.text.shape[1])
     sample = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
