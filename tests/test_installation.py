@@ -132,7 +132,7 @@ def test_a_file_of_ones_own_change_is_reported_and_not_refused(tmp_path: Path, w
 
 
 def test_the_wheel_has_what_commands_need_and_nothing_else(wheel: Path) -> None:
-    assert wheel.stat().st_size < 64e6
+    assert wheel.stat().st_size < 95e6  # PyPI takes 100 MB
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))

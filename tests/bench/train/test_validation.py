@@ -104,7 +104,7 @@ def test_a_resumed_training_ends_when_the_score_stands_still(
 ) -> None:
     first, second = rows(trained / "validation.jsonl")
     assert (first["step"], second["step"], second.pop("is_last")) == (1, 2, True)
-    assert {**first, "step": 2} == second
+    assert {**first, "step": 2} == pytest.approx(second)  # features of other batches
     assert {"function", "text", "edge-f1-1px", "pocket-clip"} < first.keys()
     told = [note for note in notes if note.startswith("validation at step")]
     assert "the best function so far" in told[0] and "training ends" in told[1]

@@ -129,7 +129,7 @@ def test_references_are_never_ranked_and_never_listed(tmp_path: Path) -> None:
     store = write_results(tmp_path / "one", n_cases=2)
     path = store.tables_dir / "compatibility.parquet"
     frame = pd.read_parquet(path)
-    extra = frame[frame["level"] == "method"].iloc[[0, 0, 0]].assign(method=REFERENCES)
+    extra = frame[frame["level"] == "method"].iloc[[0] * len(REFERENCES)].assign(method=REFERENCES)
     pd.concat([frame, extra.assign(kept=1.0)]).to_parquet(path)
     rows = plugin_rows_of(tmp_path)
     assert not set(rows["method"]) & set(REFERENCES) and len(rows) == 4
