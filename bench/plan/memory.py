@@ -63,7 +63,8 @@ def memory_need(plan: Plan, *, low_memory: bool = False) -> MemoryNeed | None:
 def _need(plan: Plan, group: Group, memory: FamilyMemory, *, low_memory: bool) -> MemoryNeed:
     settings, n_bytes = group.settings, _BYTES[group.settings.dtype]
     networks, merged = _plugin_bytes(plan, group, memory)
-    denoisers = memory.denoisers * n_bytes + networks
+    n_more_mappers = max(0, len(plan.adapters) - 1)  # each is loaded once and stays
+    denoisers = (memory.denoisers + n_more_mappers * memory.mapper) * n_bytes + networks
     vaes, texts = memory.vaes * n_bytes, memory.text_encoders * n_bytes
     image = n_rows(settings) / 2 * _scaled(memory.step_bytes, memory, settings, n_bytes)
     picture = _scaled(memory.picture_bytes, memory, settings, n_bytes, most_px=TILE_PX)

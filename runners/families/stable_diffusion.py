@@ -311,14 +311,16 @@ _SDXL_COST = FamilyCost(
     decode=(2.5, 10.5),
 )
 # Parameters of base UNet, upgraded UNet and mapper; of two VAEs; of three text encoders.
+_SDXL_MAPPER = 212_914_240
 _SDXL_MEMORY = FamilyMemory(
     base_unet=859_520_964,
-    denoisers=859_520_964 + 2_567_463_684 + 212_914_240,
+    denoisers=859_520_964 + 2_567_463_684 + _SDXL_MAPPER,
     vaes=2 * 83_653_863,
     text_encoders=2 * 123_060_480 + 694_659_840,
     upgraded_px=(512, 1024),
     step_bytes=(107_117_872, 425_819_440),
     picture_bytes=(402_718_720, 1_610_874_880),
+    mapper=_SDXL_MAPPER,
 )
 _SD21_COST = FamilyCost(
     unit="tera-operations",

@@ -66,9 +66,9 @@ class FamilyCost:
 class FamilyMemory:
     """Numbers of parameters, and the bytes of tensors beside them in half precision.
 
-    `denoisers` are both UNets and the mapper. The pairs are at the side lengths `upgraded_px`:
-    `step_bytes` of a guided step of stage 2 with a ControlNet, for one image; `picture_bytes` of
-    decoding or encoding one image, whichever takes more.
+    `denoisers` are both UNets and one `mapper`, which every further adapter adds. The pairs are at
+    the side lengths `upgraded_px`: `step_bytes` of a guided step of stage 2 with a ControlNet, for
+    one image; `picture_bytes` of decoding or encoding one image, whichever takes more.
     """
 
     base_unet: int
@@ -78,6 +78,7 @@ class FamilyMemory:
     upgraded_px: tuple[int, int]
     step_bytes: tuple[float, float]
     picture_bytes: tuple[float, float]
+    mapper: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from bench.plan.memory import GIB, memory_facts, memory_need
 from bench.plan.plan import BATCH_SIZE, Plan
 from bench.run import RunRequest, look_ahead, plan_run
 from runners.families import family_traits
+from runners.families.registry import AdapterFile
 from runners.families.traits import FamilyMemory
 from tests.bench.cli.test_answers import call
 from tests.scripts import load_script_module
@@ -66,6 +69,18 @@ def test_sd15_to_sdxl_at_1024_px_fits_12_gib_with_low_memory(plugin: str) -> Non
     assert low.gpu_bytes(BATCH_SIZE) - low.gpu_bytes(1) == pytest.approx(
         (BATCH_SIZE - 1) * declared().step_bytes[1]
     )
+
+
+def test_each_further_adapter_takes_one_mapper() -> None:
+    plan = plan_of("smoke", "canny")
+    one, three = (
+        replace(plan, adapters=tuple(AdapterFile(f"a{i}", Path("none")) for i in range(n)))
+        for n in (1, 3)
+    )
+    need, more = memory_need(one), memory_need(three)
+    assert need is not None and more is not None and declared().mapper > 2e8
+    assert need == memory_need(plan)
+    assert more.weights - need.weights == more.ram - need.ram == 2 * 2 * declared().mapper
 
 
 def test_plan_prints_the_memory_and_the_batch_that_fits_a_gpu() -> None:
