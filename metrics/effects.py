@@ -34,8 +34,8 @@ import numpy as np
 from metrics.base import LAST_RANK, Better, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP, DINOV2, RowSource
 from metrics.features import unit
+from metrics.one_encoder import OneEncoder
 from metrics.pocket_scorer import PocketEncoder
-from metrics.styles import selftest_of
 
 BASE_FLOOR = "base-floor"
 Part = Literal["strength", "direction", "consistency"]
@@ -156,7 +156,7 @@ def _effects(
 
 
 @dataclass(frozen=True)
-class _OfEncoder:
+class _OfEncoder(OneEncoder):
     """What the effect metrics have in common."""
 
     name: str
@@ -167,23 +167,13 @@ class _OfEncoder:
     brings: tuple[str, ...] = (BASE_FLOOR,)
     better: Better = "higher"
 
-    @property
-    def encoders(self) -> tuple[RowSource, ...]:
-        """Return the networks whose rows are all that it takes from pictures."""
-        return (self.encoder,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Return the names of the network's weights."""
-        return self.encoder.needs
-
     def applies_to(self, image: ScoredImage) -> bool:
         """Return True: every plugin has an effect, or none."""
         return True
 
     def selftest(self) -> None:
         """Check the features, and the parts of a known effect and of half of it."""
-        selftest_of(self.encoder)
+        super().selftest()
         noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
         before, after = (unit(self.encoder.encode(list(p))) for p in (noise, noise // 4))
         prompts = [f"prompt {i}" for i in range(len(noise))]

@@ -16,8 +16,9 @@ import numpy as np
 from metrics.base import LAST_RANK, Better, Families, References, Role, Score, ScoredImage, expect
 from metrics.encoders import CLIP, CSD, RowSource
 from metrics.features import unit
+from metrics.one_encoder import OneEncoder
 from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
-from metrics.styles import STYLE_KINDS, selftest_of
+from metrics.styles import STYLE_KINDS
 
 _NO_BANK = "no base + plugin image of another prompt to compare with"
 _NO_FLOOR = "no image of another prompt by the upgraded model without plugin (floor)"
@@ -46,7 +47,7 @@ def direction(floor: np.ndarray, base: np.ndarray) -> Direction | None:
 
 
 @dataclass(frozen=True)
-class StyleProjection:
+class StyleProjection(OneEncoder):
     """Place between floor (0) and base + plugin (1) along the plugin's effect on other prompts.
 
     With d = mean(base + plugin) - mean(floor) of unit features of all other prompts, an image of
@@ -68,16 +69,6 @@ class StyleProjection:
     def summary(self) -> str:
         """Return one line for `xbench metrics list`."""
         return f"{self.words}: place between floor (0) and base + plugin (1) of other prompts"
-
-    @property
-    def encoders(self) -> tuple[RowSource, ...]:
-        """Return the networks whose rows are all that it takes from pictures."""
-        return (self.encoder,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Return the names of the network's weights."""
-        return self.encoder.needs
 
     def recipe(self) -> str:
         """Return network, direction and unit."""
@@ -109,7 +100,7 @@ class StyleProjection:
 
     def selftest(self) -> None:
         """Check the features, and that the middle of two of them is halfway."""
-        selftest_of(self.encoder)
+        super().selftest()
         pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
         floor, base = unit(self.encoder.encode([pictures[0], pictures[1] // 4]))
         found = direction(floor[None], base[None])
