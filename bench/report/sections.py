@@ -144,7 +144,12 @@ def compatibility(
     header = ("plugin", "method", "use", "at", *_JUDGED, "seconds", "peak MiB")
     yield table(header, [_method_cells(row) for row in methods])
     if remarks := _remarks(methods):
-        yield Bullets(tuple((f"{', '.join(who)}: {why}.",) for why, who in remarks.items()))
+        yield Bullets(
+            tuple(
+                (f"{'All rows' if len(who) == len(methods) else ', '.join(who)}: {why}.",)
+                for why, who in remarks.items()
+            )
+        )
     yield from plots
     yield from _sort_values(methods)
 
