@@ -83,9 +83,12 @@ def fit(
     *,
     settings: FitSettings,
     out_dir: Path,
+    what: str | None = None,
     has_bar: bool = True,
 ) -> float:
     """Train the module's trainable parameters in place; return the mean loss of the last tenth.
+
+    `what` is the line of progress, by default with the folder's name.
 
     Resumes from `out_dir/checkpoint.pt`; every batch depends on (seed, step) alone, so a resumed
     training equals an uninterrupted one. Leaves the EMA weights in the module.
@@ -102,7 +105,7 @@ def fit(
     ema = Ema(parameters, settings.ema_decay)
     step, losses = _resume(out_dir / "checkpoint.pt", parameters, optimizer, ema)
     started = time.monotonic()
-    what = f"training {out_dir.name}"
+    what = what or f"training {out_dir.name}"
     bar = Progress(what, unit="step", total=settings.steps, done=step, has_bar=has_bar)
     with bar:
         while step < settings.steps:

@@ -203,14 +203,14 @@ def train_lora(style: Style, work: Path, *, side: Owner = "base") -> float:
     """Train a style LoRA on one frozen model; its captions contain the trigger words."""
     torch.manual_seed(LORA.seed)
     model = load_frozen(side, work)
-    add_lora(model)
+    add_lora(model.unet)
     data, _ = _latents(_of_owner(style, side), side, work)
     loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction=PREDICTION[side])
     out_dir = work / _of_owner(f"lora-{style}", side)
     loss = fit(model.unet, loss_at, settings=LORA_OF[side], out_dir=out_dir)
     path, words = out_dir / "final.safetensors", STYLE_WORDS[style]
     about = kohya_metadata(rank=RANK, name=path.stem, trigger=words, base_version=_VERSION[side])
-    write_lora(path, kohya_state(model), about)
+    write_lora(path, kohya_state(model.unet), about)
     return loss
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -19,16 +19,10 @@ TARGETS = (
 )
 
 
-class HasUnet(Protocol):
-    """A model or a pipeline with a UNet of diffusers."""
-
-    unet: Any
-
-
-def add_lora(model: HasUnet, *, rank: int = RANK) -> None:
+def add_lora(unet: Any, *, rank: int = RANK) -> None:
     """Freeze a UNet and add trainable low-rank layers to it, with alpha equal to the rank."""
-    model.unet.requires_grad_(False)
-    model.unet.add_adapter(
+    unet.requires_grad_(False)
+    unet.add_adapter(
         LoraConfig(
             r=rank,
             lora_alpha=rank,
@@ -38,10 +32,10 @@ def add_lora(model: HasUnet, *, rank: int = RANK) -> None:
     )
 
 
-def kohya_state(model: HasUnet) -> dict[str, Tensor]:
+def kohya_state(unet: Any) -> dict[str, Tensor]:
     """Return the trained layers under kohya's names (`lora_down`, `lora_up`, `alpha`), float16."""
     factors: dict[str, dict[str, Tensor]] = {}
-    for key, value in get_peft_model_state_dict(model.unet).items():
+    for key, value in get_peft_model_state_dict(unet).items():
         module, part, _ = key.rsplit(".", 2)
         factors.setdefault(module, {})[part] = value.detach()
     state: dict[str, Tensor] = {}

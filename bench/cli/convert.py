@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from plugins_manifest.extras import require_extra
 from plugins_manifest.progress import Progress
 from plugins_manifest.schema.words import MAX_SEED
 from plugins_manifest.text import shell_command
+from runners.convert import TeacherName, Way
 
 if TYPE_CHECKING:
     from plugins_manifest.cases import Case
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from runners.convert import Conversion, Converted, Prompt
 
 SCHEMA = 1
-Way = Literal["distill", "copy", "prolora", "theseus", "random-rotation"]
 # scenes of no training set, manifest or claim
 TRAINING_SCENES, BENCHMARK_SCENES = 9301, 9302
 N_BENCHMARK = 24
@@ -48,7 +48,7 @@ _OWN = b'"xbench.method"'
     help="distill fits a LoRA to a teacher's pictures; the others are algebra.",
 )
 @click.option(
-    "--teacher", type=click.Choice(["delta", "xadapter"]), default="delta", show_default=True
+    "--teacher", type=click.Choice(get_args(TeacherName)), default="delta", show_default=True
 )
 @click.option(
     "--t0",
@@ -93,7 +93,7 @@ _OWN = b'"xbench.method"'
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
     help="Of the frozen models; the LoRA is trained in float32.",
@@ -152,7 +152,7 @@ def _planned(
     out: Path,
     *,
     way: Way,
-    teacher: Literal["delta", "xadapter"],
+    teacher: TeacherName,
     t0: float,
     trigger: str | None,
     prompts: Path | None,
@@ -186,7 +186,7 @@ def _planned(
         trigger=words,
         settings=_settings(manifest, steps=render_steps, dtype=dtype),
         family_sha256=family_fingerprint(family, adapter=adapter),  # raises without the weights
-        work=out.with_suffix(".work"),
+        work=_work_folder(out),
         teacher=Teacher(teacher, t0),
         plan=FitPlan(**own),
     ), held_out
@@ -255,16 +255,33 @@ def _way_problems(way: Way, family: str, teacher: str, adapter: Path | None) -> 
     return []
 
 
-def _out_problems(out: Path) -> list[str]:
-    from plugins_manifest.folders import refuse_foreign
+def _out_problems(out: Path) -> Iterator[str]:
+    """Find what an output would replace that is not this command's own."""
+    from plugins_manifest.folders import refuse_foreign, refuse_others
+    from runners.convert.benchmark import HEADLINE
+    from runners.convert.request import WORK_PREFIXES
 
     if out.suffix != ".safetensors":
-        return [f"--out {shown_path(out)}: give a file that ends in .safetensors"]
-    try:
-        refuse_foreign(out, lambda head: _OWN in head, option="--out")
-    except UserError as error:
-        return list(error.problems)
-    return []
+        yield f"--out {shown_path(out)}: give a file that ends in .safetensors"
+        return
+    line = HEADLINE.encode()
+    for check in (
+        lambda: refuse_foreign(out, lambda head: _OWN in head, option="--out"),
+        lambda: refuse_foreign(_manifest_path(out), lambda head: line in head, option="--out"),
+        lambda: refuse_others(_work_folder(out), WORK_PREFIXES),
+    ):
+        try:
+            check()
+        except UserError as error:
+            yield from error.problems
+
+
+def _manifest_path(out: Path) -> Path:
+    return out.with_suffix(".yaml")
+
+
+def _work_folder(out: Path) -> Path:
+    return out.with_suffix(".work")
 
 
 def _stated_trigger(path: Path) -> str | None:
@@ -347,7 +364,7 @@ def _write_manifest(
     one: Conversion, plugin: str, family: str, out: Path, *, cases: Sequence[Case] | None
 ) -> Path:
     from plugins_manifest.files import atomic_write
-    from runners.convert import benchmark_text
+    from runners.convert.benchmark import benchmark_text
 
     source = plugin
     if one.plugin.path.exists() and not plugin.startswith("pocket:"):
@@ -366,7 +383,7 @@ def _write_manifest(
         cases=listed,
         t0=one.teacher.t0,
     )
-    path = out.with_suffix(".yaml")
+    path = _manifest_path(out)
     atomic_write(path, text)
     return path
 

@@ -7,15 +7,11 @@
 from typing import TYPE_CHECKING
 
 from plugins_manifest.lazy import lazy_names
-from runners.convert.benchmark import benchmark_text
+from runners.convert.request import Conversion, FitPlan, Prompt, Teacher, TeacherName, Way
 
 if TYPE_CHECKING:
-    from runners.convert.conversion import Conversion as Conversion
     from runners.convert.conversion import Converted as Converted
-    from runners.convert.conversion import Teacher as Teacher
     from runners.convert.conversion import convert as convert
-    from runners.convert.distill import FitPlan as FitPlan
-    from runners.convert.pictures import Prompt as Prompt
     from runners.convert.pictures import draw_pictures as draw_pictures
 
 __all__ = [
@@ -24,7 +20,8 @@ __all__ = [
     "FitPlan",
     "Prompt",
     "Teacher",
-    "benchmark_text",
+    "TeacherName",
+    "Way",
     "convert",
     "draw_pictures",
 ]
@@ -32,8 +29,7 @@ _HOME = "runners.convert.conversion"
 __getattr__ = lazy_names(
     __name__,
     {
-        **dict.fromkeys(("Conversion", "Converted", "Teacher", "convert"), _HOME),
-        "FitPlan": "runners.convert.distill",
-        **dict.fromkeys(("Prompt", "draw_pictures"), "runners.convert.pictures"),
+        **dict.fromkeys(("Converted", "convert"), _HOME),
+        "draw_pictures": "runners.convert.pictures",
     },
 )

@@ -13,6 +13,7 @@ import yaml
 from runners.families import family_traits, find_family
 
 T0 = 0.9
+HEADLINE = "# Method oracle is the upgraded model with the converted file.\n"
 
 
 def benchmark_text(
@@ -38,8 +39,7 @@ def benchmark_text(
         "cases": cases,
         "methods": [*_methods(family, t0)],
     }
-    head = "# Method oracle is the upgraded model with the converted file.\n"
-    return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    return HEADLINE + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _methods(family: str, t0: float) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +25,6 @@ from runners.families.family import TEXT_PARTS
 from runners.plugins.weights import WeightPlugin
 from runners.weights import parameters_of
 from runners.weights.engine import merged_weight
-
-ClosedForm = Literal["copy", "prolora", "theseus", "random-rotation"]
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from plugins_manifest.content import hash_path
 from plugins_manifest.errors import UserError
+from plugins_manifest.progress import Progress
+from plugins_manifest.schema.words import Side as SideName
 from pocket.train_lora import kohya_metadata, write_lora
 from runners.audit import Audit
-from runners.base import PluginFile, RenderSettings, Variant
+from runners.base import PluginFile, Variant
 from runners.convert.calibration import Side
-from runners.convert.closed_form import Carried, ClosedForm, align, project, rotate, updates_of
-from runners.convert.distill import FitPlan, distill
-from runners.convert.low_rank import kohya_file, update_ranks
-from runners.convert.pictures import Prompt, draw_pictures, encoded
+from runners.convert.closed_form import Carried, align, project, rotate, updates_of
+from runners.convert.distill import distill
+from runners.convert.low_rank import kohya_file
+from runners.convert.pictures import draw_pictures, encoded
+from runners.convert.request import WORK_PREFIXES, Conversion
 from runners.convert.text import read_captions
 from runners.families import Family
 from runners.families.family import Pipeline
@@ -28,44 +31,10 @@ from runners.plugins import load_plugin
 from runners.plugins.network_file import read_tensors
 from runners.plugins.weights import WeightPlugin
 
-Way = Literal["distill"] | ClosedForm
-TeacherName = Literal["delta", "xadapter"]
 N_CALIBRATION = 32  # pictures on which both models are compared
 _SD2_WIDTH = 1024  # of its text encoder
 _PREFIX = "xbench."
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The method that draws with the old plugin on the upgraded model."""
-
-    method: TeacherName = "delta"
-    t0: float = 0.9
-
-    @property
-    def variant(self) -> Variant:
-        """The method's variant, with its default settings."""
-        scale = 1.0 if self.method == "xadapter" else None
-        return Variant(self.method, t0=self.t0, adapter_scale=scale)
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What is converted, and how; `family_sha256` are the hashes of the family's parts.
-
-    `prompts` are needed by all ways but `copy` and `prolora`. `work` keeps pictures and
-    checkpoints: the same conversion goes on from there.
-    """
-
-    plugin: PluginFile
-    way: Way
-    prompts: Sequence[Prompt]
-    trigger: str | None
-    settings: RenderSettings
-    family_sha256: Mapping[str, str]
-    work: Path
-    teacher: Teacher = field(default_factory=Teacher)
-    plan: FitPlan = field(default_factory=FitPlan)
+_TEACHER, _LORA, _FLOOR = WORK_PREFIXES
 
 
 @dataclass(frozen=True)
@@ -96,9 +65,8 @@ def convert(one: Conversion, family: Family, out: Path, *, has_bar: bool = False
         state = _copied(one, family)
     else:
         found = _closed_form(one, family, updates_of(source, family))
-        rank = update_ranks(found.updates, at_most=one.plan.rank)
         has_two = hasattr(family.upgraded, "text_encoder_2")
-        state = kohya_file(found.updates, rank=rank, has_two_encoders=has_two)
+        state = kohya_file(found.updates, rank=one.plan.rank, has_two_encoders=has_two)
         share = found.energy_share
     write_lora(out, state, _metadata(one, family, state, out))
     return Converted(out, audit(out, family), loss, share)
@@ -107,11 +75,13 @@ def convert(one: Conversion, family: Family, out: Path, *, has_bar: bool = False
 def audit(file: Path, family: Family) -> Audit:
     """Load a file into the upgraded model, and return what it took."""
     plugin = PluginFile("converted", "lora", file, side="upgraded", lora_semantics="standard")
-    return load_plugin(plugin, family).audit
+    with Progress("auditing the file on the upgraded model"):
+        return load_plugin(plugin, family).audit
 
 
 def _source(one: Conversion, family: Family) -> WeightPlugin:
-    found = load_plugin(replace(one.plugin, lora_semantics="standard"), family)
+    with Progress("auditing the plugin on the base model"):
+        found = load_plugin(replace(one.plugin, lora_semantics="standard"), family)
     if not isinstance(found, WeightPlugin):
         raise UserError(f"{one.plugin.path.name} is not a LoRA: convert takes LoRAs alone")
     if one.way not in ("copy", "distill") and found.words:
@@ -144,23 +114,24 @@ def _distilled(
         one.teacher.variant,
         one.settings,
         seed=one.plan.seed,
-        folder=one.work / f"teacher-{_digest(drawn)}",
+        folder=one.work / f"{_TEACHER}{_digest(drawn)}",
         what=what,
         has_bar=has_bar,
     )
-    latents = encoded(family, images, one.settings, side="upgraded")
-    captions = read_captions(
-        family.upgraded,
-        [prompt.plugged for prompt in one.prompts],
-        size_px=one.settings.upgraded_size_px,
-    )
+    with Progress("encoding pictures and captions"):
+        latents = encoded(family, images, one.settings, side="upgraded")
+        captions = read_captions(
+            family.upgraded,
+            [prompt.plugged for prompt in one.prompts],
+            size_px=one.settings.upgraded_size_px,
+        )
     fitted = {**drawn, "plan": asdict(one.plan)}
     return distill(
         family.upgraded,
         latents,
         captions,
         one.plan,
-        folder=one.work / f"lora-{_digest(fitted)}",
+        folder=one.work / f"{_LORA}{_digest(fitted)}",
         has_bar=has_bar,
     )
 
@@ -180,8 +151,12 @@ def _closed_form(one: Conversion, family: Family, updates: Mapping[str, Tensor])
         Variant("floor"),
         one.settings,
         seed=one.plan.seed,
-        folder=one.work / f"floor-{_digest(_drawn_facts(one))}",
+        folder=one.work / f"{_FLOOR}{_digest(_drawn_facts(one))}",
         what="rendering pictures to compare the models on",
+    )
+    sizes: tuple[tuple[SideName, tuple[int, int]], ...] = (
+        ("base", one.settings.base_size_px),
+        ("upgraded", one.settings.upgraded_size_px),
     )
     sides = [
         Side(
@@ -189,10 +164,7 @@ def _closed_form(one: Conversion, family: Family, updates: Mapping[str, Tensor])
             encoded(family, images, one.settings, side=side),
             read_captions(family.pipe(side), texts, size_px=size_px),
         )
-        for side, size_px in (
-            ("base", one.settings.base_size_px),
-            ("upgraded", one.settings.upgraded_size_px),
-        )
+        for side, size_px in sizes
     ]
     carry: Callable[..., Carried] = align if one.way == "theseus" else rotate
     return carry(updates, *sides, seed=one.plan.seed)

@@ -8,14 +8,14 @@ h height, w width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pocket.fit import FitSettings, LossFunction, fit
-from pocket.train_lora import RANK, add_lora, kohya_state
+from pocket.train_lora import add_lora, kohya_state
+from runners.convert.request import FitPlan
 from runners.convert.text import Captions, predict
 from runners.families.family import Pipeline
 from xadapter.loss import Prediction, add_noise, stratified_timesteps, target_of
@@ -23,21 +23,8 @@ from xadapter.objectives import min_snr_weights
 
 NULL_SHARE = 0.1
 MIN_SNR_GAMMA = 5.0
-STEPS = 300
-BATCH = 8
 _SMALL = 100_000_000  # parameters; narrow networks take larger steps
 _LEARNING_RATES = (2e-3, 1e-4)
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """The settings of a fit; `learning_rate` None: by the size of the UNet."""
-
-    steps: int = STEPS
-    rank: int = RANK
-    batch: int = BATCH
-    learning_rate: float | None = None
-    seed: int = 0
 
 
 def distill(
@@ -56,8 +43,11 @@ def distill(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        add_lora(pipe, rank=plan.rank)
+        add_lora(pipe.unet, rank=plan.rank)
     try:
+        for parameter in pipe.unet.parameters():
+            if parameter.requires_grad:  # small steps are lost in 16 bits
+                parameter.data = parameter.data.float()
         # on a GPU activations are computed again in the backward pass: memory, not time, is short
         if pipe.unet.device.type == "cuda":
             pipe.unet.enable_gradient_checkpointing()
@@ -66,9 +56,10 @@ def distill(
             _noise_loss(pipe, latents, captions),
             settings=_fit_settings(pipe, plan),
             out_dir=folder,
+            what="fitting the LoRA",
             has_bar=has_bar,
         )
-        return kohya_state(pipe), loss
+        return kohya_state(pipe.unet), loss
     finally:
         pipe.unet.disable_gradient_checkpointing()
         pipe.unet.unload_lora()

@@ -10,32 +10,25 @@ from torch import Tensor
 from plugins_manifest.errors import UserError
 from pocket.train_lora import kohya_layer
 
-LARGEST_HALF = torch.finfo(torch.float16).max
+_LARGEST = torch.finfo(torch.float16).max
+_ROUNDING = 1e-4  # of the largest singular value: what half-precision factors leave
 
 
 def factors(update: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return down [r, i(, k, k)] and up [o, r(, 1, 1)], the best factors of an update.
 
     A kernel is flattened into the columns of down, as in LoCon. The singular values are shared
-    evenly between both; r is at most the smaller side of the matrix (Eckart and Young 1936).
+    evenly between both; r is at most `rank` and the update's own rank, and at least 1 (Eckart and
+    Young 1936).
     """
     u, s, vh = torch.linalg.svd(update.float().flatten(1), full_matrices=False)
-    r = min(rank, len(s))
+    r = max(1, min(rank, int((s > _ROUNDING * s[0]).sum())))
     root = s[:r].sqrt()
     down, up = root[:, None] * vh[:r], u[:, :r] * root
     return (
         down.reshape(r, *update.shape[1:]),
         up.reshape(len(update), r, *[1] * (update.ndim - 2)),
     )
-
-
-def update_ranks(updates: Mapping[str, Tensor], *, at_most: int) -> int:
-    """Return the largest numerical rank of some updates, at most a number, at least 1."""
-    found = [
-        min(at_most, int(torch.linalg.matrix_rank(update.float().flatten(1), rtol=1e-4)))
-        for update in updates.values()
-    ]
-    return max([1, *found])
 
 
 def kohya_file(
@@ -48,7 +41,7 @@ def kohya_file(
     state: dict[str, Tensor] = {}
     for name, update in updates.items():
         down, up = factors(update, rank)
-        if max(float(down.abs().max()), float(up.abs().max())) > LARGEST_HALF:
+        if max(float(down.abs().max()), float(up.abs().max())) > _LARGEST:
             raise UserError(f"the update of {name} is beyond what a LoRA file holds (float16)")
         state |= kohya_layer(_kohya_name(name, has_two_encoders), down=down, up=up)
     return state

@@ -8,7 +8,6 @@ that whatever ends a process, what it finished is there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +19,12 @@ from plugins_manifest.progress import Progress
 from plugins_manifest.schema.words import Side
 from pocket.cached import read_arrays, write_arrays
 from runners.base import PluginFile, RenderCase, RenderSettings, Variant
+from runners.convert.request import Prompt
 from runners.families import Family
 from runners.group import run_group
 from xadapter.vae import encode_mean, resize_float
 
 BATCH = 12
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt without and with the plugin's words."""
-
-    content: str
-    plugged: str
 
 
 def draw_pictures(

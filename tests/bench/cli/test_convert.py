@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from bench.cli.main import main
 from bench.registry import known_names
 from plugins_manifest.schema import load_manifest
 from pocket.weights import part_path
+from tests.plugins_manifest.fits.files import lora
+from tests.plugins_manifest.zoo.files import pack
 
 QUICK = ("--pictures", 2, "--render-steps", 1, "--steps", 1, "--rank", 2, "--device", "cpu")
 
@@ -33,13 +37,29 @@ def run(*words: object) -> Result:
         (("pocket:lora-outline", "--to", "pocket", "--out", "here.pt"), ".safetensors"),
         (("pocket:lora-outline", "--to", "pocket", "--trigger", "nonsense"), "pocket word"),
         (("hf://a/b@c/d.safetensors", "--to", "pocket"), "not on this machine"),
-        (("pocket:lora-outline", "--to", "sd15-finetune"), "XBENCH_SD15_FINETUNE_UPGRADED"),
     ],
 )
 def test_bad_input_is_one_message(words: tuple[str, ...], message: str) -> None:
     done = run(*words)
     assert done.exit_code == 2 and "Traceback" not in done.output
     assert message in done.output
+
+
+def test_a_family_without_weights_is_one_message(tmp_path: Path) -> None:
+    plugin, prompts = tmp_path / "style.safetensors", tmp_path / "prompts.txt"
+    plugin.write_bytes(pack(lora("sd15", "kohya"), {}))
+    prompts.write_text("a house\n" * 5)
+    done = run(plugin, "--to", "sd15-finetune", "--prompts", prompts, *QUICK)
+    assert done.exit_code == 2 and "XBENCH_SD15_FINETUNE_UPGRADED" in done.output
+
+
+def test_what_is_wrong_is_found_before_torch_loads() -> None:
+    code = "import sys\nfrom bench.cli.main import main\n"
+    code += "words = ['convert', 'pocket:upgraded-lora-outline', '--to', 'pocket']\n"
+    code += "try:\n    main(words)\nexcept SystemExit as stop:\n    assert stop.code == 2\n"
+    code += "assert 'torch' not in sys.modules\n"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_out_file_of_others_is_kept(tmp_path: Path) -> None:
