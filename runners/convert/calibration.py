@@ -1,4 +1,4 @@
-"""Features of paired modules in both models, on the same pictures, noise levels and captions."""
+"""Maps between the features of paired modules, on the same pictures, noise levels and captions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from plugins_manifest.progress import Progress
 from runners.convert.text import Captions, predict
-from runners.convert.transport import Moments
+from runners.convert.transport import Moments, aligning_map
 from runners.families.family import Pipeline
 from xadapter.loss import add_noise
 
 NOISE_LEVELS = 5
 BATCH = 8
-MOST_BYTES = 4 << 30  # of the sums that are held at once
+MOST_PLACES = 256  # of a picture's features, evenly spread
+MOST_BYTES = 4 << 30  # of the sums and features that are held at once
 Ends = tuple[Moments, Moments]  # of a module's inputs and of its outputs
+Maps = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,16 @@ class Side:
     captions: Captions
 
 
-def calibrate(
+def feature_maps(
     pairs: Mapping[str, str], source: Side, target: Side, *, seed: int
-) -> dict[str, Ends]:
-    """Return the moments of every pair's inputs and outputs, by the source's module.
+) -> dict[str, Maps]:
+    """Return the maps of every pair's inputs and outputs, by the source's module.
 
     Every picture is noised to evenly spaced timesteps, alike in both models; pairs with more
     numbers than memory should hold at once take further passes.
     """
     unets = source.pipe.unet, target.pipe.unet
-    found: dict[str, Ends] = {}
+    found: dict[str, Maps] = {}
     parts = list(_parts(pairs, *unets))
     n_batches = -(-len(source.latents) // BATCH)
     total = len(parts) * n_batches * NOISE_LEVELS
@@ -55,7 +57,8 @@ def calibrate(
                     for moments, a, b in zip(ends[name], old[name], new[partner], strict=True):
                         moments.add(a, b)
                 bar.update()
-            found |= ends
+            for name, (inputs, outputs) in ends.items():
+                found[name] = aligning_map(inputs), aligning_map(outputs)
     return found
 
 
@@ -66,7 +69,8 @@ def _parts(
     held = 0
     for name, partner in pairs.items():
         ends = zip(_widths(source, name), _widths(target, partner), strict=True)
-        n_bytes = sum(8 * (s * s + t * t + s * t) for s, t in ends)
+        n_rows = BATCH * MOST_PLACES
+        n_bytes = sum(8 * (s * s + t * t + s * t) + 4 * n_rows * (s + t) for s, t in ends)
         if part and held + n_bytes > MOST_BYTES:
             yield part
             part, held = {}, 0
@@ -140,5 +144,8 @@ def _recorded(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, tuple
 def _rows(features: Tensor) -> Tensor:
     """Return [b, c, h, w] or [b, l, d] as rows [n, features], one a place."""
     if features.ndim == 4:
-        features = features.permute(0, 2, 3, 1)
+        features = features.permute(0, 2, 3, 1).flatten(1, 2)
+    n_places = features.shape[1]
+    if features.ndim == 3 and n_places > MOST_PLACES:  # partners have one grid: the same places
+        features = features[:, torch.linspace(0, n_places - 1, MOST_PLACES).long()]
     return features.flatten(0, -2)

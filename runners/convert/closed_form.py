@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.progress import Progress
 from plugins_manifest.schema.words import Side as SideName
 from plugins_manifest.text import shortened
-from runners.convert.calibration import Side, calibrate
+from runners.convert.calibration import Maps, Side, feature_maps
 from runners.convert.pairs import pair_modules
 from runners.convert.projection import SIMILARITY, directions, projected, similarity
-from runners.convert.transport import aligning_map, carried, random_map, with_energy_of
+from runners.convert.transport import carried, random_map, with_energy_of
 from runners.families import Family
 from runners.families.family import TEXT_PARTS
 from runners.plugins.weights import WeightPlugin
@@ -37,7 +38,7 @@ class Carried:
 
 
 def updates_of(plugin: WeightPlugin, family: Family) -> dict[str, Tensor]:
-    """Return what a plugin at strength 1 adds to each matrix and kernel of the base model."""
+    """Return what a plugin at strength 1 adds to each matrix and kernel, on the CPU."""
     own = _parameters(family, "base")
     found: dict[str, Tensor] = {}
     with torch.no_grad():
@@ -45,7 +46,7 @@ def updates_of(plugin: WeightPlugin, family: Family) -> dict[str, Tensor]:
             weight = own[name].detach().float()
             if weight.ndim > 1:
                 change = merged_weight(plugin.weights, changes, weight, strength=1.0) - weight
-                found[name] = change
+                found[name] = change.cpu()
     return found
 
 
@@ -63,29 +64,20 @@ def project(updates: Mapping[str, Tensor], family: Family) -> Carried:
             "method distill or theseus"
         )
     made: dict[str, Tensor] = {}
-    for name, update in updates.items():
-        source, target = directions(old[name].detach()), directions(new[name].detach())
-        if similarity(source, target) >= SIMILARITY:
-            made[name] = projected(update, source, target)
+    with Progress("projecting", unit="layer", total=len(updates)) as bar:
+        for name, update in updates.items():
+            source, target = directions(old[name].detach()), directions(new[name].detach())
+            if similarity(source, target) >= SIMILARITY:
+                made[name] = projected(update.to(old[name].device), source, target).cpu()
+            bar.update()
     return _carried(made, updates, made)
 
 
-def align(
-    updates: Mapping[str, Tensor],
-    source: Side,
-    target: Side,
-    *,
-    seed: int,
-) -> Carried:
+def align(updates: Mapping[str, Tensor], source: Side, target: Side, *, seed: int) -> Carried:
     """Return Theseus' updates, by the features of both models on the same pictures."""
     pairs = _pairs(updates, source, target)
-    ends = calibrate(pairs, source, target, seed=seed)
-
-    def maps(name: str) -> tuple[Tensor, Tensor]:
-        inputs, outputs = ends[name]
-        return aligning_map(inputs), aligning_map(outputs)
-
-    return _moved(updates, pairs, maps, is_scaled=False)
+    maps = feature_maps(pairs, source, target, seed=seed)
+    return _moved(updates, pairs, maps.__getitem__, is_scaled=False)
 
 
 def rotate(updates: Mapping[str, Tensor], source: Side, target: Side, *, seed: int) -> Carried:
@@ -93,7 +85,7 @@ def rotate(updates: Mapping[str, Tensor], source: Side, target: Side, *, seed: i
     pairs = _pairs(updates, source, target)
     generator = torch.Generator().manual_seed(seed)
 
-    def maps(name: str) -> tuple[Tensor, Tensor]:
+    def maps(name: str) -> Maps:
         outputs, inputs = zip(
             updates[_parameter(name)].shape[:2],
             _module(target.pipe.unet, pairs[name]).weight.shape[:2],
@@ -124,16 +116,18 @@ def _pairs(updates: Mapping[str, Tensor], source: Side, target: Side) -> dict[st
 def _moved(
     updates: Mapping[str, Tensor],
     pairs: Mapping[str, str],
-    maps: Callable[[str], tuple[Tensor, Tensor]],
+    maps: Callable[[str], Maps],
     *,
     is_scaled: bool,
 ) -> Carried:
     made: dict[str, Tensor] = {}
-    for name, partner in pairs.items():
-        update = updates[_parameter(name)].cpu()
-        inputs, outputs = maps(name)
-        moved = carried(update, inputs=inputs, outputs=outputs)
-        made[_parameter(partner)] = with_energy_of(moved, update) if is_scaled else moved
+    with Progress("carrying the update over", unit="layer", total=len(pairs)) as bar:
+        for name, partner in pairs.items():
+            update = updates[_parameter(name)]
+            inputs, outputs = maps(name)
+            moved = carried(update, inputs=inputs, outputs=outputs)
+            made[_parameter(partner)] = with_energy_of(moved, update) if is_scaled else moved
+            bar.update()
     return _carried(made, updates, map(_parameter, pairs))
 
 
