@@ -379,6 +379,7 @@ def _write_manifest(
         family=family,
         source=source,
         converted=out.name,
+        native=_native_twin(plugin, family),
         trigger=one.trigger,
         cases=listed,
         t0=one.teacher.t0,
@@ -386,6 +387,18 @@ def _write_manifest(
     path = _manifest_path(out)
     atomic_write(path, text)
     return path
+
+
+def _native_twin(plugin: str, family: str) -> str | None:
+    """Return the shipped twin of one of pocket's parts, trained for the upgraded model itself."""
+    from pocket.weights import PARTS
+    from runners.families import family_traits, find_family
+
+    name = plugin.removeprefix("pocket:")
+    if name == plugin or family_traits(family).one_layout:
+        return None
+    twin = f"{getattr(find_family(family), 'upgraded', '')}-{name}"
+    return f"pocket:{twin}" if twin in PARTS else None
 
 
 def _show(

@@ -89,9 +89,9 @@ def test_the_result_is_a_file_and_a_manifest_that_runs_it(tmp_path: Path) -> Non
     assert facts["next"].endswith("new.yaml")
     manifest = load_manifest(facts["manifest"], known=known_names())
     old, converted = manifest.plugins
-    assert old.native == "converted" and converted.source == "new.safetensors"
+    assert old.converted == "converted" and converted.source == "new.safetensors"
     assert [m.name for m in manifest.methods] == [
-        *("base", "floor", "oracle", "direct", "sdedit", "delta")
+        *("base", "floor", "converted", "direct", "sdedit", "delta")
     ]
     assert "a large purple circle" in out.with_suffix(".yaml").read_text()
     again = run("pocket:lora-outline", "--to", "pocket-near", *words)
