@@ -160,7 +160,7 @@ def _facts(
     def joined(key: str) -> str:
         return ", ".join(dict.fromkeys(_text(entry[key]) for entry in own if entry.get(key)))
 
-    names = ("source", "sha256", "license", "trigger", "condition", "native", "converted")
+    names = ("source", "sha256", "license", "trigger", "condition", "native")
     return {"members": members, **{name: joined(name) for name in names}}
 
 
