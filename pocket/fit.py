@@ -77,8 +77,18 @@ def learning_rate_at(step: int, settings: FitSettings) -> float:
     return settings.learning_rate * warmup * (0.515 + 0.485 * math.cos(math.pi * share))
 
 
-def fit(module: nn.Module, loss_at: LossFunction, *, settings: FitSettings, out_dir: Path) -> float:
+def fit(
+    module: nn.Module,
+    loss_at: LossFunction,
+    *,
+    settings: FitSettings,
+    out_dir: Path,
+    what: str | None = None,
+    has_bar: bool = True,
+) -> float:
     """Train the module's trainable parameters in place; return the mean loss of the last tenth.
+
+    `what` is the line of progress, by default with the folder's name.
 
     Resumes from `out_dir/checkpoint.pt`; every batch depends on (seed, step) alone, so a resumed
     training equals an uninterrupted one. Leaves the EMA weights in the module.
@@ -95,8 +105,8 @@ def fit(module: nn.Module, loss_at: LossFunction, *, settings: FitSettings, out_
     ema = Ema(parameters, settings.ema_decay)
     step, losses = _resume(out_dir / "checkpoint.pt", parameters, optimizer, ema)
     started = time.monotonic()
-    what = f"training {out_dir.name}"
-    bar = Progress(what, unit="step", total=settings.steps, done=step, has_bar=True)
+    what = what or f"training {out_dir.name}"
+    bar = Progress(what, unit="step", total=settings.steps, done=step, has_bar=has_bar)
     with bar:
         while step < settings.steps:
             for group in optimizer.param_groups:

@@ -44,7 +44,7 @@ from pocket.models import (
 )
 from pocket.scenes import STYLE_WORDS, Style
 from pocket.scorer import ScorerConfig, build_clip, save_scorer
-from pocket.train_lora import add_lora, save_kohya
+from pocket.train_lora import RANK, add_lora, kohya_metadata, kohya_state, write_lora
 from pocket.train_scorer import draw_scorer_set, refresh_statistics, scorer_loss
 from pocket.train_unet import (
     BaseModel,
@@ -203,17 +203,14 @@ def train_lora(style: Style, work: Path, *, side: Owner = "base") -> float:
     """Train a style LoRA on one frozen model; its captions contain the trigger words."""
     torch.manual_seed(LORA.seed)
     model = load_frozen(side, work)
-    add_lora(model)
+    add_lora(model.unet)
     data, _ = _latents(_of_owner(style, side), side, work)
     loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction=PREDICTION[side])
     out_dir = work / _of_owner(f"lora-{style}", side)
     loss = fit(model.unet, loss_at, settings=LORA_OF[side], out_dir=out_dir)
-    save_kohya(
-        model,
-        out_dir / "final.safetensors",
-        trigger=STYLE_WORDS[style],
-        base_version=_VERSION[side],
-    )
+    path, words = out_dir / "final.safetensors", STYLE_WORDS[style]
+    about = kohya_metadata(rank=RANK, name=path.stem, trigger=words, base_version=_VERSION[side])
+    write_lora(path, kohya_state(model.unet), about)
     return loss
 
 

@@ -33,6 +33,7 @@ METHOD_NAMES: Mapping[str, str] = {
     "base": "Base model",
     "hires": "Hires fix",
     "direct": "Direct load",
+    "converted": "Converted file",
     "sdedit": "SDEdit",
     "xadapter": "X-Adapter",
     "xadapter-truncated": "X-Adapter, truncated stage 1",

@@ -13,6 +13,7 @@ import click
 from bench.cli.budget import BatchSizeOption, Duration
 from bench.cli.cases import cases
 from bench.cli.config import config
+from bench.cli.convert import convert
 from bench.cli.exits import INCONCLUSIVE, NEGATIVE, finish, guarded
 from bench.cli.gate import GateFiles, gate, gate_files, policy_option
 from bench.cli.gpus import device_options, gpu_options
@@ -488,7 +489,7 @@ plugins.add_command(inspect_plugin)
 main.add_sections(
     {
         "Run": (plan, run, merge, score, report, explain, repair, gate),
-        "Plugins and prompts": (will_it_work, plugins, cases, conditions, reference),
+        "Plugins and prompts": (will_it_work, convert, plugins, cases, conditions, reference),
         "Results": (site, publish, leaderboard, votes),
         "Tools": (metrics, new, train, pocket, config, cache, doctor),
     }

@@ -1,7 +1,7 @@
 """Python code that makes one image of a run again, with diffusers.
 
-Methods `base`, `floor`, `oracle` and `sdedit` need diffusers alone, `xadapter` the package
-`xadapter`. All noise is drawn in float32 on the CPU from one generator, in the order of
+Methods `base`, `floor`, `oracle`, `converted` and `sdedit` need diffusers alone, `xadapter` the
+package `xadapter`. All noise is drawn in float32 on the CPU from one generator, in the order of
 `xadapter.noise.CORRECTED_ORDER`.
 """
 
@@ -28,7 +28,7 @@ from runners.families import family_traits
 from runners.families.traits import DiffusersModel, DiffusersParts
 from runners.protocols import arrangement_of, stage1_mode_of
 
-METHODS = ("base", "floor", "oracle", "sdedit", "xadapter")
+METHODS = ("base", "floor", "oracle", "converted", "sdedit", "xadapter")
 _KINDS = ("lora", "controlnet", "textual_inversion")
 _RESULT = "again.png"
 
@@ -135,7 +135,8 @@ class _Script:
         return self.trial["method"] == "xadapter"
 
     def _needs(self, side: Side) -> bool:
-        sides = {"base": ("base",), "floor": ("upgraded",), "oracle": ("upgraded",)}
+        one_stage = dict.fromkeys(("floor", "oracle", "converted"), ("upgraded",))
+        sides = {"base": ("base",), **one_stage}
         return side in sides.get(self.trial["method"], ("base", "upgraded"))
 
     def _is_twice_the_base_size(self) -> bool:

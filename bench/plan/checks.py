@@ -111,7 +111,7 @@ def _method_problems(job: Job) -> Iterator[str]:
         yield from _knob_problems(spec, method)
         key = PARTNER_KEYS.get(arrangement_of(method))
         if key is not None and not arrange_sets(job.manifest, arrangement_of(method)):
-            side = "upgraded" if key == "native" else "base"
+            side = "base" if key == "swap" else "upgraded"
             yield (
                 f"method {spec.name!r} needs partners of the plugins: name plugins of the {side} "
                 f"side in '{key}: ID'"

@@ -140,7 +140,7 @@ def _with_plugins(manifest: Manifest, names: Sequence[str]) -> Manifest:
         partner
         for spec in manifest.plugins
         if spec.id in kept
-        for partner in (spec.native, spec.swap)
+        for partner in (spec.native, spec.converted, spec.swap)
         if partner is not None
     }
     plugins = tuple(

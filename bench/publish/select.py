@@ -19,6 +19,7 @@ from bench.store.documents import paths_of, read_json, read_yaml
 from bench.store.status import is_finished
 from bench.store.verify import Damage, damage_lines, find_damage
 from plugins_manifest.progress import Progress
+from plugins_manifest.schema.stacks import PARTNER_KEYS
 
 KnownPictures = Mapping[tuple[str, str], Published]  # by trial and the image's sha256
 
@@ -157,9 +158,8 @@ def _marked(manifest: Mapping[str, Any]) -> frozenset[str]:
     """Return plugins marked nsfw, and plugins and stacks that are rendered with one of them."""
     plugins = manifest["plugins"]
     marked = {entry["id"] for entry in plugins if entry.get("nsfw")}
-    partners = {
-        entry["id"] for entry in plugins if {entry.get("native"), entry.get("swap")} & marked
-    }
+    keys = PARTNER_KEYS.values()
+    partners = {entry["id"] for entry in plugins if {entry.get(key) for key in keys} & marked}
     stacks = {
         stack["id"]
         for stack in manifest.get("stacks", ())

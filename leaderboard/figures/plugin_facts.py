@@ -18,6 +18,7 @@ _CARD = {
     "condition": "Condition",
     "weight": "Weight",
     "native": "Native twin",
+    "converted": "Converted file",
     "sha256": "SHA-256",
 }
 

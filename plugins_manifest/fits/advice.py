@@ -44,9 +44,11 @@ def advice(at: Situation, upgrades: Sequence[Upgrade]) -> str:
         return _of_part(at)
     for upgrade in upgrades:
         if (upgrade.base, upgrade.upgraded) == (at.made_for.base, at.target.base):
+            name = upgrade.family
+            file = "" if at.is_network else f"convert it (xbench convert FILE --to {name}), "
             return (
-                f"run it through family {upgrade.family} (methods xadapter and sdedit of xbench "
-                f"run), or search for a plugin made for {at.target.title}"
+                f"run it through family {name} (methods xadapter and sdedit of xbench run), {file}"
+                f"or search for a plugin made for {at.target.title}"
             )
     return f"search for a plugin made for {at.target.title}"
 

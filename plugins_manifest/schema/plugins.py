@@ -28,6 +28,7 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MAX_ID_LENGTH = 200
 Id = Annotated[str, Field(pattern=ID_PATTERN, max_length=MAX_ID_LENGTH)]
 
+_UPGRADED_PARTNERS = ("native", "converted")  # keys that name plugins of the upgraded side
 # keys that some kinds alone may have
 _KEYS_OF_KINDS = ("condition", "token", "polarity", "reference", "lora_semantics", "allow_partial")
 
@@ -77,8 +78,9 @@ class PluginSpec(Section):
     `alone: false` keeps it for stacks. `trigger` is added to the prompt of the plugin's side,
     `token` is the word of a textual inversion; with `polarity: negative` it belongs into the
     negative prompt. A plugin of the upgraded side acts in stacks, and as the `native` twin of a
-    base plugin: the same function, made for the upgraded model itself (method `oracle`). `swap`
-    names the plugin that replaces it in stage 2 of method `xadapter-swapped`. `samples` is a folder
+    base plugin: the same function, made for the upgraded model itself (method `oracle`).
+    `converted` names one that was made of this plugin's file (method `converted`), `swap` the one
+    that replaces it in stage 2 of method `xadapter-swapped`. `samples` is a folder
     of pictures of what the plugin teaches, or one picture: images are compared with them.
     """
 
@@ -96,6 +98,7 @@ class PluginSpec(Section):
     reference: str | None = None
     samples: str | None = Field(default=None, min_length=1)
     native: Id | None = None
+    converted: Id | None = None
     swap: Id | None = None
     lora_semantics: LoraSemantics | None = None
     allow_partial: bool = False
@@ -160,7 +163,7 @@ def kind_problems(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"a {kind.name} cannot be on the upgraded side ({others} can): remove 'side'"
     if data.get("side") == "upgraded" and "clip_skip" in _given(data):
         yield "clip_skip is a setting of the base side's text encoder: remove it"
-    for key in ("native", "swap") if data.get("side") == "upgraded" else ():
+    for key in ("native", "converted", "swap") if data.get("side") == "upgraded" else ():
         if data.get(key) is not None:
             yield f"a plugin of the upgraded side has no {key}: remove {key!r}"
     token, trigger = data.get("token"), data.get("trigger")
@@ -228,7 +231,7 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
             ("stacks", i), stack, [known.get(k, {}) for k in ids.values()]
         )
     yield from _partner_problems(plugins, known)
-    used = stacked | {str(spec.get("native")) for spec in plugins.values()}
+    used = stacked | {str(spec.get(k)) for spec in plugins.values() for k in _UPGRADED_PARTNERS}
     for i, spec in plugins.items():
         is_upgraded = spec.get("side") == "upgraded"
         if spec["id"] in stacked or not (is_upgraded or spec.get("alone") is False):
@@ -245,7 +248,7 @@ def problems_between(data: Mapping[str, Any]) -> Iterator[Problem]:
 def _partner_problems(
     plugins: Mapping[int, Mapping[str, Any]], known: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    sides = {"native": "upgraded", "swap": "base"}
+    sides = {**dict.fromkeys(_UPGRADED_PARTNERS, "upgraded"), "swap": "base"}
     for i, spec in plugins.items():
         for key, side in sides.items():
             if not isinstance(partner := spec.get(key), str):

@@ -1,7 +1,8 @@
 """Plugins that are attached together and measured as one row, and their other arrangements.
 
 A set is a plugin alone, or a stack. Arrangement `own` is what a run measures. `native` replaces the
-plugins by the upgraded model's own ones (method `oracle`). In stage 2, `unplugged` removes the base
+plugins by the upgraded model's own ones (method `oracle`), `converted` by what was made of their
+files for it (method `converted`). In stage 2, `unplugged` removes the base
 side's plugins and their words, and `swapped` replaces them by others: they measure what stage 2
 takes from the plugin, beyond the picture of stage 1. `direct` loads the base side's plugins into
 the upgraded model (method `direct`).
@@ -19,9 +20,13 @@ from plugins_manifest.schema.words import Side
 
 STACK = "stack"
 Stages = Literal["both", "first", "second"]
-PluginArrangement = Literal["own", "native", "unplugged", "swapped", "direct"]
+PluginArrangement = Literal["own", "native", "converted", "unplugged", "swapped", "direct"]
 # key that a plugin of the manifest needs for an arrangement
-PARTNER_KEYS: dict[PluginArrangement, str] = {"native": "native", "swapped": "swap"}
+PARTNER_KEYS: dict[PluginArrangement, str] = {
+    "native": "native",
+    "converted": "converted",
+    "swapped": "swap",
+}
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,11 @@ def _native(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
     yield member if spec.side == "upgraded" else _partner(spec.native, manifest)
 
 
+def _converted(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
+    spec = member.plugin
+    yield member if spec.side == "upgraded" else _partner(spec.converted, manifest)
+
+
 def _unplugged(member: PluginInSet, manifest: Manifest) -> Iterator[PluginInSet]:
     yield member if member.plugin.side == "upgraded" else replace(member, stages="first")
 
@@ -196,6 +206,7 @@ def _partner(name: str | None, manifest: Manifest) -> PluginInSet:
 _REARRANGED: dict[PluginArrangement, Callable[[PluginInSet, Manifest], Iterator[PluginInSet]]] = {
     "own": _own,
     "native": _native,
+    "converted": _converted,
     "unplugged": _unplugged,
     "swapped": _swapped,
     "direct": _direct,

@@ -1,4 +1,4 @@
-"""Methods `floor` and `oracle`: the upgraded model alone, from noise in one stage."""
+"""Methods `floor`, `oracle`, `converted`: the upgraded model alone, from noise in one stage."""
 
 from __future__ import annotations
 
@@ -43,4 +43,17 @@ class Oracle(Floor):
     arrangement: PluginArrangement = "native"
     style = MethodStyle(
         80, "#CC79A7", "diamond", "the upgraded model with a plugin that was made for it"
+    )
+
+
+class Converted(Floor):
+    """The upgraded model with a file that was made of the plugin's (`converted:` in the manifest).
+
+    Such as by `xbench convert`: unlike a native twin it is judged, not a ceiling.
+    """
+
+    name: str = "converted"
+    arrangement: PluginArrangement = "converted"
+    style = MethodStyle(
+        28, "#56711F", "octagon", "the upgraded model with a file that was converted for it"
     )

@@ -10,7 +10,7 @@ from plugins_manifest.schema.air import Air
 from plugins_manifest.schema.load import load_manifest, parse_manifest, shipped_manifests
 from plugins_manifest.schema.manifest import Manifest, json_schema
 from plugins_manifest.schema.references import parse_reference
-from plugins_manifest.schema.stacks import PluginSet, plugin_sets
+from plugins_manifest.schema.stacks import PluginSet, arrange_sets, plugin_sets
 from plugins_manifest.sources.hub import HubReference
 
 ROOT = Path(__file__).parents[3]
@@ -70,6 +70,15 @@ def test_a_run_measures_base_plugins_alone_and_every_stack() -> None:
 def test_a_plugin_that_is_not_alone_acts_in_its_stacks_only() -> None:
     text = GOOD.replace("trigger: lineart}", "trigger: lineart, alone: false}")
     assert [plugin_set.id for plugin_set in plugin_sets(parsed(text))] == ["edges", "both", "remix"]
+
+
+def test_a_converted_file_takes_the_place_of_its_plugin() -> None:
+    text = GOOD.replace("trigger: lineart}", "trigger: lineart, converted: gold}")
+    found = arrange_sets(parsed(text), "converted")
+    assert [member.plugin.id for member in found["line"].members] == ["gold"]
+    assert "edges" not in found
+    message = "\n".join(problems_of(text.replace("converted: gold", "converted: edges")))
+    assert "converted is a plugin of the upgraded side" in message
 
 
 def find_plugin_set(manifest: Manifest, name: str) -> PluginSet:
