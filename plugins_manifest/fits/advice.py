@@ -13,11 +13,15 @@ Verdict = Literal["fits", "in-part", "does-not-fit"]
 
 @dataclass(frozen=True)
 class Upgrade:
-    """A family of xbench: the base side's and the upgraded side's shapes; equal of fine-tunes."""
+    """A family of xbench: the base side's and the upgraded side's shapes; equal of fine-tunes.
+
+    `methods` are those to try between models of two shapes.
+    """
 
     family: str
     base: str
     upgraded: str
+    methods: str = "xadapter and sdedit"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def advice(at: Situation, upgrades: Sequence[Upgrade]) -> str:
     for upgrade in upgrades:
         if (upgrade.base, upgrade.upgraded) == (at.made_for.base, at.target.base):
             return (
-                f"run it through family {upgrade.family} (methods xadapter and sdedit of xbench "
+                f"run it through family {upgrade.family} (methods {upgrade.methods} of xbench "
                 f"run), or search for a plugin made for {at.target.title}"
             )
     return f"search for a plugin made for {at.target.title}"
