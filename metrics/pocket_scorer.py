@@ -20,7 +20,7 @@ ScorerSource = Callable[[], "Scorer"]
 HashSource = Callable[[], str]
 NEEDS = ("pocket scorer (shipped)",)
 # whose pictures show pocket scenes
-POCKET_FAMILIES = ("pocket", "pocket-far", "pocket-near", "pocket-v")
+POCKET_FAMILIES = ("pocket", "pocket-far", "pocket-flow", "pocket-near", "pocket-v")
 
 
 @cache

@@ -1,5 +1,6 @@
 """Assemble trained parts into stock diffusers pipelines (float16) and record their hashes."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DiffusionPipeline,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -17,7 +20,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from plugins_manifest.files import replacing
 from pocket import weights
-from pocket.models import noise_schedule
+from pocket.flow import load_flow_vae
+from pocket.models import flow_schedule, noise_schedule
 from pocket.recipes import load_vae
 from pocket.tokenizer import build_tokenizer
 
@@ -26,7 +30,9 @@ CONTROLNETS = (
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     "upgraded-v-controlnet-canny",
 )
+_VAE_WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
 FILES = (  # safetensors, shipped as they are
+    "flow-lora-outline",
     *("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched"),
     "upgraded-v-lora-outline",
     *("base-near", "base-far"),
@@ -82,6 +88,23 @@ def v_pipeline(work: Path) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(**parts)
 
 
+def flow_pipeline(work: Path) -> StableDiffusion3Pipeline:
+    """Load the flow model as a stock pipeline without T5, with the shipped upgraded model's VAE."""
+    final = work / "flow" / "final"
+    parts: dict[str, Any] = dict(
+        vae=load_flow_vae(work),
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(final / "text_encoder"),
+        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(final / "text_encoder_2"),
+        text_encoder_3=None,
+        tokenizer=build_tokenizer(),
+        tokenizer_2=build_tokenizer(),
+        tokenizer_3=None,
+        transformer=SD3Transformer2DModel.from_pretrained(final / "transformer"),
+        scheduler=flow_schedule(),
+    )
+    return StableDiffusion3Pipeline(**parts)
+
+
 def assemble(work: Path) -> dict[str, str]:
     """Write the trained parts into `pocket/weights`; return the recorded hashes."""
     for name, build in (("base", base_pipeline), ("upgraded", upgraded_pipeline)):
@@ -89,6 +112,9 @@ def assemble(work: Path) -> dict[str, str]:
             _save_pipeline(build(work), weights.FOLDER / name)
     if (work / "upgraded-v" / "final").exists():  # after the base model, whose VAE it has
         _save_pipeline(v_pipeline(work), weights.FOLDER / "upgraded-v", without=("vae",))
+    if (work / "flow" / "final").exists():
+        # the shift and scale of its latents are its own, in the VAE's configuration
+        _save_pipeline(flow_pipeline(work), weights.FOLDER / "flow", without=(_VAE_WEIGHTS,))
     for name in CONTROLNETS:
         if (source := work / name / "final").exists():
             network = ControlNetModel.from_pretrained(source).half()
@@ -111,4 +137,5 @@ def _save_pipeline(
     with replacing(folder) as draft:
         pipeline.to(dtype=torch.float16).save_pretrained(draft)
         for name in without:
-            shutil.rmtree(draft / name)
+            remove = shutil.rmtree if (draft / name).is_dir() else os.remove
+            remove(draft / name)

@@ -51,6 +51,9 @@ UPGRADED_HATCHED_SET = SetRecipe("upgraded-hatched", 1_500, 128, 17, (("hatched"
 V_SET = replace(UPGRADED_SET, name="upgraded-v", n_images=4_000, seed=18)
 SMALL_V_SET = replace(UPGRADED_SET, name="upgraded-v-small", size_px=64, seed=19)
 V_OUTLINE_SET = replace(UPGRADED_OUTLINE_SET, name="upgraded-v-outline", seed=20)
+# of the flow model
+FLOW_SET = replace(UPGRADED_SET, name="flow", n_images=6_000, seed=22)
+FLOW_OUTLINE_SET = replace(UPGRADED_OUTLINE_SET, name="flow-outline", seed=23)
 # of the fine-tunes: a slightly other mix of styles; one style that is rare in the base's own set
 NEAR_SET = SetRecipe(
     "near",

@@ -3,7 +3,9 @@
 The base side has SD1.5's layout (four levels, one text encoder, 64 px), the upgraded side SDXL's
 (three levels, two text encoders, size conditioning, 128 px), each with its own AutoencoderKL. The
 upgraded side of `pocket-v` has SD 2.1's (four levels, linear projections, predicts v, one other
-text encoder, 128 px) and the base side's AutoencoderKL.
+text encoder, 128 px) and the base side's AutoencoderKL. That of `pocket-flow` has SD3's: a
+transformer on text and picture tokens alike that predicts the velocity of flow matching, without
+SD3's third text encoder, and the latents of the upgraded side's AutoencoderKL, shifted and scaled.
 """
 
 from typing import Any, Literal
@@ -13,8 +15,11 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from pocket.tokenizer import MAX_TOKENS, build_tokenizer
@@ -26,6 +31,9 @@ CONTROLNET_CHANNELS = (16, 32, 64, 96)
 BASE_TEXT_WIDTH = 64
 UPGRADED_TEXT_WIDTH = 48
 V_TEXT_WIDTH = 80
+# Timesteps are shifted to high noise, in training and in sampling (SD3, arXiv 2403.03206, 5.3.2).
+FLOW_SHIFT = 2.0
+_FLOW_PATCH = 2
 Prediction = Literal["epsilon", "v_prediction"]
 
 
@@ -46,6 +54,11 @@ def noise_schedule(prediction: Prediction = "epsilon") -> DPMSolverMultistepSche
 def alphas_cumprod() -> torch.Tensor:
     """Return the cumulative signal share of each training timestep, shape 1000."""
     return noise_schedule().alphas_cumprod.clone()
+
+
+def flow_schedule() -> FlowMatchEulerDiscreteScheduler:
+    """Return flow matching's schedule with Euler steps on shifted noise levels."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=FLOW_SHIFT)
 
 
 def build_vae(*, size_px: int) -> AutoencoderKL:
@@ -116,6 +129,35 @@ def build_v_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(**settings)
 
 
+def build_flow_transformer() -> SD3Transformer2DModel:
+    """Build SD3's transformer, 4 layers of width 128, on 8 x 8 patches of 16 x 16 latents.
+
+    Its modulations begin at zero, so that each layer begins as the identity (DiT, arXiv
+    2212.09748, section 3.2).
+    """
+    side = UPGRADED_SIZE_PX // VAE_FACTOR
+    settings: dict[str, Any] = {
+        "sample_size": side,
+        "patch_size": _FLOW_PATCH,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_layers": 4,
+        "attention_head_dim": 32,
+        "num_attention_heads": 4,
+        "caption_projection_dim": 128,
+        "joint_attention_dim": 2 * UPGRADED_TEXT_WIDTH,
+        "pooled_projection_dim": 2 * UPGRADED_TEXT_WIDTH,
+        "pos_embed_max_size": side // _FLOW_PATCH,
+        "qk_norm": "rms_norm",
+    }
+    model = SD3Transformer2DModel(**settings)
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear) and (name.endswith(".linear") or name == "proj_out"):
+            nn.init.zeros_(part.weight)
+            nn.init.zeros_(part.bias)
+    return model
+
+
 def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     """Build a ControlNet initialized from a UNet's encoder."""
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=CONTROLNET_CHANNELS)
@@ -130,6 +172,12 @@ def build_upgraded_text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProj
     """Build SDXL's pair of text encoders, 3 layers of width 48 each; the second one projects."""
     config = _text_config(UPGRADED_TEXT_WIDTH, 3)
     return CLIPTextModel(config), CLIPTextModelWithProjection(config)
+
+
+def build_flow_text_encoders() -> tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
+    """Build SD3's pair of CLIP text encoders, 3 layers of width 48 each; both project."""
+    config = _text_config(UPGRADED_TEXT_WIDTH, 3)
+    return CLIPTextModelWithProjection(config), CLIPTextModelWithProjection(config)
 
 
 def build_v_text_encoder() -> CLIPTextModel:

@@ -109,11 +109,12 @@ def train_vae(side: Side, work: Path) -> float:
     loss = fit(vae, vae_loss(vae, images), settings=VAE[side], out_dir=out_dir)
     fix_posterior(vae)
     set_scaling_factor(vae, images[-512:])
-    _save(vae, out_dir / "final")
+    save_model(vae, out_dir / "final")
     return loss
 
 
-def _save(model: Any, folder: Path) -> None:
+def save_model(model: Any, folder: Path) -> None:
+    """Write a trained model of diffusers or transformers into a folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as draft:
         model.save_pretrained(draft)
@@ -133,8 +134,8 @@ def train_base(work: Path) -> float:
     named = Latents(data.z_nchw, tokenize(draw_set(NAMED_BASE_SET, work / "data").captions))
     loss_at = noise_loss(model, named, null_share=NULL_SHARE)
     loss = fit(model, loss_at, settings=BASE_WORDS, out_dir=work / "base-words")
-    _save(model.unet, work / "base" / "final" / "unet")
-    _save(model.text_encoder, work / "base" / "final" / "text_encoder")
+    save_model(model.unet, work / "base" / "final" / "unet")
+    save_model(model.text_encoder, work / "base" / "final" / "text_encoder")
     return loss
 
 
@@ -148,7 +149,7 @@ def train_upgraded(work: Path) -> float:
     loss = fit(model, loss_at, settings=UPGRADED, out_dir=work / "upgraded")
     final = work / "upgraded" / "final"
     for name, part in model.named_children():
-        _save(part, final / name)
+        save_model(part, final / name)
     return loss
 
 
@@ -163,7 +164,7 @@ def train_v(work: Path) -> float:
         loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction="v_prediction")
         loss = fit(model, loss_at, settings=settings, out_dir=work / recipe.name)
     for name, part in model.named_children():
-        _save(part, work / V_SET.name / "final" / name)
+        save_model(part, work / V_SET.name / "final" / name)
     return loss
 
 
@@ -181,7 +182,7 @@ def train_controlnet(kind: str, work: Path, *, side: Owner = "base") -> float:
     loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction=PREDICTION[side])
     out_dir = work / _of_owner(f"controlnet-{kind}", side)
     loss = fit(model.controlnet, loss_at, settings=CONTROLNET_OF[side], out_dir=out_dir)
-    _save(model.controlnet, out_dir / "final")
+    save_model(model.controlnet, out_dir / "final")
     return loss
 
 

@@ -48,11 +48,19 @@ def set_scaling_factor(vae: Any, images: np.ndarray) -> float:
 
 
 @torch.no_grad()
+def set_shift_factor(vae: Any, images: np.ndarray) -> None:
+    """Store the latents' mean and 1 / standard deviation in the config, as SD3's VAE has them."""
+    latents = torch.cat([vae.encode(to_unit(x)).latent_dist.mean for x in np.split(images, 16)])
+    shift, factor = round(latents.mean().item(), 5), round(1 / latents.std().item(), 5)
+    vae.register_to_config(shift_factor=shift, scaling_factor=factor)
+
+
+@torch.no_grad()
 def encode(vae: Any, images: np.ndarray, *, batch_size: int = 32) -> Tensor:
     """Return scaled latents (posterior means) of uint8 images, N x 4 x H/8 x W/8."""
     parts = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     means = [vae.encode(to_unit(part)).latent_dist.mean for part in parts]
-    return torch.cat(means) * vae.config["scaling_factor"]
+    return (torch.cat(means) - (vae.config["shift_factor"] or 0.0)) * vae.config["scaling_factor"]
 
 
 def _crops(images: np.ndarray, generator: torch.Generator) -> np.ndarray:

@@ -21,7 +21,7 @@ from runners.base import (
     stack_of,
 )
 from runners.families import Family
-from runners.families.family import Pipeline
+from runners.families.family import Pipeline, denoising_part, size_step_px
 from runners.prompts import clip_skip_problem, length_problem
 from runners.protocols import Method, knobs_of
 from xadapter.vae import pixels_per_latent
@@ -98,15 +98,25 @@ def _of_settings(family: Family, settings: RenderSettings) -> Iterator[str]:
         yield f"the preset 'released' samples with 'dpm++', not {settings.sampler!r}"
     if (why := clip_skip_problem(family.base, settings.clip_skip)) is not None:
         yield why
+    if denoising_part(family.upgraded)[0] != "unet":
+        yield from _of_transformer(settings)
     if settings.steps < 1:
         yield f"steps is {settings.steps}: use at least 1"
     if settings.dtype != family.dtype:
         yield f"the settings ask for {settings.dtype}, the family was loaded in {family.dtype}"
     for side, pipe, size_px in _sizes(family, settings):
-        factor = pixels_per_latent(pipe.vae)
+        step_px = size_step_px(pipe)
         for name, value in zip(("width", "height"), size_px, strict=True):
-            if value < factor or value % factor:
-                yield f"the {side} {name} is {value} px: use a multiple of {factor}"
+            if value < step_px or value % step_px:
+                yield f"the {side} {name} is {value} px: use a multiple of {step_px}"
+
+
+def _of_transformer(settings: RenderSettings) -> Iterator[str]:
+    """Yield the settings that an upgraded model with another network than a UNet does not have."""
+    if settings.preset != "sound":
+        yield f"the preset {settings.preset!r} is that of two models of diffusion: use 'sound'"
+    if settings.prompt_syntax != "plain":
+        yield f"prompt_syntax is {settings.prompt_syntax!r}: SD3's prompts are read 'plain' here"
 
 
 def _of_adapter(

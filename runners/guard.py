@@ -19,9 +19,10 @@ from plugins_manifest.errors import PicklableError
 from runners.base import Variant
 from runners.checksum import checksum
 from runners.families import Family
+from runners.families.family import DENOISERS, TEXT_PARTS
 from runners.protocols import Method
 
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_PARTS = (*DENOISERS, "vae", *TEXT_PARTS)
 _TOOLS = ("scheduler", "tokenizer", "tokenizer_2")
 _OWN = "runners.methods."
 _LIBRARY_HOOKS = "transformers.utils.output_capturing"

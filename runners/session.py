@@ -151,7 +151,7 @@ class GroupSession:
     def base(self) -> Denoiser:
         """Return the base model with the plugin, on the base prompts."""
         return Denoiser(
-            self.family.base.unet,
+            self.family.network("base"),
             self._schedulers[0],
             self._shared(self._text_pass, GroupSession._encode_base_text),
             self._guidance,
@@ -162,7 +162,7 @@ class GroupSession:
     def upgraded(self) -> Denoiser:
         """Return the upgraded model on the upgraded prompts."""
         return Denoiser(
-            self.family.upgraded.unet,
+            self.family.network("upgraded"),
             self._schedulers[1],
             self._shared(self._upgraded_text, GroupSession._encode_upgraded_text),
             self._guidance,
@@ -429,4 +429,4 @@ class GroupSession:
 
 def _latent_chw(pipe: Pipeline, size_px: tuple[int, int]) -> tuple[int, int, int]:
     factor = pixels_per_latent(pipe.vae)
-    return pipe.unet.config.in_channels, size_px[1] // factor, size_px[0] // factor
+    return pipe.vae.config.latent_channels, size_px[1] // factor, size_px[0] // factor

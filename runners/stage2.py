@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from plugins_manifest.memory import is_out_of_memory
 from runners.base import PassName, Variant
 from runners.device import release_memory
+from runners.families.family import denoising_part
 from runners.passes import PassKey, Shares, pass_key
 from xadapter.errors import SettingError
 from xadapter.handover import Stage2Start
@@ -93,7 +94,7 @@ def shares_of(
     """
     walks = Counter(replace(v, adapter_scale=None, adapter=None) for v in variants)
     readers = Counter(replace(v, adapter_scale=None) for v in variants)
-    upgraded, base = _size(family.upgraded.unet), _size(family.base.unet)
+    upgraded, base = (_size(denoising_part(p)[1]) for p in (family.upgraded, family.base))
     found: dict[Variant, dict[PassKey, float]] = {}
     for variant in variants:
         method, per_step = methods[variant.method], float(upgraded)

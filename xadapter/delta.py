@@ -24,7 +24,7 @@ from xadapter.errors import SettingError
 from xadapter.handover import Stage2Start, trajectory_of
 from xadapter.lockstep import Generators, Run, predict_together
 from xadapter.presets import CORRECTED, Preset
-from xadapter.solvers import Clean, clean_at, shared_grid, with_generators
+from xadapter.solvers import Clean, clean_at, paired_grids, with_generators
 from xadapter.vae import (
     Resize,
     decode_image,
@@ -179,13 +179,13 @@ def run_delta(
 
     `strength` gives lambda of a step by the share of the whole schedule that is left, this step
     included; after its last value above 0 the upgraded model runs alone. Raises `SettingError` for
-    a start without base latents, and for two grids of timesteps.
+    a start without base latents, and for two grids of timesteps that cannot be walked in pairs.
     """
     if start.base is None:
         raise SettingError("delta needs the base side: give a start with base latents")
     z = _run(upgraded, start, start.upgraded, preset, step_generators)
     x = _run(base.plugged, start, start.base, preset, base_generators)
-    shared_grid(x.trajectory.timesteps, z.trajectory.timesteps)
+    paired_grids(x.trajectory, z.trajectory)
     n_steps = start.n_steps
     strengths = [strength(1 - z.schedule_step(i) / n_steps) for i in range(len(z.timesteps))]
     n_joint = max((i + 1 for i, value in enumerate(strengths) if value != 0.0), default=0)

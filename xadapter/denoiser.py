@@ -1,4 +1,4 @@
-"""A frozen UNet with everything that conditions it: text, guidance, ControlNets.
+"""A frozen network with everything that conditions it: text, guidance, ControlNets.
 
 Legend of shapes: b images, r rows (2b with guidance: unconditional rows first, else b), l tokens,
 d text width, c channels, h height, w width.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,12 +20,35 @@ from xadapter.placement import execution_device
 from xadapter.solvers import Solver
 
 if TYPE_CHECKING:
-    from diffusers import ControlNetModel, UNet2DConditionModel
+    from diffusers import ControlNetModel
+
+
+class Network(Protocol):
+    """What predicts noise, v or velocity: diffusers' UNets, and `xadapter.sd3.SD3Network`.
+
+    It is called with samples [r, c, h, w], one timestep, text [r, l, d] as `encoder_hidden_states`
+    and a mapping `added_cond_kwargs`, and returns a tuple of the prediction [r, c, h, w]. What a
+    prediction stands for, x0, follows from the solver (`xadapter.solvers.clean_at`).
+    """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its inputs."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """The device of its inputs."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the prediction."""
+        ...
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The inputs that condition a UNet on b images.
+    """The inputs that condition a network on b images.
 
     `text` [b, l, d] and `pooled` [b, p] are the prompt's, `negative_*` the negative prompt's
     (needed where guidance is on); `time_ids` [b, 6] = height, width, crop top, crop left, height,
@@ -130,12 +153,12 @@ class Control:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A frozen UNet, a scheduler with its noise schedule and prediction type, its conditions.
+    """A frozen network, a scheduler with its noise schedule and prediction type, its conditions.
 
     ControlNets do not act on the first `n_plain` images; their condition images are the others'.
     """
 
-    unet: UNet2DConditionModel
+    network: Network
     scheduler: Solver
     conditions: Conditions
     guidance: Guidance = field(default_factory=Guidance)
@@ -143,9 +166,14 @@ class Denoiser:
     n_plain: int = 0
 
     @property
+    def unet(self) -> Any:
+        """The network where it is a UNet, in which mappers have their sites."""
+        return self.network
+
+    @property
     def device(self) -> torch.device:
-        """Device on which the UNet computes."""
-        return execution_device(self.unet)
+        """Device on which the network computes."""
+        return execution_device(self.network)
 
     def unguided(self) -> Denoiser:
         """Return the denoiser that predicts for the prompt alone."""
@@ -174,15 +202,15 @@ class Denoiser:
 
     @cached_property
     def _prepared(self) -> tuple[Tensor, dict[str, Any]]:
-        """Text rows and `added_cond_kwargs` as the UNet takes them, the same for all steps."""
+        """Text rows and `added_cond_kwargs` as the network takes them, the same for all steps."""
         text, added = self.conditions.rows(self.guidance.is_on)
-        dtype = self.unet.dtype
+        dtype = self.network.dtype
         # time ids stay float32: 16 bits cannot hold every size in px
         added = {k: v if k == "time_ids" else _cast(v, dtype) for k, v in added.items()}
         return text.to(dtype), added
 
     def predict(self, scaled_bchw: Tensor, timestep: Tensor, *, step: int, n_steps: int) -> Tensor:
-        """Return the guided prediction [b, c, h, w] float32 (epsilon or v, as trained).
+        """Return the guided prediction [b, c, h, w] float32 (epsilon, v or velocity, as trained).
 
         `scaled_bchw` are latents after the solver's `scale_model_input`; `step` of `n_steps` places
         the call in the schedule for ControlNet windows.
@@ -190,8 +218,8 @@ class Denoiser:
         guided = self.guidance.is_on
         text, added = self._prepared
         sample = torch.cat([scaled_bchw] * 2) if guided else scaled_bchw
-        rows = _Rows(sample.to(self.unet.dtype), timestep, text, added, guided)
-        # the UNet empties lists of residuals
+        rows = _Rows(sample.to(self.network.dtype), timestep, text, added, guided)
+        # a UNet empties lists of residuals
         kwargs = {
             key: list(value) if isinstance(value, list) else value
             for key, value in self.conditions.unet_kwargs.items()
@@ -199,7 +227,7 @@ class Denoiser:
         controlled = rows.without_first(self.n_plain) if self.n_plain else rows
         found = _control_residuals(self.controls, controlled, step=step, n_steps=n_steps)
         kwargs.update(with_plain_rows(found, self.n_plain, guided=guided))
-        prediction = self.unet(
+        prediction = self.network(
             rows.sample,
             timestep,
             encoder_hidden_states=rows.text,

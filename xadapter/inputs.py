@@ -1,10 +1,13 @@
-"""A caller's prompts, pictures and sizes as tensors; prompts by the pipelines' own encoders."""
+"""A caller's prompts, pictures and sizes as tensors; prompts by the pipelines' own encoders.
+
+Pipelines are those of diffusers, or have parts of the same names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,9 +21,10 @@ from xadapter.placement import execution_device
 from xadapter.vae import pixels_per_latent
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, DiffusionPipeline
+    from diffusers import AutoencoderKL
 
 Picture = Image.Image
+_T5_TOKENS = 256  # diffusers' default
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def sizes_for(
 
 @torch.no_grad()
 def base_conditions(
-    pipe: DiffusionPipeline,
+    pipe: Any,
     prompts: Sequence[str],
     negative_prompt: str | None,
     guidance: Guidance,
@@ -75,7 +79,7 @@ def base_conditions(
 
 @torch.no_grad()
 def upgraded_conditions(
-    pipe: DiffusionPipeline,
+    pipe: Any,
     prompts: Sequence[str],
     negative_prompt: str | None,
     guidance: Guidance,
@@ -83,10 +87,13 @@ def upgraded_conditions(
 ) -> Conditions:
     """Encode the prompts with the upgraded pipeline's own encoders; `size_px` is (height, width).
 
-    Pooled text and time ids are left out for a pipeline without a second encoder (SD 2.1).
+    Pooled text and time ids are left out for a pipeline without a second encoder (SD 2.1), and time
+    ids for SD3's.
     """
     if not hasattr(pipe, "text_encoder_2"):
         return base_conditions(pipe, prompts, negative_prompt, guidance)
+    if hasattr(pipe, "transformer"):
+        return _sd3_conditions(pipe, prompts, negative_prompt, guidance)
     negative = None if negative_prompt is None else [negative_prompt] * len(prompts)
     device = execution_device(pipe.unet)
     text, negative_text, pooled, negative_pooled = pipe.encode_prompt(
@@ -105,6 +112,29 @@ def upgraded_conditions(
         negative_pooled=negative_pooled,
         time_ids=time_ids.repeat(len(prompts), 1),
     )
+
+
+def _sd3_conditions(
+    pipe: Any,
+    prompts: Sequence[str],
+    negative_prompt: str | None,
+    guidance: Guidance,
+) -> Conditions:
+    """Encode by SD3's two CLIP encoders, and T5 where the pipeline has it.
+
+    Without T5 there is no third text (ours): diffusers' pipeline appends `max_sequence_length`
+    zero vectors to the others in its place.
+    """
+    text, negative_text, pooled, negative_pooled = pipe.encode_prompt(
+        prompt=list(prompts),
+        prompt_2=None,
+        prompt_3=None,
+        device=execution_device(pipe.transformer),
+        do_classifier_free_guidance=guidance.is_on,
+        negative_prompt=None if negative_prompt is None else [negative_prompt] * len(prompts),
+        max_sequence_length=0 if pipe.text_encoder_3 is None else _T5_TOKENS,
+    )
+    return Conditions(text, negative_text, pooled=pooled, negative_pooled=negative_pooled)
 
 
 def to_unit_tensor(picture: Picture, size_px: tuple[int, int]) -> Tensor:

@@ -23,6 +23,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
     KDPM2DiscreteScheduler,
     LMSDiscreteScheduler,
@@ -32,6 +33,7 @@ from diffusers import (
 from torch import Tensor
 
 from xadapter.errors import SettingError
+from xadapter.flow import flow_solver, is_flow
 
 
 class Solver(Protocol):
@@ -58,6 +60,7 @@ class Solver(Protocol):
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor: ...
 
 
+Scheduler = Solver | FlowMatchEulerDiscreteScheduler  # as a model's file has it
 SolverFactory = Callable[[Solver, int, "torch.device | str"], Solver]
 
 
@@ -198,6 +201,8 @@ _LATE_START = "needs a history from the first timestep on, and stage 2 starts in
 
 def is_stochastic(solver: Solver) -> bool:
     """Return whether a step may draw noise: true unless its class and options are known."""
+    if _steps_as(type(solver), (FlowMatchEulerDiscreteScheduler,)):
+        return bool(solver.config.stochastic_sampling)
     if _steps_as(type(solver), _DPM_SOLVERS):
         return str(solver.config.algorithm_type).startswith("sde")
     return not _steps_as(type(solver), _DETERMINISTIC)
@@ -256,16 +261,20 @@ class Clean:
     """Converts a model's prediction at one timestep to clean latents (x0), and back.
 
     A solver's latents are `signal` x0 + `noise` e, in its own scaling; those of diffusion are
-    `factor` times as large. Epsilon and v-prediction: arXiv 2202.00512, section 4 and appendix D.
+    `factor` times as large. Epsilon and v-prediction: arXiv 2202.00512, section 4 and appendix D;
+    the velocity of a flow: `xadapter.flow`.
     """
 
     signal: float
     noise: float
     factor: float
     predicts_v: bool
+    predicts_velocity: bool = False
 
     def of(self, prediction: Tensor, latents: Tensor) -> Tensor:
         """Return the clean latents [b, c, h, w] that a prediction stands for."""
+        if self.predicts_velocity:  # x0 = x - s (e - x0)
+            return latents - self.noise * prediction
         if self.predicts_v:  # x0 = alpha z - sigma v
             alpha, sigma = self.signal * self.factor, self.noise * self.factor
             return alpha * self.factor * latents - sigma * prediction
@@ -273,6 +282,8 @@ class Clean:
 
     def prediction(self, clean: Tensor, latents: Tensor) -> Tensor:
         """Return the prediction that stands for clean latents: the inverse of `of`."""
+        if self.predicts_velocity:
+            return (latents - clean) / self.noise
         if self.predicts_v:
             alpha, sigma = self.signal * self.factor, self.noise * self.factor
             return (alpha * self.factor * latents - clean) / sigma
@@ -285,8 +296,8 @@ def clean_at(solver: Solver, timestep: Tensor) -> Clean:
     # what the solver itself adds to a signal, and to noise: exact for every grid
     signal = float(noised(solver, one, none, timestep.cpu()))
     noise = float(noised(solver, none, one, timestep.cpu()))
-    predicts_v = solver.config.prediction_type == "v_prediction"
-    return Clean(signal, noise, 1.0 / math.hypot(signal, noise), predicts_v)
+    predicts_v = solver.config.get("prediction_type") == "v_prediction"
+    return Clean(signal, noise, 1.0 / math.hypot(signal, noise), predicts_v, is_flow(solver))
 
 
 def start_scale(solver: Solver) -> float:
@@ -313,6 +324,22 @@ def shared_grid(base: Tensor, upgraded: Tensor) -> None:
         )
 
 
+def paired_grids(base: Trajectory, upgraded: Trajectory) -> None:
+    """Raise `SettingError` unless two models can take their steps in pairs.
+
+    Two models of diffusion must be at the same timesteps. A flow model has noise levels of its own:
+    it takes as many steps, each beside the base model's step at the same share of the schedule.
+    """
+    if not (is_flow(base.solver) or is_flow(upgraded.solver)):
+        shared_grid(base.timesteps, upgraded.timesteps)
+    elif len(base.timesteps) != len(upgraded.timesteps):
+        raise SettingError(
+            f"a flow model takes one call a step, {type(base.solver).__name__} does not "
+            f"({len(upgraded.timesteps)} and {len(base.timesteps)} calls): choose a sampler of one "
+            "call a step, for example DPMSolverMultistepScheduler"
+        )
+
+
 # What a model was trained with: never shared between the two sides.
 _MODELS_OWN = frozenset(
     {
@@ -323,13 +350,14 @@ _MODELS_OWN = frozenset(
 
 
 def shared_schedulers(
-    base: Solver, upgraded: Solver, *, solver_class: Solver | type[Solver] | None = None
+    base: Scheduler, upgraded: Scheduler, *, solver_class: Solver | type[Solver] | None = None
 ) -> tuple[Solver, Solver]:
     """Build schedulers of one class on one grid, with each side's betas and prediction type.
 
     `solver_class` is a class, or a scheduler whose class and options both sides get; by default
     the upgraded model's scheduler. A class takes spacing and offset from the upgraded model
-    ("leading" where its file has none) and other options from each side's file. Raises
+    ("leading" where its file has none) and other options from each side's file. A flow model keeps
+    the solver and the noise levels of its own file, and the class is the other side's alone. Raises
     `SettingError`, with the reason, for a class that cannot sample both models.
 
     >>> from diffusers import EulerDiscreteScheduler, PNDMScheduler
@@ -339,6 +367,16 @@ def shared_schedulers(
     >>> type(first).__name__, first.config.beta_end, second.config.prediction_type
     ('EulerDiscreteScheduler', 0.012, 'v_prediction')
     """
+    if isinstance(base, FlowMatchEulerDiscreteScheduler) or isinstance(
+        upgraded, FlowMatchEulerDiscreteScheduler
+    ):
+        first, second = (
+            flow_solver(side)
+            if isinstance(side, FlowMatchEulerDiscreteScheduler)
+            else shared_schedulers(side, side, solver_class=solver_class)[0]
+            for side in (base, upgraded)
+        )
+        return first, second
     template = upgraded if solver_class is None else solver_class
     own_class = template if isinstance(template, type) else type(template)
     if (obstacle := next(_obstacles(own_class), None)) is not None:

@@ -133,10 +133,14 @@ def _slices(batch_bchw: Tensor, image_px: int) -> list[Any]:
 
 
 def _statistics(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Return mean and deviation per channel of the VAE's latents (0 and 1 if none), and scale."""
+    """Return mean and deviation per channel of the VAE's latents, and scale.
+
+    Without them the mean is the one `shift_factor` of all channels (SD3, FLUX), else 0, and the
+    deviation 1.
+    """
     means, stds = vae.config.get("latents_mean"), vae.config.get("latents_std")
     if means is None or stds is None:
-        means, stds = (0.0,), (1.0,)
+        means, stds = (vae.config.get("shift_factor") or 0.0,), (1.0,)
     mean, std = (like.new_tensor(values).view(1, -1, 1, 1) for values in (means, stds))
     return mean, std, vae.config["scaling_factor"]
 

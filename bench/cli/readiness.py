@@ -18,7 +18,8 @@ from runners.families import family_traits, find_family
 if TYPE_CHECKING:
     from bench.cli.doctor import Finding
 
-_SMALL = ("pocket", "pocket-v", "pocket-far", "pocket-near")  # their models are part of xbench
+# their models are part of xbench
+_SMALL = ("pocket", "pocket-v", "pocket-flow", "pocket-far", "pocket-near")
 _TRIALS = {
     **{name: f"try it: xbench run --manifest {name}" for name in _SMALL},
     "sd15-sdxl": "what a small run costs: xbench plan --manifest smoke",

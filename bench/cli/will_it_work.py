@@ -113,7 +113,8 @@ def _families() -> tuple[list[Target], list[Upgrade]]:
             if bases[-1] == name:
                 models.append(Target(name, f"{family}'s {side} model", table))
         else:
-            upgrades.append(Upgrade(family, *bases))
+            methods = {} if traits.takes_mapper else {"methods": "sdedit and delta"}
+            upgrades.append(Upgrade(family, *bases, **methods))
     return models, upgrades
 
 

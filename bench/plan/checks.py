@@ -40,7 +40,7 @@ from plugins_manifest.schema.stacks import PARTNER_KEYS, PluginInSet, arrange_se
 from plugins_manifest.schema.words import UNSTORABLE_CONDITIONS
 from runners.base import PluginFile, sampler_problem
 from runners.families import family_traits
-from runners.families.registry import no_mapper_between
+from runners.families.registry import never_a_mapper
 from runners.families.traits import Channels
 from runners.protocols import Method, arrangement_of, knobs_of
 from xadapter.errors import MapperFileError
@@ -100,8 +100,8 @@ def _method_problems(job: Job) -> Iterator[str]:
     family, known = job.manifest.family, installed("methods")
     own = [find_method(spec.name) for spec in job.manifest.methods if spec.name in known]
     joint = [method.name for method in own if method.uses_adapter]
-    if joint and family_traits(family).one_layout:
-        yield f"{', '.join(joint)} cannot run: {no_mapper_between(family)}"
+    if joint and (why := never_a_mapper(family)) is not None:
+        yield f"{', '.join(joint)} cannot run: {why}"
     for spec in job.manifest.methods:
         if spec.name not in installed("methods"):
             continue

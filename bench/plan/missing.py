@@ -26,7 +26,8 @@ from plugins_manifest.schema import Manifest, plugin_sets
 from plugins_manifest.schema.manifest import PluginSpec
 from plugins_manifest.text import shortened
 from runners.base import PluginFile
-from runners.families import family_traits, find_family
+from runners.families import find_family
+from runners.families.registry import never_a_mapper
 
 if TYPE_CHECKING:
     from metrics.weights import Weights
@@ -213,7 +214,8 @@ def missing_mapper(job: Job) -> MissingItem | None:
     if not needing or job.manifest.family not in installed("families"):
         return None
     family = find_family(job.manifest.family)
-    if job.adapters or family_traits(job.manifest.family).one_layout:  # preflight refuses those
+    # preflight refuses those
+    if job.adapters or never_a_mapper(job.manifest.family) is not None:
         return None
     problem = family.mapper_problem(job.adapter)
     if problem is None:

@@ -14,6 +14,7 @@ from bench.train.schema import Folders, Recipe
 from plugins_manifest.content import hash_path
 from runners.families import Family, family_fingerprint, load_family, load_from_folders
 from runners.families.family import text_encoders
+from runners.families.registry import no_sites
 from xadapter.data import UpgradedText
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance
@@ -37,7 +38,9 @@ class Models:
 
     @property
     def upgraded_unet(self) -> Any:
-        """The upgraded UNet."""
+        """The upgraded UNet; `SettingError` for an upgraded model that has none."""
+        if not hasattr(self.family.upgraded, "unet"):
+            raise SettingError(str(no_sites(self.family.name)))
         return self.family.upgraded.unet
 
     @property

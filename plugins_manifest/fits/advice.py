@@ -13,11 +13,15 @@ Verdict = Literal["fits", "in-part", "does-not-fit"]
 
 @dataclass(frozen=True)
 class Upgrade:
-    """A family of xbench: the base side's and the upgraded side's shapes; equal of fine-tunes."""
+    """A family of xbench: the base side's and the upgraded side's shapes; equal of fine-tunes.
+
+    `methods` are those to try between models of two shapes.
+    """
 
     family: str
     base: str
     upgraded: str
+    methods: str = "xadapter and sdedit"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def advice(at: Situation, upgrades: Sequence[Upgrade]) -> str:
             name = upgrade.family
             file = "" if at.is_network else f"convert it (xbench convert FILE --to {name}), "
             return (
-                f"run it through family {name} (methods xadapter and sdedit of xbench run), {file}"
+                f"run it through family {name} (methods {upgrade.methods} of xbench run), {file}"
                 f"or search for a plugin made for {at.target.title}"
             )
     return f"search for a plugin made for {at.target.title}"

@@ -8,12 +8,15 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.formats.header import read_header
 from plugins_manifest.formats.parsed import ModuleTable
 
-_MODELS = ("unet", "text_encoder", "text_encoder_2")
+_DENOISERS = ("unet", "transformer")
+_MODELS = (*_DENOISERS, "text_encoder", "text_encoder_2")
 _BUFFERS = (".position_ids",)  # in older files, and no parameter
 
 
 def folder_table(folder: Path) -> ModuleTable | None:
-    """Return the parameters of a pipeline's UNet and text encoders; None if they cannot be read."""
+    """Return the parameters of a pipeline's UNet or transformer and of its CLIP text encoders; None
+    if they cannot be read.
+    """
     table: dict[str, tuple[int, ...]] = {}
     try:
         for model in _MODELS:
@@ -23,4 +26,5 @@ def folder_table(folder: Path) -> ModuleTable | None:
                         table[f"{model}.{name.removeprefix('text_model.')}"] = info.shape
     except UserError:
         return None
-    return table if any(name.startswith("unet.") for name in table) else None
+    has_denoiser = any(name.partition(".")[0] in _DENOISERS for name in table)
+    return table if has_denoiser else None

@@ -17,6 +17,7 @@ _FILES = {
     "upgraded-lora-outline": "upgraded-lora-outline.safetensors",
     "upgraded-lora-hatched": "upgraded-lora-hatched.safetensors",
     "upgraded-v-lora-outline": "upgraded-v-lora-outline.safetensors",
+    "flow-lora-outline": "flow-lora-outline.safetensors",
     "reference": "reference.safetensors",
     "base-near": "base-near.safetensors",
     "base-far": "base-far.safetensors",
@@ -28,6 +29,7 @@ PARTS = (
     *("upgraded-lora-outline", "upgraded-lora-hatched"),
     *("upgraded-v", "mapper-v", "upgraded-v-controlnet-canny", "upgraded-v-lora-outline"),
     *("base-near", "base-far"),
+    *("flow", "flow-lora-outline"),
 )
 
 

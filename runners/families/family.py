@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import diffusers.utils.logging
 import torch
 import transformers.utils.logging
-from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,27 +27,46 @@ from plugins_manifest.memory import is_out_of_memory, memory_explained
 from plugins_manifest.schema.words import Side
 from plugins_manifest.text import first_line, shortened
 from runners.families.offload import Offload, Use
-from xadapter.errors import XAdapterError
+from runners.families.registry import no_sites
+from xadapter.denoiser import Network
+from xadapter.errors import SettingError, XAdapterError
+from xadapter.flow import flow_solver, is_flow
 from xadapter.load import load_mapper
 from xadapter.placement import is_offloaded
+from xadapter.sd3 import SD3Network
 from xadapter.signals import weights_dtype
 from xadapter.sites import check_fit
 from xadapter.tensor_file import own_memory
+from xadapter.vae import pixels_per_latent
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-TEXT_PARTS = ("text_encoder", "text_encoder_2")
-_PARTS = ("unet", "vae", *TEXT_PARTS)
+TEXT_PARTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+DENOISERS = ("unet", "transformer")  # what a pipeline's denoising network is called
+_PARTS = (*DENOISERS, "vae", *TEXT_PARTS)
 Model = TypeVar("Model", bound=nn.Module)
-Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
-_PIPELINES: dict[str, type[Pipeline]] = {
-    kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)
+
+
+class Pipeline(Protocol):
+    """The parts of one model, by their names in diffusers.
+
+    Each has a `vae`, a `scheduler`, a `tokenizer`, a `text_encoder` and, in diffusers' classes, an
+    `encode_prompt`; its denoising network is that of `denoising_part`.
+    """
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+_PIPELINES: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline)
 }
 
 
+_T5 = ("text_encoder_3", "tokenizer_3")
 _NO_CHECKER: dict[str, Any] = {
     "safety_checker": None,
     "requires_safety_checker": False,
@@ -57,8 +81,9 @@ class Family:
     `mappers` are several, by id, in place of the one.
 
     Each pipeline is SDXL's, or Stable Diffusion's (one text encoder, no size conditioning), and may
-    predict epsilon or v, as configured in its scheduler. With `one_layout` both are one
-    architecture: the upgraded model is a fine-tune of the base, or the reverse.
+    predict epsilon or v, as configured in its scheduler; the upgraded one may also be SD3's, which
+    predicts a velocity. With `one_layout` both are one architecture: the upgraded model is a
+    fine-tune of the base, or the reverse.
     """
 
     name: str
@@ -74,6 +99,10 @@ class Family:
     def pipe(self, side: Side) -> Pipeline:
         """Return the pipeline of a side."""
         return self.base if side == "base" else self.upgraded
+
+    def network(self, side: Side) -> Network:
+        """Return the denoising network of a side, as a `xadapter.denoiser.Denoiser` calls it."""
+        return network_of(self.pipe(side))
 
     def mapper_of(self, adapter: str | None) -> nn.Module | None:
         """Return the mapper of a variant's adapter; None if there is none."""
@@ -93,6 +122,23 @@ class Family:
         return model
 
 
+def denoising_part(pipe: Pipeline) -> tuple[str, Any]:
+    """Return the name of a pipeline's denoising network in diffusers, and the network."""
+    return next((name, own) for name in DENOISERS if (own := getattr(pipe, name, None)) is not None)
+
+
+def network_of(pipe: Pipeline) -> Network:
+    """Return the denoising network of a pipeline, as a `xadapter.denoiser.Denoiser` calls it."""
+    name, own = denoising_part(pipe)
+    return SD3Network(own) if name == "transformer" else own
+
+
+def size_step_px(pipe: Pipeline) -> int:
+    """Return what a picture's sides must be multiples of: one latent, or a patch of latents."""
+    patch = denoising_part(pipe)[1].config.get("patch_size") or 1
+    return pixels_per_latent(pipe.vae) * patch
+
+
 def load_from_folders(
     name: str,
     *,
@@ -102,6 +148,7 @@ def load_from_folders(
     device: str,
     dtype: str,
     upgraded_vae: Path | None = None,
+    vae_config: Mapping[str, Any] | None = None,
     upgraded_changes: Path | None = None,
     one_layout: bool = False,
     configs: Path | None = None,
@@ -110,7 +157,8 @@ def load_from_folders(
 
     A side may also be one safetensors file with the whole pipeline, in the published layout;
     `configs` is a pipeline folder with the configurations of its parts, and no weights.
-    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own;
+    `upgraded_vae` is the folder of a VAE that replaces the upgraded pipeline's own, with the
+    entries of `vae_config` (shift and scale of its latents) in place of its configuration's;
     `upgraded_changes` is a file of tensors, named MODEL.PARAMETER, that replace the pipeline's.
     Raises `UserError` for what is not a pipeline, for a mapper that does not fit, and, with
     `one_layout`, for two pipelines of different parameters.
@@ -118,7 +166,7 @@ def load_from_folders(
     torch_dtype = _torch_dtype(dtype)
     require_device(device)
     with _no_loading_bars(), memory_explained(f"the models of family {name!r}"):
-        vae = None if upgraded_vae is None else _vae_from(upgraded_vae, torch_dtype)
+        vae = None if upgraded_vae is None else _vae_from(upgraded_vae, torch_dtype, vae_config)
         read = partial(_pipeline_from, dtype=torch_dtype, configs=configs)
         base_pipe = read(base, side="base")
         upgraded_pipe = read(upgraded, side="upgraded", vae=vae)
@@ -155,9 +203,12 @@ def make_family(
 ) -> Family:
     """Freeze two pipelines and a mapper, move them, and check that they fit.
 
-    Raises `UserError` with both sets of channels if the mapper does not fit.
+    Raises `UserError` with both sets of channels if the mapper does not fit, and for a flow model
+    whose scheduler is not supported.
     """
     for pipe in (base, upgraded):
+        if is_flow(pipe.scheduler):
+            _require_flow(name, pipe)
         if not isinstance(pipe, StableDiffusionXLPipeline):  # its VAE does not overflow
             pipe.vae.register_to_config(force_upcast=False)
         pipe.set_progress_bar_config(disable=True)
@@ -171,8 +222,17 @@ def make_family(
     return family
 
 
+def _require_flow(name: str, pipe: Pipeline) -> None:
+    try:
+        flow_solver(pipe.scheduler)
+    except SettingError as error:
+        raise UserError(f"a model of {name!r}: {error}") from error
+
+
 def place_mapper(mapper: nn.Module, family: Family) -> None:
     """Freeze a mapper and move it beside the models; raise `UserError` if it does not fit them."""
+    if denoising_part(family.upgraded)[0] != "unet":
+        raise UserError(str(no_sites(family.name)))
     try:
         check_fit(mapper, family.base.unet, family.upgraded.unet)
     except XAdapterError as error:
@@ -192,11 +252,11 @@ def load_mapper_of(family: Family, path: Path) -> nn.Module:
 
 @contextmanager
 def text_encoders(pipe: Pipeline) -> Iterator[None]:
-    """Have a pipeline's text encoders beside its UNet; elsewhere they wait on the CPU.
+    """Have a pipeline's text encoders beside its network; elsewhere they wait on the CPU.
 
     Those of SDXL have 1.6 GB in half precision, and encode for a moment alone.
     """
-    device = pipe.unet.device
+    device = denoising_part(pipe)[1].device
     models = [model for name in TEXT_PARTS if (model := getattr(pipe, name, None)) is not None]
     found = [model for model in models if not is_offloaded(model)]
     try:
@@ -247,11 +307,11 @@ def _replace_tensors(pipe: Pipeline, file: Path) -> None:
 
 
 def _require_one_layout(name: str, base: Pipeline, upgraded: Pipeline) -> None:
-    """Raise `UserError` unless the UNets and text encoders have the same parameters."""
+    """Raise `UserError` unless the networks and text encoders have the same parameters."""
     found = [
         {
             f"{part}.{key}": tuple(value.shape)
-            for part in ("unet", *TEXT_PARTS)
+            for part in (*DENOISERS, *TEXT_PARTS)
             if (model := getattr(pipe, part, None)) is not None
             for key, value in model.named_parameters()
         }
@@ -312,6 +372,8 @@ def _pipeline_from(
     extra: dict[str, Any] = {} if vae is None else {"vae": vae}
     if kind == StableDiffusionPipeline.__name__:
         extra |= _NO_CHECKER
+    if kind == StableDiffusion3Pipeline.__name__:  # it runs without T5
+        extra |= {name: None for name in _T5 if not (folder / name).is_dir()}
     has_half = any(folder.glob("*/*.fp16.safetensors"))
     try:
         return _PIPELINES[kind].from_pretrained(
@@ -331,9 +393,11 @@ def _pipeline_from(
         ) from error
 
 
-def _vae_from(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
+def _vae_from(
+    folder: Path, dtype: torch.dtype, config: Mapping[str, Any] | None = None
+) -> AutoencoderKL:
     try:
-        return AutoencoderKL.from_pretrained(
+        vae = AutoencoderKL.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError) as error:
@@ -342,6 +406,8 @@ def _vae_from(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
         raise UserError(
             f"the VAE in {folder.name} cannot be loaded ({first_line(error)}): fetch it again"
         ) from error
+    vae.register_to_config(**(config or {}))
+    return vae
 
 
 def _mapper_from(path: Path) -> nn.Module:

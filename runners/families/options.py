@@ -1,6 +1,6 @@
 """A loaded family with the options of its device: compiled blocks, models that wait on the CPU.
 
-Compilation (`--compile`) is regional: of the repeated blocks of both UNets, and of the mapper's.
+Compilation (`--compile`) is regional: of the repeated blocks of both networks, and of the mapper's.
 They are inside of the modules whose outputs X-Adapter reads and changes (`xadapter.sites`), so
 these stay eager and its hooks act between the graphs. Weights are inputs of a graph: plugins merge
 into them, and restore them, as into those of a model that is not compiled.
@@ -18,7 +18,7 @@ from torch import nn
 from plugins_manifest.errors import UserError
 from plugins_manifest.text import first_line
 from runners.device import is_gpu
-from runners.families.family import TEXT_PARTS, Family, require_device
+from runners.families.family import TEXT_PARTS, Family, denoising_part, require_device
 from runners.families.offload import Offload
 from runners.options import DeviceOptions
 
@@ -42,7 +42,7 @@ def offloaded(family: Family, device: str) -> Family:
         return family
     offload = Offload(device)
     for pipe in (family.base, family.upgraded):
-        offload.add(pipe.unet, "denoising")
+        offload.add(denoising_part(pipe)[1], "denoising")
         offload.add_vae(pipe.vae)
         for name in TEXT_PARTS:
             if (model := getattr(pipe, name, None)) is not None:
@@ -76,8 +76,9 @@ def compiler_problem(error: BaseException) -> str | None:
 
 def _blocks(family: Family) -> Iterator[nn.Module]:
     for pipe in (family.base, family.upgraded):
-        names = set(pipe.unet._repeated_blocks)
-        yield from (block for block in pipe.unet.modules() if type(block).__name__ in names)
+        network = denoising_part(pipe)[1]
+        names = set(network._repeated_blocks or network._no_split_modules)
+        yield from (block for block in network.modules() if type(block).__name__ in names)
     for mapper in family.all_mappers:
         body = getattr(mapper, "body", ())  # optional for a mapper of another package
         yield from (block for block in body if isinstance(block, nn.Module))

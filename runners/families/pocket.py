@@ -53,8 +53,8 @@ _V_COST = replace(
     mapper=(0.00035, 0.0013),
     decode=_COST.decode_base,
 )
-# its upgraded model is not that of the shipped reference features
-_V_PAPER_METRICS = PaperMetrics("pocket-kid-floor", "pocket-clip", "pocket-style-paper")
+# of families whose upgraded model is not that of the shipped reference features
+FLOOR_PAPER_METRICS = PaperMetrics("pocket-kid-floor", "pocket-clip", "pocket-style-paper")
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,6 @@ POCKET_V = PocketFamily(
     mapper="mapper-v",
     pipeline="StableDiffusionPipeline",
     shares_vae=True,
-    paper_metrics=_V_PAPER_METRICS,
+    paper_metrics=FLOOR_PAPER_METRICS,
     cost=_V_COST,
 )

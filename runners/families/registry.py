@@ -50,6 +50,23 @@ def no_mapper_between(family: str) -> MapperProblem:
     return MapperProblem(what, "load the plugins with the method 'direct'")
 
 
+def no_sites(family: str) -> MapperProblem:
+    """Return why a family whose upgraded model is no UNet has no mapper."""
+    what = (
+        f"the upgraded model of {family!r} is a transformer, and X-Adapter's mapper changes the "
+        "features of a UNet"
+    )
+    return MapperProblem(what, "use the methods 'sdedit' and 'delta', which need no mapper")
+
+
+def never_a_mapper(family: str) -> MapperProblem | None:
+    """Return why there can be no mapper between a family's models; None if there can."""
+    traits = family_traits(family)
+    if traits.one_layout:
+        return no_mapper_between(family)
+    return None if traits.takes_mapper else no_sites(family)
+
+
 class FamilySource(Protocol):
     """A family before it is loaded; importing its module loads no torch.
 

@@ -132,7 +132,8 @@ class FamilyTraits:
     `diffusers_parts` returns the models for code that makes an image again elsewhere.
     `default_settings` replaces defaults of a manifest's `settings`, by their keys. With
     `one_layout` both sides are one architecture: there is no mapper between them, the upgraded
-    model reads `clip_skip` too, and, at equal sizes, both start from the same noise.
+    model reads `clip_skip` too, and, at equal sizes, both start from the same noise. Without
+    `takes_mapper` the upgraded model has no sites of a mapper: it is no UNet.
     """
 
     prompt_separator: str = ", "
@@ -146,4 +147,5 @@ class FamilyTraits:
     module_table: Callable[[Side], ModuleTable | None] = lambda side: None
     default_settings: Mapping[str, Any] = field(default_factory=dict)
     one_layout: bool = False
+    takes_mapper: bool = True
     diffusers_parts: Callable[[Path | None], DiffusersParts | None] = lambda adapter: None

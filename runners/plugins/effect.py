@@ -12,7 +12,7 @@ from plugins_manifest.errors import UserError
 from plugins_manifest.text import first_line
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.families import Family
-from runners.families.family import text_encoders
+from runners.families.family import network_of, text_encoders
 from runners.plugins.attachment import Attachment, LoadedPlugin, with_attachment
 from xadapter.denoiser import Control, Denoiser
 from xadapter.guidance import Guidance
@@ -55,7 +55,7 @@ def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> 
     """
     pipe: Any = family.pipe(plugin.file.side)
     generator = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, pipe.unet.config.in_channels, _SIDE, _SIDE, generator=generator)
+    sample = torch.randn(1, pipe.vae.config.latent_channels, _SIDE, _SIDE, generator=generator)
     side_px = _SIDE * pixels_per_latent(pipe.vae)
     image = torch.rand(1, 3, side_px, side_px, generator=generator)
     plain = _predict(pipe, sample, image, Attachment(), prompt)
@@ -75,7 +75,8 @@ def output_change(plugin: LoadedPlugin, family: Family, *, prompt: str = "") -> 
 
 @torch.no_grad()
 def _predict(pipe: Any, sample: Tensor, image: Tensor, attachment: Attachment, prompt: str) -> Any:
-    device, side_px = execution_device(pipe.unet), image.shape[-1]
+    network, side_px = network_of(pipe), image.shape[-1]
+    device = execution_device(network)
     text = attachment.rewrite_prompt(prompt)
     with text_encoders(pipe):
         # without a second encoder these are the conditions of the base side
@@ -85,6 +86,6 @@ def _predict(pipe: Any, sample: Tensor, image: Tensor, attachment: Attachment, p
         conditions, attachment, images=lambda _: image.to(device), references=[pixels], guided=False
     )
     controls = tuple(Control(c.net, image.to(device), c.scale) for c in attachment.controls)
-    denoiser = Denoiser(pipe.unet, pipe.scheduler, conditions, _UNGUIDED, controls)
+    denoiser = Denoiser(network, pipe.scheduler, conditions, _UNGUIDED, controls)
     timestep = torch.tensor(_TIMESTEP, device=device)
     return denoiser.predict(sample.to(device), timestep, step=0, n_steps=1)

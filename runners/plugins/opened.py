@@ -15,6 +15,7 @@ from plugins_manifest.schema.kinds import file_kinds
 from runners.audit import Audit, AuditRow, PluginNotAppliedError
 from runners.base import PluginFile
 from runners.families import Family
+from runners.families.family import denoising_part
 from runners.weights import parameters_of
 
 
@@ -35,9 +36,15 @@ class OpenedFile:
 def open_plugin(file: PluginFile, family: Family) -> OpenedFile:
     """Find the weights of a file or folder and parse them.
 
-    Raises `UserError` for a folder without one file of weights and for a file of another kind than
-    the manifest's, `PluginNotAppliedError` for a file that is not safetensors.
+    Raises `UserError` for a folder without one file of weights, for a file of another kind than
+    the manifest's and for a kind that its side's model does not take, `PluginNotAppliedError` for
+    a file that is not safetensors.
     """
+    if denoising_part(family.pipe(file.side))[0] != "unet" and "lora" not in file_kinds(file.kind):
+        raise UserError(
+            f"plugin {file.plugin_id!r}: the {file.side} model of {family.name!r} is a "
+            f"transformer, which takes weight plugins (kind lora) here, not {file.kind}"
+        )
     try:
         weights = weights_file(file.path)
         if not weights.is_file():
@@ -64,6 +71,7 @@ def open_plugin(file: PluginFile, family: Family) -> OpenedFile:
 
 def side_parameters(file: PluginFile, family: Family) -> dict[str, nn.Parameter]:
     """Return the parameters, by canonical name, that a plugin of this side may change."""
-    names = ("unet", "text_encoder", "text_encoder_2")
     pipe = family.pipe(file.side)
-    return parameters_of([(name, getattr(pipe, name, None)) for name in names])
+    names = ("text_encoder", "text_encoder_2")
+    encoders = [(name, getattr(pipe, name, None)) for name in names]
+    return parameters_of([denoising_part(pipe), *encoders])

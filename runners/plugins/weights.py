@@ -1,4 +1,4 @@
-"""Weight plugins: merged into a side's UNet and text encoder, and restored bit for bit."""
+"""Weight plugins: merged into a side's network and text encoder, and restored bit for bit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from plugins_manifest.formats import ParsedPlugin
 from runners.audit import Audit, AuditRow, require_complete
 from runners.base import PluginFile
 from runners.families import Family
+from runners.families.family import denoising_part
 from runners.plugins.attachment import Attachment
 from runners.plugins.bundled import attached_words, bundled_words
 from runners.plugins.network_file import read_tensors
@@ -26,7 +27,7 @@ from runners.weights.unused_keys import rows_of_the_rest
 
 _TEXT = "text_encoder"  # and text_encoder_2
 _LOG = logging.getLogger(__name__)
-# Per UNet and file: the parameters that are left out, and the rows.
+# Per network and file: the parameters that are left out, and the rows.
 _Verdicts = dict[tuple[Any, ...], tuple[frozenset[str], tuple[AuditRow, ...]]]
 _VERIFIED: WeakKeyDictionary[nn.Module, _Verdicts] = WeakKeyDictionary()
 
@@ -67,8 +68,8 @@ def load_weight_plugin(file: PluginFile, family: Family) -> WeightPlugin:
     header, parsed, targets = opened.header, opened.parsed, side_parameters(file, family)
     tensors = read_tensors(file, opened.weights)
     found = PluginWeights(parsed.changes, tensors, file.lora_semantics or "standard")
-    unet = family.pipe(file.side).unet
-    weights, rows = _verified(found, file=file, model=unet, targets=targets, notes=parsed.notes)
+    model = denoising_part(family.pipe(file.side))[1]
+    weights, rows = _verified(found, file=file, model=model, targets=targets, notes=parsed.notes)
     words, word_rows = bundled_words(file, parsed.embeddings, tensors, family)
     audit = Audit((*rows, *word_rows, *rows_of_the_rest(parsed, header)))
     _require(audit, file=file, parsed=parsed, family=family)

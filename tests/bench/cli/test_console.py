@@ -101,6 +101,7 @@ def test_doctor_concludes_for_every_family_and_keeps_its_findings() -> None:
     assert [row["name"] for row in conclusions] == [
         "can run pocket",
         "can run pocket-far",
+        "can run pocket-flow",
         "can run pocket-near",
         "can run pocket-v",
         "can run sd15-finetune",

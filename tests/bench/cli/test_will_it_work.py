@@ -71,7 +71,12 @@ def test_a_file_of_a_family_is_named_with_what_was_measured_of_it() -> None:
     found = data(OUTLINE)
     assert found["made_for"]["model"] == "pocket-base"
     targets = [target["model"] for target in found["targets"]]
-    assert targets == ["pocket-base", "pocket-upgraded", "pocket-v-upgraded"]
+    assert targets == [
+        "pocket-base",
+        "pocket-upgraded",
+        "pocket-flow-upgraded",
+        "pocket-v-upgraded",
+    ]
     methods = {row["method"]: row for row in found["results"]}
     assert methods["xadapter"]["low"] < methods["xadapter"]["retention"]
     assert "measured: xadapter keeps" in run(OUTLINE).output
