@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from plugins_manifest.errors import UserError
 from runners.base import PluginFile
-from runners.convert import Conversion, Converted, FitPlan, Prompt, Teacher, convert
+from runners.convert import Conversion, Converted, FitPlan, Prompt, Teacher, Way, convert
 from runners.convert.closed_form import updates_of
 from runners.convert.low_rank import kohya_file
 from runners.convert.pairs import pair_modules
@@ -30,7 +31,7 @@ SETTINGS_2 = replace(SETTINGS, steps=2)
 PLAN = FitPlan(steps=2, rank=2, batch=2)
 
 
-def conversion(lora: PluginFile, work: Path, way: str = "distill", **changes: object) -> Conversion:
+def conversion(lora: PluginFile, work: Path, way: Way = "distill", **changes: Any) -> Conversion:
     prompts = [Prompt(text, f"{text} red") for text in PROMPTS[:2]]
     one = Conversion(
         lora,
@@ -40,9 +41,9 @@ def conversion(lora: PluginFile, work: Path, way: str = "distill", **changes: ob
         SETTINGS_2,
         {"upgraded": "0" * 64},
         work,
-        plan=PLAN,  # type: ignore[arg-type]
+        plan=PLAN,
     )
-    return replace(one, **changes)  # type: ignore[arg-type]
+    return replace(one, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,14 @@ def changes_by_diffusers(family: Family, file: Path) -> dict[str, Tensor]:
     pipe = family.upgraded
     pipe.load_lora_weights(load_file(file), adapter_name="converted")
     try:
-        return {
-            f"unet.{name}.weight": module.get_delta_weight("converted").detach()
+        layers: dict[str, Any] = {
+            name: module
             for name, module in pipe.unet.named_modules()
             if isinstance(module, LoraLayer)
+        }
+        return {
+            f"unet.{name}.weight": layer.get_delta_weight("converted").detach()
+            for name, layer in layers.items()
         }
     finally:
         pipe.unload_lora_weights()
@@ -149,7 +154,7 @@ def test_the_xadapter_teaches_too(random_lora: PluginFile, family: Family, work:
 
 @pytest.mark.parametrize("way", ["theseus", "random-rotation"])
 def test_closed_forms_cross_shapes(
-    way: str, random_lora: PluginFile, family: Family, work: Path
+    way: Way, random_lora: PluginFile, family: Family, work: Path
 ) -> None:
     out = work / f"{way}.safetensors"
     found = convert(conversion(random_lora, work, way), family, out)
@@ -160,7 +165,7 @@ def test_closed_forms_cross_shapes(
 
 @pytest.mark.parametrize("way", ["copy", "prolora"])
 def test_ways_for_one_layout_refuse_other_shapes(
-    way: str, random_lora: PluginFile, family: Family, work: Path
+    way: Way, random_lora: PluginFile, family: Family, work: Path
 ) -> None:
     with pytest.raises(UserError, match=r"one layout|made for this model"):
         convert(conversion(random_lora, work, way), family, work / f"{way}.safetensors")
