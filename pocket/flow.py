@@ -26,7 +26,7 @@ from pocket.models import build_flow_text_encoders, build_flow_transformer
 from pocket.recipes import save_model
 from pocket.scenes import STYLE_WORDS
 from pocket.train_flow import FlowModel, flow_loss
-from pocket.train_lora import ALPHA, RANK
+from pocket.train_lora import RANK
 from pocket.train_unet import Latents, tokenize
 from pocket.train_vae import encode, set_shift_factor
 
@@ -62,7 +62,7 @@ def train_flow_lora(work: Path, *, null_share: float) -> float:
     model.transformer.add_adapter(
         LoraConfig(
             r=RANK,
-            lora_alpha=ALPHA,
+            lora_alpha=RANK,
             init_lora_weights="gaussian",
             target_modules=list(_LORA_TARGETS),
         )

@@ -57,6 +57,7 @@ def convert(one: Conversion, family: Family, out: Path, *, has_bar: bool = False
     Raises `UserError` for a plugin that is not a LoRA of the base model and for a way that the two
     models do not allow.
     """
+    _require_unet(family)
     source = _source(one, family)
     loss, share = None, None
     if one.way == "distill":
@@ -77,6 +78,14 @@ def audit(file: Path, family: Family) -> Audit:
     plugin = PluginFile("converted", "lora", file, side="upgraded", lora_semantics="standard")
     with Progress("auditing the file on the upgraded model"):
         return load_plugin(plugin, family).audit
+
+
+def _require_unet(family: Family) -> None:
+    """Raise `UserError` for a family whose upgraded model denoises with another network."""
+    if not hasattr(family.upgraded, "unet"):
+        raise UserError(
+            f"the upgraded model of {family.name!r} is no UNet: convert makes LoRAs of UNets alone"
+        )
 
 
 def _source(one: Conversion, family: Family) -> WeightPlugin:
