@@ -23,7 +23,7 @@ from runners.convert.closed_form import Carried, align, project, rotate, updates
 from runners.convert.distill import distill
 from runners.convert.low_rank import kohya_file
 from runners.convert.pictures import draw_pictures, encoded
-from runners.convert.request import WORK_PREFIXES, Conversion
+from runners.convert.request import WORK_PREFIXES, Conversion, no_unet
 from runners.convert.text import read_captions
 from runners.families import Family
 from runners.families.family import Pipeline
@@ -57,6 +57,8 @@ def convert(one: Conversion, family: Family, out: Path, *, has_bar: bool = False
     Raises `UserError` for a plugin that is not a LoRA of the base model and for a way that the two
     models do not allow.
     """
+    if not all(hasattr(family.pipe(side), "unet") for side in ("base", "upgraded")):
+        raise UserError(no_unet(family.name))
     source = _source(one, family)
     loss, share = None, None
     if one.way == "distill":
