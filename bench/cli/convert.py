@@ -242,8 +242,12 @@ def _plugin_file(manifest: Manifest, problems: list[str]) -> PluginFile | None:
 
 
 def _way_problems(way: Way, family: str, teacher: str, adapter: Path | None) -> list[str]:
+    from runners.convert.request import no_unet
     from runners.families import family_traits, find_family
 
+    table = family_traits(family).module_table("upgraded")
+    if table and not any(name.startswith("unet.") for name in table):
+        return [no_unet(family)]
     if way in ("copy", "prolora") and not family_traits(family).one_layout:
         return [
             f"--method {way}: the models of {family!r} have layers of other shapes, and {way} is "

@@ -23,7 +23,7 @@ from runners.convert.closed_form import Carried, align, project, rotate, updates
 from runners.convert.distill import distill
 from runners.convert.low_rank import kohya_file
 from runners.convert.pictures import draw_pictures, encoded
-from runners.convert.request import WORK_PREFIXES, Conversion
+from runners.convert.request import WORK_PREFIXES, Conversion, no_unet
 from runners.convert.text import read_captions
 from runners.families import Family
 from runners.families.family import Pipeline
@@ -57,7 +57,8 @@ def convert(one: Conversion, family: Family, out: Path, *, has_bar: bool = False
     Raises `UserError` for a plugin that is not a LoRA of the base model and for a way that the two
     models do not allow.
     """
-    _require_unet(family)
+    if not all(hasattr(family.pipe(side), "unet") for side in ("base", "upgraded")):
+        raise UserError(no_unet(family.name))
     source = _source(one, family)
     loss, share = None, None
     if one.way == "distill":
@@ -78,14 +79,6 @@ def audit(file: Path, family: Family) -> Audit:
     plugin = PluginFile("converted", "lora", file, side="upgraded", lora_semantics="standard")
     with Progress("auditing the file on the upgraded model"):
         return load_plugin(plugin, family).audit
-
-
-def _require_unet(family: Family) -> None:
-    """Raise `UserError` for a family whose upgraded model denoises with another network."""
-    if not hasattr(family.upgraded, "unet"):
-        raise UserError(
-            f"the upgraded model of {family.name!r} is no UNet: convert makes LoRAs of UNets alone"
-        )
 
 
 def _source(one: Conversion, family: Family) -> WeightPlugin:

@@ -67,3 +67,11 @@ class Conversion:
     work: Path
     teacher: Teacher = field(default_factory=Teacher)
     plan: FitPlan = field(default_factory=FitPlan)
+
+
+def no_unet(family: str) -> str:
+    """Return why a family whose models are not both UNets takes no conversion."""
+    return (
+        f"a model of the family {family!r} is not a UNet, and convert makes LoRAs for UNets alone: "
+        "run the plugin through the method delta or sdedit of xbench run"
+    )

@@ -34,10 +34,10 @@ def run(*words: object) -> Result:
         (("pocket:lora-outline", "--to", "pocket", "--method", "copy"), "one layout"),
         (("pocket:lora-outline", "--to", "pocket", "--method", "prolora"), "one layout"),
         (("pocket:lora-outline", "--to", "pocket-near", "--teacher", "xadapter"), "no mapper"),
+        (("pocket:lora-outline", "--to", "pocket-flow"), "not a UNet"),
         (("pocket:lora-outline", "--to", "pocket", "--out", "here.pt"), ".safetensors"),
         (("pocket:lora-outline", "--to", "pocket", "--trigger", "nonsense"), "pocket word"),
         (("hf://a/b@c/d.safetensors", "--to", "pocket"), "not on this machine"),
-        (("pocket:lora-outline", "--to", "pocket-flow"), "is no UNet"),
     ],
 )
 def test_bad_input_is_one_message(words: tuple[str, ...], message: str) -> None:
