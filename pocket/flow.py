@@ -32,7 +32,7 @@ from pocket.train_vae import encode, set_shift_factor
 
 FLOW = FitSettings(3000, 16, 1.2e-3, seed=10, ema_decay=0.997)
 FLOW_MORE = FitSettings(1000, 16, 8e-4, seed=12, ema_decay=0.997)
-FLOW_LORA = FitSettings(400, 16, 2e-3, seed=11, ema_decay=0.99)
+FLOW_LORA = FitSettings(1000, 16, 2e-3, seed=11, ema_decay=0.99)
 # of both streams, picture and text
 _LORA_TARGETS = (
     *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),

@@ -40,7 +40,7 @@ def one_thread() -> None:
 def on_pocket(name: str, folder: Path) -> Path:
     """Return a shipped manifest with small files in the place of its plugins and photos."""
     data: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-    if data["family"] != "pocket":
+    if not data["family"].startswith("pocket"):
         save_t2i(folder / "t2i")
         width = torch.zeros(1, 64)
         save_file({"emb_params": width + 0.1}, folder / "word.safetensors")

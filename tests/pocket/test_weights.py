@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AutoencoderKL,
     ControlNetModel,
+    StableDiffusion3Pipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetPipeline,
@@ -16,6 +18,7 @@ from diffusers import (
 )
 from PIL import Image
 
+from plugins_manifest.documents import read_json
 from pocket import weights
 from pocket.conditions import canny, mask
 from pocket.oracle import check, read_style
@@ -103,6 +106,21 @@ def test_the_v_model_draws_with_the_vae_of_the_base() -> None:
     readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
     assert np.mean([r.accuracy for r in readings]) > 0.3
     assert np.mean([read_style(p) == "shaded" for p in pictures]) > 0.4
+
+
+def test_the_flow_model_draws_in_the_stock_pipeline_and_takes_its_lora() -> None:
+    own = read_json(part_path("flow") / "vae" / "config.json")
+    vae = AutoencoderKL.from_pretrained(part_path("upgraded") / "vae", dtype=torch.float32)
+    vae.register_to_config(**{key: own[key] for key in ("shift_factor", "scaling_factor")})
+    pipe = StableDiffusion3Pipeline.from_pretrained(
+        part_path("flow"), vae=vae, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pictures = draw(pipe, height=128, width=128, max_sequence_length=0)
+    readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
+    assert np.mean([r.accuracy for r in readings]) > 0.5
+    pipe.load_lora_weights(part_path("flow-lora-outline"))
+    assert len(pipe.transformer.peft_config) == 1
 
 
 @pytest.mark.parametrize("kind", ["canny", "mask"])
