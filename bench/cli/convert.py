@@ -16,9 +16,8 @@ from bench.cli.output import echo_json, echo_lines, is_quiet, json_option, note
 from bench.errors import UserError, shown_path
 from plugins_manifest.extras import require_extra
 from plugins_manifest.progress import Progress
-from plugins_manifest.schema.words import MAX_SEED
+from plugins_manifest.schema.words import MAX_SEED, ConversionWay, TeacherName
 from plugins_manifest.text import shell_command
-from runners.convert import TeacherName, Way
 
 if TYPE_CHECKING:
     from plugins_manifest.cases import Case
@@ -42,7 +41,7 @@ _OWN = b'"xbench.method"'
 @click.option(
     "--method",
     "way",
-    type=click.Choice(get_args(Way)),
+    type=click.Choice(get_args(ConversionWay)),
     default="distill",
     show_default=True,
     help="distill fits a LoRA to a teacher's pictures; the others are algebra.",
@@ -151,7 +150,7 @@ def _planned(
     family: str,
     out: Path,
     *,
-    way: Way,
+    way: ConversionWay,
     teacher: TeacherName,
     t0: float,
     trigger: str | None,
@@ -241,7 +240,7 @@ def _plugin_file(manifest: Manifest, problems: list[str]) -> PluginFile | None:
     return file
 
 
-def _way_problems(way: Way, family: str, teacher: str, adapter: Path | None) -> list[str]:
+def _way_problems(way: ConversionWay, family: str, teacher: str, adapter: Path | None) -> list[str]:
     from runners.convert.request import no_unet
     from runners.families import family_traits, find_family
 
@@ -312,7 +311,7 @@ def _prompts(
     problems: list[str],
     *,
     trigger: str | None,
-    way: Way,
+    way: ConversionWay,
     n: int,
 ) -> tuple[list[Prompt], list[Case] | None]:
     """Return the prompts of the pictures, and those that are kept for the benchmark."""

@@ -14,6 +14,8 @@ PromptSyntax = Literal["plain", "weights"]
 DeltaRoute = Literal["pixel", "latent"]
 DeltaGuidance = Literal["unguided", "guided"]
 DeltaSchedule = Literal["constant", "early", "linear"]
+ConversionWay = Literal["distill", "copy", "prolora", "theseus", "random-rotation"]
+TeacherName = Literal["delta", "xadapter"]
 
 MAX_SEED = 2**63 - 1  # torch's generators take 63 bits
 MAX_CASES = 100_000

@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING
 
 from plugins_manifest.lazy import lazy_names
-from runners.convert.request import Conversion, FitPlan, Prompt, Teacher, TeacherName, Way
+from runners.convert.request import Conversion, FitPlan, Prompt, Teacher
 
 if TYPE_CHECKING:
     from runners.convert.conversion import Converted as Converted
@@ -20,8 +20,6 @@ __all__ = [
     "FitPlan",
     "Prompt",
     "Teacher",
-    "TeacherName",
-    "Way",
     "convert",
     "draw_pictures",
 ]

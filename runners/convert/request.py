@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from plugins_manifest.schema.words import ConversionWay, TeacherName
 from runners.base import PluginFile, RenderSettings, Variant
 
-Way = Literal["distill", "copy", "prolora", "theseus", "random-rotation"]
-TeacherName = Literal["delta", "xadapter"]
 WORK_PREFIXES = ("teacher-", "lora-", "floor-")  # of the folders in a conversion's `work`
 
 
@@ -59,7 +57,7 @@ class Conversion:
     """
 
     plugin: PluginFile
-    way: Way
+    way: ConversionWay
     prompts: Sequence[Prompt]
     trigger: str | None
     settings: RenderSettings

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from plugins_manifest.errors import UserError
+from plugins_manifest.schema.words import ConversionWay
 from runners.base import PluginFile
-from runners.convert import Conversion, Converted, FitPlan, Prompt, Teacher, Way, convert
+from runners.convert import Conversion, Converted, FitPlan, Prompt, Teacher, convert
 from runners.convert.closed_form import updates_of
 from runners.convert.low_rank import kohya_file
 from runners.convert.pairs import pair_modules
@@ -31,7 +32,9 @@ SETTINGS_2 = replace(SETTINGS, steps=2)
 PLAN = FitPlan(steps=2, rank=2, batch=2)
 
 
-def conversion(lora: PluginFile, work: Path, way: Way = "distill", **changes: Any) -> Conversion:
+def conversion(
+    lora: PluginFile, work: Path, way: ConversionWay = "distill", **changes: Any
+) -> Conversion:
     prompts = [Prompt(text, f"{text} red") for text in PROMPTS[:2]]
     one = Conversion(
         lora,
@@ -154,7 +157,7 @@ def test_the_xadapter_teaches_too(random_lora: PluginFile, family: Family, work:
 
 @pytest.mark.parametrize("way", ["theseus", "random-rotation"])
 def test_closed_forms_cross_shapes(
-    way: Way, random_lora: PluginFile, family: Family, work: Path
+    way: ConversionWay, random_lora: PluginFile, family: Family, work: Path
 ) -> None:
     out = work / f"{way}.safetensors"
     found = convert(conversion(random_lora, work, way), family, out)
@@ -165,7 +168,7 @@ def test_closed_forms_cross_shapes(
 
 @pytest.mark.parametrize("way", ["copy", "prolora"])
 def test_ways_for_one_layout_refuse_other_shapes(
-    way: Way, random_lora: PluginFile, family: Family, work: Path
+    way: ConversionWay, random_lora: PluginFile, family: Family, work: Path
 ) -> None:
     with pytest.raises(UserError, match=r"one layout|made for this model"):
         convert(conversion(random_lora, work, way), family, work / f"{way}.safetensors")
