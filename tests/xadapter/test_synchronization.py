@@ -42,7 +42,7 @@ def moved(side: Denoiser, scheduler: Any) -> Denoiser:
     )
     return replace(
         side,
-        unet=deepcopy(side.unet).to("meta"),
+        network=deepcopy(side.unet).to("meta"),
         scheduler=scheduler,
         conditions=on_device(side.conditions),
         controls=controls,
