@@ -20,6 +20,8 @@ from tests.faults.base import Fault, Kind
 _ROOT = Path(__file__).resolve().parents[2]
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _WAIT_S = 240  # also on a machine with much other work
+# also where the tests themselves run under `nohup`
+_HEAR_HANGUPS = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 _PROGRAM = """
 from bench.cli.start import main
 main()
@@ -33,8 +35,9 @@ def _start(folder: Path, *words: str, ignored: str = "") -> subprocess.Popen[str
     """Start the command line, with a small training; `ignored` names an ignored signal."""
     env = {**os.environ, "PYTHONPATH": str(_ROOT), "XBENCH_CACHE": str(folder / "cache")}
     trap = f"trap '' {ignored}; " if ignored else ""
+    program = _PROGRAM if ignored else _HEAR_HANGUPS + _PROGRAM
     return subprocess.Popen(
-        ["bash", "-c", f'{trap}exec "{sys.executable}" -c "$0" "$@"', _PROGRAM, *words],
+        ["bash", "-c", f'{trap}exec "{sys.executable}" -c "$0" "$@"', program, *words],
         cwd=folder,
         env={**env, "HOME": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -110,23 +113,28 @@ def _of_nohup(folder: Path, *, signum: int) -> None:
 def _twice(folder: Path, *, signum: int) -> None:
     """End a process that hangs in its cleanup with a second signal."""
     code = (
-        "import time\n"
+        _HEAR_HANGUPS + "import time\n"
         "from plugins_manifest.interrupts import watched_interrupts\n"
         "with watched_interrupts():\n"
         "    try:\n        print('ready', flush=True)\n        time.sleep(60)\n"
         "    finally:\n        print('cleaning', flush=True)\n        time.sleep(60)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=_ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    process.send_signal(signum)
-    assert process.stdout.readline() == "cleaning\n"
-    time.sleep(0.5)
-    process.send_signal(signum)
-    started = time.monotonic()
-    assert process.wait(30) == -signum and time.monotonic() - started < 5
-    process.stdout.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            process.send_signal(signum)
+            assert process.stdout.readline() == "cleaning\n"
+            time.sleep(0.5)
+            process.send_signal(signum)
+            started = time.monotonic()
+            assert process.wait(30) == -signum and time.monotonic() - started < 5
+        finally:
+            process.kill()
 
 
 def _answers(url: str) -> bool:
