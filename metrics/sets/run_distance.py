@@ -26,6 +26,7 @@ from metrics.base import (
     expect,
 )
 from metrics.encoders import CLIP_336, CSD, INCEPTION, RowSource
+from metrics.one_encoder import OneEncoder
 from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 from metrics.sets import formulas
 from metrics.styles import STYLE_KINDS
@@ -44,7 +45,7 @@ _SHORT: dict[Target, str] = {
 
 
 @dataclass(frozen=True)
-class RunDistance:
+class RunDistance(OneEncoder):
     """Kernel distance to another method's images of the same run, pairs of different prompts."""
 
     name: str
@@ -63,16 +64,6 @@ class RunDistance:
     def summary(self) -> str:
         """Return one line for `xbench metrics list`."""
         return f"Kernel distance to {_SHORT[self.target]} images of the run"
-
-    @property
-    def encoders(self) -> tuple[RowSource, ...]:
-        """Return the networks whose rows are all that it takes from pictures."""
-        return (self.encoder,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Return the names of the network's weights."""
-        return self.encoder.needs
 
     @property
     def compares_with(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from metrics.base import Better, Families, Quality, References, Score, ScoredImage, expect
 from metrics.encoders import CLIP_336, INCEPTION, RowSource
+from metrics.one_encoder import OneEncoder
 from metrics.pocket_scorer import POCKET_FAMILIES, PocketEncoder
 from metrics.sets.formulas import KERNELS, KernelName
 from metrics.sets.run_distance import CMMD_SCALE, KID_SCALE, POCKET_SCALE
@@ -28,7 +29,7 @@ _NO_LENGTH = "floor and oracle cannot be told apart: there are no places between
 
 
 @dataclass(frozen=True)
-class SegmentDistance:
+class SegmentDistance(OneEncoder):
     """Squared distance of a set to the segment from floor to oracle, or the place on it.
 
     `part` "rest" is the distance, in the kernel's units; "place" is w, 0 at floor and 1 at oracle:
@@ -57,16 +58,6 @@ class SegmentDistance:
         if self.part == "rest":
             return "Quality without style: distance to all between floor and native plugin"
         return "Place between the upgraded model (0) and the native plugin (1); not a quality"
-
-    @property
-    def encoders(self) -> tuple[RowSource, ...]:
-        """Return the networks whose rows are all that it takes from pictures."""
-        return (self.encoder,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Return the names of the network's weights."""
-        return self.encoder.needs
 
     def recipe(self) -> str:
         """Return part, kernel, pairs, references and network."""

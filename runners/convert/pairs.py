@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -53,9 +54,9 @@ def pair_modules(
     return found
 
 
-def _by_place(unet: nn.Module, latent_side: int) -> Mapping[Place, list[str]]:
+def _by_place(unet: Any, latent_side: int) -> Mapping[Place, list[str]]:
     """Group linear layers and convolutions by place, in the order of depth."""
-    n_levels = len(unet.config["block_out_channels"])  # type: ignore[index]
+    n_levels = len(unet.config["block_out_channels"])
     found: dict[Place, list[str]] = {}
     for name, module in unet.named_modules():
         match = _BLOCK.fullmatch(name)

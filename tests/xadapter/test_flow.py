@@ -141,13 +141,15 @@ def test_each_side_keeps_its_own_noise_levels() -> None:
 def test_delta_without_strength_is_sdedit_and_with_it_is_not(
     flow: Denoiser, base_unet: Any, base_vae: Any
 ) -> None:
+    texts: Any = flow.conditions
     one = Denoiser(
         flow.network,
         flow.scheduler,
         Conditions(
-            *(value[:1] for value in (flow.conditions.text, flow.conditions.negative_text)),  # type: ignore[index]
-            pooled=flow.conditions.pooled[:1],  # type: ignore[index]
-            negative_pooled=flow.conditions.negative_pooled[:1],  # type: ignore[index]
+            texts.text[:1],
+            texts.negative_text[:1],
+            pooled=texts.pooled[:1],
+            negative_pooled=texts.negative_pooled[:1],
         ),
         flow.guidance,
     )
