@@ -6,6 +6,7 @@ from plugins_manifest.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bench.analysis.compatibility import write_compatibility
+    from bench.analysis.measures import function_metrics
     from bench.analysis.summary import (
         Arm,
         Scores,
@@ -21,6 +22,7 @@ __all__ = [
     "Scores",
     "answers",
     "arm_order",
+    "function_metrics",
     "read_run_scores",
     "run_sentence",
     "summarise",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 _HOMES = {
     "compatibility": ["write_compatibility"],
+    "measures": ["function_metrics"],
     "summary": ["Arm", "Scores", "arm_of", "arm_order", "read_run_scores", "summarise"],
     "words": ["Answer", "answers", "run_sentence"],
 }

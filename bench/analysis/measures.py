@@ -41,6 +41,13 @@ def quality_axis(known: Collection[str], reference: QualityReference) -> tuple[s
     return (name := min(ranked)[1], axes[name]) if ranked else None
 
 
+def function_metrics(scores: Scores) -> dict[str, str]:
+    """Return what each plugin of a run is judged by, for those with a function that has values."""
+    plugins = dict.fromkeys(arm.plugin for arm in scores.arms)
+    found = {plugin: PluginMeasures(scores, plugin).metric for plugin in plugins}
+    return {plugin: metric for plugin, metric in found.items() if metric}
+
+
 def _traits(names: Collection[str]) -> dict[str, Traits]:
     return {name: traits_of(find_metric(name)) for name in names if name in installed("metrics")}
 

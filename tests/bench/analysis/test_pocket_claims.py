@@ -16,6 +16,8 @@ from tests.bench.analysis.recorded import (
 )
 from tests.scripts import load_script
 
+PLUGINS = ("pocket-canny", "pocket-mask", "pocket-outline", "pocket-hatched")
+
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
@@ -25,7 +27,7 @@ def script() -> ModuleType:
 def twelve(script: ModuleType, p_values: dict[tuple[str, str], tuple[float, float]]) -> list:
     """Return comparisons of four plugins and three claims; p is 1 where none is given."""
     found = []
-    for plugin in script.FUNCTION:
+    for plugin in PLUGINS:
         for what in (script.MORE, script.LOST, script.BETTER):
             ps = p_values.get((plugin, what), (1.0, 1.0))
             for t0, p in zip(script.CLAIMED_T0, ps, strict=True):
@@ -57,9 +59,8 @@ def test_both_t0_have_to_show_it(script: ModuleType):
 
 
 def test_delta_is_compared_with_both_at_every_t0(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType,
 ):
-    monkeypatch.setattr(script, "FUNCTION", {"pocket-canny": "edge-f1-1px"})
     n, rows = 32, []
     values = {"sdedit": (0.4, 0.9), "xadapter": (0.6, 0.9), "delta": (0.75, 0.7)}
     for method, (function, caption) in values.items():
@@ -97,9 +98,8 @@ def run_of(gain: float, *, n: int = 64) -> Scores:
 
 
 def test_claims_of_scores_are_shown_where_the_effect_is_large_alone(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType,
 ):
-    monkeypatch.setattr(script, "FUNCTION", {"pocket-canny": "edge-f1-1px"})
     for gain, expected in ((0.1, "shown"), (0.01, "not shown"), (-0.1, "the opposite is shown")):
         scores = run_of(gain)
         found = list(script.comparisons(scores))

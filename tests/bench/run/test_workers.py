@@ -12,15 +12,16 @@ from bench.cli.main import main
 from bench.store.run_store import RunStore
 from tests.bench.chaos import killed_workers, pids_of, start_run, tables
 from tests.bench.run.worker_runs import (
+    DEATH,
     IMAGES,
     OPTIONS,
     log_of,
+    lose_a_batch,
     require_end,
     require_run,
     start,
     wait_for_image,
 )
-from tests.bench.warm_workers import warm_workers
 from tests.extension import install
 
 pytestmark = [pytest.mark.usefixtures("pocket_weights"), pytest.mark.timeout(600)]
@@ -32,11 +33,9 @@ TWO_NAMED = "local, 2 processes on cpu, cpu"
 def test_a_run_that_loses_a_worker_has_the_tables_of_one_process(one: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out, *TWO)
-    wait_for_image(out, process)
-    for worker in warm_workers(pids_of(out)):
-        worker.kill()
-    text = require_end(process, out)
-    assert "a worker ended by SIGKILL in pocket-" in text and "(1 of 3)" in text
+    lose_a_batch(out, process)
+    assert "a worker ended by SIGKILL in pocket-" in (text := require_end(process, out))
+    assert DEATH in text
     assert len(pids_of(out).read_text().split()) > 2
     require_run(out, one, engine=TWO_NAMED)
 

@@ -14,6 +14,7 @@ from tests.warm import WarmProcess
 OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
 IMAGES = 10
 SECONDS_TO_END = 10
+DEATH = "(1 of 3)"  # of the workers that had a batch: it goes to another one
 
 
 def start(out: Path, *more: str, before: str = "", **env: str) -> WarmProcess:
@@ -41,9 +42,18 @@ def require_end(process: WarmProcess, out: Path, *, code: int = 0) -> str:
     return text
 
 
-def wait_for_image(out: Path, process: WarmProcess) -> None:
-    while process.poll() is None and not RunStore(out).image_ids():
+def wait_for_image(out: Path, process: WarmProcess, *, n: int = 1) -> None:
+    while process.poll() is None and len(RunStore(out).image_ids()) < n:
         time.sleep(0.005)
+
+
+def lose_a_batch(out: Path, process: WarmProcess) -> None:
+    """Kill the workers with each new image until one had a batch: they may be between two."""
+    wait_for_image(out, process)
+    while process.poll() is None and DEATH not in log_of(out).read_text():
+        for worker in warm_workers(pids_of(out)):
+            worker.kill()
+        wait_for_image(out, process, n=len(RunStore(out).image_ids()) + 1)
 
 
 def require_run(out: Path, one: Path, *, engine: str) -> None:
