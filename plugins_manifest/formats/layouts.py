@@ -19,6 +19,7 @@ WEIGHT_LAYOUTS: Mapping[str, str] = MappingProxyType(
         "peft-raw": "`base_model.model....` (PEFT's own save_pretrained)",
         "attn-procs": "`unet....processor.to_q_lora.down.weight` (diffusers before 0.17)",
         "attn-procs-bare": "the same without prefix (old pytorch_lora_weights.bin)",
+        "xlabs": "`double_blocks.0.processor.qkv_lora1.down.weight` (XLabs' x-flux, FLUX.1)",
         "diffusers-lora": "`...to_q.lora.down.weight`, `...lora_linear_layer.up.weight` (old)",
         "lycoris-dotted": "LyCORIS' parts behind dotted module names",
         "comfyui": "`diffusion_model....`, dots and the names of the model's own code",
@@ -30,6 +31,8 @@ def weight_layout(group: Group, name: Name) -> str:
     """Return the layout of one module's keys."""
     if name.prefix.startswith(("lora_", "lycoris_", "oft_")):
         return _flat_layout(group, name)
+    if "xlabs" in group.styles:
+        return "xlabs"
     if "diffusion_model." in name.prefix:
         return "comfyui"
     for style in ("attn-procs", "diffusers-lora"):

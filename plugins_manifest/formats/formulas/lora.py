@@ -1,6 +1,6 @@
 """LoRA (arXiv 2106.09685), its Tucker form for convolutions (FedPara, arXiv 2108.06098), its bias.
 
-Keys of kohya's sd-scripts, of PEFT, and of diffusers' attention processors, old and new.
+Keys of kohya's sd-scripts, of PEFT, of diffusers' attention processors, old and new, and of XLabs'.
 """
 
 from __future__ import annotations
@@ -39,6 +39,19 @@ _SAVED = re.compile(
 _PROCESSOR = re.compile(
     r"(?P<module>.+?)(?:\.processor)?\.to_(?P<which>q|k|v|out)_lora\.(?P<part>down|up)\.weight"
 )
+# XLabs-AI/x-flux: processors of FLUX.1's blocks in the names of its own code
+_XLABS = re.compile(
+    r"(?P<block>(?:.+\.)?(?:double|single)_blocks\.\d+)\.processor"
+    r"\.(?P<which>(?:qkv|proj)_lora[12]?)\.(?P<part>down|up)\.weight"
+)
+_XLABS_LAYERS = {
+    "qkv_lora1": "img_attn.qkv",
+    "proj_lora1": "img_attn.proj",
+    "qkv_lora2": "txt_attn.qkv",
+    "proj_lora2": "txt_attn.proj",
+    "qkv_lora": "linear1.qkv",
+    "proj_lora": "linear2",
+}
 _OLD = re.compile(r"(?P<module>.+)\.(?:lora|lora_linear_layer)\.(?P<part>down|up)\.weight")
 
 
@@ -51,6 +64,9 @@ def _split(key: str, _: Collection[str]) -> KeyPart | None:
     if match := _PROCESSOR.fullmatch(key):
         module = f"{match['module']}.{_layer(match['module'], match['which'])}"
         return KeyPart(module, "lora", match["part"], "attn-procs")
+    if match := _XLABS.fullmatch(key):
+        module = f"{match['block']}.{_XLABS_LAYERS[match['which']]}"
+        return KeyPart(module, "lora", match["part"], "xlabs")
     if match := _OLD.fullmatch(key):
         return KeyPart(match["module"], "lora", match["part"], "diffusers-lora")
     return None

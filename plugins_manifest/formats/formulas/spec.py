@@ -14,7 +14,7 @@ from typing import Literal
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-Style = Literal["kohya", "peft", "attn-procs", "diffusers-lora"]
+Style = Literal["kohya", "peft", "attn-procs", "diffusers-lora", "xlabs"]
 
 SHARED = "any"
 """The family of keys that belong to whatever formula their module has."""

@@ -17,7 +17,7 @@ from tests.plugins_manifest.fits.files import (
     usual_modules,
     written,
 )
-from tests.plugins_manifest.zoo.files import pack
+from tests.plugins_manifest.zoo.files import numbers, pack
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated"),  # by diffusers itself
@@ -66,6 +66,34 @@ def test_the_layers_that_load_are_those_that_diffusers_loads(
         assert loaded == modules_of(model, naming)
     else:
         assert loaded != modules_of(model, naming)
+
+
+@pytest.mark.parametrize("prefix", ["", "diffusion_model."])
+def test_the_adapters_of_xlabs_are_read_as_diffusers_does(prefix: str, tmp_path: Path) -> None:
+    sizes = {
+        "double_blocks.1.processor.qkv_lora1": (9216, 3072),
+        "double_blocks.1.processor.proj_lora1": (3072, 3072),
+        "double_blocks.1.processor.qkv_lora2": (9216, 3072),
+        "double_blocks.1.processor.proj_lora2": (3072, 3072),
+        "single_blocks.0.processor.qkv_lora": (9216, 3072),
+        "single_blocks.0.processor.proj_lora": (3072, 15360),
+    }
+    tensors = {
+        f"{prefix}{name}.{part}.weight": numbers(*shape, seed=seed)
+        for seed, (name, (n_out, n_in)) in enumerate(sizes.items())
+        for part, shape in (("down", (2, n_in)), ("up", (n_out, 2)))
+    }
+    (tmp_path / "a.safetensors").write_bytes(pack(tensors))
+    target = catalog_target("flux1-dev")
+    found = fit_file(tmp_path / "a.safetensors", on=[target])
+    assert found.made_for is not None and found.made_for.target.name == "flux1-dev"
+    assert found.format == "xlabs"
+    (fit,) = found.targets
+    assert target.known is not None and fit.diffusers is None
+    loaded = loaded_modules("flux1-dev", target.known.architecture, tensors)
+    assert isinstance(loaded, set)
+    # q, k and v of three layers, and three projections, one of a block without text
+    assert fit.total.loaded == fit.total.layers == len(loaded) == 12
 
 
 @pytest.mark.slow
