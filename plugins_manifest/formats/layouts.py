@@ -31,13 +31,11 @@ def weight_layout(group: Group, name: Name) -> str:
     """Return the layout of one module's keys."""
     if name.prefix.startswith(("lora_", "lycoris_", "oft_")):
         return _flat_layout(group, name)
-    if "xlabs" in group.styles:
-        return "xlabs"
-    if "diffusion_model." in name.prefix:
+    if "diffusion_model." in name.prefix and "xlabs" not in group.styles:
         return "comfyui"
-    for style in ("attn-procs", "diffusers-lora"):
+    for style in ("attn-procs", "diffusers-lora", "xlabs"):
         if style in group.styles:
-            return style if name.prefix or style == "diffusers-lora" else f"{style}-bare"
+            return f"{style}-bare" if style == "attn-procs" and not name.prefix else style
     if name.is_raw:
         return "peft-raw"
     if "peft" in group.styles:
