@@ -22,6 +22,7 @@ from bench.scoring import content_prompts, read_scores
 from bench.store import Row, RunStore, grouped, records
 from bench.store.documents import left_out_of
 from metrics.stats.margin import step_of
+from metrics.stats.quantity import pseudo_values
 
 KNOBS = ("method", "t0", "plugin_scale", "adapter_scale", "adapter")  # earlier runs lack the last
 _Knobs = tuple[Any, ...]
@@ -258,7 +259,7 @@ def _of_sets(
     sums: dict[str, list[float]] = {}
     for knobs, left in sides[0].items():
         right = sides[1].get(knobs)
-        pseudo = [pseudo_values(row) for row in (left, right)]
+        pseudo = [parts_of_set(row) for row in (left, right)]
         if pseudo[0] is None or pseudo[1] is None:
             which = "baseline" if pseudo[0] is None else "candidate"
             return [], [f"the {which}'s set of images has no score with its prompts left out"]
@@ -269,13 +270,11 @@ def _of_sets(
     return [(first_case[p], float(np.mean(d))) for p, d in sums.items() if p in first_case], []
 
 
-def pseudo_values(row: Row | None) -> dict[str, float] | None:
-    """Return n x value - (n - 1) x value without the prompt (Tukey 1958), by prompt."""
+def parts_of_set(row: Row | None) -> dict[str, float] | None:
+    """Return each prompt's part in a set score; None without its leave-one-out values."""
     if row is None or row["value"] is None or not row["leave_one_out"]:
         return None
-    left_out = left_out_of(row["leave_one_out"])
-    n = len(left_out)
-    return {prompt: n * row["value"] - (n - 1) * left for prompt, left in left_out.items()}
+    return pseudo_values(row["value"], left_out_of(row["leave_one_out"]))
 
 
 def _by_prompt(by_case: Sequence[tuple[str, float]], prompt_of: Mapping[str, str]) -> np.ndarray:

@@ -16,8 +16,8 @@ Pairs = Mapping[tuple[str, int], float]  # (case id, seed) -> image score
 class Quantity:
     """One arm's mean or set score, and the contribution of each prompt.
 
-    `sums` and `counts` are by prompt name; weighting prompts by w gives
-    value + sum(w s) / sum(w c) - sum(s) / sum(c).
+    `sums` and `counts` are by prompt name; weighting prompts by w gives sum(w s) / sum(w c), which
+    is `value` where all weights are equal.
     """
 
     value: float
@@ -35,11 +35,22 @@ def image_quantities(*arms: Pairs, cluster_of: Mapping[str, str]) -> tuple[Quant
 
 
 def set_quantity(value: float, left_out: Mapping[str, float], *, n: int) -> Quantity:
-    """Return a set score by jackknife pseudo-values (Tukey 1958) of its leave-one-out values."""
-    # P t - (P - 1) t_without: their weighted mean replaces t under other weights of prompts
-    n_prompts = len(left_out)
-    pseudo = {name: n_prompts * value - (n_prompts - 1) * left for name, left in left_out.items()}
-    return Quantity(value, pseudo, dict.fromkeys(pseudo, 1.0), n)
+    """Return a set score with the parts of its prompts, of its leave-one-out values."""
+    parts = pseudo_values(value, left_out)
+    return Quantity(value, parts, dict.fromkeys(parts, 1.0), n)
+
+
+def pseudo_values(value: float, left_out: Mapping[str, float]) -> dict[str, float]:
+    """Return each prompt's part in a set score: jackknife pseudo-values (Tukey 1958) around it.
+
+    They are shifted so that their mean is the score. Unshifted, their mean has the jackknife's
+    estimate of bias taken off, which is 0 for kernel distances and mere noise for a score that is
+    clipped, such as the distance to a segment: a test would contradict the interval, which is
+    around the score.
+    """
+    mean = sum(left_out.values()) / len(left_out) if left_out else 0.0
+    # P t - (P - 1) t_without, less their mean, plus t
+    return {name: value - (len(left_out) - 1) * (left - mean) for name, left in left_out.items()}
 
 
 def restricted(quantity: Quantity, prompts: Collection[str]) -> Quantity:
@@ -51,9 +62,7 @@ def restricted(quantity: Quantity, prompts: Collection[str]) -> Quantity:
     if not sums:
         raise ValueError("none of these prompts was measured")
     counts = {name: quantity.counts[name] for name in sums}
-    # the change of the weighted mean when the other prompts get weight 0
-    whole = sum(quantity.sums.values()) / sum(quantity.counts.values())
-    value = quantity.value + sum(sums.values()) / sum(counts.values()) - whole
+    value = sum(sums.values()) / sum(counts.values())
     n = round(quantity.n * sum(counts.values()) / sum(quantity.counts.values()))
     return Quantity(value, sums, counts, n)
 
@@ -78,10 +87,8 @@ def weighted(quantity: Quantity, names: Sequence[str]) -> Statistic:
     """Return the quantity as a function of its prompts' weights, in the order of `names`."""
     sums = np.array([quantity.sums[name] for name in names])
     counts = np.array([quantity.counts[name] for name in names])
-    # 0 for means; for set scores the bias that the pseudo-values remove
-    offset = quantity.value - sums.sum() / counts.sum()
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        return offset + (weights @ sums) / (weights @ counts)
+        return (weights @ sums) / (weights @ counts)
 
     return statistic

@@ -246,7 +246,9 @@ class Plugin:
         if group is None or not group[1]:
             return None
         value, without, _ = group
-        return {p: len(without) * value - (len(without) - 1) * x for p, x in without.items()}
+        pseudo = {p: len(without) * value - (len(without) - 1) * x for p, x in without.items()}
+        shift = value - float(np.mean(list(pseudo.values())))  # around the score, as its interval
+        return {p: x + shift for p, x in pseudo.items()}
 
     def _side(self, own: Pairs, sides: list[Pairs]) -> v.Side:
         """Return a side on the pairs that all sides have."""
