@@ -1,6 +1,6 @@
 """Rank methods and mappers by the share of the plugins' effects that they keep.
 
-The number is the mean over the plugins that all rows have, and over the t0 of a row, of retention
+Ranks are within a family: an easier upgrade is not a better method. The number is the mean over the plugins that all rows of the family have, and over the t0 of a row, of retention
 clipped to 0..1. Quality and the choice of a setting are not in it: their noise would let a damaged
 mapper outrank a better one.
 
@@ -118,8 +118,15 @@ def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
     }
 
 
+def by_family(plugins: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each family, in which methods are ranked."""
+    return [part for _, part in plugins.groupby("family", dropna=False, sort=False)]
+
+
 def common_plugins(plugins: pd.DataFrame) -> list[str]:
-    """Return the plugins that ranks are over: those of all runs and methods that have a number.
+    """Return the plugins that a family's ranks are over.
+
+    They are those of all its runs and methods that have a number.
 
     A plugin without any number is not among them, nor are rows without any (earlier versions).
     """
@@ -133,12 +140,16 @@ def common_plugins(plugins: pd.DataFrame) -> list[str]:
 
 
 def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each run and method, ranked by means over the common plugins.
+    """Return a row for each run and method, ranked in its family by means over the common plugins.
 
     The interval is the mean of the plugins' bounds: never too narrow, whatever the dependence
     between them; none where a plugin has none. A row that lacks a number for a common plugin has
     no rank, and `rank_reason` says why.
     """
+    return pd.concat([_ranked_family(part) for part in by_family(plugins)], ignore_index=True)
+
+
+def _ranked_family(plugins: pd.DataFrame) -> pd.DataFrame:
     common, t0s = common_plugins(plugins), common_t0s(plugins)
     groups = plugins.groupby(_KEYS, dropna=False, sort=False)
     rows = [

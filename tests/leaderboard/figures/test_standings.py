@@ -81,6 +81,16 @@ def test_ranks_are_over_the_plugins_that_all_ranked_rows_have() -> None:
     assert methods["kept"].tolist() == pytest.approx([0.6, 0.5, 0.2])
 
 
+def test_ranks_begin_anew_in_each_family() -> None:
+    easy = standings({("p", "direct"): 0.9, ("p", "sdedit"): 0.8}, run="easy").assign(family="near")
+    rows = pd.concat([standings({("q", "xadapter"): 0.5}), easy], ignore_index=True)
+    assert method_rows(rows)[["family", "method", "rank"]].values.tolist() == [
+        ["pocket", "xadapter", 1],
+        ["near", "direct", 1],
+        ["near", "sdedit", 2],
+    ]
+
+
 def test_a_row_that_lacks_a_common_plugin_is_listed_without_rank_and_with_the_reason() -> None:
     values = {("p", "xadapter"): 0.5, ("q", "xadapter"): 0.1, ("p", "sdedit"): 0.9}
     methods = method_rows(standings({**values, ("q", "sdedit"): None})).set_index("method")
