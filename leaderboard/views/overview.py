@@ -117,7 +117,7 @@ def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
         st.info("No plugin matches these filters.")
         return
     _earlier(chosen)
-    _chart(chosen)
+    _chart(chosen, shown)
     _methods(chosen)
     _plugins(chosen)
 
@@ -152,10 +152,10 @@ def _earlier(rows: pd.DataFrame) -> None:
         st.info(f"{literal(_names(earlier))}: {EARLIER}.", icon=":material/history:")
 
 
-def _chart(rows: pd.DataFrame) -> None:
-    """Draw the retention of the newest run among the rows, plugin by plugin."""
-    newest = rows["run"].iloc[0]
-    charted = rows.loc[(rows["run"] == newest) & rows["retention"].notna()].head(_MAX_CHARTED)
+def _chart(rows: pd.DataFrame, shown: str) -> None:
+    """Draw the retention of the page's run, or else the newest among the rows, by plugin."""
+    run = shown if shown in set(rows["run"]) else rows["run"].iloc[0]
+    charted = rows.loc[(rows["run"] == run) & rows["retention"].notna()].head(_MAX_CHARTED)
     if charted.empty:
         return
     drawn = records(charted)
@@ -165,7 +165,7 @@ def _chart(rows: pd.DataFrame) -> None:
         if row["method"] in several:
             row["method"] = line_of(row["method"], row["adapter"])
         row["text"], row["verdict"] = share(row), verdict_of(row)
-    st.subheader(literal(f"Share kept in {newest}"), anchor=False)
+    st.subheader(literal(f"Share kept in {run}"), anchor=False)
     st.caption("100 %: as on the old model; 0: as without the plugin; lines are 95 % intervals")
     alt = "; ".join(f"{row['plugin']} {method_name(row['method'])} {share(row)}" for row in drawn)
     st.vega_lite_chart(retention_chart(drawn), alt=one_line(f"Share kept: {alt}"))
