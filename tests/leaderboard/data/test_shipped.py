@@ -25,7 +25,7 @@ SCRIPT = load_script("publish-pocket-results")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """The shipped runs by key, in the order of the pages."""
+    """Return the shipped runs by key, in the order of the pages."""
     cache = TableCache(tmp_path_factory.mktemp("cache"), source=SHIPPED)
     found = PublishedStore(FolderLocation(SHIPPED), cache).runs()
     return {key: with_tables(run) for key, run in found.items()}
@@ -88,7 +88,9 @@ def test_the_script_tells_finished_runs_by_their_manifest_and_refuses_others(
     tmp_path: Path,
 ) -> None:
     folder = write_results(tmp_path / "drawn", n_cases=1, images=False).folder
-    with pytest.raises(click.UsageError, match=r"drawn is a run of drawn: give runs of pocket-near"):
+    with pytest.raises(
+        click.UsageError, match=r"drawn is a run of drawn: give runs of pocket-near"
+    ):
         SCRIPT._by_manifest([folder])
     with pytest.raises(click.UsageError, match="no run"):
         SCRIPT._by_manifest([tmp_path])
