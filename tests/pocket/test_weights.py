@@ -172,7 +172,7 @@ def test_a_converted_lora_is_of_the_shipped_files_and_has_the_layers_of_the_nati
         about, keys = file.metadata(), set(file.keys())
     assert about["xbench.source_sha256"] == part_sha256(f"lora-{style}")
     assert about["xbench.upgraded_sha256"] == part_sha256("upgraded")
-    wanted = {"method": "distill", "teacher": "delta", "pictures": "256", "steps": "300"}
+    wanted = {"method": "distill", "teacher": "delta", "pictures": "96", "steps": "240"}
     assert {key: about[f"xbench.{key}"] for key in wanted} == wanted
     with safe_open(part_path(f"upgraded-lora-{style}"), "pt") as file:
         assert keys == set(file.keys())
