@@ -36,6 +36,7 @@ FILES = (  # safetensors, shipped as they are
     *("lora-outline", "lora-hatched", "upgraded-lora-outline", "upgraded-lora-hatched"),
     "upgraded-v-lora-outline",
     *("base-near", "base-far"),
+    *("converted-lora-outline", "converted-lora-hatched"),
 )
 
 

@@ -34,6 +34,10 @@ _TERMS: Mapping[str, str] = {
     "SDEdit": "the base model makes an image with the plugin, the new model redraws a part of it",
     "X-Adapter": "as SDEdit, and while the new model redraws, the base model runs beside it and "
     "a trained mapper passes its features on",
+    "Delta Sampling": "as SDEdit, and while the new model redraws, the base model runs beside it "
+    "with and without the plugin; the difference is added, nothing is trained",
+    "Direct load": "the plugin's own file, loaded into the new model as it is",
+    "Converted file": "the new model with a file that was made from the plugin's for it",
     "t0": "how much is redrawn by the new model: 0.1 little, 1 all of it",
     "Keeps": "the share of the plugin's effect that is left: 100 % as on the base model, 0 % as "
     "without the plugin; brackets hold the 95 % interval over prompts",

@@ -42,14 +42,23 @@ def gate_of(baseline: Run, candidate: Run) -> Verdict | None:
 
 
 def first_pair(runs: Mapping[str, Run]) -> tuple[str, str]:
-    """Return the default baseline and candidate: of the newest gate, else the newest finished."""
+    """Return the default baseline and candidate.
+
+    They are those of the newest gate, else the newest two finished runs of equal cases, whose
+    images pair, else the newest two.
+    """
     for candidate in runs.values():
         for baseline in runs.values():
             if baseline.key != candidate.key and gate_of(baseline, candidate) is not None:
                 return baseline.key, candidate.key
     keys = [key for key, run in runs.items() if is_finished(run.facts)]
+    of_cases: dict[str, list[str]] = {}
+    for key in keys:
+        if cases := runs[key].manifest.get("cases"):
+            of_cases.setdefault(repr(cases), []).append(key)
     keys += [key for key in runs if key not in keys]
-    return keys[1], keys[0]
+    pair = next((found for found in of_cases.values() if len(found) > 1), keys)
+    return pair[1], pair[0]
 
 
 def _test(test: Mapping[str, Any]) -> Row:

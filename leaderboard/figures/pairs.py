@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bench.registry import method_order
+from bench.registry import REFERENCES, method_order
 from bench.store import Row, records
 from bench.store.recent import RecentItems
 from leaderboard.data import Run, open_tables
@@ -94,9 +94,14 @@ def place_of(run: Run) -> _Place:
 
 
 def common_methods(baseline: Run, candidates: Sequence[Run]) -> list[str]:
-    """Return the methods that the baseline shares, those that depend on the adapter first."""
+    """Return the methods that the baseline shares.
+
+    Those that depend on the adapter come first, and references, which keep no plugin, last.
+    """
     found = _shared(baseline, candidates, "SELECT DISTINCT method AS name FROM trials")
-    return sorted(method_order(found), key=lambda name: not name.startswith(_FIRST))
+    return sorted(
+        method_order(found), key=lambda name: (not name.startswith(_FIRST), name in REFERENCES)
+    )
 
 
 def common_metrics(baseline: Run, candidates: Sequence[Run], method: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Rank methods and mappers by the share of the plugins' effects that they keep.
 
-The number is the mean over the plugins that all rows have, and over the t0 of a row, of retention
-clipped to 0..1. Quality and the choice of a setting are not in it: their noise would let a damaged
-mapper outrank a better one.
+Ranks are within a family: an easier upgrade is not a better method. The number is the mean over the
+plugins that the family's runs have in common, and over the t0 of a row, of retention clipped to
+0..1. Quality and the choice of a setting are not in it: their noise would let a damaged mapper
+outrank a better one.
 
 A rank interval contains the ranks that are compatible with the intervals of the numbers: a row
 ranks below all rows whose interval is entirely above its own, and above those entirely below
@@ -11,6 +12,7 @@ ranks below all rows whose interval is entirely above its own, and above those e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,27 +120,45 @@ def manifest_plugins(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
     }
 
 
+def by_family(plugins: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each family, in which methods are ranked."""
+    return [part for _, part in plugins.groupby("family", dropna=False, sort=False)]
+
+
 def common_plugins(plugins: pd.DataFrame) -> list[str]:
-    """Return the plugins that ranks are over: those of all runs and methods that have a number.
+    """Return the plugins that a family's ranks are over: those that all of its runs have.
+
+    A run has a plugin if most of its methods do: one that is for few plugins, as `converted` is,
+    has no rank beside the others, instead of taking plugins from their ranks.
 
     A plugin without any number is not among them, nor are rows without any (earlier versions).
     """
     numbered = plugins.loc[plugins["kept"].notna()]
-    sets = [
-        set(part["plugin"])
-        for _, part in plugins.groupby(_KEYS, dropna=False, sort=False)
-        if _has_numbers(part)
-    ]
+    of_runs: dict[str, list[set[str]]] = {}
+    for _, part in plugins.groupby(_KEYS, dropna=False, sort=False):
+        if _has_numbers(part):
+            of_runs.setdefault(part["run"].iloc[0], []).append(set(part["plugin"]))
+    sets = [_of_most(found) for found in of_runs.values()]
     return sorted(set.intersection(*sets) & set(numbered["plugin"])) if sets else []
 
 
+def _of_most(sets: Sequence[set[str]]) -> set[str]:
+    """Return what more than half of the sets have."""
+    counts = Counter(name for found in sets for name in found)
+    return {name for name, n in counts.items() if 2 * n > len(sets)}
+
+
 def method_rows(plugins: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each run and method, ranked by means over the common plugins.
+    """Return a row for each run and method, ranked in its family by means over the common plugins.
 
     The interval is the mean of the plugins' bounds: never too narrow, whatever the dependence
     between them; none where a plugin has none. A row that lacks a number for a common plugin has
     no rank, and `rank_reason` says why.
     """
+    return pd.concat([_ranked_family(part) for part in by_family(plugins)], ignore_index=True)
+
+
+def _ranked_family(plugins: pd.DataFrame) -> pd.DataFrame:
     common, t0s = common_plugins(plugins), common_t0s(plugins)
     groups = plugins.groupby(_KEYS, dropna=False, sort=False)
     rows = [
@@ -153,7 +173,7 @@ def _mean_row(part: pd.DataFrame, common: Sequence[str], t0s: str | None) -> Row
     judged = part.loc[part["note"] != EARLIER]
     counts = {"n_plugins": len(part), "verdicts": verdict_counts(judged["verdict"])}
     own = part.loc[part["plugin"].isin(list(common))]
-    reason = _why_unranked(part, own, t0s)
+    reason = _why_unranked(part, own, common, t0s)
     names = [f"kept{end}" for end in _ENDS]
     means = own[names].astype(float).mean(skipna=False)
     if reason is not None:
@@ -172,7 +192,9 @@ def common_t0s(plugins: pd.DataFrame) -> str | None:
     return max(counts.index, key=lambda grid: (counts[grid], len(grid), grid), default=None)
 
 
-def _why_unranked(part: pd.DataFrame, own: pd.DataFrame, t0s: str | None) -> str | None:
+def _why_unranked(
+    part: pd.DataFrame, own: pd.DataFrame, common: Sequence[str], t0s: str | None
+) -> str | None:
     """Return why a run's method has no rank; None if it has a number for each common plugin."""
     if not _has_numbers(part):
         notes = part["note"].dropna()
@@ -183,6 +205,9 @@ def _why_unranked(part: pd.DataFrame, own: pd.DataFrame, t0s: str | None) -> str
         return f"no number for {first['plugin']}: {text_of(first['note']) or 'not measured'}"
     if own.empty:
         return "no plugin in common with all other rows"
+    absent = sorted(set(common) - set(own["plugin"]))
+    if absent:
+        return f"it was not run with {absent[0]}, as most methods were"
     others = sorted(set(own["kept_t0s"].dropna()) - {"", t0s})
     return f"measured at t0 {others[0]}, most rows at {t0s}" if others else None
 

@@ -18,7 +18,13 @@ from leaderboard.data import Run, current_runs
 from leaderboard.escape import literal, one_line
 from leaderboard.figures import method_rows, open_standings
 from leaderboard.figures.charts import retention_chart
-from leaderboard.figures.standings import as_csv, common_plugins, matching, with_ranks
+from leaderboard.figures.standings import (
+    as_csv,
+    by_family,
+    common_plugins,
+    matching,
+    with_ranks,
+)
 from leaderboard.figures.verdicts import EARLIER
 from leaderboard.ui import Page, page_title, site_address
 from leaderboard.ui.named import choose_some_named
@@ -38,7 +44,10 @@ _FILTERS = {
     "method": "Method",
 }
 _NAMES_OF = {"method": method_name, "kind": kind_name}
-HOW_RANKED = "Kept: mean over plugins and t0 of the share kept, each limited to 0 to 1."
+HOW_RANKED = (
+    "Kept: mean over plugins and t0 of the share kept, each limited to 0 to 1. Ranks are within a "
+    "family: an easier upgrade is not a better method."
+)
 _MAX_CHARTED, _MAX_LISTED, _MAX_AT_ONCE = 60, 25, 1000
 _NUMBER = "%.2f"
 _SORT_NUMBER = st.column_config.NumberColumn("For sorting", format=_NUMBER, help=HOW_SORTED)
@@ -108,7 +117,7 @@ def _all_runs(runs: Mapping[str, Run], shown: str) -> None:
         st.info("No plugin matches these filters.")
         return
     _earlier(chosen)
-    _chart(chosen)
+    _chart(chosen, shown)
     _methods(chosen)
     _plugins(chosen)
 
@@ -143,10 +152,10 @@ def _earlier(rows: pd.DataFrame) -> None:
         st.info(f"{literal(_names(earlier))}: {EARLIER}.", icon=":material/history:")
 
 
-def _chart(rows: pd.DataFrame) -> None:
-    """Draw the retention of the newest run among the rows, plugin by plugin."""
-    newest = rows["run"].iloc[0]
-    charted = rows.loc[(rows["run"] == newest) & rows["retention"].notna()].head(_MAX_CHARTED)
+def _chart(rows: pd.DataFrame, shown: str) -> None:
+    """Draw the retention of the page's run, or else the newest among the rows, by plugin."""
+    run = shown if shown in set(rows["run"]) else rows["run"].iloc[0]
+    charted = rows.loc[(rows["run"] == run) & rows["retention"].notna()].head(_MAX_CHARTED)
     if charted.empty:
         return
     drawn = records(charted)
@@ -156,7 +165,7 @@ def _chart(rows: pd.DataFrame) -> None:
         if row["method"] in several:
             row["method"] = line_of(row["method"], row["adapter"])
         row["text"], row["verdict"] = share(row), verdict_of(row)
-    st.subheader(literal(f"Share kept in {newest}"), anchor=False)
+    st.subheader(literal(f"Share kept in {run}"), anchor=False)
     st.caption("100 %: as on the old model; 0: as without the plugin; lines are 95 % intervals")
     alt = "; ".join(f"{row['plugin']} {method_name(row['method'])} {share(row)}" for row in drawn)
     st.vega_lite_chart(retention_chart(drawn), alt=one_line(f"Share kept: {alt}"))
@@ -164,6 +173,15 @@ def _chart(rows: pd.DataFrame) -> None:
 
 def _methods(rows: pd.DataFrame) -> None:
     st.subheader("Methods", anchor=False)
+    families = by_family(rows)
+    for own in families:
+        if len(families) > 1:
+            st.markdown(f"**{literal(own['family'].iloc[0] or 'Unknown family')}**")
+        _methods_of_family(own)
+    st.caption(HOW_RANKED)
+
+
+def _methods_of_family(rows: pd.DataFrame) -> None:
     methods = method_rows(rows)
     frame = methods.copy()
     frame["method"] = [method_name(name) for name in frame["method"]]
@@ -184,10 +202,10 @@ def _how_ranked(rows: pd.DataFrame, methods: pd.DataFrame) -> str:
             "No method has a rank: the rows have no plugin in common. Choose runs with the same "
             "plugins, or plugins that all runs have, under Filters."
         )
-    text = f"Ranked by the mean over the plugins that all ranked rows have: {_names(common)}. "
+    text = f"Ranked by the mean over the plugins that all ranked rows have: {_names(common)}."
     if not len(methods["rank_low"].dropna()):
-        text += "Intervals exist from 12 prompts on: without them the order is not a finding. "
-    return text + HOW_RANKED
+        text += " Intervals exist from 12 prompts on: without them the order is not a finding."
+    return text
 
 
 def _plugins(rows: pd.DataFrame) -> None:

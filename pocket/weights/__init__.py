@@ -18,6 +18,8 @@ _FILES = {
     "upgraded-lora-hatched": "upgraded-lora-hatched.safetensors",
     "upgraded-v-lora-outline": "upgraded-v-lora-outline.safetensors",
     "flow-lora-outline": "flow-lora-outline.safetensors",
+    "converted-lora-outline": "converted-lora-outline.safetensors",
+    "converted-lora-hatched": "converted-lora-hatched.safetensors",
     "reference": "reference.safetensors",
     "base-near": "base-near.safetensors",
     "base-far": "base-far.safetensors",
@@ -30,6 +32,7 @@ PARTS = (
     *("upgraded-v", "mapper-v", "upgraded-v-controlnet-canny", "upgraded-v-lora-outline"),
     *("base-near", "base-far"),
     *("flow", "flow-lora-outline"),
+    *("converted-lora-outline", "converted-lora-hatched"),
 )
 
 

@@ -17,6 +17,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from PIL import Image
+from safetensors import safe_open
 
 from plugins_manifest.documents import read_json
 from pocket import weights
@@ -24,7 +25,7 @@ from pocket.conditions import canny, mask
 from pocket.oracle import check, read_style
 from pocket.scenes import Style, caption, render, scene_at
 from pocket.scorer import load_scorer
-from pocket.weights import PARTS, WeightsError, part_path
+from pocket.weights import PARTS, WeightsError, part_path, part_sha256
 
 N_IMAGES = 16
 SCENES = [scene_at(7100, i) for i in range(N_IMAGES)]
@@ -161,6 +162,20 @@ def test_a_native_lora_works_in_the_stock_pipeline(style: Style) -> None:
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(part_path(f"upgraded-lora-{style}"))
     assert np.mean([read_style(p) == style for p in draw(pipe, style=style)]) > 0.5
+
+
+@pytest.mark.parametrize("style", ["outline", "hatched"])
+def test_a_converted_lora_is_of_the_shipped_files_and_has_the_layers_of_the_native_one(
+    style: Style,
+) -> None:
+    with safe_open(part_path(f"converted-lora-{style}"), "pt") as file:
+        about, keys = file.metadata(), set(file.keys())
+    assert about["xbench.source_sha256"] == part_sha256(f"lora-{style}")
+    assert about["xbench.upgraded_sha256"] == part_sha256("upgraded")
+    wanted = {"method": "distill", "teacher": "delta", "pictures": "96", "steps": "240"}
+    assert {key: about[f"xbench.{key}"] for key in wanted} == wanted
+    with safe_open(part_path(f"upgraded-lora-{style}"), "pt") as file:
+        assert keys == set(file.keys())
 
 
 @pytest.mark.parametrize("style", ["outline", "hatched"])

@@ -81,6 +81,26 @@ def test_ranks_are_over_the_plugins_that_all_ranked_rows_have() -> None:
     assert methods["kept"].tolist() == pytest.approx([0.6, 0.5, 0.2])
 
 
+def test_a_method_that_is_for_few_plugins_takes_none_from_the_ranks_of_the_others() -> None:
+    values = {(plugin, m): 0.5 for plugin in ("lora", "net") for m in ("sdedit", "xadapter")}
+    rows = standings({**values, ("lora", "converted"): 0.9})
+    assert common_plugins(rows) == ["lora", "net"]
+    methods = method_rows(rows).set_index("method")
+    assert methods["rank"].count() == 2 and pd.isna(methods["rank"]["converted"])
+    assert methods["rank_reason"]["converted"] == "it was not run with net, as most methods were"
+    assert method_rows(rows[rows["plugin"] == "lora"])["method"][0] == "converted"
+
+
+def test_ranks_begin_anew_in_each_family() -> None:
+    easy = standings({("p", "direct"): 0.9, ("p", "sdedit"): 0.8}, run="easy").assign(family="near")
+    rows = pd.concat([standings({("q", "xadapter"): 0.5}), easy], ignore_index=True)
+    assert method_rows(rows)[["family", "method", "rank"]].values.tolist() == [
+        ["pocket", "xadapter", 1],
+        ["near", "direct", 1],
+        ["near", "sdedit", 2],
+    ]
+
+
 def test_a_row_that_lacks_a_common_plugin_is_listed_without_rank_and_with_the_reason() -> None:
     values = {("p", "xadapter"): 0.5, ("q", "xadapter"): 0.1, ("p", "sdedit"): 0.9}
     methods = method_rows(standings({**values, ("q", "sdedit"): None})).set_index("method")

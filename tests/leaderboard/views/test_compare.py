@@ -9,6 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from bench.store.run_store import RunStore
+from leaderboard.data import Run
+from leaderboard.figures.gates import first_pair
 from leaderboard.study.runs import RESULTS_VARIABLE
 from metrics.stats.intervals import paired_difference
 from tests.leaderboard.drawn_results import write_gate, write_results
@@ -31,6 +33,19 @@ def fragment(page: AppTest, mark: str) -> str:
     """Return the only HTML with a mark."""
     (found,) = [body for body in fragments(page) if mark in body]
     return found
+
+
+def finished(key: str, **cases: object) -> Run:
+    facts = {"status": "complete"}
+    return Run(key, Path(key), facts, tables={}, stamp=0, manifest={"cases": cases})
+
+
+def test_the_page_begins_with_the_newest_runs_of_equal_cases() -> None:
+    keys = {"pocket": 101, "far": 601, "near": 601, "old": 101}
+    runs = {key: finished(key, seed=seed) for key, seed in keys.items()}
+    assert first_pair(runs) == ("old", "pocket")
+    assert first_pair({key: runs[key] for key in ("pocket", "far", "near")}) == ("near", "far")
+    assert first_pair({key: runs[key] for key in ("pocket", "far")}) == ("far", "pocket")
 
 
 def sentence(page: AppTest) -> str:
