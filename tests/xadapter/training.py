@@ -1,14 +1,10 @@
-"""Tiny trainings of the mapper, also as a program: one of several processes that train together.
-
-`python -m tests.xadapter.training FOLDER SETTINGS STOP` trains in FOLDER by the JSON of settings.
-"""
+"""Tiny trainings of the mapper, also as a program: one of several processes that train together."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +23,7 @@ from tests.xadapter.conftest import (
     tiny_base_unet,
     tiny_upgraded_unet,
 )
+from tests.warm import WarmProcess
 from xadapter.data import TrainBatch, UpgradedText
 from xadapter.processes import joined
 from xadapter.train import TrainSettings, train_mapper
@@ -108,16 +105,15 @@ def train_together(jobs: list[tuple[Path, TrainSettings, int | None]], n: int = 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     text = json.dumps([[str(f), asdict(settings), stop] for f, settings, stop in jobs])
-    started = []
+    code = "from tests.xadapter.training import main; main()"
+    started, logs = [], [jobs[0][0].with_name(f"process-{rank}.log") for rank in range(n)]
     for rank in range(n):
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n}
         own = {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        command = [sys.executable, "-m", "tests.xadapter.training", text]
-        env = {**os.environ, **{k: str(v) for k, v in own.items()}}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE))
-    for process in started:
-        _, errors = process.communicate(timeout=1000)
-        assert process.returncode == 0, errors.decode()
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **{k: str(v) for k, v in own.items()}}
+        started.append(WarmProcess(code, text, env=env, errors=logs[rank]))
+    for process, log in zip(started, logs, strict=True):
+        assert process.wait(timeout=1000) == 0, log.read_text()
 
 
 def main() -> None:
@@ -136,6 +132,3 @@ def main() -> None:
                 validate=lambda step, mapper: found,
             )
 
-
-if __name__ == "__main__":
-    main()
