@@ -27,7 +27,7 @@ def _free_bytes(folder: Path) -> int:
 
 @contextmanager
 def _in_memory(name: str) -> Iterator[Path]:
-    """Make a folder in memory if possible: every vote is flushed, and tests kill no disks."""
+    """Make a folder in memory if possible: databases flush each vote, and tests kill no disks."""
     memory = Path("/dev/shm")
     home = str(memory) if memory.is_dir() and _free_bytes(memory) > _ENOUGH_BYTES else None
     with tempfile.TemporaryDirectory(prefix=f"xbench-{name}-", dir=home) as folder:
@@ -65,14 +65,19 @@ def emptied(server: PostgresServer) -> str:
     return server.url
 
 
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """Make a folder for databases."""
+    with _in_memory("votes") as folder:
+        yield folder
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def votes_place(request: pytest.FixtureRequest) -> Iterator[str]:
+def votes_place(request: pytest.FixtureRequest, memory: Path) -> str:
     """Provide a new SQLite file, then an empty PostgreSQL database."""
     if request.param == "sqlite":
-        with _in_memory("votes") as folder:
-            yield str(folder / "votes" / "votes.sqlite")
-    else:
-        yield emptied(request.getfixturevalue("postgres"))
+        return str(memory / "votes" / "votes.sqlite")
+    return emptied(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(scope="module")

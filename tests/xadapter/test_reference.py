@@ -49,9 +49,7 @@ ALIKE = ("dpm++ karras", "euler karras", "unipc", "deis")  # multistep and sigma
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.slow if kind in ALIKE else ()) for kind in SOLVERS
-    ],
+    [pytest.param(kind, marks=pytest.mark.slow if kind in ALIKE else ()) for kind in SOLVERS],
 )
 def test_xadapter_equals_the_reference_with_the_users_scheduler(
     base_pipe: Any, upgraded_pipe: Any, kind: str

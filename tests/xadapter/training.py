@@ -14,6 +14,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from tests.warm import WarmProcess
 from tests.xadapter.conftest import (
     BASE_TEXT_WIDTH,
     N_TOKENS,
@@ -23,7 +24,6 @@ from tests.xadapter.conftest import (
     tiny_base_unet,
     tiny_upgraded_unet,
 )
-from tests.warm import WarmProcess
 from xadapter.data import TrainBatch, UpgradedText
 from xadapter.processes import joined
 from xadapter.train import TrainSettings, train_mapper
@@ -131,4 +131,3 @@ def main() -> None:
                 stop_after=stop,
                 validate=lambda step, mapper: found,
             )
-

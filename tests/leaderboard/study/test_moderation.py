@@ -1,6 +1,5 @@
 """Claims about new raters of one network, and about excluding them."""
 
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -27,6 +26,7 @@ from leaderboard.study.tokens import SECRET_VARIABLE
 from leaderboard.study.votes import Rating, Vote, VotesDatabase
 from tests.leaderboard.studies import BLINDING, rows, study
 from tests.leaderboard.voters import NO_LIMIT, TASTE, rater
+from tests.scripts import load_script
 
 STUDY = study(rows(n_cases=2, plugins=("outline",), t0s=(0.8,)))
 ORDER = sorted(TASTE, key=lambda name: -TASTE[name])
@@ -231,18 +231,9 @@ def test_a_limit_that_is_not_a_number_is_refused(tmp_path, monkeypatch, given):
         voting()
 
 
-def test_an_attack_from_one_address_is_mostly_refused_and_never_turns_the_robust_order(tmp_path):
-    from importlib.machinery import SourceFileLoader
-    from importlib.util import module_from_spec, spec_from_loader
-
-    path = Path(__file__).resolve().parents[3] / "scripts" / "load-votes"
-    loader = SourceFileLoader("load_votes", str(path))
-    spec = spec_from_loader("load_votes", loader)
-    assert spec is not None
-    script = module_from_spec(spec)
-    sys.modules["load_votes"] = script
-    loader.exec_module(script)
+def test_an_attack_from_one_address_is_mostly_refused_and_never_turns_the_robust_order(memory):
+    script = load_script("load-votes")
     script.FALSE_VOTES = 600
-    found = script.run_attack(tmp_path / "votes.sqlite", limit=RateLimit())
+    found = script.run_attack(memory / "votes.sqlite", limit=RateLimit())
     assert found["refused by the limits"] > 0.9 * 600
     assert found["robust order"] == found["true order"]
