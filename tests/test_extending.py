@@ -1,5 +1,6 @@
 """Claims of docs/extending.md: its commands work in a fresh folder, its names are public."""
 
+import os
 import re
 import subprocess
 import sys
@@ -28,11 +29,13 @@ PACKAGES = "bench|leaderboard|metrics|plugins_manifest|pocket|runners|xadapter"
 @pytest.mark.parametrize("title", [t for t, blocks in CODE.items() if dict(blocks).get("sh")])
 def test_the_commands_of_a_section_work_in_a_fresh_folder(title: str, tmp_path: Path) -> None:
     environment = make_environment(tmp_path, XBENCH_CACHE=str(tmp_path / "cache"))
+    own = environment.python.parent
     is_warm = title != "A metric"  # whose commands are those of a user, new interpreters
-    with warm_commands(environment) if is_warm else nullcontext(environment.python) as python:
+    with warm_commands(environment.packages) if is_warm else nullcontext(own) as commands:
+        path = os.pathsep.join([str(commands), str(own), os.environ["PATH"]])
         for language, code in CODE[title]:
-            command = ("bash", "-ec") if language == "sh" else (python, "-c")
-            done = environment.run(*command, code)
+            command = ("bash", "-ec") if language == "sh" else (commands / "python", "-c")
+            done = environment.run(*command, code, PATH=path)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     written = [path for path in environment.work.iterdir() if path.name != "runs"]
     assert len(written) == 1

@@ -172,7 +172,9 @@ def test_two_processes_equal_one_also_where_they_take_over(
     whole: Path, tmp_path: Path, base_unet: Any, upgraded_unet: Any
 ) -> None:
     learned = replace(SETTINGS, weighting="edm2", steps=2)
+    typical = replace(SETTINGS, weighting="typical", steps=2)
     train(tmp_path / "learned", base_unet, upgraded_unet, learned)
+    train(tmp_path / "typical", base_unet, upgraded_unet, typical)
     train(tmp_path / "mixed", base_unet, upgraded_unet, SETTINGS, stop_after=2)
     train_together(
         [
@@ -181,12 +183,14 @@ def test_two_processes_equal_one_also_where_they_take_over(
             (tmp_path / "cut", SETTINGS, None),
             (tmp_path / "mixed", replace(SETTINGS, validate_every_steps=4), 4),
             (tmp_path / "learned-two", learned, None),
+            (tmp_path / "typical-two", typical, None),
         ]
     )
     train(tmp_path / "mixed", base_unet, upgraded_unet, SETTINGS)
     assert_alike(tmp_path / "two", whole)
     assert_alike(tmp_path / "mixed", whole)  # 1, 2, 1 processes
     assert_alike(tmp_path / "learned-two", tmp_path / "learned")
+    assert_alike(tmp_path / "typical-two", tmp_path / "typical")
     # one process validates, and the others wait for it
     assert (tmp_path / "mixed" / "validation.jsonl").read_text() == '{"step": 4, "rank": 0}\n'
     checkpoints = [tmp_path / name / "checkpoint.safetensors" for name in ("two", "cut")]

@@ -33,7 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ABAR = DDPMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
 ).alphas_cumprod
-SETTINGS = TrainSettings(steps=6, batch_size=4, checkpoint_every_steps=3, log_every_steps=2)
+# "typical", the default, first measures a table, which takes longer than these steps
+SETTINGS = TrainSettings(
+    steps=6, batch_size=4, weighting="paper", checkpoint_every_steps=3, log_every_steps=2
+)
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with joined("cpu") as processes:
         found = Validation({"rank": processes.rank})
+        base_unet, upgraded_unet = tiny_base_unet(), tiny_upgraded_unet()
         for folder, given, stop in json.loads(sys.argv[1]):
             settings = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
             train(
                 Path(folder),
-                tiny_base_unet(),
-                tiny_upgraded_unet(),
+                base_unet,
+                upgraded_unet,
                 TrainSettings(**settings),
                 processes=processes,
                 stop_after=stop,
