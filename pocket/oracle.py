@@ -5,11 +5,13 @@ border the background, the share of painted interior the style. Works on 128 px 
 """
 
 import colorsys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from pocket import weights
 from pocket.scenes import (
     BACKGROUNDS,
     COLORS,
@@ -22,6 +24,7 @@ from pocket.scenes import (
 )
 
 SIZE_PX = 128
+N_SHAPES = 600  # drawn references of the shipped part "shapes"
 _MIN_AREA_PX = 70
 _NEIGHBORS = 9
 _STROKE_PX = 8.5  # wider than the stroke of any style, seen from the outer edge
@@ -77,7 +80,7 @@ def check(image: np.ndarray, scene: Scene) -> OracleReading:
         count=sorted(colors_seen) == sorted(color for color, _ in want),
         background=read_background(picture) == scene.background,
         relation=_relation_holds(seen, scene),
-        style=_style_of(picture, seen),
+        style=_style_of(picture, ((s.fill, s.area_px) for s in seen)),
     )
 
 
@@ -92,7 +95,7 @@ def see(picture: np.ndarray) -> list[SeenObject]:
 def read_style(image: np.ndarray) -> Style | None:
     """Return the style of the larger part of all objects' area; None without objects."""
     picture = _to_reading_size(image)
-    return _style_of(picture, see(picture))
+    return _style_of(picture, ((fill, float(r.sum())) for _, r, fill in _regions(picture)))
 
 
 def read_background(picture: np.ndarray) -> str:
@@ -174,13 +177,13 @@ def _fill_style(region: np.ndarray, bare: np.ndarray) -> Style:
     return "hatched" if share < 0.65 else "outline"
 
 
-def _style_of(picture: np.ndarray, seen: list[SeenObject]) -> Style | None:
-    """Return the style of the larger part of the objects' area, each piece with its own fill."""
-    if not seen:
-        return None
+def _style_of(picture: np.ndarray, pieces: Iterable[tuple[Style, float]]) -> Style | None:
+    """Return the style of the larger part of the objects' area; pieces are (fill, area in px)."""
     area_px: dict[Style, float] = {}
-    for piece in seen:
-        area_px[piece.fill] = area_px.get(piece.fill, 0.0) + piece.area_px
+    for fill, area in pieces:
+        area_px[fill] = area_px.get(fill, 0.0) + area
+    if not area_px:
+        return None
     fill = max(area_px, key=lambda style: (area_px[style], style))
     if fill != "flat":
         return fill
@@ -243,11 +246,19 @@ def _describe(region: np.ndarray) -> np.ndarray:
 
 @cache
 def _shape_references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Describe 600 drawn objects of known shape; return features, labels and feature spread."""
+    """Return features, labels and feature spread of the shipped references."""
+    from safetensors.numpy import load_file
+
+    kept = load_file(weights.part_path("shapes"))
+    return kept["features"], kept["labels"], kept["features"].std(0)
+
+
+def draw_shapes(n: int = N_SHAPES) -> tuple[np.ndarray, np.ndarray]:
+    """Describe drawn objects of known shape; return features [n, 5] and places in `SHAPES` [n]."""
     rng = np.random.default_rng(77)
     features, labels = [], []
     styles: tuple[Style, ...] = ("shaded", "flat", "outline")
-    while len(features) < 600:
+    while len(features) < n:
         scene = sample_scene(rng)
         if len(scene.objects) != 1:
             continue
@@ -256,5 +267,4 @@ def _shape_references() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             _, region, _ = regions[0]
             features.append(_describe(region))
             labels.append(SHAPES.index(scene.objects[0].shape))
-    stacked = np.array(features)
-    return stacked, np.array(labels), stacked.std(0)
+    return np.array(features), np.array(labels)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def errors() -> dict[str, type[BaseException]]:
     """Return all exceptions that the project defines, by name."""
     found: dict[str, type[BaseException]] = {}
     for path in sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        if not re.search(r"class \w+Error\b", text):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
                 name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
                 kind = getattr(importlib.import_module(name.removesuffix(".__init__")), node.name)

@@ -1,8 +1,10 @@
 """Claims of docs/extending.md: its commands work in a fresh folder, its names are public."""
 
+import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from plugins_manifest.installed import missing_members
 from tests.environments import ROOT, make_environment
+from tests.warm_commands import warm_commands
 from xbench import FamilySource, ImageMetric, Method
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -22,15 +25,18 @@ SUBMODULES = ("conditions", "formulas", "pages", "sources", "traits")
 PACKAGES = "bench|leaderboard|metrics|plugins_manifest|pocket|runners|xadapter"
 
 
-@pytest.mark.timeout(900)  # each section starts Python with torch three to five times
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("title", [t for t, blocks in CODE.items() if dict(blocks).get("sh")])
 def test_the_commands_of_a_section_work_in_a_fresh_folder(title: str, tmp_path: Path) -> None:
-    cache = {"XBENCH_CACHE": str(tmp_path / "cache")}
-    environment = make_environment(tmp_path, **cache)
-    for language, code in CODE[title]:
-        command = ("bash", "-ec") if language == "sh" else (environment.python, "-c")
-        done = environment.run(*command, code)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    environment = make_environment(tmp_path, XBENCH_CACHE=str(tmp_path / "cache"))
+    own = environment.python.parent
+    is_warm = title != "A metric"  # whose commands are those of a user, new interpreters
+    with warm_commands(environment.packages) if is_warm else nullcontext(own) as commands:
+        path = os.pathsep.join([str(commands), str(own), os.environ["PATH"]])
+        for language, code in CODE[title]:
+            command = ("bash", "-ec") if language == "sh" else (commands / "python", "-c")
+            done = environment.run(*command, code, PATH=path)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     written = [path for path in environment.work.iterdir() if path.name != "runs"]
     assert len(written) == 1
     modules = [path.read_text() for path in written[0].glob("src/*/__init__.py")]

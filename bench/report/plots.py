@@ -191,6 +191,7 @@ def draw(sketch: Sketch, look: Look, formats: Mapping[str, Mapping[str, Any]]) -
             stream = io.BytesIO()
             figure.savefig(stream, format=name, **options)
             files[name] = stream.getvalue()
+            figure.set_layout_engine("none")  # the places are found: those of the first format
     return files
 
 

@@ -21,12 +21,13 @@ _FILES = {
     "converted-lora-outline": "converted-lora-outline.safetensors",
     "converted-lora-hatched": "converted-lora-hatched.safetensors",
     "reference": "reference.safetensors",
+    "shapes": "shapes.safetensors",
     "base-near": "base-near.safetensors",
     "base-far": "base-far.safetensors",
 }
 PARTS = (
     *("base", "upgraded", "mapper", "controlnet-canny", "controlnet-mask"),
-    *("lora-outline", "lora-hatched", "scorer", "reference"),
+    *("lora-outline", "lora-hatched", "scorer", "reference", "shapes"),
     *("upgraded-controlnet-canny", "upgraded-controlnet-mask"),
     *("upgraded-lora-outline", "upgraded-lora-hatched"),
     *("upgraded-v", "mapper-v", "upgraded-v-controlnet-canny", "upgraded-v-lora-outline"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 from bench.analysis import answers
 from bench.store import RunStore, read_image, records
+from tests.warm_commands import warm_commands
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 FILES = {"python": "train_lora.py", "yaml": "my-hatched.yaml"}
@@ -33,12 +33,13 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def follow(text: str, folder: Path) -> list[str]:
     """Write the files of a text and run its commands; return what these print."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "XBENCH_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    with warm_commands() as commands:
+        return _follow(text, folder, f"{commands}{os.pathsep}{os.environ['PATH']}")
+
+
+def _follow(text: str, folder: Path, path: str) -> list[str]:
+    own = {"PATH": path, "XBENCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **own}
     printed = []
     for language, content in blocks(text):
         if language in FILES:

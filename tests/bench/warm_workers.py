@@ -23,6 +23,7 @@ from bench.render.engine import process
 from tests.warm import WarmProcess
 
 PIDS = "XBENCH_TEST_WORKERS"  # the file that has the number of each worker
+WORKERS_BEGIN = "XBENCH_TEST_WORKERS_BEGIN"  # code that each worker runs first
 COMMAND = "from tests.bench.warm_workers import run; run()"
 
 
@@ -33,7 +34,8 @@ class WarmWorker(WarmProcess):
         self, command: Sequence[str], *, pass_fds: Sequence[int], env: Mapping[str, str], **_: Any
     ) -> None:
         (number,), module = pass_fds, command[command.index("-m") + 1]
-        code = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+        code = f"{env.get(WORKERS_BEGIN, '')}\nimport runpy\n"
+        code += f"runpy.run_module({module!r}, run_name='__main__')"
         with Connection(os.dup(number)) as connection:
             super().__init__(code, env=env, connection=connection)
         with Path(env[PIDS]).open("a") as file:

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
 
 
+@contextmanager
+def _in_memory(name: str) -> Iterator[Path]:
+    """Make a folder in memory if possible: databases flush each vote, and tests kill no disks."""
+    memory = Path("/dev/shm")
+    home = str(memory) if memory.is_dir() and _free_bytes(memory) > _ENOUGH_BYTES else None
+    with tempfile.TemporaryDirectory(prefix=f"xbench-{name}-", dir=home) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_scan() -> Iterator[None]:
     """Let Streamlit scan the installed packages for components once, as its server does."""
@@ -35,15 +45,10 @@ def one_scan() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """Start a PostgreSQL server for all tests; its account needs access to the folder.
-
-    The folder is in memory if possible: tests kill processes, not disks.
-    """
-    memory = Path("/dev/shm")
-    home = str(memory) if memory.is_dir() and _free_bytes(memory) > _ENOUGH_BYTES else None
-    with tempfile.TemporaryDirectory(prefix="xbench-postgres-", dir=home) as folder:
-        Path(folder).chmod(0o755)
-        inner = Path(folder, "server")
+    """Start a PostgreSQL server for all tests; its account needs access to the folder."""
+    with _in_memory("postgres") as folder:
+        folder.chmod(0o755)
+        inner = folder / "server"
         inner.mkdir()
         with running_postgres(inner) as server:
             yield server
@@ -60,11 +65,18 @@ def emptied(server: PostgresServer) -> str:
     return server.url
 
 
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """Make a folder for databases."""
+    with _in_memory("votes") as folder:
+        yield folder
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def votes_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def votes_place(request: pytest.FixtureRequest, memory: Path) -> str:
     """Provide a new SQLite file, then an empty PostgreSQL database."""
     if request.param == "sqlite":
-        return str(tmp_path / "votes" / "votes.sqlite")
+        return str(memory / "votes" / "votes.sqlite")
     return emptied(request.getfixturevalue("postgres"))
 
 

@@ -57,15 +57,17 @@ def direct_writes(code: str) -> Iterator[str]:
             continue
         function = node.func
         name = function.attr if isinstance(function, ast.Attribute) else ast.unparse(function)
-        arguments = [ast.unparse(argument) for argument in node.args]
-        words = [*arguments, *(ast.unparse(keyword.value) for keyword in node.keywords)]
         is_open = name == "open" and any(
             isinstance(a, ast.Constant) and isinstance(a.value, str) and set(a.value) & set("wax+")
             for a in node.args[:2]
             if isinstance(a, ast.Constant) and len(str(a.value)) <= 3
         )
         is_save = name == "save" and isinstance(function, ast.Attribute)
-        if (is_open or is_save or name in WRITERS) and not safe & {*words}:
+        if not (is_open or is_save or name in WRITERS):
+            continue
+        arguments = [ast.unparse(argument) for argument in node.args]
+        words = [*arguments, *(ast.unparse(keyword.value) for keyword in node.keywords)]
+        if not safe & {*words}:
             if name in {"write_bytes"} and isinstance(function, ast.Name):
                 continue  # bench.store.files.write_bytes, which is atomic
             if name == "copy" and (not arguments or ast.unparse(function) == "copy.copy"):

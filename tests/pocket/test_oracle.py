@@ -6,7 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from pocket.oracle import SeenObject, _fill_style, _regions, _style_of, check, read_style
+from pocket.oracle import (
+    N_SHAPES,
+    _fill_style,
+    _regions,
+    _shape_references,
+    _style_of,
+    check,
+    draw_shapes,
+    read_style,
+)
 from pocket.scenes import COLORS, STYLES, Style, render, scene_at
 
 N_SCENES = 60
@@ -24,6 +33,14 @@ def test_the_oracle_reads_every_attribute_of_drawn_scenes(style: Style, size_px:
 def test_the_oracle_names_the_style(style: Style) -> None:
     pictures = [render(scene_at(41, i), style, 128) for i in range(N_SCENES)]
     assert np.mean([read_style(p) == style for p in pictures]) >= 0.9
+
+
+def test_the_shipped_shapes_are_the_drawn_ones() -> None:
+    features, labels = draw_shapes(n=30)
+    kept_features, kept_labels, _ = _shape_references()
+    assert len(kept_features) == len(kept_labels) == N_SHAPES
+    np.testing.assert_allclose(features, kept_features[:30], rtol=1e-9)
+    assert list(labels) == list(kept_labels[:30])
 
 
 def test_a_wrong_color_shape_background_or_count_is_noticed() -> None:
@@ -66,10 +83,7 @@ def test_depth_inside_an_object_is_the_exact_distance() -> None:
 def test_the_style_is_that_of_most_of_the_area_and_not_of_the_largest_piece() -> None:
     plain = np.full((128, 128, 3), 245, np.uint8)
 
-    def piece(area_px: float, fill: Style) -> SeenObject:
-        return SeenObject("red", "circle", 0.5, 0.5, area_px, fill)
-
-    pieces = [piece(300, "flat"), piece(200, "hatched"), piece(180, "hatched")]
+    pieces: list[tuple[Style, float]] = [("flat", 300), ("hatched", 200), ("hatched", 180)]
     assert _style_of(plain, pieces) == "hatched"
     assert _style_of(plain, pieces[::-1]) == "hatched"
     assert _style_of(plain, pieces[:2]) == "flat"

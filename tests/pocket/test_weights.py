@@ -54,6 +54,12 @@ def draw(pipe: StableDiffusionPipeline, *, style: Style | None = None, **kwargs)
     return (np.asarray(images) * 255).round().astype(np.uint8)
 
 
+@cache
+def base_pictures() -> np.ndarray:
+    """Draw the pictures of the base model alone."""
+    return draw(base_pipeline())
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_is_there_with_its_recorded_hash(name: str) -> None:
     assert part_path(name).exists()
@@ -80,7 +86,7 @@ def test_a_changed_byte_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_base_model_draws_its_captions_in_flat_style() -> None:
-    pictures = draw(base_pipeline())
+    pictures = base_pictures()
     assert pictures.shape == (N_IMAGES, 64, 64, 3)
     readings = [check(p, s) for p, s in zip(pictures, SCENES, strict=True)]
     assert np.mean([r.accuracy for r in readings]) > 0.75
@@ -124,7 +130,7 @@ def test_the_flow_model_draws_in_the_stock_pipeline_and_takes_its_lora() -> None
     assert len(pipe.transformer.peft_config) == 1
 
 
-@pytest.mark.parametrize("kind", ["canny", "mask"])
+@pytest.mark.parametrize("kind", ["canny", pytest.param("mask", marks=pytest.mark.slow)])
 def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     controlnet = ControlNetModel.from_pretrained(
         part_path(f"controlnet-{kind}"), dtype=torch.float32
@@ -134,7 +140,7 @@ def test_a_controlnet_works_in_the_stock_pipeline(kind: str) -> None:
     detect = {"canny": canny, "mask": mask}[kind]
     wanted = [detect(render(s, "flat", 64)) for s in SCENES]
     guided = draw(pipe, image=[Image.fromarray(c) for c in wanted])
-    free = draw(base_pipeline())
+    free = base_pictures()
     assert _agreement(guided) > 0.6
     assert _agreement(guided) > _agreement(free) + 0.3
 
@@ -178,7 +184,7 @@ def test_a_converted_lora_is_of_the_shipped_files_and_has_the_layers_of_the_nati
         assert keys == set(file.keys())
 
 
-@pytest.mark.parametrize("style", ["outline", "hatched"])
+@pytest.mark.parametrize("style", ["outline", pytest.param("hatched", marks=pytest.mark.slow)])
 def test_a_lora_in_kohya_format_works_in_the_stock_pipeline(style: Style) -> None:
     pipe = StableDiffusionPipeline(**base_pipeline().components)
     pipe.load_lora_weights(part_path(f"lora-{style}"))
@@ -186,7 +192,7 @@ def test_a_lora_in_kohya_format_works_in_the_stock_pipeline(style: Style) -> Non
         pictures = draw(pipe, style=style)
     finally:
         pipe.unload_lora_weights()
-    plain = draw(base_pipeline())
+    plain = base_pictures()
     assert np.mean([read_style(p) == style for p in pictures]) > 0.5
     assert np.mean([read_style(p) == style for p in plain]) < 0.1
 

@@ -186,7 +186,11 @@ USABLE = {
     *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LCMScheduler"),
     *("SASolverScheduler", "TCDScheduler", "UniPCMultistepScheduler"),
 }
-EXPORTED = sorted(n for n in dir(diffusers) if n.endswith("Scheduler"))
+SLOW = pytest.mark.slow  # it makes a grid of all training steps each time it is built
+EXPORTED = [
+    pytest.param(name, marks=SLOW if name == "KDPM2DiscreteScheduler" else ())
+    for name in sorted(n for n in dir(diffusers) if n.endswith("Scheduler"))
+]
 
 
 def assert_seeds_alone_decide(joined: XAdapter, scheduler: Any) -> None:

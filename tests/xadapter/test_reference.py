@@ -43,8 +43,14 @@ def same_picture(left: Image.Image, right: Image.Image) -> bool:
     return np.allclose(np.asarray(left, dtype=int), np.asarray(right, dtype=int), atol=1)
 
 
+ALIKE = ("dpm++ karras", "euler karras", "unipc", "deis")  # multistep and sigmas as others
+
+
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers
-@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow if kind in ALIKE else ()) for kind in SOLVERS],
+)
 def test_xadapter_equals_the_reference_with_the_users_scheduler(
     base_pipe: Any, upgraded_pipe: Any, kind: str
 ) -> None:

@@ -1,14 +1,10 @@
-"""Tiny trainings of the mapper, also as a program: one of several processes that train together.
-
-`python -m tests.xadapter.training FOLDER SETTINGS STOP` trains in FOLDER by the JSON of settings.
-"""
+"""Tiny trainings of the mapper, also as a program: one of several processes that train together."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +14,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from tests.warm import WarmProcess
 from tests.xadapter.conftest import (
     BASE_TEXT_WIDTH,
     N_TOKENS,
@@ -36,7 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ABAR = DDPMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
 ).alphas_cumprod
-SETTINGS = TrainSettings(steps=6, batch_size=4, checkpoint_every_steps=3, log_every_steps=2)
+# "typical", the default, first measures a table, which takes longer than these steps
+SETTINGS = TrainSettings(
+    steps=6, batch_size=4, weighting="paper", checkpoint_every_steps=3, log_every_steps=2
+)
 
 
 @dataclass(frozen=True)
@@ -108,34 +108,30 @@ def train_together(jobs: list[tuple[Path, TrainSettings, int | None]], n: int = 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     text = json.dumps([[str(f), asdict(settings), stop] for f, settings, stop in jobs])
-    started = []
+    code = "from tests.xadapter.training import main; main()"
+    started, logs = [], [jobs[0][0].with_name(f"process-{rank}.log") for rank in range(n)]
     for rank in range(n):
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n}
         own = {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        command = [sys.executable, "-m", "tests.xadapter.training", text]
-        env = {**os.environ, **{k: str(v) for k, v in own.items()}}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE))
-    for process in started:
-        _, errors = process.communicate(timeout=1000)
-        assert process.returncode == 0, errors.decode()
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **{k: str(v) for k, v in own.items()}}
+        started.append(WarmProcess(code, text, env=env, errors=logs[rank]))
+    for process, log in zip(started, logs, strict=True):
+        assert process.wait(timeout=1000) == 0, log.read_text()
 
 
 def main() -> None:
     torch.set_num_threads(1)
     with joined("cpu") as processes:
         found = Validation({"rank": processes.rank})
+        base_unet, upgraded_unet = tiny_base_unet(), tiny_upgraded_unet()
         for folder, given, stop in json.loads(sys.argv[1]):
             settings = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
             train(
                 Path(folder),
-                tiny_base_unet(),
-                tiny_upgraded_unet(),
+                base_unet,
+                upgraded_unet,
                 TrainSettings(**settings),
                 processes=processes,
                 stop_after=stop,
                 validate=lambda step, mapper: found,
             )
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ def calibrate(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_judge_that_is_always_open_fails_for_lack_of_power() -> None:
-    done = calibrate("--runs", 40, "--whole-runs", 0, "--judge", "always-open")
+    done = calibrate("--runs", 10, "--whole-runs", 0, "--judge", "always-open")
     assert done.returncode == 1
     assert "retention .95 is 'works' is 0.000" in done.stdout
 

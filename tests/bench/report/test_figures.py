@@ -59,7 +59,7 @@ def test_the_same_run_gives_the_same_bytes_and_no_date(
 
 
 def test_files_of_others_are_refused_and_those_of_an_earlier_call_replaced(
-    store: RunStore, tmp_path: Path
+    store: RunStore, figures: Path, tmp_path: Path
 ) -> None:
     run = RunStore.open(shutil.copytree(store.folder, tmp_path / "run"))
     paper = tmp_path / "paper"
@@ -70,13 +70,13 @@ def test_files_of_others_are_refused_and_those_of_an_earlier_call_replaced(
         assert result.exit_code == 2 and "--figures" in result.output
     assert (paper / "methods.tex").read_text() == "We propose"
     out = tmp_path / "out"
+    out.mkdir()
+    listed = json.loads((figures / "figures.json").read_text())
+    (out / "old.pdf").write_text("of an earlier run")
+    (out / "figures.json").write_text(json.dumps({**listed, "files": ["old.pdf"]}))
     result = call(run.folder, "--figures", out, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["n_figures"] == len(list(out.iterdir())) - 1
-    listed = json.loads((out / "figures.json").read_text())
-    (out / "old.pdf").write_text("of an earlier run")
-    (out / "figures.json").write_text(json.dumps({**listed, "files": ["old.pdf"]}))
-    write_figures(run, open_figures(out, run.folder))
     assert not (out / "old.pdf").exists() and (out / "retention.pdf").exists()
 
 

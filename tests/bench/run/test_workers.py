@@ -16,7 +16,7 @@ from tests.bench.run.worker_runs import (
     IMAGES,
     OPTIONS,
     log_of,
-    lose_a_batch,
+    loses_a_worker,
     require_end,
     require_run,
     start,
@@ -32,10 +32,8 @@ TWO_NAMED = "local, 2 processes on cpu, cpu"
 
 def test_a_run_that_loses_a_worker_has_the_tables_of_one_process(one: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(out, *TWO)
-    lose_a_batch(out, process)
-    assert "a worker ended by SIGKILL in pocket-" in (text := require_end(process, out))
-    assert DEATH in text
+    text = require_end(start(out, *TWO, **loses_a_worker(out)), out)
+    assert "a worker ended by SIGKILL in " in text and DEATH in text
     assert len(pids_of(out).read_text().split()) > 2
     require_run(out, one, engine=TWO_NAMED)
 

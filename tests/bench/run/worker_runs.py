@@ -8,7 +8,7 @@ from bench.render.audit import read_audits
 from bench.store.run_store import RunStore
 from tests.bench.chaos import pids_of
 from tests.bench.run.test_shards import require_equal
-from tests.bench.warm_workers import COMMAND, PIDS, warm_workers
+from tests.bench.warm_workers import COMMAND, PIDS, WORKERS_BEGIN, warm_workers
 from tests.warm import WarmProcess
 
 OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
@@ -47,13 +47,27 @@ def wait_for_image(out: Path, process: WarmProcess, *, n: int = 1) -> None:
         time.sleep(0.005)
 
 
-def lose_a_batch(out: Path, process: WarmProcess) -> None:
-    """Kill the workers with each new image until one had a batch: they may be between two."""
-    wait_for_image(out, process)
-    while process.poll() is None and DEATH not in log_of(out).read_text():
-        for worker in warm_workers(pids_of(out)):
-            worker.kill()
-        wait_for_image(out, process, n=len(RunStore(out).image_ids()) + 1)
+# The first worker that has made an image of a batch ends, amid the batch.
+_DIES_ONCE = """
+import os, signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+send, died = Connection.send, Path({died!r})
+def send_and_die(self, message):
+    send(self, message)
+    if type(message).__name__ == "Result":
+        try:
+            died.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+Connection.send = send_and_die
+"""
+
+
+def loses_a_worker(out: Path) -> dict[str, str]:
+    """Return the variables of a run that loses one worker amid a batch."""
+    return {WORKERS_BEGIN: _DIES_ONCE.format(died=str(out.with_name(f"{out.name}.died")))}
 
 
 def require_run(out: Path, one: Path, *, engine: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from bench.train.cost import cost_facts
 from bench.train.data import opened_data
 from bench.train.models import load_models
 from pocket.cached import read_arrays
+from tests.bench.chaos import RUN
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL: dict[str, Any] = {
@@ -74,15 +75,14 @@ def test_a_picture_does_not_depend_on_its_batch_or_process(whole: Path, tmp_path
 
 def test_a_killed_training_goes_on_bit_by_bit(whole: Path, tmp_path: Path) -> None:
     words = [f"--set={key}={value}" for key, value in SMALL.items()]
-    command = [sys.executable, "-m", "xbench", "-q", "train", "pocket", *words]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     folder = tmp_path / "cut"
-    process = subprocess.Popen([*command, f"--out={folder}"], cwd=ROOT, env=env)
+    process = WarmProcess(RUN, "-q", "train", "pocket", *words, f"--out={folder}", env=env)
     ends = time.monotonic() + 250
     while not (folder / "checkpoint.safetensors").exists():
         assert process.poll() is None and time.monotonic() < ends
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     train(folder, small())
     assert losses(folder) == losses(whole)
@@ -153,7 +153,7 @@ def test_the_command_trains_in_two_processes_and_dies_with_its_launcher(
     while not (tmp_path / "cut" / "checkpoint.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     time.sleep(2)
     rows = len(losses(tmp_path / "cut"))

@@ -16,7 +16,7 @@ def one_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(
-    max_examples=2_000,
+    max_examples=500,
     deadline=None,
     database=None,
     derandomize=True,

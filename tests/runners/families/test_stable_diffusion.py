@@ -47,7 +47,8 @@ for name, methods in json.loads(sys.argv[1]).items():
 print(json.dumps(shown))
 """
 FETCH = """
-import json, sys
+import json, sys, time
+time.sleep = lambda seconds: None  # between what huggingface_hub tries again
 from plugins_manifest.errors import UserError
 from runners.families.hub import HubModel, fetch_file, fetch_folder
 messages = []

@@ -231,10 +231,12 @@ def test_every_sampler_makes_the_same_images_again_in_any_batch(
 ) -> None:
     settings = replace(SETTINGS, sampler=sampler)
     variants = [
-        *(Variant("base"), Variant("floor"), Variant("hires", t0=0.7), Variant("sdedit", t0=0.7)),
+        *(Variant("base"), Variant("sdedit", t0=0.7)),
         *(Variant("xadapter", t0=0.7, adapter_scale=s) for s in (0.0, 1.0)),
-        Variant("xadapter-truncated", t0=0.7, adapter_scale=1.0),
     ]
+    if sampler in ("ddim", "dpm++", "lcm"):  # one of each kind: all methods
+        variants += [Variant("floor"), Variant("hires", t0=0.7)]
+        variants += [Variant("xadapter-truncated", t0=0.7, adapter_scale=1.0)]
     both = list(run_group(family, lora, cases[:2], variants, settings, methods=METHODS))
     assert [r.error for r in both] == [None] * len(both)
     alone = run_group(family, lora, cases[1:2], variants[::-1], settings, methods=METHODS)
@@ -243,4 +245,4 @@ def test_every_sampler_makes_the_same_images_again_in_any_batch(
         assert result.image is not None and result.error is None
         step = np.abs(result.image.astype(int) - images[result.variant].astype(int)).max()
         assert step <= 1
-    assert np.array_equal(images[variants[3]], images[variants[4]])  # no offsets: SDEdit
+    assert np.array_equal(images[variants[1]], images[variants[2]])  # no offsets: SDEdit

@@ -124,7 +124,9 @@ def models(family: Family, folders: Path, tmp_path_factory: pytest.TempPathFacto
     )
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))]
+)
 def test_drawn_files_are_taken_or_refused_by_all_alike(
     family: Family, models: Models, tmp_path: Path, part: int
 ) -> None:
