@@ -63,6 +63,14 @@ def _flux() -> Content:
     return lora_of({f"lora_unet_double_blocks_{i}_img_attn_qkv": (96, 32) for i in range(3)})
 
 
+def _xlabs() -> Content:
+    module = "double_blocks.0.processor.qkv_lora1"
+    return {
+        f"{module}.down.weight": numbers(2, 32),
+        f"{module}.up.weight": numbers(96, 2, seed=1),
+    }
+
+
 def _transposed() -> Content:
     content = _kohya()
     for part in ("down", "up"):
@@ -195,6 +203,14 @@ BROKEN = (
         diffusers="drops it, says nothing",
     ),
     _animal("flux-lora", "made for Flux", _flux, "broken", {"unmatched-module"}),
+    _animal(
+        "xlabs-lora",
+        "made for Flux, by XLabs' trainer",
+        _xlabs,
+        "broken",
+        {"unmatched-module"},
+        format="xlabs",
+    ),
     _animal(
         "missing-up",
         "`lora_up` of one module is missing",
