@@ -18,7 +18,7 @@ ALLOWED = (
     *("bench.render.audits_of", "bench.site.Addresses", "bench.site.Parts", "bench.site.asset"),
     *("bench.site.SiteContent", "bench.site.SitePlugin", "bench.site.SiteRun"),
     *("bench.analysis.numbers", "bench.registry.method_order", "bench.site.rendering"),
-    "bench.registry.line_of",
+    *("bench.registry.line_of", "bench.registry.REFERENCES"),
     *("bench.site.examples", "bench.site.sources", "bench.site.runs", "bench.site.views"),
     *("bench.store", "bench.errors", "bench.report.styles", "bench.report.cells"),
     *("bench.report.number", "bench.report.with_ends"),
