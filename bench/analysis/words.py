@@ -28,6 +28,7 @@ MEANINGS: Mapping[PluginWord, str] = {
 DifferenceWord = Literal["worse", "not tested", "not told apart", "better"]
 DIFFERENCES: tuple[DifferenceWord, ...] = ("worse", "not tested", "not told apart", "better")
 _MAX_NAMES = 5
+_MOST_PROMPTS = 10_000  # an estimate above says only that
 # in sentences and as headings of columns; a method that is not listed keeps its name
 METHOD_NAMES: Mapping[str, str] = {
     "base": "Base model",
@@ -225,7 +226,9 @@ def short_verdict(row: Row) -> str:
         return "no effect"
     if word != "open" or not more:
         return str(word or "")
-    return f"open +{rounded(more)}" if more < 1000 else f"open +{min(more / 1000, 100):.2g}k"
+    if more > _MOST_PROMPTS:
+        return f"open +{_MOST_PROMPTS // 1000}k+"
+    return f"open +{rounded(more)}" if more < 1000 else f"open +{more / 1000:.2g}k"
 
 
 def pace(row: Row, settings: Iterable[Row]) -> str:
@@ -339,8 +342,8 @@ def more_votes(n: float) -> str:
 
 def rounded(n: float) -> str:
     """Return a number of prompts to two digits; 10,000+ beyond."""
-    if n > 10_000:
-        return "10,000+"
+    if n > _MOST_PROMPTS:
+        return f"{_MOST_PROMPTS:,}+"
     digits = len(str(int(n)))
     return f"{round(int(n), 2 - digits) if digits > 2 else int(n):,}"
 
@@ -389,8 +392,8 @@ _IN_DATA = (
 
 
 def _more(n: float, what: str) -> str:
-    if n > 10_000:
-        return f"more than 10,000 more {what}"
+    if n > _MOST_PROMPTS:
+        return f"more than {_MOST_PROMPTS:,} more {what}"
     return f"about {rounded(n)} more {what}"
 
 

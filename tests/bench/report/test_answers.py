@@ -109,6 +109,7 @@ def test_marks_and_words_of_the_table_are_those_of_the_verdicts(store: RunStore,
     [
         (setting("p", "sdedit", 0.5, verdict="open", verdict_more_prompts=7), "open +7"),
         (setting("p", "sdedit", 0.5, verdict="open", verdict_more_prompts=7800), "open +7.8k"),
+        (setting("p", "sdedit", 0.5, verdict="open", verdict_more_prompts=99_900), "open +10k+"),
         (setting("p", "sdedit", 0.5, verdict="open"), "open"),
         (setting("p", "sdedit", 0.5, verdict="open", status="no effect"), "no effect"),
         (setting("p", "sdedit", 0.5, verdict="works"), "works"),
