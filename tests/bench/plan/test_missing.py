@@ -159,12 +159,13 @@ def test_the_estimated_seconds_are_near_those_of_the_recorded_run() -> None:
     index = json.loads((SHIPPED / "index" / "pocket.json").read_text())
     (name,) = index["tables"]["results"]
     results = pq.read_table(SHIPPED / name)
-    measured = sum(results["seconds"].to_pylist())  # on two busy cores
+    # beside much other work, which the page of the shipped results says
+    measured = sum(results["seconds"].to_pylist())
     job = job_of(load_manifest("pocket-results"))
     plan = make_plan(job, UnmadeConditions.of_job(job))
     seconds = estimate(plan).seconds
     assert len(plan.trials) == results.num_rows
-    assert seconds is not None and measured / 4 < seconds < 3 * measured
+    assert seconds is not None and measured / 8 < seconds < 3 * measured
 
 
 def test_a_method_without_a_cost_takes_a_stage_2_and_its_own_cost_counts() -> None:
