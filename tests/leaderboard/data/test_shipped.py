@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from bench.plan.job import with_family_settings
 from bench.publish.format import is_content, is_object
 from bench.publish.locations import FolderLocation
 from bench.publish.object_cache import TableCache
@@ -40,7 +41,8 @@ def test_they_belong_to_the_shipped_weights_and_manifests(runs) -> None:
     for run in runs.values():
         facts, manifest = run.facts, load_manifest(run.facts["manifest"])
         assert facts["weights"] == family_fingerprint(manifest.family)
-        assert facts["manifest_fingerprint"] == manifest.fingerprint()
+        planned = with_family_settings(manifest)
+        assert facts["manifest_fingerprint"] == planned.fingerprint()
         assert facts["command"].startswith(f"xbench run --manifest {manifest.name}")
         assert facts["status"] == "complete" and not facts["git"]["changed"]
 
