@@ -67,8 +67,8 @@ class PocketStyleRate:
     def recipe(self) -> str:
         """Return the procedure."""
         return (
-            "pocket.oracle.read_style at 128 px, exact distances, pieces weighted by area, equals "
-            "the style of the plugin's trigger"
+            "pocket.oracle.read_style at 128 px, gaps of contours closed, pieces weighted by area, "
+            "equals the style of the plugin's trigger"
         )
 
     def applies_to(self, image: ScoredImage) -> bool:

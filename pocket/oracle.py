@@ -2,6 +2,7 @@
 
 Saturated regions are objects, hue gives the color, contour geometry the shape, the
 border the background, the share of painted interior the style. Works on 128 px pictures.
+Models draw contours with gaps; only for the style they are closed, since near objects would merge.
 """
 
 import colorsys
@@ -28,6 +29,7 @@ N_SHAPES = 600  # drawn references of the shipped part "shapes"
 _MIN_AREA_PX = 70
 _NEIGHBORS = 9
 _STROKE_PX = 8.5  # wider than the stroke of any style, seen from the outer edge
+_GAP_PX = 11  # of a contour, such as a stripe's end on it; wider than a stripe
 _BARE_DISTANCE = 45  # a pixel this near to the background's color is not painted
 _COLOR_NAMES = tuple(COLORS)
 _BACKGROUND_NAMES = tuple(BACKGROUNDS)
@@ -38,14 +40,13 @@ _COLOR_OF_HUE = np.abs((_SEEN_HUES - _HUES + 180) % 360 - 180).argmin(-1)
 
 @dataclass(frozen=True)
 class SeenObject:
-    """One region: its color, shape and center (shares of the side), filled area and fill style."""
+    """One region: its color, shape and center (shares of the side), and filled area."""
 
     color: str
     shape: Shape
     x: float
     y: float
     area_px: float
-    fill: Style
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,24 @@ def check(image: np.ndarray, scene: Scene) -> OracleReading:
         count=sorted(colors_seen) == sorted(color for color, _ in want),
         background=read_background(picture) == scene.background,
         relation=_relation_holds(seen, scene),
-        style=_style_of(picture, ((s.fill, s.area_px) for s in seen)),
+        style=read_style(picture),
     )
 
 
 def see(picture: np.ndarray) -> list[SeenObject]:
     """Find the objects in a 128 px picture."""
     return [
-        SeenObject(color, shape_of(region), *_center(region), float(region.sum()), fill)
-        for color, region, fill in _regions(picture)
+        SeenObject(color, shape_of(region), *_center(region), float(region.sum()))
+        for color, region in _regions(picture)
     ]
 
 
 def read_style(image: np.ndarray) -> Style | None:
     """Return the style of the larger part of all objects' area; None without objects."""
     picture = _to_reading_size(image)
-    return _style_of(picture, ((fill, float(r.sum())) for _, r, fill in _regions(picture)))
+    bare = np.abs(picture.astype(int) - _border_color(picture)).max(-1) < _BARE_DISTANCE
+    pieces = _components(_filled(_with_closed_gaps(_painted(picture))))
+    return _style_of(picture, ((_fill_style(p, bare), float(p.sum())) for p in pieces))
 
 
 def read_background(picture: np.ndarray) -> str:
@@ -132,23 +135,46 @@ def _to_reading_size(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=how)
 
 
-def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray, Style]]:
-    """Return color, filled region (uint8 0/1) and fill style of each saturated component."""
+def _regions(picture: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return color and filled region (uint8 0/1) of each saturated component."""
+    import cv2
+
+    hues = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)[..., 0]
+    painted, color_of = _painted(picture), _COLOR_OF_HUE[hues]
+    return [
+        (_COLOR_NAMES[color], part)
+        for region in _components(_filled(painted))
+        for color, part in _split_colors(region, painted, color_of)
+        if part.sum() >= _MIN_AREA_PX
+    ]
+
+
+def _painted(picture: np.ndarray) -> np.ndarray:
+    """Return the saturated pixels, without single ones (uint8 0/1)."""
     import cv2
 
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)
     painted = ((hsv[..., 1] > 128) & (hsv[..., 2] > 50)).astype(np.uint8)
-    painted = cv2.morphologyEx(painted, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    bare = np.abs(picture.astype(int) - _border_color(picture)).max(-1) < _BARE_DISTANCE
-    color_of = _COLOR_OF_HUE[hsv[..., 0]]
-    found: list[tuple[str, np.ndarray, Style]] = []
-    n_labels, labels = cv2.connectedComponents(_filled(painted), connectivity=8)
-    for label in range(1, n_labels):
-        region = (labels == label).astype(np.uint8)
-        for color, part in _split_colors(region, painted, color_of):
-            if part.sum() >= _MIN_AREA_PX:
-                found.append((_COLOR_NAMES[color], part, _fill_style(part, bare)))
-    return found
+    return cv2.morphologyEx(painted, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+
+
+def _with_closed_gaps(painted: np.ndarray) -> np.ndarray:
+    """Close gaps of up to `_GAP_PX`, at the picture's edge too: an object may reach beyond it."""
+    import cv2
+
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_GAP_PX, _GAP_PX))
+    padded = np.pad(painted, _GAP_PX, mode="edge")
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk)
+    return np.ascontiguousarray(closed[_GAP_PX:-_GAP_PX, _GAP_PX:-_GAP_PX])
+
+
+def _components(mask: np.ndarray) -> list[np.ndarray]:
+    """Return each connected piece that is large enough, uint8 0/1."""
+    import cv2
+
+    n_labels, labels = cv2.connectedComponents(mask, connectivity=8)
+    pieces = ((labels == label).astype(np.uint8) for label in range(1, n_labels))
+    return [piece for piece in pieces if piece.sum() >= _MIN_AREA_PX]
 
 
 def _split_colors(
@@ -264,7 +290,7 @@ def draw_shapes(n: int = N_SHAPES) -> tuple[np.ndarray, np.ndarray]:
             continue
         regions = _regions(render(scene, styles[len(features) % 3], SIZE_PX))
         if len(regions) == 1:
-            _, region, _ = regions[0]
+            _, region = regions[0]
             features.append(_describe(region))
             labels.append(SHAPES.index(scene.objects[0].shape))
     return np.array(features), np.array(labels)

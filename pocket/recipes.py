@@ -76,6 +76,8 @@ CONTROLNET_OF: dict[Owner, FitSettings] = {
     "upgraded": FitSettings(1200, 24, 1e-3, seed=4),
     "upgraded-v": FitSettings(600, 16, 1e-3, seed=4, ema_decay=0.99),
 }
+# a silhouette does not tell the style, and a native plugin should draw its own model's
+STYLES_OF: dict[tuple[str, Owner], frozenset[Style]] = {("mask", "upgraded"): frozenset({"shaded"})}
 LORA_OF: dict[Owner, FitSettings] = {
     "base": LORA,
     "upgraded": FitSettings(900, 24, 2e-3, seed=5, ema_decay=0.99),
@@ -177,6 +179,9 @@ def train_controlnet(kind: str, work: Path, *, side: Owner = "base") -> float:
     frozen = load_frozen(side, work)
     data, pictures = _latents(side, side, work)
     conditions = _conditions(kind, pictures, side)
+    if styles := STYLES_OF.get((kind, side)):
+        own = torch.tensor([style in styles for style in pictures.styles])
+        data, conditions = Latents(data.z_nchw[own], data.ids_nl[own]), conditions[own]
     model = Controlled(frozen, build_controlnet(frozen.unet), conditions)
     model.controlnet.to(memory_format=torch.channels_last)
     loss_at = noise_loss(model, data, null_share=NULL_SHARE, prediction=PREDICTION[side])

@@ -32,7 +32,7 @@ def test_the_oracle_reads_every_attribute_of_drawn_scenes(style: Style, size_px:
 @pytest.mark.parametrize("style", STYLES)
 def test_the_oracle_names_the_style(style: Style) -> None:
     pictures = [render(scene_at(41, i), style, 128) for i in range(N_SCENES)]
-    assert np.mean([read_style(p) == style for p in pictures]) >= 0.9
+    assert np.mean([read_style(p) == style for p in pictures]) >= 0.95
 
 
 def test_the_shipped_shapes_are_the_drawn_ones() -> None:
@@ -69,7 +69,7 @@ def test_a_mirrored_picture_breaks_the_relation() -> None:
 
 def test_depth_inside_an_object_is_the_exact_distance() -> None:
     """Bare two thirds of the exact interior are an outline; a 5 x 5 mask sees more interior."""
-    (*_, (_, region, _)) = _regions(render(scene_at(41, 50), "flat", 128))
+    (*_, (_, region)) = _regions(render(scene_at(41, 50), "flat", 128))
     outside = np.argwhere(np.pad(region, 1) == 0) - 1
     pixels = np.argwhere(region)
     depth = np.sqrt(((pixels[:, None] - outside[None]) ** 2).sum(-1).min(1))
@@ -96,3 +96,15 @@ def test_two_small_outlines_outweigh_one_larger_flat_object_in_a_picture() -> No
     cv2.circle(picture, (96, 96), 21, COLORS["blue"], 5)
     cv2.circle(picture, (30, 98), 21, COLORS["green"], 5)
     assert read_style(picture) == "outline"
+
+
+def test_gaps_in_contours_do_not_hide_a_style() -> None:
+    """Models draw stripes that run into the background and contours that do not close."""
+    plain = np.full((128, 128, 3), 245, np.uint8)
+    ring = cv2.circle(plain.copy(), (64, 64), 30, COLORS["red"], 5)
+    ring[60:68, 90:] = 245
+    assert read_style(ring) == "outline"
+    stripes = cv2.circle(plain.copy(), (64, 64), 30, COLORS["red"], -1)
+    for x in range(-64, 128, 21):
+        cv2.line(stripes, (x, 0), (x + 128, 128), (245, 245, 245), 5)
+    assert read_style(stripes) == "hatched"

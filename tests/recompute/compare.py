@@ -24,8 +24,7 @@ from tests.recompute.set_scores import set_metrics, sets_of
 from tests.recompute.verdicts import Policy
 
 POLICY = Path(__file__).parents[2] / "bench" / "analysis" / "verdict_policy.yaml"
-# these read styles by an approximate distance and the largest piece alone: another definition
-_OLD_STYLE_RATE = "pocket.oracle.read_style at 128 px equals"
+_CLOSED_GAPS = "gaps of contours closed"  # older definitions of a style's rate did without
 PARTS = ("scores", "ceilings", "summary", "compatibility")
 _COUNTS = ("verdict_more_prompts", "quality_more_prompts")
 
@@ -90,7 +89,7 @@ def _not_recomputed(row: Row, features: Features, *, known: set[str]) -> str | N
         return "stacks"
     if name not in known:
         return f"{name}: no independent implementation"
-    if name == "pocket-style-rate" and recipe.startswith(_OLD_STYLE_RATE):
+    if name == "pocket-style-rate" and _CLOSED_GAPS not in recipe:
         return f"{name}: an older definition"
     if "pocket-scorer" in recipe and features.scorer.sha256[:12] not in recipe:
         return f"{name}: not the shipped scorer"

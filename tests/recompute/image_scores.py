@@ -130,9 +130,9 @@ class _StyleRate:
     """1 where a picture is read in the style of the plugin's trigger, else 0."""
 
     def __init__(self, run: RunFiles) -> None:
-        from pocket.scenes import COLORS, STYLE_WORDS
+        from pocket.scenes import STYLE_WORDS
 
-        self.run, self.reader = run, pictures.Styles(COLORS)
+        self.run = run
         self.style_of = {words: style for style, words in STYLE_WORDS.items()}
 
     def __call__(self, subject: Subject) -> float | None:
@@ -140,7 +140,7 @@ class _StyleRate:
         if style is None:
             return None
         picture = pictures.enlarged(self.run.pixels(subject.path), 128)
-        return float(self.reader.read(picture) == style)
+        return float(pictures.read_style(picture) == style)
 
 
 class _Relative:

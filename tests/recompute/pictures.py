@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
-
 import numpy as np
 from scipy import ndimage
 
@@ -98,47 +96,31 @@ def overlap(found: np.ndarray, wanted: np.ndarray, tolerance_px: int) -> tuple[f
     return share(found, wanted), share(wanted, found)
 
 
-class Styles:
-    """Reads which style a 128 px pocket picture is drawn in, from the definition of the styles."""
+def read_style(picture: np.ndarray) -> str | None:
+    """Read the style of a 128 px picture: that of most of the pieces' area; None without one."""
+    edge = [picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]]
+    border = np.median(np.concatenate([e.reshape(-1, 3) for e in edge]), axis=0)
+    bare = np.abs(picture.astype(int) - border.astype(float)).max(axis=-1) < 45
+    areas: dict[str, int] = {}
+    for piece in _pieces(picture):
+        style = _fill(piece, bare)
+        areas[style] = areas.get(style, 0) + int(piece.sum())
+    if not areas:
+        return None
+    style = max(areas, key=lambda s: (areas[s], s))
+    if style != "flat":
+        return style
+    top, bottom = (
+        np.median(p.reshape(-1, 3), axis=0).mean() for p in (picture[:4], picture[-4:])
+    )
+    return "shaded" if (top - bottom) / max(1.0, top) > 0.05 else "flat"
 
-    def __init__(self, colors: dict[str, tuple[int, int, int]]) -> None:
-        hues = [colorsys.rgb_to_hsv(*(v / 255 for v in rgb))[0] * 360 for rgb in colors.values()]
-        self.hues = np.array(hues)
 
-    def read(self, picture: np.ndarray) -> str | None:
-        """Return the style of the larger part of the pieces' area; None without any piece."""
-        edge = [picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]]
-        border = np.median(np.concatenate([e.reshape(-1, 3) for e in edge]), axis=0)
-        bare = np.abs(picture.astype(int) - border.astype(float)).max(axis=-1) < 45
-        areas: dict[str, int] = {}
-        for piece in self._pieces(picture):
-            style = _fill(piece, bare)
-            areas[style] = areas.get(style, 0) + int(piece.sum())
-        if not areas:
-            return None
-        style = max(areas, key=lambda s: (areas[s], s))
-        if style != "flat":
-            return style
-        top, bottom = (
-            np.median(p.reshape(-1, 3), axis=0).mean() for p in (picture[:4], picture[-4:])
-        )
-        return "shaded" if (top - bottom) / max(1.0, top) > 0.05 else "flat"
-
-    def _pieces(self, picture: np.ndarray) -> list[np.ndarray]:
-        """Return the filled regions of one color with 70 pixels or more."""
-        ink = _opened(saturated(picture))
-        nearest = np.abs((_hue(picture)[..., None] - self.hues + 180) % 360 - 180).argmin(axis=-1)
-        labels, n = ndimage.label(_filled(ink), EIGHT)
-        found = []
-        for label in range(1, n + 1):
-            region = labels == label
-            counts = np.bincount(nearest[region & ink], minlength=len(self.hues))
-            main = np.flatnonzero(counts > 0.25 * max(1, counts.sum()))
-            parts = [region] * len(main)
-            if len(main) > 1:
-                parts = [_filled(region & ink & (nearest == c)) for c in main]
-            found += [part for part in parts if part.sum() >= 70]
-        return found
+def _pieces(picture: np.ndarray) -> list[np.ndarray]:
+    """Return the filled regions with 70 pixels or more, gaps of their contours closed."""
+    labels, n = ndimage.label(_filled(_closed(_opened(saturated(picture)))), EIGHT)
+    found = [labels == label for label in range(1, n + 1)]
+    return [piece for piece in found if piece.sum() >= 70]
 
 
 def _fill(piece: np.ndarray, bare: np.ndarray) -> str:
@@ -159,17 +141,13 @@ def _opened(mask: np.ndarray) -> np.ndarray:
     return ndimage.binary_dilation(eroded, **square, origin=(-1, -1))
 
 
-def _hue(picture: np.ndarray) -> np.ndarray:
-    """Return the hue in degrees, in steps of 360 / 256 as 8 bits hold it."""
-    r, g, b = (picture[..., c].astype(int) for c in range(3))
-    value = np.maximum(np.maximum(r, g), b)
-    spread = value - np.minimum(np.minimum(r, g), b)
-    inverse = np.rint((256 << 12) / (6.0 * np.maximum(spread, 1))).astype(int)
-    turned = np.where(
-        value == r, g - b, np.where(value == g, b - r + 2 * spread, r - g + 4 * spread)
-    )
-    hue = (turned * np.where(spread > 0, inverse, 0) + (1 << 11)) >> 12
-    return np.where(hue < 0, hue + 256, hue) * 360 / 256
+def _closed(mask: np.ndarray) -> np.ndarray:
+    """Return the closing with a disk of radius 5; beyond its edges the picture goes on unchanged."""
+    y, x = np.mgrid[-5:6, -5:6]
+    disk = np.abs(x) <= np.rint(np.sqrt(25 - y**2))
+    wide = np.pad(mask, 11, mode="edge")
+    grown = ndimage.binary_dilation(wide, disk)
+    return ndimage.binary_erosion(grown, disk, border_value=1)[11:-11, 11:-11]
 
 
 def enlarged(picture: np.ndarray, size_px: int) -> np.ndarray:
