@@ -51,7 +51,7 @@ def matrix(
     for line in lines:
         own = [
             {
-                "verdict": verdicts[run.key].get(_setting(line, choice)),
+                "verdict": _verdict_of(line, verdicts[run.key]),
                 "difference": _difference(cells[line].get(run.key), reach),
             }
             for run in runs
@@ -119,26 +119,25 @@ def _verdicts(run: Run, plugins: Sequence[str], choice: Choice) -> dict[Line, Vi
     levels = grouped(rows, "level")
     settings = grouped(levels.get(("setting",), []), "plugin")
     found: dict[Line, View] = {}
-    several: set[Line] = set()  # adapters: the method as a whole has no verdict
     for row in levels.get(("setting" if choice.by_setting else "method",), []):
         own = settings.get((row["plugin"],), [])
         if row["verdict"] is None and not any(r["verdict"] for r in own):
             continue  # a reference, or of an earlier version
         word = row["verdict"] or method_word(row, own)
-        knobs = tuple(row[name] for name in KNOBS) if choice.by_setting else ()
-        several |= {(row["plugin"], *knobs)} & found.keys()
+        knobs = (row[name] for name in (KNOBS if choice.by_setting else ("adapter",)))
         found[(row["plugin"], *knobs)] = {
             **verdict(word),
             "verdict": short_verdict(row) or word,
             "share": share(row),
             "detail": "" if choice.by_setting else detail(arm_of(row)),
         }
-    return {line: cell for line, cell in found.items() if line not in several}
+    return found
 
 
-def _setting(line: Line, choice: Choice) -> Line:
-    """Return a line without its metric."""
-    return (line[0], *line[2:]) if choice.by_setting else (line[0],)
+def _verdict_of(line: Line, verdicts: Mapping[Line, View]) -> View | None:
+    """Return a line's verdict: of its adapter, or of the single one of a run."""
+    plugin, _, *knobs = line
+    return verdicts.get((plugin, *knobs)) or verdicts.get((plugin, *knobs[:-1], None))
 
 
 def _difference(row: Row | None, reach: float) -> View | None:

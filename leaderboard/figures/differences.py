@@ -54,7 +54,7 @@ class Comparison:
         for line, by_run in self.cells.items():
             for run, row in by_run.items():
                 found[run].append((self.name_of(line), row["word"]))
-        noun = "setting" if self.choice.by_setting else "plugin" if self._one_each else "comparison"
+        noun = "setting" if self.choice.by_setting else "plugin" if self._one_line else "comparison"
         text = comparison_sentence(self.baseline, found, noun=noun, unfinished=self.unfinished)
         return text if self.choice.metric == FUNCTION else f"{text[:-1]} by {self.choice.metric}."
 
@@ -73,9 +73,15 @@ class Comparison:
         parts = [str(row["plugin"] or "")]
         if self.choice.by_setting:
             parts.append(setting_label({**row, "method": ""}).strip())
+        elif row["adapter"] is not None:
+            parts.append(f"adapter {row['adapter']}")
         if not self._one_each:
             parts.append(str(row["metric"] or ""))
         return ", ".join(part for part in parts if part)
+
+    @property
+    def _one_line(self) -> bool:
+        return len({line[0] for line in self.cells}) == len(self.cells)
 
     @property
     def _one_each(self) -> bool:

@@ -1,6 +1,7 @@
 """Images of two runs in pairs: one case (with equal prompts) and seed under the same settings.
 
-A pair has the same plugin, settings, metric and recipe in both runs. Differences are signed so that
+A pair has the same plugin, settings, metric and recipe in both runs, and the same adapter where
+both have several; every one is compared with a run's single adapter. Differences are signed so that
 above 0 the candidate is better; a metric of unknown direction gives none. Pairs are joined inside
 of the candidate's database by a 64-bit hash of what they share: of all images only the means of
 prompts leave it.
@@ -36,20 +37,22 @@ own AS (
     s.adapter, s.trial_id AS trial, s.value, p.prompt,
     CASE s.better WHEN 'higher' THEN 1.0 WHEN 'lower' THEN -1.0 END AS sign,
     hash(s.plugin, s.metric, s.recipe, s.case_id, s.seed, s.method, s.t0, s.plugin_scale,
-      s.adapter_scale, s.adapter, p.prompt) AS pair
+      s.adapter_scale, p.prompt) AS pair
   FROM scores s LEFT JOIN p ON p.plugin = s.plugin AND p.case_id = s.case_id
   WHERE s.level = 'image' AND s.method = $method AND isfinite(s.value) AND {wanted})
 """
 # a pair that occurs twice in the baseline counts once
 _BASELINE = _VALUES + (
-    "SELECT pair, any_value(value) AS value, any_value(trial) AS trial, any_value(sign) AS sign "
-    "FROM own GROUP BY pair HAVING any_value(sign) IS NOT NULL"
+    "SELECT pair, adapter, any_value(value) AS value, any_value(trial) AS trial, "
+    "any_value(sign) AS sign FROM own GROUP BY pair, adapter HAVING any_value(sign) IS NOT NULL"
 )
 _PAIRS = _VALUES + (
-    ", pairs AS (SELECT own.* EXCLUDE (sign, pair, value, trial), own.trial AS trial_new, "
+    ", pairs AS (SELECT own.* EXCLUDE (sign, pair, value, trial, adapter), "
+    "coalesce(own.adapter, other.adapter) AS adapter, own.trial AS trial_new, "
     "other.trial AS trial_old, own.value AS value_new, other.value AS value_old, other.sign, "
     "other.sign * (own.value - other.value) AS difference FROM own JOIN other USING (pair) "
-    "WHERE abs(other.sign * (own.value - other.value)) < 1e100) "  # its cube is a float
+    "WHERE (own.adapter = other.adapter OR own.adapter IS NULL OR other.adapter IS NULL) "
+    "AND abs(other.sign * (own.value - other.value)) < 1e100) "  # its cube is a float
 )
 _PROMPTS = _PAIRS + (
     ", means AS (SELECT plugin, metric, {setting} coalesce(prompt, '') AS prompt, "
@@ -80,7 +83,7 @@ class Choice:
     @property
     def line_keys(self) -> tuple[str, ...]:
         """The columns that tell the lines of a comparison apart."""
-        return ("plugin", "metric", *(KNOBS if self.by_setting else ()))
+        return ("plugin", "metric", *(KNOBS if self.by_setting else ("adapter",)))
 
 
 def line_of(row: Row, choice: Choice) -> tuple[object, ...]:
@@ -116,7 +119,7 @@ def prompt_means(baseline: Run, candidate: Run, choice: Choice) -> list[Row]:
     known = _MEANS.find(place)
     if known is not None:
         return known
-    setting = "".join(f"{name}, " for name in (KNOBS if choice.by_setting else ()))
+    setting = "".join(f"{name}, " for name in choice.line_keys[2:])
     sql = _PROMPTS.replace("{setting}", setting)
     found = _beside(baseline, candidate, choice, sql)
     means = found.column("means").combine_chunks()

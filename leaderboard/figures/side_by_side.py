@@ -16,9 +16,11 @@ from leaderboard.figures.pairs import KNOBS, paired_images, place_of
 from leaderboard.figures.verdicts import compatibility_of
 
 _MAX_IMAGES = 20_000
-_SAME = " AND ".join(f"{name} IS NOT DISTINCT FROM ${name}" for name in KNOBS)
+# a run's single adapter is beside every one of another run
+_SAME = " AND ".join(f"{name} IS NOT DISTINCT FROM ${name}" for name in KNOBS[:-1])
+_SAME += " AND (adapter = $adapter OR adapter IS NULL)"
 _Key = tuple[str, int, str]  # case, seed, prompt
-Knobs = Mapping[str, float | None]
+Knobs = Mapping[str, Any]
 
 
 _ROWS = RecentItems[tuple[object, ...], "list[PromptRow]"](16)
@@ -35,21 +37,32 @@ class PromptRow:
     difference: float | None
 
 
-def settings_of_plugin(baseline: Run, plugin: str, method: str) -> dict[str, Knobs]:
-    """Return the settings of a method by name, the one to use first."""
+def settings_of_plugin(
+    baseline: Run, candidates: Sequence[Run], plugin: str, method: str
+) -> dict[str, Knobs]:
+    """Return the baseline's settings of a method by name, the one to use first.
+
+    Where it has a single adapter and others have several, a setting for each of theirs.
+    """
     tables = open_tables(baseline)
-    found = tables.rows(
-        f"SELECT DISTINCT {', '.join(KNOBS)} FROM trials WHERE plugin = ? AND method = ? "
-        "ORDER BY ALL",
-        [plugin, method],
-    )
+    found = _settings(baseline, plugin, method)
     to_use = [
         tuple(row[name] for name in KNOBS)
         for row in compatibility_of(tables, plugin)
         if row["level"] == "method" and row["method"] == method
     ]
     found.sort(key=lambda row: tuple(row[name] for name in KNOBS) not in to_use)
+    theirs = [row["adapter"] for run in candidates for row in _settings(run, plugin, method)]
+    several = list(dict.fromkeys(adapter for adapter in theirs if adapter is not None))
+    own = [row["adapter"] for row in found if row["adapter"] is not None]
+    if several and not own:
+        found = [{**row, "adapter": adapter} for row in found for adapter in several]
     return {_name(row): row for row in found}
+
+
+def _settings(run: Run, plugin: str, method: str) -> list[Row]:
+    sql = f"SELECT DISTINCT {', '.join(KNOBS)} FROM trials WHERE plugin = ? AND method = ? "
+    return open_tables(run).rows(sql + "ORDER BY ALL", [plugin, method])
 
 
 def prompt_rows(

@@ -149,7 +149,11 @@ def _matrix(
 
 
 def _table_row(row: Row, choice: Choice) -> dict[str, Any]:
-    setting = {"Setting": setting_id({**row, "method": ""}).strip()} if choice.by_setting else {}
+    setting = {}
+    if choice.by_setting:
+        setting = {"Setting": setting_id({**row, "method": ""}).strip()}
+    elif row["adapter"] is not None:
+        setting = {"Adapter": one_line(row["adapter"])}
     return {
         "Plugin": one_line(row["plugin"]),
         **setting,

@@ -58,7 +58,7 @@ def show_pictures(
     left, right = st.columns(2)
     with left:
         plugin = choose_one("Plugin", sorted(plugins), key="pictured", default=plugins[0])
-    settings = settings_of_plugin(baseline, plugin, comparison.choice.method)
+    settings = settings_of_plugin(baseline, candidates, plugin, comparison.choice.method)
     if not settings:
         st.info("The baseline has no images of this plugin with this method.")
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from bench.store.files import png_bytes, write_bytes, write_json
 from bench.store.run_store import RunStore
 
+Losses = Mapping[str | None, float]  # of each adapter; None: the single one
 METHODS = {"base": [None], "floor": [None], "sdedit": [0.5, 0.9], "xadapter": [0.5, 0.9]}
 PLUGINS = {"canny-net": "controlnet", "ink-lora": "lora"}
 METRICS = {"canny-net": "edge-f1", "ink-lora": "style-clip-i"}
@@ -33,11 +34,16 @@ def write_results(
     n_cases: int = 15,
     n_seeds: int = 2,
     loss: float = 0.0,
+    adapters: Mapping[str, float] | None = None,
     prompt: str = "a small red circle",
     n_scored: int | None = None,
     images: bool = True,
 ) -> RunStore:
-    """Write a complete run of two plugins; `loss` lowers the retention of X-Adapter."""
+    """Write a complete run of two plugins; `loss` lowers the retention of X-Adapter.
+
+    `adapters` are several with the loss of each, instead of a single one with `loss`.
+    """
+    losses = {None: loss} if adapters is None else {**adapters}
     store = RunStore(folder)
     folder.mkdir(parents=True)
     facts = {"run_id": f"{folder.name}-id", "status": "complete", "family": "pocket"}
@@ -48,17 +54,17 @@ def write_results(
     facts |= {"manifest_fingerprint": "f" * 64, "git": {"commit": "c" * 40, "changed": False}}
     store.write_run_facts(facts)
     store.write_manifest(_manifest())
-    trials = _trials(n_cases, n_seeds, prompt=prompt, tag=adapter[:3])
+    trials = _trials(n_cases, n_seeds, prompt=prompt, tag=adapter[:3], adapters=list(losses))
     store.write_trials(trials)
     if images:
         _write_conditions(store, trials)
     store.write_results("all", [_result(store, t, images=images) for t in trials])
     rng = np.random.default_rng(7)
     for metric in set(METRICS.values()):
-        rows = [_score(t, metric, rng, loss) for t in trials if METRICS[t["plugin"]] == metric]
+        rows = [_score(t, metric, rng, losses) for t in trials if METRICS[t["plugin"]] == metric]
         store.write_scores(metric, pd.DataFrame(rows))
-    store.write_table("summary", pd.DataFrame(list(_summary(loss))))
-    store.write_table("compatibility", pd.DataFrame(list(_compatibility(loss))))
+    store.write_table("summary", pd.DataFrame(list(_summary(losses))))
+    store.write_table("compatibility", pd.DataFrame(list(_compatibility(losses))))
     _write_audit(store)
     return store
 
@@ -70,10 +76,12 @@ def _manifest() -> dict[str, Any]:
     return {"schema": 1, "name": "drawn", "family": "pocket", "plugins": plugins}
 
 
-def _trials(n_cases: int, n_seeds: int, *, prompt: str, tag: str) -> list[dict[str, Any]]:
+def _trials(
+    n_cases: int, n_seeds: int, *, prompt: str, tag: str, adapters: Sequence[str | None]
+) -> list[dict[str, Any]]:
     return [
         {
-            "trial_id": f"{tag}-{plugin}-{method}-{t0}-{case}-{seed}",
+            "trial_id": f"{tag}-{plugin}-{method}-{t0}-{case}-{seed}{f'-{own}' if own else ''}",
             "plugin": plugin,
             "kind": kind,
             "stack": "[]",
@@ -81,6 +89,7 @@ def _trials(n_cases: int, n_seeds: int, *, prompt: str, tag: str) -> list[dict[s
             "t0": t0,
             "plugin_scale": 1.0,
             "adapter_scale": 1.0 if method == "xadapter" else None,
+            "adapter": own,
             "case_id": f"case-{case:03}",
             "base_prompt": prompt,
             "upgraded_prompt": prompt,
@@ -91,6 +100,7 @@ def _trials(n_cases: int, n_seeds: int, *, prompt: str, tag: str) -> list[dict[s
         for plugin, kind in PLUGINS.items()
         for method, t0s in METHODS.items()
         for t0 in t0s
+        for own in (adapters if method == "xadapter" else [None])
         for case in range(n_cases)
         for seed in range(n_seeds)
     ]
@@ -115,9 +125,9 @@ def _write_conditions(store: RunStore, trials: Sequence[dict[str, Any]]) -> None
 
 
 def _score(
-    trial: dict[str, Any], metric: str, rng: np.random.Generator, loss: float
+    trial: dict[str, Any], metric: str, rng: np.random.Generator, losses: Losses
 ) -> dict[str, Any]:
-    level = LEVEL[trial["method"]] - (loss if trial["method"] == "xadapter" else 0)
+    level = LEVEL[trial["method"]] - _loss(losses, trial["method"], trial["adapter"])
     return {
         **trial,
         "metric": metric,
@@ -128,29 +138,35 @@ def _score(
     }
 
 
-def _arms() -> Sequence[tuple[str, str, str, float | None]]:
+def _loss(losses: Losses, method: str, adapter: str | None) -> float:
+    return losses[adapter] if method == "xadapter" else 0.0
+
+
+def _arms(losses: Losses) -> Sequence[tuple[str, str, str, float | None, str | None]]:
     return [
-        (plugin, kind, method, t0)
+        (plugin, kind, method, t0, own)
         for plugin, kind in PLUGINS.items()
         for method, t0s in METHODS.items()
         for t0 in t0s
+        for own in (losses if method == "xadapter" else [None])
     ]
 
 
-def _summary(loss: float) -> Any:
-    for plugin, kind, method, t0 in _arms():
-        value = LEVEL[method] - (loss if method == "xadapter" else 0)
+def _summary(losses: Losses) -> Any:
+    for plugin, kind, method, t0, own in _arms(losses):
+        value = LEVEL[method] - _loss(losses, method, own)
         yield {
             **{"plugin": plugin, "kind": kind, "method": method, "t0": t0, "plugin_scale": 1.0},
             **{"metric": METRICS[plugin], "recipe": "drawn", "better": "higher", "n": 30},
             **{"value": value, "low": value - 0.05, "high": value + 0.05, "seconds": 0.5},
+            "adapter": own,
         }
 
 
-def _compatibility(loss: float) -> Any:
+def _compatibility(losses: Losses) -> Any:
     """Yield settings and methods; of X-Adapter's, t0 0.9 is to be used."""
-    for plugin, kind, method, t0 in _arms():
-        keeps = (LEVEL[method] - (loss if method == "xadapter" else 0) - 0.2) / 0.7
+    for plugin, kind, method, t0, own in _arms(losses):
+        keeps = (LEVEL[method] - _loss(losses, method, own) - 0.2) / 0.7
         distance = {"base": 0.5, "floor": 0.0}.get(method, 0.5 - (t0 or 0.0) / 2)
         row = {
             **{"plugin": plugin, "kind": kind, "method": method, "t0": t0, "status": "measured"},
@@ -159,7 +175,7 @@ def _compatibility(loss: float) -> Any:
             **{"quality_low": distance - 0.1, "quality_high": distance + 0.1},
             **{"plugin_scale": 1.0, "adapter_scale": 1.0 if method == "xadapter" else None},
             **{"function_metric": METRICS[plugin], "seconds": 0.5, "n": 120, "n_prompts": 60},
-            **{"recommended": False, "recipe": "drawn"},
+            **{"recommended": False, "recipe": "drawn", "adapter": own},
         }
         if method in ("base", "floor"):
             yield {**row, "level": "setting"}

@@ -110,9 +110,7 @@ def read_style(picture: np.ndarray) -> str | None:
     style = max(areas, key=lambda s: (areas[s], s))
     if style != "flat":
         return style
-    top, bottom = (
-        np.median(p.reshape(-1, 3), axis=0).mean() for p in (picture[:4], picture[-4:])
-    )
+    top, bottom = (np.median(p.reshape(-1, 3), axis=0).mean() for p in (picture[:4], picture[-4:]))
     return "shaded" if (top - bottom) / max(1.0, top) > 0.05 else "flat"
 
 
@@ -142,7 +140,7 @@ def _opened(mask: np.ndarray) -> np.ndarray:
 
 
 def _closed(mask: np.ndarray) -> np.ndarray:
-    """Return the closing with a disk of radius 5; beyond its edges the picture goes on unchanged."""
+    """Return the closing with a disk of radius 5; the picture goes on beyond its edges."""
     y, x = np.mgrid[-5:6, -5:6]
     disk = np.abs(x) <= np.rint(np.sqrt(25 - y**2))
     wide = np.pad(mask, 11, mode="edge")

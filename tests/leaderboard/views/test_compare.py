@@ -176,6 +176,29 @@ def test_differences_only_hides_what_is_not_told_apart(distinct: Path) -> None:
     assert "on 4 of 4 settings" in sentence(page)
 
 
+def test_each_of_several_adapters_is_compared_with_the_single_one_of_another_run(
+    tmp_path: Path,
+) -> None:
+    distinct_prompts(tmp_path / "several", n_seeds=1, adapters={"fine": 0.0, "bad": 0.3})
+    distinct_prompts(tmp_path / "single", n_seeds=1)
+    lines = ["canny-net, adapter bad", "canny-net, adapter fine"]
+    lines += ["ink-lora, adapter bad", "ink-lora, adapter fine"]
+    for baseline, candidate, word in (
+        ("single", "several", "worse"),
+        ("several", "single", "better"),
+    ):
+        page = open_view("compare", tmp_path, baseline=baseline, candidate=candidate)
+        found = page.dataframe[0].value.set_index(["Plugin", "Adapter"])["Candidate is"]
+        told = {"bad": word, "fine": "not told apart"}
+        assert dict(found) == {(p, a): told[a] for p in ("canny-net", "ink-lora") for a in told}
+        matrix = html.unescape(fragment(page, "Plugins by runs"))
+        assert sorted(line for line in lines if line in matrix) == lines
+        assert matrix.count("% [") == 8  # both runs' shares in each line
+        assert f"is {word} on 2 of 4 comparisons" in sentence(page)
+        (setting,) = [s for s in page.selectbox if s.label.startswith("Setting of")]
+        assert "adapter bad" in " ".join(setting.options)
+
+
 def test_an_unfinished_run_is_marked_and_not_compared(distinct: Path) -> None:
     page = open_view("compare", distinct)
     assert page.multiselect[0].value == ["third"]  # the newest finished one
