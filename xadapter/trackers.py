@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ _MODULES: dict[TrackerName, tuple[str, ...]] = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
 }
+_PROJECT = "xbench"  # of W&B; a run in it has the name of the training's folder
 
 
 class Trackers:
@@ -41,27 +42,35 @@ def require_trackers(names: Sequence[TrackerName]) -> None:
 def opened_trackers(
     names: Sequence[TrackerName], *, run_name: str, folder: Path, settings: Mapping[str, Any]
 ) -> Iterator[Trackers]:
-    """Open the named loggers, TensorBoard's below `folder`, and close them at the end.
+    """Open the named loggers, with their files below `folder`, and close them at the end.
 
-    Raises `SettingError` for one whose package is not installed.
+    Raises `SettingError` for one whose package is not installed, or that does not start.
     """
     require_trackers(names)
-    opened: list[Any] = []
-    for name in names:
-        from accelerate.tracking import TensorBoardTracker, WandBTracker
-
-        if name == "tensorboard":
-            tracker: Any = TensorBoardTracker(run_name, folder)
-        else:
-            tracker = WandBTracker(run_name)
-        tracker.start()
-        tracker.store_init_configuration(_flat(settings))
-        opened.append(tracker)
-    try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        opened: list[Any] = []
+        for name in names:
+            tracker = _made(name, run_name, folder)
+            try:
+                tracker.start()
+            except Exception as error:  # W&B without a key, no network, a full disk
+                hint = "; without an account: WANDB_MODE=offline" if name == "wandb" else ""
+                raise SettingError(
+                    f"the tracker {name!r} does not start: {str(error).rstrip('.')}{hint}"
+                ) from error
+            stack.callback(tracker.finish)
+            tracker.store_init_configuration(_flat(settings))
+            opened.append(tracker)
         yield Trackers(opened)
-    finally:
-        for tracker in opened:
-            tracker.finish()
+
+
+def _made(name: TrackerName, run_name: str, folder: Path) -> Any:
+    from accelerate.tracking import TensorBoardTracker, WandBTracker
+
+    if name == "tensorboard":
+        return TensorBoardTracker(run_name, folder)
+    return WandBTracker(_PROJECT, name=run_name, dir=str(folder))
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,7 @@ from xadapter.loss import FrozenModels, mapper_losses, stratified_timesteps
 from xadapter.mapper import Mapper
 from xadapter.objectives import typical_weights
 from xadapter.processes import Processes
+from xadapter.trackers import opened_trackers
 from xadapter.train_settings import TrainSettings, learning_rate_at
 from xadapter.validation import Validation
 
@@ -295,6 +297,23 @@ def test_a_tracker_without_its_package_is_named(
         pytest.skip("wandb is installed")
     with pytest.raises(SettingError, match="pip install wandb"):
         train(tmp_path, base_unet, upgraded_unet, SETTINGS, trackers=("wandb",))
+
+
+def test_a_tracker_that_does_not_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package in the place of W&B's refuses as W&B does without a key."""
+    package = "def init(**settings):\n    raise RuntimeError(f'No key for {sorted(settings)}.')\n"
+    (tmp_path / "wandb.py").write_text(package, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with (
+        pytest.raises(
+            SettingError, match=r"'wandb' does not start: No key for .*'name'.*WANDB_MODE=offline"
+        ),
+        opened_trackers(["wandb"], run_name="mine", folder=tmp_path / "logs", settings={}),
+    ):
+        pass
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
 
 
 def test_a_checkpoint_without_the_newer_settings_goes_on(
