@@ -23,7 +23,7 @@ from bench.train.schema import Folders, PocketData, Recipe
 from plugins_manifest.documents import parse_json, read_json
 from plugins_manifest.progress import Progress
 from plugins_manifest.text import duration
-from runners.families import find_family
+from runners.families import family_traits, find_family
 from runners.families.unet_configs import UNETS
 from xadapter.train import METRICS
 
@@ -296,13 +296,21 @@ def _time_facts(
         origin = "as given" if gpus.tflops else "an assumption, half of the peak"
         what = f"{count} x {gpus.kind.upper()} at {rate:.3g} TFLOP/s each, {origin}"
         return {"hours": work / rate / count / 3600, "rate": what}
-    if isinstance(recipe.data, PocketData):
+    if _is_small(recipe):
         what = f"{n_processes} CPU core{'s' if n_processes > 1 else ''}, as measured on one"
         seconds = work / _CORE_TFLOPS + _n_drawn(recipe, facts["images"]) * _DRAWING_SECONDS
         return {"hours": seconds / n_processes / 3600, "rate": what}
     gpu = "GPU" if n_processes == 1 else f"of {n_processes} GPUs"
     what = f"{GPU_TFLOPS:g} TFLOP/s on each {gpu}, an assumption: give --gpu, or --tflops too"
     return {"hours": work / GPU_TFLOPS / n_processes / 3600, "rate": what}
+
+
+def _is_small(recipe: Recipe) -> bool:
+    """Return whether the family declares its cost in seconds of a CPU core: it needs no GPU."""
+    if isinstance(recipe.family, Folders):
+        return False
+    cost = family_traits(recipe.family).cost
+    return cost is not None and cost.unit == "seconds"
 
 
 def _measured_pace(out: Path) -> float | None:

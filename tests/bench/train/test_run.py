@@ -131,6 +131,8 @@ def test_the_cost_is_counted_and_its_origin_named(whole: Path, tmp_path: Path) -
     assert facts["steps"] == 3500 and facts["images"] == 3500 * 16
     assert 0.001 < facts["tera_operations_per_image"] < 0.1
     assert facts["rate"] == "2 CPU cores, as measured on one"
+    random = cost_facts(small(data={"source": "random"}), tmp_path, n_processes=1, gpus=None)
+    assert random["rate"] == "1 CPU core, as measured on one"
     # float32 weights, gradient, two moments and the average of 2.5 million numbers
     assert facts["memory_parts_gib"]["mapper"] == pytest.approx(5 * 4 * 2.5e6 / 2**30, rel=0.1)
     measured = cost_facts(small(), whole, n_processes=1, gpus=None)
