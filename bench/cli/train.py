@@ -193,7 +193,8 @@ def _train(
     compared: Path | None,
     policy: Path | None,
 ) -> None:
-    note(f"{recipe.name}: a mapper for {_models_of(recipe)}, into {shown_path(out)}", err=True)
+    if launched_rank() == 0:
+        note(f"{recipe.name}: a mapper for {_models_of(recipe)}, into {shown_path(out)}", err=True)
     with Progress("loading the libraries"):
         from bench.provenance import choose_device
         from bench.train import train_recipe
