@@ -134,16 +134,20 @@ def test_readme_shows_the_right_prompt_on_which_the_methods_differ_most():
     )
     holds = values(**dict.fromkeys(("small", "large", "no_effect"), ALL_HOLD))
     holds = {arm: {pair: 1.0 for pair in function[arm]} for arm in holds}
-    assert shown_pair(function, holds) == ("large", 0)
     base = next(arm for arm in holds if arm.method == "base")
+    styled = {method: set(function[base]) for method in ("base", "oracle")}
+    assert shown_pair(function, holds, styled) == ("large", 0)
+    filled = styled | {"oracle": styled["oracle"] - {("large", 0)}}
+    assert shown_pair(function, holds, filled) == ("small", 0)
     wrong_text = holds | {base: holds[base] | {("large", 0): 0.8}}
-    assert shown_pair(function, wrong_text) == ("small", 0)
+    assert shown_pair(function, wrong_text, styled) == ("small", 0)
 
 
 def test_without_a_right_prompt_nothing_is_drawn():
     function = values(only=(1.0, 0.1, 0.1, 0.9, 0.0))
+    styled = {method: {("only", 0)} for method in ("base", "oracle")}
     with pytest.raises(Exception, match="on no prompt"):
-        load_script("draw-pictures").shown_pair(function, values(only=ALL_HOLD))
+        load_script("draw-pictures").shown_pair(function, values(only=ALL_HOLD), styled)
 
 
 def test_the_caption_of_readmes_picture_has_the_numbers_of_its_tables():
