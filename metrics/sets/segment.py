@@ -18,6 +18,9 @@ import numpy as np
 from metrics.sets.formulas import Kernel, cross_prompt_means, polynomial_kernel
 
 
+_ROUNDING = 1e-12  # of a kernel mean
+
+
 @dataclass(frozen=True)
 class Place:
     """The squared distance `rest` to the segment, the place `w` on it (0 floor, 1 oracle).
@@ -96,4 +99,5 @@ def _place(k: Mapping[str, float]) -> tuple[float, float]:
         - 2 * (1 - w) * k["af"]
         - 2 * w * k["ao"]
     )
-    return rest, w
+    # of an arm that is one of the ends, rounding alone is left
+    return 0.0 if abs(rest) < _ROUNDING * max(map(abs, k.values())) else rest, w
