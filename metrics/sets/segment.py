@@ -17,7 +17,6 @@ import numpy as np
 
 from metrics.sets.formulas import Kernel, cross_prompt_means, polynomial_kernel
 
-
 _ROUNDING = 1e-12  # of a kernel mean
 
 
