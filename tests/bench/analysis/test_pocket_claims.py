@@ -78,7 +78,8 @@ def test_delta_is_compared_with_both_at_every_t0(
         assert outcomes[f"is truer to captions than {rival}"] == "the opposite is shown"
         assert outcomes[f"looks better than {rival}"] == "not shown"
     text = script.report(scores, [], found)
-    assert "| pocket-canny | delta | 0.9 | 0.75" in text
+    row = "| pocket-canny, edge-f1-1px | 0.9 | 0.400 | 0.600 | 0.750 | **+0.150** ["
+    assert row in text and "**-0.200** [" in text
     assert "| pocket-canny | edge-f1-1px | 1 | delta - SDEdit | 0.35" in text
 
 
@@ -107,3 +108,5 @@ def test_claims_of_scores_are_shown_where_the_effect_is_large_alone(
         assert outcomes == {script.MORE: expected, script.LOST: "shown", script.BETTER: "shown"}
         text = script.report(scores, found, [])
         assert f"| pocket-canny | {script.MORE} |" in text and f"| {expected} |" in text
+        values = f"0.910 | - | 0.600 | {0.6 + gain:.3f} |"
+        assert f"| pocket-canny, edge-f1-1px | 0.9 | {values}" in text
