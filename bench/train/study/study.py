@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from bench.analysis import read_run_scores
 from bench.errors import UserError
 from bench.plan import Selection
-from bench.registry import known_names
+from bench.registry import find_metric, known_names
 from bench.run import RunRequest, run_benchmark
 from bench.train.models import fingerprint
 from bench.train.recipe import load_recipe
@@ -110,7 +110,9 @@ class Study:
     def key_of(self, variant: Variant, seed: int) -> str:
         """Return the hash of all that decides the scores of one training."""
         manifest = load_manifest(str(variant.manifest), known=known_names())
-        return self._hash(variant, seed, judged=[manifest.fingerprint()])
+        # a metric may be defined anew under its name
+        recipes = [find_metric(name).recipe() for name in manifest.metrics]
+        return self._hash(variant, seed, judged=[manifest.fingerprint(), *recipes])
 
     def _hash(self, variant: Variant, seed: int, **more: Any) -> str:
         recipe = self.recipe_of(variant, seed).as_data()
@@ -149,9 +151,10 @@ class Study:
         recipe = self.recipe_of(variant, seed)
         result = train_recipe(recipe, out_dir=folder, data_dir=self.work / "data", progress=False)
         mse = float(_lines(folder / "metrics.jsonl")[-1]["mse"])
-        scenes, found = judge(variant.manifest, result.mapper_path, folder / variant.manifest.stem)
-        scores = [s for s in found if variant.is_reference or s.adapter_scale is not None]
         key = self.key_of(variant, seed)
+        run = folder / f"{variant.manifest.stem}-{key}"
+        scenes, found = judge(variant.manifest, result.mapper_path, run)
+        scores = [s for s in found if variant.is_reference or s.adapter_scale is not None]
         return Trained(variant.name, seed, key, mse, scenes, tuple(scores))
 
     def _keep(self, trained: Trained) -> None:
