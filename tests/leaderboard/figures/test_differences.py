@@ -37,7 +37,8 @@ def plugin_differences(*runs: pd.DataFrame) -> list[Row]:
             own = estimates[f"run {i}", plugin] = difference_estimate(part)
             rows.append(
                 {
-                    **{"plugin": plugin, "metric": "m", "value": own.value, "n": own.n},
+                    **{"plugin": plugin, "metric": "m", "adapter": None},
+                    **{"value": own.value, "n": own.n},
                     "means": part.groupby("prompt")["difference"].mean().to_numpy(),
                 }
             )
@@ -149,7 +150,10 @@ def test_a_clear_loss_is_told_apart_among_thousands_of_comparisons() -> None:
 def plugin_differences_of_means(values: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, str]:
     """Return the word of each plugin, without intervals."""
     rows = [
-        {"plugin": name, "metric": "m", "value": (new - old).mean(), "n": 48, "means": new - old}
+        {
+            **{"plugin": name, "metric": "m", "adapter": None},
+            **{"value": (new - old).mean(), "n": 48, "means": new - old},
+        }
         for name, (old, new) in values.items()
     ]
     cells = judged_cells({"run": rows}, Choice("xadapter", FUNCTION))
