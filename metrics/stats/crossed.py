@@ -20,8 +20,9 @@ def crossed_mean(values_sp: np.ndarray, *, confidence: float = 0.95) -> Estimate
 
     Random effects of seeds, prompts and both together: the variance of the mean is
     (MS_seeds + MS_prompts - MS_rest) / n of the analysis of variance, with the degrees of freedom
-    of Satterthwaite (1946), but never below the part of prompts. With one seed the interval is of
-    prompts alone. None below 12 prompts, as for all means.
+    of Satterthwaite (1946), but never below the part of prompts, nor with fewer degrees than the
+    seeds alone have (a difference of parts that nearly cancel has next to none). With one seed the
+    interval is of prompts alone. None below 12 prompts, as for all means.
     """
     n_prompts = values_sp.shape[1]
     if not values_sp.size:
@@ -55,4 +56,5 @@ def _variance_of_mean(values_sp: np.ndarray) -> tuple[float, float]:
     if variance <= of_prompts:  # seeds differ by less than chance
         return of_prompts, n_prompts - 1
     parts = ((of_prompts, n_prompts - 1), (of_seeds, n_seeds - 1), (of_rest, n_rest))
-    return variance, variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    degrees = variance**2 / sum(part**2 / own for part, own in parts)
+    return variance, max(degrees, min(n_seeds, n_prompts) - 1)

@@ -40,3 +40,13 @@ def test_one_seed_has_the_interval_of_its_prompts() -> None:
 def test_what_cannot_be_told_has_no_interval_and_a_reason(values: np.ndarray) -> None:
     found = crossed_mean(values)
     assert found.low is None and found.high is None and found.reason
+
+
+def test_parts_that_nearly_cancel_give_no_endless_interval() -> None:
+    widths = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        found = crossed_mean(rng.normal(0, 0.1, (3, 24)) + rng.normal(0, 0.02, (3, 1)))
+        assert found.low is not None and found.high is not None
+        widths.append(found.high - found.low)
+    assert max(widths) < 1
