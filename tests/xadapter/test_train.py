@@ -306,14 +306,15 @@ def test_a_tracker_that_does_not_start_says_why(
     package = "def init(**settings):\n    raise RuntimeError(f'No key for {sorted(settings)}.')\n"
     (tmp_path / "wandb.py").write_text(package, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with (
-        pytest.raises(
-            SettingError, match=r"'wandb' does not start: No key for .*'name'.*WANDB_MODE=offline"
-        ),
-        opened_trackers(["wandb"], run_name="mine", folder=tmp_path / "logs", settings={}),
-    ):
-        pass
-    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    message = r"'wandb' does not start: No key for .*'name'.*WANDB_MODE=offline"
+    try:
+        with (
+            pytest.raises(SettingError, match=message),
+            opened_trackers(["wandb"], run_name="mine", folder=tmp_path / "logs", settings={}),
+        ):
+            pass
+    finally:
+        sys.modules.pop("wandb", None)  # monkeypatch would put it back
 
 
 def test_a_checkpoint_without_the_newer_settings_goes_on(
