@@ -18,6 +18,8 @@ import pytest
 from bench.store import RunStore, read_image, records
 from tests.plugins_manifest.zoo.files import pack
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "contributing.md"
 

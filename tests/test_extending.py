@@ -15,6 +15,8 @@ from tests.environments import ROOT, make_environment
 from tests.warm_commands import warm_commands
 from xbench import FamilySource, ImageMetric, Method
 
+pytestmark = pytest.mark.system
+
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 CODE = {

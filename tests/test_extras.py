@@ -13,6 +13,8 @@ import pytest
 from plugins_manifest.extras import EXTRAS, missing_extra
 from tests.environments import ROOT
 
+pytestmark = pytest.mark.system
+
 BLOCKED = """\
 import sys
 from plugins_manifest.extras import EXTRAS

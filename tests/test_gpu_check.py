@@ -13,6 +13,8 @@ import torch
 from tests.gpu_stages import Row, dying, failing, last, slow, sound
 from tests.scripts import SCRIPTS, load_script_module
 
+pytestmark = pytest.mark.system
+
 stages = load_script_module("gpu_check.stages")
 goals = load_script_module("gpu_check.goals")
 models = load_script_module("gpu_check.models")

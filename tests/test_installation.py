@@ -10,6 +10,8 @@ import pytest
 from tests.environments import ROOT, Environment, make_environment, write_stranger
 from xbench.packages import NAMES
 
+pytestmark = pytest.mark.system
+
 COMMAND = ("metrics", "--help")
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.bench.chaos import killed_run, start_run, tables
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.usefixtures("pocket_weights")
 @pytest.mark.timeout(1800)

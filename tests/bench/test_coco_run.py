@@ -18,6 +18,8 @@ from bench.store.run_store import RunStore
 from metrics.condition.detectors import CANNY
 from plugins_manifest.cases.coco import read_captions
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 COCO = Path(os.environ.get("XBENCH_COCO", ROOT / ".." / "shared" / "data" / "coco"))
 MANIFEST = """\

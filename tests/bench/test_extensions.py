@@ -8,6 +8,8 @@ import pytest
 
 from tests.extension import in_process_with
 
+pytestmark = pytest.mark.system
+
 MANIFEST = """\
 schema: 1
 name: borders

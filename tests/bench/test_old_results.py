@@ -18,7 +18,7 @@ COSTS = ["seconds", "peak_memory_mib"]
 INTERVALS = ["low", "high", "delta_low", "delta_high"]  # since then none on ten prompts
 READ_ANEW = "pocket-style-rate"  # at exact distances, by the area of all pieces
 
-pytestmark = pytest.mark.usefixtures("pocket_weights")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("pocket_weights")]
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from bench.site.read import read_run
 from bench.store import RunStore, records
 from tests.bench.plan.test_adapters import MANIFEST, copy_of_mapper, manifest_with
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {"steps": 2, "base_size": [64, 64], "upgraded_size": [128, 128]}
 METHODS = [{"name": "base"}, {"name": "floor"}, {"name": "xadapter", "t0": [0.5, 1.0]}]
 

@@ -25,6 +25,8 @@ from pocket.scenes import caption, scene_at
 from pocket.weights import part_path
 from tests.runners.kinds import save_t2i
 
+pytestmark = pytest.mark.system
+
 FOLDER = resources.files("plugins_manifest") / "manifests"
 SHIPPED = sorted(entry.name.removesuffix(".yaml") for entry in FOLDER.iterdir())
 PHOTOS = (139, 285)

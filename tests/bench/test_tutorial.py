@@ -14,6 +14,8 @@ from bench.analysis import answers
 from bench.store import RunStore, read_image, records
 from tests.warm_commands import warm_commands
 
+pytestmark = pytest.mark.system
+
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 FILES = {"python": "train_lora.py", "yaml": "my-hatched.yaml"}
 # of the default test: the same commands, with little work

@@ -11,6 +11,8 @@ import pytest
 from tests.faults import kinds
 from tests.faults.base import Fault
 
+pytestmark = pytest.mark.system
+
 SAMPLE = [
     pytest.param(fault, id=f"{kind.name}: {fault.name}")
     for kind in kinds()

@@ -12,6 +12,8 @@ from tests.bench.site.conftest import copied_run
 from tests.leaderboard.browsing import Visit, new_visit
 from tests.leaderboard.web_server import WebServer, running_server
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:

@@ -14,6 +14,8 @@ from leaderboard.web.headers import security_headers
 from tests.leaderboard.browsing import Visit, images_of, new_visit, serious_findings
 from tests.leaderboard.web_server import WebServer, running_server
 
+pytestmark = pytest.mark.system
+
 PAGES = {
     "/": r"\d of \d plugins .* on the upgraded model.*",
     "/tradeoff": "What does quality cost.",

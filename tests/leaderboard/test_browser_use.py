@@ -17,6 +17,8 @@ from tests.leaderboard.drawn_results import METHODS
 from tests.leaderboard.test_hostile_store import EVIL, PARTS, evil_run
 from tests.leaderboard.web_server import WebServer, running_server
 
+pytestmark = pytest.mark.system
+
 NAVIGATION = ["Plugins", "Compare", "Study", "About"]
 # name of the focused element, also inside a component
 _FOCUSED = """

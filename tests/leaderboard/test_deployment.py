@@ -25,6 +25,8 @@ from tests.leaderboard.proxy import running_proxy
 from tests.leaderboard.study_run import write_study_run
 from tests.leaderboard.web_server import WebServer, running_server
 
+pytestmark = pytest.mark.system
+
 SECRET = "the-secret-of-the-study-4f1c0b5e"
 S3_SECRET = "the-secret-of-the-bucket-9b02"
 WRONG = "a-password-that-is-wrong"

@@ -17,6 +17,8 @@ from leaderboard.web.pictures import read_picture
 from tests.leaderboard.drawn_results import write_gate, write_results
 from tests.leaderboard.views_driver import VIEWS, addresses, charts, fragments, open_view, texts
 
+pytestmark = pytest.mark.system
+
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1)) :red[x] $x$"
 _TEXTS = ("quality_metric", "quality_reason", "verdict_reason", "choice_reason", "sort_reason")
 PARTS = ("Images", "Best and worst", "Side by side", "Card")

@@ -11,6 +11,8 @@ from metrics.base import MetricUnavailableError, describe
 from metrics.weights.catalog import CATALOG
 from tests.metrics.random_weights import on_random_weights
 
+pytestmark = pytest.mark.system
+
 NAMES = sorted(installed("metrics"))
 NEEDY = [name for name in NAMES if set(find_metric(name).needs) & set(CATALOG)]
 FULL_SIZE = {"openpose-body", "vgg16"}  # one size only, seconds to build

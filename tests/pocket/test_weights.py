@@ -27,6 +27,8 @@ from pocket.scenes import Style, caption, render, scene_at
 from pocket.scorer import load_scorer
 from pocket.weights import PARTS, WeightsError, part_path, part_sha256
 
+pytestmark = pytest.mark.system
+
 N_IMAGES = 16
 SCENES = [scene_at(7100, i) for i in range(N_IMAGES)]
 MAX_MIB = 80  # of the 100 MB that a file on PyPI may have; float16 weights hardly compress

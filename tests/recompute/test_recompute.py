@@ -13,6 +13,8 @@ from bench.scoring import score_by_names
 from tests.bench.drawn_run import draw_run
 from tests.recompute.compare import compare_run
 
+pytestmark = pytest.mark.system
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "recompute"
 METRICS = (
     *("edge-f1", "edge-f1-1px", "edge-iou", "pocket-style-rate", "pocket-style", "pocket-clip"),

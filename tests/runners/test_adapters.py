@@ -22,6 +22,8 @@ from tests.runners.conftest import METHODS, SETTINGS, randomized
 from xadapter.load import load_mapper
 from xadapter.mapper import Mapper
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def mappers(family: Family) -> dict[str, Mapper]:

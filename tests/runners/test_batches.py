@@ -23,6 +23,8 @@ from runners.protocols import Method
 from runners.session import GroupSession
 from tests.runners.conftest import METHODS, SETTINGS
 
+pytestmark = pytest.mark.system
+
 VARIANTS = [Variant("base"), Variant("xadapter", t0=0.7, adapter_scale=1.0)]
 
 

@@ -17,6 +17,8 @@ from runners.group import NON_FINITE, run_group
 from runners.methods import base as base_model
 from tests.runners.conftest import METHODS, SETTINGS
 
+pytestmark = pytest.mark.system
+
 
 def rendered(
     family: Family,

@@ -15,6 +15,8 @@ from runners.group import run_group
 from tests.runners.conftest import METHODS, SETTINGS
 from tests.runners.test_batches import equal_but_rounding
 
+pytestmark = pytest.mark.system
+
 SCALES, T0S = (1.0, 0.5, 0.0), (1 / 3, 2 / 3, 1.0)
 SWEEP = [Variant("xadapter", t0=2 / 3, adapter_scale=scale) for scale in SCALES]
 GRID = [Variant(m, t0=t0) for t0 in T0S for m in ("sdedit", "xadapter", "xadapter-truncated")]

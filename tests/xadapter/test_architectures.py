@@ -32,6 +32,8 @@ from xadapter.sampling import Stage2Trial, run_stage2_together
 from xadapter.sites import check_fit
 from xadapter.train import TrainSettings, train_mapper
 
+pytestmark = pytest.mark.system
+
 FUSIONS = get_args(Fusion)
 PLACES = ("decoder", "encoder", "both")
 VARIANTS: list[dict[str, Any]] = [

@@ -19,6 +19,8 @@ from xadapter.sampling import Stage2Trial, run_stage1, run_stage2, run_stage2_to
 from xadapter.t2i import RESIDUALS
 from xadapter.vae import cross_bridge
 
+pytestmark = pytest.mark.system
+
 SEEDS, T0S, SCALES = [1, 2], (0.4, 0.8), (1.0, 0.3)
 LIMIT = 2e-5  # relative to the largest value
 

@@ -170,6 +170,7 @@ def assert_alike(folder: Path, other: Path) -> None:
         assert torch.allclose(weight, right[name], atol=1e-4), name
 
 
+@pytest.mark.system
 def test_two_processes_equal_one_also_where_they_take_over(
     whole: Path, tmp_path: Path, base_unet: Any, upgraded_unet: Any
 ) -> None:

@@ -33,6 +33,8 @@ from tests.plugins_manifest.servers import (
     send_file,
 )
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[3]
 BIG = safetensors_bytes(n_floats=1_000_000)
 BIG_SHA256 = hashlib.sha256(BIG).hexdigest()

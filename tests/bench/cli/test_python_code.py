@@ -23,6 +23,8 @@ from runners.base import generator_seed
 from runners.families.stable_diffusion import SD15_SDXL
 from tests.warm import run_warm
 
+pytestmark = pytest.mark.system
+
 MANIFEST = """\
 schema: 1
 name: again

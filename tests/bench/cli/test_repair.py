@@ -16,7 +16,7 @@ from tests.faults.kind_damaged_runs import OLD_RUN, sound_run
 
 OLD_MANIFEST = OLD_RUN.with_name("old.yaml")
 
-pytestmark = pytest.mark.usefixtures("pocket_weights")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("pocket_weights")]
 
 
 @pytest.fixture(scope="module")

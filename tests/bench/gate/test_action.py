@@ -13,6 +13,8 @@ from bench.cli.main import main
 from tests.bench.gate.gate_runs import POLICY, write_run
 from tests.github_runner import ROOT, Runner
 
+pytestmark = pytest.mark.system
+
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 # options of `xbench run` and `xbench gate` that are no inputs
 NOT_INPUTS = {

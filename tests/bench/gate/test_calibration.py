@@ -11,6 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.bench.gate.gate_runs import POLICY, write_run
 
+pytestmark = pytest.mark.system
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "gate-calibration"
 
 

@@ -19,6 +19,7 @@ from tests.bench.gate.test_gated_run import MANIFEST, damaged_mapper
 from tests.github_runner import ROOT, Runner
 
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.usefixtures("pocket_weights"),
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
 ]

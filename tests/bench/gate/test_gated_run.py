@@ -14,6 +14,8 @@ from bench.cli.main import main
 from bench.store.run_store import RunStore
 from pocket.weights import part_path
 
+pytestmark = pytest.mark.system
+
 MANIFEST = {
     "schema": 1,
     "name": "tiny",

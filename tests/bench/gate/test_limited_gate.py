@@ -14,7 +14,7 @@ from bench.run.benchmark import BUDGET_REACHED
 from bench.store.run_store import RunStore
 from tests.bench.gate.test_gated_run import MANIFEST, POLICY, damaged_mapper
 
-pytestmark = pytest.mark.usefixtures("pocket_weights")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("pocket_weights")]
 TIMES = ["seconds", "peak_memory_mib"]
 
 

@@ -23,7 +23,10 @@ from tests.bench.dataset_hub import REPOSITORY, TOKEN, DatasetHub
 from tests.bench.gate.gate_runs import POLICY, write_run
 from tests.bench.s3_server import BUCKET, running_s3
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]
 DATASET = f"hf://datasets/{REPOSITORY}"
 
 

@@ -19,6 +19,8 @@ from runners.families.traits import FamilyMemory
 from tests.bench.cli.test_answers import call
 from tests.scripts import load_script_module
 
+pytestmark = pytest.mark.system
+
 
 def declared() -> FamilyMemory:
     memory = family_traits("sd15-sdxl").memory

@@ -24,7 +24,10 @@ from tests.leaderboard.drawn_results import write_results
 from tests.leaderboard.study_run import made_whole
 
 # of the Hub's library itself, in its uploads
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]
 DATASET = f"hf://datasets/{REPOSITORY}"
 
 

@@ -13,7 +13,7 @@ from bench.render.audit import read_audits
 from bench.store.run_store import RunStore
 from pocket.weights import part_path
 
-pytestmark = pytest.mark.usefixtures("pocket_weights")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("pocket_weights")]
 MANIFEST = """\
 schema: 1
 name: audited

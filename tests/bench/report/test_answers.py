@@ -23,6 +23,8 @@ from bench.report.write import write_report
 from bench.store import Row, RunStore, records, schema
 from tests.bench.drawn_run import compatible_run
 
+pytestmark = pytest.mark.system
+
 POLICY = Path(__file__).parents[3] / "bench" / "analysis" / "verdict_policy.yaml"
 
 

@@ -15,6 +15,8 @@ from bench.store import Row, RunStore, records
 from tests.bench.drawn_run import compatible_run
 from tests.plugins_manifest.test_outputs import HOSTILE
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:

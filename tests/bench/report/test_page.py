@@ -33,6 +33,8 @@ from tests.bench.drawn_run import compatible_run, draw_run, drawn_metrics
 from tests.bench.report.test_report import HOSTILE
 from tests.metrics.pictures import random_scorer, random_sha256
 
+pytestmark = pytest.mark.system
+
 VOID = {"meta", "img", "path", "use", "rect", "line", "circle", "br", "link"}
 
 

@@ -12,7 +12,11 @@ import pytest
 from tests.bench.run.worker_runs import require_end, require_run, start
 from tests.warm import WarmProcess
 
-pytestmark = [pytest.mark.usefixtures("pocket_weights"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.usefixtures("pocket_weights"),
+    pytest.mark.timeout(600),
+]
 # The cluster ends by SIGTERM, and with the server that this process started.
 CODE = """
 import os, signal, sys

@@ -20,7 +20,7 @@ from bench.store.status import SHARD_DONE
 from tests.bench.chaos import MEASURED, RUN
 from tests.warm import WarmProcess
 
-pytestmark = pytest.mark.usefixtures("pocket_weights", "one_thread")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("pocket_weights", "one_thread")]
 OPTIONS = ["--manifest", "pocket-smoke", "--methods", "base,floor,sdedit", "--no-cache"]
 
 

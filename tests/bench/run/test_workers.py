@@ -24,7 +24,11 @@ from tests.bench.run.worker_runs import (
 )
 from tests.extension import install
 
-pytestmark = [pytest.mark.usefixtures("pocket_weights"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.usefixtures("pocket_weights"),
+    pytest.mark.timeout(600),
+]
 ROOT = Path(__file__).parents[3]
 TWO = ("--devices", "cpu,cpu")
 TWO_NAMED = "local, 2 processes on cpu, cpu"

@@ -22,6 +22,8 @@ from tests.bench.drawn_run import draw_run
 from tests.bench.scoring.test_work import digests
 from tests.bench.warm_workers import PIDS, WarmWorker, warm_workers
 
+pytestmark = pytest.mark.system
+
 # of pixels alone, of a pair, of pixels and a text, of an image and the whole run, of a set
 NAMES = ("edge-f1", "pocket-lpips", "pocket-clip", "pocket-style", "pocket-kid-floor")
 

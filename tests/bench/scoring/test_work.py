@@ -25,6 +25,8 @@ from metrics.styles import STYLE_CLIP_I, STYLE_GRAM
 from tests.bench.drawn_run import draw_run
 from tests.metrics.pictures import image_of
 
+pytestmark = pytest.mark.system
+
 NAMES = ("edge-f1", "pocket-clip", "pocket-lpips", "pocket-oracle", "pocket-style", "pocket-kid")
 
 

@@ -19,6 +19,8 @@ from bench.store import RunStore
 from tests.bench.drawn_run import draw_run
 from tests.bench.scoring.test_work import digests
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[3]
 NAMES = ("edge-f1", "pocket-style")  # of pixels, and of features of the whole run
 RAY = {

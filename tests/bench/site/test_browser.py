@@ -16,6 +16,8 @@ from tests.leaderboard.browsing import (
     serious_findings,
 )
 
+pytestmark = pytest.mark.system
+
 _LOAD_ALL = """Promise.allSettled([...document.images].map((image) => {
   image.loading = "eager";
   return image.decode();

@@ -28,6 +28,8 @@ from tests.bench.report.test_report import HOSTILE
 from tests.bench.site.conftest import copied_run
 from tests.bench.site.reading import Page, contents, pages
 
+pytestmark = pytest.mark.system
+
 FIRST_VISIT = 1_500_000
 FEED = "{http://www.w3.org/2005/Atom}"
 

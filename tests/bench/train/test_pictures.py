@@ -25,6 +25,8 @@ from bench.train.models import Models, load_models
 from tests.bench.train.photos import photo, recipe_file, write_folder
 from xadapter.data import TrainBatch
 
+pytestmark = pytest.mark.system
+
 WIDE, TALL = (384, 128), (128, 384)
 NAMES = ("base_latents", "upgraded_latents", "base_text", "time_ids")
 

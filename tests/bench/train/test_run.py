@@ -23,6 +23,8 @@ from pocket.cached import read_arrays
 from tests.bench.chaos import RUN
 from tests.warm import WarmProcess
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parents[3]
 SMALL: dict[str, Any] = {
     "schedule.steps": 4,

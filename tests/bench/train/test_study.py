@@ -13,6 +13,8 @@ import pytest
 from bench.train.study import Measure, Score, Study, Trained, Way, scene_values, seed_difference
 from tests.scripts import load_script
 
+pytestmark = pytest.mark.system
+
 SMALL: dict[str, Any] = {
     "schedule.steps": 2,
     "optimizer.batch": 2,

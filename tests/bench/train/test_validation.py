@@ -18,6 +18,8 @@ from bench.train import load_recipe, train_recipe
 from bench.train.cost import cost_facts
 from bench.train.validator import validations_since_best
 
+pytestmark = pytest.mark.system
+
 # so small a learning rate that all images stay the same: no validation is better than the first
 RECIPE = """\
 schema: 1

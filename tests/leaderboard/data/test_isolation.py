@@ -22,6 +22,8 @@ from leaderboard.figures import open_standings
 from tests.leaderboard.drawn_results import write_results
 from tests.leaderboard.views_driver import open_view, texts
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

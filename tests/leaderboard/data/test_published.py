@@ -28,6 +28,8 @@ from tests.bench.dataset_hub import REPOSITORY, TOKEN, DatasetHub
 from tests.leaderboard.drawn_results import write_gate, write_results
 from tests.leaderboard.study_run import made_whole, write_study_run
 
+pytestmark = pytest.mark.system
+
 APP = str(Path(leaderboard.__file__).with_name("app.py"))
 # stored under another name
 PICTURES = {"image", "thumbnail", "condition_path", "conditions"}

@@ -26,11 +26,14 @@ from tests.leaderboard.studies import rows
 from tests.leaderboard.study_run import write_study_run
 from tests.leaderboard.web_server import STUDY, WebServer, running_server
 
-pytestmark = pytest.mark.parametrize(
-    "votes_place",
-    ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)],
-    indirect=True,
-)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.parametrize(
+        "votes_place",
+        ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)],
+        indirect=True,
+    ),
+]
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from leaderboard.study.votes import Vote, VotesDatabase
 from tests.leaderboard.conftest import emptied
 from tests.leaderboard.studies import BLINDING, study
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -37,6 +37,8 @@ from tests.leaderboard.studies import BLINDING, rows, study
 from tests.leaderboard.voters import NO_LIMIT, TASTE, rater
 from tests.scripts import load_script
 
+pytestmark = pytest.mark.system
+
 STUDY = study(rows(n_cases=2, plugins=("outline",), t0s=(0.8,)))
 ORDER = sorted(TASTE, key=lambda name: -TASTE[name])
 N_HONEST, N_FALSE = 6, 12

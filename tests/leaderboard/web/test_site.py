@@ -18,6 +18,8 @@ from tests.bench.drawn_run import compatible_run
 from tests.bench.site.conftest import copied_run
 from tests.bench.site.reading import Page
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

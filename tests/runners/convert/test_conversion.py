@@ -28,6 +28,8 @@ from runners.weights import parameters_of
 from tests.runners.conftest import PROMPTS, SETTINGS, lora_for
 from tests.runners.kohya import kohya_table
 
+pytestmark = pytest.mark.system
+
 SETTINGS_2 = replace(SETTINGS, steps=2)
 PLAN = FitPlan(steps=2, rank=2, batch=2)
 

@@ -27,6 +27,8 @@ from xadapter.mapper import Mapper
 from xadapter.placement import execution_device
 from xadapter.vae import decode_image
 
+pytestmark = pytest.mark.system
+
 Images = dict[tuple[Variant, int], np.ndarray]
 VARIANTS = [
     Variant("base"),

@@ -24,6 +24,8 @@ from tests.runners.hub_server import TOKEN, HubServer, Repository
 from tests.runners.sd21 import sd21_pipeline
 from xadapter.mapper import Mapper
 
+pytestmark = pytest.mark.system
+
 SD15 = SD15_SDXL.base
 MAPPER_COMMIT = "d" * 40
 MAPPER = f"Lingmin-Ran/X-Adapter@{MAPPER_COMMIT}/X_Adapter_v1.bin"

@@ -13,6 +13,8 @@ from runners.families.family import Family
 from tests.runners.conftest import SETTINGS
 from tests.runners.test_group import images, rendered, state_of
 
+pytestmark = pytest.mark.system
+
 FULL, T0 = "xadapter", 2 / 3
 
 

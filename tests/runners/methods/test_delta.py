@@ -26,6 +26,8 @@ from runners.session import GroupSession
 from tests.runners.conftest import METHODS, SETTINGS
 from tests.runners.kinds import TEXT_WIDTH, WORD, drawn, save_ip_adapter, save_t2i
 
+pytestmark = pytest.mark.system
+
 DELTA = Variant("delta", t0=2 / 3, adapter_scale=1.0)
 KINDS = ("lora", "controlnet", "t2i", "ip", "word", "stack")
 

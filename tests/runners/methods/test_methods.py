@@ -27,6 +27,8 @@ from xadapter.noise import NoiseSource, generators_from, independent_noise
 from xadapter.solvers import shared_schedulers
 from xadapter.vae import encode_image
 
+pytestmark = pytest.mark.system
+
 
 def render(
     family: Family, plugin: PluginFile | None, case: RenderCase, variant: Variant

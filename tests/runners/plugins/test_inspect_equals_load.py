@@ -19,6 +19,8 @@ from tests.runners.kinds import TEXT_WIDTH, WORD, drawn, save_ip_adapter, save_t
 from tests.runners.kohya import kohya_names, kohya_table
 from tests.runners.plugins.drawn_files import Models, write_drawn
 
+pytestmark = pytest.mark.system
+
 N_DRAWN = 500
 KINDS = {
     "controlnet": "controlnet",

@@ -20,6 +20,8 @@ from runners.group import run_group
 from tests.runners.kohya import kohya_names, kohya_table
 from tests.runners.rewrite import FORMATS, read_modules, rewritten
 
+pytestmark = pytest.mark.system
+
 CASE = RenderCase(
     "case",
     seed=0,

@@ -19,6 +19,8 @@ from tests.runners.conftest import lora_for, randomized
 from tests.runners.kohya import kohya_table
 from tests.runners.test_group import images, rendered, state_of
 
+pytestmark = pytest.mark.system
+
 BASE, FLOOR = Variant("base"), Variant("floor")
 SDEDIT = Variant("sdedit", t0=0.7)
 XADAPTER = Variant("xadapter", t0=0.7, adapter_scale=1.0)
