@@ -19,7 +19,10 @@ from plugins_manifest.schema.messages import brief, dotted, explain
 SHIPPED = Path(__file__).with_name("recipes")
 _WHAT = "the recipe"
 # of unions: pydantic puts the chosen one's tag into the place of a problem
-_TAGS: Mapping[Any, tuple[str, ...]] = {"data": DATA_SOURCES, "family": ("name", "folders")}
+_TAGS: Mapping[Place, list[Place]] = {
+    ("data",): [(source,) for source in DATA_SOURCES],
+    ("family",): [("name",), ("folders",)],
+}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -135,8 +138,8 @@ def _origin(
     loc: Place, lines: Mapping[Place, int], overridden: Mapping[Place, str], name: str
 ) -> tuple[int, str]:
     """Return the line of a problem's place, and the text that names it."""
-    is_tagged = len(loc) > 1 and loc[1] in _TAGS.get(loc[0], ())
-    plain = (loc[0], *loc[2:]) if is_tagged else loc
+    section, rest = loc[:1], loc[1:]
+    plain = section + (rest[1:] if rest[:1] in _TAGS.get(section, ()) else rest)
     matching = [
         place
         for place in overridden
