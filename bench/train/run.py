@@ -200,9 +200,12 @@ def _record(
         if read_validations(out_dir) and data.get("validated") not in own:
             differing.append("validation")  # scores of other images do not compare
         if differing:
+            fix = "the recipe in its recipe.json"
+            if differing == ["images"]:  # the recipe has the same data
+                fix = "restore the pictures and captions that it began with"
             raise SettingError(
                 f"{out_dir} contains a training with other {' and '.join(differing)}: choose "
-                "another --out, or the recipe in its recipe.json"
+                f"another --out, or {fix}"
             )
     if began_with is not None and (changed := settings.differing(began_with)):
         raise SettingError(
