@@ -125,10 +125,17 @@ def _check_runs(
     with Progress("checking the validation"), TemporaryDirectory() as folder:
         adapter = Path(folder) / "mapper"
         write_mapper(mapper, adapter)
-        if recipe.validation is not None:
-            require_runs(recipe, out_dir, adapter)
-        if check is not None:
-            check(adapter)
+        try:
+            if recipe.validation is not None:
+                require_runs(recipe, out_dir, adapter)
+            if check is not None:
+                check(adapter)
+        except UserError as error:
+            here, later = str(adapter), str(out_dir / "mapper")  # `here` is gone in a moment
+            if here not in str(error):
+                raise
+            problems = [problem.replace(here, later) for problem in error.problems]
+            raise UserError(str(error).replace(here, later), problems) from error
 
 
 def settings_of(
