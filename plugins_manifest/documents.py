@@ -101,7 +101,7 @@ def parse_json(
     content: bytes | str, *, name: str, most_bytes: int = MAX_BYTES, starts_at: int = 1
 ) -> Any:
     """Return the data of JSON text; `name` is the file's name in messages, `starts_at` its line."""
-    text = _decoded(content, name, most_bytes)
+    text = _decoded(content, name, most_bytes, starts_at)
     _refuse_large_json(text, name)
     try:
         data = _JSON.decode(text)
@@ -160,7 +160,7 @@ def parse_yaml_lines(content: bytes | str, *, name: str) -> Document:
         raise UserError(f"{name}:{line}: not valid YAML: {reason}") from None
 
 
-def _decoded(content: bytes | str, name: str, most_bytes: int) -> str:
+def _decoded(content: bytes | str, name: str, most_bytes: int, starts_at: int = 1) -> str:
     if len(content) > most_bytes:
         raise UserError(f"{name} has more than {most_bytes:,} bytes, the most that are read")
     if isinstance(content, str):
@@ -173,7 +173,7 @@ def _decoded(content: bytes | str, name: str, most_bytes: int) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + starts_at
         raise UserError(f"{name}:{line}: not in UTF-8 ({error.reason}): save it in UTF-8") from None
 
 

@@ -37,10 +37,13 @@ Stored = tuple[dict[str, Any], dict[str, Tensor]]  # facts, tensors
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a training folder for this process; raise `TrainingFolderError` if another has it."""
+    """Lock a training folder for this process; raise `TrainingFolderError` if another has it.
+
+    A thread that has it may lock it again.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK_NAME, timeout=0)
+        lock = FileLock(folder / _LOCK_NAME, timeout=0, is_singleton=True)
         lock.acquire()
     except Timeout as error:
         raise TrainingFolderError(
@@ -144,6 +147,17 @@ def load_checkpoint(
     prefix = "extra."
     extra = {k[len(prefix) :]: v for k, v in stored.items() if k.startswith(prefix)}
     return facts, extra
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the training in a folder; None without a readable checkpoint."""
+    for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
+        try:
+            with safe_open(path, framework="pt") as file:
+                return parse_json((file.metadata() or {})["facts"], name=path.name)["settings"]
+        except (SafetensorError, UserError, OSError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _last_good(folder: Path) -> tuple[Path, Stored] | None:

@@ -37,6 +37,8 @@ def mapper_file(path: Path) -> Path:
     """Return the weight file of a mapper's folder or file; raise `MapperFileError` if missing."""
     file = path / FOLDER_WEIGHTS if path.is_dir() else path
     if not file.exists():
+        if (path / "mapper" / FOLDER_WEIGHTS).is_file():
+            raise MapperFileError(f"it is the folder of a training: use {path / 'mapper'}")
         raise MapperFileError(f"there is no mapper at {file}: check the path")
     if file.suffix not in {".safetensors", *PICKLED_SUFFIXES}:
         known = ", ".join((".safetensors", *PICKLED_SUFFIXES))

@@ -67,7 +67,10 @@ def save_mapper(mapper: nn.Module, folder: Path) -> None:
             "build it with xadapter.kinds.build, or save its state dict"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in mapper.state_dict().items()}
+    # copies: safetensors refuses tensors that share memory, such as tied weights
+    contiguous = {"memory_format": torch.contiguous_format}
+    weights = mapper.state_dict().items()
+    state = {name: weight.detach().cpu().clone(**contiguous) for name, weight in weights}
     # one entry: safetensors writes several in no fixed order
     with replacing(folder / FOLDER_WEIGHTS) as draft:
         save_file(state, draft, metadata={METADATA_KEY: architecture.to_json()})

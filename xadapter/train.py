@@ -9,7 +9,6 @@ h height, w width, l tokens, d text width.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -56,7 +55,16 @@ from xadapter.objectives import (
 from xadapter.processes import Processes
 from xadapter.trackers import TrackerName, Trackers, opened_trackers
 from xadapter.train_settings import TrainSettings, learning_rate_at
-from xadapter.train_step import DTYPES, StepDraws, draw_step, frozen_on, on_device, placed
+from xadapter.train_step import (
+    DTYPES,
+    StepDraws,
+    averaged_copy,
+    clipped_norm,
+    draw_step,
+    frozen_on,
+    on_device,
+    placed,
+)
 from xadapter.validation import (
     VALIDATION,
     Validation,
@@ -384,12 +392,10 @@ class _Run:
 
     def _update_weights(self) -> None:
         self.scaler.unscale_(self.optimizer)
-        # the norm before clipping is logged
-        limit = math.inf if self.settings.grad_clip is None else self.settings.grad_clip
-        norm = torch.nn.utils.clip_grad_norm_(self.mapper.parameters(), limit)
+        norm = clipped_norm(self.mapper, self.settings, self.loop.step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.loop.sums["grad_norm"] += float(norm)
+        self.loop.sums["grad_norm"] += norm
 
     def _average(self) -> None:
         """Update the exponential average of the weights (ours)."""
@@ -478,10 +484,7 @@ class _Run:
 
     def _averaged(self) -> nn.Module:
         """Return a copy of the mapper with the averaged weights."""
-        averaged = copy.deepcopy(self.mapper).eval().requires_grad_(False)
-        averaged.load_state_dict({name: self.averages[name] for name in averaged.state_dict()})
-        nn.Module.to(averaged, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return averaged
+        return averaged_copy(self.mapper, self.averages)
 
     def result(self) -> TrainResult:
         """Write and return the averaged mapper."""

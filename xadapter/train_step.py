@@ -5,6 +5,9 @@ Legend: b images, c channels, h height, w width.
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,6 +50,32 @@ def draw_step(settings: TrainSettings, step: int, batch: TrainBatch, *, n_train:
     # drawn even where unused, so the option moves no other draw
     is_dropped = torch.rand(n_images, generator=generator) < settings.null_prompt_share
     return StepDraws(timesteps, base_noise, upgraded_noise, is_dropped)
+
+
+def clipped_norm(mapper: nn.Module, settings: TrainSettings, step: int) -> float:
+    """Clip the gradient; return its norm before.
+
+    Raises `SettingError` if that is no number, since the step would spoil all weights; with float16
+    the scaler leaves such a step out.
+    """
+    limit = math.inf if settings.grad_clip is None else settings.grad_clip
+    norm = float(nn.utils.clip_grad_norm_(mapper.parameters(), limit))
+    if not math.isfinite(norm) and settings.precision != "float16":
+        raise SettingError(
+            f"the training diverged: the gradient of step {step + 1} is not finite. The last "
+            "checkpoint is kept; begin again in another folder, with a learning_rate below "
+            f"{settings.learning_rate:g} or a smaller grad_clip"
+        )
+    return norm
+
+
+def averaged_copy(mapper: nn.Module, averages: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a mapper with averaged weights; its buffers are those of the mapper."""
+    copied = copy.deepcopy(mapper).eval().requires_grad_(False)
+    for name, weight in copied.named_parameters():
+        weight.copy_(averages[name])
+    nn.Module.to(copied, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return copied
 
 
 def frozen_on(device: torch.device, models: FrozenModels, settings: TrainSettings) -> FrozenModels:

@@ -323,7 +323,7 @@ def _mapper_problems(job: Job) -> Iterator[str]:
         try:
             channels = mapper_channels(path)
         except (MapperFileError, UserError) as error:
-            yield f"--adapter: {shown_path(path)} holds no mapper ({error}): check the path"
+            yield f"--adapter: {shown_path(path)} holds no mapper: {error}"
             continue
         if needed is not None and channels is not None and channels != needed:
             yield (

@@ -148,7 +148,7 @@ class FamilyRenderer:
         from runners.families import load_family
         from runners.families.options import with_options
 
-        _quiet_libraries()
+        quiet_libraries()
         manifest, options = self._plan.manifest, self._options
         kept = self._kept
         if kept is not None and (found := kept.with_mapper(self._plan, self.device)) is not None:
@@ -206,7 +206,7 @@ def context_of(plan: Plan, device: str, options: DeviceOptions) -> str:
     )
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Turn off progress bars and hints of diffusers and transformers."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

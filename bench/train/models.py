@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.render import quiet_libraries
 from bench.train.schema import Folders, Recipe
 from plugins_manifest.content import hash_path
 from runners.families import Family, family_fingerprint, load_family, load_from_folders
@@ -86,6 +87,7 @@ def _kept(x: Tensor) -> Tensor:
 
 def load_models(recipe: Recipe, *, device: str) -> Models:
     """Load the models of a recipe, frozen, in its precision; `UserError` for what is missing."""
+    quiet_libraries()  # a line for every long caption, with its text
     family, dtype = recipe.family, recipe.precision.dtype
     if isinstance(family, Folders):
         loaded = load_from_folders(

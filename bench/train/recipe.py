@@ -18,6 +18,11 @@ from plugins_manifest.schema.messages import brief, dotted, explain
 
 SHIPPED = Path(__file__).with_name("recipes")
 _WHAT = "the recipe"
+# of unions: pydantic puts the chosen one's tag into the place of a problem
+_TAGS: Mapping[Place, list[Place]] = {
+    ("data",): [(source,) for source in DATA_SOURCES],
+    ("family",): [("name",), ("folders",)],
+}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -118,25 +123,30 @@ def _validation_problems(data: dict[str, Any], folder: Path) -> Iterator[tuple[P
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> Place:
-    """Replace a value in the data; return its place."""
+    """Replace a value in the data; return its place, or that of the section it began."""
     *outer, last = place = tuple(key.split("."))
-    here = data
-    for part in outer:
+    here, began = data, len(place)
+    for depth, part in enumerate(outer, 1):
         if not isinstance(here.get(part), dict):
-            here[part] = {}
+            here[part], began = {}, min(began, depth)
         here = here[part]
     here[last] = value
-    return place
+    return place[:began]
 
 
 def _origin(
     loc: Place, lines: Mapping[Place, int], overridden: Mapping[Place, str], name: str
 ) -> tuple[int, str]:
     """Return the line of a problem's place, and the text that names it."""
-    plain = tuple(part for part in loc if part not in ("name", "folders", *DATA_SOURCES))
-    for place, key in overridden.items():
-        if plain[: len(place)] == place or place[: len(plain)] == plain:
-            return 0, f"--set {key}"
+    section, rest = loc[:1], loc[1:]
+    plain = section + (rest[1:] if rest[:1] in _TAGS.get(section, ()) else rest)
+    matching = [
+        place
+        for place in overridden
+        if plain[: len(place)] == place or place[: len(plain)] == plain
+    ]
+    if plain and matching:
+        return 0, f"--set {overridden[max(matching, key=len)]}"
     here: Place = ()
     for part in loc:
         if (*here, part) in lines:

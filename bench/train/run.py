@@ -23,7 +23,7 @@ from bench.train.validator import BenchmarkValidator, with_best, write_mapper
 from plugins_manifest.documents import read_json
 from plugins_manifest.files import atomic_write
 from plugins_manifest.progress import Progress
-from xadapter.checkpoint import FILE_NAME
+from xadapter.checkpoint import locked, stored_settings
 from xadapter.errors import SettingError, XAdapterError
 from xadapter.processes import Processes, joined
 from xadapter.trackers import require_trackers
@@ -68,11 +68,13 @@ def train_recipe(
         with joined(device) as processes, ExitStack() as stack:
             batch = recipe.optimizer.micro_batch or recipe.optimizer.batch
             processes.rows_of(range(batch))  # before gigabytes are loaded
+            # before recipe.json is written: the trainer locks it again, once all is loaded
+            processes.on_main(lambda: stack.enter_context(locked(out_dir)))
             surveyed = _survey(recipe, folder, processes)
-            processes.on_main(lambda: _record(recipe, out_dir, surveyed))
             n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
             every = own.every if own else validate_every
             settings = settings_of(recipe, n_images=n_images, validate_every=every)
+            processes.on_main(lambda: _record(recipe, settings, out_dir, surveyed))
             models, mapper = _loaded(recipe, device=str(processes.device))
             if own is not None or check is not None:
                 processes.on_main(lambda: _check_runs(recipe, mapper, out_dir, check))
@@ -123,10 +125,17 @@ def _check_runs(
     with Progress("checking the validation"), TemporaryDirectory() as folder:
         adapter = Path(folder) / "mapper"
         write_mapper(mapper, adapter)
-        if recipe.validation is not None:
-            require_runs(recipe, out_dir, adapter)
-        if check is not None:
-            check(adapter)
+        try:
+            if recipe.validation is not None:
+                require_runs(recipe, out_dir, adapter)
+            if check is not None:
+                check(adapter)
+        except UserError as error:
+            here, later = str(adapter), str(out_dir / "mapper")  # `here` is gone in a moment
+            if here not in str(error):
+                raise
+            problems = [problem.replace(here, later) for problem in error.problems]
+            raise UserError(str(error).replace(here, later), problems) from error
 
 
 def settings_of(
@@ -178,7 +187,9 @@ def _survey(recipe: Recipe, folder: Path, processes: Processes) -> Surveyed | No
     return found[0] if found else survey_of(recipe, folder)
 
 
-def _record(recipe: Recipe, out_dir: Path, surveyed: Surveyed | None) -> None:
+def _record(
+    recipe: Recipe, settings: TrainSettings, out_dir: Path, surveyed: Surveyed | None
+) -> None:
     """Write the recipe of a folder; `SettingError` if another one was trained there.
 
     Of pictures it has the hash, since a folder of the same name may have others later.
@@ -188,16 +199,24 @@ def _record(recipe: Recipe, out_dir: Path, surveyed: Surveyed | None) -> None:
         data["validated"] = identity_of(recipe)
     if surveyed is not None:
         data["images"] = surveyed[1].sha256
-    path = out_dir / RECORD
-    if path.exists() and (out_dir / FILE_NAME).exists():
+    path, began_with = out_dir / RECORD, stored_settings(out_dir)
+    if path.exists() and began_with is not None:
         stored: Mapping[str, Any] = read_json(path)
         differing = [key for key in _IDENTITY if stored.get(key) != data.get(key)]
         own = (None, stored.get("validated"))
         if read_validations(out_dir) and data.get("validated") not in own:
             differing.append("validation")  # scores of other images do not compare
         if differing:
+            fix = "the recipe in its recipe.json"
+            if differing == ["images"]:  # the recipe has the same data
+                fix = "restore the pictures and captions that it began with"
             raise SettingError(
                 f"{out_dir} contains a training with other {' and '.join(differing)}: choose "
-                "another --out, or the recipe in its recipe.json"
+                f"another --out, or {fix}"
             )
+    if began_with is not None and (changed := settings.differing(began_with)):
+        raise SettingError(
+            f"{out_dir} contains a training with other settings ({', '.join(changed)}): choose "
+            "another --out, or the recipe in its recipe.json"
+        )
     atomic_write(path, json.dumps(data, indent=2) + "\n")

@@ -25,6 +25,7 @@ from plugins_manifest.schema.plugins import Id, Section, check_name
 
 Count = Annotated[Whole, Field(ge=1, le=10**9)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Decay = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(gt=0, le=10)]
 SIZE_STEP_PX = 16
 _DATASET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
@@ -198,9 +199,9 @@ class OptimizerSpec(Section):
     micro_batch: Count | None = None
     learning_rate: Rate = 1e-3
     weight_decay: Annotated[Number, Field(ge=0, le=10)] = 1e-2
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     grad_clip: Annotated[Number, Field(gt=0, le=1e6)] | None = 1.0
-    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.995
+    ema: Decay = 0.995
 
     @field_validator("micro_batch")
     @classmethod

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, shown_path
-from bench.train.schema import PicturesData, Recipe
+from bench.train.schema import PicturesData, Recipe, TableOptions
 from bench.train.sources.entry import Entry, Reason, Source, reason_of, stamp_of
 from bench.train.sources.open import min_side_of, open_source
 from plugins_manifest.documents import parse_json
@@ -102,9 +102,11 @@ def survey_pictures(
         write_skipped(folder / SKIPPED_FILE, found.skipped)
         atomic_write(folder / FILE, _packed(found, stamp))
     if not found.photos:
-        what = "; ".join(count_reasons(found.skipped)) or "there is none"
+        is_table = isinstance(spec, TableOptions)
+        nothing = "no row passes the filters" if is_table else "there is none"
+        what = "; ".join(count_reasons(found.skipped)) or nothing
         at = ""
-        if folder is not None and is_written:
+        if found.skipped and folder is not None and is_written:
             at = f"; all are listed in {shown_path(folder / SKIPPED_FILE)}"
         raise UserError(f"no picture of {source.title} can be used: {what}{at}")
     return found

@@ -216,6 +216,14 @@ def test_the_released_layout_keeps_its_file(models: Any, tmp_path: Path) -> None
     assert isinstance(load_mapper(tmp_path), Mapper)
 
 
+def test_tied_weights_are_saved_twice(models: Any, tmp_path: Path) -> None:
+    mapper: Any = new_mapper(models.base_unet, models.upgraded_unet, fusion="film")
+    mapper.tied = next(mapper.children())
+    save_mapper(mapper, tmp_path)
+    with safe_open(tmp_path / FOLDER_WEIGHTS, framework="pt") as file:
+        assert set(file.keys()) == set(mapper.state_dict())
+
+
 def test_a_mapper_without_an_architecture_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(MapperFileError, match="a Conv2d cannot be saved"):
         save_mapper(torch.nn.Conv2d(1, 1, 1), tmp_path)

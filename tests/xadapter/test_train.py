@@ -43,6 +43,7 @@ from xadapter.objectives import typical_weights
 from xadapter.processes import Processes
 from xadapter.trackers import opened_trackers
 from xadapter.train_settings import TrainSettings, learning_rate_at
+from xadapter.train_step import averaged_copy
 from xadapter.validation import Validation
 
 
@@ -333,6 +334,27 @@ def test_other_settings_in_the_same_folder_are_refused(
     train(tmp_path, base_unet, upgraded_unet, replace(SETTINGS, steps=1))
     with pytest.raises(SettingError, match=r"learning_rate 0.001 there, 0.5 here"):
         train(tmp_path, base_unet, upgraded_unet, replace(SETTINGS, steps=1, learning_rate=0.5))
+
+
+def test_a_diverged_training_ends_before_it_spoils_the_weights(
+    tmp_path: Path, base_unet: Any, upgraded_unet: Any
+) -> None:
+    settings = replace(SETTINGS, steps=9, learning_rate=1e30, grad_clip=None, weighting="paper")
+    settings = replace(settings, checkpoint_every_steps=1, warmup_share=0.0)
+    with pytest.raises(SettingError, match=r"diverged: the gradient of step \d is not finite"):
+        train(tmp_path, base_unet, upgraded_unet, settings)
+    with safe_open(tmp_path / "checkpoint.safetensors", framework="pt") as file:
+        assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118
+
+
+def test_an_average_has_the_mappers_buffers_and_tied_weights() -> None:
+    mapper: Any = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    mapper.tied = mapper[0]
+    mapper(torch.randn(4, 2))
+    averages = {name: torch.ones_like(weight) for name, weight in mapper.named_parameters()}
+    copied: Any = averaged_copy(mapper, averages)
+    assert copied.tied is copied[0] and copied[0].weight.eq(1).all()
+    assert torch.equal(copied[1].running_mean, mapper[1].running_mean)
 
 
 def test_null_prompts_need_the_null_text(

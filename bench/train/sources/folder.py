@@ -53,7 +53,12 @@ class FolderSource:
         for path in self._paths:
             if path.name == METADATA:
                 listed |= _listed_in(path)
-        captions = {path for path in self._paths if path.suffix.lower() == ".txt"}
+        # a.jpg -> a.txt or a.TXT, the first of both
+        captions = {
+            path.with_suffix(""): path
+            for path in reversed(self._paths)
+            if path.suffix.lower() == ".txt"
+        }
         for path in self._paths:
             if path.suffix.lower() not in _TEXTS:
                 yield self._entry(path, listed, captions)
@@ -65,14 +70,16 @@ class FolderSource:
         """Return the bytes of a file."""
         return read_content(Path(entry.file), name=entry.name, most_bytes=MAX_BYTES)
 
-    def _entry(self, path: Path, listed: Mapping[Path, str], captions: set[Path]) -> Entry:
+    def _entry(
+        self, path: Path, listed: Mapping[Path, str], captions: Mapping[Path, Path]
+    ) -> Entry:
         name = self._name(path)
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             kinds = "PNG, JPEG, WebP, BMP and TIFF are read"
             return Entry(name, "", str(path), reason="not an image", detail=kinds)
         caption, detail = listed.get(path, ""), f"no {path.stem}.txt, no line in {METADATA}"
-        beside = path.with_suffix(".txt")
-        if beside in captions:
+        beside = captions.get(path.with_suffix(""))
+        if beside is not None:
             try:
                 caption = read_text(beside, name=self._name(beside)).strip()
                 detail = f"{beside.name} is empty"
@@ -89,7 +96,8 @@ class FolderSource:
 def _listed_in(path: Path) -> dict[Path, str]:
     """Return the captions of a metadata.jsonl by the files' paths; `UserError` names a bad line."""
     content = read_content(path, name=path.name, most_bytes=_MOST_METADATA_BYTES)
-    found = {}
+    found: dict[Path, str] = {}
+    lines: dict[Path, int] = {}
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -100,5 +108,10 @@ def _listed_in(path: Path) -> dict[Path, str]:
         target = Path(os.path.normpath(path.parent / name))
         if not target.is_relative_to(path.parent):
             raise UserError(f"{shown_path(path)}:{number}: {name!r} is outside of its folder")
-        found[target] = caption_in(facts)
+        caption, first = caption_in(facts), lines.setdefault(target, number)
+        if found.setdefault(target, caption) != caption:
+            raise UserError(
+                f"{shown_path(path)}:{number}: {name!r} has another caption in line {first}: keep "
+                "one of them"
+            )
     return found

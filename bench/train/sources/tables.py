@@ -24,6 +24,7 @@ _KNOWN = {
     "width": ("width", "WIDTH", "original_width"),
     "height": ("height", "HEIGHT", "original_height"),
 }
+_NUMBERS = ("aesthetic", "width", "height")
 _KEPT_GROUPS = 4  # row groups in memory: pictures are mostly read in their order
 
 
@@ -41,7 +42,7 @@ class Columns:
 
 
 class Tables:
-    """Parquet files of one layout."""
+    """Parquet files that have the columns of the first one."""
 
     def __init__(self, files: Sequence[Path], options: TableOptions, *, title: str) -> None:
         self.paths, self.options, self.title = list(files), options, title
@@ -49,24 +50,21 @@ class Tables:
     @cached_property
     def columns(self) -> Columns:
         """The columns of the first file; `UserError` where one that is needed is missing."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         path = self.paths[0]
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(
-                f"{shown_path(path)} is not a parquet file ({first_line(error)}): replace it"
-            ) from error
-        return _columns_of(schema, self.options, shown_path(path))
+        return _columns_of(_schema_of(path), self.options, shown_path(path))
 
     def groups(self, wanted: Sequence[str | None]) -> Iterator[tuple[Path, int, Any]]:
-        """Yield file, row group and a table of some columns; `UserError` for a damaged file."""
+        """Yield file, row group and a table of some columns.
+
+        Raises `UserError` for a damaged file, and for one without these columns.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         names = [name for name in wanted if name is not None]
+        first = _schema_of(self.paths[0])
+        for path in self.paths[1:]:  # before the first picture
+            _require_alike(_schema_of(path), first, names, shown_path(path))
         for path in self.paths:
             try:
                 with pq.ParquetFile(path) as file:
@@ -108,7 +106,12 @@ class TableSource:
 
     def content(self, entry: Entry) -> bytes:
         """Return the bytes of a row's picture."""
-        value = self._group(entry.file, entry.at)[entry.size].as_py()
+        import pyarrow as pa
+
+        try:
+            value = self._group(entry.file, entry.at)[entry.size].as_py()
+        except pa.ArrowException as error:
+            raise UserError(f"{entry.name} cannot be read ({first_line(error)})") from error
         if isinstance(value, dict):
             value = value.get("bytes")
         if not value:
@@ -129,6 +132,33 @@ class TableSource:
                     self._groups.popitem(last=False)
             self._groups.move_to_end(key)
             return self._groups[key]
+
+
+def _schema_of(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{shown_path(path)} is not a parquet file ({first_line(error)}): replace it"
+        ) from error
+
+
+def _require_alike(schema: Any, first: Any, names: Sequence[str], file: str) -> None:
+    for name in names:
+        if name not in schema.names:
+            raise UserError(
+                f"{file} has no column {name!r} as the first file has, only "
+                f"{shortened(schema.names, 12)}: tables of different columns need trainings of "
+                "their own, or the same names"
+            )
+        if _is_numeric(schema, name) != _is_numeric(first, name):
+            raise UserError(
+                f"{file}: column {name!r} is of type {schema.field(name).type}, in the first file "
+                f"of type {first.field(name).type}: write one type"
+            )
 
 
 def text_at(table: Any, column: str, row: int) -> str:
@@ -169,6 +199,11 @@ def _columns_of(schema: Any, options: TableOptions, file: str) -> Columns:
             raise UserError(
                 f"data.{role}: {file} has no column {name!r}: use {shortened(names, 12)}"
             )
+        if name is not None and not _fits(schema, name, role):
+            raise UserError(
+                f"data.{role}: column {name!r} of {file} is of type {schema.field(name).type}, not "
+                "of image bytes: name links by data.url"
+            )
         usual = (one for one in known if one in names and _fits(schema, one, role))
         found[role] = name or next(usual, None)
     needed = {"caption": True, "aesthetic": options.min_aesthetic is not None}
@@ -176,6 +211,11 @@ def _columns_of(schema: Any, options: TableOptions, file: str) -> Columns:
     for role, is_needed in needed.items():
         if is_needed and found[role] is None:
             fix = f"name it by data.{role}" if role in given else "leave the filter out"
+            if role == "aesthetic" and (texts := [n for n in _KNOWN[role] if n in names]):
+                raise UserError(
+                    f"{file}: column {texts[0]!r} is of type {schema.field(texts[0]).type}, no "
+                    "numbers that data.min_aesthetic compares: write numbers, or leave it out"
+                )
             raise UserError(
                 f"{file} has no column for the {role} among {shortened(names, 12)}: {fix}"
             )
@@ -191,6 +231,17 @@ def _fits(schema: Any, name: str, role: str) -> bool:
     """Return whether a column's type is that of its role: an `image` may also be a link."""
     from pyarrow import types
 
+    if role in _NUMBERS:
+        return _is_numeric(schema, name)
     kind = schema.field(name).type
     is_bytes = types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)
     return is_bytes if role == "image" else True
+
+
+def _is_numeric(schema: Any, name: str) -> bool:
+    """Return whether a column has numbers, or nothing at all."""
+    from pyarrow import types
+
+    kind = schema.field(name).type
+    tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_null)
+    return any(test(kind) for test in tests)

@@ -253,6 +253,10 @@ def test_mapper_that_does_not_fit_is_refused(
     folder.mkdir()
     (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
     assert "holds no mapper" in problem
+    (folder / "mapper").mkdir()
+    save_mapper(folder / "mapper" / FOLDER_WEIGHTS)
+    (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
+    assert problem.endswith(f"the folder of a training: use {folder / 'mapper'}")
     save_mapper(folder / FOLDER_WEIGHTS)
     (problem,) = problems_of(SMALL, manifest_file, adapter=folder)
     assert "channels (4, 2, 1) into (4, 8, 3), family 'pocket' needs" in problem

@@ -67,6 +67,13 @@ def test_a_mistake_of_an_override_names_the_option(tmp_path: Path) -> None:
         "parquet, pocket, random, webdataset",
         "--set optimizer.batch: optimizer.batch: use 1 or more (it is 0)",
     )
+    wrong_name = RECIPE.replace("mine", '"my name!"')
+    (text,) = problems_of(tmp_path, wrong_name, seed=3)
+    assert text.startswith("mine.yaml:2: name: ")
+    overrides: dict[str, object] = {"validation__every": 3, "validation__t0": [2]}
+    first, second = problems_of(tmp_path, RECIPE, **overrides)
+    assert first == "--set validation.every: validation.manifest is missing: add it"
+    assert second.startswith("--set validation.t0: ")
 
 
 def test_mistakes_in_a_source_of_pictures_come_with_their_lines(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 
 from bench.errors import UserError
@@ -95,8 +96,16 @@ def test_a_killed_training_goes_on_bit_by_bit(whole: Path, tmp_path: Path) -> No
 def test_another_recipe_in_the_same_folder_is_refused(whole: Path) -> None:
     with pytest.raises(UserError, match="a training with other data"):
         train(whole, small(data__n_images=10))
+    before = (whole / "recipe.json").read_bytes()
     with pytest.raises(UserError, match=r"learning_rate 0.001 there, 0.5 here"):
         train(whole, small(optimizer__learning_rate=0.5))
+    assert (whole / "recipe.json").read_bytes() == before
+
+
+def test_a_folder_in_use_keeps_the_recipe_of_its_training(tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another training writes"):
+        train(tmp_path, small())
+    assert not (tmp_path / "recipe.json").exists()
 
 
 def test_encoded_images_of_a_folder_train(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_a_folder_gives_its_good_pictures_and_the_reason_for_each_other(tmp_path
             "tiny.jpg": photo(4, (40, 200)),
         },
     )
+    (folder / "b.txt").rename(folder / "b.TXT")
     (folder / "silent.jpg").write_bytes(photo(5))
     (folder / "empty.jpg").write_bytes(photo(6))
     (folder / "empty.txt").write_text(" \n")
@@ -93,9 +94,17 @@ def test_metadata_names_captions_of_its_folder(tmp_path: Path) -> None:
     metadata.write_text('{"file_name": "a.jpg"}\n{"file_name": "../../x.jpg", "text": "y"}\n')
     with pytest.raises(UserError, match=r"metadata.jsonl:2: '../../x.jpg' is outside"):
         surveyed(tmp_path, source="folder", path="photos")
-    metadata.write_text('{"file_name": "a.jpg"\n')
-    with pytest.raises(UserError, match=r"metadata.jsonl:1"):
-        surveyed(tmp_path, source="folder", path="photos")
+    for wrong, message in [
+        (b'{"file_name": "a.jpg"\n', r"metadata.jsonl:1"),
+        (b'{"file_name": "a.jpg"}\n{"text": "caf\xe9"}\n', r"metadata.jsonl:2: not in UTF-8"),
+        (
+            b'{"file_name": "a.jpg", "text": "x"}\n{"file_name": "./a.jpg", "text": "y"}\n',
+            r"metadata.jsonl:2: './a.jpg' has another caption in line 1",
+        ),
+    ]:
+        metadata.write_bytes(wrong)
+        with pytest.raises(UserError, match=message):
+            surveyed(tmp_path, source="folder", path="photos")
 
 
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
@@ -202,6 +211,8 @@ def test_a_table_with_image_bytes_is_filtered_and_read_by_row(tmp_path: Path) ->
     assert sorted(reasons(survey).values()) == ["missing", "no caption"]
     filters = {"min_aesthetic": 5, "licenses": ["cc0"]}
     assert captions(surveyed(tmp_path, **data, **filters)) == ["one"]
+    with pytest.raises(UserError, match="no row passes the filters"):
+        surveyed(tmp_path, **data, licenses=["mit"])
     with pytest.raises(UserError, match=r"data.caption: .* has no column 'words': use image, text"):
         surveyed(tmp_path, **data, caption="words")
 
@@ -213,6 +224,15 @@ def test_tables_without_pictures_or_captions_name_their_columns(tmp_path: Path) 
     write_table(tmp_path / "b" / "b.parquet", {"url": ["x"], "label": [1]})
     with pytest.raises(UserError, match="no column for the caption among url, label"):
         surveyed(tmp_path, source="parquet", path="b")
+    with pytest.raises(UserError, match=r"data.image: column 'url' of .*type string, not of"):
+        surveyed(tmp_path, source="parquet", path="b", caption="url", image="url")
+    bytes_ = [photo(1)]
+    write_table(tmp_path / "d" / "0.parquet", {"jpg": bytes_, "text": ["x"], "aesthetic": ["7"]})
+    with pytest.raises(UserError, match="'aesthetic' is of type string, no numbers"):
+        surveyed(tmp_path, source="parquet", path="d", min_aesthetic=5)
+    write_table(tmp_path / "d" / "1.parquet", {"jpg": bytes_, "words": ["x"]})
+    with pytest.raises(UserError, match=r"1\.parquet has no column 'text' as the first file has"):
+        surveyed(tmp_path, source="parquet", path="d")
     (tmp_path / "c.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="is not a parquet file"):
         surveyed(tmp_path, source="parquet", path="c.parquet")

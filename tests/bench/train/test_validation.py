@@ -151,6 +151,14 @@ def test_the_training_ends_with_the_verdict_of_the_gate(trained: Path, recipe_fi
     assert RunStore.open(trained / "run").run_facts()["status"] == "complete"
 
 
+def test_a_baseline_of_other_settings_names_the_mapper_that_will_be(
+    trained: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    words = ["train", recipe_file, "--out", tmp_path, "--baseline", trained / "validation" / "1"]
+    found = CliRunner().invoke(main, [*map(str, words), "--set", "validation.t0=[0.9]"])
+    assert found.exit_code == 2 and f"--adapter {tmp_path / 'mapper'}" in found.output
+
+
 def test_scores_of_other_images_are_not_compared(trained: Path, recipe_file: Path) -> None:
     with pytest.raises(UserError, match="a training with other validation"):
         train_recipe(load_recipe(recipe_file, {"validation.n_cases": 1}), out_dir=trained)
