@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from bench.render.budget import Budget
     from bench.render.clock import Stopwatch
     from bench.render.execute import Execution
-    from bench.render.family import FamilyRenderer, KeptModels, context_of, quiet_libraries
+    from bench.render.family import FamilyRenderer, KeptModels, context_of
 
 __all__ = [
     "Budget",
@@ -20,7 +20,6 @@ __all__ = [
     "Stopwatch",
     "audits_of",
     "context_of",
-    "quiet_libraries",
     "read_audits",
     "remarks",
 ]
@@ -28,9 +27,7 @@ _HOMES = {
     "Budget": "bench.render.budget",
     "Execution": "bench.render.execute",
     "Stopwatch": "bench.render.clock",
-    **dict.fromkeys(
-        ("FamilyRenderer", "KeptModels", "context_of", "quiet_libraries"), "bench.render.family"
-    ),
+    **dict.fromkeys(("FamilyRenderer", "KeptModels", "context_of"), "bench.render.family"),
     **dict.fromkeys(("LoadAudit", "audits_of", "read_audits", "remarks"), "bench.render.audit"),
 }
 __getattr__ = lazy_names(__name__, _HOMES)

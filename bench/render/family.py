@@ -18,6 +18,7 @@ from plugins_manifest.progress import Progress
 from runners.base import Batch, RenderCase, Rendered, RenderSettings, Stack, Variant
 from runners.deadline import DeadlineError
 from runners.options import DeviceOptions
+from runners.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from runners.batches import BatchSize
@@ -204,14 +205,3 @@ def context_of(plan: Plan, device: str, options: DeviceOptions) -> str:
         device_kind=device,
         marks=options.marks(device, largest_px),
     )
-
-
-def quiet_libraries() -> None:
-    """Turn off progress bars and hints of diffusers and transformers."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.render import quiet_libraries
 from bench.train.schema import Folders, Recipe
 from plugins_manifest.content import hash_path
 from runners.families import Family, family_fingerprint, load_family, load_from_folders
 from runners.families.family import text_encoders
 from runners.families.registry import no_sites
+from runners.quiet import quiet_libraries
 from xadapter.data import UpgradedText
 from xadapter.errors import SettingError
 from xadapter.guidance import Guidance

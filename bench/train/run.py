@@ -66,9 +66,7 @@ def train_recipe(
     try:
         require_trackers(recipe.log.trackers)
         with joined(device) as processes, ExitStack() as stack:
-            batch = recipe.optimizer.micro_batch or recipe.optimizer.batch
-            processes.rows_of(range(batch))  # before gigabytes are loaded
-            # before recipe.json is written: the trainer locks it again, once all is loaded
+            _require_parts(recipe, processes)
             processes.on_main(lambda: stack.enter_context(locked(out_dir)))
             surveyed = _survey(recipe, folder, processes)
             n_images = len(surveyed[1].photos) if surveyed else n_images_of(recipe)
@@ -108,6 +106,11 @@ def train_recipe(
         raise UserError(str(error)) from error
     except OSError as error:
         raise disk_error(error, out_dir) from error
+
+
+def _require_parts(recipe: Recipe, processes: Processes) -> None:
+    """Refuse a batch that cannot be divided, before gigabytes are loaded."""
+    processes.rows_of(range(recipe.optimizer.micro_batch or recipe.optimizer.batch))
 
 
 def _loaded(recipe: Recipe, *, device: str) -> tuple[Models, nn.Module]:
@@ -190,7 +193,7 @@ def _survey(recipe: Recipe, folder: Path, processes: Processes) -> Surveyed | No
 def _record(
     recipe: Recipe, settings: TrainSettings, out_dir: Path, surveyed: Surveyed | None
 ) -> None:
-    """Write the recipe of a folder; `SettingError` if another one was trained there.
+    """Write the recipe of a locked folder; `SettingError` if another one was trained there.
 
     Of pictures it has the hash, since a folder of the same name may have others later.
     """
