@@ -180,6 +180,9 @@ def test_two_processes_equal_one_also_where_they_take_over(
     train(tmp_path / "learned", base_unet, upgraded_unet, learned)
     train(tmp_path / "typical", base_unet, upgraded_unet, typical)
     train(tmp_path / "mixed", base_unet, upgraded_unet, SETTINGS, stop_after=2)
+    half, parts = SETTINGS.batch_size // 2, 2 * SETTINGS.accumulation_steps
+    in_halves = replace(SETTINGS, batch_size=half, accumulation_steps=parts)
+    train(tmp_path / "halves", base_unet, upgraded_unet, in_halves)
     train_together(
         [
             (tmp_path / "two", SETTINGS, None),
@@ -191,6 +194,7 @@ def test_two_processes_equal_one_also_where_they_take_over(
         ]
     )
     train(tmp_path / "mixed", base_unet, upgraded_unet, SETTINGS)
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "halves")  # the same sums: the same bits
     assert_alike(tmp_path / "two", whole)
     assert_alike(tmp_path / "mixed", whole)  # 1, 2, 1 processes
     assert_alike(tmp_path / "learned-two", tmp_path / "learned")
