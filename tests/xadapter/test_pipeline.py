@@ -203,6 +203,7 @@ def assert_seeds_alone_decide(joined: XAdapter, scheduler: Any) -> None:
     assert deviation(outs[0][1:], outs[2]) < 1e-4
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in diffusers
 @pytest.mark.parametrize("name", EXPORTED)
 def test_every_exported_scheduler_is_seeded_per_image_or_refused(

@@ -27,15 +27,8 @@ from xadapter.solvers import shared_schedulers
 from xadapter.vae import Bridge, decode_image
 
 SEEDS = [1, 2]
-N_STEPS = 3  # a first, a middle and a last one: each takes a second on meta tensors
-CHOICES = [
-    *((name, "dpm++") for name in PRESETS),
-    *(
-        pytest.param("sound", name, marks=pytest.mark.system)
-        for name in SAMPLERS
-        if name != "dpm++"
-    ),
-]
+N_STEPS = 3  # a first, a middle and a last one
+CHOICES = [*(("sound", name) for name in SAMPLERS), *((name, "dpm++") for name in PRESETS)]
 
 
 def on_device(conditions: Conditions) -> Conditions:
@@ -63,6 +56,7 @@ def world(models: Any, controlnets: list[Any]) -> World:
     return make_world(models, seeds=SEEDS, controls=(control,))
 
 
+@pytest.mark.system  # a second a step on meta tensors
 @pytest.mark.parametrize(("preset_name", "sampler"), CHOICES)
 def test_no_step_of_any_method_waits_for_the_device(
     world: World, mapper: Mapper, preset_name: str, sampler: str
