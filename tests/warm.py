@@ -26,6 +26,8 @@ _LIBRARIES = (
 )
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([*_LIBRARIES])
+# a fork imports the file of what is `__main__` then, and Streamlit puts each page there
+_TESTS = sys.modules["__main__"]
 
 
 class WarmProcess:
@@ -47,6 +49,7 @@ class WarmProcess:
         files = [str(path or os.devnull) for path in (output, errors)]
         whole = dict(os.environ if env is None else env)
         given = (code, arguments, whole, files, connection)
+        sys.modules["__main__"] = _TESTS
         self._process = _SERVER.Process(target=_execute, args=given)
         self._process.start()
 
