@@ -67,10 +67,10 @@ def read_json(path: Path, *, name: str | None = None, most_bytes: int = MAX_BYTE
     return parse_json(content, name=name, most_bytes=most_bytes)
 
 
-def read_text(path: Path, *, name: str | None = None) -> str:
+def read_text(path: Path, *, name: str | None = None, most_bytes: int = MAX_BYTES) -> str:
     """Return the text of a file in UTF-8, without its byte order mark; `UserError` otherwise."""
     name = name or path.name
-    text = _decoded(read_content(path, name=name), name, MAX_BYTES)
+    text = _decoded(read_content(path, name=name, most_bytes=most_bytes), name, most_bytes)
     if "\0" in text:
         raise UserError(f"{name}:{_line(text, text.index(chr(0)))}: the character NUL: remove it")
     return text

@@ -84,7 +84,7 @@ class PicturesData(Section):
 
 
 class FolderData(PicturesData):
-    """A folder of images with NAME.txt beside them, or with a metadata.jsonl."""
+    """A folder of images with NAME.txt beside them, or with a metadata.jsonl or .csv."""
 
     source: Literal["folder"]
     path: str = Field(min_length=1)

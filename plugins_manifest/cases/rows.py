@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from plugins_manifest.documents import (
 from plugins_manifest.errors import UserError, unknown_name
 from plugins_manifest.schema.manifest import InlineCase
 from plugins_manifest.schema.words import MAX_PROMPTS
+from plugins_manifest.tables import csv_rows
 
 Rows = list[tuple[int | None, Any]]  # the line of each row, if known, and the row
 _COMMENT = "#"  # of text files
@@ -81,29 +81,14 @@ def _listed(data: Any, name: str, lines: list[int | None]) -> Rows:
 
 def _csv(text: str, name: str, problems: list[str]) -> Rows:
     """Read a table with a header; a cell that is empty is left out."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found = csv_rows(text, name=name, problems=problems)
+    _, header = next(found, (1, []))
+    _check_header(header, name)
     rows: Rows = []
-    begun = 1
-    try:
-        header = [key.strip() for key in next(reader, [])]
-        _check_header(header, name)
-        begun = reader.line_num + 1
-        for cells in reader:
-            if len(cells) > len(header):
-                problems.append(
-                    f"{name}:{begun}: {len(cells)} cells, the header has {len(header)}: put text "
-                    "with commas in quotes"
-                )
-            elif any(cells):
-                rows.append((begun, _case_of(dict(zip(header, cells, strict=False)))))
-            begun = reader.line_num + 1
-            if len(rows) > MAX_PROMPTS:
-                raise UserError(f"{name} has too many cases: give at most {MAX_PROMPTS}")
-    except csv.Error as error:
-        problems.append(
-            f"{name}:{begun}: not valid CSV ({error}): put text with quotes in quotes and double "
-            "them"
-        )
+    for line, cells in found:
+        rows.append((line, _case_of(dict(zip(header, cells, strict=False)))))
+        if len(rows) > MAX_PROMPTS:
+            raise UserError(f"{name} has too many cases: give at most {MAX_PROMPTS}")
     return rows
 
 

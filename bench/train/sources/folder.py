@@ -1,7 +1,7 @@
-"""A folder of images with captions: NAME.txt beside NAME.jpg, or metadata.jsonl.
+"""A folder of images with captions: NAME.txt beside NAME.jpg, or in a metadata file.
 
-metadata.jsonl is that of Hugging Face's imagefolder: a line {"file_name": ..., "text": ...} for
-each image, names relative to the file. A .txt file wins.
+That is metadata.jsonl or metadata.csv of Hugging Face's imagefolder: `file_name`, relative to the
+file, and `text` of each image. A file beside the image wins, .txt before .caption (kohya-ss).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.errors import UserError, shown_path
-from bench.train.sources.entry import IMAGE_SUFFIXES, Entry, caption_in
-from plugins_manifest.documents import parse_json, read_content, read_text
+from bench.train.sources.entry import IMAGE_SUFFIXES, Entry
+from bench.train.sources.metadata import METADATA, captions_listed
+from plugins_manifest.documents import read_content, read_text
 from plugins_manifest.images.decode import MAX_BYTES
 from plugins_manifest.text import first_line
 
-METADATA = "metadata.jsonl"
+_CAPTIONS = (".caption", ".txt")  # beside an image, the last one first
 _TEXTS = (".txt", ".json", ".jsonl", ".csv", ".md", ".yaml", ".yml", ".caption")
-_MOST_METADATA_BYTES = 1 << 30
 
 
 class FolderSource:
@@ -49,21 +49,19 @@ class FolderSource:
 
     def entries(self) -> Iterator[Entry]:
         """Yield an entry for every file that is not a text, and for names without a file."""
-        listed: dict[Path, str] = {}
-        for path in self._paths:
-            if path.name == METADATA:
-                listed |= _listed_in(path)
-        # a.jpg -> a.txt or a.TXT, the first of both
+        listed = captions_listed(path for path in self._paths if path.name in METADATA)
+        # a.jpg -> a.txt or a.TXT, the first of both, or a.caption
         captions = {
             path.with_suffix(""): path
+            for suffix in _CAPTIONS
             for path in reversed(self._paths)
-            if path.suffix.lower() == ".txt"
+            if path.suffix.lower() == suffix
         }
         for path in self._paths:
             if path.suffix.lower() not in _TEXTS:
                 yield self._entry(path, listed, captions)
         for path in sorted(listed.keys() - set(self._paths)):
-            detail = f"{METADATA} names it"
+            detail = "a metadata file names it"
             yield Entry(self._name(path), "", str(path), reason="missing", detail=detail)
 
     def content(self, entry: Entry) -> bytes:
@@ -77,7 +75,7 @@ class FolderSource:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             kinds = "PNG, JPEG, WebP, BMP and TIFF are read"
             return Entry(name, "", str(path), reason="not an image", detail=kinds)
-        caption, detail = listed.get(path, ""), f"no {path.stem}.txt, no line in {METADATA}"
+        caption, detail = listed.get(path, ""), f"no {path.stem}.txt, no line in a metadata file"
         beside = captions.get(path.with_suffix(""))
         if beside is not None:
             try:
@@ -91,27 +89,3 @@ class FolderSource:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
-
-
-def _listed_in(path: Path) -> dict[Path, str]:
-    """Return the captions of a metadata.jsonl by the files' paths; `UserError` names a bad line."""
-    content = read_content(path, name=path.name, most_bytes=_MOST_METADATA_BYTES)
-    found: dict[Path, str] = {}
-    lines: dict[Path, int] = {}
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        facts = parse_json(line, name=shown_path(path), starts_at=number)
-        name = facts.get("file_name") if isinstance(facts, dict) else None
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{shown_path(path)}:{number}: file_name is missing: add it")
-        target = Path(os.path.normpath(path.parent / name))
-        if not target.is_relative_to(path.parent):
-            raise UserError(f"{shown_path(path)}:{number}: {name!r} is outside of its folder")
-        caption, first = caption_in(facts), lines.setdefault(target, number)
-        if found.setdefault(target, caption) != caption:
-            raise UserError(
-                f"{shown_path(path)}:{number}: {name!r} has another caption in line {first}: keep "
-                "one of them"
-            )
-    return found

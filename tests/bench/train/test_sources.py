@@ -99,12 +99,45 @@ def test_metadata_names_captions_of_its_folder(tmp_path: Path) -> None:
         (b'{"file_name": "a.jpg"}\n{"text": "caf\xe9"}\n', r"metadata.jsonl:2: not in UTF-8"),
         (
             b'{"file_name": "a.jpg", "text": "x"}\n{"file_name": "./a.jpg", "text": "y"}\n',
-            r"metadata.jsonl:2: './a.jpg' has another caption in line 1",
+            r"metadata.jsonl:2: './a.jpg' has another caption in .*metadata.jsonl:1: keep",
         ),
     ]:
         metadata.write_bytes(wrong)
         with pytest.raises(UserError, match=message):
             surveyed(tmp_path, source="folder", path="photos")
+
+
+def test_a_table_names_captions_too(tmp_path: Path) -> None:
+    folder = write_folder(
+        tmp_path / "photos", {"a.jpg": photo(1), "b.jpg": photo(2)}, captions=False
+    )
+    table = folder / "metadata.csv"
+    table.write_text('\ufefffile_name,text\r\na.jpg,"one, ""two"""\r\n\r\nb.jpg,\r\n')
+    survey = surveyed(tmp_path, source="folder", path="photos")
+    assert captions(survey) == ['one, "two"'] and reasons(survey) == {"b.jpg": "no caption"}
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.jpg", "text": "another"}\n')
+    with pytest.raises(UserError, match=r"metadata.jsonl:1: 'a.jpg' has another .*csv:2: keep"):
+        surveyed(tmp_path, source="folder", path="photos")
+    for wrong, message in [
+        ("file_name;text\na.jpg;x\n", r"metadata.csv:1: the columns are file_name;text: name"),
+        ("", r"metadata.csv:1: the columns are missing"),
+        ("file_name,text\na.jpg,x,y\n,z\n", r"metadata.csv:2: 3 cells, the header has 2"),
+        ("file_name,text\n,z\n", r"metadata.csv:2: file_name is missing"),
+        ('file_name,text\na.jpg,"x\n', r"metadata.csv:2: not valid CSV"),
+    ]:
+        table.write_text(wrong)
+        with pytest.raises(UserError, match=message):
+            surveyed(tmp_path, source="folder", path="photos")
+
+
+def test_captions_beside_images_have_one_of_two_endings(tmp_path: Path) -> None:
+    files = {"a.jpg": photo(1), "b.jpg": photo(2)}
+    folder = write_folder(tmp_path / "photos", files, captions=False)
+    for name in files:
+        (folder / name).with_suffix(".caption").write_text(f"caption of {name}")
+    (folder / "a.txt").write_text("text of a.jpg")
+    survey = surveyed(tmp_path, source="folder", path="photos")
+    assert captions(survey) == ["text of a.jpg", "caption of b.jpg"]
 
 
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
