@@ -27,6 +27,7 @@ RAY = {
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_worker_niceness": "0",  # else workers wait for the tests of other processes
 }
 
 
