@@ -28,7 +28,7 @@ from xadapter.vae import Bridge, decode_image
 
 SEEDS = [1, 2]
 N_STEPS = 3  # a first, a middle and a last one
-CHOICES = [*(("sound", name) for name in SAMPLERS), *((name, "dpm++") for name in PRESETS)]
+DEFAULT = "dpm++"
 
 
 def on_device(conditions: Conditions) -> Conditions:
@@ -56,22 +56,38 @@ def world(models: Any, controlnets: list[Any]) -> World:
     return make_world(models, seeds=SEEDS, controls=(control,))
 
 
-@pytest.mark.system  # a second a step on meta tensors
-@pytest.mark.parametrize(("preset_name", "sampler"), CHOICES)
-def test_no_step_of_any_method_waits_for_the_device(
-    world: World, mapper: Mapper, preset_name: str, sampler: str
-) -> None:
-    preset, chosen = PRESETS[preset_name], SAMPLERS[sampler]
+def sides(world: World, sampler: str) -> tuple[Denoiser, Denoiser]:
+    """Return base and upgraded model on the device, with a sampler's schedulers."""
+    chosen = SAMPLERS[sampler]
     solver: Any = getattr(diffusers, chosen.scheduler)
     if chosen.spacing is not None:
         solver = solver(timestep_spacing=chosen.spacing)
-    schedulers = shared_schedulers(
+    base, upgraded = shared_schedulers(
         world.base.scheduler, world.upgraded.scheduler, solver_class=solver
     )
-    base, upgraded = (
-        moved(side, scheduler)
-        for side, scheduler in zip((world.base, world.upgraded), schedulers, strict=True)
-    )
+    return moved(world.base, base), moved(world.upgraded, upgraded)
+
+
+@pytest.mark.system  # a second a step on meta tensors
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != DEFAULT])
+def test_no_step_of_a_sampler_waits_for_the_device(world: World, sampler: str) -> None:
+    base, upgraded = sides(world, sampler)
+    common = {"preset": PRESETS["sound"], "step_generators": named_generators(SEEDS, "steps")}
+    stage1 = run_stage1(base, world.noise.base_start, n_steps=N_STEPS, **common)
+    noise = world.noise.upgraded_noise
+    clean = torch.empty_like(noise, device="meta")
+    start = sdedit_start(clean, noise=noise, upgraded=upgraded, t0=0.6, n_steps=N_STEPS)
+    edited = run_stage2(upgraded, start, **common)
+    assert stage1.latents.device.type == edited.device.type == "meta"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("preset_name", PRESETS)
+def test_no_step_of_any_method_waits_for_the_device(
+    world: World, mapper: Mapper, preset_name: str
+) -> None:
+    preset = PRESETS[preset_name]
+    base, upgraded = sides(world, DEFAULT)
     noise = {name: vars(world.noise)[name] for name in ("base_noise", "upgraded_noise")}
     common = {"preset": preset, "step_generators": named_generators(SEEDS, "steps")}
 
