@@ -37,7 +37,8 @@ pytestmark = pytest.mark.system
 FUSIONS = get_args(Fusion)
 PLACES = ("decoder", "encoder", "both")
 VARIANTS: list[dict[str, Any]] = [
-    *({"fusion": fusion, "read": place} for fusion in FUSIONS for place in PLACES),
+    *({"fusion": "add", "read": place} for place in PLACES),
+    *({"fusion": fusion, "read": "both"} for fusion in FUSIONS if fusion != "add"),
     {"fusion": "spade", "read": "both", "inject": "both", "time": True},
     {"fusion": "cross-attention", "read": "encoder", "inject": "encoder", "time": True},
     {"read": {"levels": ["fine"]}, "inject": {"levels": ["coarse"]}, "width": 6},
