@@ -10,7 +10,8 @@ from collections.abc import Iterator
 def csv_rows(text: str, *, name: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the header with its line, and the cells of every row that is not empty with theirs.
 
-    Adds to `problems` rows with more cells than the header, and where the text ends to be CSV.
+    Adds to `problems` rows with more cells than the header, and the row at which the text stops
+    being CSV.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     begun = 1
